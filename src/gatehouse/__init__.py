@@ -1,0 +1,3 @@
+"""Gatehouse."""
+
+__version__ = "0.1.0"

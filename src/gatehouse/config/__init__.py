@@ -1,0 +1,1 @@
+"""The config file: `model` says what it may hold, `load` reads it."""

@@ -1,0 +1,1 @@
+"""Delivery: one lane per destination, from the committed event to the outcome."""

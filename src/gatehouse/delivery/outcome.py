@@ -1,0 +1,50 @@
+"""What one attempt came to."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+OutcomeReason = Literal[
+    "ok",
+    "redirect",
+    "gone",
+    "rejected",
+    "throttled",
+    "server_error",
+    "timeout",
+    "dns",
+    "connect",
+    "tls",
+    "disconnected",
+    "invalid_reply",
+]
+
+#: The `reason` label of `gatehouse_attempts_total`, and the field in the log.
+OUTCOME_REASONS: tuple[OutcomeReason, ...] = (
+    "ok",  # 2xx
+    "redirect",  # 3xx: never followed
+    "gone",  # 410
+    "rejected",  # other 4xx, but for the next
+    "throttled",  # 408, 425, 429
+    "server_error",  # 5xx
+    "timeout",  # no answer within the destination's timeout
+    "dns",  # the name has no address
+    "connect",  # refused or unreachable
+    "tls",  # no trusted connection
+    "disconnected",  # closed before an answer
+    "invalid_reply",  # not HTTP
+)
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """One HTTP try of a delivery."""
+
+    reason: OutcomeReason
+    #: The destination's status, when it gave one.
+    http_status: int | None
+    #: Seconds.
+    duration: float
+    #: What `Retry-After` asked for, in seconds from the reply; None when it asked for nothing.
+    retry_after: float | None = None

@@ -1,0 +1,153 @@
+"""JSON bodies, read without losing a digit: values stay the bytes that were sent.
+
+Stricter than most readers on purpose: a name that occurs twice in an object on the way to a value is an error,
+because the gateway and the app behind it could read different values out of the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class MalformedDocumentError(ValueError):
+    """The bytes are not JSON, or not JSON with one meaning."""
+
+
+class _Member(str):
+    """A member's name that equals only itself, so that a repeated one is not swallowed by the dict."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __ne__(self, other: object) -> bool:
+        return self is not other
+
+
+_read_object = msgspec.json.Decoder(dict[_Member, Raw], dec_hook=lambda _, name: _Member(name)).decode
+_read_array = msgspec.json.Decoder(list[Raw]).decode
+_read_string = msgspec.json.Decoder(str).decode
+_read_any = msgspec.json.Decoder(Raw).decode
+
+Path = tuple[str, ...]
+
+
+class Document:
+    """One JSON text; each level is read when first asked for, and once."""
+
+    __slots__ = ("_children", "_raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._children: dict[Path, dict[str, Raw]] = {}
+
+    def raw(self, path: Path) -> bytes | None:
+        """Return the exact bytes of the value at `path`, or None when there is none.
+
+        Raises `MalformedDocumentError` for what is not JSON on the way there.
+        """
+        if not path:
+            return bytes(_checked(_read_any, self._raw.strip()))
+        value = self._members(path[:-1]).get(path[-1])
+        return None if value is None else bytes(value)
+
+    def text(self, path: Path) -> str | None:
+        """Return the value as text: a string without its quotes, anything else as sent; None for null."""
+        raw = self.raw(path)
+        if raw is None or raw == b"null":
+            return None
+        return _checked(_read_string, raw) if raw.startswith(b'"') else raw.decode()
+
+    def items(self, path: Path) -> list[bytes]:
+        """Return the exact bytes of each element of the array at `path`."""
+        raw = self.raw(path)
+        if raw is None or not raw.startswith(b"["):
+            raise MalformedDocumentError("no array to split")
+        return [bytes(item) for item in _checked(_read_array, raw)]
+
+    def _members(self, path: Path) -> dict[str, Raw]:
+        members = self._children.get(path)
+        if members is None:
+            members = self._children[path] = self._read_members(path)
+        return members
+
+    def _read_members(self, path: Path) -> dict[str, Raw]:
+        if path:
+            value: bytes | Raw | None = self._members(path[:-1]).get(path[-1])
+        else:
+            value = _utf8(self._raw)
+        start = b"" if value is None else bytes(value).lstrip()[:1]
+        if value is not None and start == b"{":
+            return _unique(_checked(_read_object, value))
+        if value is not None and start == b"[":
+            return {str(index): item for index, item in enumerate(_checked(_read_array, value))}
+        if not path:
+            _checked(_read_any, self._raw)
+        return {}
+
+
+def _unique(pairs: dict[_Member, Raw]) -> dict[str, Raw]:
+    members = {str(name): value for name, value in pairs.items()}
+    if len(members) != len(pairs):
+        raise MalformedDocumentError("a name occurs twice in one object")
+    return members
+
+
+def _utf8(raw: bytes) -> bytes:
+    if not raw.isascii():
+        try:
+            raw.decode()
+        except UnicodeDecodeError as error:
+            raise MalformedDocumentError("not UTF-8") from error
+    return raw
+
+
+def _checked(read: Callable[[bytes | Raw], T], raw: bytes | Raw) -> T:
+    try:
+        return read(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise MalformedDocumentError("not JSON") from error
+
+
+def is_json(raw: bytes) -> bool:
+    """Tell whether these bytes are one JSON text in UTF-8."""
+    try:
+        _checked(_read_any, _utf8(raw))
+    except MalformedDocumentError:
+        return False
+    return True
+
+
+def sorted_json(raw: bytes) -> bytes:
+    """Re-serialise as Python's `json.dumps(obj, sort_keys=True)` does: `", "`, `": "`, ASCII escapes.
+
+    Raises `MalformedDocumentError`, also for a repeated name: it would re-serialise away, and with it what
+    distinguishes a forged body from the signed one.
+    """
+    try:
+        value = json.loads(raw.decode(), object_pairs_hook=_unique_pairs, parse_constant=_no_constant)
+        return json.dumps(value, sort_keys=True).encode()
+    except (ValueError, RecursionError) as error:
+        raise MalformedDocumentError("not JSON with one meaning") from error
+
+
+def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise MalformedDocumentError("a name occurs twice in one object")
+    return members
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise MalformedDocumentError(f"{name} is not JSON")

@@ -1,0 +1,118 @@
+"""An event as HTTP: CloudEvents 1.0 structured or binary, or the provider's own bytes. Pure.
+
+Sources: the CloudEvents specification 1.0.2, its JSON format and its HTTP protocol binding.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from gatehouse.routing import matches
+from gatehouse.times import rfc3339
+
+if TYPE_CHECKING:
+    from gatehouse.event import Event
+
+Format = Literal["cloudevents", "cloudevents-binary", "raw"]
+
+STRUCTURED_TYPE = "application/cloudevents+json; charset=utf-8"
+
+
+class _Structured(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """The structured form; the order of the fields is the order on the wire."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str
+    subject: str | None = None
+    datacontenttype: str | None = None
+    provider: str
+    account: str | None = None
+    receivedtime: str
+    data: msgspec.Raw | None = None
+    data_base64: str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def structured(event: Event) -> bytes:
+    """Write an event as one JSON text. JSON data is inserted byte for byte: numbers keep every digit."""
+    data = event.data
+    as_json = data is not None and event.data_is_json
+    return _encode(
+        _Structured(
+            specversion="1.0",
+            id=event.external_id,
+            source=event.path,
+            type=event.type,
+            time=event.time,
+            subject=event.subject,
+            datacontenttype=_content_type(event),
+            provider=event.provider,
+            account=event.account,
+            receivedtime=rfc3339(event.received),
+            data=msgspec.Raw(data) if data is not None and as_json else None,
+            data_base64=base64.b64encode(data).decode() if data is not None and not as_json else None,
+        )
+    )
+
+
+def encode(
+    event: Event, form: Format, *, allowed: tuple[str, ...] = ()
+) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of the POST, without signature and attempt number.
+
+    `allowed` are the patterns of provider headers that go along with the raw form.
+    """
+    if form == "cloudevents":
+        return {"Content-Type": STRUCTURED_TYPE}, structured(event)
+    if form == "cloudevents-binary":
+        return _binary_headers(event), event.data or b""
+    headers = {name: value for name, value in event.headers if any(matches(p.lower(), name) for p in allowed)}
+    if event.content_type:
+        headers["Content-Type"] = printable(event.content_type)
+    return headers, event.body
+
+
+def _binary_headers(event: Event) -> dict[str, str]:
+    attributes = {
+        "specversion": "1.0",
+        "id": event.external_id,
+        "source": event.path,
+        "type": event.type,
+        "time": event.time,
+        "subject": event.subject,
+        "provider": event.provider,
+        "account": event.account,
+        "receivedtime": rfc3339(event.received),
+    }
+    headers = {f"ce-{name}": _percent(value) for name, value in attributes.items() if value is not None}
+    content_type = _content_type(event)
+    return headers | ({"Content-Type": content_type} if content_type else {})
+
+
+def _content_type(event: Event) -> str | None:
+    if event.data_span is None:
+        return None
+    if event.data_is_json:
+        return "application/json"
+    return printable(event.content_type) if event.content_type else "application/octet-stream"
+
+
+def printable(text: str) -> str:
+    """Keep what may stand in a header value: a provider's header never becomes two of ours."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text)
+
+
+def _percent(text: str) -> str:
+    """Encode a header value (HTTP protocol binding, 3.1.3.2): what is not printable ASCII, and space, quote, percent."""
+    return "".join(
+        chr(byte) if 0x21 <= byte <= 0x7E and byte not in b'"%' else f"%{byte:02X}"  # noqa: PLR2004
+        for byte in text.encode()
+    )

@@ -1,0 +1,167 @@
+"""Every error that Gatehouse raises on purpose, as one tree.
+
+    GatewayError                        a message, and a hint: what to try
+    ├─ ConfigError                      all problems of a config file, each with file:line
+    ├─ StoreError
+    │   ├─ StoreUnavailableError        503 to the provider, so that it sends again
+    │   ├─ StoreInUseError              another process holds the SQLite file
+    │   └─ SchemaVersionError           the store was written by a newer Gatehouse
+    └─ RequestRejectedError             what a provider is told: status, code, outcome
+        ├─ UnknownSourceError           404
+        ├─ MethodNotAllowedError        405
+        ├─ RequestTimeoutError          408
+        ├─ BodyTooLargeError            413
+        ├─ UnsupportedEncodingError     415
+        ├─ MalformedRequestError        400
+        ├─ VerificationError            401, with the reason for the operator only
+        └─ UnavailableError             503, with Retry-After
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Reason = Literal[
+    "missing_signature",
+    "malformed_signature",
+    "duplicate_header",
+    "wrong_signature",
+    "stale_timestamp",
+    "future_timestamp",
+    "malformed_timestamp",
+    "malformed_body",
+    "wrong_credentials",
+]
+
+#: Why a verifier refused: the label of `gatehouse_verification_failures_total`, never told to the caller.
+REASONS: tuple[Reason, ...] = (
+    "missing_signature",
+    "malformed_signature",
+    "duplicate_header",
+    "wrong_signature",
+    "stale_timestamp",
+    "future_timestamp",
+    "malformed_timestamp",
+    "malformed_body",
+    "wrong_credentials",
+)
+
+
+class GatewayError(Exception):
+    """The root of the tree: a message for people, and a hint that says what to try."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a config file."""
+
+    #: The file as the operator named it.
+    file: str
+    #: Counted from 1; 0 when the problem is about the file as a whole.
+    line: int
+    #: Where in the document, as in `sources.shop.verify.type`.
+    path: str
+    message: str
+    #: What would be right.
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        subject = f"{self.path}: " if self.path else ""
+        return f"{place}: {subject}{self.message}" + (f" ({self.hint})" if self.hint else "")
+
+
+class ConfigError(GatewayError):
+    """A config that does not load. It holds every problem found, in the order of the file."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class StoreError(GatewayError):
+    """The store can't do what was asked. The driver's own error is the cause."""
+
+
+class StoreUnavailableError(StoreError):
+    """Not now: locked, full, failing or too slow. Nothing of the batch was written."""
+
+
+class StoreInUseError(StoreError):
+    """Another process has the SQLite file open."""
+
+
+class SchemaVersionError(StoreError):
+    """The store has a newer schema than this version of Gatehouse knows."""
+
+
+class RequestRejectedError(GatewayError):
+    """A request that gets an error for an answer. Subclasses fix status, code and outcome."""
+
+    #: HTTP status of the answer.
+    status: ClassVar[int]
+    #: The `code` in the JSON answer, and the name under which a source may override the status.
+    code: ClassVar[str]
+    #: The `outcome` label of `gatehouse_requests_total`.
+    outcome: ClassVar[str]
+
+
+class MalformedRequestError(RequestRejectedError):
+    """Not HTTP as the parser understands it."""
+
+    status, code, outcome = 400, "bad_request", "malformed"
+
+
+class VerificationError(RequestRejectedError):
+    """The request did not prove where it comes from. `reason` is for logs and metrics only."""
+
+    status, code, outcome = 401, "unauthorized", "unauthorized"
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__("the request could not be verified")
+        self.reason: Reason = reason
+
+
+class UnknownSourceError(RequestRejectedError):
+    """No source is served at this path."""
+
+    status, code, outcome = 404, "not_found", "not_found"
+
+
+class MethodNotAllowedError(RequestRejectedError):
+    """Providers POST."""
+
+    status, code, outcome = 405, "method_not_allowed", "method_not_allowed"
+
+
+class RequestTimeoutError(RequestRejectedError):
+    """The body did not arrive within the request deadline."""
+
+    status, code, outcome = 408, "timeout", "timeout"
+
+
+class BodyTooLargeError(RequestRejectedError):
+    """The body is longer than the source's `max_body`."""
+
+    status, code, outcome = 413, "too_large", "too_large"
+
+
+class UnsupportedEncodingError(RequestRejectedError):
+    """The body is compressed; signatures are over the bytes sent, so it is not unpacked."""
+
+    status, code, outcome = 415, "unsupported_encoding", "unsupported_encoding"
+
+
+class UnavailableError(RequestRejectedError):
+    """A fault of our own: the provider should send again, and will."""
+
+    status, code, outcome = 503, "unavailable", "unavailable"

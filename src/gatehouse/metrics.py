@@ -1,0 +1,161 @@
+"""Every metric, in one class that takes a registry.
+
+Labels come from the config and from closed sets, so the number of series is fixed when the config is loaded. All
+of them start at zero, and the objects that the hot path touches are looked up once, here.
+"""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gatehouse import __version__
+from gatehouse.delivery.outcome import OUTCOME_REASONS
+from gatehouse.errors import REASONS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: What a request can come to.
+OUTCOMES = (
+    "accepted",
+    "duplicate",
+    "conflict",
+    "handshake",
+    "malformed",
+    "unauthorized",
+    "not_found",
+    "method_not_allowed",
+    "timeout",
+    "too_large",
+    "unsupported_encoding",
+    "unavailable",
+)
+#: The `source` label of requests to paths where no source is.
+UNKNOWN = "_unknown"
+
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1, 2.5, 10)
+_COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 2.5)
+_ATTEMPT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 3600, 21600, 86400)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+
+class SourceMetrics:
+    """The series of one source."""
+
+    def __init__(self, metrics: Metrics, source: str) -> None:
+        self.outcomes = {name: metrics.requests.labels(source, name) for name in OUTCOMES}
+        self.failures = {reason: metrics.verification_failures.labels(source, reason) for reason in REASONS}
+        self.duration = metrics.request_duration.labels(source)
+        self.events = metrics.events.labels(source)
+        self.unreadable = metrics.unreadable.labels(source)
+        self.ready = metrics.source_ready.labels(source)
+        self.last_accepted = metrics.source_last_accepted.labels(source)
+
+
+class DestinationMetrics:
+    """The series of one destination."""
+
+    def __init__(self, metrics: Metrics, destination: str) -> None:
+        self.delivered = metrics.deliveries.labels(destination, "delivered")
+        self.died = metrics.deliveries.labels(destination, "dead")
+        self.attempts = {name: metrics.attempts.labels(destination, name) for name in OUTCOME_REASONS}
+        self.attempt_duration = metrics.attempt_duration.labels(destination)
+        self.lag = metrics.delivery_lag.labels(destination)
+        self.pending = metrics.pending.labels(destination)
+        self.dead = metrics.dead.labels(destination)
+        self.oldest_pending_age = metrics.oldest_pending_age.labels(destination)
+        self.breaker_open = metrics.breaker_open.labels(destination)
+
+
+class Metrics:
+    """All of Gatehouse's metrics."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        prometheus_client.disable_created_metrics()
+        self.registry = registry or CollectorRegistry()
+        self._request_metrics()
+        self._delivery_metrics()
+        self._process_metrics()
+
+    def _request_metrics(self) -> None:
+        self.requests = self._counter("requests_total", "Requests by outcome.", "source", "outcome")
+        self.verification_failures = self._counter(
+            "verification_failures_total", "Requests refused by a verifier.", "source", "reason"
+        )
+        self.request_duration = self._histogram(
+            "request_duration_seconds", "From a request's head to its answer.", _REQUEST_BUCKETS, "source"
+        )
+        self.commit_duration = self._histogram(
+            "commit_duration_seconds", "One commit, fsync included.", _COMMIT_BUCKETS
+        )
+        self.commit_batch = self._histogram(
+            "commit_batch_events", "Events that shared a commit.", _BATCH_BUCKETS
+        )
+        self.events = self._counter("events_total", "Events stored.", "source")
+        self.unreadable = self._counter(
+            "unreadable_events_total", "Events kept as gatehouse.unreadable.", "source"
+        )
+        self.source_ready = self._gauge("source_ready", "1 when the source has its secrets.", "source")
+        self.source_last_accepted = self._gauge(
+            "source_last_accepted_timestamp_seconds", "When an event was last accepted; 0: never.", "source"
+        )
+
+    def _delivery_metrics(self) -> None:
+        self.deliveries = self._counter(
+            "deliveries_total", "Deliveries that came to their end.", "destination", "result"
+        )
+        self.attempts = self._counter(
+            "attempts_total", "Attempts by what came of them.", "destination", "reason"
+        )
+        self.attempt_duration = self._histogram(
+            "attempt_duration_seconds", "One attempt.", _ATTEMPT_BUCKETS, "destination"
+        )
+        self.delivery_lag = self._histogram(
+            "delivery_lag_seconds", "From an event's receipt to its delivery.", _LAG_BUCKETS, "destination"
+        )
+        self.pending = self._gauge("deliveries_pending", "Deliveries still to be made.", "destination")
+        self.dead = self._gauge("deliveries_dead", "Dead letters in the store.", "destination")
+        self.oldest_pending_age = self._gauge(
+            "oldest_pending_age_seconds", "Age of the oldest pending delivery.", "destination"
+        )
+        self.breaker_open = self._gauge("breaker_open", "1 while a destination is let be.", "destination")
+
+    def _process_metrics(self) -> None:
+        self.reload_successful = self._gauge(
+            "config_last_reload_successful", "1 when the last config that was read is in use."
+        )
+        self.store_bytes = self._gauge("store_bytes", "Size of the store on disk.")
+        self.build_info = self._gauge("build_info", "1, with the versions as labels.", "version", "python")
+        self.build_info.labels(__version__, platform.python_version()).set(1)
+        self.reload_successful.set(1)
+        prometheus_client.ProcessCollector(registry=self.registry)
+
+    def source(self, name: str) -> SourceMetrics:
+        """Make (or find) the series of a source, all at zero."""
+        return SourceMetrics(self, name)
+
+    def destination(self, name: str) -> DestinationMetrics:
+        """Make (or find) the series of a destination, all at zero."""
+        return DestinationMetrics(self, name)
+
+    def render(self) -> bytes:
+        """Write the text exposition format."""
+        return prometheus_client.generate_latest(self.registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"gatehouse_{name}", help_text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return Gauge(f"gatehouse_{name}", help_text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+        return Histogram(
+            f"gatehouse_{name}", help_text, labels, buckets=tuple(buckets), registry=self.registry
+        )
+
+

@@ -1,0 +1,1 @@
+"""The operator server: metrics and health, on the second listener."""

@@ -1,0 +1,44 @@
+"""Which destinations an event goes to: pure, and compiled once per config."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gatehouse.config.model import RouteConfig
+
+#: Event types come from verified requests, yet how many there are is up to the provider.
+_REMEMBERED_TYPES = 1024
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Tell whether `*`, which stands for any text, makes `pattern` fit: `invoice.*` fits `invoice.paid`."""
+    return _compiled(pattern).fullmatch(text) is not None
+
+
+def compile_routes(
+    routes: Iterable[RouteConfig], source: str
+) -> Callable[[str], tuple[str, ...]]:
+    """Return the function from an event type of this source to its destinations, each named once."""
+    own = [route for route in routes if any(matches(pattern, source) for pattern in route.sources)]
+
+    @lru_cache(maxsize=_REMEMBERED_TYPES)
+    def destinations(event_type: str) -> tuple[str, ...]:
+        found = (
+            name
+            for route in own
+            if any(matches(pattern, event_type) for pattern in route.types)
+            for name in route.to
+        )
+        return tuple(dict.fromkeys(found))
+
+    return destinations

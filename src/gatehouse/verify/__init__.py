@@ -1,0 +1,1 @@
+"""Verification: one module per scheme, each behind the `Verifier` protocol of `base`."""
