@@ -22,9 +22,7 @@ class Batcher(Generic[Item, Result]):
     `write` returns one result per item, in order. When it raises, each item of that batch gets the exception.
     """
 
-    def __init__(
-        self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, limit: int
-    ) -> None:
+    def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, limit: int) -> None:
         self._write = write
         self._limit = limit
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()

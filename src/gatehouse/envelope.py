@@ -63,9 +63,7 @@ def structured(event: Event) -> bytes:
     )
 
 
-def encode(
-    event: Event, form: Format, *, allowed: tuple[str, ...] = ()
-) -> tuple[dict[str, str], bytes]:
+def encode(event: Event, form: Format, *, allowed: tuple[str, ...] = ()) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of the POST, without signature and attempt number.
 
     `allowed` are the patterns of provider headers that go along with the raw form.

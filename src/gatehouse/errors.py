@@ -1,20 +1,20 @@
 """Every error that Gatehouse raises on purpose, as one tree.
 
-    GatewayError                        a message, and a hint: what to try
-    ├─ ConfigError                      all problems of a config file, each with file:line
-    ├─ StoreError
-    │   ├─ StoreUnavailableError        503 to the provider, so that it sends again
-    │   ├─ StoreInUseError              another process holds the SQLite file
-    │   └─ SchemaVersionError           the store was written by a newer Gatehouse
-    └─ RequestRejectedError             what a provider is told: status, code, outcome
-        ├─ UnknownSourceError           404
-        ├─ MethodNotAllowedError        405
-        ├─ RequestTimeoutError          408
-        ├─ BodyTooLargeError            413
-        ├─ UnsupportedEncodingError     415
-        ├─ MalformedRequestError        400
-        ├─ VerificationError            401, with the reason for the operator only
-        └─ UnavailableError             503, with Retry-After
+GatewayError                        a message, and a hint: what to try
+├─ ConfigError                      all problems of a config file, each with file:line
+├─ StoreError
+│   ├─ StoreUnavailableError        503 to the provider, so that it sends again
+│   ├─ StoreInUseError              another process holds the SQLite file
+│   └─ SchemaVersionError           the store was written by a newer Gatehouse
+└─ RequestRejectedError             what a provider is told: status, code, outcome
+    ├─ UnknownSourceError           404
+    ├─ MethodNotAllowedError        405
+    ├─ RequestTimeoutError          408
+    ├─ BodyTooLargeError            413
+    ├─ UnsupportedEncodingError     415
+    ├─ MalformedRequestError        400
+    ├─ VerificationError            401, with the reason for the operator only
+    └─ UnavailableError             503, with Retry-After
 """
 
 from __future__ import annotations

@@ -80,9 +80,7 @@ def _to_json(event: Any, **_: Any) -> str:
     return msgspec.json.encode(event).decode()
 
 
-def _clean_fields(
-    _logger: Any, _method: str, fields: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
+def _clean_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name, value in fields.items():
         if isinstance(value, str) and (len(value) > _MAX_TEXT or not value.isprintable()):
             fields[name] = clean(value)

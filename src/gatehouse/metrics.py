@@ -76,7 +76,7 @@ class Metrics:
     """All of Gatehouse's metrics."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        prometheus_client.disable_created_metrics()
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry or CollectorRegistry()
         self._request_metrics()
         self._delivery_metrics()
@@ -88,7 +88,10 @@ class Metrics:
             "verification_failures_total", "Requests refused by a verifier.", "source", "reason"
         )
         self.request_duration = self._histogram(
-            "request_duration_seconds", "From a request's head to its answer.", _REQUEST_BUCKETS, "source"
+            "request_duration_seconds",
+            "From a request's head to its answer.",
+            _REQUEST_BUCKETS,
+            "source",
         )
         self.commit_duration = self._histogram(
             "commit_duration_seconds", "One commit, fsync included.", _COMMIT_BUCKETS
@@ -102,7 +105,9 @@ class Metrics:
         )
         self.source_ready = self._gauge("source_ready", "1 when the source has its secrets.", "source")
         self.source_last_accepted = self._gauge(
-            "source_last_accepted_timestamp_seconds", "When an event was last accepted; 0: never.", "source"
+            "source_last_accepted_timestamp_seconds",
+            "When an event was last accepted; 0: never.",
+            "source",
         )
 
     def _delivery_metrics(self) -> None:
@@ -116,7 +121,10 @@ class Metrics:
             "attempt_duration_seconds", "One attempt.", _ATTEMPT_BUCKETS, "destination"
         )
         self.delivery_lag = self._histogram(
-            "delivery_lag_seconds", "From an event's receipt to its delivery.", _LAG_BUCKETS, "destination"
+            "delivery_lag_seconds",
+            "From an event's receipt to its delivery.",
+            _LAG_BUCKETS,
+            "destination",
         )
         self.pending = self._gauge("deliveries_pending", "Deliveries still to be made.", "destination")
         self.dead = self._gauge("deliveries_dead", "Dead letters in the store.", "destination")
@@ -157,5 +165,3 @@ class Metrics:
         return Histogram(
             f"gatehouse_{name}", help_text, labels, buckets=tuple(buckets), registry=self.registry
         )
-
-

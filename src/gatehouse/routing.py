@@ -25,9 +25,7 @@ def matches(pattern: str, text: str) -> bool:
     return _compiled(pattern).fullmatch(text) is not None
 
 
-def compile_routes(
-    routes: Iterable[RouteConfig], source: str
-) -> Callable[[str], tuple[str, ...]]:
+def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str], tuple[str, ...]]:
     """Return the function from an event type of this source to its destinations, each named once."""
     own = [route for route in routes if any(matches(pattern, source) for pattern in route.sources)]
 

@@ -97,7 +97,9 @@ def _with_preset(name: str, source: Any, document: YamlDocument, problems: list[
     provider = source["provider"]
     if provider not in providers.names():
         hint = _expected(provider, providers.names())
-        problems.append(document.problem(("sources", name, "provider"), f'unknown provider "{provider}"', hint))
+        problems.append(
+            document.problem(("sources", name, "provider"), f'unknown provider "{provider}"', hint)
+        )
         return source
     preset = providers.raw(provider)
     merged: dict[str, Any] = _merge(preset, source)
@@ -115,7 +117,9 @@ def _merge(preset: Any, own: Any) -> Any:
         return own
     if own.get("type", preset.get("type")) != preset.get("type") and "signature" in preset:
         return own
-    return preset | {key: _merge(preset[key], value) if key in preset else value for key, value in own.items()}
+    return preset | {
+        key: _merge(preset[key], value) if key in preset else value for key, value in own.items()
+    }
 
 
 def _splice(own: tuple[Any, ...], preset: Any) -> tuple[Any, ...]:
@@ -148,7 +152,10 @@ def _plain(detail: ErrorDetails) -> tuple[str, str | None]:
         case "union_tag_not_found":
             return "needs a type", f"one of: {context['discriminator']}: hmac, token, basic, none"
         case "union_tag_invalid":
-            return f'unknown type "{context["tag"]}"', f"expected one of: {_unquoted(context['expected_tags'])}"
+            return (
+                f'unknown type "{context["tag"]}"',
+                f"expected one of: {_unquoted(context['expected_tags'])}",
+            )
         case "literal_error":
             return "not one of the possible values", f"expected: {_unquoted(context['expected'])}"
         case "string_pattern_mismatch":

@@ -32,7 +32,11 @@ class Model(BaseModel):
     """Frozen, and strict about unknown keys and types."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True, use_attribute_docstrings=True
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
     )
 
 
@@ -40,6 +44,8 @@ class Model(BaseModel):
 
 
 class SignatureConfig(Model):
+    """Where a request carries its signatures, and how they are written."""
+
     header: OneOrMany[HeaderName] = ()
     """The header that carries the signature, or several names of which the first present one counts."""
     body: str | None = None
@@ -67,6 +73,8 @@ class SignatureConfig(Model):
 
 
 class TimestampConfig(Model):
+    """The signed timestamp: where it is, how it is written, how old it may be."""
+
     pair: str | None = None
     """The entry of a `pairs` signature that is the timestamp."""
     header: HeaderName | None = None
@@ -84,6 +92,8 @@ class TimestampConfig(Model):
 
 
 class VerifierConfig(Model):
+    """What every verifier with a secret has."""
+
     secrets: OneOrMany[SecretReference] = ()
     """Secrets of this verifier alone; without any it uses those of the source. All of them are live."""
     min_secret: Annotated[int, Field(ge=1, le=256)] | None = None
@@ -91,6 +101,8 @@ class VerifierConfig(Model):
 
 
 class HmacConfig(VerifierConfig):
+    """`type: hmac`."""
+
     type: Literal["hmac"]
     """A keyed hash over the request."""
     digest: Literal["sha1", "sha256", "sha512"] = "sha256"
@@ -117,6 +129,8 @@ class HmacConfig(VerifierConfig):
 
 
 class TokenConfig(VerifierConfig):
+    """`type: token`."""
+
     type: Literal["token"]
     """A shared token, sent as it is."""
     header: HeaderName | None = None
@@ -134,6 +148,8 @@ class TokenConfig(VerifierConfig):
 
 
 class BasicConfig(VerifierConfig):
+    """`type: basic`."""
+
     type: Literal["basic"]
     """HTTP Basic credentials."""
     username: str | None = None
@@ -141,21 +157,23 @@ class BasicConfig(VerifierConfig):
 
 
 class NoneConfig(Model):
+    """`type: none`."""
+
     type: Literal["none"]
     """No verification: anyone who can reach the path can send."""
     insecure: Literal[True]
     """Says that you mean it."""
 
 
-VerifyEntry = Annotated[
-    HmacConfig | TokenConfig | BasicConfig | NoneConfig, Field(discriminator="type")
-]
+VerifyEntry = Annotated[HmacConfig | TokenConfig | BasicConfig | NoneConfig, Field(discriminator="type")]
 
 
 # --- events ----------------------------------------------------------------------------------------------------
 
 
 class EventConfig(Model):
+    """How an event is read from a verified request."""
+
     id: TemplateText | None = None
     """The provider's id of the event. Absent: the gateway's own."""
     type: TemplateText
@@ -187,6 +205,8 @@ def _lone_body(template: Template) -> bool:
 
 
 class DedupeConfig(Model):
+    """What makes two requests the same event, and for how long."""
+
     by: tuple[TemplateText, ...] = ()
     """Dedupe keys: all that resolve are recorded, any known one makes a duplicate."""
     window: Duration = 7 * 86400.0
@@ -273,6 +293,8 @@ class SourceConfig(ProviderConfig):
 
 
 class ServerConfig(Model):
+    """The listener for providers."""
+
     listen: ListenAddress = Address("0.0.0.0", 8080)  # noqa: S104 - providers are outside
     """Where providers reach the gateway."""
     public_url: HttpUrl | None = None
@@ -288,6 +310,8 @@ class ServerConfig(Model):
 
 
 class OperatorConfig(Model):
+    """The listener for operators."""
+
     listen: ListenAddress = Address("127.0.0.1", 9090)
     """Where metrics and health are served."""
     token: SecretReference | None = None
@@ -295,6 +319,8 @@ class OperatorConfig(Model):
 
 
 class StoreConfig(Model):
+    """Where events are kept, and for how long."""
+
     url: Annotated[str, Field(pattern=r"^sqlite:///.+$")] = "sqlite:///gatehouse.db"
     """sqlite:/// and a path: three slashes beside this file, four absolute."""
     keep_events: Duration = 7 * 86400.0
@@ -304,6 +330,8 @@ class StoreConfig(Model):
 
 
 class RetryConfig(Model):
+    """When a delivery is tried again: full jitter under a growing limit."""
+
     first: Duration = 1.0
     """The longest delay before the second attempt; the delay itself is drawn from zero to it."""
     factor: Annotated[float, Field(ge=1, le=10, strict=False)] = 2.0

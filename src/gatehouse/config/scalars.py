@@ -148,7 +148,9 @@ Duration = Annotated[float, BeforeValidator(parse_duration), _text(_DURATION, "3
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
-    WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^{_SIZE}$"}, {"type": "integer", "minimum": 1}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": f"^{_SIZE}$"}, {"type": "integer", "minimum": 1}]}
+    ),
 ]
 Rate = Annotated[float, BeforeValidator(parse_rate), _text(_RATE, "100/s")]
 ListenAddress = Annotated[
@@ -172,7 +174,9 @@ TemplateText = Annotated[
     ),
 ]
 HttpUrl = Annotated[
-    str, BeforeValidator(parse_http_url), _text(r"https?://.+", "http://billing.internal:8000/events")
+    str,
+    BeforeValidator(parse_http_url),
+    _text(r"https?://.+", "http://billing.internal:8000/events"),
 ]
 
 

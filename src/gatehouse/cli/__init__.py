@@ -1,0 +1,68 @@
+"""The command line: one module per command, imported when it is used, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from gatehouse import __version__
+from gatehouse.errors import ConfigError, GatewayError
+
+#: Commands in the order of `--help`, each with its one line there.
+COMMANDS = {
+    "serve": "Run the gateway.",
+    "check": "Check a config file and say what is wrong with it.",
+    "demo": "Run the real gateway with a destination and show what it does.",
+    "providers": "List the presets, or print one.",
+    "route": "Show where an event type of a source goes.",
+    "sign": "Print a signed request as a curl command.",
+    "send": "Sign a request and send it.",
+    "completion": "Print the completion script for a shell.",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command's module when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"gatehouse.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
+        try:
+            return super().invoke(ctx)
+        except GatewayError as error:
+            _show(error)
+            sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gatehouse")
+def main() -> None:
+    """Gatehouse, the gatehouse for your webhooks.
+
+    Verifies, deduplicates and stores what providers send, and forwards it to your apps.
+    """
+
+
+def _show(error: GatewayError) -> None:
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            click.echo(f"Error: {problem}", err=True)
+        click.echo("Try: gatehouse check, after mending the above", err=True)
+        return
+    click.echo(f"Error: {error.message}", err=True)
+    if error.hint:
+        click.echo(f"Try: {error.hint}", err=True)

@@ -1,0 +1,72 @@
+"""Answers to providers: what is told, and what it counts as."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gatehouse.errors import RequestRejectedError, UnavailableError, VerificationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gatehouse.config.model import AnswersConfig
+    from gatehouse.event import Event
+    from gatehouse.store.base import Receipt
+
+#: How long a provider is asked to wait after a fault of ours. Its own schedule is usually longer.
+RETRY_AFTER_SECONDS = 5
+
+_OPEN, _MIDDLE, _CLOSE = b'{"status":"', b'","id":"', b'"}'
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """An HTTP answer, with what the log and the metrics want to know about the request."""
+
+    status: int
+    #: JSON.
+    body: bytes
+    outcome: str
+    headers: dict[str, str] = {}
+    #: For the operator only: the verifier's reason, or what kind of error it was.
+    reason: str | None = None
+    event_ids: tuple[str, ...] = ()
+    event_type: str | None = None
+
+
+def committed(
+    events: Sequence[Event], receipts: Sequence[Receipt], answers: AnswersConfig, *, as_batch: bool
+) -> Answer:
+    """Answer for what is on disk: `accepted` when anything was new, else `duplicate`."""
+    statuses = [receipt.status for receipt in receipts]
+    is_new = "accepted" in statuses or not statuses
+    outcome = "accepted" if is_new else "conflict" if "conflict" in statuses else "duplicate"
+    word = "accepted" if is_new else "duplicate"
+    ids = tuple([receipt.event_id for receipt in receipts])
+    if as_batch:
+        body = msgspec.json.encode({"status": word, "ids": ids})
+    else:
+        body = _OPEN + word.encode() + _MIDDLE + ids[0].encode() + _CLOSE
+    return Answer(
+        status=answers.accepted if is_new else answers.duplicate or answers.accepted,
+        body=body,
+        outcome=outcome,
+        event_ids=ids,
+        event_type=events[0].type if events else None,
+    )
+
+
+def rejected(error: RequestRejectedError, answers: AnswersConfig | None = None) -> Answer:
+    """Answer for an error. It says which kind, and never which check failed."""
+    status = error.status
+    headers: dict[str, str] = {}
+    reason: str | None = None
+    if isinstance(error, VerificationError):
+        status = answers.unauthorized if answers else status
+        reason = error.reason
+    elif isinstance(error, UnavailableError):
+        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        reason = error.hint
+    body = msgspec.json.encode({"error": {"code": error.code, "message": error.message}})
+    return Answer(status=status, body=body, outcome=error.outcome, headers=headers, reason=reason)

@@ -1,0 +1,64 @@
+"""The way of a request, top to bottom: verify, read, route, commit, answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from gatehouse.event import UNREADABLE
+from gatehouse.ingest.answer import Answer, committed
+from gatehouse.store.base import Arrival, Assignment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gatehouse.event import Event
+    from gatehouse.metrics import SourceMetrics
+    from gatehouse.source import Source
+    from gatehouse.store.base import Receipt
+    from gatehouse.verify.base import Request
+
+
+class Accepting(Protocol):
+    """What the pipeline needs of the committer."""
+
+    async def accept(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
+        """Commit all of them in one transaction, or raise `UnavailableError`."""
+
+
+class Pipeline:
+    """Takes a request from its raw bytes to its answer."""
+
+    def __init__(
+        self, committer: Accepting, has_room: Callable[[str], bool], clock: Callable[[], float]
+    ) -> None:
+        self._committer = committer
+        self._has_room = has_room
+        self._clock = clock
+
+    async def receive(self, source: Source, metrics: SourceMetrics, request: Request) -> Answer:
+        """Answer a request. Raises `RequestRejectedError` for the answers that are errors."""
+        now = self._clock()
+        verified = source.verification.verify(request, now)
+        read = source.reader.read(verified, now, source.kept_headers(request.headers))
+        arrivals = [
+            Arrival(event, keys, now + source.window, self._assign(source, event)) for event, keys in read
+        ]
+        receipts = await self._committer.accept(arrivals) if arrivals else ()
+        events = [event for event, _ in read]
+        _count(metrics, events, receipts, now)
+        return committed(events, receipts, source.settings.answers, as_batch=source.splits)
+
+    def _assign(self, source: Source, event: Event) -> tuple[Assignment, ...]:
+        has_room = self._has_room
+        return tuple([Assignment(name, leased=has_room(name)) for name in source.route(event.type)])
+
+
+def _count(metrics: SourceMetrics, events: Sequence[Event], receipts: Sequence[Receipt], now: float) -> None:
+    stored = [event for event, receipt in zip(events, receipts, strict=True) if receipt.status == "accepted"]
+    if not stored:
+        return
+    metrics.events.inc(len(stored))
+    metrics.last_accepted.set(now)
+    unreadable = sum(event.type == UNREADABLE for event in stored)
+    if unreadable:
+        metrics.unreadable.inc(unreadable)

@@ -1,0 +1,56 @@
+"""Secrets: read from the environment or from files, at load time, and never shown."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from gatehouse.config.scalars import SecretRef
+
+#: No provider issues a secret longer than this; a longer file is not a secret.
+_MAX_BYTES = 16 * 1024
+
+
+class SecretError(ValueError):
+    """A secret that can't be used. The message names where it should be, never what it is."""
+
+
+class Secrets:
+    """Looks secrets up: `env:NAME` in an environment, `file:path` from a directory."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._directory = directory
+        self._environment = os.environ if environment is None else environment
+
+    def resolve(self, reference: SecretRef, minimum: int = 1) -> bytes:
+        """Return a secret of at least `minimum` bytes. Raises `SecretError`."""
+        secret = self._read(reference)
+        if not secret.strip():
+            raise SecretError(f"{reference} is empty")
+        if len(secret) < minimum:
+            raise SecretError(f"{reference} is shorter than {minimum} bytes")
+        return secret
+
+    def resolve_all(self, references: Sequence[SecretRef], minimum: int = 1) -> list[bytes]:
+        """Return every secret of a list: all are live."""
+        return [self.resolve(reference, minimum) for reference in references]
+
+    def _read(self, reference: SecretRef) -> bytes:
+        if reference.kind == "env":
+            value = self._environment.get(reference.name)
+            if value is None:
+                raise SecretError(f"{reference} is not set")
+            return value.encode("utf-8", "surrogateescape")
+        try:
+            with (self._directory / reference.name).open("rb") as file:
+                content = file.read(_MAX_BYTES + 1)
+        except OSError as error:
+            raise SecretError(f"{reference} can't be read: {error.strerror}") from error
+        if len(content) > _MAX_BYTES:
+            raise SecretError(f"{reference} is longer than a secret can be")
+        # Editors and `echo` end a file with a newline that is no part of the secret.
+        return content.removesuffix(b"\n").removesuffix(b"\r")

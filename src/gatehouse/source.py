@@ -1,0 +1,107 @@
+"""A configured source, compiled: all that ingest needs of it, worked out when the config is loaded."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from gatehouse.config.references import source_path
+from gatehouse.event import EventReader
+from gatehouse.routing import compile_routes
+from gatehouse.secrets import SecretError
+from gatehouse.verify.build import build_verification
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDict, CIMultiDictProxy
+
+    from gatehouse.config.model import Config, SourceConfig
+    from gatehouse.metrics import Metrics
+    from gatehouse.secrets import Secrets
+    from gatehouse.verify.base import Verification
+
+#: Headers that are about one connection or one hop, or that a proxy in front made up.
+_TRANSPORT = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("host", "content-length", "content-encoding", "accept-encoding", "expect"),
+        *("forwarded", "via", "x-real-ip"),
+    }
+)
+#: Names that say "credential", whoever made them up.
+_CREDENTIAL_WORDS = (
+    "auth",
+    "cookie",
+    "signature",
+    "secret",
+    "token",
+    "hmac",
+    "password",
+    "api-key",
+    "apikey",
+)
+#: Names that only the gateway itself may send.
+_RESERVED = ("x-forwarded-", "webhook-", "gatehouse-", "ce-")
+_MAX_KEPT_VALUE = 1024
+
+
+class Source:
+    """One source, ready to serve, or not ready for lack of a secret."""
+
+    def __init__(self, name: str, settings: SourceConfig, config: Config, secrets: Secrets) -> None:
+        self.name = name
+        self.settings = settings
+        self.path = source_path(name, settings.path)
+        self.max_body = settings.max_body or config.server.max_body
+        self.window = settings.dedupe.window
+        self.public_url = (config.server.public_url or "").rstrip("/")
+        self.splits = settings.event.split is not None
+        self.reader = EventReader(name, self.path, settings, provider=settings.provider or name)
+        self.route = compile_routes(config.routes, name)
+        #: Why the source can't serve; None when it can.
+        self.not_ready: str | None = None
+        self._verification: Verification | None = None
+        try:
+            self._verification = build_verification(settings, secrets)
+        except SecretError as error:
+            self.not_ready = str(error)
+        self._keeps = lru_cache(maxsize=512)(self._decide_header)
+
+    @property
+    def verification(self) -> Verification:
+        """The verification. There is none, and so no way around it, while the source is not ready."""
+        if self._verification is None:
+            raise SecretError(self.not_ready or "no verification")
+        return self._verification
+
+    def kept_headers(self, headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
+        """Choose the headers that are stored with an event: none that carries a credential."""
+        keeps = self._keeps
+        return tuple(
+            [
+                (kept, value)
+                for name, value in headers.items()
+                if (kept := keeps(name)) and len(value) <= _MAX_KEPT_VALUE and value.isprintable()
+            ]
+        )
+
+    def _decide_header(self, name: str) -> str | None:
+        lower = name.lower()
+        verifiers = self._verification.verifiers if self._verification else ()
+        dropped = (
+            lower in _TRANSPORT
+            or lower.startswith(_RESERVED)
+            or any(word in lower for word in _CREDENTIAL_WORDS)
+            or any(lower in verifier.credential_headers() for verifier in verifiers)
+        )
+        return None if dropped else lower
+
+
+def build_sources(config: Config, secrets: Secrets) -> dict[str, Source]:
+    """Compile every source, by name."""
+    return {name: Source(name, settings, config, secrets) for name, settings in config.sources.items()}
+
+
+def show_readiness(sources: dict[str, Source], metrics: Metrics) -> None:
+    """Set `gatehouse_source_ready` of each source."""
+    for name, source in sources.items():
+        metrics.source(name).ready.set(source.not_ready is None)

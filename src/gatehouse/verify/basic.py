@@ -1,0 +1,44 @@
+"""`type: basic`: HTTP Basic credentials, as a provider sends them from `https://user:password@host/…` (RFC 7617)."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+from gatehouse.errors import VerificationError
+from gatehouse.verify.base import Proof, Request, ct_equal, single_header
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gatehouse.config.model import BasicConfig
+
+_HEADER = "Authorization"
+
+
+class BasicVerifier:
+    """Compares the credentials with every live `username:password`."""
+
+    def __init__(self, config: BasicConfig, secrets: Sequence[bytes]) -> None:
+        if not secrets or not all(secrets):
+            raise ValueError("a verifier needs a secret")
+        pairs = secrets if config.username is None else [f"{config.username}:".encode() + s for s in secrets]
+        if not all(b":" in pair for pair in pairs):
+            raise ValueError("the secret of basic is username:password, unless username is given")
+        self._expected = tuple(base64.b64encode(pair) for pair in pairs)
+
+    def verify(self, request: Request, now: float) -> Proof:  # noqa: ARG002 - credentials have no time
+        text = single_header(request, _HEADER)
+        if not text:
+            raise VerificationError("missing_signature")
+        scheme, _, given = text.encode("utf-8", "surrogateescape").partition(b" ")
+        known = any([ct_equal(given, expected) for expected in self._expected])  # noqa: C419 - compares with all of them
+        if scheme.lower() != b"basic" or not known:
+            raise VerificationError("wrong_credentials")
+        return Proof()
+
+    def sign(self, request: Request, now: float) -> dict[str, str]:  # noqa: ARG002
+        return {_HEADER: "Basic " + self._expected[0].decode()}
+
+    def credential_headers(self) -> frozenset[str]:
+        return frozenset({_HEADER.lower()})
