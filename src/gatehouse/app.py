@@ -21,7 +21,7 @@ from gatehouse.metrics import Metrics
 from gatehouse.operator.server import OperatorServer
 from gatehouse.secrets import SecretError, Secrets
 from gatehouse.source import build_sources, show_readiness
-from gatehouse.store.retention import Retention
+from gatehouse.retention import Retention
 from gatehouse.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:

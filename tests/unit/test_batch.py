@@ -1,0 +1,74 @@
+"""What waits while a write is under way is the next write."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from gatehouse.batch import Batcher
+
+
+class Recorder:
+    """Writes when told to."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+
+    async def write(self, items: Sequence[int]) -> list[int]:
+        self.batches.append(list(items))
+        await self.gate.wait()
+        return [item * 10 for item in items]
+
+
+async def test_items_that_arrive_during_a_write_share_the_next_one() -> None:
+    recorder = Recorder()
+    batcher = Batcher(recorder.write, limit=3)
+    futures = [batcher.submit(0)]
+    await asyncio.sleep(0)
+    futures += [batcher.submit(item) for item in range(1, 6)]
+    recorder.gate.set()
+
+    assert await asyncio.gather(*futures) == [0, 10, 20, 30, 40, 50]
+    assert recorder.batches == [[0], [1, 2, 3], [4, 5]]
+
+
+async def test_an_item_that_was_given_up_while_waiting_is_not_written() -> None:
+    recorder = Recorder()
+    batcher = Batcher(recorder.write, limit=10)
+    first = batcher.submit(0)
+    await asyncio.sleep(0)
+    given_up, kept = batcher.submit(1), batcher.submit(2)
+    given_up.cancel()
+    recorder.gate.set()
+
+    assert await asyncio.gather(first, kept) == [0, 20]
+    assert recorder.batches == [[0], [2]]
+
+
+async def test_a_failed_write_fails_its_batch_and_no_other() -> None:
+    async def write(items: Sequence[int]) -> list[int]:
+        if 1 in items:
+            raise OSError("full")
+        return list(items)
+
+    batcher = Batcher(write, limit=1)
+    bad, good = batcher.submit(1), batcher.submit(2)
+
+    with pytest.raises(OSError, match="full"):
+        await bad
+    assert await good == 2
+
+
+async def test_drain_waits_for_all_that_was_submitted() -> None:
+    recorder = Recorder()
+    batcher = Batcher(recorder.write, limit=1)
+    futures = [batcher.submit(item) for item in range(3)]
+    recorder.gate.set()
+    await batcher.drain()
+
+    assert all(future.done() for future in futures)
+    assert len(batcher) == 0
+    await batcher.drain()

@@ -1,0 +1,147 @@
+"""JSON bodies are read exactly, or refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatehouse.document import Document, MalformedDocumentError, is_json, sorted_json
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+def test_a_value_is_the_bytes_that_were_sent() -> None:
+    document = Document(b'{"data": {"big": 12345678901234567890123,"price" : 45.50, "e":1E+2 } }')
+
+    assert document.raw(("data",)) == b'{"big": 12345678901234567890123,"price" : 45.50, "e":1E+2 }'
+    assert document.raw(("data", "big")) == b"12345678901234567890123"
+    assert document.text(("data", "price")) == "45.50"
+
+
+def test_text_is_a_string_without_quotes_and_escapes() -> None:
+    assert Document(rb'{"a": "x\"\u00e9\n"}').text(("a",)) == 'x"é\n'
+
+
+def test_lists_are_indexed_by_number() -> None:
+    assert Document(b'{"a": [10, {"b": "x"}]}').text(("a", "1", "b")) == "x"
+
+
+@pytest.mark.parametrize("path", [("b",), ("a", "b"), ("a", "b", "c"), ("l", "7"), ("l", "-1"), ("n",)])
+def test_what_is_not_there_is_none(path: tuple[str, ...]) -> None:
+    assert Document(b'{"a": 1, "l": [1], "n": null}').text(path) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"nope",
+        b'{"a":1,}',
+        b'{"a":NaN}',
+        b'{"a":1}{"a":1}',
+        b'\xef\xbb\xbf{"a":1}',
+        '{"a":1}'.encode("utf-16"),
+        b'{"a":"\xff"}',
+        b'{"a":"\\ud800"}',
+        b'{"a":01}',
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)
+def test_what_is_not_json_is_refused(body: bytes) -> None:
+    with pytest.raises(MalformedDocumentError):
+        Document(body).text(("a",))
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (b'{"id":"a","id":"b"}', ("id",)),
+        (b'{"id":"a","\\u0069d":"b"}', ("id",)),
+        (b'{"x":1,"data":{"id":1,"id":1}}', ("data", "id")),
+    ],
+)
+def test_a_name_that_occurs_twice_is_refused(body: bytes, path: tuple[str, ...]) -> None:
+    with pytest.raises(MalformedDocumentError):
+        Document(body).text(path)
+
+
+def test_the_same_name_on_two_levels_is_fine() -> None:
+    assert Document(b'{"id":"a","data":{"id":"b"}}').text(("id",)) == "a"
+
+
+@pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"1", b"true"])
+def test_a_body_that_is_no_object_has_no_values(body: bytes) -> None:
+    assert Document(body).text(("id",)) is None
+
+
+def test_items_are_the_bytes_of_each_element() -> None:
+    assert Document(b'{"e": [ {"a":1.0} , 2 ]}').items(("e",)) == [b'{"a":1.0}', b"2"]
+
+
+def test_items_of_what_is_no_list_are_refused() -> None:
+    with pytest.raises(MalformedDocumentError):
+        Document(b'{"e": {}}').items(("e",))
+
+
+@given(JSON)
+def test_is_json_accepts_what_json_writes(value: object) -> None:
+    assert is_json(json.dumps(value).encode())
+
+
+@given(st.dictionaries(st.text(), JSON, min_size=1))
+def test_each_member_reads_back_as_it_was_written(members: dict[str, object]) -> None:
+    document = Document(json.dumps(members).encode())
+
+    for name, value in members.items():
+        raw = document.raw((name,))
+        assert raw is not None
+        assert json.loads(raw) == value
+
+
+def test_sorted_json_is_pythons_own_with_sorted_keys() -> None:
+    assert sorted_json('{"b": [1, "é"], "a": {"d": 2, "c": null}}'.encode()) == (
+        b'{"a": {"c": null, "d": 2}, "b": [1, "\\u00e9"]}'
+    )
+
+
+@given(JSON)
+def test_sorted_json_does_not_depend_on_the_order_of_keys(value: object) -> None:
+    expected = json.dumps(value, sort_keys=True).encode()
+
+    assert sorted_json(json.dumps(value).encode()) == expected
+    assert sorted_json(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":1,"a":1}',
+        b'{"x":[{"a":1,"a":2}]}',
+        b"NaN",
+        b'{"a":Infinity}',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"a":' + b"9" * 5000 + b"}",
+    ],
+)
+def test_sorted_json_refuses_what_has_no_one_meaning(body: bytes) -> None:
+    with pytest.raises(MalformedDocumentError):
+        sorted_json(body)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    for read in (lambda: Document(body).text(("a", "0")), lambda: sorted_json(body)):
+        try:
+            read()
+        except MalformedDocumentError:
+            continue

@@ -1,0 +1,185 @@
+"""Verified requests become events: identified, normalised, with their dedupe keys; nothing is ever lost."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from gatehouse.config.model import SourceConfig
+from gatehouse.event import UNREADABLE, Event, EventReader
+from gatehouse.verify.base import Request, VerifiedRequest
+
+NOW = 1_750_000_000.25
+Keys = tuple[bytes | None, ...]
+
+
+def read(
+    body: bytes,
+    *,
+    event: dict[str, Any] | None = None,
+    by: tuple[Any, ...] = (),
+    signed: bytes | None = None,
+    **headers: str,
+) -> list[tuple[Event, Keys]]:
+    config = SourceConfig.model_validate(
+        {
+            "verify": {"type": "hmac", "signature": {"header": "X-Sig"}},
+            "event": {"type": "{body:type}", "data": "{body:data}"} | (event or {}),
+            "dedupe": {"by": by},
+        }
+    )
+    named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    request = Request("POST", "/webhooks/s", "", named, body)
+    reader = EventReader("s", "/webhooks/s", config, provider="p")
+    return reader.read(VerifiedRequest(request, signed=signed), NOW, ())
+
+
+def read_one(body: bytes, **options: Any) -> Event:
+    ((event, _),) = read(body, **options)
+    return event
+
+
+def test_every_field_comes_from_its_template() -> None:
+    event = read_one(
+        b'{"id":"e1","type":"t.a","at":1750000001,"data":{"id":"d1","n":1.50},"tenant":7}',
+        event={
+            "id": "{body:id}",
+            "time": "{body:at}",
+            "subject": "{body:data.id}",
+            "account": "{body:tenant}",
+        },
+        Content_Type="application/json",
+    )
+
+    assert (event.external_id, event.type, event.subject, event.account) == ("e1", "t.a", "d1", "7")
+    assert (event.source, event.path, event.provider) == ("s", "/webhooks/s", "p")
+    assert event.time == "2025-06-15T15:06:41Z"
+    assert event.received == NOW
+    assert event.content_type == "application/json"
+    assert event.data == b'{"id":"d1","n":1.50}'
+    assert len(event.id) == 26
+
+
+def test_what_the_provider_leaves_out_falls_back() -> None:
+    event = read_one(b'{"type":"t"}', event={"id": "{body:id}", "time": "{body:at}", "subject": "{body:s}"})
+
+    assert event.external_id == event.id
+    assert event.time == "2025-06-15T15:06:40.25Z"
+    assert (event.subject, event.account, event.data) == (None, None, None)
+
+
+def test_without_a_data_template_the_whole_body_is_the_data() -> None:
+    event = read_one(b'{"type":"t","n":1.50}', event={"data": "{body}"})
+
+    assert (event.data, event.data_is_json) == (b'{"type":"t","n":1.50}', True)
+
+
+def test_a_body_that_is_no_json_travels_as_it_is() -> None:
+    event = read_one(b"a=1&b=2", event={"type": "form", "data": "{body}"})
+
+    assert (event.type, event.data, event.data_is_json) == ("form", b"a=1&b=2", False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b'"x"',
+        b"nope",
+        b"\xff\xfe",
+        b'{"id":1}',
+        b'{"type":""}',
+        b'{"type":null}',
+        b'{"type":"a\\u0000b"}',
+        b'{"type":"a","type":"b"}',
+        b'{"type":"' + b"x" * 2000 + b'"}',
+        b'{"type":' + b"[" * 100_000,
+    ],
+)
+def test_what_can_not_be_read_is_kept_as_an_unreadable_event(body: bytes) -> None:
+    event = read_one(body)
+
+    assert event.type == UNREADABLE
+    assert (event.data, event.data_is_json) == (body, False)
+    assert event.external_id == event.id
+
+
+def test_an_id_with_control_characters_is_no_id() -> None:
+    event = read_one(b'{"type":"t","id":"a\\nb"}', event={"id": "{body:id}"})
+
+    assert event.external_id == event.id
+
+
+def test_all_keys_that_resolve_are_kept_by_their_place() -> None:
+    ((_, keys),) = read(
+        b'{"type":"t","id":"e1"}',
+        by=("{header:X-Delivery}", "{header:none}", "{body:id}", "{body:none}"),
+        X_Delivery="d1",
+    )
+
+    assert keys == (b"d1", None, b"e1", None)
+
+
+def test_an_empty_key_is_no_key() -> None:
+    ((_, keys),) = read(b'{"type":"t","id":""}', by=("{body:id}",))
+
+    assert keys == (None,)
+
+
+def test_long_keys_are_kept_as_a_hash_and_short_ones_whole() -> None:
+    ((_, keys),) = read(b'{"type":"t"}', by=("{signed}", "{header:X}"), signed=b"s" * 500, X="y" * 38)
+
+    assert keys == (b"sha256:" + hashlib.sha256(b"s" * 500).digest(), b"y" * 38)
+
+
+def test_a_short_key_never_equals_the_hash_of_a_long_one() -> None:
+    hashed = b"sha256:" + hashlib.sha256(b"s" * 500).digest()
+    ((_, keys),) = read(b'{"type":"t"}', by=("{signed}",), signed=hashed)
+
+    assert keys != (hashed,)
+
+
+def test_an_unreadable_event_still_has_the_keys_that_do_not_need_the_body() -> None:
+    ((event, keys),) = read(
+        b"nope", by=("{header:X-Delivery}", ("{body:id}", "{signed}")), signed=b"nope", X_Delivery="d1"
+    )
+
+    assert event.type == UNREADABLE
+    assert keys == (b"d1", None)
+
+
+def test_a_batch_is_split_and_each_item_has_its_own_identity() -> None:
+    read_events = read(
+        b'{"events":[{"id":"a","type":"x","data":1.0},{"id":"b","type":"y"}]}',
+        event={"id": "{body:id}", "split": "{body:events}"},
+        by=("{body:id}",),
+    )
+
+    assert [(event.external_id, event.type, keys) for event, keys in read_events] == [
+        ("a", "x", (b"a",)),
+        ("b", "y", (b"b",)),
+    ]
+    assert [event.body for event, _ in read_events] == [
+        b'{"id":"a","type":"x","data":1.0}',
+        b'{"id":"b","type":"y"}',
+    ]
+
+
+def test_a_batch_without_its_list_is_kept_whole() -> None:
+    ((event, _),) = read(b'{"type":"x"}', event={"split": "{body:events}"})
+
+    assert event.type == UNREADABLE
+
+
+@given(st.binary(max_size=300))
+def test_any_body_becomes_at_least_one_event_that_holds_it(body: bytes) -> None:
+    ((event, _),) = read(body, by=("{body:id}", "{signed}"), signed=body)
+
+    assert event.body == body

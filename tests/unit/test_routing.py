@@ -1,0 +1,51 @@
+"""Routes send an event to every destination that wants it, once."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatehouse.config.model import RouteConfig
+from gatehouse.routing import compile_routes, matches
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "fits"),
+    [
+        ("invoice.*", "invoice.paid", True),
+        ("invoice.*", "invoice.payment.failed", True),
+        ("invoice.*", "invoiceitem.paid", False),
+        ("invoice.*", "invoice", False),
+        ("*", "", True),
+        ("*", "a\nb", True),
+        ("*.paid", "invoice.paid", True),
+        ("a*b*c", "a--b--c", True),
+        ("a.c", "abc", False),
+        ("[a]", "a", False),
+        ("Invoice.*", "invoice.paid", False),
+    ],
+)
+def test_a_star_stands_for_any_text_and_nothing_else_is_special(pattern: str, text: str, fits: bool) -> None:
+    assert matches(pattern, text) is fits
+
+
+def route(**values: object) -> RouteConfig:
+    return RouteConfig.model_validate(values)
+
+
+def test_all_matching_routes_apply_and_a_destination_is_named_once() -> None:
+    routes = [
+        route(**{"from": "mandato", "types": ("invoice.*",), "to": ("billing", "ledger")}),
+        route(**{"from": "other", "to": ("nobody",)}),
+        route(**{"from": "*", "to": ("archive", "billing")}),
+    ]
+    destinations = compile_routes(routes, "mandato")
+
+    assert destinations("invoice.paid") == ("billing", "ledger", "archive")
+    assert destinations("connection.active") == ("archive", "billing")
+
+
+def test_an_event_that_no_route_wants_goes_nowhere() -> None:
+    routes = [route(**{"from": ("a", "b"), "types": "x", "to": "d"})]
+
+    assert compile_routes(routes, "a")("y") == ()
+    assert compile_routes(routes, "c")("x") == ()

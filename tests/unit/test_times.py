@@ -1,0 +1,64 @@
+"""Times are read as providers write them and written as RFC 3339."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatehouse.times import parse_iso8601, parse_time, rfc3339
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2025-01-15T10:00:15.000Z", "2025-01-15T10:00:15Z"),
+        ("2025-01-15T10:00:15.250Z", "2025-01-15T10:00:15.25Z"),
+        ("2025-01-15T11:00:15+01:00", "2025-01-15T10:00:15Z"),
+        ("2025-01-15 10:00:15", "2025-01-15T10:00:15Z"),
+        ("2025-01-15T10:00Z", "2025-01-15T10:00:00Z"),
+        ("2025-01-15T10:00:15.123456789Z", "2025-01-15T10:00:15.123456Z"),
+        ("1762780249", "2025-11-10T13:10:49Z"),
+        ("1762780249000", "2025-11-10T13:10:49Z"),
+        ("1762780249.5", "2025-11-10T13:10:49.5Z"),
+    ],
+)
+def test_reads_what_providers_write(text: str, expected: str) -> None:
+    seconds = parse_time(text)
+
+    assert seconds is not None
+    assert rfc3339(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "now",
+        "nan",
+        "-1",
+        "+1",
+        " 1",
+        "1_0",
+        "١٢٣",
+        "1\n",
+        "1" * 400,
+        "2025-13-01T00:00:00Z",
+        "2025-W03",
+        "9999-99-99T99:99:99Z",
+    ],
+)
+def test_refuses_what_is_no_time(text: str) -> None:
+    assert parse_time(text) is None
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_time_or_none(text: str) -> None:
+    parse_iso8601(text)
+    seconds = parse_time(text)
+    assert seconds is None or rfc3339(seconds).endswith("Z")
+
+
+@given(st.integers(0, 4_000_000_000))
+def test_what_is_written_reads_back(seconds: int) -> None:
+    assert parse_time(rfc3339(seconds)) == seconds
