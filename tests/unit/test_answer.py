@@ -1,0 +1,101 @@
+"""Answers tell the provider what became of its request, and never which check failed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, get_args
+
+import pytest
+
+from gatehouse import errors
+from gatehouse.config.model import AnswersConfig
+from gatehouse.errors import REASONS, Reason, RequestRejectedError, UnavailableError, VerificationError
+from gatehouse.event import Event
+from gatehouse.ingest.answer import committed, rejected
+from gatehouse.metrics import OUTCOMES
+from gatehouse.store.base import Receipt
+
+DEFAULT = AnswersConfig()
+EVENT = Event(
+    id="01A", source="s", path="/p", provider="p", external_id="e", type="t", time="", received=0.0, body=b""
+)
+
+
+def receipts(*statuses: Literal["accepted", "duplicate", "conflict"]) -> list[Receipt]:
+    return [Receipt(status, f"ID{index}") for index, status in enumerate(statuses)]
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [("accepted", "accepted"), ("duplicate", "duplicate"), ("conflict", "duplicate")]
+)
+def test_one_event_is_answered_with_its_id(
+    status: Literal["accepted", "duplicate", "conflict"], word: str
+) -> None:
+    answer = committed([EVENT], receipts(status), DEFAULT, as_batch=False)
+
+    assert (answer.status, json.loads(answer.body)) == (200, {"status": word, "id": "ID0"})
+    assert answer.outcome == status
+
+
+@pytest.mark.parametrize(
+    ("statuses", "outcome", "word"),
+    [
+        (("accepted", "duplicate"), "accepted", "accepted"),
+        (("duplicate", "duplicate"), "duplicate", "duplicate"),
+        (("duplicate", "conflict"), "conflict", "duplicate"),
+        ((), "accepted", "accepted"),
+    ],
+)
+def test_a_batch_is_answered_with_all_ids(statuses: Any, outcome: str, word: str) -> None:
+    answer = committed([EVENT] * len(statuses), receipts(*statuses), DEFAULT, as_batch=True)
+
+    assert json.loads(answer.body) == {"status": word, "ids": [f"ID{i}" for i in range(len(statuses))]}
+    assert answer.outcome == outcome
+
+
+def test_a_source_may_ask_for_other_codes() -> None:
+    answers = AnswersConfig(accepted=202, duplicate=208, unauthorized=400)
+
+    assert committed([EVENT], receipts("accepted"), answers, as_batch=False).status == 202
+    assert committed([EVENT], receipts("duplicate"), answers, as_batch=False).status == 208
+    assert rejected(VerificationError("wrong_signature"), answers).status == 400
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_no_reason_is_told_to_the_caller(reason: Reason) -> None:
+    answer = rejected(VerificationError(reason))
+
+    assert answer.status == 401
+    assert answer.body == rejected(VerificationError("wrong_signature")).body
+    assert answer.reason == reason
+
+
+def test_a_fault_of_ours_asks_to_send_again() -> None:
+    answer = rejected(UnavailableError("later", hint="store"))
+
+    assert (answer.status, answer.headers, answer.reason) == (503, {"Retry-After": "5"}, "store")
+
+
+def rejections() -> list[type[RequestRejectedError]]:
+    return [
+        found
+        for found in vars(errors).values()
+        if isinstance(found, type)
+        and issubclass(found, RequestRejectedError)
+        and found is not RequestRejectedError
+    ]
+
+
+@pytest.mark.parametrize("kind", rejections())
+def test_every_error_has_one_shape_and_an_outcome_that_is_counted(kind: type[RequestRejectedError]) -> None:
+    error = VerificationError("wrong_signature") if kind is VerificationError else kind("why")
+    body = json.loads(rejected(error).body)
+
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"code", "message"}
+    assert kind.outcome in OUTCOMES
+    assert 400 <= kind.status <= 503
+
+
+def test_the_listed_reasons_are_all_reasons() -> None:
+    assert set(REASONS) == set(get_args(Reason))
