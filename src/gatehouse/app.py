@@ -103,7 +103,9 @@ class Gateway:
         closing(retention.stop)
 
         # Lanes before the ingest listener: what an earlier process left behind is on its way at once.
-        dispatcher = Dispatcher(self.destinations, store, self.metrics, clock=self._clock)
+        dispatcher = Dispatcher(
+            self.destinations.values(), store=store, metrics=self.metrics, clock=self._clock
+        )
         await dispatcher.start()
         closing(dispatcher.stop, ATTEMPT_GRACE)
 
@@ -136,11 +138,6 @@ class Gateway:
         for source in self.sources.values():
             if source.not_ready:
                 get_logger().error("source.not_ready", source=source.name, reason=source.not_ready)
-        for destination in self.destinations.values():
-            if destination.not_ready:
-                get_logger().error(
-                    "destination.not_ready", destination=destination.name, reason=destination.not_ready
-                )
 
     def _log_started(self) -> None:
         listen, operator = self.config.server.listen, self.config.operator.listen

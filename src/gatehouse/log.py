@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 import structlog
 
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+from gatehouse.times import rfc3339
 
+if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 #: Every event that is logged. tests/test_docs.py checks that docs/operations.md explains each.
@@ -52,15 +54,7 @@ def clean(text: str) -> str:
 def configure(*, json: bool | None = None, stream: TextIO = sys.stderr) -> None:
     """Set up logging for the process: JSON lines, or colours on a terminal."""
     as_json = not stream.isatty() if json is None else json
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        _clean_fields,
-    ]
-    if as_json:
-        processors.append(structlog.processors.JSONRenderer(serializer=_to_json))
-    else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=stream.isatty()))
+    processors: list[Any] = [_to_line] if as_json else [_add_time, _clean_fields, _to_text(stream)]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -76,15 +70,34 @@ def get_logger() -> FilteringBoundLogger:
     return logger
 
 
-def _to_json(event: Any, **_: Any) -> str:
-    return msgspec.json.encode(event).decode()
+Fields = MutableMapping[str, Any]
 
 
-def _clean_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in fields.items():
-        if isinstance(value, str) and (len(value) > _MAX_TEXT or not value.isprintable()):
-            fields[name] = clean(value)
-    return fields
+def _to_line(_logger: Any, level: str, fields: Fields) -> str:
+    """Write an event as JSON: when and what first, then its fields but for the empty ones."""
+    line = {"time": rfc3339(time.time()), "level": level, "event": fields.pop("event")}
+    line.update(_clean_fields(_logger, level, fields))
+    return msgspec.json.encode(line).decode()
+
+
+def _add_time(_logger: Any, level: str, fields: Fields) -> Fields:
+    return {"timestamp": rfc3339(time.time()), "level": level, **fields}
+
+
+def _clean_fields(_logger: Any, _level: str, fields: Fields) -> Fields:
+    return {
+        name: clean(value) if isinstance(value, str) and not _is_clean(value) else value
+        for name, value in fields.items()
+        if value is not None
+    }
+
+
+def _is_clean(text: str) -> bool:
+    return len(text) <= _MAX_TEXT and text.isprintable()
+
+
+def _to_text(stream: TextIO) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(colors=stream.isatty())
 
 
 def _quieten_libraries() -> None:

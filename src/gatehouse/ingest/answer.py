@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gatehouse.errors import RequestRejectedError, UnavailableError, VerificationError
+from gatehouse.errors import (
+    MethodNotAllowedError,
+    RequestRejectedError,
+    UnavailableError,
+    VerificationError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,5 +73,7 @@ def rejected(error: RequestRejectedError, answers: AnswersConfig | None = None) 
     elif isinstance(error, UnavailableError):
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         reason = error.hint
+    elif isinstance(error, MethodNotAllowedError):
+        headers = {"Allow": "POST"}
     body = msgspec.json.encode({"error": {"code": error.code, "message": error.message}})
     return Answer(status=status, body=body, outcome=error.outcome, headers=headers, reason=reason)

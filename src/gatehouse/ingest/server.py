@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 MAX_HEADERS = 64
 #: An idle or half-sent head is cut off after this; aiohttp's own default is an hour.
 KEEPALIVE_SECONDS = 15.0
+#: How long the rest of a body that was refused is read and thrown away, so that its sender gets to see the answer.
+LINGER_SECONDS = 2.0
 _BACKLOG = 1024
 _HEADERS = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
 
@@ -79,6 +81,7 @@ class IngestServer:
             access_log=None,
             auto_decompress=False,
             keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=LINGER_SECONDS,
             max_headers=MAX_HEADERS,
         )
         self._runner = web.ServerRunner(server)
@@ -195,7 +198,10 @@ class IngestServer:
 
     def _malformed(self, http: web.BaseRequest) -> web.StreamResponse:
         answer = rejected(MalformedRequestError("not a well-formed HTTP request"))
-        self._record(None, self._unknown, http, answer, 0.0)
+        self._unknown.outcomes[answer.outcome].inc()
+        get_logger().warning(
+            "request.rejected", outcome=answer.outcome, status=answer.status, client=http.remote
+        )
         return self._respond(answer)
 
 
