@@ -1,7 +1,7 @@
-"""Logging: one wide structlog event per request and per attempt. Names and fields are listed here and nowhere else.
+"""Logging: one wide structlog event per request and per attempt.
 
-No secret, no signature and no body is ever a field. Text that a provider or destination chose is cut and stripped
-of control characters, so that one event is one line.
+No secret, no signature and no body is ever a field. Text that a provider or destination chose is cut and
+stripped of control characters, so that one event is one line.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Every metric, in one class that takes a registry.
 
-Labels come from the config and from closed sets, so the number of series is fixed when the config is loaded. All
-of them start at zero, and the objects that the hot path touches are looked up once, here.
+Labels come from the config and from closed sets, so the number of series is fixed when the config is loaded.
+All of them start at zero, and the objects that the hot path touches are looked up once, here.
 """
 
 from __future__ import annotations
@@ -44,13 +44,20 @@ _LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 360
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 
-class SourceMetrics:
-    """The series of one source."""
+class RequestMetrics:
+    """The series that every request counts in, whether or not its path is a source's."""
 
     def __init__(self, metrics: Metrics, source: str) -> None:
         self.outcomes = {name: metrics.requests.labels(source, name) for name in OUTCOMES}
-        self.failures = {reason: metrics.verification_failures.labels(source, reason) for reason in REASONS}
         self.duration = metrics.request_duration.labels(source)
+
+
+class SourceMetrics(RequestMetrics):
+    """The series of one source."""
+
+    def __init__(self, metrics: Metrics, source: str) -> None:
+        super().__init__(metrics, source)
+        self.failures = {reason: metrics.verification_failures.labels(source, reason) for reason in REASONS}
         self.events = metrics.events.labels(source)
         self.unreadable = metrics.unreadable.labels(source)
         self.ready = metrics.source_ready.labels(source)
@@ -146,6 +153,10 @@ class Metrics:
     def source(self, name: str) -> SourceMetrics:
         """Make (or find) the series of a source, all at zero."""
         return SourceMetrics(self, name)
+
+    def unknown(self) -> RequestMetrics:
+        """Make (or find) the series of requests to paths where no source is."""
+        return RequestMetrics(self, UNKNOWN)
 
     def destination(self, name: str) -> DestinationMetrics:
         """Make (or find) the series of a destination, all at zero."""

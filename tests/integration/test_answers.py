@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import BASIC, CONFIG, SIGNING_SECRET, RunGateway, Running
+
 from doubles import providers
 from doubles.destination import ScriptedDestination
+from gateways import BASIC, CONFIG, SIGNING_SECRET, RunGateway, Running
 
 BODY = providers.body(id="evt_1", type="sale.created", data={})
 
@@ -200,8 +201,7 @@ async def test_who_leaves_in_the_middle_of_a_body_leaves_no_traceback(
     await writer.drain()
     writer.close()
     await writer.wait_closed()
-    while (await running.metrics())["gatehouse_requests_total", "malformed", "mando"] < 1:
-        await asyncio.sleep(0.01)
+    await running.until(("gatehouse_requests_total", "malformed", "mando"), 1)
 
     assert "Traceback" not in logged.getvalue()
     assert "secret-looking-bytes" not in logged.getvalue()
@@ -279,7 +279,7 @@ async def test_a_locked_store_is_503_within_a_second_writes_nothing_later_and_re
 
     assert {status for status, _ in answers} == {503}
     assert took < 1.5
-    while (await running.send("mando", BODY, providers.mando(BODY)))[0] != 200:
+    while (await running.send("mando", BODY, providers.mando(BODY)))[0] != 200:  # noqa: ASYNC110 - as a provider does
         await asyncio.sleep(0.05)
     stored = lock.execute("SELECT count(*) FROM events").fetchone()
     lock.close()
@@ -311,7 +311,7 @@ async def test_an_event_fans_out_to_every_destination_that_wants_it(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     async with ScriptedDestination() as second:
-        config = CONFIG.format(url=destination.url) + f'  - {{from: mando, types: ["sale.*"], to: other}}\n'
+        config = CONFIG.format(url=destination.url) + '  - {from: mando, types: ["sale.*"], to: other}\n'
         config = config.replace("destinations:", f'destinations:\n  other: {{url: "{second.url}"}}')
         async with run_gateway(config) as running:
             _, answer = await running.send("mando", BODY, providers.mando(BODY))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import asyncio
 import sqlite3
-import subprocess
+from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
 
 import pytest
-from conftest import CONFIG, RunGateway, Running
-from doubles.destination import ScriptedDestination
 
+from doubles.destination import ScriptedDestination
 from gatehouse.errors import GatewayError
+from gateways import CONFIG, RunGateway, Running
 
 TOKEN = "operator-token-of-some-length"
 
@@ -77,16 +76,12 @@ async def test_anything_else_is_a_json_error(running: Running, path: str, status
     assert '"code"' in answer[1]
 
 
-async def test_promtool_finds_nothing_to_say_about_the_metrics(running: Running) -> None:
-    promtool = find_promtool()
+async def test_promtool_finds_nothing_to_say_about_the_metrics(running: Running, promtool: str) -> None:
     async with running.client.get(f"{running.operator_url}/metrics") as answer:
         text = await answer.read()
-    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
+    checked = await asyncio.create_subprocess_exec(
+        *(promtool, "check", "metrics"), stdin=PIPE, stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await checked.communicate(text)
 
-    assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
-
-
-def find_promtool() -> str:
-    local = Path(__file__).parents[2] / ".tools" / "usr" / "bin" / "promtool"
-    found = os.environ.get("GATEHOUSE_TEST_PROMTOOL") or shutil.which("promtool")
-    return found or str(local)
+    assert (checked.returncode, said) == (0, b"")

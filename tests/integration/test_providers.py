@@ -7,16 +7,19 @@ import base64
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
-from conftest import BASIC, CONFIG, SIGNING_SECRET, RunGateway, Running
-from doubles import providers
-from doubles.destination import ScriptedDestination
 from standardwebhooks import Webhook
 
-EXACT = b'{"id":"evt_1","type":"sale.created","created":"2024-01-15T10:30:00Z","data":{"n": 12345678901234567890123, "total":45.50}}'
+from doubles import providers
+from doubles.destination import ScriptedDestination
+from gateways import BASIC, CONFIG, SIGNING_SECRET, RunGateway, Running
+
+EXACT = (
+    b'{"id":"evt_1","type":"sale.created","created":"2024-01-15T10:30:00Z",'
+    b'"data":{"n": 12345678901234567890123, "total":45.50}}'
+)
 E_INVOICE = json.loads((Path(__file__).parent.parent / "vectors" / "e-invoice-be.json").read_text())
 
 
@@ -223,10 +226,8 @@ async def test_64_identical_requests_at_once_are_stored_and_forwarded_once(
     assert sorted(answer["status"] for _, answer in answers) == ["accepted"] + ["duplicate"] * 63
     assert len({answer["id"] for _, answer in answers}) == 1
     await destination.wait_for(1)
-    scraped: dict[Any, float] = await running.metrics()
-    assert scraped["gatehouse_events_total", "mandato"] == 1
-    while scraped["gatehouse_deliveries_total", "app", "delivered"] < 1:
-        scraped = await running.metrics()
+    await running.until(("gatehouse_deliveries_total", "app", "delivered"), 1)
+    assert (await running.metrics())["gatehouse_events_total", "mandato"] == 1
     assert len(destination.requests) == 1
 
 

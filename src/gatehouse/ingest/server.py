@@ -23,10 +23,10 @@ from gatehouse.errors import (
     UnavailableError,
     UnknownSourceError,
     UnsupportedEncodingError,
+    VerificationError,
 )
 from gatehouse.ingest.answer import Answer, rejected
 from gatehouse.log import get_logger
-from gatehouse.metrics import UNKNOWN
 from gatehouse.verify.base import Request
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from gatehouse.config.model import ServerConfig
     from gatehouse.ingest.client import ClientAddress
     from gatehouse.ingest.pipeline import Pipeline
-    from gatehouse.metrics import Metrics, SourceMetrics
+    from gatehouse.metrics import Metrics, RequestMetrics, SourceMetrics
     from gatehouse.source import Source
 
 MAX_HEADERS = 64
 #: An idle or half-sent head is cut off after this; aiohttp's own default is an hour.
 KEEPALIVE_SECONDS = 15.0
-#: How long the rest of a body that was refused is read and thrown away, so that its sender gets to see the answer.
+#: How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer.
 LINGER_SECONDS = 2.0
 _BACKLOG = 1024
 _HEADERS = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
@@ -62,7 +62,7 @@ class IngestServer:
         self._pipeline = pipeline
         self._client_address = client_address
         self._by_path = {source.path: (source, metrics.source(source.name)) for source in sources.values()}
-        self._unknown = metrics.source(UNKNOWN)
+        self._unknown = metrics.unknown()
         self._runner: web.ServerRunner | None = None
         self._site: web.TCPSite | None = None
         self._stopping = False
@@ -100,11 +100,14 @@ class IngestServer:
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
         path, _, query = http.raw_path.partition("?")
-        source, metrics = self._by_path.get(path, (None, self._unknown))
+        served = self._by_path.get(path)
+        source, metrics = served or (None, self._unknown)
         try:
-            answer = await self._answer(source, metrics, http, path, query)
+            answer = await self._answer(served, http, path, query)
         except RequestRejectedError as error:
             answer = rejected(error, source.settings.answers if source else None)
+            if isinstance(error, VerificationError) and served:
+                served[1].failures[error.reason].inc()
         except Exception as error:  # noqa: BLE001 - a defect of ours must not look like a refusal to the provider
             _log_defect(source, error)
             answer = rejected(UnavailableError("internal error; send again later", hint="defect"))
@@ -113,14 +116,14 @@ class IngestServer:
 
     async def _answer(
         self,
-        source: Source | None,
-        metrics: SourceMetrics,
+        served: tuple[Source, SourceMetrics] | None,
         http: web.BaseRequest,
         path: str,
         query: str,
     ) -> Answer:
-        if source is None:
+        if served is None:
             raise UnknownSourceError("no source is served here")
+        source, metrics = served
         if http.method != hdrs.METH_POST:
             raise MethodNotAllowedError("only POST is served here")
         if source.not_ready is not None:
@@ -170,15 +173,13 @@ class IngestServer:
     def _record(
         self,
         source: Source | None,
-        metrics: SourceMetrics,
+        metrics: RequestMetrics,
         http: web.BaseRequest,
         answer: Answer,
         duration: float,
     ) -> None:
         metrics.outcomes[answer.outcome].inc()
         metrics.duration.observe(duration)
-        if answer.reason in metrics.failures:
-            metrics.failures[answer.reason].inc()
         fields: dict[str, Any] = {
             "source": source.name if source else None,
             "outcome": answer.outcome,
