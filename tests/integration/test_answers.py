@@ -45,8 +45,6 @@ def head(*lines: str, target: str = "/webhooks/mando", method: str = "POST") -> 
         "/webhooks/mando/",
         "/webhooks/MANDO",
         "//webhooks/mando",
-    ]
-    + [
         "/webhooks/../webhooks/mando",
         "/webhooks/%6dando",
         "/webhooks/mando%00",

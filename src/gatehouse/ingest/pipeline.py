@@ -37,7 +37,8 @@ class Pipeline:
 
     async def receive(self, source: Source, metrics: SourceMetrics, request: Request) -> Answer:
         """Answer a request. Raises `RequestRejectedError` for the answers that are errors."""
-        now = self._clock()
+        # Stores keep milliseconds: an event has to read the same before and after a restart.
+        now = int(self._clock() * 1000) / 1000
         verified = source.verification.verify(request, now)
         read = source.reader.read(verified, now, source.kept_headers(request.headers))
         arrivals = [

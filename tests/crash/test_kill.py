@@ -1,0 +1,153 @@
+"""What was answered with 2xx survives kill -9 and SIGTERM, and is forwarded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from doubles import providers
+from doubles.destination import ScriptedDestination, hang
+from processes import GatewayProcess, serving
+
+CONFIG = """
+server: {{listen: "127.0.0.1:0"}}
+operator: {{listen: "127.0.0.1:0"}}
+sources:
+  mando: {{provider: mando, secrets: [env:SECRET]}}
+destinations:
+  app: {{url: "{url}", retry: {{first: 50ms, max: 100ms}}}}
+routes:
+  - {{from: mando, to: app}}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Name the config file; each test writes it when it knows its destination."""
+    return tmp_path / "gateway.yaml"
+
+
+def numbered(number: int) -> bytes:
+    return providers.body(id=f"evt_{number:06}", type="sale.created", data={"number": number})
+
+
+async def send(client: aiohttp.ClientSession, gateway: GatewayProcess, number: int) -> str:
+    """Send an event; return its id at the gateway."""
+    body = numbered(number)
+    async with client.post(
+        f"{gateway.url}/webhooks/mando", data=body, headers=providers.mando(body)
+    ) as answer:
+        assert answer.status == 200
+        event_id: str = (await answer.json())["id"]
+        return event_id
+
+
+async def test_killed_between_the_answer_and_the_forward_it_forwards_after_a_restart(config: Path) -> None:
+    async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
+        await destination.stop()
+        config.write_text(CONFIG.format(url=destination.url))
+        async with serving(config, SECRET=providers.SECRET) as gateway:
+            accepted = await send(client, gateway, 1)
+            gateway.kill()
+            await gateway.wait()
+
+        await destination.start()
+        async with serving(config, SECRET=providers.SECRET) as gateway:
+            (received,) = await destination.wait_for(1)
+            assert await send(client, gateway, 1) == accepted  # the provider's retry is a duplicate
+
+    assert received.event_id == accepted
+    assert received.attempt > 1
+
+
+async def test_killed_during_an_attempt_it_sends_again_with_the_same_key_and_a_higher_number(
+    config: Path,
+) -> None:
+    async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
+        destination.script(hang())
+        config.write_text(CONFIG.format(url=destination.url))
+        async with serving(config, SECRET=providers.SECRET) as gateway:
+            accepted = await send(client, gateway, 1)
+            await destination.wait_for(1)
+            gateway.kill()
+            await gateway.wait()
+        async with serving(config, SECRET=providers.SECRET):
+            first, second = await destination.wait_for(2)
+
+    assert first.event_id == second.event_id == accepted
+    assert first.attempt < second.attempt
+    assert first.body == second.body
+
+
+@pytest.mark.parametrize("crash", ["kill", "terminate"])
+async def test_stopped_under_load_nothing_accepted_is_lost(config: Path, crash: str) -> None:
+    accepted: set[str] = set()
+    async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
+        config.write_text(CONFIG.format(url=destination.url))
+        numbers = iter(range(100_000))
+        async with serving(config, SECRET=providers.SECRET) as gateway:
+
+            async def load() -> None:
+                """Send until the gateway is gone; only what was answered with 200 counts."""
+                while True:
+                    try:
+                        accepted.add(await send(client, gateway, next(numbers)))
+                    except (aiohttp.ClientError, AssertionError):
+                        return
+
+            senders = [asyncio.create_task(load()) for _ in range(16)]
+            await destination.wait_for(200)
+            started = time.monotonic()
+            getattr(gateway, crash)()
+            code = await gateway.wait()
+            took = time.monotonic() - started
+            await asyncio.gather(*senders)
+        assert (code, took < 10) == (0 if crash == "terminate" else -9, True)
+        assert len(accepted) >= 200
+
+        async with serving(config, SECRET=providers.SECRET) as gateway:
+            await _drained(client, gateway)
+    arrived = {request.event_id for request in destination.requests}
+
+    assert accepted - arrived == set()
+    if crash == "terminate":
+        assert len(destination.requests) == len(arrived)  # a graceful stop sends nothing twice
+
+
+async def _drained(client: aiohttp.ClientSession, gateway: GatewayProcess) -> None:
+    async with asyncio.timeout(20):
+        while True:
+            async with client.get(f"{gateway.operator_url}/metrics") as answer:
+                if 'gatehouse_deliveries_pending{destination="app"} 0.0' in await answer.text():
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def test_a_hanging_destination_does_not_keep_it_from_stopping_within_ten_seconds(config: Path) -> None:
+    async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
+        destination.always(hang())
+        config.write_text(CONFIG.format(url=destination.url))
+        async with serving(config, SECRET=providers.SECRET) as gateway:
+            await send(client, gateway, 1)
+            await destination.wait_for(1)
+            started = time.monotonic()
+            gateway.terminate()
+            code = await gateway.wait()
+
+    assert (code, time.monotonic() - started < 10) == (0, True)
+    assert [line["event"] for line in gateway.log][-1] == "gateway.stopped"
+
+
+async def test_a_second_process_on_the_same_file_refuses_at_once(config: Path) -> None:
+    config.write_text(CONFIG.format(url="http://127.0.0.1:9/events"))
+    async with serving(config, SECRET=providers.SECRET):
+        started = time.monotonic()
+        with pytest.raises(AssertionError, match="did not start"):
+            async with serving(config, SECRET=providers.SECRET):
+                pass
+
+    assert time.monotonic() - started < 5

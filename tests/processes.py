@@ -1,0 +1,90 @@
+"""The gateway as a process of its own, as an operator runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+#: Far more than a start or a stop takes; a test that needs it is broken.
+WITHIN = 20.0
+
+
+class GatewayProcess:
+    """`gatehouse serve`, with its log read as it comes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.log: list[dict[str, Any]] = []
+        self._reading = asyncio.create_task(self._read())
+        self._started = asyncio.Event()
+
+    @property
+    def url(self) -> str:
+        """The ingest listener."""
+        return "http://" + str(self._started_line()["listen"])
+
+    @property
+    def operator_url(self) -> str:
+        """The operator listener."""
+        return "http://" + str(self._started_line()["operator"])
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self.process.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        self.process.send_signal(signal.SIGTERM)
+
+    async def wait(self) -> int:
+        """Wait for its end; return the exit code."""
+        async with asyncio.timeout(WITHIN):
+            code = await self.process.wait()
+            await self._reading
+        return code
+
+    async def started(self) -> None:
+        """Wait until it serves. Fails when it ends instead."""
+        waiting = asyncio.create_task(self._started.wait())
+        async with asyncio.timeout(WITHIN):
+            await asyncio.wait([waiting, self._reading], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        assert self._started.is_set(), f"the gateway did not start: {self.log}"
+
+    async def _read(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            try:
+                self.log.append(json.loads(line))
+            except ValueError:
+                self.log.append({"event": "not a log line", "line": line.decode(errors="replace")})
+            if self.log[-1]["event"] == "gateway.started":
+                self._started.set()
+
+    def _started_line(self) -> dict[str, Any]:
+        return next(line for line in self.log if line["event"] == "gateway.started")
+
+
+@asynccontextmanager
+async def serving(config: Path, **environment: str) -> AsyncIterator[GatewayProcess]:
+    """Run the gateway; whatever happens, it is gone at the end of the block."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gatehouse", "serve", "-c", str(config)),
+        env=os.environ | environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    gateway = GatewayProcess(process)
+    try:
+        await gateway.started()
+        yield gateway
+    finally:
+        if process.returncode is None:
+            gateway.kill()
+        await gateway.wait()
