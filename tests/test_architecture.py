@@ -1,0 +1,139 @@
+"""The rules of the layout: who may import what, and what no file may hold."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src"
+PACKAGE = SRC / "gatehouse"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+#: Policy and language: no I/O.
+PURE = (
+    *(
+        "template.py",
+        "document.py",
+        "event.py",
+        "envelope.py",
+        "routing.py",
+        "times.py",
+        "ids.py",
+        "batch.py",
+    ),
+    *("verify", "ingest/pipeline.py", "ingest/committer.py", "ingest/answer.py"),
+    *("delivery/retry.py", "delivery/breaker.py", "delivery/pace.py", "delivery/signing.py"),
+    *("store/base.py", "config"),
+)
+DRIVERS = {"aiohttp", "aiosqlite", "sqlite3", "asyncpg"}
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Name every module that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def within(*places: str) -> list[Path]:
+    return [
+        file
+        for file in MODULES
+        if any(file == PACKAGE / place or PACKAGE / place in file.parents for place in places)
+    ]
+
+
+def name(file: Path) -> str:
+    return str(file.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("file", within(*PURE), ids=name)
+def test_pure_modules_import_neither_http_nor_a_database_driver(file: Path) -> None:
+    assert not {module.partition(".")[0] for module in imports(file)} & DRIVERS
+
+
+@pytest.mark.parametrize("place", PURE)
+def test_every_pure_module_exists(place: str) -> None:
+    assert within(place)
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in MODULES if PACKAGE / "store" not in file.parents], ids=name
+)
+def test_only_the_store_knows_sql(file: Path) -> None:
+    assert not {module.partition(".")[0] for module in imports(file)} & {"sqlite3", "aiosqlite", "asyncpg"}
+
+
+OUTERMOST = within("cli", "demo", "app.py", "__main__.py")
+
+
+@pytest.mark.parametrize("file", [file for file in MODULES if file not in OUTERMOST], ids=name)
+def test_only_the_command_line_knows_the_composition_root(file: Path) -> None:
+    modules = set(imports(file))
+
+    assert "gatehouse.app" not in modules
+    assert not any(module.startswith("gatehouse.cli") for module in modules)
+
+
+@pytest.mark.parametrize("file", within("verify", "event.py", "ingest", "delivery", "store"), ids=name)
+def test_secrets_are_compared_in_one_place(file: Path) -> None:
+    compares = "compare_digest" in file.read_text()
+
+    assert compares == (file == PACKAGE / "verify" / "base.py")
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_every_module_says_what_it_is_for(file: Path) -> None:
+    assert ast.get_docstring(ast.parse(file.read_text()))
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_no_module_or_function_is_too_long_to_be_read(file: Path) -> None:
+    text = file.read_text()
+
+    assert text.count("\n") <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or node.lineno) - node.lineno < 60, node.name
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_no_module_is_a_drawer(file: Path) -> None:
+    assert file.stem not in {"utils", "util", "helpers", "core", "manager", "common", "misc"}
+
+
+def test_each_module_can_be_imported_first() -> None:
+    """A circular import shows only when its first half is imported first: each module gets a process."""
+    names = [
+        ".".join(file.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__")
+        for file in MODULES
+        if file.stem != "__main__"
+    ]
+    # One interpreter that forks is enough, and quick: each child imports one module into an empty state.
+    program = (
+        "import os, sys\n"
+        "failed = []\n"
+        "for name in sys.argv[1:]:\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        try:\n"
+        "            __import__(name)\n"
+        "        except BaseException as error:\n"
+        "            print(name, repr(error))\n"
+        "            os._exit(1)\n"
+        "        os._exit(0)\n"
+        "    failed += [name] if os.waitpid(child, 0)[1] else []\n"
+        "sys.exit(len(failed))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *names], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, "")

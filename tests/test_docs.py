@@ -1,0 +1,102 @@
+"""Documentation that can go stale is checked against the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gatehouse import __version__, providers
+from gatehouse.cli import COMMANDS
+from gatehouse.config.load import parse
+from gatehouse.delivery.outcome import OUTCOME_REASONS
+from gatehouse.errors import REASONS
+from gatehouse.log import EVENTS
+from gatehouse.metrics import OUTCOMES, Metrics
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+SOURCES = [file.read_text() for file in (ROOT / "src").rglob("*.py")]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the fenced code blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("block", blocks(README, "yaml"))
+def test_every_yaml_block_of_the_readme_loads(block: str) -> None:
+    parse(block)
+
+
+def test_the_readme_has_yaml_to_check() -> None:
+    assert len(blocks(README, "yaml")) >= 2
+
+
+@pytest.mark.parametrize("preset", providers.names())
+def test_every_preset_is_in_the_readme(preset: str) -> None:
+    assert f"| `{preset}` |" in README
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_in_the_readme(command: str) -> None:
+    assert f"`gatehouse {command}" in README
+
+
+@pytest.mark.parametrize("metric", sorted({metric.name for metric in Metrics().registry.collect()}))
+def test_every_metric_is_explained(metric: str) -> None:
+    if metric.startswith("process_"):
+        return
+    row = rf"^\| `{metric}(_total)?` \| (counter|gauge|histogram) \|"
+    assert re.search(row, OPERATIONS, re.MULTILINE)
+
+
+@pytest.mark.parametrize("word", [*OUTCOMES, *REASONS, *OUTCOME_REASONS])
+def test_every_outcome_and_reason_is_named(word: str) -> None:
+    assert f"`{word}`" in OPERATIONS
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_log_event_is_explained_and_used(event: str) -> None:
+    assert f"`{event}`" in OPERATIONS
+    assert sum(source.count(f'"{event}"') for source in SOURCES) > 1, "listed, and logged nowhere"
+
+
+def test_no_log_event_is_missing_from_the_list() -> None:
+    logged = {
+        event
+        for source in SOURCES
+        for event in re.findall(r'\.(?:info|warning|error)\(\s*"([a-z_.]+)"', source)
+        if "." in event
+    }
+
+    assert logged <= set(EVENTS)
+
+
+def test_links_in_the_documentation_lead_somewhere() -> None:
+    for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", file.read_text()):
+            assert (file.parent / target).exists(), f"{file.name}: {target}"
+
+
+def test_the_changelog_has_a_place_for_what_comes_next() -> None:
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
+
+
+@pytest.mark.parametrize("promise", ["exactly once", "exactly-once", "guaranteed delivery", "zero loss"])
+def test_nothing_is_promised_that_nobody_can_keep(promise: str) -> None:
+    for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "CHANGELOG.md"]:
+        assert promise not in file.read_text().lower()
+
+
+def test_the_top_level_holds_what_was_agreed() -> None:
+    agreed = {
+        *("pyproject.toml", "README.md", "gateway.yaml", "src", "tests", "deploy"),
+        *("Makefile", "CHANGELOG.md", "LICENSE", "docs"),
+    }
+    visible = {item.name for item in ROOT.iterdir() if not item.name.startswith(".")}
+
+    assert visible - {"dist", "build", "htmlcov"} == agreed
