@@ -20,6 +20,35 @@ Format = Literal["cloudevents", "cloudevents-binary", "raw"]
 
 STRUCTURED_TYPE = "application/cloudevents+json; charset=utf-8"
 
+#: What never passes from a provider to a destination: credentials, what is about one hop, and what the
+#: gateway says itself.
+_NEVER = frozenset(
+    (
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "forwarded",
+        "host",
+        "idempotency-key",
+        "keep-alive",
+        "set-cookie",
+        "te",
+        "traceparent",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "via",
+        "x-real-ip",
+    )
+)
+_RESERVED = ("proxy-", "x-forwarded-", "webhook-", "gatehouse-", "ce-")
+
 
 class _Structured(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """The structured form; the order of the fields is the order on the wire."""
@@ -66,16 +95,32 @@ def structured(event: Event) -> bytes:
 def encode(event: Event, form: Format, *, allowed: tuple[str, ...] = ()) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of the POST, without signature and attempt number.
 
-    `allowed` are the patterns of provider headers that go along with the raw form.
+    `allowed` are the patterns (lower case) of provider headers that go along with the raw form.
     """
     if form == "cloudevents":
         return {"Content-Type": STRUCTURED_TYPE}, structured(event)
     if form == "cloudevents-binary":
         return _binary_headers(event), event.data or b""
-    headers = {name: value for name, value in event.headers if any(matches(p.lower(), name) for p in allowed)}
+    return _raw_headers(event, allowed), event.body
+
+
+def passes(name: str) -> bool:
+    """Tell whether a provider's header (lower case) may go along at all, whatever the config allows.
+
+    Checked when it is sent, and not only when it is stored: what is in the store may be older than the list.
+    """
+    return name not in _NEVER and not name.startswith(_RESERVED)
+
+
+def _raw_headers(event: Event, allowed: tuple[str, ...]) -> dict[str, str]:
+    headers = {
+        name: printable(value)
+        for name, value in event.headers
+        if passes(name) and any(matches(pattern, name) for pattern in allowed)
+    }
     if event.content_type:
         headers["Content-Type"] = printable(event.content_type)
-    return headers, event.body
+    return headers
 
 
 def _binary_headers(event: Event) -> dict[str, str]:
@@ -109,7 +154,7 @@ def printable(text: str) -> str:
 
 
 def _percent(text: str) -> str:
-    """Encode a header value (HTTP protocol binding, 3.1.3.2): what is not printable ASCII, and space, quote, percent."""
+    """Encode a header value (HTTP binding, 3.1.3.2): what is not printable ASCII; space, quote, percent."""
     return "".join(
         chr(byte) if 0x21 <= byte <= 0x7E and byte not in b'"%' else f"%{byte:02X}"  # noqa: PLR2004
         for byte in text.encode()

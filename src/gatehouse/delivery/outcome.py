@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Literal
 
 import msgspec
@@ -19,6 +20,7 @@ OutcomeReason = Literal[
     "tls",
     "disconnected",
     "invalid_reply",
+    "unsendable",
 ]
 
 #: The `reason` label of `gatehouse_attempts_total`, and the field in the log.
@@ -34,7 +36,8 @@ OUTCOME_REASONS: tuple[OutcomeReason, ...] = (
     "connect",  # refused or unreachable
     "tls",  # no trusted connection
     "disconnected",  # closed before an answer
-    "invalid_reply",  # not HTTP
+    "invalid_reply",  # not HTTP, or a status that no answer has
+    "unsendable",  # our own fault: no request could be made of the event
 )
 
 
@@ -48,3 +51,16 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     duration: float
     #: What `Retry-After` asked for, in seconds from the reply; None when it asked for nothing.
     retry_after: float | None = None
+
+
+def reason_for(status: int) -> OutcomeReason:
+    """Say what a status means."""
+    if status == HTTPStatus.GONE:
+        return "gone"
+    if status in _THROTTLED:
+        return "throttled"
+    return _BY_CLASS.get(status // 100, "invalid_reply")
+
+
+_THROTTLED = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
+_BY_CLASS: dict[int, OutcomeReason] = {2: "ok", 3: "redirect", 4: "rejected", 5: "server_error"}

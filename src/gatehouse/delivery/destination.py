@@ -1,0 +1,99 @@
+"""A configured destination, compiled: all that delivery needs of it, worked out when the config is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from yarl import URL
+
+from gatehouse.delivery.breaker import BreakerSettings
+from gatehouse.delivery.signing import signing_key
+from gatehouse.secrets import SecretError
+from gatehouse.store.base import LEASE
+
+if TYPE_CHECKING:
+    from gatehouse.config.model import Config, DestinationConfig, RetryConfig
+    from gatehouse.envelope import Format
+    from gatehouse.secrets import Secrets
+
+#: What a lease must have left beyond the attempt's timeout when the attempt starts: time to record it.
+MARGIN = 5.0
+#: How much longer than an attempt a lease is asked for: the margin, and some time to wait for a worker.
+_LEASE_BEYOND = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """An internal URL, with how to talk to it."""
+
+    name: str
+    url: URL
+    format: Format
+    #: Patterns (lower case) of the provider's headers that go along with the raw form.
+    allowed: tuple[str, ...]
+    timeout: float
+    concurrency: int
+    #: Attempts per second; None without a limit.
+    rate: float | None
+    retry: RetryConfig
+    breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    #: What to sign with. Kept out of the repr, as secrets are.
+    keys: tuple[bytes, ...] = field(default=(), repr=False)
+    #: Why nothing can be sent; None when it can.
+    not_ready: str | None = None
+
+    @property
+    def shortest_lease(self) -> float:
+        """What a lease must have left for an attempt to start."""
+        return self.timeout + MARGIN
+
+    @property
+    def lease(self) -> float:
+        """How long to lease deliveries for."""
+        return max(LEASE, self.timeout + _LEASE_BEYOND)
+
+    @property
+    def takes_hot(self) -> bool:
+        """Whether a lease of the usual length, as new deliveries have, is long enough for an attempt."""
+        return self.shortest_lease < LEASE
+
+
+def compile_destination(name: str, config: DestinationConfig, secrets: Secrets) -> Destination:
+    """Compile a destination. Without its secret it is not ready: nothing is sent unsigned by accident."""
+    keys: tuple[bytes, ...] = ()
+    not_ready = None
+    try:
+        keys = _keys(config, secrets)
+    except SecretError as error:
+        not_ready = str(error)
+    return Destination(
+        name=name,
+        url=URL(config.url),
+        format=config.format,
+        allowed=tuple(pattern.lower() for pattern in config.headers),
+        timeout=config.timeout,
+        concurrency=config.concurrency,
+        rate=config.rate,
+        retry=config.retry,
+        keys=keys,
+        not_ready=not_ready,
+    )
+
+
+def build_destinations(config: Config, secrets: Secrets) -> dict[str, Destination]:
+    """Compile every destination, by name."""
+    return {
+        name: compile_destination(name, settings, secrets) for name, settings in config.destinations.items()
+    }
+
+
+def _keys(config: DestinationConfig, secrets: Secrets) -> tuple[bytes, ...]:
+    found = []
+    for reference in config.secret:
+        text = secrets.resolve(reference).decode("utf-8", "replace").strip()
+        try:
+            found.append(signing_key(text))
+        except ValueError as error:
+            raise SecretError(f"{reference}: {error}") from error
+    return tuple(found)

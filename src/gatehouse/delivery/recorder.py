@@ -1,0 +1,154 @@
+"""What an outcome means for its delivery: decided, stored, counted and logged."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from gatehouse.batch import Batcher
+from gatehouse.delivery.outcome import Outcome
+from gatehouse.delivery.retry import REFUSALS, Decision, decide
+from gatehouse.errors import StoreUnavailableError
+from gatehouse.log import get_logger
+from gatehouse.store.base import Result
+from gatehouse.times import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gatehouse.delivery.destination import Destination
+    from gatehouse.delivery.gauges import DestinationGauges
+    from gatehouse.delivery.outcome import OutcomeReason
+    from gatehouse.metrics import DestinationMetrics
+    from gatehouse.store.base import Delivery, Store
+
+MAX_BATCH = 128
+#: While the store is unavailable, a result is offered again after a pause between these (seconds).
+_PAUSES = (0.1, 0.5)
+#: For how many deliveries refusals are counted. Whatever is forgotten gets a few attempts more.
+_MAX_REFUSED = 10_000
+
+Results = Batcher[Result, bool]
+
+
+def batch_results(store: Store) -> Results:
+    """Make the batcher that all destinations record through, so that they share commits."""
+    return Batcher(store.record, limit=MAX_BATCH)
+
+
+class Recorder:
+    """Records what the attempts of one destination came to."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        results: Results,
+        metrics: DestinationMetrics,
+        gauges: DestinationGauges,
+        clock: Callable[[], float],
+        uniform: Callable[[float, float], float],
+    ) -> None:
+        self._destination = destination
+        self._results = results
+        self._metrics = metrics
+        self._gauges = gauges
+        self._clock = clock
+        self._uniform = uniform
+        self._refusals: dict[str, int] = {}
+
+    async def attempted(self, delivery: Delivery, outcome: Outcome) -> float | None:
+        """Record an attempt. Returns when the store has the delivery due again, if it has."""
+        now = self._clock()
+        decision = decide(
+            outcome,
+            attempts=delivery.attempts + 1,
+            refusals=self._count_refusal(delivery, outcome),
+            received=delivery.event.received,
+            now=now,
+            policy=self._destination.retry,
+            uniform=self._uniform,
+        )
+        return await self._record(delivery, outcome, decision, now)
+
+    async def interrupted(self, delivery: Delivery, duration: float) -> None:
+        """Record an attempt that was cut short, as the gateway stops: it counts, and is due at once."""
+        now = self._clock()
+        await self._record(delivery, Outcome("timeout", None, duration), Decision("pending", now), now)
+
+    async def expired(self, delivery: Delivery, reason: OutcomeReason) -> None:
+        """Give up on a delivery without an attempt: its time passed while the destination was let be."""
+        now = self._clock()
+        if await self._store(Result(delivery, "dead", delivery.attempts, reason, None, now, now)):
+            self._finish(delivery, "dead", reason, delivery.attempts, now)
+
+    async def _record(
+        self, delivery: Delivery, outcome: Outcome, decision: Decision, now: float
+    ) -> float | None:
+        attempts = delivery.attempts + 1
+        due = decision.due_at if decision.status == "pending" else None
+        self._metrics.attempts[outcome.reason].inc()
+        self._metrics.attempt_duration.observe(outcome.duration)
+        self._log(delivery, outcome, due)
+        result = Result(
+            delivery, decision.status, attempts, outcome.reason, outcome.http_status, decision.due_at, now
+        )
+        if not await self._store(result):
+            return delivery.leased_until
+        self._finish(delivery, decision.status, outcome.reason, attempts, now)
+        return due
+
+    async def _store(self, result: Result) -> bool:
+        """Write a result, as long as the lease lasts: after it the store gives the delivery out again."""
+        while True:
+            try:
+                return await self._results.submit(result)
+            except StoreUnavailableError:
+                pause = self._uniform(*_PAUSES)
+                if self._clock() + pause >= result.delivery.leased_until:
+                    return False
+            await asyncio.sleep(pause)
+
+    def _finish(self, delivery: Delivery, status: str, reason: str, attempts: int, now: float) -> None:
+        if status == "pending":
+            return
+        self._refusals.pop(delivery.event.id, None)
+        self._gauges.pending.add(-1)
+        if status == "delivered":
+            self._metrics.delivered.inc()
+            self._metrics.lag.observe(max(0.0, now - delivery.event.received))
+            return
+        self._metrics.died.inc()
+        self._gauges.dead.add(1)
+        get_logger().warning(
+            "delivery.dead",
+            event_id=delivery.event.id,
+            type=delivery.event.type,
+            source=delivery.event.source,
+            destination=delivery.destination,
+            attempts=attempts,
+            reason=reason,
+        )
+
+    def _count_refusal(self, delivery: Delivery, outcome: Outcome) -> int:
+        if outcome.reason not in REFUSALS:
+            return 0
+        if len(self._refusals) >= _MAX_REFUSED:
+            self._refusals.pop(next(iter(self._refusals)))
+        count = self._refusals.pop(delivery.event.id, 0) + 1
+        self._refusals[delivery.event.id] = count
+        return count
+
+    def _log(self, delivery: Delivery, outcome: Outcome, due: float | None) -> None:
+        get_logger().info(
+            "delivery.attempted",
+            event_id=delivery.event.id,
+            type=delivery.event.type,
+            source=delivery.event.source,
+            destination=delivery.destination,
+            attempt=delivery.attempts + 1,
+            reason=outcome.reason,
+            status=outcome.http_status,
+            duration_ms=round(outcome.duration * 1000, 1),
+            next_try=None if due is None else rfc3339(due),
+        )

@@ -1,0 +1,169 @@
+"""When to look into the store for a lane's deliveries, and what goes back to it.
+
+New deliveries reach a lane from memory. In the store is what is due again, what found no room, and what an
+earlier process left behind. The lane looks there when it starts, when something it knows of falls due, when
+it was told of a delivery that found no room, again at once when it got as many as it asked for, and every 30
+seconds in any case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING, Protocol
+
+from gatehouse.errors import StoreUnavailableError
+from gatehouse.log import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gatehouse.delivery.destination import Destination
+    from gatehouse.store.base import Delivery, Store
+
+#: How many deliveries are leased at once.
+BATCH = 100
+#: How long between looks when nothing is known to be due.
+SAFETY_NET = 30.0
+#: The shortest pause between looks: what falls due within it is fetched together.
+_SHORTEST_PAUSE = 0.01
+#: After a fault of the store.
+_PAUSE_AFTER_FAULT = 1.0
+
+
+class Customer(Protocol):
+    """What the supply needs of its lane."""
+
+    def appetite(self) -> int:
+        """Return how many deliveries the lane has room for, if it may attempt any now."""
+
+    def delay(self) -> float:
+        """Return how long until the lane may attempt anything; infinite when only an outcome can tell."""
+
+    def take(self, delivery: Delivery) -> None:
+        """Take a leased delivery."""
+
+    async def expire(self, delivery: Delivery) -> bool:
+        """Give up on a delivery whose time passed while the destination is let be. False: it is kept."""
+
+
+class Supply:
+    """Fetches deliveries for one lane, and returns those that it could not attempt."""
+
+    def __init__(
+        self, destination: Destination, store: Store, lane: Customer, *, clock: Callable[[], float]
+    ) -> None:
+        self._destination = destination
+        self._store = store
+        self._lane = lane
+        self._clock = clock
+        self._look_at = 0.0
+        self._expire_at = 0.0
+        #: Something is due that the lane has no room for, or may not attempt yet.
+        self._held_up = False
+        self._returned: list[Delivery] = []
+        self._wakeup = asyncio.Event()
+        self._stopped = False
+
+    async def run(self) -> None:
+        """Keep the lane supplied, until `stop`."""
+        while not self._stopped:
+            pause = await self._turn()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wakeup.wait()
+            self._wakeup.clear()
+
+    def stop(self) -> None:
+        """Let `run` end after what it is at: deliveries that the store is leasing just now are not lost."""
+        self._stopped = True
+        self._wakeup.set()
+
+    def look(self) -> None:
+        """Look as soon as the lane has room: there is something, or may be."""
+        self.look_at(self._clock())
+
+    def look_at(self, moment: float) -> None:
+        """Look when something falls due, if not sooner."""
+        if moment < self._look_at:
+            self._look_at = moment
+            self._wakeup.set()
+
+    def has_room_again(self) -> None:
+        """Fetch what was held up."""
+        if self._held_up:
+            self._wakeup.set()
+
+    def put_back(self, delivery: Delivery) -> None:
+        """Return a delivery that was not attempted, with the next turn."""
+        self._returned.append(delivery)
+        # It may be too old: if the breaker is why it comes back, no attempt will find out.
+        self._expire_at = 0.0
+        self.look()
+        self._wakeup.set()
+
+    async def release(self) -> None:
+        """Give back what was put back: due at once, for whoever asks."""
+        returned, self._returned = self._returned, []
+        if returned:
+            await self._store.release(returned)
+
+    async def _turn(self) -> float:
+        """Do what there is to do. Returns how long to pause."""
+        try:
+            await self.release()
+            if self._clock() >= self._look_at:
+                await self._look()
+            return self._pause()
+        except StoreUnavailableError:
+            pass
+        except Exception as error:  # noqa: BLE001 - a lane never dies; what can't be read now may be later
+            name = self._destination.name
+            get_logger().error("delivery.failed", destination=name, error=type(error).__name__)
+        self.look()
+        self._wakeup.clear()
+        return _PAUSE_AFTER_FAULT
+
+    def _pause(self) -> float:
+        wait = self._look_at - self._clock()
+        self._held_up = wait <= 0 and not self._lane.appetite()
+        if self._held_up:
+            wait = self._lane.delay() or SAFETY_NET
+        return min(max(wait, _SHORTEST_PAUSE), SAFETY_NET)
+
+    async def _look(self) -> None:
+        limit = min(BATCH, self._lane.appetite())
+        now = self._clock()
+        if not limit:
+            if self._lane.delay() > 0 and now >= self._expire_at:
+                self._expire_at = now + SAFETY_NET
+                await self._expire()
+            return
+        # Set before the store is asked: what `look_at` is told meanwhile counts.
+        self._look_at = now + SAFETY_NET
+        found = await self._lease(limit)
+        for delivery in found:
+            self._lane.take(delivery)
+        due = now if len(found) == limit else await self._store.next_due(self._destination.name)
+        if due is not None:
+            self.look_at(due)
+
+    async def _lease(self, limit: int) -> list[Delivery]:
+        now = self._clock()
+        until = now + self._destination.lease
+        return await self._store.lease(self._destination.name, now=now, until=until, limit=limit)
+
+    async def _expire(self) -> None:
+        """Give up on what is too old.
+
+        A destination that never comes back must not keep its deliveries pending for ever: they are no longer
+        attempted while the breaker is open, so nothing else would end them.
+        """
+        limit = 1
+        while found := await self._lease(limit):
+            expired = await asyncio.gather(*map(self._lane.expire, found))
+            kept = [delivery for delivery, gone in zip(found, expired, strict=True) if not gone]
+            if kept:
+                await self._store.release(kept)
+                return
+            limit = BATCH

@@ -1,0 +1,344 @@
+"""One attempt, against a real server on a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession
+from cloudevents.core.bindings.http import HTTPMessage, from_http_event
+from standardwebhooks.webhooks import Webhook
+from structlog.testing import capture_logs
+
+from doubles.delivery import make_destination, make_event
+from doubles.destination import (
+    Answer,
+    ScriptedDestination,
+    after,
+    endless,
+    hang,
+    raw,
+    redirect,
+    reset,
+    status,
+)
+from gatehouse import __version__
+from gatehouse.delivery.address import is_forbidden
+from gatehouse.delivery.forwarder import Forwarder, open_session
+from gatehouse.delivery.outcome import Outcome
+from gatehouse.delivery.signing import signing_key
+from gatehouse.event import Event
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+EXACT = b'{"big":12345678901234567890123,"price":45.50}'
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.fixture
+async def destination() -> AsyncIterator[ScriptedDestination]:
+    async with ScriptedDestination() as server:
+        yield server
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[ClientSession]:
+    async with open_session() as opened:
+        yield opened
+
+
+async def attempt(
+    session: ClientSession, url: str, event: Event | None = None, number: int = 1, **fields: object
+) -> Outcome:
+    forwarder = Forwarder(make_destination(url, **fields), session, clock=time.time)
+    return await forwarder.attempt(event or make_event(), number)
+
+
+async def test_a_structured_event_arrives_signed_and_byte_for_byte(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    event = make_event(EXACT)
+    keys = (signing_key(SECRET),)
+    outcome = await attempt(session, destination.url, event, keys=keys)
+    (request,) = destination.requests
+    assert (outcome.reason, outcome.http_status) == ("ok", 200)
+    assert (request.method, request.path) == ("POST", "/events")
+    assert request.headers["Content-Type"] == "application/cloudevents+json; charset=utf-8"
+    assert EXACT in request.body
+    assert request.event_id == event.id
+    Webhook(SECRET).verify(request.body, dict(request.headers))
+    lower = {name.lower(): value for name, value in request.headers.items()}
+    assert from_http_event(HTTPMessage(lower, request.body)).get_id() == "evt_1"
+
+
+async def test_a_binary_event_carries_its_attributes_in_headers(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    await attempt(session, destination.url, make_event(EXACT), format="cloudevents-binary")
+    (request,) = destination.requests
+    assert request.body == EXACT
+    assert request.headers["ce-type"] == "invoice.accepted"
+
+
+async def test_s45_raw_headers_cannot_be_forged(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    forged = (
+        ("x-note", "a\r\nwebhook-id: forged"),
+        ("webhook-id", "forged"),
+        ("gatehouse-attempt", "99"),
+        ("user-agent", "forged"),
+        ("authorization", "Basic x"),
+        ("transfer-encoding", "chunked"),
+        ("content-type", "forged/forged"),
+        ("connection", "close"),
+        ("x-kept", "yes"),
+    )
+    event = make_event(EXACT, headers=forged, content_type="application/json")
+    await attempt(session, destination.url, event, format="raw", allowed=("*",), keys=(b"k" * 32,))
+    (request,) = destination.requests
+    assert request.body == EXACT
+    assert {name.lower(): value for name, value in request.headers.items()}.keys() == {
+        "host",
+        "content-type",
+        "content-length",
+        "user-agent",
+        "x-note",
+        "x-kept",
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+        "gatehouse-attempt",
+    }
+    assert len(request.headers) == 10
+    assert request.headers["webhook-id"] == event.id
+    assert request.headers["user-agent"] == f"Gatehouse/{__version__}"
+    assert request.headers["content-type"] == "application/json"
+
+
+async def test_without_a_secret_nothing_pretends_to_be_signed(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    await attempt(session, destination.url)
+    assert "webhook-signature" not in destination.requests[0].headers
+    assert "webhook-timestamp" not in destination.requests[0].headers
+
+
+async def test_the_idempotency_key_stays_and_the_attempt_grows(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    event = make_event()
+    for number in (1, 2, 3):
+        await attempt(session, destination.url, event, number)
+    assert [request.attempt for request in destination.requests] == [1, 2, 3]
+    assert {request.event_id for request in destination.requests} == {event.id}
+
+
+@pytest.mark.parametrize(
+    ("sent", "passed"),
+    [
+        (TRACE, TRACE),
+        (TRACE.upper(), None),
+        ("ff" + TRACE[2:], None),
+        ("00-" + "0" * 32 + "-00f067aa0ba902b7-01", None),
+        (TRACE + "\n", None),
+        ("junk", None),
+    ],
+)
+async def test_traceparent_goes_along_when_it_is_one(
+    sent: str, passed: str | None, destination: ScriptedDestination, session: ClientSession
+) -> None:
+    await attempt(session, destination.url, make_event(headers=(("traceparent", sent),)))
+    assert destination.requests[0].headers.get("traceparent") == passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "code"),
+    [
+        (status(204), "ok", 204),
+        (status(400), "rejected", 400),
+        (status(410), "gone", 410),
+        (status(429), "throttled", 429),
+        (status(500), "server_error", 500),
+        (reset(), "disconnected", None),
+        (raw(b""), "disconnected", None),
+        (raw(b"SSH-2.0-OpenSSH_9.2\r\n"), "invalid_reply", None),
+        (raw(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 100_000 + b"\r\n"), "invalid_reply", None),
+        (raw(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 100_000 + b"\r\n\r\n"), "invalid_reply", None),
+        (raw(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n"), "invalid_reply", 101),
+        (raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 50 + b"HTTP/1.1 202 OK\r\n\r\n"), "ok", 202),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+async def test_s44_every_answer_is_one_outcome(
+    answer: Answer, reason: str, code: int | None, destination: ScriptedDestination, session: ClientSession
+) -> None:
+    destination.script(answer)
+    outcome = await attempt(session, destination.url)
+    assert (outcome.reason, outcome.http_status) == (reason, code)
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+async def test_s42_a_redirect_is_not_followed(
+    code: int, destination: ScriptedDestination, session: ClientSession
+) -> None:
+    async with ScriptedDestination() as elsewhere:
+        destination.script(redirect(elsewhere.url, code))
+        outcome = await attempt(session, destination.url)
+        assert (outcome.reason, outcome.http_status) == ("redirect", code)
+        assert elsewhere.requests == []
+        assert len(destination.requests) == 1
+
+
+async def test_s43_of_an_endless_reply_little_is_read(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    destination.script(endless())
+    outcome = await attempt(session, destination.url, timeout=30.0)
+    assert outcome.reason == "ok"
+    assert outcome.duration < 5
+    assert idle_connections(session) == 0
+
+
+async def test_s43_a_trickling_reply_is_left_at_the_timeout(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    destination.script(endless(503, chunk=b"x", pause=0.05))
+    outcome = await attempt(session, destination.url, timeout=0.2)
+    assert (outcome.reason, outcome.http_status) == ("server_error", 503)
+    assert 0.2 <= outcome.duration < 2
+    assert idle_connections(session) == 0
+
+
+async def test_s43_a_compressed_reply_is_not_unpacked(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    destination.script(status(200, body=b"not gzip at all", content_encoding="gzip"))
+    assert (await attempt(session, destination.url)).reason == "ok"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+    ],
+)
+async def test_s44_what_follows_a_200_does_not_take_it_back(
+    reply: bytes, destination: ScriptedDestination, session: ClientSession
+) -> None:
+    destination.script(raw(reply))
+    outcome = await attempt(session, destination.url)
+    # A head that can't be parsed together with its body is no answer; a head that could, is.
+    assert outcome.reason == ("invalid_reply" if b"zz" in reply else "ok")
+
+
+async def test_a_slow_answer_is_a_timeout(destination: ScriptedDestination, session: ClientSession) -> None:
+    destination.script(hang())
+    outcome = await attempt(session, destination.url, timeout=0.1)
+    assert (outcome.reason, outcome.http_status) == ("timeout", None)
+    assert 0.1 <= outcome.duration < 2
+
+
+async def test_no_address_no_server_no_tls(destination: ScriptedDestination, session: ClientSession) -> None:
+    assert (await attempt(session, "http://no-such-host.invalid/")).reason == "dns"
+    assert (await attempt(session, f"https://127.0.0.1:{destination.port}/")).reason == "tls"
+    await destination.stop()
+    assert (await attempt(session, destination.url)).reason == "connect"
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]"])
+async def test_s40_the_metadata_address_is_not_connected_to(host: str, session: ClientSession) -> None:
+    outcome = await attempt(session, f"http://{host}/latest/meta-data")
+    assert outcome.reason == "connect"
+    assert outcome.duration < 0.1
+
+
+@pytest.mark.parametrize(
+    ("host", "forbidden"),
+    [
+        ("169.254.169.254", True),
+        ("64:ff9b::a9fe:a9fe", True),
+        ("::ffff:a9fe:a9fe", True),
+        ("fe80::1%eth0", True),
+        ("fd00:ec2::254", True),
+        ("127.0.0.1", False),
+        ("10.0.0.1", False),
+        ("192.168.1.1", False),
+        ("::1", False),
+        ("fd12::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+    ],
+)
+def test_s40_link_local_addresses_in_every_spelling(host: str, *, forbidden: bool) -> None:
+    assert is_forbidden(host) is forbidden
+
+
+async def test_retry_after_is_passed_on(destination: ScriptedDestination, session: ClientSession) -> None:
+    destination.script(status(503, retry_after="17"), status(429, retry_after="rubbish"))
+    assert (await attempt(session, destination.url)).retry_after == 17
+    assert (await attempt(session, destination.url)).retry_after is None
+
+
+async def test_a_connection_is_used_again_and_cookies_are_not(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    destination.script(status(200, body=b"x" * 60_000, set_cookie="a=b"))
+    await attempt(session, destination.url)
+    assert idle_connections(session) == 1
+    await attempt(session, destination.url)
+    assert idle_connections(session) == 1
+    assert "Cookie" not in destination.requests[1].headers
+
+
+async def test_the_environments_proxy_is_not_used(
+    destination: ScriptedDestination, session: ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert (await attempt(session, destination.url)).reason == "ok"
+
+
+async def test_a_large_body_arrives_whole(destination: ScriptedDestination, session: ClientSession) -> None:
+    body = json.dumps("x" * 3_000_000).encode()
+    outcome = await attempt(session, destination.url, make_event(body))
+    assert outcome.reason == "ok"
+    assert body in destination.requests[0].body
+
+
+async def test_an_event_that_cannot_be_sent_is_an_outcome_and_one_log_line(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    event = make_event(subject="\ud800 secret subject")
+    with capture_logs() as logs:
+        outcome = await attempt(session, destination.url, event)
+    assert outcome.reason == "unsendable"
+    assert destination.requests == []
+    assert logs == [
+        {
+            "event": "delivery.failed",
+            "event_id": event.id,
+            "destination": "billing",
+            "error": "UnicodeEncodeError",
+            "log_level": "error",
+        }
+    ]
+
+
+async def test_only_cancellation_is_raised(destination: ScriptedDestination, session: ClientSession) -> None:
+    destination.always(after(30, status(200)))
+    under_way = asyncio.create_task(attempt(session, destination.url))
+    await destination.wait_for(1)
+    under_way.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await under_way
+    assert idle_connections(session) == 0
+
+
+def idle_connections(session: ClientSession) -> int:
+    assert session.connector is not None
+    return sum(len(connections) for connections in session.connector._conns.values())

@@ -1,0 +1,294 @@
+"""One destination: its bounds, its breaker, its rate, and the store's faults. Real store, real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from doubles.delivery import Delivering, make_destination, make_event
+from doubles.destination import ScriptedDestination, after, hang, once, status
+from gatehouse.config.model import RetryConfig
+from gatehouse.delivery.breaker import BreakerSettings
+from gatehouse.delivery.lane import MAX_WAITING, MAX_WAITING_BYTES
+from gatehouse.errors import StoreUnavailableError
+from gatehouse.store.base import Arrival, Assignment, Delivery
+from gatehouse.store.sqlite import SqliteStore
+
+BILLING = {"destination": "billing"}
+DELIVERED = {"destination": "billing", "result": "delivered"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "gatehouse.db"
+
+
+class Faults:
+    """A store that fails as told: errors by method, each raised once, in order."""
+
+    def __init__(self, store: SqliteStore, **faults: list[Exception]) -> None:
+        self._store = store
+        self._faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        faults = self._faults.get(name)
+        if faults is None:
+            return method
+
+        async def faulty(*args: Any, **options: Any) -> Any:
+            if faults:
+                raise faults.pop(0)
+            return await method(*args, **options)
+
+        return faulty
+
+
+async def test_no_more_attempts_at_once_than_configured(file: Path) -> None:
+    async with ScriptedDestination() as server:
+        server.always(after(0.02, status(200)))
+        async with Delivering(file, make_destination(server.url, concurrency=3)) as gateway:
+            await gateway.accept(*(make_event() for _ in range(30)))
+            await server.wait_for(30)
+        assert server.most_open == 3
+
+
+async def test_memory_is_bounded_by_number_and_by_bytes(file: Path) -> None:
+    async with ScriptedDestination() as server:
+        server.always(hang())
+        async with Delivering(file, make_destination(server.url, concurrency=1)) as gateway:
+            room = gateway.dispatcher.has_room
+            await gateway.accept(*(make_event() for _ in range(MAX_WAITING)))
+            await server.wait_for(1)
+            assert room("billing")
+            await gateway.accept(make_event())
+            assert not room("billing")
+    async with ScriptedDestination() as server:
+        server.always(hang())
+        async with Delivering(file.with_name("2.db"), make_destination(server.url, concurrency=1)) as gateway:
+            room = gateway.dispatcher.has_room
+            body = b'"' + b"x" * (MAX_WAITING_BYTES // 4) + b'"'
+            for _ in range(5):
+                assert room("billing")
+                await gateway.accept(make_event(body))
+                await server.wait_for(1)
+            assert not room("billing")
+
+
+async def test_o10_after_failures_in_a_row_the_destination_is_let_be_and_found_again(file: Path) -> None:
+    breaker = BreakerSettings(failures=3, first=0.2, longest=0.2)
+    async with ScriptedDestination() as server:
+        server.script(*[status(500)] * 3)
+        async with Delivering(file, make_destination(server.url, concurrency=1, breaker=breaker)) as gateway:
+            await gateway.accept(*(make_event() for _ in range(20)))
+            await gateway.until(1, "breaker_open", **BILLING)
+            assert await gateway.accept(make_event()) == [False]
+            await gateway.until(21, "deliveries_total", **DELIVERED)
+            assert gateway.value("breaker_open", **BILLING) == 0
+            assert await gateway.accept(make_event()) == [True]
+            await gateway.until(22, "deliveries_total", **DELIVERED)
+    assert server.requests[3].at - server.requests[2].at >= 0.19
+    assert len(server.requests) == 25
+
+
+async def test_o10_a_dead_destination_gets_one_probe_per_interval(file: Path) -> None:
+    breaker = BreakerSettings(failures=3, first=0.1, longest=0.1)
+    async with ScriptedDestination() as server:
+        server.always(status(503))
+        async with Delivering(file, make_destination(server.url, concurrency=4, breaker=breaker)) as gateway:
+            await gateway.accept(*(make_event() for _ in range(200)))
+            await server.wait_for(12)
+        probes = [request.at for request in server.requests[6:]]
+        assert all(later - sooner >= 0.09 for sooner, later in pairwise(probes))
+        assert server.most_open <= 4
+
+
+async def test_what_is_too_old_ends_although_its_destination_never_comes_back(file: Path) -> None:
+    breaker = BreakerSettings(failures=1, first=60.0)
+    long_ago = time.time() - 4 * 86400
+    async with ScriptedDestination() as server:
+        server.always(status(503))
+        store = await SqliteStore.open(file)
+        old = [make_event(received=long_ago) for _ in range(150)]
+        events = [*old, *(make_event() for _ in range(5))]
+        arrivals = [Arrival(event, (), 0.0, (Assignment("billing", leased=False),)) for event in events]
+        await store.accept(arrivals, deadline=time.monotonic() + 5)
+        await store.close()
+        destination = make_destination(server.url, concurrency=1, breaker=breaker, retry=RetryConfig())
+        async with Delivering(file, destination) as gateway:
+            await gateway.until(150, "deliveries_dead", **BILLING)
+            assert gateway.value("deliveries_pending", **BILLING) == 5
+            assert (await gateway.store.counts())["billing"].pending == 5
+        assert len(server.requests) == 1
+
+
+async def test_the_rate_is_kept(file: Path) -> None:
+    async with (
+        ScriptedDestination() as server,
+        Delivering(file, make_destination(server.url, rate=20.0)) as gateway,
+    ):
+        await gateway.accept(*(make_event() for _ in range(12)))
+        requests = await server.wait_for(12)
+        await gateway.until(12, "deliveries_total", **DELIVERED)
+    took = requests[-1].at - requests[0].at
+    assert 0.45 <= took < 3
+
+
+async def test_with_a_slow_rate_deliveries_wait_in_the_store(file: Path) -> None:
+    async with ScriptedDestination() as server:
+        async with Delivering(file, make_destination(server.url, rate=1 / 3600)) as gateway:
+            assert await gateway.accept(make_event()) == [True]
+            await server.wait_for(1)
+            assert await gateway.accept(make_event()) == [False]
+            assert gateway.value("deliveries_pending", **BILLING) >= 1
+        assert len(server.requests) == 1
+
+
+async def test_a_timeout_longer_than_the_usual_lease_gets_a_longer_lease(file: Path) -> None:
+    async with (
+        ScriptedDestination() as server,
+        Delivering(file, make_destination(server.url, timeout=60.0)) as gateway,
+    ):
+        assert await gateway.accept(make_event()) == [False]
+        await server.wait_for(1)
+        await gateway.until(1, "deliveries_total", **DELIVERED)
+
+
+async def test_no_attempt_is_made_that_its_lease_would_not_outlive(file: Path) -> None:
+    async with (
+        ScriptedDestination() as server,
+        Delivering(file, make_destination(server.url, timeout=26.0)) as gateway,
+    ):
+        event = make_event()
+        arrival = Arrival(event, (), 0.0, (Assignment("billing", leased=True),))
+        (receipt,) = await gateway.store.accept([arrival], deadline=time.monotonic() + 5)
+        with capture_logs() as logs:
+            gateway.dispatcher.hand_over(Delivery(event, "billing", 0, receipt.leased_until))
+            await gateway.until(1, "deliveries_total", **DELIVERED)
+    # Given back and leased for long enough, so attempted once, and counted once.
+    assert [request.attempt for request in server.requests] == [1]
+    assert [line["reason"] for line in logs] == ["ok"]
+
+
+async def test_a_result_is_recorded_when_the_store_is_back(file: Path) -> None:
+    def through(store: SqliteStore) -> Faults:
+        return Faults(store, record=[StoreUnavailableError("full")] * 3)
+
+    async with ScriptedDestination() as server:
+        async with Delivering(file, make_destination(server.url), through=through) as gateway:
+            await gateway.accept(make_event())
+            await gateway.until(1, "deliveries_total", **DELIVERED)
+            assert (await gateway.store.counts()).get("billing") is None
+        assert len(server.requests) == 1
+
+
+async def test_when_the_lease_ends_before_the_store_is_back_it_gives_the_delivery_out_again(
+    file: Path,
+) -> None:
+    skew = [0.0]
+
+    def clock() -> float:
+        return time.time() + skew[0]
+
+    class Full:
+        def __init__(self, store: SqliteStore) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def record(self, results: Sequence[object]) -> list[bool]:
+            skew[0] = 3600.0
+            raise StoreUnavailableError("full")
+
+    async with (
+        ScriptedDestination() as server,
+        Delivering(file, make_destination(server.url), clock=clock, through=Full) as gateway,
+    ):
+        await gateway.accept(make_event())
+        await gateway.until(1, "attempts_total", destination="billing", reason="ok")
+        (again,) = await gateway.store.lease("billing", now=clock(), until=clock() + 1, limit=10)
+        assert again.destination == "billing"
+        assert gateway.value("deliveries_total", **DELIVERED) == 0
+        assert gateway.value("deliveries_pending", **BILLING) == 1
+
+
+async def test_a_fault_of_our_own_while_recording_stops_no_worker(file: Path) -> None:
+    def through(store: SqliteStore) -> Faults:
+        return Faults(store, record=[RuntimeError("a bug")])
+
+    async with ScriptedDestination() as server:
+        destination = make_destination(server.url, concurrency=1)
+        async with Delivering(file, destination, through=through) as gateway:
+            with capture_logs() as logs:
+                await gateway.accept(make_event(), make_event())
+                await gateway.until(1, "deliveries_total", **DELIVERED)
+    assert [line["error"] for line in logs if line["event"] == "delivery.failed"] == ["RuntimeError"]
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError("busy"), RuntimeError("a bug")])
+async def test_a_store_that_fails_a_look_is_looked_into_again(file: Path, error: Exception) -> None:
+    def through(store: SqliteStore) -> Faults:
+        return Faults(store, lease=[error])
+
+    async with ScriptedDestination() as server:
+        destination = make_destination(server.url, timeout=60.0)
+        async with Delivering(file, destination, through=through) as gateway:
+            await gateway.accept(make_event())
+            await server.wait_for(1)
+            await gateway.until(1, "deliveries_total", **DELIVERED)
+
+
+async def test_gauges_are_zero_when_the_store_cannot_count(file: Path) -> None:
+    def through(store: SqliteStore) -> Faults:
+        return Faults(store, counts=[StoreUnavailableError("busy")])
+
+    with capture_logs() as logs:
+        async with Delivering(file, make_destination("http://127.0.0.1:1/"), through=through) as gateway:
+            assert gateway.value("deliveries_pending", **BILLING) == 0
+    assert [line["event"] for line in logs] == ["store.unavailable"]
+
+
+async def test_a_slot_is_held_until_the_result_is_recorded(file: Path) -> None:
+    """So that a kill leaves at most `concurrency` events that are sent twice."""
+    gate = asyncio.Event()
+
+    class Slow:
+        def __init__(self, store: SqliteStore) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def record(self, results: Sequence[Any]) -> list[bool]:
+            await gate.wait()
+            return await self._store.record(results)
+
+    async with ScriptedDestination() as server:
+        destination = make_destination(server.url, concurrency=2)
+        async with Delivering(file, destination, through=Slow) as gateway:
+            await gateway.accept(*(make_event() for _ in range(10)))
+            await gateway.until(2, "attempts_total", destination="billing", reason="ok")
+            assert len(server.requests) == 2
+            gate.set()
+            await server.wait_for(10)
+
+
+async def test_a_destination_that_comes_back_gets_what_waited(file: Path) -> None:
+    gate = asyncio.Event()
+    async with ScriptedDestination() as server:
+        server.always(once(gate, status(200)))
+        await server.stop()
+        async with Delivering(file, make_destination(server.url)) as gateway:
+            await gateway.accept(*(make_event() for _ in range(8)))
+            await gateway.until(8, "attempts_total", destination="billing", reason="connect")
+            await server.start()
+            gate.set()
+            await gateway.until(8, "deliveries_total", **DELIVERED)

@@ -1,0 +1,89 @@
+"""What an outcome means for its delivery."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from doubles.delivery import make_destination, make_event
+from gatehouse.config.model import RetryConfig
+from gatehouse.delivery.gauges import DestinationGauges, Tally
+from gatehouse.delivery.outcome import Outcome
+from gatehouse.delivery.recorder import Recorder, batch_results
+from gatehouse.metrics import Metrics
+from gatehouse.store.base import Arrival, Assignment
+from gatehouse.store.sqlite import SqliteStore
+
+
+class Desk:
+    """A recorder on a real store, and a clock that is set forward."""
+
+    def __init__(self, store: SqliteStore, now: float) -> None:
+        self.now = now
+        self.store = store
+        self.metrics = Metrics().destination("billing")
+        self.gauges = DestinationGauges(self.metrics)
+        self.recorder = Recorder(
+            make_destination("http://127.0.0.1/", retry=RetryConfig()),
+            results=batch_results(store),
+            metrics=self.metrics,
+            gauges=self.gauges,
+            clock=lambda: self.now,
+            uniform=lambda _, longest: longest,
+        )
+
+    async def attempted(self, reason: str) -> float | None:
+        leases = await self.store.lease("billing", now=self.now, until=self.now + 30, limit=1)
+        due = await self.recorder.attempted(leases[0], Outcome(reason, None, 0.1))  # type: ignore[arg-type]
+        self.now = due or self.now
+        return due
+
+
+async def desk(file: Path) -> Desk:
+    now = time.time()
+    store = await SqliteStore.open(file, clock=lambda: now)
+    arrival = Arrival(make_event(received=now), (), 0.0, (Assignment("billing", leased=False),))
+    await store.accept([arrival], deadline=time.monotonic() + 5)
+    return Desk(store, now)
+
+
+async def test_a_refused_delivery_is_dead_after_five_attempts_in_a_quarter_of_an_hour(
+    tmp_path: Path,
+) -> None:
+    there = await desk(tmp_path / "gatehouse.db")
+    started = there.now
+    dues = [await there.attempted("rejected") for _ in range(5)]
+    assert dues[-1] is None
+    assert there.now - started == 900
+    assert (await there.store.counts())["billing"].dead == 1
+    await there.store.close()
+
+
+async def test_an_outage_before_does_not_count_as_refusals(tmp_path: Path) -> None:
+    there = await desk(tmp_path / "gatehouse.db")
+    for _ in range(8):
+        assert await there.attempted("connect")
+    assert await there.attempted("rejected")
+    assert (await there.store.counts())["billing"].pending == 1
+    await there.store.close()
+
+
+async def test_a_lost_lease_changes_nothing(tmp_path: Path) -> None:
+    there = await desk(tmp_path / "gatehouse.db")
+    (lost,) = await there.store.lease("billing", now=there.now, until=there.now + 1, limit=1)
+    (held,) = await there.store.lease("billing", now=there.now + 2, until=there.now + 30, limit=1)
+    assert await there.recorder.attempted(lost, Outcome("gone", 410, 0.1)) == lost.leased_until
+    assert await there.recorder.attempted(held, Outcome("ok", 200, 0.1)) is None
+    assert await there.store.counts() == {}
+    await there.store.close()
+
+
+def test_a_count_that_something_overtook_is_not_believed() -> None:
+    metrics = Metrics()
+    tally = Tally(metrics.destination("billing").pending)
+    mark = tally.mark()
+    tally.add(1)
+    tally.settle(mark, 0)
+    assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 1
+    tally.settle(tally.mark(), 7)
+    assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 7

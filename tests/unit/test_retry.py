@@ -1,0 +1,180 @@
+"""Whether to try again, and when."""
+
+from __future__ import annotations
+
+import math
+import random
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatehouse.config.model import RetryConfig
+from gatehouse.delivery.outcome import OUTCOME_REASONS, Outcome, OutcomeReason, reason_for
+from gatehouse.delivery.retry import REFUSAL_PAUSES, Decision, decide, parse_retry_after
+
+NOW = 1_700_000_000.0
+DEFAULT = RetryConfig()
+
+
+def the_longest(_: float, longest: float) -> float:
+    return longest
+
+
+def the_shortest(shortest: float, _: float) -> float:
+    return shortest
+
+
+def decided(
+    reason: OutcomeReason,
+    *,
+    attempts: int = 1,
+    refusals: int = 1,
+    age: float = 0.0,
+    retry_after: float | None = None,
+    policy: RetryConfig = DEFAULT,
+    uniform: object = the_longest,
+) -> Decision:
+    return decide(
+        Outcome(reason, None, 0.1, retry_after),
+        attempts=attempts,
+        refusals=refusals,
+        received=NOW - age,
+        now=NOW,
+        policy=policy,
+        uniform=uniform,  # type: ignore[arg-type]
+    )
+
+
+def expected_first_decision(status: int) -> str:
+    if 200 <= status <= 299:
+        return "delivered"
+    return "dead" if status == 410 else "pending"
+
+
+def expected_sixth_decision(status: int) -> str:
+    if 200 <= status <= 299:
+        return "delivered"
+    if 400 <= status <= 499 and status not in {408, 425, 429}:
+        return "dead"
+    return "pending"
+
+
+@pytest.mark.parametrize("status", range(100, 600))
+def test_every_status_has_its_decision(status: int) -> None:
+    reason = reason_for(status)
+    assert decided(reason).status == expected_first_decision(status)
+    assert decided(reason, attempts=6, refusals=6).status == expected_sixth_decision(status)
+
+
+@pytest.mark.parametrize("reason", OUTCOME_REASONS)
+def test_every_reason_has_its_decision(reason: OutcomeReason) -> None:
+    first, tenth = decided(reason).status, decided(reason, attempts=10, refusals=10).status
+    expected = {"ok": ("delivered", "delivered"), "gone": ("dead", "dead")}
+    for refusal in ("rejected", "unsendable"):
+        expected[refusal] = ("pending", "dead")
+    assert (first, tenth) == expected.get(reason, ("pending", "pending"))
+
+
+def test_the_list_of_reasons_is_the_type() -> None:
+    assert get_args(OutcomeReason) == OUTCOME_REASONS
+
+
+@pytest.mark.parametrize(
+    ("attempts", "longest"), [(1, 1), (2, 2), (3, 4), (12, 2048), (13, 3600), (10_000, 3600)]
+)
+def test_the_longest_pause_doubles_up_to_an_hour(attempts: int, longest: float) -> None:
+    assert decided("server_error", attempts=attempts).due_at == NOW + longest
+    assert decided("server_error", attempts=attempts, uniform=the_shortest).due_at == NOW
+
+
+def test_refusals_are_five_attempts_within_a_quarter_of_an_hour() -> None:
+    latest = [decided("rejected", refusals=n).due_at - NOW for n in range(1, 5)]
+    soonest = [decided("rejected", refusals=n, uniform=the_shortest).due_at - NOW for n in range(1, 5)]
+    assert sum(latest) == sum(REFUSAL_PAUSES) == 900
+    assert sum(soonest) == pytest.approx(720)
+    assert decided("rejected", refusals=5).status == "dead"
+
+
+def test_a_refusal_after_a_long_outage_is_not_the_last() -> None:
+    assert decided("rejected", attempts=40, refusals=1).status == "pending"
+
+
+def test_retry_after_is_the_least_pause_and_those_that_got_it_do_not_return_together() -> None:
+    assert decided("throttled", retry_after=30, uniform=the_shortest).due_at == NOW + 30
+    assert decided("throttled", retry_after=30, attempts=3).due_at == NOW + 34
+    assert decided("rejected", retry_after=3000).due_at == NOW + 3015
+
+
+def test_retry_after_is_believed_up_to_an_hour() -> None:
+    assert decided("throttled", retry_after=1e9, uniform=the_shortest).due_at == NOW + 3600
+
+
+def test_gives_up_when_the_next_attempt_would_come_too_late() -> None:
+    last = DEFAULT.give_up_after - 1
+    assert decided("connect", attempts=1, age=last).status == "pending"
+    assert decided("connect", attempts=2, age=last).status == "dead"
+    assert decided("connect", age=last, retry_after=5).status == "dead"
+
+
+@given(
+    attempts=st.integers(1, 10**9),
+    first=st.floats(0.001, 1e6),
+    factor=st.floats(1, 10),
+    longest=st.floats(0.001, 1e6),
+    retry_after=st.none() | st.floats(0, 1e12),
+    seed=st.integers(),
+)
+def test_pauses_stay_within_bounds(
+    attempts: int, first: float, factor: float, longest: float, retry_after: float | None, seed: int
+) -> None:
+    policy = RetryConfig.model_construct(first=first, factor=factor, max=longest, give_up_after=1e12)
+    uniform = random.Random(seed).uniform  # noqa: S311 - jitter, not a secret
+    decision = decided("timeout", attempts=attempts, retry_after=retry_after, policy=policy, uniform=uniform)
+    pause = decision.due_at - NOW
+    least = min(retry_after or 0.0, 3600.0)
+    assert decision.status == "pending"
+    assert least - 1e-6 <= pause <= least + longest + 1e-6
+
+
+@given(age=st.floats(0, 1e9), reason=st.sampled_from(OUTCOME_REASONS), attempts=st.integers(1, 10_000))
+def test_nothing_is_tried_after_its_time(age: float, reason: OutcomeReason, attempts: int) -> None:
+    decision = decided(reason, attempts=attempts, age=age)
+    assert decision.status != "pending" or decision.due_at <= NOW - age + DEFAULT.give_up_after
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("0", 0.0),
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("99999999999999999999", 3600.0),
+        ("9" * 5000, 3600.0),
+        ("-1", None),
+        ("1.5", None),
+        ("nan", None),
+        ("١٢", None),
+        ("soon", None),
+        ("Wed, 99 Foo 2025 10:00:00 GMT", None),
+    ],
+)
+def test_retry_after_in_seconds_and_junk(value: str | None, seconds: float | None) -> None:
+    assert parse_retry_after(value, NOW) == seconds
+
+
+@pytest.mark.parametrize(("ahead", "seconds"), [(90, 90.0), (-90, None), (10**7, 3600.0)])
+def test_retry_after_as_a_date(ahead: int, seconds: float | None) -> None:
+    date = format_datetime(datetime.fromtimestamp(NOW + ahead, UTC), usegmt=True)
+    assert parse_retry_after(date, NOW) == seconds
+
+
+@given(st.text())
+def test_no_retry_after_raises(value: str) -> None:
+    seconds = parse_retry_after(value, NOW)
+    assert seconds is None or (0 <= seconds <= 3600 and math.isfinite(seconds))
