@@ -70,12 +70,9 @@ class Retention:
 
     async def _step(self) -> Purged:
         now = self._clock()
-        purged = await self._store.purge(
+        return await self._store.purge(
             now=now,
             events_before=now - self._config.keep_events,
             dead_before=now - self._config.keep_dead,
             limit=ROWS_PER_STEP,
         )
-        for destination, count in purged.dead.items():
-            self._metrics.dead.labels(destination).dec(count)
-        return purged

@@ -34,6 +34,5 @@ def parse_time(text: str) -> float | None:
 
 def rfc3339(seconds: float) -> str:
     """Write unix seconds as RFC 3339 in UTC: no fraction when it is zero, else up to microseconds."""
-    moment = datetime.fromtimestamp(round(seconds, 6), UTC)
-    fraction = f".{moment.microsecond:06d}".rstrip("0").rstrip(".")
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    text = datetime.fromtimestamp(round(seconds, 6), UTC).isoformat()[: -len("+00:00")]
+    return (text.rstrip("0") if "." in text else text) + "Z"

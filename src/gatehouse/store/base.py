@@ -5,7 +5,7 @@ Times are unix seconds as floats; the store keeps milliseconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatehouse.event import Event
+
+#: How long a delivery that is leased on arrival stays leased (seconds).
+LEASE: Final = 30.0
 
 
 class Assignment(msgspec.Struct, frozen=True, gc=False):
@@ -41,10 +44,12 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     status: Literal["accepted", "duplicate", "conflict"]
     #: The event's id, or for a duplicate the id of the first one.
     event_id: str
+    #: For a new event with leased assignments: the `leased_until` of their deliveries. Otherwise 0.0.
+    leased_until: float = 0.0
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
-    """One event × one destination, leased to this process."""
+    """One event for one destination, leased to this process."""
 
     event: Event
     destination: str
@@ -102,7 +107,8 @@ class Store(Protocol):
         An arrival of which any key is known (same source, same place, not expired) is a duplicate, also of an
         earlier arrival in the same batch. Keys of a duplicate that were not known are recorded for the first
         event and expire with its keys. A new event is stored with all its keys and one delivery per
-        assignment; without keys it is always new. When this returns, it is on disk (fsync).
+        assignment; without keys it is always new. Its leased deliveries are leased for `LEASE` seconds. When
+        this returns, it is on disk (fsync).
 
         `deadline` is in `time.monotonic()`: a transaction that would commit later is rolled back and
         `StoreUnavailableError` raised.
@@ -121,7 +127,7 @@ class Store(Protocol):
         """Give back leases without an attempt having been made: due at once, attempts unchanged."""
 
     async def next_due(self, destination: str) -> float | None:
-        """Return when the next pending delivery of this destination can be leased; None when none is pending."""
+        """Return when the next pending delivery of this destination can be leased; None without any."""
 
     async def counts(self) -> dict[str, Counts]:
         """Count the deliveries by destination. May take long; never stalls `accept`."""

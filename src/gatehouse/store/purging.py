@@ -1,0 +1,101 @@
+"""Purging the SQLite file: small steps over keys by expiry, over events by id, over free pages by number."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gatehouse.ids import new_id
+from gatehouse.store.base import Purged
+from gatehouse.store.rows import milliseconds
+
+if TYPE_CHECKING:
+    import sqlite3
+
+#: Free pages are used again by what arrives. The file is made smaller only when they are many, since moving
+#: pages about costs more than leaving them.
+_MIN_FREE_PAGES: Final = 4096
+_FREE_SHARE: Final = 4
+_VACUUM_PAGES: Final = 64
+#: The time in an id has 48 bits, its first ten characters.
+_MAX_ID_TIME: Final = 2**48 / 1000 - 1
+_ID_TIME_DIGITS: Final = 10
+
+_PURGE_KEYS: Final = """
+DELETE FROM dedupe_keys WHERE (source, place, key) IN (
+  SELECT source, place, key FROM dedupe_keys WHERE expires_ms <= ? ORDER BY expires_ms LIMIT ?
+)
+"""
+_NEXT_EVENTS: Final = """
+SELECT max(id), count(*) FROM (SELECT id FROM events WHERE id > ? AND id < ? ORDER BY id LIMIT ?)
+"""
+_IS_EXPIRED: Final = """
+NOT EXISTS (SELECT 1 FROM deliveries WHERE event_seq = events.seq AND status = 'pending')
+AND events.received_ms < iif(
+  EXISTS (SELECT 1 FROM deliveries WHERE event_seq = events.seq AND status = 'dead'),
+  :dead_before,
+  :events_before
+)
+"""
+_COUNT_DEAD: Final = """
+SELECT destination, count(*) FROM events CROSS JOIN deliveries AS removed ON removed.event_seq = events.seq
+WHERE id > :after AND id <= :last AND removed.status = 'dead' AND {is_expired}
+GROUP BY destination
+""".replace("{is_expired}", _IS_EXPIRED)
+_PURGE_EVENTS: Final = """
+DELETE FROM events WHERE id > :after AND id <= :last AND {is_expired}
+""".replace("{is_expired}", _IS_EXPIRED)
+
+
+class Horizon(NamedTuple):
+    """Up to when things have expired (unix seconds)."""
+
+    now: float
+    events_before: float
+    dead_before: float
+
+
+class Step(NamedTuple):
+    """What one step removed, and the id after which the next step goes on ("" is the start)."""
+
+    purged: Purged
+    cursor: str
+
+
+def purge(connection: sqlite3.Connection, horizon: Horizon, *, limit: int, cursor: str) -> Step:
+    """Remove keys, then events; inside the caller's transaction.
+
+    The cursor spares the next step the events that this one looked at and kept.
+    """
+    keys = connection.execute(_PURGE_KEYS, (milliseconds(horizon.now), limit)).rowcount
+    if keys >= limit:
+        return Step(Purged(events=0, keys=keys, dead={}, done=False), cursor)
+    room = limit - keys
+    end = _first_id_at(max(horizon.events_before, horizon.dead_before))
+    last, seen = connection.execute(_NEXT_EVENTS, (cursor, end, room)).fetchone()
+    last = last or cursor
+    span = {
+        "after": cursor,
+        "last": last,
+        "events_before": milliseconds(horizon.events_before),
+        "dead_before": milliseconds(horizon.dead_before),
+    }
+    dead: dict[str, int] = dict(connection.execute(_COUNT_DEAD, span).fetchall())
+    events = connection.execute(_PURGE_EVENTS, span).rowcount
+    done = seen < room and not _vacuum(connection)
+    return Step(Purged(events=events, keys=keys, dead=dead, done=done), "" if done else last)
+
+
+def _first_id_at(seconds: float) -> str:
+    """Return what sorts before the ids of events received at this time or later."""
+    return new_id(min(max(seconds, 0.0), _MAX_ID_TIME))[:_ID_TIME_DIGITS]
+
+
+def _vacuum(connection: sqlite3.Connection) -> bool:
+    """Give some free pages back to the disk when there are many. Whether there was something to do."""
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+    if free < max(_MIN_FREE_PAGES, pages // _FREE_SHARE):
+        return False
+    # fetchall: the statement frees one page per step.
+    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    return True

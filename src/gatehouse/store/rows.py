@@ -1,0 +1,141 @@
+"""Events and deliveries as rows of the SQLite file, and statements for many rows at once.
+
+sqlite3 gives up the GIL at every step of a statement and has to win it back from a busy event loop, so what
+counts is the number of steps, not of rows: one statement per table and batch, with its text (and so the
+driver's prepared statement) cached by the number of rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
+
+from gatehouse.event import Event
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+Value: TypeAlias = str | bytes | int | None
+Row: TypeAlias = tuple[Value, ...]
+
+#: More rows take several statements: keeps the prepared ones small and below SQLite's limit on parameters.
+_MAX_ROWS: Final = 256
+
+EVENT_COLUMNS: Final = (
+    "id, source, path, provider, external_id, type, time, received_ms, subject, account,"
+    " content_type, headers, data_start, data_end, data_is_json, body"
+)
+
+
+def milliseconds(seconds: float) -> int:
+    """Convert a time of the API to one of the file."""
+    return round(seconds * 1000)
+
+
+@lru_cache(maxsize=1024)
+def _statement(template: str, columns: int, rows: int) -> str:
+    row = f"({','.join('?' * columns)})"
+    return template.replace("{rows}", ",".join([row] * rows))
+
+
+def execute_rows(
+    connection: sqlite3.Connection, template: str, rows: Sequence[Row], *extra: Value
+) -> list[tuple[object, ...]]:
+    """Run a statement with its `{rows}` replaced by all of these, and the other parameters behind them."""
+    found: list[tuple[object, ...]] = []
+    for start in range(0, len(rows), _MAX_ROWS):
+        part = rows[start : start + _MAX_ROWS]
+        sql = _statement(template, len(part[0]), len(part))
+        found += connection.execute(sql, (*chain.from_iterable(part), *extra))
+    return found
+
+
+def digest(body: bytes) -> bytes:
+    """Return what tells bodies apart."""
+    return hashlib.sha256(body).digest()
+
+
+def event_row(event: Event) -> Row:
+    """Return the values of `EVENT_COLUMNS`."""
+    start, end = event.data_span or (None, None)
+    return (
+        event.id,
+        event.source,
+        event.path,
+        event.provider,
+        event.external_id,
+        event.type,
+        event.time,
+        milliseconds(event.received),
+        event.subject,
+        event.account,
+        None if event.content_type is None else event.content_type.encode("utf-8", "surrogatepass"),
+        _encode_headers(event.headers),
+        start,
+        end,
+        int(event.data_is_json),
+        event.body,
+    )
+
+
+def event_from(row: Sequence[object]) -> Event:
+    """Make an event of the values of `EVENT_COLUMNS`."""
+    stored = msgspec.convert(row, _StoredEvent)
+    return Event(
+        id=stored.id,
+        source=stored.source,
+        path=stored.path,
+        provider=stored.provider,
+        external_id=stored.external_id,
+        type=stored.type,
+        time=stored.time,
+        received=stored.received_ms / 1000,
+        subject=stored.subject,
+        account=stored.account,
+        content_type=_decode_text(stored.content_type),
+        headers=tuple((name, value) for name, value in json.loads(stored.headers)),
+        body=stored.body,
+        data_span=_span(stored.data_start, stored.data_end),
+        data_is_json=bool(stored.data_is_json),
+    )
+
+
+class _StoredEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    id: str
+    source: str
+    path: str
+    provider: str
+    external_id: str
+    type: str
+    time: str
+    received_ms: int
+    subject: str | None
+    account: str | None
+    content_type: bytes | None
+    headers: str
+    data_start: int | None
+    data_end: int | None
+    data_is_json: int
+    body: bytes
+
+
+def _encode_headers(headers: tuple[tuple[str, str], ...]) -> str:
+    """Encode as JSON, with bytes that were no UTF-8 (lone surrogates in aiohttp's text) escaped."""
+    try:
+        return msgspec.json.encode(headers).decode()
+    except UnicodeEncodeError:
+        return json.dumps(headers, separators=(",", ":"))
+
+
+def _decode_text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "surrogatepass")
+
+
+def _span(start: int | None, end: int | None) -> tuple[int, int] | None:
+    return None if start is None or end is None else (start, end)

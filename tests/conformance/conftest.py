@@ -1,0 +1,75 @@
+"""The stores that the conformance suite runs against."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from conformance.builders import NOW
+from gatehouse.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from gatehouse.store.base import Store
+
+    Reopen = Callable[[], Awaitable[Store]]
+
+
+class Clock:
+    """The time that a store sees; a test sets it."""
+
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Backend(Protocol):
+    """How a backend's store is opened, each time on the same data."""
+
+    async def open(self) -> Store: ...
+
+
+class SqliteBackend:
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+
+    async def open(self) -> Store:
+        return await SqliteStore.open(self._path, clock=self._clock)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=["sqlite"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Backend:
+    backends = {"sqlite": lambda: SqliteBackend(tmp_path / "gatehouse.db", clock)}
+    return backends[request.param]()
+
+
+@pytest.fixture
+async def store(backend: Backend) -> AsyncIterator[Store]:
+    store = await backend.open()
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def reopen(backend: Backend, store: Store) -> AsyncIterator[Reopen]:
+    """Return the store as the next process finds it. Nothing is given back on the way, as after a crash."""
+    opened = [store]
+
+    async def reopen() -> Store:
+        await opened[-1].close()
+        opened.append(await backend.open())
+        return opened[-1]
+
+    yield reopen
+    await opened[-1].close()
