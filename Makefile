@@ -32,5 +32,8 @@ format: install ## Format the code and apply safe fixes
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests
 
+schema: install ## Write docs/gateway.schema.json from the config models
+	$(BIN)/python -m gatehouse.config.schema > docs/gateway.schema.json
+
 clean: ## Remove what the other verbs made
 	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis
