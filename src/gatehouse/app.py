@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -188,5 +189,6 @@ async def _listen(starting: Awaitable[None], key: str, address: str) -> None:
     try:
         await starting
     except OSError as error:
-        message = f"{key}: can't listen on {address}: {error.strerror or error}"
+        why = os.strerror(error.errno) if error.errno else str(error)
+        message = f"{key}: can't listen on {address}: {why}"
         raise GatewayError(message, hint="is another process there? choose another address") from error

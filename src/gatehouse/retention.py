@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Seconds between sweeps.
 SWEEP_EVERY = 60.0
 #: Rows per step. A step is one transaction, which requests that arrive meanwhile wait for.
-ROWS_PER_STEP = 200
+ROWS_PER_STEP = 500
 #: Seconds between steps, so that a sweep takes a small share of the store's time.
 _PAUSE = 0.05
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import shlex
 import sys
 from typing import Any
 
 import click
 
 from gatehouse import __version__
-from gatehouse.errors import ConfigError, GatewayError
+from gatehouse.errors import ConfigError, GatewayError, Problem
 
 #: Commands in the order of `--help`, each with its one line there.
 COMMANDS = {
@@ -44,8 +46,12 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except GatewayError as error:
-            _show(error)
-            sys.exit(1)
+            show_error(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # `| head`: click ends quietly
+                raise
+            show_error(GatewayError(_os_error(error)))
+        sys.exit(1)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,12 +63,27 @@ def main() -> None:
     """
 
 
-def _show(error: GatewayError) -> None:
+def show_error(error: GatewayError) -> None:
+    """Print what is wrong and what to try, on stderr."""
     if isinstance(error, ConfigError):
-        for problem in error.problems:
-            click.echo(f"Error: {problem}", err=True)
-        click.echo("Try: gatehouse check, after mending the above", err=True)
+        _show_problems(error.problems)
         return
     click.echo(f"Error: {error.message}", err=True)
     if error.hint:
         click.echo(f"Try: {error.hint}", err=True)
+
+
+def _show_problems(problems: tuple[Problem, ...]) -> None:
+    first = problems[0]
+    if not (first.line or first.path):  # about the file as a whole: there is nothing inside it to mend
+        show_error(GatewayError(f"{first.file}: {first.message}", hint=first.hint))
+        return
+    for problem in problems:
+        click.echo(f"Error: {problem}", err=True)
+    what = "it" if len(problems) == 1 else f"these {len(problems)}"
+    click.echo(f"Try: mend {what}, then gatehouse check -c {shlex.quote(first.file)}", err=True)
+
+
+def _os_error(error: OSError) -> str:
+    what = error.strerror or str(error)
+    return f"{error.filename}: {what}" if error.filename else what

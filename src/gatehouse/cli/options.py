@@ -1,19 +1,24 @@
-"""Options that several commands share."""
+"""What several commands share: the config option, the SOURCE argument, and how to find what they name."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from gatehouse.config.load import LoadedConfig
+    from gatehouse.errors import GatewayError
+    from gatehouse.source import Source
 
 config_option = click.option(
     "-c",
     "--config",
     "config",
     metavar="FILE",
+    type=click.Path(),
     help="The config file.  [env: GATEHOUSE_CONFIG; default: ./gateway.yaml]",
 )
 
@@ -23,3 +28,39 @@ def load_config(given: str | None) -> LoadedConfig:
     from gatehouse.config.load import config_file, load
 
     return load(config_file(given))
+
+
+def load_source(config: str | None, name: str) -> tuple[Source, LoadedConfig]:
+    """Load the config and compile one of its sources. Raises `GatewayError`."""
+    from gatehouse.secrets import Secrets
+    from gatehouse.source import Source
+
+    loaded = load_config(config)
+    settings = loaded.config.sources.get(name)
+    if settings is None:
+        raise unknown("source", name, loaded.config.sources)
+    return Source(name, settings, loaded.config, Secrets(loaded.directory)), loaded
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> GatewayError:
+    """Make the error for a name that leads nowhere: it lists those that lead somewhere."""
+    from gatehouse.config.words import expected, shown
+    from gatehouse.errors import GatewayError
+
+    return GatewayError(f'unknown {kind} "{shown(name)}"', hint=expected(name, known))
+
+
+def source_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the SOURCE argument, which a shell completes from the config."""
+    return click.argument("source", metavar="SOURCE", shell_complete=_complete_source)(command)
+
+
+def _complete_source(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """List the sources; nothing when the config does not load, since a completion can't complain."""
+    from gatehouse.errors import GatewayError
+
+    try:
+        sources = load_config(ctx.params.get("config")).config.sources
+    except GatewayError:
+        return []
+    return [name for name in sources if name.startswith(incomplete)]

@@ -6,6 +6,10 @@ import click
 
 from gatehouse.cli.options import config_option, load_config
 
+#: Seconds. A busy event loop gives Python's lock up often, and each time takes it back before the store's
+#: thread has waited for the default of 5 ms and may ask for it: under overload commits then stall for seconds.
+_SWITCH_INTERVAL = 20e-6
+
 
 @click.command("serve")
 @config_option
@@ -21,6 +25,7 @@ from gatehouse.cli.options import config_option, load_config
 def command(config: str | None, strict: bool, log_format: str) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
     import asyncio
+    import sys
 
     import uvloop
 
@@ -32,5 +37,6 @@ def command(config: str | None, strict: bool, log_format: str) -> None:
     missing = gateway.not_ready()
     if strict and missing:
         raise GatewayError("; ".join(missing), hint="set these secrets, or start without --strict")
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(app.run(gateway))

@@ -112,7 +112,7 @@ class _Batch:
         body_digest = digest(arrival.event.body)
         first = next((self._known[key] for key in keys if key in self._known), None)
         if first is not None:
-            self._record(keys, first)
+            # Its unknown keys are not recorded: an unsigned one would let a replay block a genuine event.
             conflict = first.digest is not None and first.digest != body_digest
             return Receipt("conflict" if conflict else "duplicate", first.event_id)
         expires_ms = milliseconds(arrival.keep_keys_until)
@@ -121,10 +121,9 @@ class _Batch:
 
     def _record(self, keys: Sequence[_Key], first: _First) -> None:
         for key in keys:
-            if key not in self._known:
-                self._new_keys[key] = first
-                if first.expires_ms > self._now_ms:
-                    self._known[key] = first
+            self._new_keys[key] = first
+            if first.expires_ms > self._now_ms:
+                self._known[key] = first
 
     def _store(self, arrival: Arrival, body_digest: bytes) -> Receipt:
         event = arrival.event

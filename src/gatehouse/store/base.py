@@ -66,7 +66,7 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     status: Literal["pending", "delivered", "dead"]
     #: Attempts made by now.
     attempts: int
-    #: The closed set of `gatehouse.delivery.forwarder.REASONS`.
+    #: One of `gatehouse.delivery.outcome.OUTCOME_REASONS`.
     reason: str
     #: The destination's HTTP status, when it gave one.
     http_status: int | None
@@ -89,8 +89,6 @@ class Purged(msgspec.Struct, frozen=True):
 
     events: int
     keys: int
-    #: Dead deliveries removed, by destination.
-    dead: dict[str, int]
     #: False: the step met its limit, so another one has more to do.
     done: bool
 
@@ -105,10 +103,10 @@ class Store(Protocol):
         """Store what is new of a batch, in ONE transaction, and return a receipt per arrival, in order.
 
         An arrival of which any key is known (same source, same place, not expired) is a duplicate, also of an
-        earlier arrival in the same batch. Keys of a duplicate that were not known are recorded for the first
-        event and expire with its keys. A new event is stored with all its keys and one delivery per
-        assignment; without keys it is always new. Its leased deliveries are leased for `LEASE` seconds. When
-        this returns, it is on disk (fsync).
+        earlier arrival in the same batch. Its unknown keys are not recorded: one of them may be an unsigned
+        id that a replay made up, and would make a duplicate of the genuine event that carries it later. A new
+        event is stored with all its keys and one delivery per assignment; without keys it is always new. Its
+        leased deliveries are leased for `LEASE` seconds. When this returns, it is on disk (fsync).
 
         `deadline` is in `time.monotonic()`: a transaction that would commit later is rolled back and
         `StoreUnavailableError` raised.

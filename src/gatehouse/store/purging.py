@@ -36,11 +36,6 @@ AND events.received_ms < iif(
   :events_before
 )
 """
-_COUNT_DEAD: Final = """
-SELECT destination, count(*) FROM events CROSS JOIN deliveries AS removed ON removed.event_seq = events.seq
-WHERE id > :after AND id <= :last AND removed.status = 'dead' AND {is_expired}
-GROUP BY destination
-""".replace("{is_expired}", _IS_EXPIRED)
 _PURGE_EVENTS: Final = """
 DELETE FROM events WHERE id > :after AND id <= :last AND {is_expired}
 """.replace("{is_expired}", _IS_EXPIRED)
@@ -68,7 +63,7 @@ def purge(connection: sqlite3.Connection, horizon: Horizon, *, limit: int, curso
     """
     keys = connection.execute(_PURGE_KEYS, (milliseconds(horizon.now), limit)).rowcount
     if keys >= limit:
-        return Step(Purged(events=0, keys=keys, dead={}, done=False), cursor)
+        return Step(Purged(events=0, keys=keys, done=False), cursor)
     room = limit - keys
     end = _first_id_at(max(horizon.events_before, horizon.dead_before))
     last, seen = connection.execute(_NEXT_EVENTS, (cursor, end, room)).fetchone()
@@ -79,10 +74,9 @@ def purge(connection: sqlite3.Connection, horizon: Horizon, *, limit: int, curso
         "events_before": milliseconds(horizon.events_before),
         "dead_before": milliseconds(horizon.dead_before),
     }
-    dead: dict[str, int] = dict(connection.execute(_COUNT_DEAD, span).fetchall())
     events = connection.execute(_PURGE_EVENTS, span).rowcount
     done = seen < room and not _vacuum(connection)
-    return Step(Purged(events=events, keys=keys, dead=dead, done=done), "" if done else last)
+    return Step(Purged(events=events, keys=keys, done=done), "" if done else last)
 
 
 def _first_id_at(seconds: float) -> str:

@@ -1,0 +1,124 @@
+"""`gatehouse check`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gatehouse.cli.options import config_option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gatehouse.config.load import LoadedConfig
+    from gatehouse.config.model import Config, DestinationConfig, RouteConfig, SourceConfig
+    from gatehouse.errors import Problem
+
+
+@click.command("check")
+@config_option
+def command(config: str | None) -> None:
+    """Check a config file: what it says, what is wrong with it, and which secrets are missing.
+
+    Exits 1 when `serve` would not start, or would start with something that can't serve. Warnings pass.
+    Secrets are looked up where this command runs, and never shown.
+    """
+    from gatehouse.config.lint import lint
+    from gatehouse.config.load import config_file, load
+    from gatehouse.errors import ConfigError
+
+    file = config_file(config)
+    try:
+        loaded = load(file)
+    except ConfigError:
+        _head(str(file), succeeded=False)
+        raise
+    from gatehouse.cli.readiness import secret_problems
+
+    missing = secret_problems(loaded)
+    _head(str(file), succeeded=not missing)
+    for line in _found(loaded, missing):
+        click.echo(line)
+    for warning in lint(loaded.config, loaded.document):
+        click.echo(f"Warning: {warning}", err=True)
+    if missing:
+        raise ConfigError(missing)
+
+
+def _head(file: str, *, succeeded: bool) -> None:
+    verdict = click.style("SUCCESS", fg="green") if succeeded else click.style("FAILED", fg="red")
+    click.echo(f"Checking '{file}'  {verdict}")
+
+
+# --- what was found -----------------------------------------------------------------------------------------
+
+
+def _found(loaded: LoadedConfig, missing: list[Problem]) -> Iterator[str]:
+    config = loaded.config
+    yield "Found:"
+    yield from _listeners(config)
+    yield f" - store {config.store.url}"
+    yield f" - {_count(config.sources, 'source')}"
+    for name, source in config.sources.items():
+        yield from _source(name, source, _of(("sources", name), missing))
+    yield f" - {_count(config.destinations, 'destination')}"
+    for name, destination in config.destinations.items():
+        yield from _destination(name, destination, _of(("destinations", name), missing))
+    yield f" - {_count(config.routes, 'route')}"
+    for number, route in enumerate(config.routes, 1):
+        yield f"     {number}. {_route(route)}"
+
+
+def _listeners(config: Config) -> Iterator[str]:
+    public = f", reached at {config.server.public_url}" if config.server.public_url else ""
+    token = "" if config.operator.token is None else ", with a token"
+    yield f" - server on {config.server.listen}{public}"
+    yield f" - operator server on {config.operator.listen}{token}"
+
+
+def _source(name: str, source: SourceConfig, missing: list[Problem]) -> Iterator[str]:
+    from gatehouse.cli import describe
+    from gatehouse.config.references import source_path
+
+    keys = " · ".join(map(describe.template, source.dedupe.by)) or "nothing"
+    yield f"     {name}"
+    yield f"       provider   {source.provider or 'its own'}"
+    yield f"       path       {source_path(name, source.path)}"
+    yield f"       verified   {describe.verification(source)}"
+    yield f"       dedupe     by {keys} for {describe.duration(source.dedupe.window)}"
+    yield f"       secrets    {_configured(missing) if _has_secrets(source) else 'none needed'}"
+
+
+def _destination(name: str, destination: DestinationConfig, missing: list[Problem]) -> Iterator[str]:
+    yield f"     {name}"
+    yield f"       url        {destination.url}"
+    yield f"       format     {destination.format}"
+    signing = _configured(missing) if destination.secret else "none: what is sent is not signed"
+    yield f"       secret     {signing}"
+
+
+def _route(route: RouteConfig) -> str:
+    sources, types, to = (", ".join(names) for names in (route.sources, route.types, route.to))
+    return f"from {sources}, types {types}, to {to}"
+
+
+def _configured(missing: list[Problem]) -> str:
+    if not missing:
+        return "configured: true"
+    reasons = "; ".join(f"{problem.message} ({problem.file}:{problem.line})" for problem in missing)
+    return f"configured: false: {reasons}"
+
+
+def _has_secrets(source: SourceConfig) -> bool:
+    return any(verifier.type != "none" for verifier in source.verify)
+
+
+def _of(owner: tuple[str, str], problems: list[Problem]) -> list[Problem]:
+    prefix = ".".join(owner)
+    return [problem for problem in problems if f"{problem.path}.".startswith(f"{prefix}.")]
+
+
+def _count(things: object, noun: str) -> str:
+    number = len(things)  # type: ignore[arg-type]
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,66 @@
+"""`gatehouse providers`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from gatehouse.cli.options import unknown
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def _complete_provider(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    from gatehouse import providers
+
+    return [name for name in providers.names() if name.startswith(incomplete)]
+
+
+@click.command("providers")
+@click.argument("name", required=False, shell_complete=_complete_provider)
+def command(name: str | None) -> None:
+    """List the presets, or print the one called NAME as it is shipped.
+
+    A source with `provider: NAME` starts from the preset and may override any part of it.
+    """
+    from gatehouse import providers
+
+    if name is None:
+        _print(_table())
+        return
+    if name not in providers.names():
+        raise unknown("provider", name, providers.names())
+    click.echo(providers.text(name), nl=False)
+
+
+def _table() -> Table:
+    """One row per preset. The address stands under the scheme, so that 80 columns are enough."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from gatehouse import providers
+    from gatehouse.cli import describe
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0), header_style="bold")
+    table.add_column("provider")
+    table.add_column("verified by", overflow="fold")
+    table.add_column("answer\nwithin")
+    table.add_column("retries\nfor")
+    for name in providers.names():
+        preset = providers.preset(name)
+        scheme = Text(describe.verification(preset)).append(f"\n{preset.docs}", style="dim")
+        table.add_row(
+            Text(name, style="bold").append(f"\n{preset.title}", style="dim not bold"),
+            scheme,
+            describe.duration(preset.answer_deadline),
+            describe.duration(preset.retry_horizon),
+        )
+    return table
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(table)

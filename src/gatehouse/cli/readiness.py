@@ -1,0 +1,91 @@
+"""Which secrets of a config can't be used, each with its line: `check` fails for them, `serve` may start."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatehouse.config.model import NoneConfig
+from gatehouse.delivery.destination import build_destinations
+from gatehouse.errors import Problem
+from gatehouse.secrets import SecretError, Secrets
+from gatehouse.source import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gatehouse.config.document import Path, YamlDocument
+    from gatehouse.config.load import LoadedConfig
+    from gatehouse.config.model import SourceConfig
+    from gatehouse.config.scalars import SecretRef
+
+#: Where a secret is named, the references there, and how many bytes each needs.
+_Place = tuple["Path", "Sequence[SecretRef]", int]
+
+
+def secret_problems(loaded: LoadedConfig) -> list[Problem]:
+    """Find every secret that is missing, empty, short or of the wrong form. What it is, is never said."""
+    secrets = Secrets(loaded.directory)
+    return [
+        *_operator(loaded, secrets),
+        *_sources(loaded, secrets),
+        *_destinations(loaded, secrets),
+    ]
+
+
+def _operator(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
+    token = loaded.config.operator.token
+    if token is not None:
+        path: Path = ("operator", "token")
+        yield from _unusable(loaded, secrets, (path, (token,), 16), "serve would not start")
+
+
+def _sources(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
+    meanwhile = "serve would start; this source would answer 503"
+    for name, settings in loaded.config.sources.items():
+        problems = [
+            problem
+            for place in _places(name, settings, loaded.document)
+            for problem in _unusable(loaded, secrets, place, meanwhile)
+        ]
+        not_ready = Source(name, settings, loaded.config, secrets).not_ready
+        if not_ready and not problems:  # each can be read, but a verifier can't use it
+            problems = [loaded.document.problem(("sources", name, "secrets"), not_ready, meanwhile)]
+        yield from dict.fromkeys(problems)
+
+
+def _destinations(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
+    meanwhile = "serve would start; its deliveries would wait"
+    for name, destination in build_destinations(loaded.config, secrets).items():
+        if destination.not_ready:
+            path: Path = ("destinations", name, "secret")
+            yield loaded.document.problem(path, destination.not_ready, meanwhile)
+
+
+def _places(name: str, settings: SourceConfig, document: YamlDocument) -> Iterator[_Place]:
+    """Find where each verifier of a source gets its secrets from."""
+    for index, entry in enumerate(settings.verify):
+        if isinstance(entry, NoneConfig):
+            continue
+        minimum = entry.min_secret or settings.min_secret
+        if entry.secrets:
+            yield _own_place(document, ("sources", name), index), entry.secrets, minimum
+        else:
+            yield ("sources", name, "secrets"), settings.secrets, minimum
+
+
+def _own_place(document: YamlDocument, source: Path, index: int) -> Path:
+    """Find the secrets of one verifier: `verify` is one mapping or a list, perhaps with a preset's in it."""
+    for path in ((*source, "verify", index, "secrets"), (*source, "verify", "secrets")):
+        if document.locate(path)[1] == path:
+            return path
+    return (*source, "verify")
+
+
+def _unusable(loaded: LoadedConfig, secrets: Secrets, place: _Place, meanwhile: str) -> Iterator[Problem]:
+    path, references, minimum = place
+    for index, reference in enumerate(references):
+        try:
+            secrets.resolve(reference, minimum)
+        except SecretError as error:
+            line, _ = loaded.document.locate((*path, index))
+            yield Problem(loaded.document.file, line, ".".join(map(str, path)), str(error), meanwhile)

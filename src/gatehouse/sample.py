@@ -1,0 +1,180 @@
+"""Requests made as a provider makes them, for `sign`, `send`, `demo` and tests. Pure, but for what is random.
+
+A provider's documented example is text, and stays text: what changes is replaced in its bytes, so that
+`45.50` stays `45.50`, and the layout stays the one that the provider sends.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import msgspec
+from multidict import CIMultiDict
+
+from gatehouse.document import Document, MalformedDocumentError
+from gatehouse.errors import GatewayError, VerificationError
+from gatehouse.template import Placeholder, Scope
+from gatehouse.verify.base import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gatehouse.config.model import ProviderConfig
+    from gatehouse.source import Source
+    from gatehouse.template import Template
+
+#: From an id to another one that looks like it.
+NewId = Callable[[str], str]
+
+_PREFIX = re.compile(r"[A-Za-z]{1,16}[_-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a provider would send, before it is signed."""
+
+    #: Headers besides the signature's.
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def documented(settings: ProviderConfig, event_type: str | None = None) -> Sample | None:
+    """Return the provider's documented example, of this type if there is one; None without any example."""
+    samples = [Sample(sample.headers, sample.body.encode()) for sample in settings.samples]
+    if event_type is not None:
+        samples.sort(key=lambda sample: type_of(sample, settings) != event_type)
+    return samples[0] if samples else None
+
+
+def type_of(sample: Sample, settings: ProviderConfig) -> str | None:
+    """Read the event type, as the gateway will."""
+    try:
+        return settings.event.type.text(Scope(_unsigned(sample)))
+    except MalformedDocumentError:
+        return None
+
+
+# --- what changes from one event to the next ----------------------------------------------------------------
+
+
+def fresh_id(like: str) -> str:
+    """Make an id that is new and has the form of another one: `evt_…`, a UUID, a number."""
+    try:
+        if str(uuid.UUID(like)) == like:
+            return str(uuid.uuid4())
+    except ValueError:
+        pass
+    if like.isdigit():
+        return str(10**14 + secrets.randbelow(9 * 10**14))
+    prefix = _PREFIX.match(like)
+    return (prefix[0] if prefix else "") + secrets.token_hex(8)
+
+
+def freshened(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample:
+    """Replace what tells events apart, so that the gateway takes the sample for a new event."""
+    for placeholder in sorted(_identifying(settings), key=repr):
+        sample = _with_value(sample, placeholder, new_id)
+    return sample
+
+
+def with_delivery_id(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample | None:
+    """Replace the id that the provider gives a request and does not sign; None when it gives none."""
+    headers = [placeholder for placeholder in _identifying(settings) if placeholder.name == "header"]
+    present = [placeholder for placeholder in headers if placeholder.argument in CIMultiDict(sample.headers)]
+    for placeholder in present:
+        sample = _with_value(sample, placeholder, new_id)
+    return sample if present else None
+
+
+def with_type(sample: Sample, settings: ProviderConfig, event_type: str) -> Sample:
+    """Replace the event type, also in headers that repeat it. Raises `GatewayError` when it can't be."""
+    old = type_of(sample, settings)
+    for parts in settings.event.type.alternatives:
+        if len(parts) == 1 and isinstance(parts[0], Placeholder):
+            sample = _with_value(sample, parts[0], lambda _: event_type)
+    headers = {name: event_type if value == old else value for name, value in sample.headers.items()}
+    sample = replace(sample, headers=headers)
+    if type_of(sample, settings) != event_type:
+        hint = "--body FILE with a body of this type, without --type"
+        raise GatewayError("the event type can't be replaced in this body", hint=hint)
+    return sample
+
+
+def tampered(body: bytes) -> bytes:
+    """Change one byte: the last digit, which is part of a value however the bytes are laid out."""
+    digit = max((body.rfind(b"%d" % number) for number in range(10)), default=-1)
+    if digit < 0:
+        raise ValueError("no digit to change")
+    changed = b"0" if body[digit : digit + 1] == b"9" else b"%d" % (int(body[digit : digit + 1]) + 1)
+    return body[:digit] + changed + body[digit + 1 :]
+
+
+def _identifying(settings: ProviderConfig) -> frozenset[Placeholder]:
+    """Name what the event's id and the dedupe keys are made of, without what they share with other events."""
+    event = settings.event
+    identity = _single_values(event.id).union(*map(_single_values, settings.dedupe.by))
+    if all(placeholder.name == "header" for placeholder in identity):
+        # Bodies that are alike, signed in the same second, are alike as signed: let their subject differ.
+        identity |= _single_values(event.subject)
+    return identity - _single_values(event.type) - _single_values(event.time)
+
+
+def _single_values(template: Template | None) -> frozenset[Placeholder]:
+    placeholders = template.placeholders if template else frozenset()
+    return frozenset(p for p in placeholders if p.name in ("body", "header") and p.argument)
+
+
+def _with_value(sample: Sample, placeholder: Placeholder, change: Callable[[str], str]) -> Sample:
+    if placeholder.name == "header":
+        wanted = placeholder.argument.lower()
+        headers = {n: change(v) if n.lower() == wanted else v for n, v in sample.headers.items()}
+        return replace(sample, headers=headers)
+    return replace(sample, body=_with_body_value(sample.body, placeholder, change))
+
+
+def _with_body_value(body: bytes, placeholder: Placeholder, change: Callable[[str], str]) -> bytes:
+    """Replace a value where its name stands in front of it. A body without it stays as it is."""
+    try:
+        document = Document(body)
+        raw, text = document.raw(placeholder.path), document.text(placeholder.path)
+    except MalformedDocumentError:
+        return body
+    if raw is None or text is None:
+        return body
+    new = msgspec.json.encode(change(text)) if raw.startswith(b'"') else change(text).encode()
+    name = re.escape(placeholder.path[-1].encode())
+    member = re.compile(rb'("%b"\s*:\s*)%b(?![\w.+-])' % (name, re.escape(raw)))
+    return member.sub(lambda match: match[1] + new, body)
+
+
+# --- signing ------------------------------------------------------------------------------------------------
+
+
+def signed_headers(
+    source: Source, sample: Sample, now: float, *, path: str | None = None, query: str = ""
+) -> dict[str, str]:
+    """Return all headers with which the provider would send this sample at `now` (unix seconds).
+
+    Raises `GatewayError` when the source is not ready, or when its scheme can't sign such a body.
+    """
+    if source.not_ready:
+        hint = "set it where this command runs; gatehouse check lists what is missing"
+        raise GatewayError(f"source {source.name} can't sign: {source.not_ready}", hint=hint)
+    headers = CIMultiDict(sample.headers)
+    request = Request("POST", path or source.path, query, headers, sample.body, source.public_url)
+    try:
+        made = source.verification.sign(request, now)
+    except VerificationError as error:
+        hint = "a body of the form that the provider sends; without --body the documented example is used"
+        raise GatewayError(f"source {source.name} can't sign this body: {error.reason}", hint=hint) from error
+    own = {name.lower() for name in made}
+    return {name: value for name, value in sample.headers.items() if name.lower() not in own} | made
+
+
+def _unsigned(sample: Sample) -> Request:
+    return Request("POST", "/", "", CIMultiDict(sample.headers), sample.body)

@@ -1,0 +1,197 @@
+"""The demo, run as a new user runs it: it shows what really happened, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+DEMO = (sys.executable, "-m", "gatehouse", "demo", "--port", "0", "--operator-port", "0")
+TIMEOUT = 45
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Let the demo make its directory where the test can see what is left of it."""
+    return os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "100", "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture
+def once(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the demo once."""
+
+    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*DEMO, "--once", *arguments],
+            env=environment | variables,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+
+    return run
+
+
+class Demo:
+    """A demo that stays."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        self.output = ""
+
+    def read_until(self, words: str) -> str:
+        """Read on until these words are there; return all output so far."""
+        assert self.process.stdout is not None
+        descriptor = self.process.stdout.fileno()
+        while words not in self.output:
+            ready, _, _ = select.select([descriptor], [], [], TIMEOUT)
+            more = os.read(descriptor, 65536) if ready else b""
+            assert more, f"no {words!r} in {self.output}"
+            self.output += more.decode()
+        return self.output
+
+
+@contextmanager
+def staying(environment: dict[str, str]) -> Iterator[Demo]:
+    with subprocess.Popen(DEMO, env=environment, stdout=subprocess.PIPE) as process:
+        try:
+            yield Demo(process)
+        finally:
+            process.kill()
+
+
+def test_the_demo_shows_what_happened_to_each_request_and_exits_0(
+    once: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    result = once()
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = {
+        words[0]: line
+        for line in result.stdout.splitlines()
+        if (words := line.split()) and "200 accepted" in line
+    }
+    refused = re.compile(r"\S+ +200 accepted +200 duplicate +401 refused +401 refused +\d+\.\d ms *")
+    replayed = re.compile(r"\S+ +200 accepted +200 duplicate +401 refused +200 duplicate +\d+\.\d ms *")
+    timeless = re.compile(r"\S+ +200 accepted +200 duplicate +401 refused +— +\d+\.\d ms *")
+    for provider, verdicts in (
+        ("e-invoice.be", timeless),
+        ("getpeppr", refused),
+        ("Hisab", refused),
+        ("Mandato", replayed),
+        ("Mando", timeless),
+    ):
+        assert verdicts.fullmatch(rows[provider]), rows[provider]
+    assert result.stdout.count("signature ok") == 5
+    assert "All as it should be: 18 answers, and 5 events at the app, each once." in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_demo_shows_an_event_to_the_digit_and_the_metrics_that_moved(
+    once: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    shown = once().stdout
+    assert '    "type": "sale.created",\n' in shown
+    assert '      "total": 45.50,\n' in shown
+    assert re.search(r"^  webhook-id: [0-9A-Z]{26}$", shown, re.MULTILINE)
+    assert "  gatehouse-attempt: 1\n" in shown
+    for series, delta in (
+        ('gatehouse_requests_total{outcome="accepted"}', "+5"),
+        ('gatehouse_requests_total{outcome="duplicate"}', "+6"),
+        ('gatehouse_requests_total{outcome="unauthorized"}', "+7"),
+        ('gatehouse_verification_failures_total{reason="wrong_signature"}', "+5"),
+        ('gatehouse_verification_failures_total{reason="stale_timestamp"}', "+2"),
+        ('gatehouse_deliveries_total{destination="app",result="delivered"}', "+5"),
+        ('gatehouse_deliveries_pending{destination="app"}', "0"),
+    ):
+        assert re.search(rf"^  {re.escape(series)} +{re.escape(delta)}$", shown, re.MULTILINE), series
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+def test_the_demo_without_a_terminal_is_plain_text_within_the_width(
+    once: Callable[..., subprocess.CompletedProcess[str]], columns: str
+) -> None:
+    result = once(COLUMNS=columns)
+    assert result.returncode == 0
+    assert "\x1b" not in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= int(columns)
+
+
+def test_a_port_that_is_taken_is_an_error_with_something_to_try(
+    once: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = once("--port", str(port))
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"Error: port {port} on 127.0.0.1 is taken\nTry: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_stays_stops_cleanly(
+    environment: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    with staying(environment) as demo:
+        shown = demo.read_until("Ctrl-C to stop")
+        demo.process.send_signal(number)
+        assert demo.process.wait(timeout=TIMEOUT) == 0
+    ports = [int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)", shown)]
+    assert ports
+    for port in ports:
+        with socket.socket() as client:
+            assert client.connect_ex(("127.0.0.1", port)) != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_demo_in_which_something_differs_names_it_and_exits_1(environment: dict[str, str]) -> None:
+    """Here the forged request is not forged, so that the gateway rightly lets it in."""
+    spoiled = (
+        "import gatehouse.demo.cases\n"
+        "from gatehouse.cli import main\n"
+        "gatehouse.demo.cases.tampered = lambda body: body\n"
+        "main(['demo', '--once', '--port', '0', '--operator-port', '0'])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", spoiled],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "not 401 refused" in result.stdout
+    assert "Not as it should be:\n" in result.stdout
+    assert "  Mandato, forged: 200 duplicate instead of 401 refused\n" in result.stdout
+
+
+def test_the_suggested_commands_work_from_another_shell(environment: dict[str, str]) -> None:
+    with staying(environment) as demo:
+        shown = demo.read_until("Ctrl-C to stop")
+        commands = re.findall(r"^  (.* (?:send|sign) .*)$", shown, re.MULTILINE)
+        assert len(commands) == 3
+        for command in commands:
+            result = subprocess.run(
+                shlex.split(command), capture_output=True, text=True, timeout=TIMEOUT, check=False
+            )
+            assert result.returncode == 0, result.stderr
+        demo.read_until("invoice.rejected from /webhooks/mandato")
+
+
+def test_a_demo_that_is_stopped_too_early_leaves_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    with staying(environment) as demo:
+        demo.read_until("Gatehouse ")
+        demo.process.send_signal(signal.SIGINT)
+        assert demo.process.wait(timeout=TIMEOUT) in (0, 1)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,245 @@
+"""`check`, `route` and `providers` tell an operator what a config means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gatehouse import providers
+from gatehouse.cli import main
+
+SECRET = "a-secret-that-nobody-may-see"
+WHSEC = "whsec_c2VjcmV0LXRoYXQtbm9ib2R5LW1heS1zZWU="
+GOOD = """\
+sources:
+  mandato: {provider: mandato, secrets: [env:MANDATO]}
+destinations:
+  billing: {url: "http://127.0.0.1:1/a", secret: env:BILLING}
+  archive: {url: "http://127.0.0.1:1/b"}
+routes:
+  - {from: mandato, types: ["invoice.*"], to: billing}
+  - {from: "*", to: [archive, billing]}
+"""
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that writes a config and runs a command beside it."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(config: str, *arguments: str, **environment: str) -> Result:
+        Path("gateway.yaml").write_text(config)
+        variables = {"MANDATO": SECRET, "BILLING": WHSEC} | environment
+        return CliRunner(env=variables).invoke(main, arguments)
+
+    return call
+
+
+def test_check_of_a_good_config_says_what_it_found(run: Run) -> None:
+    result = run(GOOD, "check")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Checking 'gateway.yaml'  SUCCESS\nFound:\n")
+    for part in (
+        "1 source",
+        "provider   mandato",
+        "path       /webhooks/mandato",
+        "verified   HMAC-SHA256 of {body} in X-Mandato-Signature",
+        "secrets    configured: true",
+        "2 destinations",
+        "secret     none: what is sent is not signed",
+        "2. from *, types *, to archive, billing",
+    ):
+        assert part in result.stdout
+    assert result.stderr == ""
+
+
+def test_check_never_shows_a_secret(run: Run) -> None:
+    for environment in ({}, {"BILLING": "whsec_not-base64!"}, {"MANDATO": "short-one"}):
+        result = run(GOOD, "check", **environment)
+        for secret in (SECRET, WHSEC, "not-base64", "short-one"):
+            assert secret not in result.output
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"MANDATO": ""}, "gateway.yaml:2: sources.mandato.secrets: env:MANDATO is empty"),
+        (
+            {"MANDATO": "short"},
+            "gateway.yaml:2: sources.mandato.secrets: env:MANDATO is shorter than 16 bytes",
+        ),
+        ({"BILLING": "x" * 40}, "gateway.yaml:4: destinations.billing.secret: env:BILLING: a signing secret"),
+    ],
+)
+def test_check_fails_for_a_secret_that_cannot_be_used(
+    run: Run, environment: dict[str, str], said: str
+) -> None:
+    result = run(GOOD, "check", **environment)
+    assert result.exit_code == 1
+    assert "'gateway.yaml'  FAILED" in result.stdout
+    assert "configured: false" in result.stdout
+    assert f"Error: {said}" in result.stderr
+    assert "serve would start" in result.stderr
+    assert "Try: mend it" in result.stderr
+
+
+def test_check_says_that_a_source_without_its_secret_answers_503(run: Run) -> None:
+    config = GOOD.replace("env:MANDATO", "file:nowhere")
+    result = run(config, "check")
+    assert "file:nowhere can't be read" in result.stderr
+    assert "serve would start; this source would answer 503" in result.stderr
+
+
+def test_check_finds_the_secret_of_each_verifier(run: Run) -> None:
+    source = """\
+  both:
+    provider: mandato
+    secrets: [env:MANDATO]
+    verify:
+      - preset
+      - type: basic
+        secrets: [env:NOWHERE]
+"""
+    result = run(GOOD.replace("destinations:", f"{source}destinations:"), "check")
+    assert "gateway.yaml:9: sources.both.verify.1.secrets: env:NOWHERE is not set" in result.stderr
+    assert result.stderr.count("Error:") == 1
+
+
+def test_check_says_when_a_secret_has_the_wrong_form_for_its_scheme(run: Run) -> None:
+    config = GOOD.replace("secrets: [env:MANDATO]", "secrets: [env:MANDATO], verify: {key: hex}")
+    result = run(config, "check")
+    assert result.exit_code == 1
+    assert "env:MANDATO: not a secret of the form that hmac needs" in result.stderr
+
+
+def test_check_fails_for_an_operator_token_that_is_missing(run: Run) -> None:
+    result = run(GOOD + "operator: {token: env:NOWHERE}\n", "check")
+    assert result.exit_code == 1
+    assert "gateway.yaml:9: operator.token: env:NOWHERE is not set (serve would not start)" in result.stderr
+
+
+def test_check_prints_every_problem_with_its_line(run: Run) -> None:
+    result = run("sources: {a: {provider: nobody}}\nroutes: 3\nstray: 1\n", "check")
+    assert result.exit_code == 1
+    assert result.stdout == "Checking 'gateway.yaml'  FAILED\n"
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert [line.split(": ")[1] for line in errors] == [f"gateway.yaml:{line}" for line in (1, 2, 3)]
+    assert result.stderr.endswith("Try: mend these 3, then gatehouse check -c gateway.yaml\n")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "warning"),
+    [
+        (
+            "secrets: [env:MANDATO]",
+            "secrets: [env:MANDATO], dedupe: {window: 1h}",
+            "sources.mandato.dedupe.window: shorter than the provider's retry horizon of 14h36m",
+        ),
+        (
+            "secrets: [env:MANDATO]",
+            "secrets: [env:MANDATO], dedupe: {by: []}",
+            "sources.mandato.dedupe: no dedupe keys: a retry is a new event",
+        ),
+        (
+            "provider: mandato, secrets: [env:MANDATO]",
+            "verify: {type: none, insecure: true}, event: {type: x}",
+            "sources.mandato.verify: nothing is verified",
+        ),
+        (
+            "archive: {",
+            'idle: {url: "http://127.0.0.1:1/c"}\n  archive: {',
+            "destinations.idle: no route leads to it",
+        ),
+        (
+            '"invoice.*"',
+            '"invioce.*"',
+            'routes.0.types: "invioce.*" fits no documented type',
+        ),
+    ],
+)
+def test_check_warns_of_what_is_probably_not_meant(run: Run, old: str, new: str, warning: str) -> None:
+    result = run(GOOD.replace(old, new), "check")
+    assert result.exit_code == 0
+    assert warning in next(line for line in result.stderr.splitlines() if line.startswith("Warning: "))
+
+
+def test_check_warns_of_a_source_whose_events_go_nowhere(run: Run) -> None:
+    config = GOOD.replace('  - {from: "*", to: [archive, billing]}\n', "  - {from: mandato, to: archive}\n")
+    config = config.replace("destinations:", "  lost: {provider: mando, secrets: env:MANDATO}\ndestinations:")
+    result = run(config, "check")
+    assert result.exit_code == 0
+    warning = "gateway.yaml:3: sources.lost: no route takes its events: they are stored and not forwarded"
+    assert f"Warning: {warning}" in result.stderr
+
+
+def test_check_of_a_source_that_spells_everything_out(run: Run) -> None:
+    source = """\
+  own:
+    verify:
+      - {type: token, header: X-Token, secrets: env:MANDATO}
+      - {type: basic, secrets: env:MANDATO, username: u}
+      - {type: token, query: key, secrets: env:MANDATO}
+    event: {type: "{body:t}"}
+"""
+    result = run(GOOD.replace("destinations:", f"{source}destinations:"), "check")
+    assert result.exit_code == 0
+    wanted = "token in X-Token and HTTP Basic credentials and token in query parameter key"
+    assert f"verified   {wanted}" in result.stdout
+    assert "provider   its own" in result.stdout
+
+
+def test_route_names_each_destination_with_the_routes_that_lead_there(run: Run) -> None:
+    result = run(GOOD, "route", "mandato", "invoice.accepted")
+    assert result.exit_code == 0
+    assert result.stdout == (
+        "billing  route 1 (gateway.yaml:7), route 2 (gateway.yaml:8)\narchive  route 2 (gateway.yaml:8)\n"
+    )
+    assert result.stderr == ""
+
+
+def test_route_says_when_an_event_goes_nowhere(run: Run) -> None:
+    config = GOOD.replace('from: "*"', "from: mandato, types: invoice.paid")
+    result = run(config, "route", "mandato", "connection.active")
+    assert result.exit_code == 0
+    assert "stored, delivered nowhere" in result.stdout
+
+
+def test_route_warns_of_a_type_that_the_provider_does_not_document(run: Run) -> None:
+    result = run(GOOD, "route", "mandato", "invoice.acepted")
+    assert "Warning: Mandato documents no invoice.acepted, but: invoice.created" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("route", "mandatoo", "x"), ("sign", "mandatoo"), ("send", "mandatoo")])
+def test_an_unknown_source_is_an_error_that_lists_the_known_ones(run: Run, command: tuple[str, ...]) -> None:
+    result = run(GOOD, *command)
+    assert result.exit_code == 1
+    assert result.stderr.startswith('Error: unknown source "mandatoo"\nTry: ')
+    assert "one of: mandato" in result.stderr
+
+
+@pytest.mark.parametrize("columns", [80, 100, 200])
+def test_providers_lists_every_preset_within_the_width(run: Run, columns: int) -> None:
+    result = run(GOOD, "providers", COLUMNS=str(columns))
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= columns
+    for name in providers.names():
+        preset = providers.preset(name)
+        assert name in result.stdout
+        assert preset.docs in result.stdout
+
+
+def test_providers_prints_a_preset_as_shipped(run: Run) -> None:
+    result = run(GOOD, "providers", "mando")
+    assert result.stdout == providers.text("mando")
+
+
+def test_an_unknown_provider_is_an_error_that_lists_the_known_ones(run: Run) -> None:
+    result = run(GOOD, "providers", "mandos")
+    assert result.exit_code == 1
+    assert result.stderr.startswith('Error: unknown provider "mandos"\nTry: did you mean "mando"?')
+    assert all(name in result.stderr for name in providers.names())

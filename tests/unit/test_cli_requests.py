@@ -1,0 +1,310 @@
+"""`sign` and `send` make requests that the gateway lets in, and say what came of them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from click.testing import CliRunner, Result
+from multidict import CIMultiDict
+
+from gatehouse.cli import main
+from gatehouse.config.load import parse
+from gatehouse.errors import VerificationError
+from gatehouse.secrets import Secrets
+from gatehouse.source import Source
+from gatehouse.verify.base import Request
+
+NOW = 1_750_000_000
+ENVIRONMENT = {"S": "s3cr3t-of-at-least-16-bytes"}
+CONFIG = """\
+server: {listen: "0.0.0.0:18080"}
+sources:
+  mandato: {provider: mandato, secrets: env:S}
+  hisab: {provider: hisab, secrets: env:S, path: /in/hisab}
+  e-invoice-be: {provider: e-invoice-be, secrets: env:S}
+  none: {provider: mando, secrets: env:UNSET}
+  own: {verify: {type: token, header: X-Token, secrets: env:S}, event: {type: "{body:t}"}}
+"""
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs a command beside the config."""
+    monkeypatch.chdir(tmp_path)
+    Path("gateway.yaml").write_text(CONFIG)
+
+    def call(*arguments: str, stdin: bytes = b"") -> Result:
+        return CliRunner(env=ENVIRONMENT).invoke(main, arguments, input=stdin)
+
+    return call
+
+
+def source(name: str) -> Source:
+    config = parse(CONFIG).config
+    return Source(name, config.sources[name], config, Secrets(Path(), ENVIRONMENT))
+
+
+def curl(result: Result) -> tuple[str, Request]:
+    """Read a curl command as a shell would: its URL, and the request that it sends."""
+    assert result.exit_code == 0, result.output
+    program, *arguments, url = shlex.split(result.stdout.replace(" \\\n", " "))
+    assert program == "curl"
+    options = list(zip(arguments[::2], arguments[1::2], strict=True))
+    headers: CIMultiDict[str] = CIMultiDict()
+    for name, _, value in (words.partition(": ") for option, words in options if option == "-H"):
+        headers.add(name, value)
+    ((kind, data),) = [pair for pair in options if pair[0].startswith("--data-")]
+    from_file = kind == "--data-binary" and data.startswith("@")
+    body = Path(data[1:]).read_bytes() if from_file else data.encode()
+    parts = urlsplit(url)
+    return url, Request("POST", parts.path, parts.query, headers, body)
+
+
+@pytest.mark.parametrize("name", ["mandato", "hisab", "e-invoice-be"])
+def test_sign_prints_a_command_whose_request_verifies(run: Run, name: str) -> None:
+    url, request = curl(run("sign", name, "--now", str(NOW)))
+    source(name).verification.verify(request, NOW)
+    assert url == f"http://127.0.0.1:18080{source(name).path}"
+
+
+def test_sign_quotes_a_body_that_a_shell_would_read_otherwise(run: Run) -> None:
+    body = b"""{"id": "it's $HOME `date` \\\\ \\"", "type": "x"}\n"""
+    _, request = curl(run("sign", "mandato", "--body", "-", stdin=body))
+    assert request.body == body
+    source("mandato").verification.verify(request, NOW)
+
+
+def test_sign_names_the_file_and_leaves_its_bytes_alone(run: Run) -> None:
+    Path("a body.bin").write_bytes(b'{"id":"\xff\x00","type":"x"}')
+    result = run("sign", "mandato", "--body", "a body.bin")
+    assert "--data-binary '@a body.bin'" in result.stdout
+    _, request = curl(result)
+    source("mandato").verification.verify(request, NOW)
+
+
+@pytest.mark.parametrize("body", [b"\xff", b"a\0b", b"1" * 200_000])
+def test_sign_refuses_a_body_that_no_command_line_can_hold(run: Run, body: bytes) -> None:
+    result = run("sign", "mandato", "--body", "-", stdin=body)
+    assert result.exit_code == 1
+    assert "--body FILE" in result.stderr
+
+
+def test_sign_signs_the_headers_given_and_sends_them(run: Run) -> None:
+    _, request = curl(run("sign", "mandato", "--header", "x-mandato-delivery-id: mine", "--header", "X-A:b"))
+    assert request.headers.getall("X-Mandato-Delivery-Id") == ["mine"]
+    assert request.headers["X-A"] == "b"
+
+
+def test_sign_lets_an_operator_send_a_signature_of_their_own(run: Run) -> None:
+    _, request = curl(run("sign", "mandato", "--header", "X-Mandato-Signature: 00"))
+    with pytest.raises(VerificationError):
+        source("mandato").verification.verify(request, NOW)
+
+
+def test_sign_makes_a_new_event_each_time_unless_told_otherwise(run: Run) -> None:
+    first, second = (curl(run("sign", "mandato"))[1].body for _ in range(2))
+    assert first != second
+    first, second = (curl(run("sign", "mandato", "--no-fresh"))[1].body for _ in range(2))
+    assert first == second == source("mandato").settings.samples[0].body.encode()
+
+
+def test_sign_replaces_the_type_and_the_ids_of_a_file_when_asked(run: Run) -> None:
+    Path("body.json").write_bytes(b'{"id":"evt_1", "type":"a", "n": 45.50}')
+    result = run("sign", "mandato", "--body", "body.json", "--type", "b", "--fresh")
+    _, request = curl(result)
+    assert "@body.json" not in result.stdout
+    sent = json.loads(request.body)
+    assert sent["type"] == "b"
+    assert sent["id"] != "evt_1"
+    assert b'"n": 45.50' in request.body
+
+
+@pytest.mark.parametrize(
+    ("given", "goes_to"),
+    [
+        ("https://gate.example", "https://gate.example/in/hisab"),
+        ("https://gate.example/", "https://gate.example/in/hisab"),
+        ("http://[::1]:81/other?a=b", "http://[::1]:81/other?a=b"),
+    ],
+)
+def test_sign_completes_an_address_with_the_path_of_the_source(run: Run, given: str, goes_to: str) -> None:
+    assert curl(run("sign", "hisab", "--url", given))[0] == goes_to
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--url", "ftp://a"),
+        ("--url", "no-scheme"),
+        ("--url", "http://a:b"),
+        ("--header", "no-colon"),
+        ("--header", ": nothing"),
+        ("--header", "a b: c"),
+        ("--header", "a: b\r\nc: d"),
+        ("--now", "-1"),
+        ("--now", "nan"),
+        ("--now", "1e400"),
+        ("--count", "0"),
+    ],
+)
+def test_options_that_make_no_sense_are_usage_errors(run: Run, wrong: tuple[str, str]) -> None:
+    result = run("send", "mandato", *wrong)
+    assert result.exit_code == 2
+    assert "Usage: " in result.stderr
+
+
+def test_a_source_without_examples_asks_for_a_body(run: Run) -> None:
+    result = run("sign", "own")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: source own has no documented example\nTry: --body FILE")
+    _, request = curl(run("sign", "own", "--body", "-", stdin=b"{}"))
+    assert request.headers["Content-Type"] == "application/json"
+    source("own").verification.verify(request, NOW)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("none",), "Error: source none can't sign: env:UNSET is not set\nTry: "),
+        (("mandato", "--body", "nowhere"), "Error: nowhere: can't be read: No such file or directory\nTry: "),
+        (("mandato", "--body", "."), "Error: .: can't be read: Is a directory\nTry: "),
+        (("e-invoice-be", "--body", "gateway.yaml"), "can't sign this body: malformed_body\nTry: "),
+        (("mandato", "--body", "gateway.yaml", "--type", "x"), "Error: the event type can't be replaced"),
+        (
+            ("mandato", "-c", "nowhere.yaml"),
+            "Error: nowhere.yaml: can't be read: No such file or directory\nTry: ",
+        ),
+    ],
+)
+def test_mistakes_are_errors_with_something_to_try(run: Run, arguments: tuple[str, ...], said: str) -> None:
+    for command in ("sign", "send"):
+        result = run(command, *arguments)
+        assert result.exit_code == 1
+        assert said in result.stderr
+        assert "\nTry: " in result.stderr
+
+
+# --- send ---
+
+
+class Answering(HTTPServer):
+    """A gateway's stand-in that keeps what it got."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.requests: list[Request] = []
+        self.statuses = [200]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Answering
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        headers = CIMultiDict(self.headers.items())
+        self.server.requests.append(Request("POST", self.path, "", headers, body))
+        statuses = self.server.statuses
+        self.send_response(statuses[min(len(self.server.requests), len(statuses)) - 1])
+        self.end_headers()
+        self.wfile.write(b'{"status":"accepted",\n"id":"\x1b[31mred"}')
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def answering() -> Iterator[Answering]:
+    """Run the stand-in."""
+    with Answering() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_send_sends_a_request_that_verifies_and_prints_the_answer(run: Run, answering: Answering) -> None:
+    result = run("send", "hisab", "--now", str(NOW), "--url", answering.url)
+    assert result.exit_code == 0
+    assert result.stdout.startswith('200  {"status":"accepted", "id":"?[31mred"}  (')
+    (request,) = answering.requests
+    assert request.path == "/in/hisab"
+    source("hisab").verification.verify(request, NOW)
+
+
+def test_send_sends_as_many_new_events_as_asked_for_each_twice(run: Run, answering: Answering) -> None:
+    result = run("send", "hisab", "--count", "3", "--duplicate", "--url", answering.url, "--now", str(NOW))
+    assert len(result.stdout.splitlines()) == 6
+    bodies = [request.body for request in answering.requests]
+    ids = [request.headers["X-Webhook-Delivery-Id"] for request in answering.requests]
+    for sent in (bodies, ids):
+        assert sent[::2] == sent[1::2]
+        assert len(set(sent)) == 3
+
+
+def test_send_sends_the_bytes_of_a_file_with_the_headers_of_the_example(
+    run: Run, answering: Answering
+) -> None:
+    Path("body.json").write_bytes(b'{"event": "x",  "n": 45.50}')
+    run("send", "hisab", "--body", "body.json", "--url", answering.url)
+    (request,) = answering.requests
+    assert request.body == b'{"event": "x",  "n": 45.50}'
+    assert request.headers["X-Webhook-Delivery-Id"].startswith("del_")
+    assert request.headers["User-Agent"] == "Hisab-Webhooks/1.0"
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 413, 500, 503])
+def test_send_fails_when_an_answer_is_not_2xx(run: Run, answering: Answering, status: int) -> None:
+    answering.statuses = [200, status]
+    result = run("send", "mandato", "--count", "2", "--url", answering.url)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[1].startswith(f"{status}  ")
+    assert result.stderr.startswith("Error: 1 of 2 answers are not 2xx\nTry: ")
+
+
+def test_send_says_when_nothing_answers(run: Run) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Handler) as unused:
+        port = unused.server_port
+    result = run("send", "mandato", "--url", f"http://127.0.0.1:{port}")
+    assert result.exit_code == 1
+    expected = f"Error: no answer from http://127.0.0.1:{port}/webhooks/mandato: Connection refused\nTry: "
+    assert result.stderr.startswith(expected)
+
+
+def test_send_says_when_what_answers_is_no_http_server(run: Run) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def talk() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"220 mail ready\r\n")
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        result = run("send", "mandato", "--url", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        thread.join()
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    assert "\nTry: " in result.stderr
+
+
+def test_a_listener_on_any_port_has_no_address_to_send_to(run: Run) -> None:
+    Path("gateway.yaml").write_text(CONFIG.replace(":18080", ":0"))
+    result = run("send", "mandato")
+    assert result.exit_code == 1
+    assert "Try: --url http://host:port" in result.stderr
