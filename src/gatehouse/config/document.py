@@ -1,38 +1,72 @@
-"""YAML as data with line numbers: strict about repeated keys, and about what a plain word may mean.
+"""YAML as data with line numbers: strict about what may stand in it, and bounded in how much it reads.
 
-A plain scalar is null, true/false, a number, or text: none of YAML 1.1's surprises (`on`, `yes`, `10:30`, dates).
+A plain scalar is null, true/false, a number, or text: none of YAML 1.1's surprises (`on`, `yes`, `10:30`,
+`010`, dates). Tags and merge keys are refused. A message never repeats a value: it may be a secret.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from gatehouse.config.words import shown
 from gatehouse.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Far above any real config; a larger file is a mistake.
 MAX_BYTES = 1_000_000
-#: How many values a file may have once its aliases are followed: an alias bomb stops here.
+#: How many keys and values a file may have, also once its aliases are followed: an alias bomb stops here.
 MAX_VALUES = 50_000
+#: How deep they may nest. No config key is deeper than eight.
+MAX_DEPTH = 40
+_MAX_MESSAGE = 400
 
 Path = tuple[str | int, ...]
 
+_TAG = "tag:yaml.org,2002:"
+_NO_TAGS = 'plain YAML without tags; quote text that begins with "!"'
+
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader with the scalar rules above."""
+    """A safe loader with the scalar rules above, which stops when there is too much."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._count = 0
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._count += 1
+        self._depth += 1
+        if self._count > MAX_VALUES or self._depth > MAX_DEPTH:
+            what = "nested too deep" if self._depth > MAX_DEPTH else "too many values"
+            raise yaml.MarkedYAMLError(problem=what, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
 
 _Loader.yaml_implicit_resolvers = {}
-for _tag, _pattern, _first in (
+for _kind, _pattern, _first in (
     ("null", r"~|null|", ["~", "n", ""]),
     ("bool", r"true|false", list("tf")),
-    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
     ("float", r"[-+]?[0-9]+\.[0-9]+([eE][-+]?[0-9]+)?", list("-+0123456789")),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first)
+    _Loader.add_implicit_resolver(_TAG + _kind, re.compile(f"^(?:{_pattern})$"), _first)
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "str": lambda text: text.encode().decode(),  # refuses lone surrogates, which "\ud800" makes
+    "null": {"": None, "~": None, "null": None}.__getitem__,
+    "bool": {"true": True, "false": False}.__getitem__,
+    "int": int,
+    "float": float,
+}
 
 
 @dataclass
@@ -42,7 +76,15 @@ class YamlDocument:
     file: str
     data: Any = None
     problems: list[Problem] = field(default_factory=list)
+    #: Values that could not be read, and mappings that lack keys for that reason: that the models refuse the
+    #: one and miss keys in the other only repeats a problem that is reported already.
+    unreadable: set[Path] = field(default_factory=set)
+    incomplete: set[Path] = field(default_factory=set)
     _lines: dict[Path, int] = field(default_factory=dict)
+
+    def place(self, path: Path, line: int) -> None:
+        """Say on which line `path` stands; the first to say so is right."""
+        self._lines.setdefault(path, line)
 
     def locate(self, path: Path) -> tuple[int, Path]:
         """Find the line of the value at `path`, or of the nearest one around it, and that one's path."""
@@ -50,10 +92,11 @@ class YamlDocument:
             path = path[:-1]
         return self._lines.get(path, 0), path
 
-    def problem(self, path: Path, message: str, hint: str | None = None) -> Problem:
+    def problem(self, path: Path, message: str, hint: str, *, line: int | None = None) -> Problem:
         """Make a problem that points at `path`."""
-        line, _ = self.locate(path)
-        return Problem(self.file, line, ".".join(map(str, path)), message, hint)
+        where = self.locate(path)[0] if line is None else line
+        dotted = ".".join(shown(str(step)) for step in path)
+        return Problem(self.file, where, dotted, shown(message, _MAX_MESSAGE), hint)
 
 
 def read_yaml(text: str | bytes, file: str) -> YamlDocument:
@@ -61,70 +104,147 @@ def read_yaml(text: str | bytes, file: str) -> YamlDocument:
 
     Raises `ConfigError` for what is not YAML; what can be read past (repeated keys) is in its `problems`.
     """
-    if len(text) > MAX_BYTES:
-        raise ConfigError([Problem(file, 0, "", f"longer than {MAX_BYTES} bytes")])
+    document = YamlDocument(file)
     try:
-        loader = _Loader(text)
+        _read_into(document, _decoded(text))
+    except _RefusedError as refused:
+        problem = Problem(file, refused.line, "", refused.message, refused.hint)
+    else:
+        return document
+    # Raised here, not in the handler: the parser's own error quotes the file, and with it perhaps a secret.
+    raise ConfigError([problem])
+
+
+class _RefusedError(Exception):
+    def __init__(self, line: int, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.line, self.message, self.hint = line, message, hint
+
+
+def _decoded(text: str | bytes) -> str:
+    if len(text) > MAX_BYTES:
+        raise _RefusedError(
+            0, f"longer than {MAX_BYTES} bytes", "a config is far shorter; is it the right file?"
+        )
+    if isinstance(text, bytes):
         try:
-            node = loader.get_single_node()
-            document = YamlDocument(file)
-            if node is not None:
-                document.data = _Construction(loader, document).value(node, ())
-        finally:
-            loader.dispose()
-    except yaml.YAMLError as error:
-        raise ConfigError([_syntax_problem(error, file)]) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError([Problem(file, 0, "", "not readable as YAML")]) from error
-    return document
+            text = text.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            raise _RefusedError(line, "not UTF-8", "save the file as UTF-8") from None
+    if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(text):
+        line = text.count("\n", 0, unprintable.start()) + 1
+        raise _RefusedError(line, "a character that YAML does not allow", 'in quotes, write it as in "\\x07"')
+    return text
 
 
-def _syntax_problem(error: yaml.YAMLError, file: str) -> Problem:
-    mark = getattr(error, "problem_mark", None)
-    what = getattr(error, "problem", None) or "not readable as YAML"
-    return Problem(file, mark.line + 1 if mark else 0, "", f"not YAML: {what}")
+def _read_into(document: YamlDocument, text: str) -> None:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is not None:
+            document.data = _Construction(document).value(node, ())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _RefusedError(mark.line + 1 if mark else 0, *_in_words(error.problem or "")) from None
+    except (ValueError, RecursionError):  # "%YAML 1.99…9" and the like, deep in the parser
+        raise _RefusedError(0, "not readable as YAML", "check its first lines") from None
+    finally:
+        loader.dispose()
+
+
+#: What the parser's problem says → what to try.
+_TRY = {
+    "alias": 'quote text that begins with "*"',
+    "anchor": 'quote text that begins with "&"',
+    "tag": _NO_TAGS,
+    "another document": "one document in a file, without a second ---",
+    "\\t": "indent with spaces, not with tabs",
+    "mapping values": 'quote text that holds ": ", and check the indentation',
+    "too deep": f"no more than {MAX_DEPTH} levels",
+    "too many": f"no more than {MAX_VALUES} keys and values",
+}
+
+
+def _in_words(problem: str) -> tuple[str, str]:
+    # Behind these words the parser quotes the file, as in: undefined alias 'S3cret'.
+    problem = problem.removeprefix("but ")
+    message = re.sub(r"\b(alias|anchor|handle) .*", r"\1", problem, flags=re.DOTALL)
+    hints = (hint for word, hint in _TRY.items() if word in message)
+    return f"not YAML: {shown(message)}", next(hints, "check the indentation, brackets and quotes here")
 
 
 class _Construction:
-    def __init__(self, loader: _Loader, document: YamlDocument) -> None:
-        self._loader = loader
+    """Turns the parser's nodes into data, and notes lines and problems in the document."""
+
+    def __init__(self, document: YamlDocument) -> None:
         self._document = document
         self._count = 0
 
     def value(self, node: yaml.Node, path: Path) -> Any:
+        line = node.start_mark.line + 1
         self._count += 1
-        if self._count > MAX_VALUES:
-            raise ConfigError([Problem(self._document.file, 0, "", "too many values; is an alias repeated?")])
-        self._document._lines.setdefault(path, node.start_mark.line + 1)  # noqa: SLF001 - builds it
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
-            return tuple(self.value(item, (*path, index)) for index, item in enumerate(node.value))
-        return self._scalar(node, path)
+        if self._count > MAX_VALUES or len(path) > MAX_DEPTH:
+            raise _RefusedError(line, "too many values behind aliases", "write out what the alias stands for")
+        self._document.place(path, line)
+        match node:
+            case yaml.MappingNode(tag="tag:yaml.org,2002:map"):
+                return self._mapping(node, path)
+            case yaml.SequenceNode(tag="tag:yaml.org,2002:seq"):
+                return self._sequence(node, path)
+            case yaml.ScalarNode():
+                return self._scalar(node, path)
+        return self._refuse(node, path, "a tag is not allowed", _NO_TAGS)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         members: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = str(key_node.value)
-            if key in members:
-                first, _ = self._document.locate((*path, key))
-                self._report(key_node, (*path, key), "the key is there twice", f"first on line {first}")
+            key = self._key(key_node, path)
+            if key is None:
+                self._document.incomplete.add(path)
                 continue
-            self._document._lines[(*path, key)] = key_node.start_mark.line + 1  # noqa: SLF001
-            members[key] = self.value(value_node, (*path, key))
+            here = (*path, key)
+            if key in members:
+                first, _ = self._document.locate(here)
+                self._report(key_node, here, "the key is there twice", f"it is on line {first} already")
+                continue
+            self._document.place(here, key_node.start_mark.line + 1)
+            members[key] = self.value(value_node, here)
         return members
 
-    def _scalar(self, node: yaml.Node, path: Path) -> Any:
-        if not node.tag.startswith("tag:yaml.org,2002:"):
-            self._report(node, path, f'the tag "{node.tag}" is not allowed', "plain YAML without tags")
+    def _key(self, node: yaml.Node, path: Path) -> str | None:
+        if not isinstance(node, yaml.ScalarNode) or node.tag != _TAG + "str":
+            self._report(node, path, "a key has to be text", "a plain word, or text in quotes")
             return None
-        kind = node.tag.rpartition(":")[2]
-        if kind not in ("null", "bool", "int", "float", "str"):
-            self._report(node, path, f'the tag "!!{kind}" is not allowed', "plain YAML without tags")
+        if node.value == "<<" and node.style is None:
+            hint = "write the keys out; an alias can stand for a whole value: retry: *slow"
+            self._report(node, path, "merge keys (<<) are not supported", hint)
             return None
-        return self._loader.construct_object(node)
+        key = self._scalar(node, path)
+        return key if isinstance(key, str) else None
+
+    def _sequence(self, node: yaml.SequenceNode, path: Path) -> tuple[Any, ...]:
+        start = node.start_mark.line + 1
+        for index, item in enumerate(node.value):
+            # An alias's node stands where its anchor does, which may be lines above the list.
+            self._document.place((*path, index), max(start, item.start_mark.line + 1))
+        return tuple(self.value(item, (*path, index)) for index, item in enumerate(node.value))
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
+        read = _READ.get(node.tag.removeprefix(_TAG))
+        if read is None:
+            return self._refuse(node, path, "a tag is not allowed", _NO_TAGS)
+        try:
+            return read(node.value)
+        except (ValueError, KeyError):
+            return self._refuse(
+                node, path, "not a value that can be read", "text in quotes, or a shorter number"
+            )
+
+    def _refuse(self, node: yaml.Node, path: Path, message: str, hint: str) -> None:
+        self._document.unreadable.add(path)
+        self._report(node, path, message, hint)
 
     def _report(self, node: yaml.Node, path: Path, message: str, hint: str) -> None:
         line = node.start_mark.line + 1
-        dotted = ".".join(map(str, path))
-        self._document.problems.append(Problem(self._document.file, line, dotted, message, hint))
+        self._document.problems.append(self._document.problem(path, message, hint, line=line))

@@ -1,18 +1,30 @@
-"""Problems between the parts of a config: names that lead nowhere, two sources on one path, a listener too open."""
+"""Problems between the parts of a config: names that lead nowhere, two sources on one path, an open listener.
+
+These look at the data as written, not at the models: a wrong part anywhere hides none of them. What can't be
+read is passed over, since the models report it.
+"""
 
 from __future__ import annotations
 
-import ipaddress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gatehouse.config.model import OperatorConfig, RetryConfig, ServerConfig
+from gatehouse.config.places import parse_path
+from gatehouse.config.readable import at, mappings, read, texts
+from gatehouse.config.relations import source_problems
+from gatehouse.config.scalars import Address, format_duration, is_loopback, parse_address, parse_duration
+from gatehouse.config.texts import parse_pattern
+from gatehouse.config.words import expected, shown
 from gatehouse.routing import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gatehouse.config.document import YamlDocument
-    from gatehouse.config.model import Config
+    from gatehouse.config.presets import Merged
     from gatehouse.errors import Problem
+
+__all__ = ["is_loopback", "reference_problems", "source_path"]
 
 
 def source_path(name: str, path: str | None) -> str:
@@ -20,71 +32,79 @@ def source_path(name: str, path: str | None) -> str:
     return path or f"/webhooks/{name}"
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether an address is reachable from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def reference_problems(config: Config, document: YamlDocument) -> Iterator[Problem]:
+def reference_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]:
     """Find what each part alone can't know."""
-    yield from _routes(config, document)
-    yield from _paths(config, document)
-    yield from _verifiers(config, document)
-    yield from _networks(config, document)
-    if config.operator.token is None and not is_loopback(config.operator.listen.host):
+    yield from _routes(merged.data, document)
+    yield from _paths(merged.data, document)
+    yield from _listeners(merged.data, document)
+    yield from _retries(merged.data, document)
+    yield from source_problems(merged, document)
+
+
+def _routes(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    sources, destinations = data.get("sources"), data.get("destinations", {})
+    routes = data.get("routes")
+    for index, route in enumerate(routes if isinstance(routes, tuple) else ()):
+        for where, pattern in texts(at(route, "from"), ("routes", index, "from")):
+            if isinstance(sources, dict) and not _fits_any(pattern, sources):
+                yield document.problem(
+                    where, f'no source matches "{shown(pattern)}"', expected(pattern, sources)
+                )
+        for where, name in texts(at(route, "to"), ("routes", index, "to")):
+            if isinstance(destinations, dict) and name not in destinations:
+                message = f'unknown destination "{shown(name)}"'
+                yield document.problem(where, message, expected(name, destinations))
+
+
+def _fits_any(pattern: str, names: dict[str, Any]) -> bool:
+    if "*" not in pattern or pattern == "*":
+        return pattern in names or (pattern == "*" and bool(names))
+    usable = read(parse_pattern, pattern) is not None
+    return not usable or any(matches(pattern, name) for name in names)
+
+
+def _paths(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    owners: dict[str, str] = {}
+    for name, source in mappings(data.get("sources")).items():
+        path = read(parse_path, source.get("path"), source_path(name, None))
+        if path is None:
+            continue
+        # Proxies and people add and drop a slash at the end: two sources that differ in it alone are a trap.
+        owner = owners.setdefault(path.rstrip("/"), name)
+        if owner != name:
+            message = f'{shown(path)} is the path of "{shown(owner)}" already'
+            hint = "every source has its own path; a slash at the end makes no difference"
+            yield document.problem(("sources", name, "path"), message, hint)
+
+
+def _listeners(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    server: Address | None = read(parse_address, at(data, "server", "listen"), ServerConfig().listen)
+    operator: Address | None = read(parse_address, at(data, "operator", "listen"), OperatorConfig().listen)
+    if operator is None:
+        return
+    if not operator.is_loopback and at(data, "operator", "token") is None:
         yield document.problem(
             ("operator", "listen"),
             "the operator listener is not on loopback and has no token",
             "operator: {token: env:GATEHOUSE_OPERATOR_TOKEN}, or listen on 127.0.0.1",
         )
+    if server is not None and operator.overlaps(server):
+        message = f"both listeners want {operator}"
+        yield document.problem(("operator", "listen"), message, "another port, as in 127.0.0.1:9090")
 
 
-def _routes(config: Config, document: YamlDocument) -> Iterator[Problem]:
-    for index, route in enumerate(config.routes):
-        for pattern in route.sources:
-            if not any(matches(pattern, name) for name in config.sources):
-                message = f'no source matches "{pattern}"'
-                yield document.problem(("routes", index, "from"), message, _known(config.sources))
-        for name in route.to:
-            if name not in config.destinations:
-                message = f'unknown destination "{name}"'
-                yield document.problem(("routes", index, "to"), message, _known(config.destinations))
-
-
-def _paths(config: Config, document: YamlDocument) -> Iterator[Problem]:
-    owners: dict[str, str] = {}
-    for name, source in config.sources.items():
-        path = source_path(name, source.path)
-        if path in owners:
-            message = f'{path} is the path of "{owners[path]}" already'
-            yield document.problem(("sources", name, "path"), message, "every source has its own path")
-        owners.setdefault(path, name)
-
-
-def _verifiers(config: Config, document: YamlDocument) -> Iterator[Problem]:
-    for name, source in config.sources.items():
-        for verifier in source.verify:
-            if verifier.type != "none" and not (verifier.secrets or source.secrets):
-                message = f"{verifier.type} has no secret to check with"
-                yield document.problem(("sources", name), message, "secrets: [env:NAME]")
-        if len(source.verify) > 1 and any(verifier.type == "none" for verifier in source.verify):
-            yield document.problem(
-                ("sources", name, "verify"), "none stands beside other verifiers", "leave it out"
-            )
-
-
-def _networks(config: Config, document: YamlDocument) -> Iterator[Problem]:
-    for index, network in enumerate(config.server.trusted_proxies):
-        try:
-            ipaddress.ip_network(network)
-        except ValueError:
-            path = ("server", "trusted_proxies", index)
-            yield document.problem(path, f'"{network}" is not a network', "as in 10.0.0.0/8 or 127.0.0.1")
-
-
-def _known(names: object) -> str:
-    listed = ", ".join(sorted(names)) if names else ""  # type: ignore[call-overload]
-    return f"expected one of: {listed}" if listed else "none is configured"
+def _retries(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Compare the durations of each `retry`, with the defaults where it says nothing."""
+    defaults = RetryConfig()
+    for name, destination in mappings(data.get("destinations")).items():
+        own = destination.get("retry")
+        if not isinstance(own, dict):
+            continue
+        path = ("destinations", name, "retry")
+        first = read(parse_duration, own.get("first"), defaults.first)
+        for key in ("max", "give_up_after"):
+            limit = read(parse_duration, own.get(key), getattr(defaults, key))
+            if first is not None and limit is not None and limit < first:
+                message = f"{key} is shorter than first"
+                hint = f"{key}: at least {format_duration(first)}, or a shorter first"
+                yield document.problem((*path, key if key in own else "first"), message, hint)

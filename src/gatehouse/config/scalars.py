@@ -1,31 +1,36 @@
-"""The small types of the config file: `30s`, `1MiB`, `100/s`, `host:port`, `env:NAME`, templates.
+"""The small types of the config file: `30s`, `1MiB`, `100/s`, `env:NAME`, `host:port`, numbers within bounds.
 
-Each is written as text in YAML and becomes what the program works with; each says in its error what would be right.
+Each is written as text in YAML and becomes what the program works with; each says in its error what would be
+right, and none repeats the value: it may be a secret that stands in the wrong place.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import math
 import re
-from typing import Annotated, Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import (
-    BeforeValidator,
-    GetJsonSchemaHandler,
-    InstanceOf,
-    WithJsonSchema,
-)
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, InstanceOf, WithJsonSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from gatehouse.template import Template, TemplateError
-
-_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = r"([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+"
-_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_SIZE = r"[0-9]+(B|KB|MB|GB|KiB|MiB|GiB)"
-_RATE = r"[0-9]+(\.[0-9]+)?/(s|m|h)"
-_ADDRESS = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):(?P<port>[0-9]{1,5})"
+_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+_DURATION = r"([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d))+"
+_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
+_SIZE = r"[0-9]{1,9}(B|KB|MB|KiB|MiB)"
+_RATE = r"[0-9]{1,9}(\.[0-9]{1,9})?/(s|m|h)"
 _REFERENCE = r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)"
+_ADDRESS = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):(?P<port>[0-9]{1,5})"
+
+_HIGHEST_PORT = 65535
+_ANY_HOST = ("0.0.0.0", "::")  # noqa: S104 - names it to recognise it
+#: Ten years: longer is a slip of the keyboard.
+_LONGEST = 3650 * 86_400.0
+#: What may wait for the store in all; a longer body could never be accepted.
+_LARGEST = 64 * 2**20
+#: More attempts per second than one process starts.
+_FASTEST = 100_000.0
 
 
 def wrong(message: str, hint: str) -> PydanticCustomError:
@@ -33,21 +38,31 @@ def wrong(message: str, hint: str) -> PydanticCustomError:
     return PydanticCustomError("gatehouse", "{problem}", {"problem": message, "hint": hint})
 
 
+def in_words(title: str, pattern: str, *examples: str) -> WithJsonSchema:
+    """Describe a type that is written as text, for editors and for the reference."""
+    return WithJsonSchema(
+        {"type": "string", "title": title, "pattern": f"^{pattern}$", "examples": list(examples)}
+    )
+
+
+# --- numbers with a unit ------------------------------------------------------------------------------------
+
+
 def parse_duration(value: Any) -> Any:
     """Turn `1h30m` into seconds."""
-    if isinstance(value, str) and re.fullmatch(_DURATION, value, re.ASCII):
+    if isinstance(value, str) and re.fullmatch(_DURATION, value):
         pieces = re.findall(r"([0-9.]+)(ms|s|m|h|d)", value)
-        seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces)
-        if 0 < seconds <= 10 * 365 * 86400:
-            return float(seconds)
-    raise wrong("not a duration", "a number and a unit, as in 300ms, 30s, 5m, 12h, 7d")
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces) / 1000
+        if 0 < seconds <= _LONGEST:
+            return seconds
+    raise wrong("not a duration", "more than nothing, with a unit: 300ms, 30s, 5m, 12h, 7d; at most 3650d")
 
 
 def format_duration(seconds: float) -> str:
     """Write seconds as the config does: `14h36m`."""
     pieces = []
     milliseconds = round(seconds * 1000)
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+    for unit, size in _UNITS.items():
         count, milliseconds = divmod(milliseconds, size)
         if count:
             pieces.append(f"{count}{unit}")
@@ -56,23 +71,56 @@ def format_duration(seconds: float) -> str:
 
 def parse_size(value: Any) -> Any:
     """Turn `1MiB` into bytes; a bare number is bytes."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 2**40:
-        return value
-    if isinstance(value, str) and re.fullmatch(_SIZE, value, re.ASCII):
-        number = int(re.sub(r"[A-Za-z]", "", value))
-        size = number * _SIZES[value.lstrip("0123456789")]
-        if 0 < size <= 2**40:
-            return size
-    raise wrong("not a size", "bytes, or a number and a unit, as in 512KiB, 1MiB")
+    size = value if isinstance(value, int) and not isinstance(value, bool) else 0
+    if isinstance(value, str) and re.fullmatch(_SIZE, value):
+        unit = value.lstrip("0123456789")
+        size = int(value.removesuffix(unit)) * _SIZES[unit]
+    if 0 < size <= _LARGEST:
+        return size
+    raise wrong("not a size", "bytes, or a number and a unit, as in 512KiB, 1MiB; at most 64MiB")
+
+
+def format_size(size: int) -> str:
+    """Write bytes as the config does: `1MiB`."""
+    unit = next(unit for unit in ("MiB", "KiB", "B") if size % _SIZES[unit] == 0)
+    return f"{size // _SIZES[unit]}{unit}"
 
 
 def parse_rate(value: Any) -> Any:
     """Turn `100/s` into a number per second."""
-    if isinstance(value, str) and re.fullmatch(_RATE, value, re.ASCII):
+    if isinstance(value, str) and re.fullmatch(_RATE, value):
         number, _, unit = value.partition("/")
-        if float(number) > 0:
-            return float(number) / _UNITS[unit]
-    raise wrong("not a rate", "a number per s, m or h, as in 100/s")
+        rate = float(number) * 1000 / _UNITS[unit]
+        if 0 < rate <= _FASTEST:
+            return rate
+    raise wrong("not a rate", "a number per s, m or h, as in 100/s; at most 100000/s")
+
+
+@dataclass(frozen=True)
+class Between:
+    """A number within bounds, and nothing that only looks like one: no `"10"`, no `true`, no NaN."""
+
+    low: int
+    high: int
+
+    def _check(self, value: Any, *, whole: bool) -> Any:
+        is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if is_number and math.isfinite(value) and self.low <= value <= self.high:
+            return value
+        kind = "whole number" if whole else "number"
+        raise wrong(f"not a {kind} from {self.low} to {self.high}", f"as in {self.low}, without quotes")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def check(value: Any) -> Any:
+            return self._check(value, whole=source is int)
+
+        return core_schema.no_info_before_validator_function(check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(core) | {"minimum": self.low, "maximum": self.high}
+
+
+# --- listeners ----------------------------------------------------------------------------------------------
 
 
 class Address(NamedTuple):
@@ -84,14 +132,46 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is reachable from this machine alone."""
+        return is_loopback(self.host)
+
+    def overlaps(self, other: Address) -> bool:
+        """Tell whether two listeners would want the same port of the same address. Port 0 is any free one."""
+        same_host = self.host == other.host or self.host in _ANY_HOST or other.host in _ANY_HOST
+        return self.port == other.port != 0 and same_host
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address is reachable from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
 
 def parse_address(value: Any) -> Any:
     """Turn `host:port` into an `Address`; an empty host means every address of the machine."""
-    if isinstance(value, str) and (match := re.fullmatch(_ADDRESS, value, re.ASCII)):
-        port = int(match["port"])
-        if port <= 65535:  # noqa: PLR2004
-            return Address(match["host"].strip("[]") or "0.0.0.0", port)  # noqa: S104
-    raise wrong("not an address", "host:port, as in 127.0.0.1:9090")
+    if isinstance(value, str) and (match := re.fullmatch(_ADDRESS, value)):
+        host, port = match["host"].strip("[]") or _ANY_HOST[0], int(match["port"])
+        if port <= _HIGHEST_PORT and _could_be_a_host(host):
+            return Address(host, port)
+    raise wrong("not an address", "host:port, as in 127.0.0.1:9090 or [::1]:9090")
+
+
+def _could_be_a_host(host: str) -> bool:
+    """Refuse what is meant as an IP address and is none."""
+    if not re.fullmatch(r"[0-9.]+|.*:.*", host):
+        return True
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+# --- secrets ------------------------------------------------------------------------------------------------
 
 
 class SecretRef(NamedTuple):
@@ -108,91 +188,44 @@ class SecretRef(NamedTuple):
 
 def parse_secret_ref(value: Any) -> Any:
     """Turn `env:NAME` or `file:/path` into a `SecretRef`."""
-    if isinstance(value, str) and re.fullmatch(_REFERENCE, value):
+    if isinstance(value, str) and value.isprintable() and re.fullmatch(_REFERENCE, value):
         kind, _, name = value.partition(":")
         return SecretRef(kind, name)
-    # The value itself may be the secret: it must not be repeated in the message.
+    # The value itself may be the secret: no piece of it is repeated, not even what stands before a colon.
+    if isinstance(value, dict):
+        raise wrong("not a reference to a secret", "env:NAME or file:/path, no space behind the colon")
+    if isinstance(value, str) and value.startswith("env:"):
+        raise wrong("env: without the name of a variable", "letters, digits and _, as in env:MANDATO_SECRET")
     raise wrong("not a reference to a secret", "env:NAME or file:/path; never the secret itself")
 
 
-def parse_template(value: Any) -> Any:
-    """Compile a template, or a list of which the first that resolves counts."""
-    if isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(v, str) for v in value)):
-        try:
-            return Template(value)
-        except TemplateError as error:
-            raise wrong(str(error), 'text with placeholders, as in "{timestamp}.{body}"') from error
-    raise wrong("not a template", 'text with placeholders, as in "{body:id}", or a list of such texts')
+# --- the types ----------------------------------------------------------------------------------------------
 
 
-def parse_http_url(value: Any) -> Any:
-    """Check an http or https URL with a host and without credentials."""
-    hint = "http://host:port/path or https://…; credentials do not belong in it"
-    if not isinstance(value, str):
-        raise wrong("not a URL", hint)
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError as error:
-        raise wrong("not a URL", hint) from error
-    if not usable or "@" in parts.netloc or parts.fragment or not value.isprintable() or " " in value:
-        raise wrong("not a URL that can be posted to", hint)
-    return value
-
-
-def _text(pattern: str, *examples: str) -> WithJsonSchema:
-    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", "examples": list(examples)})
-
-
-Duration = Annotated[float, BeforeValidator(parse_duration), _text(_DURATION, "30s", "5m", "7d")]
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), in_words("duration", _DURATION, "30s", "5m", "7d")
+]
 Size = Annotated[
     int,
     BeforeValidator(parse_size),
     WithJsonSchema(
-        {"anyOf": [{"type": "string", "pattern": f"^{_SIZE}$"}, {"type": "integer", "minimum": 1}]}
-    ),
-]
-Rate = Annotated[float, BeforeValidator(parse_rate), _text(_RATE, "100/s")]
-ListenAddress = Annotated[
-    InstanceOf[Address], BeforeValidator(parse_address), _text(r".*:[0-9]{1,5}", "127.0.0.1:9090")
-]
-SecretReference = Annotated[
-    InstanceOf[SecretRef],
-    BeforeValidator(parse_secret_ref),
-    _text(_REFERENCE, "env:STRIPE_SECRET", "file:/run/secrets/stripe"),
-]
-TemplateText = Annotated[
-    InstanceOf[Template],
-    BeforeValidator(parse_template),
-    WithJsonSchema(
         {
+            "title": "size",
             "anyOf": [
-                {"type": "string", "minLength": 1},
-                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
-            ]
+                {"type": "string", "pattern": f"^{_SIZE}$", "examples": ["512KiB", "1MiB"]},
+                {"type": "integer", "minimum": 1, "maximum": _LARGEST},
+            ],
         }
     ),
 ]
-HttpUrl = Annotated[
-    str,
-    BeforeValidator(parse_http_url),
-    _text(r"https?://.+", "http://billing.internal:8000/events"),
+Rate = Annotated[float, BeforeValidator(parse_rate), in_words("rate", _RATE, "100/s")]
+SecretReference = Annotated[
+    InstanceOf[SecretRef],
+    BeforeValidator(parse_secret_ref),
+    in_words("secret", _REFERENCE, "env:STRIPE_SECRET", "file:/run/secrets/stripe"),
 ]
-
-
-class _OneOrManySchema:
-    """Tells editors that a list of one may be written without its brackets."""
-
-    def __get_pydantic_json_schema__(
-        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        many = handler(core_schema)
-        return {"anyOf": [many["items"], many]}
-
-
-def _as_tuple(value: Any) -> Any:
-    return value if isinstance(value, tuple) else (value,)
-
-
-T = TypeVar("T")
-OneOrMany = Annotated[tuple[T, ...], _OneOrManySchema(), BeforeValidator(_as_tuple)]
+ListenAddress = Annotated[
+    InstanceOf[Address],
+    BeforeValidator(parse_address),
+    in_words("address", r".*:[0-9]{1,5}", "127.0.0.1:9090"),
+]

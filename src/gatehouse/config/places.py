@@ -1,0 +1,102 @@
+"""Where things are: URLs, paths, networks, the store."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BeforeValidator
+
+from gatehouse.config.scalars import in_words, wrong
+
+_PATH = r"/[A-Za-z0-9._~/-]{1,255}"
+
+
+def parse_http_url(value: Any) -> Any:
+    """Check an http or https URL with a host and without credentials."""
+    if _http_parts(value) is None:
+        raise wrong(
+            "not a URL that can be posted to", "http://host:port/path or https://…, without credentials"
+        )
+    return value
+
+
+def parse_public_url(value: Any) -> Any:
+    """Check a URL that is scheme and host only; a slash at its end is left out."""
+    parts = _http_parts(value)
+    if parts is None or parts.path not in ("", "/") or "?" in value:
+        raise wrong(
+            "not scheme and host alone", "as in https://hooks.example.com; paths are those of the sources"
+        )
+    return value.removesuffix("/")
+
+
+def _http_parts(value: Any) -> SplitResult | None:
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        return None
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return None
+    return parts if usable and "@" not in parts.netloc and "#" not in value else None
+
+
+def parse_path(value: Any) -> Any:
+    """Check the path of a source: as it stands in requests, so nothing that a proxy would rewrite."""
+    hint = "as in /in/shop: letters, digits, - _ . ~ between single slashes"
+    if not isinstance(value, str) or not re.fullmatch(_PATH, value):
+        raise wrong("not a path", hint)
+    segments = value.removeprefix("/").removesuffix("/").split("/")
+    if any(segment in ("", ".", "..") for segment in segments):
+        raise wrong("a path that proxies rewrite", f"{hint}; no //, /./ or /../")
+    return value
+
+
+def parse_network(value: Any) -> Any:
+    """Check an address or a network in CIDR form."""
+    try:
+        if isinstance(value, str):
+            ipaddress.ip_network(value)
+            return value
+    except ValueError:
+        pass
+    raise wrong("not a network", "as in 10.0.0.0/8 or 127.0.0.1; the bits behind the / are zero")
+
+
+def parse_store_url(value: Any) -> Any:
+    """Check the store's URL. Postgres is told apart: it is planned, and its URL may hold a password."""
+    hint = "sqlite:///gatehouse.db (beside this file) or sqlite:////var/lib/gatehouse/gatehouse.db"
+    if not isinstance(value, str):
+        raise wrong("not the URL of a store", hint)
+    if re.match(r"postgres(ql)?(\+\w+)?:", value):
+        raise wrong("PostgreSQL is not supported by this version", hint)
+    path = value.removeprefix("sqlite:///")
+    if path == value or not value.isprintable() or path.endswith("/") or not path:
+        raise wrong("not the URL of a store", hint)
+    if path.startswith(":memory:") or "?" in path:
+        raise wrong(
+            "not the path of a file", f"{hint}; a store in memory would lose what it answered 2xx for"
+        )
+    return value
+
+
+HttpUrl = Annotated[
+    str,
+    BeforeValidator(parse_http_url),
+    in_words("URL", r"https?://[^@#\s]+", "http://billing.internal:8000/events"),
+]
+PublicUrl = Annotated[
+    str,
+    BeforeValidator(parse_public_url),
+    in_words("URL", r"https?://[^@#/?\s]+/?", "https://hooks.example.com"),
+]
+PathText = Annotated[str, BeforeValidator(parse_path), in_words("path", _PATH, "/in/shop")]
+Network = Annotated[str, BeforeValidator(parse_network), in_words("network", r".+", "10.0.0.0/8")]
+StoreUrl = Annotated[
+    str,
+    BeforeValidator(parse_store_url),
+    in_words("store URL", r"sqlite:///[^?]*[^/?]", "sqlite:///gatehouse.db"),
+]

@@ -1,0 +1,120 @@
+"""The models of a source, and of the preset that it may start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import field_validator
+
+from gatehouse.config.base import Model
+from gatehouse.config.places import PathText
+from gatehouse.config.scalars import Between, Duration, SecretReference, Size, wrong
+from gatehouse.config.texts import AtLeastOne, HeaderName, OneOrMany, TemplateText
+from gatehouse.config.verifiers import SecretLength, VerifyEntry
+from gatehouse.template import Template
+
+
+class EventConfig(Model):
+    """How an event is read from a verified request."""
+
+    id: TemplateText | None = None
+    """The provider's id of the event. Absent: the gateway's own."""
+    type: TemplateText
+    """The event type, which routes match."""
+    time: TemplateText | None = None
+    """When it happened: ISO 8601 or unix s/ms. Absent: when received."""
+    subject: TemplateText | None = None
+    """What it is about, as in an invoice's id."""
+    account: TemplateText | None = None
+    """The provider-side tenant, when there is one."""
+    data: TemplateText = Template("{body}")
+    """What destinations get as `data`: `{body}` or a lone `{body:path}`, whose bytes stay as sent."""
+    split: TemplateText | None = None
+    """For batch providers: a lone `{body:path}` to a list; templates then see one element of it."""
+
+    @field_validator("data", "split")
+    @classmethod
+    def _is_a_part_of_the_body(cls, template: Template | None) -> Template | None:
+        if template is not None and not all(map(_is_lone_body, template.alternatives)):
+            raise wrong("has to be a part of the body as sent", 'a lone "{body:path}"')
+        return template
+
+
+def _is_lone_body(parts: tuple[object, ...]) -> bool:
+    return len(parts) == 1 and getattr(parts[0], "name", None) == "body"
+
+
+class DedupeConfig(Model):
+    """What makes two requests the same event, and for how long."""
+
+    by: tuple[TemplateText, ...] = ()
+    """Dedupe keys: all that resolve are recorded, any known one makes a duplicate."""
+    window: Duration = 7 * 86400.0
+    """For how long; not shorter than the provider's retry horizon."""
+
+
+class AnswersConfig(Model):
+    """Statuses of the answers, where a provider demands others."""
+
+    accepted: Annotated[int, Between(200, 299)] = 200
+    """Committed."""
+    duplicate: Annotated[int, Between(200, 299)] | None = None
+    """Seen before. Default: as `accepted`."""
+    unauthorized: Annotated[int, Between(400, 499)] = 401
+    """Not verified."""
+
+
+class SampleConfig(Model):
+    """A request as the provider documents it, for `send`, `sign` and `demo`. Signatures are made fresh."""
+
+    headers: Mapping[HeaderName, str] = {}
+    """Headers besides the signature's."""
+    body: str
+    """The body, byte for byte."""
+
+
+class ProviderConfig(Model):
+    """What a preset says about a provider; a source may override any of it, or say all of it itself."""
+
+    title: str = ""
+    """The provider's name as people write it."""
+    docs: str = ""
+    """Where the provider documents its requests."""
+    verify: AtLeastOne[VerifyEntry]
+    """One verifier, or a list of which all must pass. In a list, `preset` stands for the preset's own."""
+    min_secret: SecretLength = 16
+    """The shortest secret in bytes that is accepted."""
+    event: EventConfig
+    """How events are read from verified requests."""
+    dedupe: DedupeConfig = DedupeConfig()
+    """What makes two requests the same event."""
+    answers: AnswersConfig = AnswersConfig()
+    """Answer statuses, where the provider demands others."""
+    answer_deadline: Duration | None = None
+    """How long the provider waits for an answer."""
+    retry_horizon: Duration | None = None
+    """How long after the first request the provider may still retry on its own."""
+    retries: str = ""
+    """The provider's retry schedule, in words."""
+    disables: str = ""
+    """What makes the provider disable the registered address, in words."""
+    types: tuple[str, ...] = ()
+    """The documented event types."""
+    unconfirmed: tuple[str, ...] = ()
+    """What no primary source confirms."""
+    samples: tuple[SampleConfig, ...] = ()
+    """The provider's documented examples."""
+
+
+class SourceConfig(ProviderConfig):
+    """Our entry for one provider account."""
+
+    provider: str = ""
+    """The preset; empty when the source spells everything out."""
+    secrets: OneOrMany[SecretReference] = ()
+    """What the verifiers check with. A list means that all are live, as during a rotation."""
+    path: PathText | None = None
+    """Where it is served. Default: `/webhooks/` and the source's name."""
+    max_body: Size | None = None
+    """The longest body. Default: the server's."""

@@ -1,0 +1,138 @@
+"""Text in the config file: names, templates, and lists that may be written as one value."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    BeforeValidator,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    InstanceOf,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from gatehouse.config.scalars import in_words, wrong
+from gatehouse.template import Placeholder, Template, TemplateError
+
+_NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+_HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"
+
+_MAX_STARS = 3
+
+
+def parse_text(value: Any) -> Any:
+    """Check one line of text."""
+    if not isinstance(value, str):
+        raise wrong("has to be text", "put it in quotes")
+    if not value or not value.isprintable():
+        raise wrong("has to be one line of text", "at least one character, and none that can't be seen")
+    return value
+
+
+def parse_pattern(value: Any) -> Any:
+    """Check text in which `*` stands for any text. Each `*` multiplies what a mismatch costs."""
+    text = parse_text(value)
+    if text.count("*") > _MAX_STARS:
+        raise wrong("too many *", f"no more than {_MAX_STARS} of them in one pattern")
+    return text
+
+
+def _matching(pattern: str, message: str, hint: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        raise wrong(message, hint)
+
+    return BeforeValidator(check)
+
+
+def parse_template(value: Any) -> Any:
+    """Compile a template, or a list of which the first that resolves counts."""
+    if isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(v, str) for v in value)):
+        try:
+            return Template(value)
+        except TemplateError as error:
+            raise wrong(str(error), 'text with placeholders, as in "{timestamp}.{body}"') from error
+    raise wrong("not a template", 'text with placeholders, as in "{body:id}", or a list of such texts')
+
+
+def format_template(template: Template) -> str | list[str]:
+    """Write a template as the config does."""
+    texts = ["".join(map(_format_part, parts)) for parts in template.alternatives]
+    return texts[0] if len(texts) == 1 else texts
+
+
+def _format_part(part: bytes | Placeholder) -> str:
+    if isinstance(part, bytes):
+        return part.decode().replace("{", "{{").replace("}", "}}")
+    return "{" + part.name + (f":{part.argument}" if part.argument else "") + "}"
+
+
+@dataclass(frozen=True)
+class _OneOrMany:
+    """A list, of which one entry may be written without brackets."""
+
+    at_least: int = 0
+
+    def _as_tuple(self, value: Any) -> Any:
+        many = value if isinstance(value, tuple) else (value,)
+        if len(many) < self.at_least:
+            raise wrong("needs at least one entry", "an entry, as in [one, two]")
+        return many
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._as_tuple, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        many = handler(core)
+        if self.at_least:
+            many["minItems"] = self.at_least
+        return {"anyOf": [many["items"], many]}
+
+
+T = TypeVar("T")
+OneOrMany = Annotated[tuple[T, ...], _OneOrMany()]
+#: As `OneOrMany`, and an empty list is refused.
+AtLeastOne = Annotated[tuple[T, ...], _OneOrMany(1)]
+
+Text = Annotated[
+    str, BeforeValidator(parse_text), WithJsonSchema({"type": "string", "title": "text", "minLength": 1})
+]
+Pattern = Annotated[
+    str,
+    BeforeValidator(parse_pattern),
+    WithJsonSchema({"type": "string", "title": "pattern", "minLength": 1}),
+]
+#: Names of sources and destinations: they stand in paths, labels and log lines.
+Name = Annotated[
+    str,
+    _matching(_NAME, "not a name", "lower-case letters, digits, - and _, at most 64, the first no - or _"),
+    in_words("name", _NAME),
+]
+HeaderName = Annotated[
+    str,
+    _matching(_HEADER, "not a header name", "as in X-Signature, without a colon"),
+    in_words("header name", _HEADER, "X-Signature"),
+]
+UserName = Annotated[
+    str,
+    _matching(r"[^:\x00-\x1f\x7f]+", "not a user name", "text without a colon"),
+    in_words("text", "[^:]+"),
+]
+TemplateText = Annotated[
+    InstanceOf[Template],
+    BeforeValidator(parse_template),
+    WithJsonSchema(
+        {
+            "title": "template",
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+            ],
+        }
+    ),
+]

@@ -1,0 +1,154 @@
+"""YAML as data with lines: what a plain word means, where each value stands, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gatehouse.config.document import MAX_BYTES, Path, read_yaml
+from gatehouse.errors import ConfigError
+
+
+def problem_of(text: str | bytes) -> tuple[int, str]:
+    with pytest.raises(ConfigError) as caught:
+        read_yaml(text, "a.yaml")
+    (problem,) = caught.value.problems
+    assert problem.hint
+    return problem.line, problem.message
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        *[(word, word) for word in ("on", "yes", "No", "10:30", "010", "0x1F", "1_000", "2026-01-01", "1e3")],
+        *[(word, word) for word in (".inf", ".nan", "NaN", "True", "Null", "=")],
+        *[("null", None), ("~", None), ("", None), ("true", True), ("false", False)],
+        *[("10", 10), ("-10", -10), ("+1", 1), ("0", 0), ("1.5", 1.5), ("1.0e3", 1000.0)],
+        *[('"10"', "10"), ("'true'", "true"), ('""', ""), ("!!str 5", "5")],
+        *[("[a, [b], 1]", ("a", ("b",), 1)), ("{}", {}), ("[]", ())],
+    ],
+)
+def test_a_scalar_means_what_it_says(written: str, value: Any) -> None:
+    document = read_yaml(f"key: {written}", "a.yaml")
+
+    assert document.data == {"key": value}
+    assert not document.problems
+
+
+def test_an_empty_document_is_none() -> None:
+    assert read_yaml("# nothing", "a.yaml").data is None
+
+
+LINES = """\
+a: &a
+  b: 1
+  c: [1,
+    2]
+d: [x, {
+    e: 1}]
+f: *a
+g: [*a]
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("a",), 1),
+        (("a", "b"), 2),
+        (("a", "c"), 3),
+        (("a", "c", 0), 3),
+        (("a", "c", 1), 4),
+        (("d", 0), 5),
+        (("d", 1, "e"), 6),
+        (("f",), 7),
+        (("f", "b"), 2),
+        (("g", 0), 8),
+        (("g", 0, "b"), 2),
+        (("a", "nothing"), 1),
+        (("nothing",), 1),
+    ],
+)
+def test_finds_the_line(path: Path, line: int) -> None:
+    """Of block and flow, and of what stands behind an alias: where its text is."""
+    assert read_yaml(LINES, "a.yaml").locate(path)[0] == line
+
+
+def test_a_value_on_its_own_line_is_found_by_its_key() -> None:
+    assert read_yaml("a:\n\n  text\n", "a.yaml").locate(("a",)) == (1, ("a",))
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("a: 1\na: 2", 2, "the key is there twice"),
+        ("a: {b: 1,\n b: 2}", 2, "the key is there twice"),
+        ("a:\n  1: x", 2, "a key has to be text"),
+        ("a: {? [b] : c}", 1, "a key has to be text"),
+        ("null: a", 1, "a key has to be text"),
+        ("!x a: b", 1, "a key has to be text"),
+        ("b: {a: 1}\na:\n  <<: b", 3, "merge keys (<<) are not supported"),
+        ("a: !!python/object:os.system {}", 1, "a tag is not allowed"),
+        ("a: !!set {b}", 1, "a tag is not allowed"),
+        ("a: [!x b]", 1, "a tag is not allowed"),
+        ("a: !!binary aGk=", 1, "a tag is not allowed"),
+        ("a: !!int b", 1, "not a value that can be read"),
+        ("a: !!bool yes", 1, "not a value that can be read"),
+        ('a: "\\ud800"', 1, "not a value that can be read"),
+        ("a: " + "9" * 5000, 1, "not a value that can be read"),
+    ],
+)
+def test_reads_past_what_is_wrong_with_one_value(text: str, line: int, message: str) -> None:
+    (problem,) = read_yaml(text, "a.yaml").problems
+
+    assert (problem.line, problem.message) == (line, message)
+    assert problem.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        (b"a: b\nc: \xff", 2, "not UTF-8"),
+        ("a: b\n\0", 2, "a character that YAML does not allow"),
+        ("a: \x1b[31m", 1, "a character that YAML does not allow"),
+        ("a" * (MAX_BYTES + 1), 0, f"longer than {MAX_BYTES} bytes"),
+        ("a: [" * 50, 1, "not YAML: nested too deep"),
+        ("a: b\n---\nc: d", 2, "not YAML: found another document"),
+        ("%YAML 1." + "9" * 5000 + "\n---\na: b", 0, "not readable as YAML"),
+        ("a:\n\tb: c", 2, "not YAML: found character '\\t' that cannot start any token"),
+        ("a: &a [*a]", 1, "too many values behind aliases"),
+    ],
+)
+def test_refuses_what_it_can_not_read(text: str | bytes, line: int, message: str) -> None:
+    assert problem_of(text) == (line, message)
+
+
+@pytest.mark.parametrize(
+    "text", ["a: *S3cret", "a: &S3cret b\nc: &S3cret d", "a: !S3cret!x b", "a: !<S3cret\n"]
+)
+def test_no_message_repeats_what_may_be_a_secret(text: str) -> None:
+    """Nor does the error carry the parser's own, which quotes the file."""
+    shown, behind = "", None
+    try:
+        shown = str(read_yaml(text, "a.yaml").problems)
+    except ConfigError as error:
+        shown, behind = str(error), error.__context__
+
+    assert shown
+    assert "S3cret" not in shown
+    assert behind is None
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
+    assert read_yaml("\ufeffa: b".encode(), "a.yaml").data == {"a": "b"}
+
+
+def test_a_path_is_shown_in_one_short_line() -> None:
+    document = read_yaml(f'"a\\n{"b" * 500}": 1\n', "a.yaml")
+    (path,) = document.data
+
+    shown = document.problem((path,), "unknown key", "none").path
+
+    assert shown.isprintable()
+    assert len(shown) < 100

@@ -1,0 +1,148 @@
+"""Secrets: where they are read from, which are refused, and that none of them is ever shown."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+
+import pytest
+
+from gatehouse.config.load import parse
+from gatehouse.config.scalars import SecretRef
+from gatehouse.errors import ConfigError
+from gatehouse.secrets import SecretError, Secrets
+from gatehouse.verify.build import build_verification
+
+SECRET = "S3cret-of-sixteen-bytes"
+
+
+def test_reads_a_variable_of_the_environment(tmp_path: Path) -> None:
+    secrets = Secrets(tmp_path, {"A": SECRET})
+
+    assert secrets.resolve(SecretRef("env", "A")) == SECRET.encode()
+
+
+def test_reads_the_bytes_that_the_environment_holds(tmp_path: Path) -> None:
+    """Python shows bytes that are no UTF-8 as surrogates; the key is the bytes."""
+    assert Secrets(tmp_path, {"A": "caf\udce9"}).resolve(SecretRef("env", "A")) == b"caf\xe9"
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
+def test_reads_a_file_without_its_last_newline(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "secret").write_bytes((SECRET + ending).encode())
+
+    assert Secrets(tmp_path, {}).resolve(SecretRef("file", "secret")) == SECRET.encode()
+
+
+def test_takes_only_one_newline_off(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b" two \n\n")
+
+    assert Secrets(tmp_path, {}).resolve(SecretRef("file", "secret")) == b" two \n"
+
+
+def test_reads_an_absolute_path(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+
+    assert Secrets(Path("/nowhere"), {}).resolve(SecretRef("file", str(tmp_path / "secret")))
+
+
+@pytest.mark.parametrize("value", ["", " ", "\t \n"])
+def test_refuses_an_empty_secret(tmp_path: Path, value: str) -> None:
+    (tmp_path / "secret").write_text(value)
+
+    for reference in (SecretRef("env", "A"), SecretRef("file", "secret")):
+        with pytest.raises(SecretError, match=f"{reference} is empty"):
+            Secrets(tmp_path, {"A": value}).resolve(reference)
+
+
+def test_refuses_a_short_secret(tmp_path: Path) -> None:
+    secrets = Secrets(tmp_path, {"A": "x" * 15, "B": "x" * 16})
+
+    with pytest.raises(SecretError, match="env:A is shorter than 16 bytes"):
+        secrets.resolve(SecretRef("env", "A"), minimum=16)
+    assert secrets.resolve(SecretRef("env", "B"), minimum=16)
+
+
+def test_refuses_a_file_that_is_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"x" * 20_000)
+
+    with pytest.raises(SecretError, match="longer than a secret can be"):
+        Secrets(tmp_path, {}).resolve(SecretRef("file", "secret"))
+
+
+@pytest.mark.parametrize("reference", [SecretRef("env", "NOT_THERE"), SecretRef("file", "not/there")])
+def test_says_which_secret_is_missing(tmp_path: Path, reference: SecretRef) -> None:
+    with pytest.raises(SecretError, match=str(reference)):
+        Secrets(tmp_path, {}).resolve(reference)
+
+
+def test_refuses_a_directory(tmp_path: Path) -> None:
+    with pytest.raises(SecretError, match="can't be read"):
+        Secrets(tmp_path, {}).resolve(SecretRef("file", "."))
+
+
+def test_of_a_rotation_all_secrets_have_to_be_there(tmp_path: Path) -> None:
+    secrets = Secrets(tmp_path, {"A": SECRET})
+
+    with pytest.raises(SecretError, match="env:B is not set"):
+        secrets.resolve_all([SecretRef("env", "A"), SecretRef("env", "B")])
+
+
+@pytest.mark.parametrize("key", ["hex", "base64", "whsec"])
+def test_a_secret_of_the_wrong_form_is_not_quoted(tmp_path: Path, key: str) -> None:
+    verify = f"{{type: hmac, key: {key}, signature: {{header: X-S}}}}"
+    text = f'sources: {{a: {{secrets: env:A, verify: {verify}, event: {{type: "{{body:t}}"}}}}}}'
+    config = parse(text).config
+
+    with pytest.raises(SecretError) as caught:
+        build_verification(config.sources["a"], Secrets(tmp_path, {"A": "S3cret (of no encoding)!"}))
+
+    assert "env:A" in str(caught.value)
+    assert "S3cret" not in str(caught.value)
+
+
+def test_a_config_shows_where_secrets_are_and_not_what_they_are(tmp_path: Path) -> None:
+    config = parse("sources: {a: {provider: mandato, secrets: env:A}}").config
+    verification = build_verification(config.sources["a"], Secrets(tmp_path, {"A": SECRET}))
+
+    shown = f"{config!r} {config} {config.model_dump()} {verification!r} {Secrets(tmp_path, {'A': SECRET})!r}"
+
+    assert "'A'" in shown
+    assert "S3cret" not in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"sources: {{a: {{provider: mandato, secrets: {SECRET}}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: [{SECRET}]}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: [[{SECRET}]]}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: {{{SECRET}: x}}}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: 'env:{SECRET}'}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: '{SECRET}:x'}}}}",
+        f"sources: {{a: {{provider: mandato, secret: {SECRET}}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: env:A, verify: {SECRET}}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: env:A, verify: [preset, {SECRET}]}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: env:A, verify: {{secrets: {SECRET}}}}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: env:A, verify: {{signature: {SECRET}}}}}}}",
+        f"sources: {{a: {SECRET}}}",
+        f"sources: {SECRET}",
+        SECRET,
+        f"sources: {{}}\noperator: {{token: {SECRET}}}",
+        f"sources: {{}}\ndestinations: {{a: {{url: http://a, secret: whsec_{SECRET}}}}}",
+        f"sources: {{}}\ndestinations: {{a: {{url: 'http://u:{SECRET}@a'}}}}",
+        f"sources: {{}}\nserver: {{public_url: 'http://u:{SECRET}@a'}}",
+        f"sources: {{}}\nstore: {{url: 'postgresql://u:{SECRET}@a/b'}}",
+        f"sources: {{a: {{provider: mandato, secrets: *{SECRET}}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: !{SECRET}}}}}",
+        f"sources: {{a: {{provider: mandato, secrets: '{SECRET}}}}}",
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_never_repeated(text: str) -> None:
+    """Not in the problems, and not in the errors behind them, which a log might print."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+
+    assert "S3cret" not in "".join(traceback.format_exception(caught.value))
+    assert "S3cret" not in repr(caught.value.problems)
+    assert caught.value.__context__ is None
