@@ -20,9 +20,9 @@ from gatehouse.ingest.server import IngestServer
 from gatehouse.log import get_logger
 from gatehouse.metrics import Metrics
 from gatehouse.operator.server import OperatorServer
+from gatehouse.retention import Retention
 from gatehouse.secrets import SecretError, Secrets
 from gatehouse.source import build_sources, show_readiness
-from gatehouse.retention import Retention
 from gatehouse.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:

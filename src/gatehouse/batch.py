@@ -1,4 +1,4 @@
-"""Group work that a store does at the price of one: whatever waits while a write is under way is the next write.
+"""Group work that a store does at the price of one: what waits while a write is under way is the next write.
 
 There is no delay to gather a batch: an idle store gets a batch of one, a busy one gets full batches.
 """

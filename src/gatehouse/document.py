@@ -1,7 +1,7 @@
 """JSON bodies, read without losing a digit: values stay the bytes that were sent.
 
-Stricter than most readers on purpose: a name that occurs twice in an object on the way to a value is an error,
-because the gateway and the app behind it could read different values out of the same bytes.
+Stricter than most readers on purpose: a name that occurs twice in an object on the way to a value is an
+error, because the gateway and the app behind it could read different values out of the same bytes.
 """
 
 from __future__ import annotations

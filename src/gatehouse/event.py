@@ -186,7 +186,7 @@ def _time(template: Template | None, scope: Scope, now: float) -> str:
 
 
 def _key(template: Template, scope: Scope) -> bytes | None:
-    """Resolve a dedupe key; None, and so never a shared empty key, when there is nothing to tell events apart."""
+    """Resolve a dedupe key; None, and never a shared empty key, when nothing tells the events apart."""
     try:
         key = template.render(scope)
     except MalformedDocumentError:

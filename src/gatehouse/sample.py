@@ -59,9 +59,6 @@ def type_of(sample: Sample, settings: ProviderConfig) -> str | None:
         return None
 
 
-# --- what changes from one event to the next ----------------------------------------------------------------
-
-
 def fresh_id(like: str) -> str:
     """Make an id that is new and has the form of another one: `evt_…`, a UUID, a number."""
     try:
@@ -150,9 +147,6 @@ def _with_body_value(body: bytes, placeholder: Placeholder, change: Callable[[st
     name = re.escape(placeholder.path[-1].encode())
     member = re.compile(rb'("%b"\s*:\s*)%b(?![\w.+-])' % (name, re.escape(raw)))
     return member.sub(lambda match: match[1] + new, body)
-
-
-# --- signing ------------------------------------------------------------------------------------------------
 
 
 def signed_headers(

@@ -1,7 +1,7 @@
 """The one little language of verification and events: `"{timestamp}.{body}"`.
 
-A template is text with placeholders; it resolves against a `Scope` to bytes, or to None when something it names
-is not there. A list of templates means the first that resolves fully. `{{` and `}}` stand for braces.
+A template is text with placeholders; it resolves against a `Scope` to bytes, or to None when something it
+names is not there. A list of templates means the first that resolves fully. `{{` and `}}` stand for braces.
 
     {body}           the raw bytes                  {body:a.b.0.c}   a value of the JSON body, as text
     {body_sorted}    the JSON with sorted keys      {header:Name}    a header that is there once
@@ -142,8 +142,6 @@ def _resolve(parts: tuple[Callable[[Scope], bytes | None], ...], scope: Scope) -
     return b"".join(resolved)
 
 
-# --- from text to parts ---------------------------------------------------------------------------------------
-
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 
 
@@ -180,9 +178,6 @@ def _compile(part: bytes | Placeholder) -> Callable[[Scope], bytes | None]:
     if part.argument:
         return _WITH_ARGUMENT[part.name](part)
     return _WITHOUT_ARGUMENT[part.name]
-
-
-# --- placeholders ---------------------------------------------------------------------------------------------
 
 
 def _body_value(placeholder: Placeholder) -> Callable[[Scope], bytes | None]:

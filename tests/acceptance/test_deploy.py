@@ -36,8 +36,6 @@ DOCKERFILES = ["deploy/Dockerfile", "deploy/example-app/Dockerfile"]
 each_dockerfile = pytest.mark.parametrize("file", DOCKERFILES)
 each_service = pytest.mark.parametrize("service", COMPOSE["services"])
 
-# --- images -------------------------------------------------------------------------------------------------
-
 
 def _instructions(file: str) -> list[tuple[str, str]]:
     """Split a Dockerfile into its instructions: name and the rest, continued lines joined."""
@@ -144,9 +142,6 @@ async def test_health_check_tells_by_its_exit_code(status: int, code: int) -> No
         assert await process.wait() == code
 
 
-# --- compose ------------------------------------------------------------------------------------------------
-
-
 @each_service
 def test_service_can_change_nothing_but_its_volumes(service: str) -> None:
     settings = COMPOSE["services"][service]
@@ -233,9 +228,6 @@ def test_destination_is_the_example_app_with_its_own_secret() -> None:
     assert [str(reference) for reference in destination.secret] == [f"file:{secret}"]
 
 
-# --- secrets ------------------------------------------------------------------------------------------------
-
-
 def _make_secrets(directory: Path) -> dict[str, str]:
     subprocess.run(["sh", DEPLOY / "make-secrets.sh", directory], check=True, capture_output=True, timeout=10)
     return {file.name: file.read_text().strip() for file in directory.iterdir()}
@@ -266,9 +258,6 @@ def test_secrets_are_neither_committed_nor_sent_to_a_build() -> None:
     for file in DOCKERFILES:
         allowed = re.findall(r"^!(.*)$", (ROOT / f"{file}.dockerignore").read_text(), re.MULTILINE)
         assert not any(fnmatch.fnmatch("deploy/secrets/mandato", f"{pattern}*") for pattern in allowed)
-
-
-# --- the example app ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -331,9 +320,6 @@ async def test_example_app_refuses_what_the_gateway_did_not_sign(
 
     assert answer.status == 401
     assert "invoice" not in capsys.readouterr().out
-
-
-# --- systemd ------------------------------------------------------------------------------------------------
 
 
 def _unit() -> dict[str, list[str]]:
@@ -400,9 +386,6 @@ def test_systemd_finds_little_that_the_unit_exposes() -> None:
     )
 
     assert run.returncode == 0, run.stdout[-300:] + run.stderr
-
-
-# --- TLS in front -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("file", ["nginx.conf", "Caddyfile"])

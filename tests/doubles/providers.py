@@ -1,4 +1,4 @@
-"""The five providers as seen from outside: each signs as its documentation says, with hashlib and not with Gatehouse."""
+"""The five providers as seen from outside: each signs as its documentation says, without Gatehouse."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ async def test_an_item_that_was_given_up_while_waiting_is_not_written() -> None:
     given_up.cancel()
     recorder.gate.set()
 
-    assert await asyncio.gather(first, kept) == [0, 20]
+    assert [await first, await kept] == [0, 20]
     assert recorder.batches == [[0], [2]]
 
 

@@ -69,9 +69,6 @@ def seen(rows: list[Row]) -> list[Arrived]:
     return [row.arrived for row in rows if row.arrived]
 
 
-# --- workspace ---
-
-
 def test_the_demo_plays_every_provider_that_there_is() -> None:
     assert sorted(PROVIDERS) == sorted(providers.names())
 
@@ -104,9 +101,6 @@ def test_a_port_that_was_asked_for_does_not_give_way(taken: int) -> None:
 
 def test_port_0_asks_for_any_free_one() -> None:
     assert choose_port(0, usual=8080) > 0
-
-
-# --- cases ---
 
 
 @pytest.mark.parametrize(
@@ -148,9 +142,6 @@ def test_an_answer_is_shown_as_it_was(status: int, body: bytes, shown: str) -> N
     assert str(read_answer(status, body)) == shown
 
 
-# --- what differs ---
-
-
 def test_nothing_differs_when_all_is_as_it_should_be(rows: list[Row]) -> None:
     assert differences(rows, seen(rows)) == []
 
@@ -188,9 +179,6 @@ def test_a_provider_without_an_example_is_named(rows: list[Row]) -> None:
     assert "Xyz: no documented example to send" in differences([*rows, empty], seen(rows))
 
 
-# --- metrics ---
-
-
 def test_counters_that_moved_are_summed_over_sources() -> None:
     before = parse(
         "# TYPE gatehouse_requests_total counter\n"
@@ -212,9 +200,6 @@ def test_counters_that_moved_are_summed_over_sources() -> None:
     )
     assert moved(before, after) == {'gatehouse_requests_total{outcome="accepted"}': 3}
     assert after.levels == {'gatehouse_deliveries_pending{destination="app"}': 2}
-
-
-# --- the app ---
 
 
 @pytest.mark.parametrize(
@@ -243,9 +228,6 @@ async def test_the_app_believes_what_is_signed_only(changed: dict[str, str], is_
         (got,) = app.arrived
         assert got.is_signed is is_signed
         assert await app.wait_for("E9", 0.01) is None
-
-
-# --- the table ---
 
 
 def drawn(rows: list[Row], width: int) -> str:

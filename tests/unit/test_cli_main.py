@@ -65,9 +65,6 @@ def _failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> click.testing
     return CliRunner().invoke(main, ["route"])
 
 
-# --- completion ---
-
-
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
     result = CliRunner().invoke(main, ["completion", shell])

@@ -194,9 +194,6 @@ def test_mistakes_are_errors_with_something_to_try(run: Run, arguments: tuple[st
         assert "\nTry: " in result.stderr
 
 
-# --- send ---
-
-
 class Answering(HTTPServer):
     """A gateway's stand-in that keeps what it got."""
 

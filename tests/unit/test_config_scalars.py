@@ -153,8 +153,6 @@ def test_whatever_the_value_a_scalar_reads_or_refuses_it(value: Any) -> None:
             parse_it(value)
 
 
-# --- in place: every number of the config, by name ----------------------------------------------------------
-
 HISAB = "sources: {a: {provider: hisab, secrets: env:A, %s}}"
 TARGET = "sources: {}\ndestinations: {a: {url: http://a, %s}}"
 #: Path → the text around its number.

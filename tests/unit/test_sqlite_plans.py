@@ -38,7 +38,6 @@ OF_PARAMETERS = ("CONSTANT ROW", "SCAN wanted", "SCAN result", "SCAN lease", "js
         (leasing._NEXT_DUE, 0, 1),
         (purging._PURGE_KEYS, 0, 2),
         (purging._NEXT_EVENTS, 0, 3),
-        (purging._COUNT_DEAD, 0, 0),
         (purging._PURGE_EVENTS, 0, 0),
     ],
     ids=lambda value: " ".join(value.split()[:3]) if isinstance(value, str) else "",

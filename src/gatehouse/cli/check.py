@@ -51,9 +51,6 @@ def _head(file: str, *, succeeded: bool) -> None:
     click.echo(f"Checking '{file}'  {verdict}")
 
 
-# --- what was found -----------------------------------------------------------------------------------------
-
-
 def _found(loaded: LoadedConfig, missing: list[Problem]) -> Iterator[str]:
     config = loaded.config
     yield "Found:"

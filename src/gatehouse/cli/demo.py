@@ -47,6 +47,6 @@ def _program() -> str:
     if called.name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m gatehouse"
     found = shutil.which("gatehouse")
-    if found and Path(found).samefile(called):
+    if found and called.exists() and Path(found).samefile(called):
         return "gatehouse"
     return shlex.quote(os.path.relpath(called))

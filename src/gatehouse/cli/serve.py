@@ -7,7 +7,7 @@ import click
 from gatehouse.cli.options import config_option, load_config
 
 #: Seconds. A busy event loop gives Python's lock up often, and each time takes it back before the store's
-#: thread has waited for the default of 5 ms and may ask for it: under overload commits then stall for seconds.
+#: thread has waited the default of 5 ms and may ask for it: under overload commits then stall for seconds.
 _SWITCH_INTERVAL = 20e-6
 
 

@@ -33,9 +33,6 @@ def model_problems(
             yield document.problem(path, message, hint)
 
 
-# --- where ------------------------------------------------------------------------------------------------
-
-
 def _path(location: Path, data: Any) -> Path:
     """Follow pydantic's location through the data; the 0 of a value that stands for a list is not in it."""
     path: Path = ()
@@ -63,8 +60,6 @@ def _member(data: Any, step: int | str) -> Any:
         return data[step]
     return None
 
-
-# --- what -------------------------------------------------------------------------------------------------
 
 #: pydantic's kind of error → message and hint. Nothing here repeats the value.
 _WORDS = {

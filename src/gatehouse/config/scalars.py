@@ -45,9 +45,6 @@ def in_words(title: str, pattern: str, *examples: str) -> WithJsonSchema:
     )
 
 
-# --- numbers with a unit ------------------------------------------------------------------------------------
-
-
 def parse_duration(value: Any) -> Any:
     """Turn `1h30m` into seconds."""
     if isinstance(value, str) and re.fullmatch(_DURATION, value):
@@ -120,9 +117,6 @@ class Between:
         return handler(core) | {"minimum": self.low, "maximum": self.high}
 
 
-# --- listeners ----------------------------------------------------------------------------------------------
-
-
 class Address(NamedTuple):
     """Where a listener binds."""
 
@@ -171,9 +165,6 @@ def _could_be_a_host(host: str) -> bool:
     return True
 
 
-# --- secrets ------------------------------------------------------------------------------------------------
-
-
 class SecretRef(NamedTuple):
     """Where a secret is kept. The secret itself is never in the config."""
 
@@ -197,9 +188,6 @@ def parse_secret_ref(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("env:"):
         raise wrong("env: without the name of a variable", "letters, digits and _, as in env:MANDATO_SECRET")
     raise wrong("not a reference to a secret", "env:NAME or file:/path; never the secret itself")
-
-
-# --- the types ----------------------------------------------------------------------------------------------
 
 
 Duration = Annotated[

@@ -90,9 +90,6 @@ def _or_nothing(described: Schema) -> Schema:
     return {"anyOf": [*ways, nothing]} if nothing not in ways else described
 
 
-# --- sources: with a provider, and without ------------------------------------------------------------------
-
-
 def _override(name: str) -> str:
     return name.replace("Config", "Override")
 

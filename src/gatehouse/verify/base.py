@@ -1,4 +1,4 @@
-"""What a verifier sees and what it gives back. Only `verify()` of a `Verification` makes a `VerifiedRequest`."""
+"""What a verifier sees and what it gives back. Only `Verification.verify` makes a `VerifiedRequest`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`type: basic`: HTTP Basic credentials, as a provider sends them from `https://user:password@host/…` (RFC 7617)."""
+"""`type: basic`: HTTP Basic credentials (RFC 7617), as sent from `https://user:password@host/…`."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def build_verification(source: SourceConfig, secrets: Secrets) -> Verification:
-    """Build all verifiers of a source. Raises `SecretError` when a secret is missing, short or of the wrong form."""
+    """Build all verifiers. Raises `SecretError` when a secret is missing, short or of the wrong form."""
     built = (_build(entry, source, secrets) for entry in source.verify)
     return Verification(tuple(verifier for verifier in built if verifier is not None))
 

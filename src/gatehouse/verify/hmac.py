@@ -91,7 +91,7 @@ class HmacVerifier:
         return signed
 
     def _written(self, key: bytes, signed: bytes) -> bytes:
-        """Hash, and write the hash as the provider does: comparing what is written leaves no second spelling."""
+        """Hash, and write the hash as the provider does: compared so, it has no second spelling."""
         return WRITE[self._place.encoding](hmac.digest(key, signed, self._digest))
 
     def _checked_timestamp(self, request: Request, carried: Carried, now: float) -> bytes | None:
