@@ -17,7 +17,13 @@ _REMEMBERED_TYPES = 1024
 
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(".*".join(map(re.escape, pattern.split("*"))), re.DOTALL)
+    first, *rest = map(re.escape, pattern.split("*"))
+    if not rest:
+        return re.compile(first)
+    *middle, last = rest
+    # Atomic groups: what stands between two stars fits best where it fits first, so there is no way back to
+    # try, and a type of a thousand characters costs about a thousand steps, however many stars there are.
+    return re.compile(first + "".join(f"(?>.*?{part})" for part in middle) + ".*" + last, re.DOTALL)
 
 
 def matches(pattern: str, text: str) -> bool:

@@ -13,7 +13,7 @@ from gatehouse.config.places import parse_path
 from gatehouse.config.readable import at, mappings, read, texts
 from gatehouse.config.relations import source_problems
 from gatehouse.config.scalars import Address, format_duration, is_loopback, parse_address, parse_duration
-from gatehouse.config.texts import parse_pattern
+from gatehouse.config.texts import parse_text
 from gatehouse.config.words import expected, shown
 from gatehouse.routing import matches
 
@@ -59,7 +59,7 @@ def _routes(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
 def _fits_any(pattern: str, names: dict[str, Any]) -> bool:
     if "*" not in pattern or pattern == "*":
         return pattern in names or (pattern == "*" and bool(names))
-    usable = read(parse_pattern, pattern) is not None
+    usable = read(parse_text, pattern) is not None
     return not usable or any(matches(pattern, name) for name in names)
 
 

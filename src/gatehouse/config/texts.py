@@ -21,8 +21,6 @@ from gatehouse.template import Placeholder, Template, TemplateError
 _NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 _HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"
 
-_MAX_STARS = 3
-
 
 def parse_text(value: Any) -> Any:
     """Check one line of text."""
@@ -31,14 +29,6 @@ def parse_text(value: Any) -> Any:
     if not value or not value.isprintable():
         raise wrong("has to be one line of text", "at least one character, and none that can't be seen")
     return value
-
-
-def parse_pattern(value: Any) -> Any:
-    """Check text in which `*` stands for any text. Each `*` multiplies what a mismatch costs."""
-    text = parse_text(value)
-    if text.count("*") > _MAX_STARS:
-        raise wrong("too many *", f"no more than {_MAX_STARS} of them in one pattern")
-    return text
 
 
 def _matching(pattern: str, message: str, hint: str) -> BeforeValidator:
@@ -104,7 +94,7 @@ Text = Annotated[
 ]
 Pattern = Annotated[
     str,
-    BeforeValidator(parse_pattern),
+    BeforeValidator(parse_text),
     WithJsonSchema({"type": "string", "title": "pattern", "minLength": 1}),
 ]
 #: Names of sources and destinations: they stand in paths, labels and log lines.
