@@ -41,6 +41,8 @@ EVENTS = (
     "http.error",
 )
 
+_logger: FilteringBoundLogger | None = None
+
 _MAX_TEXT = 512
 #: Control characters, terminal escapes, line and paragraph separators, and what is not text at all.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -59,15 +61,23 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr) -> None:
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
-        cache_logger_on_first_use=True,
     )
+    # Bound once: structlog's lazy proxy would put a logger together for every line.
+    global _logger  # noqa: PLW0603 - the process has one log
+    _logger = structlog.get_logger().bind()
     _quieten_libraries()
 
 
+def reset() -> None:
+    """Undo `configure`, for tests: the process logs as structlog does by default."""
+    global _logger  # noqa: PLW0603 - as above
+    _logger = None
+    structlog.reset_defaults()
+
+
 def get_logger() -> FilteringBoundLogger:
-    """Return the process's logger."""
-    logger: FilteringBoundLogger = structlog.get_logger()
-    return logger
+    """Return the process's logger, as last configured."""
+    return _logger or structlog.get_logger()
 
 
 Fields = MutableMapping[str, Any]

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-import structlog
 
 from doubles.destination import ScriptedDestination
 from doubles.providers import SECRET
@@ -59,4 +58,4 @@ def logged() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     log.configure(json=True, stream=stream)
     yield stream
-    structlog.reset_defaults()
+    log.reset()

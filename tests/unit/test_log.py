@@ -8,7 +8,6 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
 from gatehouse import log
 
@@ -19,7 +18,7 @@ def lines() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     log.configure(json=True, stream=stream)
     yield stream
-    structlog.reset_defaults()
+    log.reset()
     for name in ("aiohttp", "asyncio"):
         logging.getLogger(name).handlers = []
         logging.getLogger(name).propagate = True
@@ -62,6 +61,6 @@ def test_text_on_a_terminal_is_one_line_too() -> None:
     stream = io.StringIO()
     log.configure(json=False, stream=stream)
     log.get_logger().info("request.accepted", type="a\nb")
-    structlog.reset_defaults()
+    log.reset()
 
     assert len(stream.getvalue().splitlines()) == 1
