@@ -1,3 +1,22 @@
-"""Gatehouse."""
+"""Gatehouse: verifies, deduplicates, stores and forwards what providers send.
+
+The way of a request, and the room each step is in:
+
+    ingest/server      HTTP in: path, method, length, encoding, deadline
+    ingest/pipeline    the story from here to the answer, in one screen
+      verify/          raw bytes and the clock ─▶ VerifiedRequest
+      event            ─▶ events with their identity and dedupe keys   (document, template, times, ids)
+      routing          ─▶ destinations
+    ingest/committer   requests that wait together share a commit      (batch)
+      store/           dedupe keys, events and deliveries in one transaction, on disk before the answer
+    ingest/answer      HTTP out
+    delivery/          a lane per destination: lease, breaker, rate, attempt, retry or dead letter
+      envelope         an event ─▶ CloudEvents
+
+Around it: `config/` reads the file, `providers/` holds the presets, `secrets` looks secrets up, `source` compiles
+what a source needs, `retention` removes what has expired, `operator/` serves metrics and health, `metrics` and
+`log` name all that is counted and logged, `errors` draws the tree of what can go wrong. `app` builds and runs it
+all; `cli/` and `demo/` are for people, with the requests that `sample` makes.
+"""
 
 __version__ = "0.1.0"

@@ -55,6 +55,7 @@ class Gateway:
         secrets = Secrets(loaded.directory, environment)
         self.sources = build_sources(self.config, secrets)
         self.destinations = build_destinations(self.config, secrets)
+        self._operator_not_ready: str | None = None
         self._operator_token = self._resolve_operator_token(secrets)
         self._running = contextlib.AsyncExitStack()
         self._store: Store | None = None
@@ -65,7 +66,8 @@ class Gateway:
         destinations = [
             f"destination {d.name}: {d.not_ready}" for d in self.destinations.values() if d.not_ready
         ]
-        return sources + destinations
+        operator = [f"operator: {self._operator_not_ready}"] if self._operator_not_ready else []
+        return sources + destinations + operator
 
     async def __aenter__(self) -> Gateway:
         async with self._running:
@@ -132,13 +134,16 @@ class Gateway:
         try:
             return secrets.resolve(reference, minimum=16)
         except SecretError as error:
-            hint = "set it, or leave operator.token out and listen on loopback"
-            raise GatewayError(f"operator.token: {error}", hint=hint) from error
+            # Providers are served all the same. To the operator listener nobody has the key but for health.
+            self._operator_not_ready = str(error)
+            return os.urandom(32)
 
     def _log_readiness(self) -> None:
         for source in self.sources.values():
             if source.not_ready:
                 get_logger().error("source.not_ready", source=source.name, reason=source.not_ready)
+        if self._operator_not_ready:
+            get_logger().error("operator.not_ready", reason=self._operator_not_ready)
 
     def _log_started(self) -> None:
         listen, operator = self.config.server.listen, self.config.operator.listen

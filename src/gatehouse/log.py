@@ -32,6 +32,7 @@ EVENTS = (
     "delivery.failed",
     "source.not_ready",
     "destination.not_ready",
+    "operator.not_ready",
     "store.opened",
     "store.purged",
     "store.unavailable",

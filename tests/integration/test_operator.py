@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from doubles.destination import ScriptedDestination
-from gatehouse.errors import GatewayError
 from gateways import CONFIG, RunGateway, Running
 
 TOKEN = "operator-token-of-some-length"
@@ -56,16 +55,18 @@ async def test_the_token_is_needed_for_metrics_and_not_for_health(
         assert (await get(running, "/metrics", Authorization=f"Bearer {TOKEN}"))[0] == 200
 
 
-async def test_a_token_that_is_configured_and_missing_keeps_the_gateway_from_starting(
+async def test_a_token_that_is_configured_and_missing_locks_everything_but_health(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     config = CONFIG.replace(
         'operator: {{listen: "127.0.0.1:0"}}', 'operator: {{listen: "127.0.0.1:0", token: env:T}}'
     )
 
-    with pytest.raises(GatewayError, match="env:T is not set"):
-        async with run_gateway(config.format(url=destination.url)):
-            pass
+    async with run_gateway(config.format(url=destination.url)) as running:
+        assert running.gateway.not_ready() == ["operator: env:T is not set"]
+        assert (await get(running, "/metrics"))[0] == 401
+        assert (await get(running, "/metrics", Authorization="Bearer "))[0] == 401
+        assert (await get(running, "/healthz"))[0] == 200
 
 
 @pytest.mark.parametrize(("path", "status"), [("/", 404), ("/nope", 404), ("/static/../x", 404)])

@@ -120,7 +120,10 @@ def test_check_says_when_a_secret_has_the_wrong_form_for_its_scheme(run: Run) ->
 def test_check_fails_for_an_operator_token_that_is_missing(run: Run) -> None:
     result = run(GOOD + "operator: {token: env:NOWHERE}\n", "check")
     assert result.exit_code == 1
-    assert "gateway.yaml:9: operator.token: env:NOWHERE is not set (serve would not start)" in result.stderr
+    assert (
+        "gateway.yaml:9: operator.token: env:NOWHERE is not set (serve would start; metrics would answer 401)"
+        in result.stderr
+    )
 
 
 def test_check_prints_every_problem_with_its_line(run: Run) -> None:

@@ -36,7 +36,9 @@ def _operator(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     token = loaded.config.operator.token
     if token is not None:
         path: Path = ("operator", "token")
-        yield from _unusable(loaded, secrets, (path, (token,), 16), "serve would not start")
+        yield from _unusable(
+            loaded, secrets, (path, (token,), 16), "serve would start; metrics would answer 401"
+        )
 
 
 def _sources(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
