@@ -13,10 +13,10 @@ The way of a request, and the room each step is in:
     delivery/          a lane per destination: lease, breaker, rate, attempt, retry or dead letter
       envelope         an event ─▶ CloudEvents
 
-Around it: `config/` reads the file, `providers/` holds the presets, `secrets` looks secrets up, `source` compiles
-what a source needs, `retention` removes what has expired, `operator/` serves metrics and health, `metrics` and
-`log` name all that is counted and logged, `errors` draws the tree of what can go wrong. `app` builds and runs it
-all; `cli/` and `demo/` are for people, with the requests that `sample` makes.
+Around it: `config/` reads the file, `providers/` holds the presets, `secrets` looks secrets up, `source`
+compiles what a source needs, `retention` removes what has expired, `operator/` serves metrics and health,
+`metrics` and `log` name all that is counted and logged, `errors` draws the tree of what can go wrong. `app`
+builds and runs it all; `cli/` and `demo/` are for people, with the requests that `sample` makes.
 """
 
 __version__ = "0.1.0"

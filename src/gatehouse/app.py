@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Store
 
 #: Seconds that requests under way get to finish when stopping. With the next one it stays under 10 s in all.
-REQUEST_GRACE = 3.0
+REQUEST_GRACE = 2.0
 #: Seconds that attempts under way get.
-ATTEMPT_GRACE = 5.0
+ATTEMPT_GRACE = 4.0
 
 
 class Gateway:

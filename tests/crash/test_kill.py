@@ -127,16 +127,23 @@ async def _drained(client: aiohttp.ClientSession, gateway: GatewayProcess) -> No
             await asyncio.sleep(0.05)
 
 
-async def test_a_hanging_destination_does_not_keep_it_from_stopping_within_ten_seconds(config: Path) -> None:
+async def test_neither_a_hanging_destination_nor_a_slow_provider_keeps_it_from_stopping_within_ten_seconds(
+    config: Path,
+) -> None:
     async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
         destination.always(hang())
         config.write_text(CONFIG.format(url=destination.url))
         async with serving(config, SECRET=providers.SECRET) as gateway:
             await send(client, gateway, 1)
             await destination.wait_for(1)
+            host, port = gateway.url.removeprefix("http://").split(":")
+            _, half_sent = await asyncio.open_connection(host, int(port))
+            half_sent.write(b"POST /webhooks/mando HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\n{")
+            await half_sent.drain()
             started = time.monotonic()
             gateway.terminate()
             code = await gateway.wait()
+            half_sent.close()
 
     assert (code, time.monotonic() - started < 10) == (0, True)
     assert [line["event"] for line in gateway.log][-1] == "gateway.stopped"
