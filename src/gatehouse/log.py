@@ -6,6 +6,7 @@ stripped of control characters, so that one event is one line.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import sys
@@ -58,10 +59,11 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr) -> None:
     """Set up logging for the process: JSON lines, or colours on a terminal."""
     as_json = not stream.isatty() if json is None else json
     processors: list[Any] = [_to_line] if as_json else [_add_time, _clean_fields, _to_text(stream)]
+    writer = _LineWriter(stream)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=lambda *_: writer,
     )
     # Bound once: structlog's lazy proxy would put a logger together for every line.
     global _logger  # noqa: PLW0603 - the process has one log
@@ -109,6 +111,31 @@ def _is_clean(text: str) -> bool:
 
 def _to_text(stream: TextIO) -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(colors=stream.isatty())
+
+
+class _LineWriter:
+    """Writes lines; those of one turn of the event loop together: a write costs more than a line does."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lines: list[str] = []
+
+    def msg(self, line: str) -> None:
+        self._lines.append(line)
+        if len(self._lines) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_soon(self.flush)
+        except RuntimeError:  # no event loop here: nothing would come to write it
+            self.flush()
+
+    debug = info = warning = error = critical = msg
+
+    def flush(self) -> None:
+        lines, self._lines = self._lines, []
+        if lines:
+            self._stream.write("\n".join(lines) + "\n")
+            self._stream.flush()
 
 
 def _quieten_libraries() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _DATE_TIME = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII
@@ -11,6 +12,8 @@ _DATE_TIME = re.compile(
 _UNIX = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
 #: Whole numbers from here on are milliseconds: as seconds they would be past the year 5138.
 _MILLISECONDS_FROM = 100_000_000_000
+#: What RFC 3339 can write: the years 1 to 9999.
+_EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
 
 
 def parse_iso8601(text: str) -> float | None:
@@ -19,9 +22,9 @@ def parse_iso8601(text: str) -> float | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    return _writable((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def parse_time(text: str) -> float | None:
@@ -29,10 +32,22 @@ def parse_time(text: str) -> float | None:
     if not _UNIX.fullmatch(text):
         return parse_iso8601(text)
     number = float(text)
-    return number / 1000 if number >= _MILLISECONDS_FROM else number
+    return _writable(number / 1000 if number >= _MILLISECONDS_FROM else number)
+
+
+def _writable(seconds: float) -> float | None:
+    return seconds if _EARLIEST <= seconds <= _LATEST else None
 
 
 def rfc3339(seconds: float) -> str:
     """Write unix seconds as RFC 3339 in UTC: no fraction when it is zero, else up to microseconds."""
-    text = datetime.fromtimestamp(round(seconds, 6), UTC).isoformat()[: -len("+00:00")]
-    return (text.rstrip("0") if "." in text else text) + "Z"
+    whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
+    if not microseconds:
+        return _date_time(whole) + "Z"
+    return f"{_date_time(whole)}.{microseconds:06d}".rstrip("0") + "Z"
+
+
+@lru_cache(maxsize=256)
+def _date_time(seconds: int) -> str:
+    """Write a whole second. What is written at one time is mostly about the same few seconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[: -len("+00:00")]

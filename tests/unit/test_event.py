@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from gatehouse import providers
 from gatehouse.config.model import SourceConfig
+from gatehouse.envelope import encode, structured
 from gatehouse.event import UNREADABLE, Event, EventReader
 from gatehouse.verify.base import Request, VerifiedRequest
 
@@ -183,3 +186,40 @@ def test_any_body_becomes_at_least_one_event_that_holds_it(body: bytes) -> None:
     ((event, _),) = read(body, by=("{body:id}", "{signed}"), signed=body)
 
     assert event.body == body
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.datetimes().map(str)
+    | st.from_regex(r"[0-9]{1,20}(\.[0-9]{1,9})?", fullmatch=True),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+MEMBERS = (
+    "id",
+    "type",
+    "event",
+    "created",
+    "createdAt",
+    "created_at",
+    "tenant_id",
+    "organization_id",
+    "data",
+)
+
+
+@pytest.mark.parametrize("name", providers.names())
+@given(members=st.dictionaries(st.sampled_from(MEMBERS), ANYTHING))
+def test_whatever_a_verified_body_holds_a_preset_reads_an_event(name: str, members: dict[str, Any]) -> None:
+    body = json.dumps(members).encode()
+    reader = EventReader("s", "/webhooks/s", providers.preset(name), provider=name)
+    verified = VerifiedRequest(Request("POST", "/", "", CIMultiDict(), body), signed=body)
+
+    ((event, _),) = reader.read(verified, NOW, ())
+
+    structured(event)
+    encode(event, "cloudevents-binary")

@@ -46,6 +46,9 @@ def test_reads_what_providers_write(text: str, expected: str) -> None:
         "2025-13-01T00:00:00Z",
         "2025-W03",
         "9999-99-99T99:99:99Z",
+        "9" * 15,
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
     ],
 )
 def test_refuses_what_is_no_time(text: str) -> None:
@@ -55,6 +58,12 @@ def test_refuses_what_is_no_time(text: str) -> None:
 @given(st.text(max_size=40))
 def test_any_text_is_a_time_or_none(text: str) -> None:
     parse_iso8601(text)
+    seconds = parse_time(text)
+    assert seconds is None or rfc3339(seconds).endswith("Z")
+
+
+@given(st.from_regex(r"[0-9]{1,15}(\.[0-9]{1,9})?", fullmatch=True) | st.datetimes().map(str))
+def test_every_time_that_reads_can_be_written(text: str) -> None:
     seconds = parse_time(text)
     assert seconds is None or rfc3339(seconds).endswith("Z")
 
