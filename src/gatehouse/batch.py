@@ -17,16 +17,26 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Collects items and hands them to `write` in batches, one batch at a time, in the order submitted.
+    """Collects items and hands them to `write` in batches, in the order submitted.
 
     `write` returns one result per item, in order. When it raises, each item of that batch gets the exception.
+    A batch that is full need not wait for the one before it: up to `at_once` are handed over at a time. Under
+    overload a turn of the event loop takes long, and a store that got one batch a turn would mostly be idle.
     """
 
-    def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, limit: int) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        limit: int,
+        at_once: int = 1,
+    ) -> None:
         self._write = write
         self._limit = limit
+        self._at_once = at_once
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
-        self._writer: asyncio.Task[None] | None = None
+        self._writing: set[asyncio.Task[None]] = set()
+        self._is_due = False
 
     def __len__(self) -> int:
         """How many items wait for the next batch."""
@@ -34,23 +44,36 @@ class Batcher(Generic[Item, Result]):
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
         """Queue an item. A future that is done (cancelled) when its turn comes is not written."""
-        future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((item, future))
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._run())
+        if not self._is_due and self._may_start():
+            # With the next turn: what else is submitted in this one comes along.
+            self._is_due = True
+            loop.call_soon(self._start)
         return future
 
     async def drain(self) -> None:
         """Wait until everything that was submitted has been written or refused."""
-        while self._writer is not None:
-            await asyncio.wait([self._writer])
+        while self._waiting or self._writing:
+            self._start()
+            if self._writing:
+                await asyncio.wait(self._writing)
 
-    async def _run(self) -> None:
-        try:
-            while batch := self._next_batch():
-                await self._write_batch(batch)
-        finally:
-            self._writer = None
+    def _may_start(self) -> bool:
+        return not self._writing or (len(self._waiting) >= self._limit and len(self._writing) < self._at_once)
+
+    def _start(self) -> None:
+        self._is_due = False
+        while self._waiting and self._may_start():
+            if batch := self._next_batch():
+                task = asyncio.create_task(self._write_batch(batch))
+                self._writing.add(task)
+                task.add_done_callback(self._written)
+
+    def _written(self, task: asyncio.Task[None]) -> None:
+        self._writing.discard(task)
+        self._start()
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch: list[tuple[Item, asyncio.Future[Result]]] = []

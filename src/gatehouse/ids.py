@@ -6,7 +6,7 @@ random bits in Crockford's base32, 26 characters.
 
 from __future__ import annotations
 
-import random
+import os
 from functools import lru_cache
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -18,8 +18,8 @@ _SHIFTS = tuple(range(70, -1, -10))
 
 def new_id(now: float) -> str:
     """Make the id of an event that was received at `now` (unix seconds)."""
-    # Ids have to differ, not to be unguessable: what proves a request is its signature.
-    number = random.getrandbits(80)
+    # From the system: a seeded generator would repeat itself in a forked process.
+    number = int.from_bytes(os.urandom(10), "big")
     return _time_part(int(now * 1000)) + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 
 

@@ -62,6 +62,28 @@ async def test_a_failed_write_fails_its_batch_and_no_other() -> None:
     assert await good == 2
 
 
+async def test_full_batches_do_not_wait_for_the_one_before_and_others_do() -> None:
+    recorder = Recorder()
+    batcher = Batcher(recorder.write, limit=3, at_once=3)
+    futures = [batcher.submit(item) for item in range(11)]
+    await asyncio.sleep(0.01)
+    assert recorder.batches == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]  # no more than three at once
+    recorder.gate.set()
+    await asyncio.gather(*futures)
+    assert recorder.batches[3:] == [[9, 10]]
+
+    recorder.gate.clear()
+    recorder.batches.clear()
+    futures = [batcher.submit(0)]
+    await asyncio.sleep(0.01)
+    futures += [batcher.submit(1), batcher.submit(2)]
+    await asyncio.sleep(0.01)
+    assert recorder.batches == [[0]]  # what is no full batch waits, and gathers
+    recorder.gate.set()
+    await asyncio.gather(*futures)
+    assert recorder.batches == [[0], [1, 2]]
+
+
 async def test_drain_waits_for_all_that_was_submitted() -> None:
     recorder = Recorder()
     batcher = Batcher(recorder.write, limit=1)

@@ -45,11 +45,18 @@ class Committer:
         self._handover = handover
         self._metrics = metrics
         self._deadline = deadline
-        self._batcher: Batcher[_Submission, Sequence[Receipt]] = Batcher(self._commit, limit=MAX_BATCH)
+        self._batcher: Batcher[_Submission, Sequence[Receipt]] = Batcher(
+            self._commit, limit=MAX_BATCH, at_once=MAX_WAITING // MAX_BATCH + 1
+        )
         self._waiting = 0
         self._waiting_bytes = 0
         self._expiring: deque[tuple[float, asyncio.Future[Sequence[Receipt]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+
+    def check_room(self, size: int = 0) -> None:
+        """Raise `UnavailableError` when no more requests, or no `size` bytes more, may wait."""
+        if self._waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+            raise UnavailableError("overloaded; send again later", hint="overloaded")
 
     async def accept(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         """Commit one request's events; all or none of them.
@@ -57,8 +64,7 @@ class Committer:
         Raises `UnavailableError` when the gateway is overloaded, or the store unavailable or too slow.
         """
         size = sum([len(arrival.event.body) for arrival in arrivals])
-        if self._waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
-            raise UnavailableError("overloaded; send again later", hint="overloaded")
+        self.check_room(size)
         self._waiting += 1
         self._waiting_bytes += size
         try:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class Accepting(Protocol):
     """What the pipeline needs of the committer."""
 
+    def check_room(self) -> None:
+        """Raise `UnavailableError` when no more requests may wait."""
+
     async def accept(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         """Commit all of them in one transaction, or raise `UnavailableError`."""
 
@@ -37,6 +40,8 @@ class Pipeline:
 
     async def receive(self, source: Source, metrics: SourceMetrics, request: Request) -> Answer:
         """Answer a request. Raises `RequestRejectedError` for the answers that are errors."""
+        # First of all: under overload no time goes into requests that would be refused in the end.
+        self._committer.check_room()
         # Stores keep milliseconds: an event has to read the same before and after a restart.
         now = int(self._clock() * 1000) / 1000
         verified = source.verification.verify(request, now)

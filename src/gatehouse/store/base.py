@@ -108,6 +108,8 @@ class Store(Protocol):
         event is stored with all its keys and one delivery per assignment; without keys it is always new. Its
         leased deliveries are leased for `LEASE` seconds. When this returns, it is on disk (fsync).
 
+        Under load it is called again before it has returned, each time with a full batch.
+
         `deadline` is in `time.monotonic()`: a transaction that would commit later is rolled back and
         `StoreUnavailableError` raised.
         """
