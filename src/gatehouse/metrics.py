@@ -101,7 +101,9 @@ class Metrics:
             "source",
         )
         self.commit_duration = self._histogram(
-            "commit_duration_seconds", "One commit, fsync included.", _COMMIT_BUCKETS
+            "commit_duration_seconds",
+            "From handing a batch to the store to its commit, fsync included.",
+            _COMMIT_BUCKETS,
         )
         self.commit_batch = self._histogram(
             "commit_batch_events", "Events that shared a commit.", _BATCH_BUCKETS
