@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -11,7 +12,7 @@ from gatehouse import __version__, providers
 from gatehouse.cli import COMMANDS
 from gatehouse.config.load import parse
 from gatehouse.delivery.outcome import OUTCOME_REASONS
-from gatehouse.errors import REASONS
+from gatehouse.errors import REASONS, Shortage
 from gatehouse.log import EVENTS
 from gatehouse.metrics import OUTCOMES, Metrics
 
@@ -53,7 +54,7 @@ def test_every_metric_is_explained(metric: str) -> None:
     assert re.search(row, OPERATIONS, re.MULTILINE)
 
 
-@pytest.mark.parametrize("word", [*OUTCOMES, *REASONS, *OUTCOME_REASONS])
+@pytest.mark.parametrize("word", [*OUTCOMES, *REASONS, *OUTCOME_REASONS, *get_args(Shortage)])
 def test_every_outcome_and_reason_is_named(word: str) -> None:
     assert f"`{word}`" in OPERATIONS
 

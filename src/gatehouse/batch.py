@@ -38,10 +38,6 @@ class Batcher(Generic[Item, Result]):
         self._writing: set[asyncio.Task[None]] = set()
         self._is_due = False
 
-    def __len__(self) -> int:
-        """How many items wait for the next batch."""
-        return len(self._waiting)
-
     def submit(self, item: Item) -> asyncio.Future[Result]:
         """Queue an item. A future that is done (cancelled) when its turn comes is not written."""
         loop = asyncio.get_running_loop()

@@ -50,6 +50,9 @@ REASONS: tuple[Reason, ...] = (
     "wrong_credentials",
 )
 
+#: Why a request got 503: the `reason` in its log line.
+Shortage = Literal["overloaded", "store", "commit_deadline", "not_ready", "defect"]
+
 
 class GatewayError(Exception):
     """The root of the tree: a message for people, and a hint that says what to try."""
@@ -162,6 +165,10 @@ class UnsupportedEncodingError(RequestRejectedError):
 
 
 class UnavailableError(RequestRejectedError):
-    """A fault of our own: the provider should send again, and will."""
+    """A fault of our own: the provider should send again, and will. `reason` is for logs only."""
 
     status, code, outcome = 503, "unavailable", "unavailable"
+
+    def __init__(self, message: str, *, reason: Shortage) -> None:
+        super().__init__(message)
+        self.reason: Shortage = reason

@@ -71,7 +71,7 @@ def test_no_reason_is_told_to_the_caller(reason: Reason) -> None:
 
 
 def test_a_fault_of_ours_asks_to_send_again() -> None:
-    answer = rejected(UnavailableError("later", hint="store"))
+    answer = rejected(UnavailableError("later", reason="store"))
 
     assert (answer.status, answer.headers, answer.reason) == (503, {"Retry-After": "5"}, "store")
 
@@ -86,9 +86,15 @@ def rejections() -> list[type[RequestRejectedError]]:
     ]
 
 
+def made(kind: type[RequestRejectedError]) -> RequestRejectedError:
+    if kind is VerificationError:
+        return VerificationError("wrong_signature")
+    return UnavailableError("why", reason="store") if kind is UnavailableError else kind("why")
+
+
 @pytest.mark.parametrize("kind", rejections())
 def test_every_error_has_one_shape_and_an_outcome_that_is_counted(kind: type[RequestRejectedError]) -> None:
-    error = VerificationError("wrong_signature") if kind is VerificationError else kind("why")
+    error = made(kind)
     body = json.loads(rejected(error).body)
 
     assert set(body) == {"error"}

@@ -72,7 +72,7 @@ def rejected(error: RequestRejectedError, answers: AnswersConfig | None = None) 
         reason = error.reason
     elif isinstance(error, UnavailableError):
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        reason = error.hint
+        reason = error.reason
     elif isinstance(error, MethodNotAllowedError):
         headers = {"Allow": "POST"}
     body = msgspec.json.encode({"error": {"code": error.code, "message": error.message}})

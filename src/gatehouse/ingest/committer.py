@@ -56,7 +56,7 @@ class Committer:
     def check_room(self, size: int = 0) -> None:
         """Raise `UnavailableError` when no more requests, or no `size` bytes more, may wait."""
         if self._waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
-            raise UnavailableError("overloaded; send again later", hint="overloaded")
+            raise UnavailableError("overloaded; send again later", reason="overloaded")
 
     async def accept(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         """Commit one request's events; all or none of them.
@@ -87,7 +87,7 @@ class Committer:
             receipts = await self._store.accept(arrivals, deadline=min(s.deadline for s in batch))
         except StoreError as error:
             get_logger().error("store.unavailable", error=str(error), events=len(arrivals))
-            raise UnavailableError("the store is unavailable; send again later", hint="store") from error
+            raise UnavailableError("the store is unavailable; send again later", reason="store") from error
         self._metrics.commit_duration.observe(time.monotonic() - started)
         self._metrics.commit_batch.observe(len(arrivals))
         for arrival, receipt in zip(arrivals, receipts, strict=True):
@@ -116,7 +116,7 @@ class Committer:
         while self._expiring and (self._expiring[0][1].done() or self._expiring[0][0] <= now):
             _, future = self._expiring.popleft()
             if not future.done():
-                error = UnavailableError("the store is too slow; send again later", hint="commit_deadline")
+                error = UnavailableError("the store is too slow; send again later", reason="commit_deadline")
                 future.set_exception(error)
         if self._expiring:
             delay = max(0.0, self._expiring[0][0] - now)

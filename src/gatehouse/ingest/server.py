@@ -110,7 +110,7 @@ class IngestServer:
                 served[1].failures[error.reason].inc()
         except Exception as error:  # noqa: BLE001 - a defect of ours must not look like a refusal to the provider
             _log_defect(source, error)
-            answer = rejected(UnavailableError("internal error; send again later", hint="defect"))
+            answer = rejected(UnavailableError("internal error; send again later", reason="defect"))
         self._record(source, metrics, http, answer, time.perf_counter() - started)
         return self._respond(answer)
 
@@ -127,7 +127,7 @@ class IngestServer:
         if http.method != hdrs.METH_POST:
             raise MethodNotAllowedError("only POST is served here")
         if source.not_ready is not None:
-            raise UnavailableError("the source is not ready; send again later", hint="not_ready")
+            raise UnavailableError("the source is not ready; send again later", reason="not_ready")
         headers = http.headers
         if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
             raise UnsupportedEncodingError("send the body without Content-Encoding")
