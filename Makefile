@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format schema clean
+.PHONY: help install demo test check format schema providers bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,12 @@ format: install ## Format the code and apply safe fixes
 
 schema: install ## Write docs/gateway.schema.json from the config models
 	$(BIN)/python -m gatehouse.config.schema > docs/gateway.schema.json
+
+providers: install ## Write docs/providers.md from the presets and their vectors
+	$(BIN)/python -m gatehouse.providers.page tests/vectors docs/providers.md
+
+bench: install ## Print how long verification takes against the bare digest
+	$(BIN)/python tests/bench/verification.py
 
 clean: ## Remove what the other verbs made
 	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis

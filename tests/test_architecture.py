@@ -18,6 +18,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 PURE = (
     *(
         "template.py",
+        "placeholders.py",
+        "scope.py",
+        "split.py",
+        "key_cache.py",
         "document.py",
         "event.py",
         "envelope.py",
@@ -26,7 +30,14 @@ PURE = (
         "ids.py",
         "batch.py",
     ),
-    *("verify", "ingest/pipeline.py", "ingest/committer.py", "ingest/answer.py"),
+    *(
+        "verify",
+        "diagnosis",
+        "ingest/pipeline.py",
+        "ingest/committer.py",
+        "ingest/answer.py",
+        "ingest/handshakes.py",
+    ),
     *("delivery/retry.py", "delivery/breaker.py", "delivery/pace.py", "delivery/signing.py"),
     *("store/base.py", "config"),
 )

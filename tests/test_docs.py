@@ -10,14 +10,17 @@ import pytest
 
 from gatehouse import __version__, providers
 from gatehouse.cli import COMMANDS
+from gatehouse.config.lint import CODES
 from gatehouse.config.load import parse
 from gatehouse.delivery.outcome import OUTCOME_REASONS
 from gatehouse.errors import REASONS, Shortage
 from gatehouse.log import EVENTS
 from gatehouse.metrics import OUTCOMES, Metrics
+from gatehouse.providers.page import page, read_vectors
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 SOURCES = [file.read_text() for file in (ROOT / "src").rglob("*.py")]
 
@@ -36,9 +39,21 @@ def test_the_readme_has_yaml_to_check() -> None:
     assert len(blocks(README, "yaml")) >= 2
 
 
-@pytest.mark.parametrize("preset", providers.names())
-def test_every_preset_is_in_the_readme(preset: str) -> None:
-    assert f"| `{preset}` |" in README
+def test_the_page_of_the_providers_is_up_to_date() -> None:
+    """Made anew with `make providers`."""
+    assert (ROOT / "docs" / "providers.md").read_text() == page(read_vectors(ROOT / "tests" / "vectors"))
+
+
+def test_the_readme_counts_the_presets() -> None:
+    (count,) = re.findall(r"(\d+) providers", README)
+
+    assert int(count) == len(providers.names())
+    assert "docs/providers.md" in README
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_every_warning_is_explained(code: str) -> None:
+    assert re.search(rf"^\| `{code}` \|", CONFIGURATION, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

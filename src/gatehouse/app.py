@@ -12,17 +12,23 @@ from typing import TYPE_CHECKING
 from gatehouse import __version__
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.delivery.dispatcher import Dispatcher
+from gatehouse.diagnosis.known import known_sources
 from gatehouse.errors import GatewayError, StoreError
 from gatehouse.ingest.client import client_address
 from gatehouse.ingest.committer import Committer
+from gatehouse.ingest.confirm import confirm
+from gatehouse.ingest.handshakes import Greeter, ShownSecrets
 from gatehouse.ingest.pipeline import Pipeline
+from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.server import IngestServer
 from gatehouse.log import get_logger
 from gatehouse.metrics import Metrics
+from gatehouse.operator.api import OperatorApi
 from gatehouse.operator.server import OperatorServer
+from gatehouse.remote_keys import RemoteKeys
 from gatehouse.retention import Retention
 from gatehouse.secrets import SecretError, Secrets
-from gatehouse.source import build_sources, show_readiness
+from gatehouse.source import Source, build_sources, show_readiness
 from gatehouse.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatehouse.config.load import LoadedConfig
+    from gatehouse.ingest.handshakes import Confirm
     from gatehouse.store.base import Store
 
 #: Seconds that requests under way get to finish when stopping. With the next one it stays under 10 s in all.
@@ -47,13 +54,21 @@ class Gateway:
         *,
         environment: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
+        confirm: Confirm = confirm,
+        remote_keys: RemoteKeys | None = None,
     ) -> None:
         self.config = loaded.config
         self.metrics = Metrics()
         self._clock = clock
+        self._remote_keys = remote_keys or RemoteKeys()
+        self._confirm = confirm
+        #: What providers handed over in handshakes: for the operator's eyes.
+        self.shown_secrets = ShownSecrets()
         self._store_path = store_path(loaded)
         secrets = Secrets(loaded.directory, environment)
         self.sources = build_sources(self.config, secrets)
+        known = known_sources(self.config.sources, secrets, self.config.server.max_body, self._remote_keys)
+        self.rejected = RejectedRequests(known, clock)
         self.destinations = build_destinations(self.config, secrets)
         self._operator_not_ready: str | None = None
         self._operator_token = self._resolve_operator_token(secrets)
@@ -66,6 +81,7 @@ class Gateway:
         destinations = [
             f"destination {d.name}: {d.not_ready}" for d in self.destinations.values() if d.not_ready
         ]
+        sources += [f"source {s.name}: {s.handshake_not_ready}" for s in self._without_handshake()]
         operator = [f"operator: {self._operator_not_ready}"] if self._operator_not_ready else []
         return sources + destinations + operator
 
@@ -97,6 +113,7 @@ class Gateway:
             self._operator_token,
             self.metrics,
             {"store": self._probe_store, "ingest": self._probe_ingest},
+            OperatorApi(self.sources, self.rejected, handshakes=self.shown_secrets.entries),
         )
         await _listen(self.operator.start(), "operator.listen", str(self.config.operator.listen))
         closing(self.operator.stop)
@@ -115,13 +132,16 @@ class Gateway:
         # Last the door. Stopping begins here: no new requests, then commits, then attempts, then the store.
         committer = Committer(store, dispatcher, self.metrics, deadline=self.config.server.commit_deadline)
         closing(committer.drain)
-        pipeline = Pipeline(committer, dispatcher.has_room, self._clock)
+        greeter = Greeter(self.shown_secrets, self._confirm)
+        closing(self._remote_keys.close)
+        pipeline = Pipeline(committer, dispatcher.has_room, self._clock, greeter, self._remote_keys)
         self.ingest = IngestServer(
             self.config.server,
             self.sources,
             pipeline,
             self.metrics,
             client_address(self.config.server.trusted_proxies),
+            self.rejected,
         )
         await _listen(self.ingest.start(), "server.listen", str(self.config.server.listen))
         closing(self.ingest.stop, REQUEST_GRACE)
@@ -138,10 +158,15 @@ class Gateway:
             self._operator_not_ready = str(error)
             return os.urandom(32)
 
+    def _without_handshake(self) -> list[Source]:
+        return [source for source in self.sources.values() if source.handshake_not_ready]
+
     def _log_readiness(self) -> None:
         for source in self.sources.values():
             if source.not_ready:
                 get_logger().error("source.not_ready", source=source.name, reason=source.not_ready)
+        for source in self._without_handshake():
+            get_logger().warning("source.not_ready", source=source.name, reason=source.handshake_not_ready)
         if self._operator_not_ready:
             get_logger().error("operator.not_ready", reason=self._operator_not_ready)
 

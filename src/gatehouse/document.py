@@ -85,6 +85,8 @@ class Document:
     def _read_members(self, path: Path) -> dict[str, Raw]:
         if path:
             value: bytes | Raw | None = self._members(path[:-1]).get(path[-1])
+        elif not self._raw:
+            return {}  # no body at all has no values; that is not the same as a body with no meaning
         else:
             value = _utf8(self._raw)
         start = b"" if value is None else bytes(value).lstrip()[:1]
@@ -118,6 +120,27 @@ def _checked(read: Callable[[bytes | Raw], T], raw: bytes | Raw) -> T:
         return read(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedDocumentError("not JSON") from error
+
+
+def with_value(raw: bytes, path: Path, value: bytes) -> bytes:
+    """Return the JSON with another value at `path`, added when there is none.
+
+    Every value that is not on the way there stays the bytes it was.
+    Raises `MalformedDocumentError` when the way leads through what is neither object nor list.
+    """
+    if not path:
+        return value
+    is_list = raw.lstrip().startswith(b"[")
+    if is_list:
+        members: dict[str, bytes] = {str(i): item for i, item in enumerate(Document(raw).items(()))}
+    else:
+        members = {name: bytes(item) for name, item in _unique(_checked(_read_object, raw)).items()}
+    if is_list and path[0] not in members:
+        raise MalformedDocumentError("no such element")
+    members[path[0]] = with_value(members.get(path[0], b"{}"), path[1:], value)
+    if is_list:
+        return b"[" + b", ".join(members.values()) + b"]"
+    return b"{" + b", ".join(msgspec.json.encode(n) + b": " + v for n, v in members.items()) + b"}"
 
 
 def is_json(raw: bytes) -> bool:

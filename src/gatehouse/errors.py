@@ -8,6 +8,7 @@ GatewayError                        a message, and a hint: what to try
 │   └─ SchemaVersionError           the store was written by a newer Gatehouse
 └─ RequestRejectedError             what a provider is told: status, code, outcome
     ├─ UnknownSourceError           404
+    ├─ ForbiddenError               403
     ├─ MethodNotAllowedError        405
     ├─ RequestTimeoutError          408
     ├─ BodyTooLargeError            413
@@ -24,6 +25,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from gatehouse.verify.base import Request
 
 Reason = Literal[
     "missing_signature",
@@ -51,7 +54,7 @@ REASONS: tuple[Reason, ...] = (
 )
 
 #: Why a request got 503: the `reason` in its log line.
-Shortage = Literal["overloaded", "store", "commit_deadline", "not_ready", "defect"]
+Shortage = Literal["overloaded", "store", "commit_deadline", "not_ready", "keys", "confirmation", "defect"]
 
 
 class GatewayError(Exception):
@@ -76,11 +79,14 @@ class Problem:
     message: str
     #: What would be right.
     hint: str | None = None
+    #: Of a warning: which one it is.
+    code: str = ""
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         subject = f"{self.path}: " if self.path else ""
-        return f"{place}: {subject}{self.message}" + (f" ({self.hint})" if self.hint else "")
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{place}: {subject}{self.message}{hint}" + (f" [{self.code}]" if self.code else "")
 
 
 class ConfigError(GatewayError):
@@ -116,10 +122,14 @@ class RequestRejectedError(GatewayError):
     code: ClassVar[str]
     #: The `outcome` label of `gatehouse_requests_total`.
     outcome: ClassVar[str]
+    #: For the operator only: more about why.
+    reason: str | None = None
+    #: What was refused, when all of it was read: for the operator's diagnosis.
+    request: Request | None = None
 
 
 class MalformedRequestError(RequestRejectedError):
-    """Not HTTP as the parser understands it."""
+    """Not HTTP as the parser understands it, or no handshake where only handshakes are answered."""
 
     status, code, outcome = 400, "bad_request", "malformed"
 
@@ -134,6 +144,13 @@ class VerificationError(RequestRejectedError):
         self.reason: Reason = reason
 
 
+class ForbiddenError(RequestRejectedError):
+    """A handshake whose token is not one of the source's."""
+
+    status, code, outcome = 403, "forbidden", "unauthorized"
+    reason = "wrong_credentials"
+
+
 class UnknownSourceError(RequestRejectedError):
     """No source is served at this path."""
 
@@ -141,9 +158,13 @@ class UnknownSourceError(RequestRejectedError):
 
 
 class MethodNotAllowedError(RequestRejectedError):
-    """Providers POST."""
+    """Providers POST; other methods are for handshakes. `allow` is what the source takes."""
 
     status, code, outcome = 405, "method_not_allowed", "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str = "POST") -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class RequestTimeoutError(RequestRejectedError):

@@ -10,12 +10,13 @@ import msgspec
 
 from gatehouse.document import MalformedDocumentError, is_json
 from gatehouse.ids import new_id
-from gatehouse.template import Scope
+from gatehouse.scope import Scope
+from gatehouse.split import Split
 from gatehouse.times import parse_time, rfc3339
 
 if TYPE_CHECKING:
     from gatehouse.config.model import ProviderConfig
-    from gatehouse.document import Path
+    from gatehouse.document import Document, Path
     from gatehouse.template import Template
     from gatehouse.verify.base import VerifiedRequest
 
@@ -57,7 +58,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: tuple[tuple[str, str], ...] = ()
     #: The bytes as sent: of the request, or of the item for a batch request.
     body: bytes
-    #: Where in `body` the data is, as start and end; None when the event has no data.
+    #: The JSON that was read out of the body, when it is not the body itself: that of a form.
+    document: bytes | None = None
+    #: Where in the document, or else the body, the data is: start and end; None when the event has no data.
     data_span: tuple[int, int] | None = None
     #: Whether the data is JSON. If not, it travels as base64.
     data_is_json: bool = True
@@ -68,7 +71,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         if self.data_span is None:
             return None
         start, end = self.data_span
-        return self.body[start:end]
+        return (self.body if self.document is None else self.document)[start:end]
 
 
 class EventReader:
@@ -80,7 +83,8 @@ class EventReader:
         self._provider = provider
         self._templates = config.event
         self._data_paths = _body_paths(config.event.data)
-        self._split_paths = _body_paths(config.event.split) if config.event.split else ()
+        split = config.event.split
+        self._splits = tuple(map(Split, _body_paths(split))) if split else ()
         self._dedupe = config.dedupe.by
 
     def read(
@@ -90,20 +94,34 @@ class EventReader:
 
         What can't be read becomes one event of type `gatehouse.unreadable`: never lost, never an error.
         """
-        whole = _scope(verified)
         try:
-            scopes = self._scopes(verified, whole)
-            return [(self._event(scope, now, headers), self._keys(scope)) for scope in scopes]
+            scopes = self.scopes(verified)
         except MalformedDocumentError:
+            whole = _scope(verified)
             return [(self._unreadable(whole, now, headers), self._keys(whole))]
+        return [self._read(scope, now, headers) for scope in scopes]
 
-    def _scopes(self, verified: VerifiedRequest, whole: Scope) -> list[Scope]:
-        if not self._split_paths:
-            return [whole]
-        for path in self._split_paths:
-            if whole.document.raw(path) is not None:
-                return [_scope(verified, body=item) for item in whole.document.items(path)]
-        raise MalformedDocumentError("nothing to split")
+    def scopes(self, verified: VerifiedRequest) -> list[Scope]:
+        """Return what the templates see of each event. Raises `MalformedDocumentError`."""
+        whole = _scope(verified)
+        if self._templates.document is not None:
+            document = self._templates.document.render(whole)
+            if document is None:
+                raise MalformedDocumentError("no document")
+            whole = _scope(verified, body=document)
+        for split in self._splits:
+            if split.leads_anywhere(whole.document):
+                return [_scope(verified, body=raw, outer=outer) for raw, outer in split.items(whole.body)]
+        return [whole]
+
+    def _read(
+        self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]
+    ) -> tuple[Event, tuple[bytes | None, ...]]:
+        """Read one event. An item that can't be read does not take its neighbours with it."""
+        try:
+            return self._event(scope, now, headers), self._keys(scope)
+        except MalformedDocumentError:
+            return self._unreadable(scope, now, headers), self._keys(scope)
 
     def _event(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> Event:
         templates = self._templates
@@ -112,26 +130,30 @@ class EventReader:
             raise MalformedDocumentError("no type")
         span, data_is_json = self._data(scope)
         event_id = new_id(now)
+        # A document that is the whole request in another form goes beside it; an item stands for itself.
+        body = scope.body if scope.outer else scope.request.body
         return Event(
             id=event_id,
             source=self._name,
             path=self._path,
             provider=self._provider,
-            external_id=_attribute(templates.id, scope) or event_id,
+            external_id=_optional(templates.id, scope) or event_id,
             type=event_type,
             time=_time(templates.time, scope, now),
             received=now,
-            subject=_attribute(templates.subject, scope),
-            account=_attribute(templates.account, scope),
-            content_type=scope.request.headers.get("Content-Type"),
+            subject=_optional(templates.subject, scope),
+            account=_optional(templates.account, scope),
+            content_type=self._content_type(scope),
             headers=headers,
-            body=scope.body,
+            body=body,
+            document=scope.body if body is not scope.body else None,
             data_span=span,
             data_is_json=data_is_json,
         )
 
     def _unreadable(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> Event:
         event_id = new_id(now)
+        body = scope.body if scope.outer else scope.request.body
         return Event(
             id=event_id,
             source=self._name,
@@ -141,12 +163,17 @@ class EventReader:
             type=UNREADABLE,
             time=rfc3339(now),
             received=now,
-            content_type=scope.request.headers.get("Content-Type"),
+            content_type=self._content_type(scope),
             headers=headers,
-            body=scope.body,
-            data_span=(0, len(scope.body)),
+            body=body,
+            data_span=(0, len(body)),
             data_is_json=False,
         )
+
+    def _content_type(self, scope: Scope) -> str | None:
+        if scope.outer and self._templates.document is not None:
+            return "application/json"  # an item of a document inside the body: the request's says form
+        return scope.request.headers.get("Content-Type")
 
     def _data(self, scope: Scope) -> tuple[tuple[int, int] | None, bool]:
         for path in self._data_paths:
@@ -162,13 +189,23 @@ class EventReader:
         return tuple([_key(template, scope) for template in self._dedupe])
 
 
-def _scope(verified: VerifiedRequest, *, body: bytes | None = None) -> Scope:
-    return Scope(verified.request, timestamp=verified.timestamp, signed=verified.signed, body=body)
+def _scope(
+    verified: VerifiedRequest, *, body: bytes | None = None, outer: tuple[Document, ...] = ()
+) -> Scope:
+    return Scope(verified.request, facts=verified.facts, body=body, outer=outer)
 
 
 def _body_paths(template: Template) -> tuple[Path, ...]:
     """Return the paths of a template of lone `{body:path}`s; the empty path is the whole body."""
     return tuple(part.path for (part,) in template.alternatives if not isinstance(part, bytes))
+
+
+def _optional(template: Template | None, scope: Scope) -> str | None:
+    """Resolve what an event may lack: a body that is no JSON has none of it."""
+    try:
+        return _attribute(template, scope)
+    except MalformedDocumentError:
+        return None
 
 
 def _attribute(template: Template | None, scope: Scope) -> str | None:
@@ -180,7 +217,7 @@ def _attribute(template: Template | None, scope: Scope) -> str | None:
 
 
 def _time(template: Template | None, scope: Scope, now: float) -> str:
-    text = template.text(scope) if template else None
+    text = _optional(template, scope)
     seconds = parse_time(text) if text else None
     return rfc3339(now if seconds is None else seconds)
 

@@ -12,19 +12,22 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from multidict import CIMultiDict
 
-from gatehouse.document import Document, MalformedDocumentError
+from gatehouse.document import MalformedDocumentError
 from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.template import Placeholder, Scope
-from gatehouse.verify.base import Request
+from gatehouse.event import EventReader
+from gatehouse.template import Placeholder
+from gatehouse.verify.base import Request, VerifiedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatehouse.config.model import ProviderConfig
+    from gatehouse.scope import Scope
     from gatehouse.source import Source
     from gatehouse.template import Template
 
@@ -52,15 +55,17 @@ def documented(settings: ProviderConfig, event_type: str | None = None) -> Sampl
 
 
 def type_of(sample: Sample, settings: ProviderConfig) -> str | None:
-    """Read the event type, as the gateway will."""
+    """Read the event type, as the gateway will: of the first event, when it is a batch."""
     try:
-        return settings.event.type.text(Scope(_unsigned(sample)))
+        return next((settings.event.type.text(scope) for scope in _scopes(sample, settings)), None)
     except MalformedDocumentError:
         return None
 
 
 def fresh_id(like: str) -> str:
     """Make an id that is new and has the form of another one: `evt_…`, a UUID, a number."""
+    if like in ("true", "false"):
+        return like
     try:
         if str(uuid.UUID(like)) == like:
             return str(uuid.uuid4())
@@ -75,7 +80,7 @@ def fresh_id(like: str) -> str:
 def freshened(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample:
     """Replace what tells events apart, so that the gateway takes the sample for a new event."""
     for placeholder in sorted(_identifying(settings), key=repr):
-        sample = _with_value(sample, placeholder, new_id)
+        sample = _with_value(sample, settings, placeholder, new_id)
     return sample
 
 
@@ -84,7 +89,7 @@ def with_delivery_id(sample: Sample, settings: ProviderConfig, new_id: NewId = f
     headers = [placeholder for placeholder in _identifying(settings) if placeholder.name == "header"]
     present = [placeholder for placeholder in headers if placeholder.argument in CIMultiDict(sample.headers)]
     for placeholder in present:
-        sample = _with_value(sample, placeholder, new_id)
+        sample = _with_value(sample, settings, placeholder, new_id)
     return sample if present else None
 
 
@@ -93,7 +98,7 @@ def with_type(sample: Sample, settings: ProviderConfig, event_type: str) -> Samp
     old = type_of(sample, settings)
     for parts in settings.event.type.alternatives:
         if len(parts) == 1 and isinstance(parts[0], Placeholder):
-            sample = _with_value(sample, parts[0], lambda _: event_type)
+            sample = _with_value(sample, settings, parts[0], lambda _: event_type)
     headers = {name: event_type if value == old else value for name, value in sample.headers.items()}
     sample = replace(sample, headers=headers)
     if type_of(sample, settings) != event_type:
@@ -114,45 +119,91 @@ def tampered(body: bytes) -> bytes:
 def _identifying(settings: ProviderConfig) -> frozenset[Placeholder]:
     """Name what the event's id and the dedupe keys are made of, without what they share with other events."""
     event = settings.event
-    identity = _single_values(event.id).union(*map(_single_values, settings.dedupe.by))
-    if all(placeholder.name == "header" for placeholder in identity):
+    identity = _single_values(event.id).union(*map(_single_values, settings.dedupe.by), _signed_ids(settings))
+    by_content = any(Placeholder("body") in template.placeholders for template in settings.dedupe.by)
+    if by_content or all(placeholder.name == "header" for placeholder in identity):
         # Bodies that are alike, signed in the same second, are alike as signed: let their subject differ.
         identity |= _single_values(event.subject)
     return identity - _single_values(event.type) - _single_values(event.time)
 
 
+def _signed_ids(settings: ProviderConfig) -> frozenset[Placeholder]:
+    """Name what `{id}` stands for."""
+    every = [getattr(entry, "of", (entry,))[0] for entry in settings.verify]
+    return frozenset[Placeholder]().union(*(_single_values(getattr(one, "id", None)) for one in every))
+
+
 def _single_values(template: Template | None) -> frozenset[Placeholder]:
     placeholders = template.placeholders if template else frozenset()
-    return frozenset(p for p in placeholders if p.name in ("body", "header") and p.argument)
+    return frozenset(p for p in placeholders if p.name in ("body", "form", "header") and p.argument)
 
 
-def _with_value(sample: Sample, placeholder: Placeholder, change: Callable[[str], str]) -> Sample:
+def _with_value(sample: Sample, settings: ProviderConfig, placeholder: Placeholder, change: NewId) -> Sample:
     if placeholder.name == "header":
         wanted = placeholder.argument.lower()
         headers = {n: change(v) if n.lower() == wanted else v for n, v in sample.headers.items()}
         return replace(sample, headers=headers)
-    return replace(sample, body=_with_body_value(sample.body, placeholder, change))
+    body = sample.body
+    for name, old, new in _changes(sample, settings, placeholder, change):
+        body = (
+            _with_form_value(body, name, old, new) if _is_form(sample) else _with_member(body, name, old, new)
+        )
+    return replace(sample, body=body)
 
 
-def _with_body_value(body: bytes, placeholder: Placeholder, change: Callable[[str], str]) -> bytes:
-    """Replace a value where its name stands in front of it. A body without it stays as it is."""
+def _changes(
+    sample: Sample, settings: ProviderConfig, placeholder: Placeholder, change: NewId
+) -> list[tuple[str, bytes, bytes]]:
+    """Find the values that a placeholder stands for, in every event: member name, old and new JSON."""
+    found: dict[tuple[str, bytes], bytes] = {}
     try:
-        document = Document(body)
-        raw, text = document.raw(placeholder.path), document.text(placeholder.path)
+        for scope in _scopes(sample, settings):
+            if placeholder.name == "form":
+                text: str | None = scope.form.get(placeholder.argument)
+                name, raw = placeholder.argument, msgspec.json.encode(text)
+            else:
+                name, text = placeholder.path[-1], scope.document.text(placeholder.path)
+                raw = scope.document.raw(placeholder.path) or b""
+            if text is not None and (name, raw) not in found:
+                new = change(text)
+                found[name, raw] = msgspec.json.encode(new) if raw.startswith(b'"') else new.encode()
     except MalformedDocumentError:
-        return body
-    if raw is None or text is None:
-        return body
-    new = msgspec.json.encode(change(text)) if raw.startswith(b'"') else change(text).encode()
-    name = re.escape(placeholder.path[-1].encode())
-    member = re.compile(rb'("%b"\s*:\s*)%b(?![\w.+-])' % (name, re.escape(raw)))
+        return []
+    return [(name, old, new) for (name, old), new in found.items()]
+
+
+def _with_member(body: bytes, name: str, old: bytes, new: bytes) -> bytes:
+    """Replace a value where its name stands in front of it. A body without it stays as it is."""
+    member = re.compile(rb'("%b"\s*:\s*)%b(?![\w.+-])' % (re.escape(name.encode()), re.escape(old)))
     return member.sub(lambda match: match[1] + new, body)
 
 
-def signed_headers(
+def _with_form_value(body: bytes, name: str, old: bytes, new: bytes) -> bytes:
+    """Replace a field's value, or a value of the JSON inside a field."""
+    was, now = (msgspec.json.decode(raw) if raw.startswith(b'"') else raw.decode() for raw in (old, new))
+    fields = [
+        (
+            field,
+            now if (field, value) == (name, was) else _with_member(value.encode(), name, old, new).decode(),
+        )
+        for field, value in parse_qsl(body.decode(), keep_blank_values=True)
+    ]
+    return urlencode(fields).encode()
+
+
+def _scopes(sample: Sample, settings: ProviderConfig) -> list[Scope]:
+    reader = EventReader("sample", "/", settings, provider="sample")
+    return reader.scopes(VerifiedRequest(_unsigned(sample)))
+
+
+def _is_form(sample: Sample) -> bool:
+    return CIMultiDict(sample.headers).get("Content-Type", "").startswith("application/x-www-form-urlencoded")
+
+
+def signed(
     source: Source, sample: Sample, now: float, *, path: str | None = None, query: str = ""
-) -> dict[str, str]:
-    """Return all headers with which the provider would send this sample at `now` (unix seconds).
+) -> Request:
+    """Return the request with which the provider would send this sample at `now` (unix seconds).
 
     Raises `GatewayError` when the source is not ready, or when its scheme can't sign such a body.
     """
@@ -160,14 +211,15 @@ def signed_headers(
         hint = "set it where this command runs; gatehouse check lists what is missing"
         raise GatewayError(f"source {source.name} can't sign: {source.not_ready}", hint=hint)
     headers = CIMultiDict(sample.headers)
+    for placeholder in _signed_ids(source.settings):
+        if placeholder.name == "header":
+            headers.setdefault(placeholder.argument, fresh_id("msg_"))
     request = Request("POST", path or source.path, query, headers, sample.body, source.public_url)
     try:
-        made = source.verification.sign(request, now)
+        return source.verification.sign(request, now)
     except VerificationError as error:
         hint = "a body of the form that the provider sends; without --body the documented example is used"
         raise GatewayError(f"source {source.name} can't sign this body: {error.reason}", hint=hint) from error
-    own = {name.lower() for name in made}
-    return {name: value for name, value in sample.headers.items() if name.lower() not in own} | made
 
 
 def _unsigned(sample: Sample) -> Request:

@@ -6,10 +6,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gatehouse.config.references import source_path
+from gatehouse.errors import UnavailableError
 from gatehouse.event import EventReader
 from gatehouse.routing import compile_routes
 from gatehouse.secrets import SecretError
 from gatehouse.verify.build import build_verification
+from gatehouse.verify.build_handshakes import build_handshakes
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict, CIMultiDictProxy
@@ -64,7 +66,23 @@ class Source:
             self._verification = build_verification(settings, secrets)
         except SecretError as error:
             self.not_ready = str(error)
+        self.handshakes = build_handshakes(settings, secrets)
+        #: The methods it takes, as the `Allow` header names them.
+        self.methods = ("POST", *(self.handshakes.methods if self.handshakes else ()))
         self._keeps = lru_cache(maxsize=512)(self._decide_header)
+
+    @property
+    def handshake_not_ready(self) -> str | None:
+        """Why a handshake can't be answered, where there are `handshake_secrets`; events still come in.
+
+        Without any it may well need none: its address is registered already.
+        """
+        return self.handshakes.not_ready if self.handshakes and self.settings.handshake_secrets else None
+
+    def check_ready(self) -> None:
+        """Raise `UnavailableError` while the source lacks a secret."""
+        if self.not_ready is not None:
+            raise UnavailableError("the source is not ready; send again later", reason="not_ready")
 
     @property
     def verification(self) -> Verification:

@@ -3,11 +3,17 @@
 A template is text with placeholders; it resolves against a `Scope` to bytes, or to None when something it
 names is not there. A list of templates means the first that resolves fully. `{{` and `}}` stand for braces.
 
-    {body}           the raw bytes                  {body:a.b.0.c}   a value of the JSON body, as text
-    {body_sorted}    the JSON with sorted keys      {header:Name}    a header that is there once
-    {form:name}      a field of a form body         {form_sorted}    all fields: name and value, sorted
-    {query:name}     a query parameter              {url} {path} {method}
-    {timestamp}      as sent, from `timestamp:`     {signed}         the signed bytes
+    {body}           the raw bytes                  {body:a.b.0.c}    a value of the JSON body
+    {body_sorted}    the JSON with sorted keys      {body_name:a|b}   which of these members there is
+    {outer:a.b}      of what encloses a split item  {header:Name}     a header that is there once
+    {form:name}      a field of a form body         {form_sorted}     all fields: name and value, sorted
+    {form}           all fields, as a JSON object   {query:name}      a query parameter
+    {url} {path} {method}                           {url_decoded}     as HubSpot signs it
+    {timestamp}      as sent, from `timestamp:`     {id}              the signed id, from `id:`
+    {signed}         the signed bytes               {value:name}      what `values:` of the source says
+    {challenge} {proof} {token}                     of a handshake
+
+A `?` at the end makes a placeholder optional: `{body:Subject?}` is empty when there is none.
 """
 
 from __future__ import annotations
@@ -15,77 +21,33 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
-from gatehouse.document import Document, MalformedDocumentError, Path, sorted_json
+from gatehouse.document import MalformedDocumentError, Path
+from gatehouse.placeholders import WITH_ARGUMENT, WITHOUT_ARGUMENT, Resolve, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from gatehouse.verify.base import Request
-
-#: More form fields than any provider sends; more than this is not read as a form.
-MAX_FORM_FIELDS = 1000
+    from gatehouse.scope import Scope
 
 
 class TemplateError(ValueError):
     """The text is not a template."""
 
 
-class Scope:
-    """What a template sees: one request, or one item of a batch request."""
-
-    __slots__ = ("_document", "_form", "_query", "body", "request", "signed", "timestamp")
-
-    def __init__(
-        self,
-        request: Request,
-        *,
-        timestamp: bytes | None = None,
-        signed: bytes | None = None,
-        body: bytes | None = None,
-    ) -> None:
-        self.request = request
-        self.timestamp = timestamp
-        self.signed = signed
-        self.body = request.body if body is None else body
-        self._document: Document | None = None
-        self._form: dict[str, str] | None = None
-        self._query: dict[str, str] | None = None
-
-    @property
-    def document(self) -> Document:
-        """The body as JSON, read lazily."""
-        if self._document is None:
-            self._document = Document(self.body)
-        return self._document
-
-    @property
-    def form(self) -> Mapping[str, str]:
-        """The fields of a form body. A field that occurs twice is left out: it has no one value."""
-        if self._form is None:
-            self._form = _single_fields(_fields(self.body))
-        return self._form
-
-    @property
-    def query(self) -> Mapping[str, str]:
-        """The query parameters, without those that occur twice."""
-        if self._query is None:
-            self._query = _single_fields(_fields(_as_sent(self.request.query)))
-        return self._query
-
-
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """`{name:argument}`."""
+    """`{name:argument}`, or `{name:argument?}` when it may be missing."""
 
     name: str
     argument: str = ""
+    optional: bool = False
+
+    def __str__(self) -> str:
+        return "{" + self.name + (f":{self.argument}" if self.argument else "") + "?" * self.optional + "}"
 
     @property
     def path(self) -> Path:
         """The argument as a path into a JSON document."""
-        return tuple(self.argument.split(".")) if self.argument else ()
+        return steps(self.argument)
 
 
 class Template:
@@ -101,6 +63,12 @@ class Template:
         self.alternatives = tuple(_parse(one) for one in texts)
         self._alternatives = tuple(tuple(map(_compile, parts)) for parts in self.alternatives)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Template) and self.alternatives == other.alternatives
+
+    def __hash__(self) -> int:
+        return hash(self.alternatives)
+
     @property
     def placeholders(self) -> frozenset[Placeholder]:
         """Every placeholder of every alternative."""
@@ -111,12 +79,20 @@ class Template:
     def render(self, scope: Scope) -> bytes | None:
         """Resolve to bytes; None when no alternative resolves fully.
 
-        Raises `MalformedDocumentError` when a value is to be read from a body that is not JSON.
+        Raises `MalformedDocumentError` when a value is to be read from a body that is not JSON, and no
+        alternative does without.
         """
+        malformed: MalformedDocumentError | None = None
         for parts in self._alternatives:
-            resolved = _resolve(parts, scope)
+            try:
+                resolved = _resolve(parts, scope)
+            except MalformedDocumentError as error:
+                malformed = error
+                continue
             if resolved is not None:
                 return resolved
+        if malformed is not None:
+            raise malformed
         return None
 
     def text(self, scope: Scope) -> str | None:
@@ -130,7 +106,7 @@ class Template:
             return None
 
 
-def _resolve(parts: tuple[Callable[[Scope], bytes | None], ...], scope: Scope) -> bytes | None:
+def _resolve(parts: tuple[Resolve, ...], scope: Scope) -> bytes | None:
     if len(parts) == 1:
         return parts[0](scope)
     resolved = []
@@ -161,110 +137,24 @@ def _parse(text: str) -> tuple[bytes | Placeholder, ...]:
 
 
 def _placeholder(inside: str) -> Placeholder:
-    name, colon, argument = inside.partition(":")
-    if name not in _WITHOUT_ARGUMENT and name not in _WITH_ARGUMENT:
-        known = ", ".join(sorted({*_WITHOUT_ARGUMENT, *_WITH_ARGUMENT}))
+    text = inside.removesuffix("?")
+    name, colon, argument = text.partition(":")
+    if name not in WITHOUT_ARGUMENT and name not in WITH_ARGUMENT:
+        known = ", ".join(sorted({*WITHOUT_ARGUMENT, *WITH_ARGUMENT}))
         raise TemplateError(f'unknown placeholder "{{{inside}}}"; expected one of: {known}')
-    if colon and (name not in _WITH_ARGUMENT or not argument):
+    if colon and (name not in WITH_ARGUMENT or not argument):
         raise TemplateError(f'"{{{inside}}}": write {{{name}}} or {{{name}:…}} with a name behind the colon')
-    if not colon and name not in _WITHOUT_ARGUMENT:
+    if not colon and name not in WITHOUT_ARGUMENT:
         raise TemplateError(f'"{{{inside}}}" needs a name, as in {{{name}:…}}')
-    return Placeholder(name, argument)
+    return Placeholder(name, argument, optional=text != inside)
 
 
-def _compile(part: bytes | Placeholder) -> Callable[[Scope], bytes | None]:
+def _compile(part: bytes | Placeholder) -> Resolve:
     if isinstance(part, bytes):
         return lambda _: part
-    if part.argument:
-        return _WITH_ARGUMENT[part.name](part)
-    return _WITHOUT_ARGUMENT[part.name]
+    resolve = WITH_ARGUMENT[part.name](part.argument) if part.argument else WITHOUT_ARGUMENT[part.name]
+    return _optional(resolve) if part.optional else resolve
 
 
-def _body_value(placeholder: Placeholder) -> Callable[[Scope], bytes | None]:
-    path = placeholder.path
-
-    def resolve(scope: Scope) -> bytes | None:
-        text = scope.document.text(path)
-        return None if text is None else text.encode()
-
-    return resolve
-
-
-def _header(placeholder: Placeholder) -> Callable[[Scope], bytes | None]:
-    name = placeholder.argument
-
-    def resolve(scope: Scope) -> bytes | None:
-        values = scope.request.headers.getall(name, ())
-        return _as_sent(values[0]) if len(values) == 1 else None
-
-    return resolve
-
-
-def _form_value(placeholder: Placeholder) -> Callable[[Scope], bytes | None]:
-    return lambda scope: _encoded(scope.form.get(placeholder.argument))
-
-
-def _query_value(placeholder: Placeholder) -> Callable[[Scope], bytes | None]:
-    return lambda scope: _encoded(scope.query.get(placeholder.argument))
-
-
-def _url(scope: Scope) -> bytes | None:
-    request = scope.request
-    if not request.public_url:
-        return None
-    return _as_sent(request.public_url + request.path + ("?" + request.query if request.query else ""))
-
-
-def _form_sorted(scope: Scope) -> bytes | None:
-    fields = sorted(set(_fields(scope.body)))
-    return _as_sent("".join(name + value for name, value in fields)) if fields else None
-
-
-_WITHOUT_ARGUMENT: dict[str, Callable[[Scope], bytes | None]] = {
-    "body": lambda scope: scope.body,
-    "body_sorted": lambda scope: sorted_json(scope.body),
-    "form_sorted": _form_sorted,
-    "method": lambda scope: scope.request.method.encode(),
-    "path": lambda scope: _as_sent(scope.request.path),
-    "signed": lambda scope: scope.signed,
-    "timestamp": lambda scope: scope.timestamp,
-    "url": _url,
-}
-
-_WITH_ARGUMENT: dict[str, Callable[[Placeholder], Callable[[Scope], bytes | None]]] = {
-    "body": _body_value,
-    "form": _form_value,
-    "header": _header,
-    "query": _query_value,
-}
-
-
-def _as_sent(text: str) -> bytes:
-    """Undo what the HTTP parser did to bytes that are not UTF-8."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _encoded(text: str | None) -> bytes | None:
-    return None if text is None else _as_sent(text)
-
-
-def _fields(raw: bytes) -> list[tuple[str, str]]:
-    try:
-        return parse_qsl(
-            raw.decode("utf-8", "surrogateescape"),
-            keep_blank_values=True,
-            errors="surrogateescape",
-            max_num_fields=MAX_FORM_FIELDS,
-        )
-    except ValueError as error:
-        raise MalformedDocumentError("not a form") from error
-
-
-def _single_fields(fields: list[tuple[str, str]]) -> dict[str, str]:
-    seen: dict[str, str] = {}
-    repeated: set[str] = set()
-    for name, value in fields:
-        if name in seen:
-            repeated.add(name)
-        seen[name] = value
-    return {name: value for name, value in seen.items() if name not in repeated}
+def _optional(resolve: Resolve) -> Resolve:
+    return lambda scope: resolve(scope) or b""

@@ -30,7 +30,7 @@ def parse_iso8601(text: str) -> float | None:
 def parse_time(text: str) -> float | None:
     """Read ISO 8601, unix seconds or unix milliseconds as unix seconds; None for anything else."""
     if not _UNIX.fullmatch(text):
-        return parse_iso8601(text)
+        return parse_iso8601(text.removesuffix(" UTC"))  # as Ruby writes it
     number = float(text)
     return _writable(number / 1000 if number >= _MILLISECONDS_FROM else number)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -31,11 +32,13 @@ def run_gateway(tmp_path: Path) -> RunGateway:
     """Give the function that runs a gateway from a config text."""
 
     @asynccontextmanager
-    async def run(config: str, **environment: str) -> AsyncIterator[Running]:
+    async def run(
+        config: str, *, clock: Callable[[], float] = time.time, **environment: str
+    ) -> AsyncIterator[Running]:
         secrets = {"SECRET": SECRET, "EINVOICE": "secret", "SIGNING": SIGNING_SECRET, "BASIC": BASIC}
         loaded = parse(config, directory=tmp_path)
         async with (
-            Gateway(loaded, environment=secrets | environment) as gateway,
+            Gateway(loaded, environment=secrets | environment, clock=clock) as gateway,
             aiohttp.ClientSession() as client,
         ):
             yield Running(gateway, client)

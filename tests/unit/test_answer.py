@@ -9,7 +9,14 @@ import pytest
 
 from gatehouse import errors
 from gatehouse.config.model import AnswersConfig
-from gatehouse.errors import REASONS, Reason, RequestRejectedError, UnavailableError, VerificationError
+from gatehouse.errors import (
+    REASONS,
+    MethodNotAllowedError,
+    Reason,
+    RequestRejectedError,
+    UnavailableError,
+    VerificationError,
+)
 from gatehouse.event import Event
 from gatehouse.ingest.answer import committed, rejected
 from gatehouse.metrics import OUTCOMES
@@ -59,6 +66,32 @@ def test_a_source_may_ask_for_other_codes() -> None:
     assert committed([EVENT], receipts("accepted"), answers, as_batch=False).status == 202
     assert committed([EVENT], receipts("duplicate"), answers, as_batch=False).status == 208
     assert rejected(VerificationError("wrong_signature"), answers).status == 400
+
+
+def test_a_source_may_ask_for_a_text_where_all_is_well() -> None:
+    answers = AnswersConfig(body="[accepted]")
+
+    for status in ("accepted", "duplicate"):
+        answer = committed([EVENT], receipts(status), answers, as_batch=True)
+        assert (answer.body, answer.headers["Content-Type"]) == (b"[accepted]", "text/plain; charset=utf-8")
+        assert answer.event_ids == ("ID0",)
+    assert json.loads(rejected(VerificationError("wrong_signature"), answers).body)["error"]
+
+
+@pytest.mark.parametrize(
+    "error", [VerificationError("wrong_signature"), UnavailableError("later", reason="store")]
+)
+def test_a_source_may_ask_for_no_bodies_at_all(error: RequestRejectedError) -> None:
+    answers = AnswersConfig(body="")
+
+    assert committed([EVENT], receipts("accepted"), answers, as_batch=False).body == b""
+    answer = rejected(error, answers)
+    assert (answer.body, answer.status) == (b"", error.status)
+    assert ("Retry-After" in answer.headers) == (error.status == 503)
+
+
+def test_a_wrong_method_is_told_the_right_ones() -> None:
+    assert rejected(MethodNotAllowedError("no", allow="POST, GET")).headers == {"Allow": "POST, GET"}
 
 
 @pytest.mark.parametrize("reason", REASONS)

@@ -69,8 +69,8 @@ def seen(rows: list[Row]) -> list[Arrived]:
     return [row.arrived for row in rows if row.arrived]
 
 
-def test_the_demo_plays_every_provider_that_there_is() -> None:
-    assert sorted(PROVIDERS) == sorted(providers.names())
+def test_the_demo_plays_providers_that_there_are() -> None:
+    assert set(PROVIDERS) <= set(providers.names())
 
 
 def test_every_source_of_a_demo_has_its_secret(sources: dict[str, Source]) -> None:

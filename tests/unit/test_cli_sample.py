@@ -7,10 +7,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from multidict import CIMultiDict
 
-from gatehouse import providers
 from gatehouse.config.load import parse
 from gatehouse.errors import GatewayError, VerificationError
 from gatehouse.sample import (
@@ -18,7 +17,7 @@ from gatehouse.sample import (
     documented,
     fresh_id,
     freshened,
-    signed_headers,
+    signed,
     tampered,
     type_of,
     with_delivery_id,
@@ -26,9 +25,9 @@ from gatehouse.sample import (
 )
 from gatehouse.secrets import Secrets
 from gatehouse.source import Source
-from gatehouse.verify.base import Request
 
 NOW = 1_750_000_000.0
+FIRST = ("mandato", "mando", "e-invoice-be", "getpeppr", "hisab")
 SECRETS = {"S": "s3cr3t-of-at-least-16-bytes"}
 
 
@@ -45,24 +44,20 @@ def sample(of: Source) -> Sample:
     return found
 
 
-def as_request(of: Source, made: Sample, headers: dict[str, str]) -> Request:
-    return Request("POST", of.path, "", CIMultiDict(headers), made.body)
-
-
-@pytest.mark.parametrize("provider", providers.names())
+@pytest.mark.parametrize("provider", FIRST)
 def test_a_signed_example_of_every_provider_verifies(provider: str) -> None:
     of = source(provider)
     made = freshened(sample(of), of.settings)
-    of.verification.verify(as_request(of, made, signed_headers(of, made, NOW)), NOW)
+    of.verification.verify(signed(of, made, NOW), NOW)
 
 
-@pytest.mark.parametrize("provider", providers.names())
+@pytest.mark.parametrize("provider", FIRST)
 def test_two_fresh_examples_share_no_dedupe_key(provider: str) -> None:
     of = source(provider)
 
     def keys() -> tuple[bytes | None, ...]:
         made = freshened(sample(of), of.settings)
-        request = as_request(of, made, signed_headers(of, made, NOW))
+        request = signed(of, made, NOW)
         ((_, found),) = of.reader.read(of.verification.verify(request, NOW), NOW, ())
         return found
 
@@ -146,14 +141,14 @@ def test_a_delivery_id_is_replaced_alone() -> None:
     assert with_delivery_id(sample(source("mando")), source("mando").settings) is None
 
 
-@pytest.mark.parametrize("provider", providers.names())
+@pytest.mark.parametrize("provider", FIRST)
 def test_a_tampered_example_differs_in_one_byte_and_does_not_verify(provider: str) -> None:
     of = source(provider)
     made = sample(of)
     forged = Sample(made.headers, tampered(made.body))
     assert sum(a != b for a, b in zip(made.body, forged.body, strict=True)) == 1
     with pytest.raises(VerificationError):
-        of.verification.verify(as_request(of, forged, signed_headers(of, made, NOW)), NOW)
+        of.verification.verify(msgspec.structs.replace(signed(of, made, NOW), body=forged.body), NOW)
 
 
 def test_what_has_no_digit_is_not_tampered_with() -> None:
@@ -185,10 +180,10 @@ def test_a_fresh_uuid_is_a_uuid() -> None:
 def test_a_source_without_its_secret_does_not_sign() -> None:
     of = source("mando", environment={})
     with pytest.raises(GatewayError, match="env:S is not set"):
-        signed_headers(of, sample(of), NOW)
+        signed(of, sample(of), NOW)
 
 
 def test_a_body_that_the_scheme_cannot_sign_is_an_error_with_a_hint() -> None:
     with pytest.raises(GatewayError, match="malformed_body") as caught:
-        signed_headers(source("e-invoice-be"), Sample({}, b"not JSON"), NOW)
+        signed(source("e-invoice-be"), Sample({}, b"not JSON"), NOW)
     assert caught.value.hint

@@ -122,8 +122,9 @@ def test_accepts_what_loads(text: str) -> None:
 
 @pytest.mark.parametrize("name", providers.names())
 def test_accepts_a_preset_written_out(name: str) -> None:
-    source = as_json(providers.raw(name)) | {"secrets": "env:A"}
-    text = yaml.safe_dump({"sources": {"a": source}})
+    values = dict.fromkeys(providers.raw(name).get("values", {}), "it")
+    source = as_json(providers.raw(name)) | {"secrets": "env:A", "values": values}
+    text = yaml.safe_dump({"server": {"public_url": "https://a.example"}, "sources": {"a": source}})
 
     parse(text)
     assert complaints(text) == []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.document import Document, MalformedDocumentError, is_json, sorted_json
+from gatehouse.document import Document, MalformedDocumentError, is_json, sorted_json, with_value
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
@@ -33,6 +33,10 @@ def test_lists_are_indexed_by_number() -> None:
     assert Document(b'{"a": [10, {"b": "x"}]}').text(("a", "1", "b")) == "x"
 
 
+def test_no_body_at_all_has_no_values() -> None:
+    assert Document(b"").text(("a",)) is None
+
+
 @pytest.mark.parametrize("path", [("b",), ("a", "b"), ("a", "b", "c"), ("l", "7"), ("l", "-1"), ("n",)])
 def test_what_is_not_there_is_none(path: tuple[str, ...]) -> None:
     assert Document(b'{"a": 1, "l": [1], "n": null}').text(path) is None
@@ -41,7 +45,6 @@ def test_what_is_not_there_is_none(path: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
         b" ",
         b"{",
         b"nope",
@@ -145,3 +148,24 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
             read()
         except MalformedDocumentError:
             continue
+
+
+@pytest.mark.parametrize(
+    ("raw", "path", "expected"),
+    [
+        (b'{"a": 1.50}', ("b",), b'{"a": 1.50, "b": "x"}'),
+        (b'{"a": {"n": 1.50, "b": 2}}', ("a", "b"), b'{"a": {"n": 1.50, "b": "x"}}'),
+        (b"{}", ("a", "b"), b'{"a": {"b": "x"}}'),
+        (b'[{"n": 1e2}, 2]', ("0", "b"), b'[{"n": 1e2, "b": "x"}, 2]'),
+    ],
+)
+def test_a_value_is_put_in_and_all_others_stay_the_bytes_they_were(
+    raw: bytes, path: tuple[str, ...], expected: bytes
+) -> None:
+    assert with_value(raw, path, b'"x"') == expected
+
+
+@pytest.mark.parametrize(("raw", "path"), [(b"[1]", ("3",)), (b"3", ("a",)), (b'{"a": 1}', ("a", "b"))])
+def test_a_value_can_not_be_put_where_nothing_holds_it(raw: bytes, path: tuple[str, ...]) -> None:
+    with pytest.raises(MalformedDocumentError):
+        with_value(raw, path, b"1")

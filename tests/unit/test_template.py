@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from gatehouse.document import MalformedDocumentError
-from gatehouse.template import Scope, Template, TemplateError
+from gatehouse.document import Document, MalformedDocumentError
+from gatehouse.scope import Scope
+from gatehouse.template import Template, TemplateError
 from gatehouse.verify.base import Request
 
 
@@ -22,7 +23,8 @@ def scope(
 ) -> Scope:
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     request = Request("POST", "/webhooks/a", query, named, body, "https://hooks.example.com")
-    return Scope(request, timestamp=timestamp, signed=signed)
+    facts = {name: fact for name, fact in (("timestamp", timestamp), ("signed", signed)) if fact is not None}
+    return Scope(request, facts=facts)
 
 
 @pytest.mark.parametrize(
@@ -48,10 +50,61 @@ def test_each_placeholder_resolves(text: str, expected: bytes) -> None:
 
 
 def test_form_fields_resolve() -> None:
-    seen = scope(b"b=2&a=1%2B&c=3&c=4")
+    seen = scope(b"b=2&a=1%2B&c=3&c=4", Content_Type="application/x-www-form-urlencoded; charset=utf-8")
 
     assert Template("{form:a}").render(seen) == b"1+"
     assert Template("{form_sorted}").render(seen) == b"a1+b2c3c4"
+    assert Template("{form}").render(seen) == b'{"b":"2","a":"1+","c":["3","4"]}'
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "", "text/plain"])
+def test_no_field_is_read_out_of_a_body_that_does_not_say_it_is_a_form(content_type: str) -> None:
+    """A title that anyone may write could hold `&payload=…`."""
+    seen = scope(b'{"title": "a&payload=forged&b"}', Content_Type=content_type)
+
+    for text in ("{form:payload}", "{form}", "{form_sorted}"):
+        assert Template(text).render(seen) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "body", "expected"),
+    [
+        ("{body:Subject?}|{body:id}", b'{"id": 1}', b"|1"),
+        ("{header:X-None?}.", b"", b"."),
+        ("{body_name:a|b|c}", b'{"c": 1, "b": null}', b"b"),
+        ("{body_name:a}", b'{"c": 1}', None),
+        (r"{body:a.@odata\.etag}", b'{"a": {"@odata.etag": "W"}}', b"W"),
+        ("{body:anything}", b"", None),
+        (("{body:id}", "{signed?}"), b"not JSON", b""),
+    ],
+)
+def test_what_providers_need_beyond_values(
+    text: str | tuple[str, ...], body: bytes, expected: bytes | None
+) -> None:
+    assert Template(text).render(scope(body)) == expected
+
+
+@pytest.mark.parametrize(
+    ("sent", "decoded"),
+    [
+        ("a=%3A%2f%3F%40%21%24%27%28%29%2A%2C%3B", "a=:/?@!$'()*,;"),
+        ("a=%20%25%3D%26%2B", "a=%20%25%3D%26%2B"),
+        ("a=%253A", "a=%253A"),
+    ],
+)
+def test_url_decoded_undoes_the_escapes_that_hubspot_names_and_no_others(sent: str, decoded: str) -> None:
+    request = Request("POST", "/in", sent, CIMultiDict(), b"", "https://h.example")
+
+    assert Template("{url_decoded}").render(Scope(request)) == f"https://h.example/in?{decoded}".encode()
+
+
+def test_outer_is_the_nearest_value_around_an_item() -> None:
+    request = Request("POST", "/", "", CIMultiDict(), b"")
+    outer = (Document(b'{"id": 2}'), Document(b'{"id": 1, "object": "page"}'))
+    seen = Scope(request, body=b'{"id": 3}', outer=outer)
+
+    assert Template("{body:id} {outer:id} {outer:object}").render(seen) == b"3 2 page"
+    assert Template("{outer:none}").render(seen) is None
 
 
 @pytest.mark.parametrize(

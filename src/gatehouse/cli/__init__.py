@@ -22,6 +22,7 @@ COMMANDS = {
     "route": "Show where an event type of a source goes.",
     "sign": "Print a signed request as a curl command.",
     "send": "Sign a request and send it.",
+    "verify": "Say whether a saved request verifies, and if not, why.",
     "completion": "Print the completion script for a shell.",
 }
 

@@ -75,7 +75,7 @@ def _listeners(config: Config) -> Iterator[str]:
 
 
 def _source(name: str, source: SourceConfig, missing: list[Problem]) -> Iterator[str]:
-    from gatehouse.cli import describe
+    from gatehouse.config import describe
     from gatehouse.config.references import source_path
 
     keys = " · ".join(map(describe.template, source.dedupe.by)) or "nothing"
@@ -108,7 +108,7 @@ def _configured(missing: list[Problem]) -> str:
 
 
 def _has_secrets(source: SourceConfig) -> bool:
-    return any(verifier.type != "none" for verifier in source.verify)
+    return bool(source.secrets or any(getattr(verifier, "secrets", ()) for verifier in source.verify))
 
 
 def _of(owner: tuple[str, str], problems: list[Problem]) -> list[Problem]:

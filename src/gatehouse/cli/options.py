@@ -52,10 +52,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> GatewayError:
 
 def source_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the SOURCE argument, which a shell completes from the config."""
-    return click.argument("source", metavar="SOURCE", shell_complete=_complete_source)(command)
+    return click.argument("source", metavar="SOURCE", shell_complete=complete_source)(command)
 
 
-def _complete_source(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+def complete_source(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """List the sources; nothing when the config does not load, since a completion can't complain."""
     from gatehouse.errors import GatewayError
 

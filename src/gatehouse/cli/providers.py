@@ -29,6 +29,7 @@ def command(name: str | None) -> None:
 
     if name is None:
         _print(_table())
+        click.echo("\nOne of them, with its address, events and samples: gatehouse providers NAME")
         return
     if name not in providers.names():
         raise unknown("provider", name, providers.names())
@@ -36,24 +37,25 @@ def command(name: str | None) -> None:
 
 
 def _table() -> Table:
-    """One row per preset. The address stands under the scheme, so that 80 columns are enough."""
+    """One row per preset."""
     from rich.table import Table
     from rich.text import Text
 
     from gatehouse import providers
-    from gatehouse.cli import describe
+    from gatehouse.config import describe
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0), header_style="bold")
-    table.add_column("provider")
-    table.add_column("verified by", overflow="fold")
-    table.add_column("answer\nwithin")
-    table.add_column("retries\nfor")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("provider", no_wrap=True)
+    table.add_column("name", overflow="ellipsis", no_wrap=True, style="dim", max_width=24)
+    table.add_column("scheme", no_wrap=True, min_width=11)
+    table.add_column("answer\nwithin", no_wrap=True, min_width=6)
+    table.add_column("retries\nfor", no_wrap=True, min_width=7)
     for name in providers.names():
         preset = providers.preset(name)
-        scheme = Text(describe.verification(preset)).append(f"\n{preset.docs}", style="dim")
         table.add_row(
-            Text(name, style="bold").append(f"\n{preset.title}", style="dim not bold"),
-            scheme,
+            Text(name, style="bold"),
+            preset.title,
+            describe.scheme(preset),
             describe.duration(preset.answer_deadline),
             describe.duration(preset.retry_horizon),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatehouse.config.model import NoneConfig
+from gatehouse.config.model import AnyConfig, VerifierConfig
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.errors import Problem
 from gatehouse.secrets import SecretError, Secrets
@@ -52,6 +52,8 @@ def _sources(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
         not_ready = Source(name, settings, loaded.config, secrets).not_ready
         if not_ready and not problems:  # each can be read, but a verifier can't use it
             problems = [loaded.document.problem(("sources", name, "secrets"), not_ready, meanwhile)]
+        place: _Place = ("sources", name, "handshake_secrets"), settings.handshake_secrets, 1
+        problems += _unusable(loaded, secrets, place, "serve would start; its handshakes would answer 503")
         yield from dict.fromkeys(problems)
 
 
@@ -66,7 +68,12 @@ def _destinations(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
 def _places(name: str, settings: SourceConfig, document: YamlDocument) -> Iterator[_Place]:
     """Find where each verifier of a source gets its secrets from."""
     for index, entry in enumerate(settings.verify):
-        if isinstance(entry, NoneConfig):
+        if isinstance(entry, AnyConfig):
+            own = tuple(reference for one in entry.of for reference in getattr(one, "secrets", ()))
+            yield _own_place(document, ("sources", name), index), own, settings.min_secret
+            if any(isinstance(one, VerifierConfig) and not one.secrets for one in entry.of):
+                yield ("sources", name, "secrets"), settings.secrets, settings.min_secret
+        if not isinstance(entry, VerifierConfig):
             continue
         minimum = entry.min_secret or settings.min_secret
         if entry.secrets:

@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from gatehouse.config.scalars import Address
 from gatehouse.errors import GatewayError
-from gatehouse.sample import Sample, documented, freshened, signed_headers, with_type
+from gatehouse.sample import Sample, documented, freshened, signed, with_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,9 +49,10 @@ class Maker:
         sample = Sample(self._with_own(sample.headers), sample.body)
         parts = urlsplit(self.url)
         now = time.time() if wanted.now is None else wanted.now
-        headers = signed_headers(source, sample, now, path=parts.path, query=parts.query)
+        request = signed(source, sample, now, path=parts.path, query=parts.query)
+        url = urlunsplit(parts._replace(query=request.query))
         # Once more, so that an operator can also send a signature of their own.
-        return SignedRequest(self.url, self._with_own(headers), sample.body)
+        return SignedRequest(url, self._with_own(request.headers), request.body)
 
     def _sample(self) -> Sample:
         wanted, settings = self._wanted, self._source.settings

@@ -1,75 +1,187 @@
-"""Warnings: what loads and would run, and is probably not what was meant."""
+"""Warnings: what loads and would run, and is probably not what was meant. Each has a code that stays."""
 
 from __future__ import annotations
 
+import ipaddress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gatehouse.config.model import NoneConfig
+from gatehouse.config.coverage import covers_body, resists_replay, signs
+from gatehouse.config.handshakes import HashProof
+from gatehouse.config.model import AllowlistConfig, AnyConfig, NoneConfig, SigningConfig, TokenConfig
 from gatehouse.config.scalars import format_duration
 from gatehouse.routing import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gatehouse.config.document import YamlDocument
-    from gatehouse.config.model import Config, RouteConfig, SourceConfig
+    from gatehouse.config.document import Path, YamlDocument
+    from gatehouse.config.model import Config, HandshakeConfig, RouteConfig, SourceConfig
     from gatehouse.errors import Problem
+
+#: Code → what it is about. docs/configuration.md explains each.
+CODES = {
+    "GH01": "no route takes a source's events",
+    "GH02": "nothing is verified",
+    "GH03": "no dedupe keys",
+    "GH04": "the dedupe window is shorter than the retry horizon",
+    "GH05": "dedupe only by values that are not signed",
+    "GH06": "the signature does not cover the body",
+    "GH07": "a timestamp that is not signed",
+    "GH08": "short secrets are let in",
+    "GH09": "a route that adds nothing",
+    "GH10": "a route for a type that no provider documents",
+    "GH11": "no route leads to a destination",
+    "GH12": "an allowlist that sees a proxy, or whatever a client claims",
+    "GH13": "the provider waits less long than the commit may take",
+    "GH14": "a handshake without its secret",
+    "GH15": "a token in the URL",
+}
+_SHORTEST_SECRET = 16
 
 
 def lint(config: Config, document: YamlDocument) -> list[Problem]:
     """Find what deserves a warning, in the order of the file."""
-    found = [
-        *_sources(config, document),
-        *_destinations(config, document),
-        *_routes(config, document),
-    ]
+    linter = _Linter(config, document)
+    found = [*linter.sources(), *linter.destinations(), *linter.routes()]
     return sorted(found, key=lambda problem: problem.line)
 
 
-def _sources(config: Config, document: YamlDocument) -> Iterator[Problem]:
-    for name, source in config.sources.items():
-        if not any(_fits(route, name) for route in config.routes):
-            message = "no route takes its events: they are stored and not forwarded"
-            yield document.problem(("sources", name), message, f"routes: [{{from: {name}, to: […]}}]")
+class _Linter:
+    def __init__(self, config: Config, document: YamlDocument) -> None:
+        self._config = config
+        self._document = document
+
+    def sources(self) -> Iterator[Problem]:
+        for name, source in self._config.sources.items():
+            path: Path = ("sources", name)
+            if not any(_fits(route, name) for route in self._config.routes):
+                message = "no route takes its events: they are stored and not forwarded"
+                yield self._warn("GH01", path, message, f"routes: [{{from: {name}, to: […]}}]")
+            yield from self._verify(path, source)
+            yield from self._dedupe(path, source)
+            yield from self._allowlist(path, source)
+            yield from self._timing(path, source)
+            yield from self._handshakes(path, source)
+
+    def destinations(self) -> Iterator[Problem]:
+        reached = {name for route in self._config.routes for name in route.to}
+        for name in self._config.destinations:
+            if name not in reached:
+                hint = f"routes: [{{from: …, to: [{name}]}}]"
+                yield self._warn("GH11", ("destinations", name), "no route leads to it", hint)
+
+    def routes(self) -> Iterator[Problem]:
+        for index, route in enumerate(self._config.routes):
+            yield from self._types(index, route)
+            earlier = self._config.routes[:index]
+            if any(_includes(other, route) for other in earlier):
+                message = "an earlier route takes the same events to the same destinations"
+                yield self._warn("GH09", ("routes", index), message, "leave it out, or change its types")
+
+    def _verify(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+        where = (*path, "verify")
         if any(isinstance(verifier, NoneConfig) for verifier in source.verify):
             message = "nothing is verified: anyone who can reach the path can send"
-            yield document.problem(("sources", name, "verify"), message, "verify: {type: hmac, …}")
-        yield from _dedupe(name, source, document)
+            yield self._warn("GH02", where, message, "verify: {type: hmac, …}")
+        if source.provider and self._document.locate(where)[1] != where:
+            return  # as the provider does it; its preset says what has to be known
+        if not all(map(covers_body, source.verify)):
+            message = "the signature does not cover the body: it fits any other body too"
+            yield self._warn("GH06", where, message, 'signed: "{timestamp}.{body}"')
+        if any(map(_has_loose_timestamp, source.verify)):
+            message = "the timestamp is checked and not signed: whoever replays a request can renew it"
+            yield self._warn("GH07", where, message, 'signed: "{timestamp}.{body}"')
+        if any(isinstance(verifier, TokenConfig) and verifier.query for verifier in source.verify):
+            message = "a token in the URL stands in the logs of every proxy on the way"
+            yield self._warn("GH15", where, message, "a header, if the provider can send one")
+        if source.min_secret < _SHORTEST_SECRET and not source.provider:
+            message = f"secrets of fewer than {_SHORTEST_SECRET} bytes can be guessed"
+            yield self._warn("GH08", (*path, "min_secret"), message, "a longer secret")
 
+    def _dedupe(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+        dedupe, horizon = source.dedupe, source.retry_horizon
+        where = (*path, "dedupe")
+        if not dedupe.by and source.provider and self._document.locate(where)[1] != where:
+            return  # the provider gives nothing to tell a retry by; its preset says why
+        if not dedupe.by:
+            message = "no dedupe keys: a retry is a new event"
+            yield self._warn("GH03", (*path, "dedupe"), message, 'dedupe: {by: ["{body:id}"]}')
+            return
+        if signs(source) and not resists_replay(source):
+            message = "no dedupe key is signed as a whole: a captured request with other ids is a new event"
+            yield self._warn("GH05", (*path, "dedupe", "by"), message, 'add "{signed}", or an id in the body')
+        if horizon is not None and dedupe.window < horizon:
+            shown = format_duration(horizon)
+            message = (
+                f"shorter than the provider's retry horizon of {shown}: its last retries would be new events"
+            )
+            yield self._warn("GH04", (*path, "dedupe", "window"), message, f"at least {shown}")
 
-def _dedupe(name: str, source: SourceConfig, document: YamlDocument) -> Iterator[Problem]:
-    dedupe, horizon = source.dedupe, source.retry_horizon
-    if not dedupe.by:
-        message = "no dedupe keys: a retry is a new event"
-        yield document.problem(("sources", name, "dedupe"), message, 'dedupe: {by: ["{body:id}"]}')
-    elif horizon is not None and dedupe.window < horizon:
-        shown = format_duration(horizon)
-        message = (
-            f"shorter than the provider's retry horizon of {shown}: its last retries would be new events"
-        )
-        yield document.problem(("sources", name, "dedupe", "window"), message, f"at least {shown}")
+    def _allowlist(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+        if not any(isinstance(verifier, AllowlistConfig) for verifier in source.verify):
+            return
+        server, where = self._config.server, (*path, "verify")
+        if any(ipaddress.ip_network(network).prefixlen == 0 for network in server.trusted_proxies):
+            message = "every address is a trusted proxy: any client can claim the provider's address"
+            yield self._warn("GH12", where, message, "server: {trusted_proxies: [the proxy's own address]}")
+        elif server.public_url and not server.trusted_proxies:
+            message = "behind a proxy every request comes from the proxy's address"
+            yield self._warn("GH12", where, message, "server: {trusted_proxies: [the proxy's address]}")
 
+    def _timing(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+        deadline = self._config.server.commit_deadline
+        if source.answer_deadline is not None and source.answer_deadline < deadline:
+            waits = format_duration(source.answer_deadline)
+            message = f"the provider waits {waits}, and a commit may take {format_duration(deadline)}"
+            hint = f"server: {{commit_deadline: less than {waits}}}"
+            yield self._warn("GH13", (*path, "answer_deadline"), message, hint)
 
-def _destinations(config: Config, document: YamlDocument) -> Iterator[Problem]:
-    reached = {name for route in config.routes for name in route.to}
-    for name in config.destinations:
-        if name not in reached:
-            message = "no route leads to it"
-            yield document.problem(("destinations", name), message, f"routes: [{{from: …, to: [{name}]}}]")
+    def _handshakes(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+        needy = [handshake.name for handshake in source.handshakes if _needs_secret(handshake)]
+        if needy and not source.handshake_secrets:
+            message = f"the handshake {needy[0]} has no secret to check with, and is refused"
+            yield self._warn("GH14", path, message, "handshake_secrets: [env:NAME]")
 
-
-def _routes(config: Config, document: YamlDocument) -> Iterator[Problem]:
-    for index, route in enumerate(config.routes):
-        taken = [source for name, source in config.sources.items() if _fits(route, name)]
+    def _types(self, index: int, route: RouteConfig) -> Iterator[Problem]:
+        taken = [source for name, source in self._config.sources.items() if _fits(route, name)]
         if not taken or not all(source.types for source in taken):
-            continue  # a source that documents no types may send any
+            return  # a source that documents no types may send any
         known = [event_type for source in taken for event_type in source.types]
         for pattern in route.types:
             if not any(matches(pattern, event_type) or matches(event_type, pattern) for event_type in known):
                 message = f'"{pattern}" fits no documented type'
                 hint = f"these sources send: {', '.join(dict.fromkeys(known))}"
-                yield document.problem(("routes", index, "types"), message, hint)
+                yield self._warn("GH10", ("routes", index, "types"), message, hint)
+
+    def _warn(self, code: str, path: Path, message: str, hint: str) -> Problem:
+        return replace(self._document.problem(path, message, hint), code=code)
 
 
 def _fits(route: RouteConfig, source: str) -> bool:
     return any(matches(pattern, source) for pattern in route.sources)
+
+
+def _includes(earlier: RouteConfig, route: RouteConfig) -> bool:
+    """Tell whether a route adds nothing to an earlier one."""
+    pairs = ((earlier.sources, route.sources), (earlier.types, route.types))
+    wider = all(all(any(matches(wide, one) for wide in wides) for one in narrow) for wides, narrow in pairs)
+    return wider and set(route.to) <= set(earlier.to)
+
+
+def _has_loose_timestamp(entry: object) -> bool:
+    if isinstance(entry, AnyConfig):
+        return any(map(_has_loose_timestamp, entry.of))
+    if not isinstance(entry, SigningConfig) or entry.timestamp is None:
+        return False
+    names = {placeholder.name for placeholder in entry.signed.placeholders}
+    covered = {"timestamp"} | ({"body", "body_sorted"} if entry.timestamp.body else set())
+    covered |= {"url", "url_decoded"} if entry.timestamp.query else set()
+    return not names & covered
+
+
+def _needs_secret(handshake: HandshakeConfig) -> bool:
+    proof = handshake.proof
+    return handshake.token is not None or (
+        isinstance(proof, HashProof) and any(part.name == "token" for part in proof.of.placeholders)
+    )

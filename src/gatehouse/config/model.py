@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gatehouse.config.base import Model
+from gatehouse.config.handshakes import HandshakeConfig
 from gatehouse.config.places import HttpUrl, Network, PublicUrl, StoreUrl
 from gatehouse.config.scalars import (
     Address,
@@ -18,6 +19,7 @@ from gatehouse.config.scalars import (
     SecretReference,
     Size,
 )
+from gatehouse.config.signatures import SignatureConfig, SigningConfig, TimestampConfig, VerifierConfig
 from gatehouse.config.sources import (
     AnswersConfig,
     DedupeConfig,
@@ -28,37 +30,56 @@ from gatehouse.config.sources import (
 )
 from gatehouse.config.texts import AtLeastOne, Name, OneOrMany, Pattern, Text
 from gatehouse.config.verifiers import (
+    AllowlistConfig,
+    AnyConfig,
+    AwsSnsConfig,
     BasicConfig,
+    EbayConfig,
+    EcdsaConfig,
+    Ed25519Config,
     HmacConfig,
+    JwtConfig,
     NoneConfig,
-    SignatureConfig,
-    TimestampConfig,
+    PaypalConfig,
+    RsaConfig,
     TokenConfig,
-    VerifierConfig,
+    TwilioConfig,
     VerifyEntry,
 )
 
 __all__ = [
+    "AllowlistConfig",
     "AnswersConfig",
+    "AnyConfig",
+    "AwsSnsConfig",
     "BasicConfig",
     "Config",
     "DedupeConfig",
     "DestinationConfig",
+    "EbayConfig",
+    "EcdsaConfig",
+    "Ed25519Config",
     "EventConfig",
+    "HandshakeConfig",
     "HmacConfig",
+    "JwtConfig",
     "Model",
     "NoneConfig",
     "OperatorConfig",
+    "PaypalConfig",
     "ProviderConfig",
     "RetryConfig",
     "RouteConfig",
+    "RsaConfig",
     "SampleConfig",
     "ServerConfig",
     "SignatureConfig",
+    "SigningConfig",
     "SourceConfig",
     "StoreConfig",
     "TimestampConfig",
     "TokenConfig",
+    "TwilioConfig",
     "VerifierConfig",
     "VerifyEntry",
 ]

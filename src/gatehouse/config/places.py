@@ -44,6 +44,14 @@ def _http_parts(value: Any) -> SplitResult | None:
     return parts if usable and "@" not in parts.netloc and "#" not in value else None
 
 
+def parse_https_url(value: Any) -> Any:
+    """Check an https URL: keys that came over an open line would prove nothing."""
+    parts = _http_parts(value)
+    if parts is None or parts.scheme != "https":
+        raise wrong("not an https URL", "https://host/path, without credentials")
+    return value
+
+
 def parse_path(value: Any) -> Any:
     """Check the path of a source: as it stands in requests, so nothing that a proxy would rewrite."""
     hint = "as in /in/shop: letters, digits, - _ . ~ between single slashes"
@@ -87,6 +95,11 @@ HttpUrl = Annotated[
     str,
     BeforeValidator(parse_http_url),
     in_words("URL", r"https?://[^@#\s]+", "http://billing.internal:8000/events"),
+]
+HttpsUrl = Annotated[
+    str,
+    BeforeValidator(parse_https_url),
+    in_words("https URL", r"https://[^@#\s]+", "https://provider.example/.well-known/jwks.json"),
 ]
 PublicUrl = Annotated[
     str,

@@ -53,10 +53,10 @@ class _Merging:
         whole = merge(preset, source)
         if "verify" in source:
             whole["verify"] = self._verify(source["verify"], preset, ("sources", name, "verify"))
-        return whole
+        return _filled(whole, whole.get("values"))
 
     def _preset(self, provider: Any, path: Path) -> dict[str, Any]:
-        if provider == "":
+        if provider in ("", None):
             return {}
         if provider in providers.names():
             return providers.raw(provider)
@@ -97,6 +97,27 @@ class _Merging:
 
     def _report(self, path: Path, message: str, hint: str) -> None:
         self._merged.problems.append(self._document.problem(path, message, hint))
+
+
+def _filled(data: Any, values: Any) -> Any:
+    """Put the values of a source into its texts, where `{value:name}` stands for them."""
+    known = {
+        f"{{value:{name}}}": value.replace("{", "{{").replace("}", "}}")
+        for name, value in (values.items() if isinstance(values, dict) else ())
+        if isinstance(value, str) and value
+    }
+    return _replaced(data, known) if known else data
+
+
+def _replaced(data: Any, known: dict[str, str]) -> Any:
+    if isinstance(data, dict):
+        return {_replaced(key, known): _replaced(value, known) for key, value in data.items()}
+    if isinstance(data, tuple):
+        return tuple(_replaced(value, known) for value in data)
+    if isinstance(data, str) and "{value:" in data:
+        for placeholder, value in known.items():
+            data = data.replace(placeholder, value)
+    return data
 
 
 def merge(preset: Any, own: Any) -> Any:

@@ -50,6 +50,8 @@ def _without_tags(location: Path) -> Path:
         location = location[:-1]
     if location[:1] == ("sources",) and location[2:3] == ("verify",):
         location = location[:4] + location[5:]
+    if location[:1] == ("sources",) and location[2:5:2] == ("handshakes", "proof"):
+        location = location[:5] + location[6:]
     return location
 
 

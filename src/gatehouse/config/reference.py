@@ -23,18 +23,33 @@ TABLES = {
     "hmac": "HmacConfig",
     "signature": "SignatureConfig",
     "timestamp": "TimestampConfig",
+    "ed25519": "Ed25519Config",
+    "ecdsa": "EcdsaConfig",
+    "rsa": "RsaConfig",
+    "jwt": "JwtConfig",
+    "body_hash": "BodyHashConfig",
     "token": "TokenConfig",
     "basic": "BasicConfig",
+    "allowlist": "AllowlistConfig",
+    "any": "AnyConfig",
+    "twilio": "TwilioConfig",
+    "paypal": "PaypalConfig",
+    "aws-sns": "AwsSnsConfig",
+    "ebay": "EbayConfig",
     "none": "NoneConfig",
     "event": "EventConfig",
     "dedupe": "DedupeConfig",
     "answers": "AnswersConfig",
+    "handshake": "HandshakeConfig",
+    "handshake-answer": "HandshakeAnswer",
+    "proof-hmac": "HmacProof",
+    "proof-hash": "HashProof",
     "sample": "SampleConfig",
     "destination": "DestinationConfig",
     "retry": "RetryConfig",
     "route": "RouteConfig",
 }
-_MARKED = re.compile(r"(<!-- generated:([a-z]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- generated:([a-z0-9_-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
 
 
 def updated(page: str) -> str:

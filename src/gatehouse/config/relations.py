@@ -15,9 +15,20 @@ if TYPE_CHECKING:
     from gatehouse.errors import Problem
     from gatehouse.template import Template
 
-_WITH_SECRET = ("hmac", "token", "basic")
+_SIGNING = ("hmac", "ed25519", "ecdsa", "rsa")
+_WITH_SECRET = (*_SIGNING, "token", "basic", "jwt", "twilio", "ebay")
 _NOTHING = (None, ())
-_TYPES = (*_WITH_SECRET, "none")
+_TYPES = (*_WITH_SECRET, "allowlist", "paypal", "aws-sns", "any", "none")
+#: Placeholder → where it comes from, and what would bring it.
+_GIVEN = {
+    "signed": ("a verifier that signs", "verify: {type: hmac, …}"),
+    "timestamp": ("a verifier with a timestamp", "verify: {timestamp: {header: NAME}}"),
+    "id": ("a verifier with a signed id", 'verify: {id: "{header:webhook-id}"}'),
+    "claims": ("a verifier of type jwt", "verify: {type: jwt, …}"),
+    "challenge": ("a handshake", "leave it to `handshakes`"),
+    "proof": ("a handshake", "leave it to `handshakes`"),
+    "token": ("a handshake", "leave it to `handshakes`"),
+}
 
 
 def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]:
@@ -30,14 +41,29 @@ def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]
             for where, verifier in entries(source.get("verify"), (*path, "verify"))
             if at(verifier, "type") in _TYPES
         ]
-        yield from _secrets(path, source, verifiers, document)
         yield from _none_alone(verifiers, document)
         yield from _placeholders(path, source, verifiers, document)
+        yield from _values(path, source, document)
+        every = [one for verifier in verifiers for one in _inside(*verifier)]
+        yield from _secrets(path, source, every, document)
+        yield from _each(source, every, document)
+        yield from _proofs(path, source, every, document)
         if not has_url:
-            yield from _signed_url(verifiers, document)
+            yield from _signed_url(every, document)
+            yield from _hashed_url(path, source, document)
 
 
 Verifiers = list[tuple["Path", dict[str, Any]]]
+
+
+def _inside(where: Path, verifier: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Walk the verifiers of `any`, or the one that stands for itself."""
+    if verifier["type"] != "any":
+        yield where, verifier
+        return
+    for inner, one in entries(verifier.get("of"), (*where, "of")):
+        if at(one, "type") in _TYPES:
+            yield inner, one
 
 
 def _secrets(
@@ -45,7 +71,8 @@ def _secrets(
 ) -> Iterator[Problem]:
     shared = source.get("secrets") not in _NOTHING
     for where, verifier in verifiers:
-        if verifier["type"] in _WITH_SECRET and not shared and verifier.get("secrets") in _NOTHING:
+        needs = verifier["type"] in _WITH_SECRET and verifier.get("jwks") is None
+        if needs and not shared and verifier.get("secrets") in _NOTHING:
             message = f"{verifier['type']} has no secret to check with"
             hint = f"secrets: [env:{str(path[1]).upper().replace('-', '_')}_SECRET]"
             yield document.problem(where if document.locate(where)[1] == where else path, message, hint)
@@ -66,17 +93,45 @@ def _placeholders(
     """
     if len(verifiers) != len(list(entries(source.get("verify"), path))):
         return  # what the unreadable verifier would give is not known
-    signs = any(verifier["type"] == "hmac" for _, verifier in verifiers)
-    times = any(verifier.get("timestamp") is not None for _, verifier in verifiers)
+    given = set().union(*(_gives(one) for verifier in verifiers for _, one in _inside(*verifier)))
     for where, template in _templates(path, source):
         if document.locate(where)[1] != where:
             continue
-        if not signs and _always_names("signed", template):
-            hint = 'verify: {type: hmac, …}, or "{body:id}"'
-            yield document.problem(where, "{signed} needs a verifier that signs", hint)
-        if not times and _always_names("timestamp", template):
-            hint = "verify: {timestamp: {header: NAME}}"
-            yield document.problem(where, "{timestamp} needs a verifier with a timestamp", hint)
+        for name, (origin, hint) in _GIVEN.items():
+            if name not in given and _always_names(name, template):
+                yield document.problem(where, f"{{{name}}} needs {origin}", hint)
+
+
+def _gives(verifier: dict[str, Any]) -> set[str]:
+    """Name the placeholders that a verifier brings."""
+    kind = verifier["type"]
+    if verifier.get("each") is not None:
+        return set()  # each item has its own
+    found = {"signed"} if kind in (*_SIGNING, "twilio", "ebay", "paypal", "aws-sns") else set()
+    if kind == "jwt":
+        covers_body = verifier.get("body") or verifier.get("body_hash")
+        found = {"claims", "signed"} if covers_body else {"claims"}
+    return found | {name for name in ("timestamp", "id") if verifier.get(name) is not None}
+
+
+def _values(path: Path, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Find what a preset leaves to the source and the source does not say."""
+    values = source.get("values")
+    for name, value in (values if isinstance(values, dict) else {}).items():
+        if value == "":
+            where = (*path, "values", name)
+            yield document.problem(where, f"values.{name} has to be set", f"values: {{{name}: …}}")
+
+
+def _each(source: dict[str, Any], verifiers: Verifiers, document: YamlDocument) -> Iterator[Problem]:
+    """Where each item proves itself, nothing around the items is proved: no event may hold it."""
+    split = at(source, "event", "split")
+    for where, verifier in verifiers:
+        each = verifier.get("each")
+        is_sound = verifier["type"] != "token" or verifier.get("body") is not None
+        if isinstance(each, str) and is_sound and split != f"{{body:{each}}}":
+            hint = f'event: {{split: "{{body:{each}}}"}}'
+            yield document.problem((*where, "each"), "the events are not split in the same way", hint)
 
 
 def _always_names(placeholder: str, template: Template) -> bool:
@@ -102,6 +157,38 @@ def _templates(path: Path, source: dict[str, Any]) -> Iterator[tuple[Path, Templ
 def _signed_url(verifiers: Verifiers, document: YamlDocument) -> Iterator[Problem]:
     for where, verifier in verifiers:
         template = read(parse_template, verifier.get("signed"))
-        if template is not None and _always_names("url", template):
+        named = template is not None and any(_always_names(name, template) for name in ("url", "url_decoded"))
+        if named or verifier["type"] == "twilio":
             message = "{url} is signed, but server.public_url is not set"
-            yield document.problem((*where, "signed"), message, "server: {public_url: https://…}")
+            path = (*where, "signed") if named else where
+            yield document.problem(path, message, "server: {public_url: https://…}")
+
+
+def _handshakes(path: Path, source: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for where, handshake in entries(source.get("handshakes"), (*path, "handshakes")):
+        proof = at(handshake, "proof")
+        if isinstance(proof, dict):
+            yield (*where, "proof"), proof
+
+
+def _proofs(
+    path: Path, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
+) -> Iterator[Problem]:
+    """Find proofs that nothing can be proved with, and those that would give signatures away."""
+    for where, proof in _handshakes(path, source):
+        if proof.get("type") != "hmac":
+            continue
+        if source.get("secrets") in _NOTHING:
+            hint = "secrets: […] of the source; a verifier's own are not used"
+            yield document.problem(where, "the proof has no secret to be made with", hint)
+        if any(verifier.get("each") is not None for _, verifier in verifiers):
+            message = "a proof could be the signature of an item: verifiers with each do not tell them apart"
+            yield document.problem(where, message, "proof: {type: hash, …}, or a source of its own")
+
+
+def _hashed_url(path: Path, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    for where, proof in _handshakes(path, source):
+        template = read(parse_template, proof.get("of"))
+        if template is not None and _always_names("url", template):
+            message = "{url} is hashed, but server.public_url is not set"
+            yield document.problem((*where, "of"), message, "server: {public_url: https://…}")

@@ -8,10 +8,12 @@ from typing import Annotated
 from pydantic import field_validator
 
 from gatehouse.config.base import Model
+from gatehouse.config.handshakes import HandshakeConfig
 from gatehouse.config.places import PathText
 from gatehouse.config.scalars import Between, Duration, SecretReference, Size, wrong
-from gatehouse.config.texts import AtLeastOne, HeaderName, OneOrMany, TemplateText
-from gatehouse.config.verifiers import SecretLength, VerifyEntry
+from gatehouse.config.signatures import SecretLength
+from gatehouse.config.texts import AtLeastOne, HeaderName, Name, OneOrMany, TemplateText
+from gatehouse.config.verifiers import VerifyEntry
 from gatehouse.template import Template
 
 
@@ -28,10 +30,14 @@ class EventConfig(Model):
     """What it is about, as in an invoice's id."""
     account: TemplateText | None = None
     """The provider-side tenant, when there is one."""
+    document: TemplateText | None = None
+    """Where the JSON is that `{body:…}`, `data` and `split` read, when it is not the body: `{form:name}`, or
+    `{form}` for all fields of a form."""
     data: TemplateText = Template("{body}")
     """What destinations get as `data`: `{body}` or a lone `{body:path}`, whose bytes stay as sent."""
     split: TemplateText | None = None
-    """For batch providers: a lone `{body:path}` to a list; templates then see one element of it."""
+    """For batch providers: a lone `{body:path}` to a list; templates then see one element of it. `*` on the
+    way stands for each element, `a|b` for both; an element without the rest of the way is one itself."""
 
     @field_validator("data", "split")
     @classmethod
@@ -63,6 +69,9 @@ class AnswersConfig(Model):
     """Seen before. Default: as `accepted`."""
     unauthorized: Annotated[int, Between(400, 499)] = 401
     """Not verified."""
+    body: str | None = None
+    """The body of 2xx answers instead of ours: text, or a JSON object. An empty one leaves every answer
+    without a body."""
 
 
 class SampleConfig(Model):
@@ -90,7 +99,13 @@ class ProviderConfig(Model):
     dedupe: DedupeConfig = DedupeConfig()
     """What makes two requests the same event."""
     answers: AnswersConfig = AnswersConfig()
-    """Answer statuses, where the provider demands others."""
+    """Answers, where the provider demands others."""
+    handshakes: tuple[HandshakeConfig, ...] = ()
+    """Requests with which the provider checks the address; they are answered and are no events."""
+    values: Mapping[Name, str] = {}
+    """Facts about the account that its texts need: `{value:name}` stands for one. Empty: to be set."""
+    max_body: Size | None = None
+    """The longest body. Default: the server's."""
     answer_deadline: Duration | None = None
     """How long the provider waits for an answer."""
     retry_horizon: Duration | None = None
@@ -114,7 +129,7 @@ class SourceConfig(ProviderConfig):
     """The preset; empty when the source spells everything out."""
     secrets: OneOrMany[SecretReference] = ()
     """What the verifiers check with. A list means that all are live, as during a rotation."""
+    handshake_secrets: OneOrMany[SecretReference] = ()
+    """The tokens of handshakes that carry one, as with `hub.verify_token`."""
     path: PathText | None = None
     """Where it is served. Default: `/webhooks/` and the source's name."""
-    max_body: Size | None = None
-    """The longest body. Default: the server's."""

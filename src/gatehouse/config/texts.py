@@ -40,6 +40,17 @@ def _matching(pattern: str, message: str, hint: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def parse_regular_expression(value: Any) -> Any:
+    """Check a regular expression; it has to match whole texts, so it needs no anchors."""
+    try:
+        if isinstance(value, str) and value:
+            re.compile(value)
+            return value
+    except (re.error, OverflowError, RecursionError):
+        pass
+    raise wrong("not a regular expression", 'as in "[A-Za-z0-9_-]{1,128}"')
+
+
 def parse_template(value: Any) -> Any:
     """Compile a template, or a list of which the first that resolves counts."""
     if isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(v, str) for v in value)):
@@ -59,7 +70,7 @@ def format_template(template: Template) -> str | list[str]:
 def _format_part(part: bytes | Placeholder) -> str:
     if isinstance(part, bytes):
         return part.decode().replace("{", "{{").replace("}", "}}")
-    return "{" + part.name + (f":{part.argument}" if part.argument else "") + "}"
+    return str(part)
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,19 @@ HeaderName = Annotated[
     str,
     _matching(_HEADER, "not a header name", "as in X-Signature, without a colon"),
     in_words("header name", _HEADER, "X-Signature"),
+]
+#: `X-Signature-{n}` stands for X-Signature-1, X-Signature-2 and so on.
+NumberedHeader = Annotated[
+    str,
+    _matching(
+        _HEADER + r"(\{n\})?", "not a header name", "as in X-Signature, or X-Signature-{n}, without a colon"
+    ),
+    in_words("header name", _HEADER + r"(\{n\})?", "X-Signature"),
+]
+RegularExpression = Annotated[
+    str,
+    BeforeValidator(parse_regular_expression),
+    WithJsonSchema({"type": "string", "title": "regular expression"}),
 ]
 UserName = Annotated[
     str,

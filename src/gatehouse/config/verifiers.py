@@ -4,109 +4,112 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from gatehouse.config.base import Model, exactly_one
-from gatehouse.config.scalars import Between, Duration, SecretReference, wrong
-from gatehouse.config.texts import HeaderName, OneOrMany, TemplateText, Text, UserName
-from gatehouse.template import Template
+from gatehouse.config.places import HttpsUrl, Network
+from gatehouse.config.scalars import Duration, wrong
+from gatehouse.config.signatures import SigningConfig, VerifierConfig
+from gatehouse.config.texts import AtLeastOne, HeaderName, Text, UserName
 
-#: How long the shortest secret may be at the least; no provider issues longer ones than the most.
-SecretLength = Annotated[int, Between(1, 256)]
-
-
-class SignatureConfig(Model):
-    """Where a request carries its signatures, and how they are written."""
-
-    header: OneOrMany[HeaderName] = ()
-    """The header that carries the signature, or several names of which the first present one counts."""
-    body: Text | None = None
-    """A path into the JSON body that carries the signature."""
-    form: Text | None = None
-    """A form field that carries the signature."""
-    format: Literal["plain", "pairs", "list"] = "plain"
-    """`plain` is the signature alone, `pairs` is `t=1,s=ab`, `list` is `v1,ab v1,cd`."""
-    key: OneOrMany[Text] = ()
-    """For pairs and list: which entries are signatures. Several may match; any may pass."""
-    prefix: str = ""
-    """Text in front of each signature, as in `sha256=`."""
-    encoding: Literal["hex", "base64", "base64url"] = "hex"
-    """How the signature's bytes are written."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not exactly_one(self.header, self.body, self.form):
-            raise wrong("needs exactly one place", "header: NAME, body: path or form: name")
-        if self.format != "plain" and not self.key:
-            raise wrong(f"format {self.format} needs to know its entries", "key: v1")
-        if self.format == "plain" and self.key:
-            raise wrong("key is for pairs and list", "format: pairs, or leave key out")
-        return self
+Digest = Literal["sha1", "sha256", "sha512"]
+PublicKeyEncoding = Literal["pem", "base64"]
 
 
-class TimestampConfig(Model):
-    """The signed timestamp: where it is, how it is written, how old it may be."""
-
-    pair: Text | None = None
-    """The entry of a `pairs` signature that is the timestamp."""
-    header: HeaderName | None = None
-    """The header that carries the timestamp."""
-    unit: Literal["s", "ms", "iso8601"] = "s"
-    """How the timestamp is written: unix seconds, unix milliseconds, or ISO 8601."""
-    tolerance: Duration = 300.0
-    """How far it may be from now, in the past and in the future."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not exactly_one(self.pair, self.header):
-            raise wrong("needs exactly one place", "pair: t or header: X-Webhook-Timestamp")
-        return self
-
-
-class VerifierConfig(Model):
-    """What every verifier with a secret has."""
-
-    secrets: OneOrMany[SecretReference] = ()
-    """Secrets of this verifier alone; without any it uses those of the source. All of them are live."""
-    min_secret: SecretLength | None = None
-    """The shortest secret in bytes that this verifier accepts. Default: the source's."""
-
-
-class HmacConfig(VerifierConfig):
+class HmacConfig(SigningConfig):
     """`type: hmac`: a keyed hash over the request."""
 
     type: Literal["hmac"]
     """A keyed hash over the request."""
-    digest: Literal["sha1", "sha256", "sha512"] = "sha256"
+    digest: Digest = "sha256"
     """The hash function."""
-    key: Literal["utf8", "hex", "base64", "whsec"] = "utf8"
-    """How the secret becomes key bytes; `whsec` is base64 behind `whsec_`."""
-    signature: SignatureConfig
-    """Where the signature is and how it is written."""
-    timestamp: TimestampConfig | None = None
-    """The signed timestamp; absent when the scheme signs none."""
-    signed: TemplateText = Template("{body}")
-    """What is signed."""
+    key: Literal["utf8", "hex", "base64", "whsec", "sha1"] = "utf8"
+    """How the secret becomes key bytes; `whsec` is base64 behind `whsec_`, `sha1` the SHA-1 of the secret."""
 
-    @field_validator("timestamp")
-    @classmethod
-    def _is_in_pairs(
-        cls, timestamp: TimestampConfig | None, others: ValidationInfo
-    ) -> TimestampConfig | None:
-        signature = others.data.get("signature")
-        if timestamp and timestamp.pair and signature and signature.format != "pairs":
-            raise wrong("a timestamp in a pair needs a signature of pairs", "signature: {format: pairs}")
-        return timestamp
 
-    @field_validator("signed")
-    @classmethod
-    def _can_be_signed(cls, signed: Template, others: ValidationInfo) -> Template:
-        names = {placeholder.name for placeholder in signed.placeholders}
-        if "signed" in names:
-            raise wrong("{signed} can't be part of what is signed", 'signed: "{timestamp}.{body}"')
-        if "timestamp" in names and others.data.get("timestamp", "unreadable") is None:
-            raise wrong("{timestamp} is signed, but there is no timestamp", "timestamp: {header: NAME}")
-        return signed
+class Ed25519Config(SigningConfig):
+    """`type: ed25519`: an Ed25519 signature (RFC 8032). The secrets are the provider's public keys."""
+
+    type: Literal["ed25519"]
+    """An Ed25519 signature; the secrets are the provider's public keys."""
+    key: Literal["hex", "base64", "whpk", "pem"] = "hex"
+    """How the public key is written; `whpk` is base64 behind `whpk_`."""
+
+
+class EcdsaConfig(SigningConfig):
+    """`type: ecdsa`: an ECDSA signature. The secrets are the provider's public keys."""
+
+    type: Literal["ecdsa"]
+    """An ECDSA signature; the secrets are the provider's public keys."""
+    digest: Digest = "sha256"
+    """The hash function."""
+    key: PublicKeyEncoding = "pem"
+    """How the public key is written; `base64` is the DER form (SubjectPublicKeyInfo) in base64."""
+    form: Literal["der", "raw"] = "der"
+    """How the two numbers of a signature are put together: an ASN.1 sequence, or one after the other."""
+
+
+class RsaConfig(SigningConfig):
+    """`type: rsa`: an RSA signature. The secrets are the provider's public keys."""
+
+    type: Literal["rsa"]
+    """An RSA signature; the secrets are the provider's public keys."""
+    digest: Digest = "sha256"
+    """The hash function."""
+    key: PublicKeyEncoding = "pem"
+    """How the public key is written; `base64` is the DER form (SubjectPublicKeyInfo) in base64."""
+    padding: Literal["pkcs1v15", "pss"] = "pkcs1v15"
+    """The padding; the salt of `pss` is as long as the hash."""
+
+
+class BodyHashConfig(Model):
+    """A claim of a token that holds the SHA-256 of the body in hex, and so ties the token to the body."""
+
+    claim: Text
+    """The claim's name."""
+
+
+class JwtConfig(VerifierConfig):
+    """`type: jwt`: a signed token (RFC 7519) whose algorithm this config pins."""
+
+    type: Literal["jwt"]
+    """A signed token (JWT)."""
+    algorithm: Literal["HS256", "RS256", "ES256"]
+    """The only algorithm that is accepted, whatever the token says."""
+    header: HeaderName | None = None
+    """The header that carries the token."""
+    prefix: str = ""
+    """Text in front of the token, as in `Bearer `."""
+    body: Literal[True] | None = None
+    """The whole body is the token; `{claims}` is what it says."""
+    key: Literal["utf8", "base64", "pem"] = "utf8"
+    """How the secret is written: `pem` for RS256 and ES256, whose secrets are public keys."""
+    jwks: HttpsUrl | None = None
+    """Where the provider publishes its keys (RFC 7517), instead of secrets."""
+    audience: Text | None = None
+    """What `aud` has to be, or to hold."""
+    issuer: Text | None = None
+    """What `iss` has to be."""
+    leeway: Duration = 60.0
+    """How far the clocks may be apart when `exp`, `nbf` and `iat` are read."""
+    max_age: Duration | None = None
+    """How old a token may be by its `iat`, which it then has to have."""
+    body_hash: BodyHashConfig | None = None
+    """The claim that ties the token to the body; without it the token says nothing about the body."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not exactly_one(self.header, self.body):
+            raise wrong("needs exactly one place", "header: NAME or body: true")
+        if (self.algorithm == "HS256") == (self.key == "pem") and self.jwks is None:
+            raise wrong(
+                f"key {self.key} is not for {self.algorithm}", "RS256, ES256: key: pem; HS256: utf8 or base64"
+            )
+        if self.jwks is not None and self.algorithm == "HS256":
+            raise wrong("a published key can't be secret", "algorithm: RS256 or ES256")
+        if self.body and self.body_hash:
+            raise wrong("a body that is the token can't hold its own hash", "leave body_hash out")
+        return self
 
 
 class TokenConfig(VerifierConfig):
@@ -118,13 +121,21 @@ class TokenConfig(VerifierConfig):
     """The header that carries it."""
     query: Text | None = None
     """The query parameter that carries it."""
+    body: Text | None = None
+    """The path in the JSON body that carries it."""
+    form: Text | None = None
+    """The form field that carries it."""
     prefix: str = ""
     """Text in front of the token, as in `Bearer `."""
+    each: Text | None = None
+    """With `body`: a path to a list of which every element has to carry the token."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if not exactly_one(self.header, self.query):
-            raise wrong("needs exactly one place", "header: NAME or query: name")
+        if not exactly_one(self.header, self.query, self.body, self.form):
+            raise wrong("needs exactly one place", "header: NAME, query: name, body: path or form: name")
+        if self.each and not self.body:
+            raise wrong("each is for tokens in the body", "body: path, inside each element")
         return self
 
 
@@ -137,6 +148,49 @@ class BasicConfig(VerifierConfig):
     """The user name; the secret is then the password. Without it the secret is `username:password`."""
 
 
+class AllowlistConfig(Model):
+    """`type: allowlist`: the address that a request comes from."""
+
+    type: Literal["allowlist"]
+    """The address that a request comes from. Behind a proxy `server.trusted_proxies` has to name it."""
+    networks: AtLeastOne[Network]
+    """The provider's addresses and networks."""
+
+
+class TwilioConfig(VerifierConfig):
+    """`type: twilio`: Twilio's signature of URL and form, or of URL and hash of the body."""
+
+    type: Literal["twilio"]
+    """Twilio's signature; the URL is `server.public_url` and what follows, with its port and without."""
+
+
+class PaypalConfig(Model):
+    """`type: paypal`: PayPal's signature, with a certificate that PayPal serves."""
+
+    type: Literal["paypal"]
+    """PayPal's signature; the certificate is fetched from PayPal's hosts only."""
+    webhook_id: str
+    """The id that PayPal gave the registered address; it is part of what is signed."""
+
+
+class AwsSnsConfig(Model):
+    """`type: aws-sns`: the signature of Amazon SNS, with a certificate that AWS serves."""
+
+    type: Literal["aws-sns"]
+    """The signature of Amazon SNS; the certificate is fetched from AWS's SNS hosts only."""
+    topic_arn: str
+    """The topic that may send: anyone with an AWS account can have SNS sign requests of a topic of theirs."""
+    max_age: Duration = 3600.0
+    """How old the signed `Timestamp` may be."""
+
+
+class EbayConfig(VerifierConfig):
+    """`type: ebay`: eBay's signature header. The secrets are eBay's public keys."""
+
+    type: Literal["ebay"]
+    """eBay's signature header; the secrets are the public keys that its notification API returns."""
+
+
 class NoneConfig(Model):
     """`type: none`: no verification, so anyone who can reach the path can send."""
 
@@ -146,4 +200,46 @@ class NoneConfig(Model):
     """Says that you mean it."""
 
 
-VerifyEntry = Annotated[HmacConfig | TokenConfig | BasicConfig | NoneConfig, Field(discriminator="type")]
+OneVerifier = Annotated[
+    HmacConfig
+    | Ed25519Config
+    | EcdsaConfig
+    | RsaConfig
+    | JwtConfig
+    | TokenConfig
+    | BasicConfig
+    | AllowlistConfig
+    | TwilioConfig
+    | PaypalConfig
+    | AwsSnsConfig
+    | EbayConfig,
+    Field(discriminator="type"),
+]
+
+
+class AnyConfig(Model):
+    """`type: any`: several ways to sign, of which the first whose signature is there decides."""
+
+    type: Literal["any"]
+    """Several ways, of which the first whose signature is there decides; the others are not asked."""
+    of: AtLeastOne[OneVerifier]
+    """The verifiers."""
+
+
+VerifyEntry = Annotated[
+    HmacConfig
+    | Ed25519Config
+    | EcdsaConfig
+    | RsaConfig
+    | JwtConfig
+    | TokenConfig
+    | BasicConfig
+    | AllowlistConfig
+    | TwilioConfig
+    | PaypalConfig
+    | AwsSnsConfig
+    | EbayConfig
+    | AnyConfig
+    | NoneConfig,
+    Field(discriminator="type"),
+]

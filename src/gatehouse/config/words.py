@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MAX_SHOWN = 80
-#: More names than these help nobody, and looking for near ones among them takes long.
+#: More names than these help nobody who reads them.
 _MAX_NAMES = 40
+#: Among more than these, looking for near ones takes long.
+_MAX_COMPARED = 500
 
 
 def shown(text: str, limit: int = _MAX_SHOWN) -> str:
@@ -22,11 +24,11 @@ def shown(text: str, limit: int = _MAX_SHOWN) -> str:
 
 def expected(given: str, known: Iterable[str]) -> str:
     """List what is known, the nearest to what was given first."""
-    names = sorted(itertools.islice(known, _MAX_NAMES + 1))
+    names = sorted(itertools.islice(known, _MAX_COMPARED))
     if not names:
         return "none is configured"
-    if len(names) > _MAX_NAMES:
-        return f"expected one of the many that are configured, such as {shown(names[0])}"
     close = difflib.get_close_matches(given[:_MAX_SHOWN], names, n=1)
     prefix = f'did you mean "{shown(close[0])}"? ' if close else ""
+    if len(names) > _MAX_NAMES:
+        return f"{prefix}expected one of the many that there are, such as {shown(names[0])}"
     return f"{prefix}expected one of: {', '.join(map(shown, names))}"

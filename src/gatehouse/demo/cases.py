@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from gatehouse.config.model import HmacConfig
-from gatehouse.sample import Sample, documented, signed_headers, tampered, with_delivery_id
+from gatehouse.sample import Sample, documented, signed, tampered, with_delivery_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +59,8 @@ def cases(source: Source, now: float) -> list[Case]:
     sample = documented(source.settings)
     if sample is None:
         return []
-    example = Case("example", signed_headers(source, sample, now), sample.body, ACCEPTED)
+    request = signed(source, sample, now)
+    example = Case("example", dict(request.headers), request.body, ACCEPTED)
     made = [
         example,
         replace(example, kind="retry", expected=DUPLICATE),
@@ -85,8 +86,8 @@ def _stale(source: Source, sample: Sample, now: float) -> Case | None:
     """Sign properly, a while ago; None when the scheme signs no time."""
     if not any(isinstance(entry, HmacConfig) and entry.timestamp for entry in source.settings.verify):
         return None
-    headers = signed_headers(source, sample, now - _STALE_MINUTES * 60)
-    return Case("old", headers, sample.body, REFUSED, f"{_STALE_MINUTES} min old")
+    request = signed(source, sample, now - _STALE_MINUTES * 60)
+    return Case("old", dict(request.headers), request.body, REFUSED, f"{_STALE_MINUTES} min old")
 
 
 def _replayed(source: Source, captured: Case) -> Case | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gatehouse.document import is_json
 from gatehouse.errors import (
     MethodNotAllowedError,
     RequestRejectedError,
@@ -19,10 +20,12 @@ if TYPE_CHECKING:
     from gatehouse.config.model import AnswersConfig
     from gatehouse.event import Event
     from gatehouse.store.base import Receipt
+    from gatehouse.verify.handshake import Reply
 
 #: How long a provider is asked to wait after a fault of ours. Its own schedule is usually longer.
 RETRY_AFTER_SECONDS = 5
 
+_TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 _OPEN, _MIDDLE, _CLOSE = b'{"status":"', b'","id":"', b'"}'
 
 
@@ -30,7 +33,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     """An HTTP answer, with what the log and the metrics want to know about the request."""
 
     status: int
-    #: JSON.
+    #: JSON, unless `headers` say otherwise.
     body: bytes
     outcome: str
     headers: dict[str, str] = {}
@@ -38,6 +41,8 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     reason: str | None = None
     event_ids: tuple[str, ...] = ()
     event_type: str | None = None
+    #: Which handshake was answered.
+    handshake: str | None = None
 
 
 def committed(
@@ -49,7 +54,11 @@ def committed(
     outcome = "accepted" if is_new else "conflict" if "conflict" in statuses else "duplicate"
     word = "accepted" if is_new else "duplicate"
     ids = tuple([receipt.event_id for receipt in receipts])
-    if as_batch:
+    headers: dict[str, str] = {}
+    if answers.body is not None:
+        body = answers.body.encode()
+        headers = {} if is_json(body) and body.startswith(b"{") else _TEXT
+    elif as_batch:
         body = msgspec.json.encode({"status": word, "ids": ids})
     else:
         body = _OPEN + word.encode() + _MIDDLE + ids[0].encode() + _CLOSE
@@ -57,8 +66,20 @@ def committed(
         status=answers.accepted if is_new else answers.duplicate or answers.accepted,
         body=body,
         outcome=outcome,
+        headers=headers,
         event_ids=ids,
         event_type=events[0].type if events else None,
+    )
+
+
+def handshaken(reply: Reply) -> Answer:
+    """Answer a handshake: with its own body, whatever the bodies of other answers are."""
+    return Answer(
+        status=reply.status,
+        body=reply.body,
+        outcome="handshake",
+        headers=reply.headers,
+        handshake=reply.handshake,
     )
 
 
@@ -66,14 +87,14 @@ def rejected(error: RequestRejectedError, answers: AnswersConfig | None = None) 
     """Answer for an error. It says which kind, and never which check failed."""
     status = error.status
     headers: dict[str, str] = {}
-    reason: str | None = None
     if isinstance(error, VerificationError):
         status = answers.unauthorized if answers else status
-        reason = error.reason
     elif isinstance(error, UnavailableError):
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        reason = error.reason
     elif isinstance(error, MethodNotAllowedError):
-        headers = {"Allow": "POST"}
-    body = msgspec.json.encode({"error": {"code": error.code, "message": error.message}})
-    return Answer(status=status, body=body, outcome=error.outcome, headers=headers, reason=reason)
+        headers = {"Allow": error.allow}
+    if answers is not None and answers.body == "":
+        body, headers = b"", headers | _TEXT
+    else:
+        body = msgspec.json.encode({"error": {"code": error.code, "message": error.message}})
+    return Answer(status=status, body=body, outcome=error.outcome, headers=headers, reason=error.reason)

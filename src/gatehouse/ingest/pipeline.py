@@ -1,4 +1,4 @@
-"""The way of a request, top to bottom: verify, read, route, commit, answer."""
+"""The way of a request, top to bottom: handshake or verify, read, route, commit, answer."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gatehouse.event import Event
+    from gatehouse.ingest.handshakes import Greeter
     from gatehouse.metrics import SourceMetrics
     from gatehouse.source import Source
     from gatehouse.store.base import Receipt
-    from gatehouse.verify.base import Request
+    from gatehouse.verify.base import Request, Verification
 
 
 class Accepting(Protocol):
@@ -28,13 +29,27 @@ class Accepting(Protocol):
         """Commit all of them in one transaction, or raise `UnavailableError`."""
 
 
+class Preparing(Protocol):
+    """What the pipeline needs of who fetches the keys that providers publish."""
+
+    async def prepare(self, source: str, verification: Verification, request: Request) -> None:
+        """Get the keys that verifying this request needs, or raise `UnavailableError`."""
+
+
 class Pipeline:
     """Takes a request from its raw bytes to its answer."""
 
     def __init__(
-        self, committer: Accepting, has_room: Callable[[str], bool], clock: Callable[[], float]
+        self,
+        committer: Accepting,
+        has_room: Callable[[str], bool],
+        clock: Callable[[], float],
+        greeter: Greeter,
+        remote_keys: Preparing,
     ) -> None:
         self._committer = committer
+        self._greeter = greeter
+        self._remote_keys = remote_keys
         self._has_room = has_room
         self._clock = clock
 
@@ -44,7 +59,14 @@ class Pipeline:
         self._committer.check_room()
         # Stores keep milliseconds: an event has to read the same before and after a restart.
         now = int(self._clock() * 1000) / 1000
+        if source.handshakes and (greeting := self._greeter.before_verification(source, request, now)):
+            return greeting
+        source.check_ready()
+        if source.verification.remote:
+            await self._remote_keys.prepare(source.name, source.verification, request)
         verified = source.verification.verify(request, now)
+        if source.handshakes and (greeting := await self._greeter.after_verification(source, verified, now)):
+            return greeting
         read = source.reader.read(verified, now, source.kept_headers(request.headers))
         arrivals = [
             Arrival(event, keys, now + source.window, self._assign(source, event)) for event, keys in read

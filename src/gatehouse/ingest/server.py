@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
+from multidict import CIMultiDict
 
 from gatehouse.errors import (
     BodyTooLargeError,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from gatehouse.config.model import ServerConfig
     from gatehouse.ingest.client import ClientAddress
     from gatehouse.ingest.pipeline import Pipeline
+    from gatehouse.ingest.rejected import RejectedRequests
     from gatehouse.metrics import Metrics, RequestMetrics, SourceMetrics
     from gatehouse.source import Source
 
@@ -44,7 +47,7 @@ KEEPALIVE_SECONDS = 15.0
 #: How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer.
 LINGER_SECONDS = 2.0
 _BACKLOG = 1024
-_HEADERS = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
+_HEADERS: Mapping[str, str] = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
 
 
 class IngestServer:
@@ -57,10 +60,12 @@ class IngestServer:
         pipeline: Pipeline,
         metrics: Metrics,
         client_address: ClientAddress,
+        rejections: RejectedRequests,
     ) -> None:
         self._config = config
         self._pipeline = pipeline
         self._client_address = client_address
+        self._rejections = rejections
         self._by_path = {source.path: (source, metrics.source(source.name)) for source in sources.values()}
         self._unknown = metrics.unknown()
         self._runner: web.ServerRunner | None = None
@@ -100,18 +105,22 @@ class IngestServer:
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
         path, _, query = http.raw_path.partition("?")
+        client = self._client_address(http.remote, http.headers.getall("X-Forwarded-For", ()))
         served = self._by_path.get(path)
         source, metrics = served or (None, self._unknown)
+        rejected_id: str | None = None
         try:
-            answer = await self._answer(served, http, path, query)
+            answer = await self._answer(served, http, path, query, client or "")
         except RequestRejectedError as error:
             answer = rejected(error, source.settings.answers if source else None)
             if isinstance(error, VerificationError) and served:
                 served[1].failures[error.reason].inc()
+            if source is not None:
+                rejected_id = self._remember(source, http, error, answer, client)
         except Exception as error:  # noqa: BLE001 - a defect of ours must not look like a refusal to the provider
             _log_defect(source, error)
             answer = rejected(UnavailableError("internal error; send again later", reason="defect"))
-        self._record(source, metrics, http, answer, time.perf_counter() - started)
+        self._record(source, metrics, client, answer, time.perf_counter() - started, rejected_id)
         return self._respond(answer)
 
     async def _answer(
@@ -120,20 +129,25 @@ class IngestServer:
         http: web.BaseRequest,
         path: str,
         query: str,
+        client: str,
     ) -> Answer:
         if served is None:
             raise UnknownSourceError("no source is served here")
         source, metrics = served
-        if http.method != hdrs.METH_POST:
-            raise MethodNotAllowedError("only POST is served here")
-        if source.not_ready is not None:
-            raise UnavailableError("the source is not ready; send again later", reason="not_ready")
+        method = http.method
+        if method not in source.methods:
+            allow = ", ".join(source.methods)
+            raise MethodNotAllowedError(f"only {allow} is served here", allow=allow)
         headers = http.headers
         if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
             raise UnsupportedEncodingError("send the body without Content-Encoding")
         body = await self._read_body(http, source.max_body)
-        request = Request(hdrs.METH_POST, path, query, headers, body, source.public_url)
-        return await self._pipeline.receive(source, metrics, request)
+        request = Request(method, path, query, headers, body, source.public_url, client)
+        try:
+            return await self._pipeline.receive(source, metrics, request)
+        except RequestRejectedError as error:
+            error.request = request
+            raise
 
     async def _read_body(self, http: web.BaseRequest, limit: int) -> bytes:
         if (http.content_length or 0) > limit:
@@ -164,7 +178,10 @@ class IngestServer:
         return b"".join(chunks)
 
     def _respond(self, answer: Answer) -> web.Response:
-        headers = _HEADERS | answer.headers if answer.headers else _HEADERS
+        headers = _HEADERS
+        if answer.headers:
+            headers = CIMultiDict(_HEADERS)
+            headers.update(answer.headers)
         response = web.Response(body=answer.body, status=answer.status, headers=headers)
         if self._stopping or answer.status in (400, 408, 413):
             response.force_close()
@@ -174,9 +191,10 @@ class IngestServer:
         self,
         source: Source | None,
         metrics: RequestMetrics,
-        http: web.BaseRequest,
+        client: str | None,
         answer: Answer,
         duration: float,
+        rejected_id: str | None,
     ) -> None:
         metrics.outcomes[answer.outcome].inc()
         metrics.duration.observe(duration)
@@ -184,7 +202,7 @@ class IngestServer:
             "source": source.name if source else None,
             "outcome": answer.outcome,
             "status": answer.status,
-            "client": self._client_address(http.remote, http.headers.getall("X-Forwarded-For", ())),
+            "client": client,
             "duration_ms": round(duration * 1000, 2),
         }
         if answer.event_ids:
@@ -194,8 +212,36 @@ class IngestServer:
             get_logger().info(event, type=answer.event_type, **fields)
         elif answer.outcome == "accepted":
             get_logger().info("request.accepted", **fields)
+        elif answer.handshake is not None:
+            get_logger().info("request.handshake", handshake=answer.handshake, **fields)
         else:
-            get_logger().warning("request.rejected", reason=answer.reason, **fields)
+            get_logger().warning("request.rejected", reason=answer.reason, rejected_id=rejected_id, **fields)
+
+    def _remember(
+        self,
+        source: Source,
+        http: web.BaseRequest,
+        error: RequestRejectedError,
+        answer: Answer,
+        client: str | None,
+    ) -> str | None:
+        """Keep a refused request for the operator; not after a fault of our own, which says nothing of it."""
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return None
+        request, length = error.request, http.content_length
+        if request is None:
+            path, _, query = http.raw_path.partition("?")
+            request = Request(http.method, path, query, http.headers, b"", source.public_url, client or "")
+        else:
+            length = len(request.body)
+        return self._rejections.add(
+            source.name,
+            request,
+            error,
+            status=answer.status,
+            body_length=length,
+            client=client,
+        )
 
     def _malformed(self, http: web.BaseRequest) -> web.StreamResponse:
         answer = rejected(MalformedRequestError("not a well-formed HTTP request"))

@@ -1,4 +1,4 @@
-"""The listener for operators: `/metrics`, `/healthz`, `/readyz`."""
+"""The listener for operators: `/metrics`, `/healthz`, `/readyz`, and the API."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
+from gatehouse.config.scalars import is_loopback
+from gatehouse.operator.api import error_answer
 from gatehouse.verify.base import ct_equal
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
     from gatehouse.config.scalars import Address
     from gatehouse.metrics import Metrics
+    from gatehouse.operator.api import OperatorApi
 
 #: Prometheus's text format.
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -27,11 +30,13 @@ class OperatorServer:
         token: bytes | None,
         metrics: Metrics,
         probes: Mapping[str, Callable[[], Awaitable[str | None]]],
+        api: OperatorApi,
     ) -> None:
         self._listen = listen
         self._expected = None if token is None else b"Bearer " + token
         self._metrics = metrics
         self._probes = probes
+        self._api = api
         self._runner: web.AppRunner | None = None
 
     @property
@@ -48,6 +53,7 @@ class OperatorServer:
                 web.get("/metrics", self._show_metrics),
                 web.get("/healthz", self._show_health),
                 web.get("/readyz", self._show_readiness),
+                *self._api.routes(),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -63,13 +69,22 @@ class OperatorServer:
     async def _authorize(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        is_open = self._expected is None or request.path in ("/healthz", "/readyz")
-        if not is_open and not self._is_authorized(request):
-            return _error(401, "unauthorized", "send the operator token as a bearer token")
+        refusal = None if request.path in ("/healthz", "/readyz") else self._refusal(request)
+        if refusal is not None:
+            return refusal
         try:
             return await handler(request)
         except web.HTTPException as error:
-            return _error(error.status, error.reason.lower().replace(" ", "_"), error.reason)
+            return error_answer(error.status, error.reason.lower().replace(" ", "_"), error.reason)
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        if self._expected is not None:
+            message = "send the operator token as a bearer token"
+            return None if self._is_authorized(request) else error_answer(401, "unauthorized", message)
+        if is_loopback(request.url.host or ""):
+            return None
+        # Without a token only this machine may ask, and a browser on it may be led here under any name.
+        return error_answer(403, "forbidden", "use a loopback address, or give the operator a token")
 
     def _is_authorized(self, request: web.Request) -> bool:
         given = request.headers.getall(hdrs.AUTHORIZATION, ())
@@ -98,7 +113,3 @@ async def _no_store(
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
     response.headers[hdrs.SERVER] = "gatehouse"
     return response
-
-
-def _error(status: int, code: str, message: str) -> web.Response:
-    return web.json_response({"error": {"code": code, "message": message}}, status=status)

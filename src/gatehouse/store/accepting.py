@@ -26,7 +26,8 @@ WHERE keys.expires_ms > ?
 """
 _INSERT_EVENTS: Final = """
 INSERT INTO events (seq, digest, id, source, path, provider, external_id, type, time, received_ms, subject,
-  account, content_type, headers, data_start, data_end, data_is_json, body)
+  account, content_type, headers, data_start, data_end, data_is_json, body,
+  document)
 VALUES {rows}
 """
 #: REPLACE: the key may be there still, expired and not yet purged.

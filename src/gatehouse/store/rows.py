@@ -29,7 +29,7 @@ _MAX_ROWS: Final = 256
 
 EVENT_COLUMNS: Final = (
     "id, source, path, provider, external_id, type, time, received_ms, subject, account,"
-    " content_type, headers, data_start, data_end, data_is_json, body"
+    " content_type, headers, data_start, data_end, data_is_json, body, document"
 )
 
 
@@ -81,6 +81,7 @@ def event_row(event: Event) -> Row:
         end,
         int(event.data_is_json),
         event.body,
+        event.document,
     )
 
 
@@ -101,6 +102,7 @@ def event_from(row: Sequence[object]) -> Event:
         content_type=_decode_text(stored.content_type),
         headers=tuple((name, value) for name, value in json.loads(stored.headers)),
         body=stored.body,
+        document=stored.document,
         data_span=_span(stored.data_start, stored.data_end),
         data_is_json=bool(stored.data_is_json),
     )
@@ -123,6 +125,7 @@ class _StoredEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     data_end: int | None
     data_is_json: int
     body: bytes
+    document: bytes | None
 
 
 def _encode_headers(headers: tuple[tuple[str, str], ...]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from gatehouse.errors import VerificationError
+from gatehouse.verify.keys import RemoteVerifier, remote_of
 
 if TYPE_CHECKING:
     from multidict import CIMultiDict, CIMultiDictProxy
@@ -27,39 +29,39 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     #: The address the provider used, scheme and host, when `server.public_url` says it.
     public_url: str = ""
+    #: The address that sent it: the peer, or what a trusted proxy says of it.
+    client: str = ""
+
+
+#: What a verifier learned on the way to its yes, by the name of its placeholder: `timestamp`, as sent; `id`,
+#: the signed id; `signed`, the signed bytes; `claims`, what a token says. What a scheme has not is missing.
+Facts = Mapping[str, bytes]
+
+NOTHING: Facts = {}
 
 
 class VerifiedRequest(msgspec.Struct, frozen=True, gc=False):
     """A request that passed every verifier of its source. Events are read from nothing else."""
 
     request: Request
-    #: The timestamp as sent, when the scheme has one.
-    timestamp: bytes | None = None
-    #: The bytes that were signed, when the scheme signs.
-    signed: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What one verifier learned on the way to its yes."""
-
-    timestamp: bytes | None = None
-    signed: bytes | None = None
+    facts: Facts = {}
 
 
 class Verifier(Protocol):
     """One authentication scheme with its secrets."""
 
-    def verify(self, request: Request, now: float) -> Proof:
+    def verify(self, request: Request, now: float) -> Facts:
         """Check the request against the clock `now` (unix seconds).
 
         Raises `VerificationError` when the request does not pass, and nothing else, whatever the input.
         """
 
-    def sign(self, request: Request, now: float) -> dict[str, str]:
-        """Make the headers with which the provider would send this request at `now`.
+    def sign(self, request: Request, now: float) -> Request:
+        """Make the request as the provider would send it at `now`, with signature or credentials in it.
 
-        The inverse of `verify`, for the `sign`, `send` and `demo` commands and for tests.
+        The inverse of `verify`, for the `sign`, `send` and `demo` commands and for tests. Raises
+        `VerificationError` for a body that the scheme can't sign, and `GatewayError` when nobody but the
+        provider could sign: an asymmetric scheme, an address.
         """
 
     def credential_headers(self) -> frozenset[str]:
@@ -71,22 +73,26 @@ class Verification:
     """All verifiers of a source: each must pass. An empty one lets everything in (`type: none`)."""
 
     verifiers: tuple[Verifier, ...]
+    #: Those that need a key from the provider's address before they can verify; mostly there are none.
+    remote: tuple[RemoteVerifier, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "remote", remote_of(self.verifiers))
 
     def verify(self, request: Request, now: float) -> VerifiedRequest:
         """Return the verified request or raise `VerificationError`."""
-        timestamp = signed = None
+        if len(self.verifiers) == 1:
+            return VerifiedRequest(request, self.verifiers[0].verify(request, now))
+        facts: dict[str, bytes] = {}
         for verifier in self.verifiers:
-            proof = verifier.verify(request, now)
-            timestamp = timestamp if timestamp is not None else proof.timestamp
-            signed = signed if signed is not None else proof.signed
-        return VerifiedRequest(request, timestamp, signed)
+            facts = {**verifier.verify(request, now), **facts}
+        return VerifiedRequest(request, facts)
 
-    def sign(self, request: Request, now: float) -> dict[str, str]:
-        """Merge the headers of all verifiers."""
-        headers: dict[str, str] = {}
+    def sign(self, request: Request, now: float) -> Request:
+        """Let every verifier add what it wants to see."""
         for verifier in self.verifiers:
-            headers |= verifier.sign(request, now)
-        return headers
+            request = verifier.sign(request, now)
+        return request
 
 
 def ct_equal(left: bytes, right: bytes) -> bool:

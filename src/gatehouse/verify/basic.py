@@ -6,7 +6,8 @@ import base64
 from typing import TYPE_CHECKING
 
 from gatehouse.errors import VerificationError
-from gatehouse.verify.base import Proof, Request, ct_equal, single_header
+from gatehouse.verify.base import NOTHING, Facts, Request, ct_equal, single_header
+from gatehouse.verify.places import with_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ class BasicVerifier:
             raise ValueError("the secret of basic is username:password, unless username is given")
         self._expected = tuple(base64.b64encode(pair) for pair in pairs)
 
-    def verify(self, request: Request, now: float) -> Proof:  # noqa: ARG002 - credentials have no time
+    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - credentials have no time
         text = single_header(request, _HEADER)
         if not text:
             raise VerificationError("missing_signature")
@@ -35,10 +36,10 @@ class BasicVerifier:
         known = any([ct_equal(given, expected) for expected in self._expected])  # noqa: C419 - compares with all of them
         if scheme.lower() != b"basic" or not known:
             raise VerificationError("wrong_credentials")
-        return Proof()
+        return NOTHING
 
-    def sign(self, request: Request, now: float) -> dict[str, str]:  # noqa: ARG002
-        return {_HEADER: "Basic " + self._expected[0].decode()}
+    def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
+        return with_header(request, _HEADER, "Basic " + self._expected[0].decode())
 
     def credential_headers(self) -> frozenset[str]:
         return frozenset({_HEADER.lower()})

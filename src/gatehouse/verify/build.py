@@ -1,41 +1,102 @@
-"""From a source's config and its secrets to its verification."""
+"""From a source's config and its secrets to its verification.
+
+Schemes that few sources use are imported when one does: their libraries take long to load.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from gatehouse.config.model import BasicConfig, HmacConfig, NoneConfig, TokenConfig
+from gatehouse.config.model import (
+    AllowlistConfig,
+    AnyConfig,
+    BasicConfig,
+    HmacConfig,
+    NoneConfig,
+    SigningConfig,
+    TokenConfig,
+    VerifierConfig,
+)
 from gatehouse.secrets import SecretError
+from gatehouse.verify.allowlist import AllowlistVerifier
+from gatehouse.verify.any import AnyVerifier
 from gatehouse.verify.base import Verification, Verifier
 from gatehouse.verify.basic import BasicVerifier
-from gatehouse.verify.hmac import HmacVerifier
+from gatehouse.verify.hmac import HmacScheme
+from gatehouse.verify.signed import SignedVerifier
 from gatehouse.verify.token import TokenVerifier
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gatehouse.config.model import SourceConfig, VerifyEntry
+    from gatehouse.config.scalars import SecretRef
     from gatehouse.secrets import Secrets
+
+#: Type of a signing scheme → its module and class, made from the config and the secrets.
+_SCHEMES = {
+    "ed25519": ("gatehouse.verify.ed25519", "Ed25519Scheme"),
+    "ecdsa": ("gatehouse.verify.ecdsa", "EcdsaScheme"),
+    "rsa": ("gatehouse.verify.rsa", "RsaScheme"),
+}
+#: Type of another scheme → its module and class, made from the config and the secrets, if it takes any.
+_VERIFIERS = {
+    "jwt": ("gatehouse.verify.jwt", "JwtVerifier"),
+    "twilio": ("gatehouse.verify.twilio", "TwilioVerifier"),
+    "ebay": ("gatehouse.verify.ebay", "EbayVerifier"),
+    "paypal": ("gatehouse.verify.paypal", "PaypalVerifier"),
+    "aws-sns": ("gatehouse.verify.aws_sns", "AwsSnsVerifier"),
+}
 
 
 def build_verification(source: SourceConfig, secrets: Secrets) -> Verification:
     """Build all verifiers. Raises `SecretError` when a secret is missing, short or of the wrong form."""
-    built = (_build(entry, source, secrets) for entry in source.verify)
+    built = (_built(entry, source, secrets) for entry in source.verify)
     return Verification(tuple(verifier for verifier in built if verifier is not None))
 
 
-def _build(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> Verifier | None:
+def _built(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> Verifier | None:
     if isinstance(entry, NoneConfig):
         return None
-    references = entry.secrets or source.secrets
-    found = secrets.resolve_all(references, entry.min_secret or source.min_secret)
+    if isinstance(entry, AnyConfig):
+        built = (_built(one, source, secrets) for one in entry.of)
+        return AnyVerifier(tuple(verifier for verifier in built if verifier is not None))
+    references = _references(entry, source)
+    found = secrets.resolve_all(references, getattr(entry, "min_secret", None) or source.min_secret)
     try:
-        match entry:
-            case HmacConfig():
-                return HmacVerifier(entry, found)
-            case TokenConfig():
-                return TokenVerifier(entry, found)
-            case BasicConfig():
-                return BasicVerifier(entry, found)
+        return build_verifier(entry, found)
     except ValueError as error:
         # The error may quote the secret; the message names where it is kept instead.
         names = ", ".join(map(str, references))
         raise SecretError(f"{names}: not a secret of the form that {entry.type} needs") from error
+
+
+def _references(entry: VerifyEntry, source: SourceConfig) -> tuple[SecretRef, ...]:
+    """Name the secrets of a verifier: its own, or the source's, if it takes any."""
+    if not isinstance(entry, VerifierConfig) or getattr(entry, "jwks", None):
+        return ()
+    return entry.secrets or source.secrets
+
+
+def build_verifier(entry: VerifyEntry, secrets: Sequence[bytes]) -> Verifier:
+    """Build one verifier with its secrets. Raises `ValueError` when one is not of the scheme's form."""
+    match entry:
+        case HmacConfig():
+            return SignedVerifier(entry, HmacScheme(entry, secrets))
+        case SigningConfig():
+            return SignedVerifier(entry, _load(_SCHEMES[entry.type])(entry, secrets))
+        case TokenConfig():
+            return TokenVerifier(entry, secrets)
+        case BasicConfig():
+            return BasicVerifier(entry, secrets)
+        case AllowlistConfig():
+            return AllowlistVerifier(entry)
+        case _:
+            verifier: Verifier = _load(_VERIFIERS[entry.type])(entry, secrets)
+            return verifier
+
+
+def _load(where: tuple[str, str]) -> Any:  # noqa: ANN401 - a class, known by name
+    module, name = where
+    return getattr(import_module(module), name)

@@ -7,24 +7,30 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gatehouse.document import MalformedDocumentError
-from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.template import Scope
+from gatehouse.errors import VerificationError
 from gatehouse.verify.base import Request, single_header
+from gatehouse.verify.places import place, with_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from gatehouse.config.model import SignatureConfig
+    from gatehouse.scope import Scope
 
 #: A header may list many signatures; no provider sends more live ones than this.
 MAX_SIGNATURES = 10
+#: DocuSign signs with up to 100 keys, each in a header of its own.
+_MAX_NUMBERED = 100
+_NUMBER = "{n}"
+_ANY = "*"
 
 #: How a hash is written. What arrives is compared with this spelling, so no other spelling passes.
 WRITE: dict[str, Callable[[bytes], bytes]] = {
     "hex": lambda raw: raw.hex().encode(),
+    "hex-upper": lambda raw: raw.hex().upper().encode(),
     "base64": base64.b64encode,
-    "base64url": base64.urlsafe_b64encode,
+    # Providers write it with padding and without: it is compared without.
+    "base64url": lambda raw: base64.urlsafe_b64encode(raw).rstrip(b"="),
 }
 
 
@@ -33,76 +39,91 @@ class Carried(msgspec.Struct, frozen=True, gc=False):
 
     #: The signatures as written, without prefix.
     signatures: list[bytes]
-    #: For `pairs`: the entries that are there once.
+    #: For `pairs` and `positional`: the entries that are there once.
     pairs: dict[str, str] = {}
 
 
 class SignaturePlace:
-    """Reads the signatures out of a request, and writes one into the headers of a request to be sent."""
+    """Reads the signatures out of a request, and writes one into a request to be sent."""
 
     def __init__(self, config: SignatureConfig) -> None:
-        self.encoding = config.encoding
-        self._headers = config.header
-        self._body = config.body
-        self._form = config.form
+        self._config = config
+        self._place = place(headers=config.header, query=None, form=config.form, body=config.body)
+        self._numbered = tuple(name.removesuffix(_NUMBER) for name in config.header if name.endswith(_NUMBER))
         self._format = config.format
+        self._between = config.between
+        self._assign = config.assign
         self._keys = frozenset(config.key)
-        self._first_key = config.key[0] if config.key else ""
         self._prefix = config.prefix.encode()
+        self._padding = b"=" if config.encoding == "base64url" else b""
 
-    def read(self, request: Request) -> Carried:
+    def read(self, scope: Scope) -> Carried:
         """Find the signatures. Raises `VerificationError` when there is none that could pass."""
-        text = self._text(request)
+        if self._numbered:
+            return Carried(self._bare(self._read_numbered(scope.request)))
+        text = self._place.read(scope)
         if not text or text.isspace():
             raise VerificationError("missing_signature")
         if not text.isascii():
             raise VerificationError("malformed_signature")
-        if self._format == "pairs":
-            return self._read_pairs(text)
-        entries = [text] if self._format == "plain" else self._listed(text)
-        return Carried(self._unprefixed(entries))
+        if self._format == "plain":
+            return Carried(self._bare([text]))
+        if self._format == "list":
+            return Carried(self._bare(self._chosen(entry.partition(",") for entry in text.split(" "))))
+        return self._read_pairs(text)
 
-    def write(self, signature: str, pair: str | None, timestamp: bytes | None) -> dict[str, str]:
-        """Write a signature into its header, as the provider does.
+    def write(self, request: Request, signature: bytes, timestamps: dict[str, str]) -> Request:
+        """Write a signature as the provider does, beside the timestamps (name → text) of its pairs."""
+        value = (self._prefix + signature).decode()
+        key = next(iter(self._config.key), "")
+        if self._numbered:
+            return with_header(request, f"{self._numbered[0]}1", value)
+        if self._format == "list":
+            value = f"{key},{value}"
+        elif self._format == "positional":
+            value = self._between.join([*timestamps.values(), value])
+        elif self._format == "pairs":
+            entries = timestamps | {"signature" if key == _ANY else key: value}
+            value = self._between.join(f"{name}{self._assign}{text}" for name, text in entries.items())
+        return self._place.write(request, value)
 
-        Raises `GatewayError` for schemes that carry it in the body: there it would have to sign itself.
-        """
-        if not self._headers:
-            raise GatewayError("a signature inside the body can't be made from outside")
-        value = self._prefix.decode() + signature
-        if self._format == "pairs":
-            value = f"{self._first_key}={value}"
-            if pair and timestamp is not None:
-                value = f"{pair}={timestamp.decode()},{value}"
-        elif self._format == "list":
-            value = f"{self._first_key},{value}"
-        return {self._headers[0]: value}
+    def header_names(self) -> frozenset[str]:
+        """Name the headers (lower case) that carry signatures."""
+        numbered = (f"{name}{n}" for name in self._numbered for n in range(1, _MAX_NUMBERED + 1))
+        return self._place.header_names() | {name.lower() for name in numbered}
 
-    def _text(self, request: Request) -> str | None:
-        for name in self._headers:
-            value = single_header(request, name)
-            if value is not None:
-                return value
-        try:
-            if self._body:
-                return Scope(request).document.text(tuple(self._body.split(".")))
-            return Scope(request).form.get(self._form) if self._form else None
-        except MalformedDocumentError as error:
-            raise VerificationError("malformed_body") from error
+    def _read_numbered(self, request: Request) -> list[str]:
+        """Read the headers 1, 2, 3 …, up to the first that is not there."""
+        found: list[str] = []
+        for name in self._numbered:
+            for n in range(1, _MAX_NUMBERED + 1):
+                value = single_header(request, f"{name}{n}")
+                if value is None:
+                    break
+                found.append(value)
+        if not any(found):
+            raise VerificationError("missing_signature")
+        return [value for value in found if value.isascii()]
 
     def _read_pairs(self, text: str) -> Carried:
-        entries = [entry.strip(" ").partition("=") for entry in text.split(",")]
-        signatures = [value for name, _, value in entries if name in self._keys]
-        names = [name for name, _, _ in entries]
-        pairs = {name: value for name, _, value in entries if names.count(name) == 1}
-        return Carried(self._unprefixed(signatures), pairs)
+        entries = [entry.strip(" ") for entry in text.split(self._between)]
+        if self._format == "positional":
+            pairs = [(str(position), "", entry) for position, entry in enumerate(entries)]
+        else:
+            pairs = [entry.partition(self._assign) for entry in entries]
+        names = [name for name, _, _ in pairs]
+        once = {name: value for name, _, value in pairs if names.count(name) == 1}
+        return Carried(self._bare(self._chosen(pairs)), once)
 
-    def _listed(self, text: str) -> list[str]:
-        entries = [entry.partition(",") for entry in text.split(" ")]
-        return [value for name, _, value in entries if name in self._keys]
+    def _chosen(self, entries: Iterable[tuple[str, str, str]]) -> list[str]:
+        keys = self._keys
+        return [value for name, _, value in entries if name in keys or _ANY in keys]
 
-    def _unprefixed(self, entries: list[str]) -> list[bytes]:
-        found = [entry.encode() for entry in entries[:MAX_SIGNATURES]]
-        if not self._prefix:
-            return found
-        return [value[len(self._prefix) :] for value in found if value.startswith(self._prefix)]
+    def _bare(self, entries: list[str]) -> list[bytes]:
+        """Take what stands around each signature away. More than a few are not looked at."""
+        limit = _MAX_NUMBERED if self._numbered else MAX_SIGNATURES
+        found = [entry.encode() for entry in entries[:limit]]
+        prefix = self._prefix
+        if prefix:
+            found = [value[len(prefix) :] for value in found if value.startswith(prefix)]
+        return [value.rstrip(self._padding) for value in found] if self._padding else found

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatehouse.document import MalformedDocumentError
-from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.template import Scope
-from gatehouse.verify.base import Proof, Request, ct_equal, single_header
+import msgspec
+
+from gatehouse.document import with_value
+from gatehouse.errors import VerificationError
+from gatehouse.scope import Scope
+from gatehouse.split import Split
+from gatehouse.verify.base import NOTHING, Facts, Request, ct_equal
+from gatehouse.verify.places import place
+from gatehouse.verify.signed import items_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,37 +21,42 @@ if TYPE_CHECKING:
 
 
 class TokenVerifier:
-    """Compares a header or a query parameter with every live token."""
+    """Compares what stands in one place with every live token."""
 
     def __init__(self, config: TokenConfig, secrets: Sequence[bytes]) -> None:
         if not secrets or not all(secrets):
             raise ValueError("a verifier needs a secret")
-        self._header = config.header
-        self._query = config.query
-        self._prefix = config.prefix
+        headers = (config.header,) if config.header else ()
+        self._place = place(headers=headers, query=config.query, form=config.form, body=config.body)
         self._expected = tuple(config.prefix.encode() + secret for secret in secrets)
+        self._each_path = tuple(config.each.split(".")) if config.each else ()
+        self._each = Split(self._each_path) if config.each else None
 
-    def verify(self, request: Request, now: float) -> Proof:  # noqa: ARG002 - a token has no time
-        text = self._text(request)
+    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - a token has no time
+        if self._each is None:
+            self._check(Scope(request))
+        else:
+            for raw, outer in items_of(request, self._each):
+                self._check(Scope(request, body=raw, outer=outer))
+        return NOTHING
+
+    def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
+        token = self._expected[0].decode()
+        if self._each is None:
+            return self._place.write(request, token)
+        items = [msgspec.structs.replace(request, body=raw) for raw, _ in items_of(request, self._each)]
+        signed = b", ".join(self._place.write(item, token).body for item in items)
+        return msgspec.structs.replace(
+            request, body=with_value(request.body, self._each_path, b"[" + signed + b"]")
+        )
+
+    def credential_headers(self) -> frozenset[str]:
+        return self._place.header_names()
+
+    def _check(self, scope: Scope) -> None:
+        text = self._place.read(scope)
         if not text:
             raise VerificationError("missing_signature")
         given = text.encode("utf-8", "surrogateescape")
         if not any([ct_equal(given, expected) for expected in self._expected]):  # noqa: C419 - compares with all
             raise VerificationError("wrong_credentials")
-        return Proof()
-
-    def sign(self, request: Request, now: float) -> dict[str, str]:  # noqa: ARG002
-        if not self._header:
-            raise GatewayError("a token in the query stands in the URL, not in a header")
-        return {self._header: self._expected[0].decode()}
-
-    def credential_headers(self) -> frozenset[str]:
-        return frozenset({self._header.lower()}) if self._header else frozenset()
-
-    def _text(self, request: Request) -> str | None:
-        if self._header:
-            return single_header(request, self._header)
-        try:
-            return Scope(request).query.get(self._query or "")
-        except MalformedDocumentError:
-            return None

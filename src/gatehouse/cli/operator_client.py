@@ -1,0 +1,92 @@
+"""Asking a running gateway over its operator API."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import msgspec
+
+from gatehouse import __version__
+from gatehouse.config.scalars import Address
+from gatehouse.errors import GatewayError
+from gatehouse.secrets import SecretError, Secrets
+
+if TYPE_CHECKING:
+    from gatehouse.config.load import LoadedConfig
+
+_TIMEOUT_SECONDS = 15.0
+#: More of an answer than this is no answer of a gateway.
+_LONGEST_ANSWER = 4 * 1024 * 1024
+#: Addresses that mean "every address of this machine", where a client can't connect everywhere.
+_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
+_HINT = "is the gateway running? name its operator listener with --operator http://host:port"
+
+#: What to try after an answer that is no 2xx.
+_HINTS = {
+    401: "the token of operator.token in the config has to be the running gateway's",
+    404: "gatehouse keeps the last 20 of each source: see /api/v1/rejected, and rejected_id in the log",
+}
+
+
+async def ask(loaded: LoadedConfig, path: str, url: str | None) -> Any:  # noqa: ANN401 - JSON
+    """GET a path of the API. Without `url` it is asked where the config says. Raises `GatewayError`."""
+    base = url or _address(loaded)
+    headers = {"User-Agent": f"gatehouse/{__version__}"} | _authorization(loaded)
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
+            session.get(f"{base.rstrip('/')}{path}", allow_redirects=False) as response,
+        ):
+            status, body = response.status, await _body(response)
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise GatewayError(f"no answer from {base}: {_reason(error)}", hint=_HINT) from error
+    return _read(status, body, base)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    body = b""
+    while len(body) <= _LONGEST_ANSWER and (chunk := await response.content.readany()):
+        body += chunk
+    return body
+
+
+def _read(status: int, body: bytes, base: str) -> Any:  # noqa: ANN401
+    try:
+        answer = msgspec.json.decode(body)
+    except msgspec.MsgspecError as error:
+        raise GatewayError(f"{base} is no operator listener of a gateway", hint=_HINT) from error
+    if status == 200:  # noqa: PLR2004 - OK
+        return answer
+    message = answer.get("error", {}).get("message") if isinstance(answer, dict) else None
+    raise GatewayError(f"{base} answered {status}: {message}", hint=_HINTS.get(status, _HINT))
+
+
+def _address(loaded: LoadedConfig) -> str:
+    listen = loaded.config.operator.listen
+    if listen.port == 0:
+        raise GatewayError(
+            "the config's operator listener takes any free port", hint="--operator http://host:port"
+        )
+    host = "127.0.0.1" if listen.host in _WILDCARDS else listen.host
+    return f"http://{Address(host, listen.port)}"
+
+
+def _authorization(loaded: LoadedConfig) -> dict[str, str]:
+    token = loaded.config.operator.token
+    if token is None:
+        return {}
+    try:
+        secret = Secrets(loaded.directory).resolve(token)
+    except SecretError as error:
+        raise GatewayError(f"operator.token: {error}", hint="set it where this command runs") from error
+    return {"Authorization": "Bearer " + secret.decode("utf-8", "surrogateescape")}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"nothing within {_TIMEOUT_SECONDS:.0f} s"
+    number = error.errno if isinstance(error, OSError) else None
+    return (os.strerror(number) if number else "") or type(error).__name__

@@ -1,0 +1,160 @@
+"""`gatehouse verify`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gatehouse.cli.options import complete_source, config_option, load_config, load_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gatehouse.cli.verdict import Verdict
+    from gatehouse.config.load import LoadedConfig
+
+#: In the year 2286, as for `sign`.
+_LAST_SECOND = 9_999_999_999
+
+
+@click.command("verify")
+@click.argument("source", metavar="SOURCE", required=False, shell_complete=complete_source)
+@click.argument("file", metavar="FILE", required=False, type=click.Path(allow_dash=True))
+@click.option(
+    "--now",
+    type=click.IntRange(0, _LAST_SECOND),
+    metavar="UNIX",
+    help="Verify as of this time, in unix seconds.  [default: now]",
+)
+@click.option("--client", metavar="ADDRESS", default="", help="Who sent it, for sources with an allowlist.")
+@click.option("--rejected", metavar="ID", help="Explain a request that a running gateway refused.")
+@click.option(
+    "--operator",
+    metavar="URL",
+    help="With --rejected: the gateway's operator listener.  [default: as in the config]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
+def command(
+    source: str | None,
+    file: str | None,
+    now: int | None,
+    client: str,
+    rejected: str | None,
+    operator: str | None,
+    as_json: bool,
+    config: str | None,
+) -> None:
+    """Say whether a saved request of SOURCE verifies, what it becomes, and if it does not, why.
+
+    FILE is a raw HTTP request, - for standard input: request line, headers, a blank line, and the body byte
+    for byte. With --rejected it needs neither: the running gateway still has the request, and explains it.
+
+    Exits 0 when the request verifies and 1 when it is refused.
+    """
+    if rejected is not None:
+        if source is not None:
+            raise click.UsageError("--rejected takes no SOURCE and FILE: the gateway has the request")
+        sys.exit(_explain(load_config(config), rejected, operator, as_json=as_json))
+    if source is None or file is None:
+        raise click.UsageError("name SOURCE and FILE, or --rejected ID")
+    verdict = _judge(config, source, file, now, client)
+    if as_json:
+        click.echo(json.dumps(verdict._asdict(), indent=2))
+    else:
+        _show(verdict)
+    sys.exit(0 if verdict.verified else 1)
+
+
+def _judge(config: str | None, name: str, file: str, now: int | None, client: str) -> Verdict:
+    import asyncio
+
+    from gatehouse.cli.saved_request import parse_request
+    from gatehouse.cli.verdict import judge
+    from gatehouse.secrets import Secrets
+
+    source, loaded = load_source(config, name)
+    request = parse_request(_read(file), public_url=source.public_url, client=client)
+    moment = time.time() if now is None else float(now)
+    return asyncio.run(judge(source, request, moment, loaded.config, Secrets(loaded.directory)))
+
+
+def _read(file: str) -> bytes:
+    from gatehouse.errors import GatewayError
+
+    try:
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise GatewayError(
+            f"{file}: can't be read: {error.strerror}", hint="FILE, or - for standard input"
+        ) from error
+
+
+def _show(verdict: Verdict) -> None:
+    for line in _verified(verdict) if verdict.verified else _refused(verdict.reason, verdict.findings):
+        click.echo(line)
+    if verdict.reason in ("stale_timestamp", "future_timestamp") and verdict.signed_at is not None:
+        click.echo(f"Try: --now {verdict.signed_at:.0f}, when it was signed", err=True)
+
+
+def _verified(verdict: Verdict) -> Iterator[str]:
+    yield f"verified by {verdict.by}" if verdict.by else "taken without verification"
+    if verdict.handshake:
+        yield f"handshake {verdict.handshake}: answered, and no event"
+    for event in verdict.events:
+        yield from _event(event)
+    yield from (f" - {note}" for note in verdict.findings)
+
+
+def _event(event: dict[str, Any]) -> Iterator[str]:
+    from gatehouse.log import clean
+
+    yield "event"
+    for name in ("id", "type", "time", "subject", "account"):
+        if event[name] is not None:
+            yield f"  {name:<9}{clean(event[name])}"
+    for place, key in enumerate(event["keys"], 1):
+        yield f"  dedupe   {place}. {'not there' if key is None else clean(key)}"
+    yield f"  to       {', '.join(event['destinations']) or 'no route takes it: stored, delivered nowhere'}"
+
+
+def _refused(reason: str | None, findings: tuple[str, ...] | list[str]) -> Iterator[str]:
+    from gatehouse.log import clean
+
+    yield f"refused: {reason}"
+    yield from (f" - {clean(finding)}" for finding in findings)
+
+
+def _explain(loaded: LoadedConfig, rejected: str, operator: str | None, *, as_json: bool) -> int:
+    """Let the running gateway explain. It is refused, whatever the reason: 1."""
+    import asyncio
+    from urllib.parse import quote
+
+    from gatehouse.cli.operator_client import ask
+
+    record = asyncio.run(ask(loaded, f"/api/v1/rejected/{quote(rejected, safe='')}", operator))
+    if as_json:
+        click.echo(json.dumps(record, indent=2))
+        return 1
+    for line in (*_refused(record["reason"] or record["outcome"], record["findings"]), *_request(record)):
+        click.echo(line)
+    return 1
+
+
+def _request(record: dict[str, Any]) -> Iterator[str]:
+    from gatehouse.log import clean
+
+    query = "&".join(f"{name}=…" for name in record["query"])
+    yield f"request  {record['id']} to {record['source']}"
+    yield f"  time     {record['time']}, from {clean(str(record['client']))}, answered {record['status']}"
+    yield f"  line     {clean(record['method'])} {clean(record['path'])}{'?' if query else ''}{clean(query)}"
+    for name, value in record["headers"]:
+        yield f"  header   {clean(name)}: {clean(value)}"
+    body = record["body"]
+    length = "of unknown length" if body["length"] is None else f"of {body['length']} bytes"
+    yield f"  body     {length}" + (f", sha256 {body['sha256']}…" if body["sha256"] else "")

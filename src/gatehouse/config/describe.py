@@ -1,0 +1,141 @@
+"""Verification in words, for `check`, `providers` and docs/providers.md."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from gatehouse.config.model import (
+    AllowlistConfig,
+    AnyConfig,
+    AwsSnsConfig,
+    BasicConfig,
+    EbayConfig,
+    EcdsaConfig,
+    Ed25519Config,
+    HmacConfig,
+    JwtConfig,
+    NoneConfig,
+    PaypalConfig,
+    RsaConfig,
+    SigningConfig,
+    TokenConfig,
+    TwilioConfig,
+)
+from gatehouse.config.scalars import format_duration
+
+if TYPE_CHECKING:
+    from gatehouse.config.model import ProviderConfig, SignatureConfig, VerifyEntry
+    from gatehouse.template import Template
+
+#: Schemes that need no more words than these.
+_FIXED = {
+    BasicConfig: "HTTP Basic credentials",
+    TwilioConfig: "HMAC-SHA1 of URL and form, or of URL and hash of the body, in X-Twilio-Signature",
+    PaypalConfig: "RSA-SHA256 with PayPal's certificate, in paypal-transmission-sig",
+    AwsSnsConfig: "RSA with the certificate of Amazon SNS, inside the body",
+    EbayConfig: "ECDSA-SHA1 of {body}, in X-EBAY-SIGNATURE",
+    NoneConfig: "nothing (insecure)",
+}
+
+
+_SHORT = {
+    "token": "token",
+    "basic": "Basic",
+    "allowlist": "address",
+    "twilio": "HMAC-SHA1",
+    "paypal": "RSA-SHA256",
+    "aws-sns": "RSA",
+    "ebay": "ECDSA-SHA1",
+    "none": "nothing",
+}
+
+
+def verification(config: ProviderConfig) -> str:
+    """Say how a provider's requests are verified: `HMAC-SHA256 of body, in X-Mando-Signature`."""
+    return " and ".join(map(_verifier, config.verify))
+
+
+def scheme(config: ProviderConfig) -> str:
+    """Name the scheme in a word or two: `HMAC-SHA256`."""
+    entries = [one for entry in config.verify for one in getattr(entry, "of", (entry,))]
+    return " + ".join(dict.fromkeys(map(_scheme, entries)))
+
+
+def _scheme(entry: VerifyEntry) -> str:
+    match entry:
+        case SigningConfig():
+            return _algorithm(entry)
+        case JwtConfig():
+            return f"JWT {entry.algorithm}"
+        case _:
+            return _SHORT[entry.type]
+
+
+def template(text: Template) -> str:
+    """Write a template as in the config; a list of them with `or`."""
+    return " or ".join(
+        "".join(part.decode() if isinstance(part, bytes) else str(part) for part in parts)
+        for parts in text.alternatives
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Write a duration as in the config, or a dash for none."""
+    return "—" if seconds is None else format_duration(seconds)
+
+
+def _verifier(entry: VerifyEntry) -> str:
+    match entry:
+        case SigningConfig():
+            return _signing(entry)
+        case TokenConfig():
+            return _token(entry)
+        case JwtConfig():
+            return f"{entry.algorithm} token (JWT) " + (
+                f"in {entry.header}" if entry.header else "as the body"
+            )
+        case AllowlistConfig():
+            return f"address in {', '.join(entry.networks)}"
+        case AnyConfig():
+            return " or ".join(map(_verifier, entry.of))
+        case _:
+            return _FIXED[type(entry)]
+
+
+def _signing(entry: SigningConfig) -> str:
+    within = ""
+    if entry.timestamp and entry.timestamp.tolerance != math.inf:
+        within = f", within {format_duration(entry.timestamp.tolerance)}"
+    each = f" of each of {entry.each}" if entry.each else ""
+    signed = template(entry.signed).replace("\n", "⏎")
+    return f"{_algorithm(entry)} of {signed}{each} in {_place(entry.signature)}{within}"
+
+
+def _algorithm(entry: SigningConfig) -> str:
+    match entry:
+        case HmacConfig():
+            return f"HMAC-{entry.digest.upper()}"
+        case EcdsaConfig():
+            return f"ECDSA-{entry.digest.upper()}"
+        case RsaConfig():
+            return f"RSA-{entry.digest.upper()}"
+        case Ed25519Config():
+            return "Ed25519"
+        case _:
+            raise TypeError(type(entry))
+
+
+def _token(entry: TokenConfig) -> str:
+    if entry.header:
+        return f"token in {entry.header}"
+    if entry.query:
+        return f"token in query parameter {entry.query}"
+    each = f", in each of {entry.each}" if entry.each else ""
+    return f"token in form field {entry.form}" if entry.form else f"token in body at {entry.body}{each}"
+
+
+def _place(signature: SignatureConfig) -> str:
+    if signature.header:
+        return " or ".join(signature.header)
+    return f"body at {signature.body}" if signature.body else f"form field {signature.form}"

@@ -1,0 +1,82 @@
+"""What a handshake needs besides an answer: a secret shown to the operator, a confirmation fetched."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from gatehouse.errors import UnavailableError
+from gatehouse.ingest.answer import Answer, handshaken
+from gatehouse.log import get_logger
+from gatehouse.times import rfc3339
+
+if TYPE_CHECKING:
+    from gatehouse.source import Source
+    from gatehouse.verify.base import Request, VerifiedRequest
+    from gatehouse.verify.handshake import Reply
+
+#: Fetches a URL to confirm it; tells whether the answer was 200. Raises nothing.
+Confirm = Callable[[str], Awaitable[bool]]
+
+#: How many secrets of one source are kept. Anyone can send some: the operator sees when and from where.
+MAX_SHOWN = 5
+_WHERE = "GET /api/v1/handshakes on the operator listener"
+
+
+class _Shown(NamedTuple):
+    source: str
+    handshake: str
+    secret: str
+    received: float
+    client: str
+
+
+class ShownSecrets:
+    """The secrets that providers handed over in handshakes: in memory only, the last few of each source."""
+
+    def __init__(self) -> None:
+        self._by_source: dict[str, deque[_Shown]] = {}
+
+    def add(self, source: str, handshake: str, secret: str, *, received: float, client: str) -> None:
+        """Keep a secret for the operator's eyes, and log that there is one."""
+        kept = self._by_source.setdefault(source, deque(maxlen=MAX_SHOWN))
+        kept.append(_Shown(source, handshake, secret, received, client))
+        get_logger().warning(
+            "handshake.secret_shown", source=source, handshake=handshake, client=client or None, where=_WHERE
+        )
+
+    def entries(self) -> list[dict[str, object]]:
+        """List them, the newest first: source, handshake, secret, when received (RFC 3339), client."""
+        every = [one for kept in self._by_source.values() for one in reversed(kept)]
+        every.sort(key=lambda one: one.received, reverse=True)
+        return [{**one._asdict(), "received": rfc3339(one.received)} for one in every]
+
+
+class Greeter:
+    """Answers handshakes: what `verify/handshake.py` decides, it does."""
+
+    def __init__(self, shown: ShownSecrets, confirm: Confirm) -> None:
+        self._shown = shown
+        self._confirm = confirm
+
+    def before_verification(self, source: Source, request: Request, now: float) -> Answer | None:
+        """Answer a handshake that needs no verification; None when the request is none."""
+        reply = source.handshakes.unverified(request) if source.handshakes else None
+        return None if reply is None else self._answer(source, reply, request, now)
+
+    async def after_verification(
+        self, source: Source, verified: VerifiedRequest, now: float
+    ) -> Answer | None:
+        """Answer a handshake of a verified request; None when the request is an ordinary one."""
+        reply = source.handshakes.verified(verified) if source.handshakes else None
+        if reply is None:
+            return None
+        if reply.confirm is not None and not await self._confirm(reply.confirm):
+            raise UnavailableError("the confirmation failed; send again later", reason="confirmation")
+        return self._answer(source, reply, verified.request, now)
+
+    def _answer(self, source: Source, reply: Reply, request: Request, now: float) -> Answer:
+        if reply.shown is not None:
+            self._shown.add(source.name, reply.handshake, reply.shown, received=now, client=request.client)
+        return handshaken(reply)

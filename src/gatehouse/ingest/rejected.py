@@ -1,0 +1,174 @@
+"""The last refused requests of each source, in memory only, so that an operator can ask why.
+
+A flood of forged requests must cost next to nothing: what is kept is what is there already, within fixed
+bounds, and it is looked into only when somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gatehouse.diagnosis.diagnose import diagnose, diagnose_head
+from gatehouse.errors import VerificationError
+from gatehouse.ids import new_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gatehouse.diagnosis.known import KnownSource
+    from gatehouse.errors import Reason, RequestRejectedError
+    from gatehouse.verify.base import Request
+
+#: Requests of one source.
+MOST_REQUESTS = 20
+#: Bytes of one body; of a longer one only its length is kept.
+LONGEST_BODY = 16 * 1024
+#: Bytes of one head; of a longer one nothing is kept.
+LONGEST_HEAD = 16 * 1024
+#: Bytes of all of them together.
+MOST_BYTES = 1024 * 1024
+#: What a header takes beside its text.
+_HEADER_BYTES = 100
+
+
+class Refused(msgspec.Struct, kw_only=True):
+    """One refused request. What it carried is for the diagnosis, and is never shown as it is."""
+
+    id: str
+    #: Counts all refused requests: the order, also within one millisecond.
+    number: int
+    #: When it was refused (unix seconds).
+    time: float
+    source: str
+    client: str | None
+    outcome: str
+    #: As in the log.
+    reason: str | None
+    #: The verifier's, or None when it did not get that far.
+    verdict: Reason | None
+    status: int
+    method: str
+    path: str
+    #: None when it was not read.
+    body_length: int | None
+    #: What it carried; None when that was too much to be kept, or had to make room.
+    request: Request | None
+    #: Whether the body in `request` is all of it.
+    has_body: bool
+    #: Bytes that it counts for.
+    weight: int
+    findings: tuple[str, ...] | None = None
+    #: When it says that it was signed (unix seconds).
+    signed_at: float | None = None
+
+
+class RejectedRequests:
+    """Remembers refused requests. Each source has room of its own: a flood at one leaves the others alone."""
+
+    def __init__(self, known: Sequence[KnownSource], clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._known = {source.name: source for source in known}
+        self._by_source: dict[str, deque[Refused]] = {}
+        self._weights: dict[str, int] = {}
+        self._count = 0
+
+    @property
+    def weight(self) -> int:
+        """Bytes of what is kept, for all sources."""
+        return sum(self._weights.values())
+
+    def add(
+        self,
+        source: str,
+        request: Request,
+        error: RequestRejectedError,
+        *,
+        status: int,
+        body_length: int | None,
+        client: str | None,
+    ) -> str:
+        """Keep a request that was refused just now; return the id under which it can be asked for."""
+        now = self._clock()
+        self._count += 1
+        verdict = error.reason if isinstance(error, VerificationError) else None
+        refused = Refused(
+            id=new_id(now),
+            number=self._count,
+            time=now,
+            source=source,
+            client=client,
+            outcome=error.outcome,
+            reason=error.reason,
+            verdict=verdict,
+            status=status,
+            method=request.method,
+            path=request.path,
+            body_length=body_length,
+            request=request,
+            has_body=body_length == len(request.body),
+            weight=0,
+            findings=None if verdict else (error.message,),
+        )
+        _cut(refused)
+        self._keep(refused)
+        return refused.id
+
+    def newest(self, source: str | None = None) -> list[Refused]:
+        """List what is kept, of one source or of all, the newest first."""
+        chosen = self._by_source.values() if source is None else [self._by_source.get(source, deque())]
+        return sorted((one for kept in chosen for one in kept), key=lambda one: one.number, reverse=True)
+
+    def find(self, refused_id: str) -> Refused | None:
+        """Return one by its id; None when there is none, or none any more."""
+        return next((one for one in self.newest() if one.id == refused_id), None)
+
+    def findings(self, refused: Refused) -> tuple[str, ...]:
+        """Say what to look at. Worked out once, when first asked for; safe in another thread."""
+        if refused.findings is None:
+            refused.findings = self._diagnosed(refused)
+        return refused.findings
+
+    def _diagnosed(self, refused: Refused) -> tuple[str, ...]:
+        request, source = refused.request, self._known.get(refused.source)
+        if request is None or source is None or refused.verdict is None:
+            return ("what it carried was not kept: too much, or older than what is",)
+        if refused.has_body:
+            found = diagnose(request, source, self._known.values(), refused.time, refused.verdict)
+        else:
+            found = diagnose_head(request, source, refused.time, refused.verdict)
+        refused.signed_at = found.signed_at
+        return found.findings
+
+    def _keep(self, refused: Refused) -> None:
+        name = refused.source
+        kept = self._by_source.setdefault(name, deque())
+        kept.append(refused)
+        self._weights[name] = self._weights.get(name, 0) + refused.weight
+        if len(kept) > MOST_REQUESTS:
+            self._weights[name] -= kept.popleft().weight
+        while self.weight > MOST_BYTES:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Let go of what the oldest request of the heaviest source carried; that it came is still known."""
+        name = max(self._weights, key=lambda source: self._weights[source])
+        oldest = next(one for one in self._by_source[name] if one.weight)
+        self._weights[name] -= oldest.weight
+        oldest.weight, oldest.request = 0, None
+
+
+def _cut(refused: Refused) -> None:
+    """Let go of what is too long to be kept, and weigh the rest."""
+    request = refused.request
+    if request is None:
+        return
+    if len(request.body) > LONGEST_BODY:
+        request, refused.has_body = msgspec.structs.replace(request, body=b""), False
+    head = len(request.query) + sum(
+        len(name) + len(value) + _HEADER_BYTES for name, value in request.headers.items()
+    )
+    refused.request = request if head <= LONGEST_HEAD else None
+    refused.weight = head + len(request.body) if refused.request else 0

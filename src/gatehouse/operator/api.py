@@ -1,0 +1,124 @@
+"""The operator's API, `/api/v1`: what the gateway knows in memory. Nothing here reads the store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from gatehouse.config import describe
+from gatehouse.operator.masking import seen_headers, seen_query
+from gatehouse.times import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gatehouse.ingest.rejected import Refused, RejectedRequests
+    from gatehouse.source import Source
+
+_DEFAULT_LIMIT, _MOST = 50, 500
+#: Hex digits of the body's SHA-256: enough to tell bodies apart.
+_HASH_DIGITS = 16
+
+
+class OperatorApi:
+    """Answers what operators ask, and their tools."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        rejected: RejectedRequests,
+        *,
+        handshakes: Callable[[], Sequence[Mapping[str, object]]] = tuple,
+    ) -> None:
+        self._sources = sources
+        self._rejected = rejected
+        self._handshakes = handshakes
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes, for the operator server."""
+        return [
+            web.get("/api/v1/rejected", self._list_rejected),
+            web.get("/api/v1/rejected/{id}", self._show_rejected),
+            web.get("/api/v1/sources", self._list_sources),
+            web.get("/api/v1/handshakes", self._list_handshakes),
+        ]
+
+    async def _list_rejected(self, request: web.Request) -> web.Response:
+        source, text = request.query.get("source"), request.query.get("limit", str(_DEFAULT_LIMIT))
+        if source is not None and source not in self._sources:
+            return error_answer(400, "bad_request", "no source has this name")
+        if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _MOST):
+            return error_answer(400, "bad_request", f"limit is a number from 1 to {_MOST}")
+        chosen = self._rejected.newest(source)[: int(text)]
+        return _json({"rejected": await self._seen(chosen)})
+
+    async def _show_rejected(self, request: web.Request) -> web.Response:
+        refused = self._rejected.find(request.match_info["id"])
+        if refused is None:
+            return error_answer(404, "not_found", "no refused request has this id, or it was too long ago")
+        (seen,) = await self._seen([refused])
+        return _json(seen)
+
+    async def _list_sources(self, _: web.Request) -> web.Response:
+        return _json({"sources": [self._source(source) for source in self._sources.values()]})
+
+    async def _list_handshakes(self, _: web.Request) -> web.Response:
+        return _json({"handshakes": list(self._handshakes())})
+
+    async def _seen(self, chosen: Sequence[Refused]) -> list[dict[str, Any]]:
+        # A diagnosis takes milliseconds, and there may be hundreds: providers must not wait for them.
+        return await asyncio.to_thread(lambda: [self._seen_one(refused) for refused in chosen])
+
+    def _seen_one(self, refused: Refused) -> dict[str, Any]:
+        findings = self._rejected.findings(refused)
+        signed_at = refused.signed_at
+        return {
+            "id": refused.id,
+            "time": rfc3339(refused.time),
+            "source": refused.source,
+            "client": refused.client,
+            "outcome": refused.outcome,
+            "reason": refused.reason,
+            "status": refused.status,
+            "method": refused.method,
+            "path": refused.path,
+            "query": seen_query(refused.request) if refused.request else [],
+            "headers": self._headers(refused),
+            "body": {"length": refused.body_length, "sha256": _hash(refused)},
+            "signed_at": None if signed_at is None else int(signed_at),
+            "findings": findings,
+        }
+
+    def _headers(self, refused: Refused) -> list[tuple[str, str]]:
+        source = self._sources.get(refused.source)
+        return seen_headers(refused.request, source) if refused.request and source else []
+
+    def _source(self, source: Source) -> dict[str, Any]:
+        return {
+            "name": source.name,
+            "path": source.path,
+            "provider": source.settings.provider or None,
+            "ready": source.not_ready is None,
+            "not_ready": source.not_ready,
+            "verified_by": describe.verification(source.settings),
+        }
+
+
+def error_answer(status: int, code: str, message: str) -> web.Response:
+    """Answer with an error in the shape that all of them have."""
+    return web.json_response({"error": {"code": code, "message": message}}, status=status)
+
+
+def _json(value: object) -> web.Response:
+    return web.json_response(value, dumps=lambda it: json.dumps(it, indent=2) + "\n")
+
+
+def _hash(refused: Refused) -> str | None:
+    """Return the start of the body's SHA-256; None for one that was not kept."""
+    if refused.request is None or not refused.has_body:
+        return None
+    return hashlib.sha256(refused.request.body).hexdigest()[:_HASH_DIGITS]

@@ -1,0 +1,71 @@
+"""A refused request as its operator may see it: with masked values, but for those that can't be credentials.
+
+Whatever a provider, or a wrong config, calls its signature: a value is shown whole only when its header is
+known to hold something else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatehouse.config.model import SigningConfig
+from gatehouse.log import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gatehouse.config.model import SourceConfig
+    from gatehouse.source import Source
+    from gatehouse.verify.base import Request
+
+#: Headers that say how the request came, and what its body is.
+_PLAIN = frozenset(
+    {
+        *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type"),
+        *("date", "expect", "host", "transfer-encoding", "user-agent", "via"),
+        *("x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"),
+    }
+)
+#: A shorter value would be half shown by its first characters.
+_SHORTEST_SHOWN = 16
+_SHOWN = 4
+_LONGEST = 200
+
+
+def seen_headers(request: Request, source: Source) -> list[tuple[str, str]]:
+    """List the headers in the order sent, with masked values."""
+    plain = _PLAIN | set(_configured(source.settings)) - _credentials(source)
+    return [
+        (name, clean(value)[:_LONGEST] if name.lower() in plain else mask(value))
+        for name, value in request.headers.items()
+    ]
+
+
+def seen_query(request: Request) -> list[str]:
+    """List the names of the query's parameters. What has no name is a value."""
+    pairs = (pair.partition("=") for pair in request.query.split("&") if pair)
+    return [clean(name)[:_LONGEST] if equals else "…" for name, equals, _ in pairs]
+
+
+def mask(value: str) -> str:
+    """Show the first characters of a longer value, and its length."""
+    start = clean(value[:_SHOWN]) if len(value) >= _SHORTEST_SHOWN else ""
+    return f"{start}… ({len(value)} characters)"
+
+
+def _configured(settings: SourceConfig) -> Iterator[str]:
+    """Name the headers that the config reads an event or a timestamp from."""
+    event = settings.event
+    for template in (event.id, event.type, event.time, event.subject, event.account, *settings.dedupe.by):
+        for placeholder in template.placeholders if template else ():
+            if placeholder.name == "header":
+                yield placeholder.argument.lower()
+    for entry in settings.verify:
+        if isinstance(entry, SigningConfig) and entry.timestamp and entry.timestamp.header:
+            yield entry.timestamp.header.lower()
+
+
+def _credentials(source: Source) -> frozenset[str]:
+    if source.not_ready is not None:
+        return frozenset(_configured(source.settings))  # unknown: show none of them
+    return frozenset().union(*(v.credential_headers() for v in source.verification.verifiers))

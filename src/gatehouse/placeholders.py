@@ -1,0 +1,142 @@
+"""What each placeholder of a template stands for: a function of the scope, made once when it is compiled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from gatehouse.document import Path, sorted_json
+from gatehouse.scope import FACTS, Scope, as_sent
+
+#: From a scope to the bytes, or to None when there are none.
+Resolve = Callable[[Scope], bytes | None]
+
+_DOT = re.compile(r"(?<!\\)\.")
+
+
+def steps(argument: str) -> Path:
+    """Read an argument as a path into a JSON document; a backslash makes a dot part of a name."""
+    return tuple(step.replace("\\.", ".") for step in _DOT.split(argument)) if argument else ()
+
+
+def _body_value(argument: str) -> Resolve:
+    path = steps(argument)
+
+    def resolve(scope: Scope) -> bytes | None:
+        text = scope.document.text(path)
+        return None if text is None else text.encode()
+
+    return resolve
+
+
+def _body_name(argument: str) -> Resolve:
+    names = argument.split("|")
+
+    def resolve(scope: Scope) -> bytes | None:
+        document = scope.document
+        return next((name.encode() for name in names if document.raw((name,)) is not None), None)
+
+    return resolve
+
+
+def _outer_value(argument: str) -> Resolve:
+    path = steps(argument)
+
+    def resolve(scope: Scope) -> bytes | None:
+        for document in scope.outer:
+            text = document.text(path)
+            if text is not None:
+                return text.encode()
+        return None
+
+    return resolve
+
+
+def _fact(name: str) -> Resolve:
+    return lambda scope: scope.facts.get(name)
+
+
+def _header(argument: str) -> Resolve:
+    name = argument
+
+    def resolve(scope: Scope) -> bytes | None:
+        values = scope.request.headers.getall(name, ())
+        return as_sent(values[0]) if len(values) == 1 else None
+
+    return resolve
+
+
+def _form_value(argument: str) -> Resolve:
+    return lambda scope: _encoded(scope.form.get(argument))
+
+
+def _query_value(argument: str) -> Resolve:
+    return lambda scope: _encoded(scope.query.get(argument))
+
+
+def _encoded(text: str | None) -> bytes | None:
+    return None if text is None else as_sent(text)
+
+
+def _url(scope: Scope) -> bytes | None:
+    request = scope.request
+    if not request.public_url:
+        return None
+    return as_sent(request.public_url + request.path + ("?" + request.query if request.query else ""))
+
+
+#: The escapes that HubSpot undoes in a URL before it signs it, and no others.
+#: https://developers.hubspot.com/docs/apps/developer-platform/build-apps/authentication/request-validation
+_HUBSPOT_ESCAPES = {f"%{ord(char):02X}": char for char in ":/?@!$'()*,;"}
+_HUBSPOT_ESCAPE = re.compile("|".join(_HUBSPOT_ESCAPES), re.IGNORECASE)
+
+
+def _url_decoded(scope: Scope) -> bytes | None:
+    url = _url(scope)
+    if url is None:
+        return None
+    text = url.decode("utf-8", "surrogateescape")
+    return as_sent(_HUBSPOT_ESCAPE.sub(lambda escape: _HUBSPOT_ESCAPES[escape[0].upper()], text))
+
+
+def _form_sorted(scope: Scope) -> bytes | None:
+    fields = sorted(set(scope.form_fields))
+    return as_sent("".join(name + value for name, value in fields)) if fields else None
+
+
+def _form(scope: Scope) -> bytes | None:
+    """Write a form as a JSON object: a repeated field as a list, bytes that are no text replaced."""
+    sent = scope.form_fields
+    if not sent:
+        return None
+    fields: dict[str, str | list[str]] = {}
+    for name, value in sent:
+        name, value = (as_sent(text).decode("utf-8", "replace") for text in (name, value))  # noqa: PLW2901
+        known = fields.get(name)
+        fields[name] = value if known is None else [*([known] if isinstance(known, str) else known), value]
+    return msgspec.json.encode(fields)
+
+
+WITHOUT_ARGUMENT: dict[str, Resolve] = {
+    "body": lambda scope: scope.body,
+    "body_sorted": lambda scope: sorted_json(scope.body),
+    "form": _form,
+    "form_sorted": _form_sorted,
+    "method": lambda scope: scope.request.method.encode(),
+    "path": lambda scope: as_sent(scope.request.path),
+    "url": _url,
+    "url_decoded": _url_decoded,
+} | {name: _fact(name) for name in FACTS}
+
+WITH_ARGUMENT: dict[str, Callable[[str], Resolve]] = {
+    "body": _body_value,
+    "body_name": _body_name,
+    "form": _form_value,
+    "header": _header,
+    "outer": _outer_value,
+    "query": _query_value,
+    # What a preset leaves open is filled in before its texts are compiled.
+    "value": lambda _: lambda _: None,
+}

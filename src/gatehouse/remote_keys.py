@@ -1,0 +1,197 @@
+"""Keys that providers publish, fetched: certificates and key sets, from the addresses that verifiers pin.
+
+What is fetched is decided by requests that nobody has verified yet, so everything is bounded: which hosts
+(the verifiers'), how long, how much, how many at once, how many new addresses a minute for each source.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from gatehouse import __version__
+from gatehouse.delivery.address import open_socket
+from gatehouse.errors import UnavailableError, VerificationError
+from gatehouse.key_cache import KeyCache
+from gatehouse.log import get_logger
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+    from aiohttp.abc import AbstractResolver
+
+    from gatehouse.verify.base import Request, Verification
+
+#: Seconds for one fetch, from waiting for its turn to its last byte.
+MAX_SECONDS = 2.0
+#: No certificate with its chain, and no key set, is longer.
+MAX_BYTES = 64 * 1024
+#: Fetches under way at a time.
+AT_ONCE = 4
+#: New addresses that one source may ask for in a minute.
+NEW_PER_MINUTE = 10
+
+#: Nothing compressed: what is bounded are the bytes that are read.
+_HEADERS = {"User-Agent": f"Gatehouse/{__version__}", "Accept-Encoding": "identity"}
+_FOUND = 200
+#: Statuses that say: no key here. Those of the same range that only say "not now" are left out.
+_ABSENT = frozenset(range(400, 500)) - {408, 425, 429}
+_MINUTE = 60.0
+
+
+class _AbsentError(Exception):
+    """The address answered, and holds no key."""
+
+
+class RemoteKeys:
+    """Fetches the keys that verifiers need, and holds them. `clock` counts seconds from anywhere.
+
+    `resolver` and `tls` stand in for the network's names and authorities in tests.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        resolver: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+        deadline: float = MAX_SECONDS,
+    ) -> None:
+        self._clock = clock
+        self._resolver = resolver
+        self._tls = tls
+        self._deadline = deadline
+        self._session: aiohttp.ClientSession | None = None
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._cache = KeyCache()
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._budgets: dict[str, _Budget] = {}
+
+    def get(self, url: str) -> bytes | None:
+        """Return what an address holds, as far as it is known."""
+        return self._cache.get(url)
+
+    async def prepare(self, source: str, verification: Verification, request: Request) -> None:
+        """Get the keys that verifying this request needs, and let its verifiers look them up.
+
+        Raises `UnavailableError` when an address can't be asked now. One that has no key is for the verifier
+        to refuse, as is a request that no key would help.
+        """
+        for verifier in verification.remote:
+            verifier.keys = self
+            # What is wrong with the request, `verify` finds and says: in its order, if there are several.
+            with suppress(VerificationError):
+                url = verifier.key_url(request)
+                if url is not None:
+                    await self._provide(source, url, partial(verifier.is_outdated, request))
+
+    async def close(self) -> None:
+        """Give up what is under way and close all connections."""
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _provide(self, source: str, url: str, is_outdated: Callable[[bytes], bool]) -> None:
+        finding = self._cache.find(url, self._clock(), is_outdated=is_outdated)
+        if finding == "unreached":
+            raise _unavailable()
+        if finding == "ask":
+            # One request that gives up must not take the key from the others that wait for it.
+            await asyncio.shield(self._under_way.get(url) or self._start(source, url))
+
+    def _start(self, source: str, url: str) -> asyncio.Task[None]:
+        """Ask an address. Raises `UnavailableError` when the source asked for too many new ones."""
+        budget = self._budgets.setdefault(source, _Budget())
+        # An address whose key is known is not new: made-up ones can't keep it from being asked again.
+        if self._cache.get(url) is None and not budget.spend(self._clock()):
+            raise _unavailable()
+        task = self._under_way[url] = asyncio.create_task(self._ask(source, url))
+        task.add_done_callback(partial(self._finish, url))
+        return task
+
+    def _finish(self, url: str, task: asyncio.Task[None]) -> None:
+        del self._under_way[url]
+        if not task.cancelled():
+            task.exception()  # looked at, also when all who waited for it are gone
+
+    async def _ask(self, source: str, url: str) -> None:
+        """Ask, and hold what is answered. Raises `UnavailableError` when there is no answer and no key."""
+        try:
+            async with asyncio.timeout(self._deadline), self._turns:
+                key = await self._download(url)
+        except _AbsentError:
+            self._cache.absent(url, self._clock())
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            host, fault = urlsplit(url).hostname, type(error).__name__
+            get_logger().warning("keys.unavailable", source=source, host=host, error=fault)
+            if not self._cache.unreached(url, self._clock()):
+                raise _unavailable() from error
+        else:
+            self._cache.hold(url, key, self._clock())
+
+    async def _download(self, url: str) -> bytes:
+        if not url.startswith("https://"):
+            raise _AbsentError
+        async with self._opened().get(url, allow_redirects=False) as response:
+            if response.status in _ABSENT:
+                raise _AbsentError
+            if response.status != _FOUND:
+                raise aiohttp.ClientPayloadError("an answer without a key")
+            return await _read(response.content)
+
+    def _opened(self) -> aiohttp.ClientSession:
+        """Return the session, opened when first needed: no cookies, no proxies."""
+        if self._session is None:
+            tls: ssl.SSLContext | bool = True if self._tls is None else self._tls
+            connector = aiohttp.TCPConnector(
+                limit=AT_ONCE, resolver=self._resolver, ssl=tls, socket_factory=open_socket
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=_HEADERS,
+                auto_decompress=False,
+                trust_env=False,
+            )
+        return self._session
+
+
+class _Budget:
+    """How many new addresses a source may still ask for in this minute."""
+
+    __slots__ = ("_began", "_spent")
+
+    def __init__(self) -> None:
+        self._began = float("-inf")
+        self._spent = 0
+
+    def spend(self, now: float) -> bool:
+        """Take one; tell whether there was one left."""
+        if now - self._began >= _MINUTE:
+            self._began, self._spent = now, 0
+        self._spent += 1
+        return self._spent <= NEW_PER_MINUTE
+
+
+async def _read(content: aiohttp.StreamReader) -> bytes:
+    chunks, size = [], 0
+    while chunk := await content.readany():
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_BYTES:
+            raise _AbsentError
+    return b"".join(chunks)
+
+
+def _unavailable() -> UnavailableError:
+    return UnavailableError("the provider's key can't be fetched; send again later", reason="keys")

@@ -1,0 +1,102 @@
+"""What a template sees: one request, or one item of a batch, read as far as somebody asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from gatehouse.document import Document, MalformedDocumentError
+
+if TYPE_CHECKING:
+    from gatehouse.verify.base import Request
+
+#: What a scope may know besides the request.
+FACTS = ("timestamp", "id", "signed", "claims", "challenge", "proof", "token")
+NO_FACTS: Mapping[str, bytes | None] = {}
+#: More form fields than any provider sends; more than this is not read as a form.
+MAX_FORM_FIELDS = 1000
+_FORM_TYPE = "application/x-www-form-urlencoded"
+
+
+class Scope:
+    """What a template sees: one request, or one item of a batch request."""
+
+    __slots__ = ("_document", "_form", "_query", "body", "facts", "outer", "request")
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        facts: Mapping[str, bytes | None] = NO_FACTS,
+        body: bytes | None = None,
+        outer: tuple[Document, ...] = (),
+    ) -> None:
+        self.request = request
+        #: What a verifier or a handshake found: timestamp, id, signed; challenge, proof, token.
+        self.facts = facts
+        #: The JSON that `{body:…}` reads: the request's body, a document inside it, or an item of a batch.
+        self.body = request.body if body is None else body
+        #: What encloses an item, the nearest first.
+        self.outer = outer
+        self._document: Document | None = None
+        self._form: dict[str, str] | None = None
+        self._query: dict[str, str] | None = None
+
+    @property
+    def document(self) -> Document:
+        """The body as JSON, read lazily."""
+        if self._document is None:
+            self._document = Document(self.body)
+        return self._document
+
+    @property
+    def form(self) -> Mapping[str, str]:
+        """The fields of a form body. A field that occurs twice is left out: it has no one value."""
+        if self._form is None:
+            self._form = _single_fields(self.form_fields)
+        return self._form
+
+    @property
+    def form_fields(self) -> list[tuple[str, str]]:
+        """All fields, in their order, of a body that says it is a form.
+
+        Any bytes can be read as one: inside JSON, `&payload=` in a text that anyone writes would be a field.
+        """
+        content_type = self.request.headers.get("Content-Type", "")
+        is_form = content_type.partition(";")[0].strip().lower() == _FORM_TYPE
+        return _fields(self.request.body) if is_form else []
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        """The query parameters, without those that occur twice."""
+        if self._query is None:
+            self._query = _single_fields(_fields(as_sent(self.request.query)))
+        return self._query
+
+
+def as_sent(text: str) -> bytes:
+    """Undo what the HTTP parser did to bytes that are not UTF-8."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _fields(raw: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            raw.decode("utf-8", "surrogateescape"),
+            keep_blank_values=True,
+            errors="surrogateescape",
+            max_num_fields=MAX_FORM_FIELDS,
+        )
+    except ValueError as error:
+        raise MalformedDocumentError("not a form") from error
+
+
+def _single_fields(fields: list[tuple[str, str]]) -> dict[str, str]:
+    seen: dict[str, str] = {}
+    repeated: set[str] = set()
+    for name, value in fields:
+        if name in seen:
+            repeated.add(name)
+        seen[name] = value
+    return {name: value for name, value in seen.items() if name not in repeated}

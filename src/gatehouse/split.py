@@ -1,0 +1,95 @@
+"""Batches: the elements of a request's lists, each with what encloses it. None is ever left out."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+from gatehouse.document import Document, MalformedDocumentError, Path, is_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: No provider sends nearly as many events in one request.
+MAX_ITEMS = 10_000
+
+
+class Item(NamedTuple):
+    """One element of a batch."""
+
+    #: Its exact bytes.
+    raw: bytes
+    #: The elements that enclose it, the nearest first; the last is the whole document.
+    outer: tuple[Document, ...]
+
+
+class Split:
+    """A way to the elements: `events`, `entry.*.changes`, `value.messages|statuses`; empty for a list itself.
+
+    `*` stands for every element of a list, `a|b` for both members. An element that has no list where the way
+    leads is an item itself, so that what a provider adds is not lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._steps = tuple(_alternatives(step) for step in _steps(path))
+        #: Whether the document itself is the list.
+        self.is_root = not path
+
+    def leads_anywhere(self, document: Document) -> bool:
+        """Tell whether the document has anything where the way begins."""
+        return self.is_root or any(document.raw(path) is not None for path in self._steps[0])
+
+    def items(self, raw: bytes) -> list[Item]:
+        """Return every item. Raises `MalformedDocumentError` for what is not JSON, or has too many."""
+        if self.is_root:
+            found = [Item(element, (Document(raw),)) for element in _elements(raw)]
+            if len(found) == 1 and found[0].raw == raw:
+                return [Item(raw, ())]  # an object alone is no item of anything
+        else:
+            found = list(itertools.islice(_expanded(raw, (), self._steps), MAX_ITEMS + 1))
+        if len(found) > MAX_ITEMS:
+            raise MalformedDocumentError("too many items")
+        return found
+
+
+def _steps(path: Path) -> Iterator[Path]:
+    """Cut a path where it has a `*`."""
+    step: list[str] = []
+    for segment in path:
+        if segment == "*":
+            yield tuple(step)
+            step = []
+        else:
+            step.append(segment)
+    yield tuple(step)
+
+
+def _alternatives(step: Path) -> tuple[Path, ...]:
+    return tuple(itertools.product(*(segment.split("|") for segment in step)))
+
+
+def _expanded(raw: bytes, outer: tuple[Document, ...], steps: tuple[tuple[Path, ...], ...]) -> Iterator[Item]:
+    """Follow the first step into its lists, and the others into their elements."""
+    document = Document(raw)
+    lists = [document.items(path) for path in steps[0] if _is_list(document.raw(path))] if steps else []
+    if not lists:
+        yield Item(raw, outer)
+        return
+    for element in itertools.chain.from_iterable(lists):
+        yield from _expanded(element, (document, *outer), steps[1:])
+
+
+def _is_list(raw: bytes | None) -> bool:
+    return raw is not None and raw.startswith(b"[")
+
+
+def _elements(raw: bytes) -> list[bytes]:
+    """Read a list, one object alone, or an object per line (JSON Lines)."""
+    if raw.lstrip().startswith(b"["):
+        return Document(raw).items(())
+    if is_json(raw):
+        return [raw]
+    lines = [line for line in raw.splitlines() if line.strip()]
+    if len(lines) < 2 or not all(map(is_json, lines)):  # noqa: PLR2004 - one line is not a list of lines
+        raise MalformedDocumentError("neither a list nor lines of JSON")
+    return lines

@@ -1,0 +1,42 @@
+"""`type: allowlist`: the address that a request comes from."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from gatehouse.errors import GatewayError, VerificationError
+from gatehouse.verify.base import NOTHING
+
+if TYPE_CHECKING:
+    from gatehouse.config.model import AllowlistConfig
+    from gatehouse.verify.base import Facts, Request
+
+
+class AllowlistVerifier:
+    """Lets in what comes from the provider's networks: the peer, or whom a trusted proxy speaks for."""
+
+    def __init__(self, config: AllowlistConfig) -> None:
+        self._networks = tuple(ipaddress.ip_network(network) for network in config.networks)
+        self._knows = lru_cache(maxsize=1024)(self._look_up)
+
+    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - an address has no time
+        if not self._knows(request.client):
+            raise VerificationError("wrong_credentials")
+        return NOTHING
+
+    def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
+        raise GatewayError("a request can't be given the provider's address")
+
+    def credential_headers(self) -> frozenset[str]:
+        return frozenset()
+
+    def _look_up(self, client: str) -> bool:
+        try:
+            address = ipaddress.ip_address(client)
+        except ValueError:
+            return False
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+            address = address.ipv4_mapped
+        return any(address in network for network in self._networks)

@@ -1,0 +1,143 @@
+"""`type: aws-sns`: the signature of Amazon SNS, with a certificate from AWS's own hosts.
+
+https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html: signed are the names and
+values of some members, each on a line of its own. `SignatureVersion` 1 is RSA with SHA-1, 2 with SHA-256.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from gatehouse.document import Document, MalformedDocumentError
+from gatehouse.errors import VerificationError
+from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs
+from gatehouse.verify.certificates import signing_key
+from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
+from gatehouse.verify.timestamp import check_timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.hazmat.primitives.hashes import HashAlgorithm
+
+    from gatehouse.config.model import AwsSnsConfig
+    from gatehouse.errors import Reason
+    from gatehouse.verify.base import Facts, Request
+
+#: Where SNS serves its certificates, and nobody else anything.
+ADDRESSES = re.compile(
+    r"https://sns\.[a-z]{2}(-[a-z]{2,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(\.cn)?"
+    r"/SimpleNotificationService-[0-9a-f]{1,64}\.pem"
+)
+_HASHES = {"1": HASHES["sha1"], "2": HASHES["sha256"]}
+_CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+#: What is signed, in this order, by type.
+_SIGNED = {
+    "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
+    "SubscriptionConfirmation": _CONFIRMATION,
+    "UnsubscribeConfirmation": _CONFIRMATION,
+}
+_OPTIONAL = "Subject"
+#: The one member that may have several lines: with two, the signed lines could be dealt out anew.
+_LINES = "Message"
+
+
+class AwsSnsVerifier:
+    """Checks that SNS signed the body for one topic, not too long ago."""
+
+    def __init__(
+        self,
+        config: AwsSnsConfig,
+        secrets: Sequence[bytes],  # noqa: ARG002 - the key is Amazon's
+        *,
+        addresses: re.Pattern[str] = ADDRESSES,
+    ) -> None:
+        if not config.topic_arn:
+            raise ValueError("without a topic anyone's SNS could send")
+        self._topic = config.topic_arn
+        self._max_age = config.max_age
+        self._addresses = addresses
+        self.keys: KnownKeys = NoKeys()
+        self.remote: tuple[RemoteVerifier, ...] = (self,)
+
+    def verify(self, request: Request, now: float) -> Facts:
+        pem = fetched(self, request)
+        claimed = self._claimed(request)
+        check_timestamp(claimed.values["Timestamp"], "iso8601", self._max_age, now)
+        signature = decoded(claimed.signature.encode(), "base64")
+        if not signature:
+            raise VerificationError("malformed_signature")
+        if not holds(claimed.check, signing_key(pem, now), signature, claimed.signed):
+            raise VerificationError("wrong_signature")
+        return {"signed": claimed.signed}
+
+    def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
+        raise only_the_provider_signs("Amazon SNS")
+
+    def credential_headers(self) -> frozenset[str]:
+        return frozenset()
+
+    def key_url(self, request: Request) -> str | None:
+        claimed = self._claimed(request)
+        if not self._addresses.fullmatch(claimed.address):
+            raise VerificationError("wrong_credentials")
+        return claimed.address
+
+    def is_outdated(self, request: Request, key: bytes) -> bool:  # noqa: ARG002 - each key has its own address
+        return False
+
+    def _claimed(self, request: Request) -> _Claimed:
+        body = Document(request.body)
+        kind = _text(body, "Type", "missing_signature")
+        signature = _text(body, "Signature", "missing_signature")
+        digest = _HASHES.get(_text(body, "SignatureVersion"))
+        if digest is None or kind not in _SIGNED:
+            raise VerificationError("malformed_signature")
+        values = {name: _text(body, name) for name in _SIGNED[kind] if name != _OPTIONAL or _has(body, name)}
+        if any("\n" in value for name, value in values.items() if name != _LINES):
+            raise VerificationError("malformed_body")
+        if values["TopicArn"] != self._topic:
+            raise VerificationError("wrong_credentials")
+        return _Claimed(signature, _text(body, "SigningCertURL"), digest, values)
+
+
+class _Claimed(msgspec.Struct, frozen=True):
+    """What a body says of itself."""
+
+    signature: str
+    address: str
+    digest: HashAlgorithm
+    #: The signed members, in the order in which they are signed.
+    values: Mapping[str, str]
+
+    @property
+    def signed(self) -> bytes:
+        """The signed bytes."""
+        return "".join(f"{name}\n{value}\n" for name, value in self.values.items()).encode()
+
+    def check(self, key: RSAPublicKey, signature: bytes, signed: bytes) -> None:
+        """Raise `InvalidSignature` when the signature does not hold."""
+        key.verify(signature, signed, padding.PKCS1v15(), self.digest)
+
+
+def _has(body: Document, name: str) -> bool:
+    return body.raw((name,)) not in (None, b"null")
+
+
+def _text(body: Document, name: str, otherwise: Reason = "malformed_body") -> str:
+    """Return a member that is a JSON string: the number 1 and the text "1" would be signed alike."""
+    try:
+        raw = body.raw((name,))
+        text = body.text((name,))
+    except MalformedDocumentError as error:
+        raise VerificationError("malformed_body") from error
+    if raw is None or text is None:
+        raise VerificationError(otherwise)
+    if not raw.startswith(b'"'):
+        raise VerificationError("malformed_body")
+    return text

@@ -1,0 +1,72 @@
+"""`type: ebay`: the signature of eBay's notifications.
+
+https://github.com/eBay/event-notification-nodejs-sdk: `X-EBAY-SIGNATURE` is base64 of JSON, in it an ECDSA
+signature of the body with SHA-1. Its notification API returns the public key for the `kid` named there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from gatehouse.document import Document, MalformedDocumentError
+from gatehouse.errors import VerificationError
+from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs
+from gatehouse.verify.base import single_header
+from gatehouse.verify.ecdsa import ec_key
+from gatehouse.verify.jws import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gatehouse.config.model import EbayConfig
+    from gatehouse.verify.base import Facts, Request
+
+_HEADER = "X-EBAY-SIGNATURE"
+
+
+class EbayVerifier:
+    """Checks the signature with every live key. The key id says nothing more: the config names the keys."""
+
+    def __init__(self, config: EbayConfig, secrets: Sequence[bytes]) -> None:  # noqa: ARG002 - nothing to set
+        if not secrets:
+            raise ValueError("a verifier needs a public key")
+        self._keys = tuple(ec_key(secret, "pem") for secret in secrets)
+
+    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - eBay signs no time of its own
+        text = single_header(request, _HEADER)
+        if not text:
+            raise VerificationError("missing_signature")
+        signature = _signature(text)
+        if signature is None:
+            raise VerificationError("malformed_signature")
+        if not any(holds(_check, key, signature, request.body) for key in self._keys):
+            raise VerificationError("wrong_signature")
+        return {"signed": request.body}
+
+    def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
+        raise only_the_provider_signs("eBay")
+
+    def credential_headers(self) -> frozenset[str]:
+        return frozenset({_HEADER.lower()})
+
+
+def _signature(text: str) -> bytes | None:
+    """Read the signature out of the header; None when it is none, or made in another way than documented."""
+    raw = decoded(text.encode(), "base64") if text.isascii() else None
+    if raw is None:
+        return None
+    document = Document(raw)
+    try:
+        algorithm, digest = text_of(document, "alg"), text_of(document, "digest")
+        written = text_of(document, "signature")
+    except MalformedDocumentError:
+        return None
+    if written is None or (algorithm or "").lower() != "ecdsa" or digest != "SHA1":
+        return None
+    return decoded(written.encode(), "base64")
+
+
+def _check(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:
+    key.verify(signature, signed, ec.ECDSA(HASHES["sha1"]))

@@ -1,0 +1,172 @@
+"""`type: jwt`: a signed token (RFC 7519) in a header, or as the whole body."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from gatehouse.document import Document, MalformedDocumentError, with_value
+from gatehouse.errors import VerificationError
+from gatehouse.verify.asymmetric import only_the_provider_signs
+from gatehouse.verify.base import ct_equal, single_header
+from gatehouse.verify.jwks import published
+from gatehouse.verify.jws import Token, check_for, read_token, secret_bytes, text_of, written
+from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
+from gatehouse.verify.places import with_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from gatehouse.config.model import JwtConfig
+    from gatehouse.verify.base import Facts, Request
+    from gatehouse.verify.jws import Check
+
+_HEADER = b'{"alg":"HS256","typ":"JWT"}'
+#: How long a token of ours is good for, in seconds.
+_LIFETIME = 300
+
+
+class JwtVerifier:
+    """Checks a token's signature with the live keys, then what it says of its time and its parties."""
+
+    def __init__(self, config: JwtConfig, secrets: Sequence[bytes]) -> None:
+        if not config.jwks and not secrets:
+            raise ValueError("a verifier needs a secret, or the address of published keys")
+        self._config = config
+        self._secrets = () if config.jwks else tuple(secrets)
+        self._checks = [check_for(config.algorithm, secret, config.key) for secret in self._secrets]
+        self.keys: KnownKeys = NoKeys()
+        self.remote: tuple[RemoteVerifier, ...] = (self,) if config.jwks else ()
+
+    def verify(self, request: Request, now: float) -> Facts:
+        token = self._token(request)
+        if token is None:
+            raise VerificationError("missing_signature")
+        if not any(check(token.signed, token.signature) for check in self._checks_for(token, request)):
+            raise VerificationError("wrong_signature")
+        try:
+            self._check_claims(_claims(token.claims), request, now)
+        except MalformedDocumentError as error:
+            raise VerificationError("malformed_signature") from error
+        facts = {"claims": token.claims}
+        return facts | {"signed": token.signed} if self._config.body else facts
+
+    def sign(self, request: Request, now: float) -> Request:
+        config = self._config
+        if config.algorithm != "HS256":
+            raise only_the_provider_signs(f"a token with {config.algorithm}")
+        try:
+            claims = self._made_claims(request, now)
+        except MalformedDocumentError as error:
+            raise VerificationError("malformed_body") from error
+        token = written(_HEADER, claims, secret_bytes(self._secrets[0], config.key))
+        if config.header is None:
+            return msgspec.structs.replace(request, body=token)
+        return with_header(request, config.header, config.prefix + token.decode())
+
+    def credential_headers(self) -> frozenset[str]:
+        return frozenset({self._config.header.lower()} if self._config.header else ())
+
+    def key_url(self, request: Request) -> str | None:
+        """Name the configured address, for requests with a token of the right form."""
+        return None if self._token(request) is None else self._config.jwks
+
+    def is_outdated(self, request: Request, key: bytes) -> bool:
+        """Tell whether the set lacks the key that the token names: the provider may have a new one."""
+        token = self._token(request)
+        return token is not None and not any(_matching(token, key, self._config))
+
+    def _token(self, request: Request) -> Token | None:
+        """Read the token; None when there is none. Raises `VerificationError` for what is no such token."""
+        config = self._config
+        if config.header is None:
+            return read_token(request.body, config.algorithm) if request.body else None
+        text = single_header(request, config.header)
+        if not text:
+            return None
+        if not text.startswith(config.prefix) or not text.isascii():
+            raise VerificationError("malformed_signature")
+        return read_token(text.removeprefix(config.prefix).encode(), config.algorithm)
+
+    def _checks_for(self, token: Token, request: Request) -> Iterable[Check]:
+        if self._config.jwks is None:
+            return self._checks
+        return _matching(token, fetched(self, request), self._config)
+
+    def _check_claims(self, claims: Document, request: Request, now: float) -> None:
+        config = self._config
+        self._check_times(claims, now)
+        if config.issuer is not None and text_of(claims, "iss") != config.issuer:
+            raise VerificationError("wrong_credentials")
+        if config.audience is not None and config.audience not in _audiences(claims):
+            raise VerificationError("wrong_credentials")
+        if config.body_hash is not None:
+            claimed = text_of(claims, config.body_hash.claim) or ""
+            if not ct_equal(claimed.encode(), _hash(request.body)):
+                raise VerificationError("wrong_signature")
+
+    def _check_times(self, claims: Document, now: float) -> None:
+        """Check `exp`, `nbf` and `iat`, those that are there (RFC 7519, 4.1.4 to 4.1.6)."""
+        leeway, max_age = self._config.leeway, self._config.max_age
+        expires, begins, issued = (_time(claims, name) for name in ("exp", "nbf", "iat"))
+        if max_age is not None and issued is None:
+            raise VerificationError("malformed_timestamp")
+        if expires is not None and now >= expires + leeway:
+            raise VerificationError("stale_timestamp")
+        if max_age is not None and issued is not None and now - issued > max_age:
+            raise VerificationError("stale_timestamp")
+        if any(moment is not None and moment - leeway > now for moment in (begins, issued)):
+            raise VerificationError("future_timestamp")
+
+    def _made_claims(self, request: Request, now: float) -> bytes:
+        """Make what the provider would claim: with `body`, around what the body says."""
+        config = self._config
+        claims: dict[str, object] = {"iat": int(now), "exp": int(now) + _LIFETIME}
+        claims |= {"iss": config.issuer} if config.issuer is not None else {}
+        claims |= {"aud": config.audience} if config.audience is not None else {}
+        if config.body_hash is not None:
+            claims[config.body_hash.claim] = _hash(request.body).decode()
+        document = request.body if config.body else b"{}"
+        for name, value in claims.items():
+            document = with_value(document, (name,), msgspec.json.encode(value))
+        return document
+
+
+def _matching(token: Token, key_set: bytes, config: JwtConfig) -> list[Check]:
+    """Choose the published keys that the token may be signed with: all of them when it names none."""
+    return [
+        check for kid, check in published(key_set, config.algorithm) if token.kid is None or kid == token.kid
+    ]
+
+
+def _claims(raw: bytes) -> Document:
+    if not raw.lstrip().startswith(b"{"):
+        raise MalformedDocumentError("claims are an object")
+    return Document(raw)
+
+
+def _time(claims: Document, name: str) -> float | None:
+    """Read a time in unix seconds; None when the claim is missing."""
+    raw = claims.raw((name,))
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=float)
+    except msgspec.MsgspecError as error:
+        raise VerificationError("malformed_timestamp") from error
+
+
+def _audiences(claims: Document) -> list[str]:
+    """Read `aud`, which is one text or a list of them (RFC 7519, 4.1.3)."""
+    raw = claims.raw(("aud",))
+    try:
+        audience = msgspec.json.decode(raw or b"[]", type=str | list[str])
+    except msgspec.MsgspecError:
+        return []
+    return [audience] if isinstance(audience, str) else audience
+
+
+def _hash(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()

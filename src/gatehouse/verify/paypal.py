@@ -1,0 +1,104 @@
+"""`type: paypal`: PayPal's signature, with a certificate from PayPal's own hosts.
+
+https://developer.paypal.com/api/rest/webhooks/rest/ (verify the webhook signature yourself). Signed is
+`{transmission id}|{time}|{webhook id}|{CRC-32 of the body}`: the body itself only by a checksum.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from gatehouse.errors import VerificationError
+from gatehouse.verify.asymmetric import decoded, holds, only_the_provider_signs
+from gatehouse.verify.base import single_header
+from gatehouse.verify.certificates import signing_key
+from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+    from gatehouse.config.model import PaypalConfig
+    from gatehouse.verify.base import Facts, Request
+
+#: Where PayPal serves its certificates, and nobody else anything.
+ADDRESSES = re.compile(r"https://api(\.sandbox)?\.paypal\.com/v1/notifications/certs/[A-Za-z0-9_-]{1,100}")
+#: Whom they are issued to, as PayPal's own SDKs check: messageverificationcerts(.sandbox).paypal.com.
+_SUBJECT = re.compile(r"messageverificationcerts(\.[a-z]+)?\.paypal\.com")
+_ALGORITHM = "SHA256withRSA"
+_ID, _TIME, _SIGNATURE, _ADDRESS, _NAMED_ALGORITHM = _HEADERS = tuple(
+    f"PAYPAL-{name}"
+    for name in ("TRANSMISSION-ID", "TRANSMISSION-TIME", "TRANSMISSION-SIG", "CERT-URL", "AUTH-ALGO")
+)
+#: Nothing that could pass for the line between two parts of the signed text.
+_PART = re.compile(r"[!-{}~]{1,100}")
+
+
+class PaypalVerifier:
+    """Checks the signature for one webhook id: that of the address registered with PayPal."""
+
+    def __init__(
+        self,
+        config: PaypalConfig,
+        secrets: Sequence[bytes],  # noqa: ARG002 - the key is PayPal's
+        *,
+        addresses: re.Pattern[str] = ADDRESSES,
+    ) -> None:
+        if not config.webhook_id:
+            raise ValueError("a webhook id is part of what is signed")
+        self._webhook_id = config.webhook_id
+        self._addresses = addresses
+        self.keys: KnownKeys = NoKeys()
+        self.remote: tuple[RemoteVerifier, ...] = (self,)
+
+    def verify(self, request: Request, now: float) -> Facts:
+        key = signing_key(fetched(self, request), now, subject=_SUBJECT)
+        signature = decoded(_header(request, _SIGNATURE).encode(), "base64")
+        if not signature:
+            raise VerificationError("malformed_signature")
+        signed = self._signed(request)
+        if not holds(_check, key, signature, signed):
+            raise VerificationError("wrong_signature")
+        return {"signed": signed}
+
+    def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
+        raise only_the_provider_signs("PayPal")
+
+    def credential_headers(self) -> frozenset[str]:
+        return frozenset({_SIGNATURE.lower()})
+
+    def key_url(self, request: Request) -> str | None:
+        if not single_header(request, _SIGNATURE):
+            return None
+        if _header(request, _NAMED_ALGORITHM) != _ALGORITHM:
+            raise VerificationError("malformed_signature")
+        url = _header(request, _ADDRESS)
+        if not self._addresses.fullmatch(url):
+            raise VerificationError("wrong_credentials")
+        return url
+
+    def is_outdated(self, request: Request, key: bytes) -> bool:  # noqa: ARG002 - each key has its own address
+        return False
+
+    def _signed(self, request: Request) -> bytes:
+        parts = (_header(request, _ID), _header(request, _TIME))
+        if not all(map(_PART.fullmatch, parts)):
+            raise VerificationError("malformed_signature")
+        return "|".join((*parts, self._webhook_id, str(zlib.crc32(request.body)))).encode()
+
+
+def _header(request: Request, name: str) -> str:
+    value = single_header(request, name)
+    if value is None or not value.isascii():
+        raise VerificationError("malformed_signature")
+    return value
+
+
+def _check(key: RSAPublicKey, signature: bytes, signed: bytes) -> None:
+    key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())

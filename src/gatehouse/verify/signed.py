@@ -1,0 +1,146 @@
+"""What all schemes with a signature share: reading what a request claims, then asking whether it holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from gatehouse.document import MalformedDocumentError, with_value
+from gatehouse.errors import VerificationError
+from gatehouse.scope import Scope
+from gatehouse.split import Split
+from gatehouse.times import rfc3339
+from gatehouse.verify.base import NOTHING, Facts, Request
+from gatehouse.verify.places import place
+from gatehouse.verify.signature import Carried, SignaturePlace
+from gatehouse.verify.timestamp import check_timestamp
+
+if TYPE_CHECKING:
+    from gatehouse.config.model import SigningConfig, TimestampConfig
+    from gatehouse.errors import Reason
+    from gatehouse.split import Item
+    from gatehouse.template import Template
+
+
+class Scheme(Protocol):
+    """The mathematics of one scheme, with the keys of all live secrets."""
+
+    def usable(self, signatures: list[bytes]) -> list[bytes]:
+        """Choose, of the signatures as written, those of the right form; in whatever form `matches` takes."""
+
+    def matches(self, signed: bytes, signatures: list[bytes]) -> bool:
+        """Tell whether any of the usable signatures fits any key. Raises nothing."""
+
+    def make(self, signed: bytes) -> bytes:
+        """Sign with the first secret, written as the provider does. Raises `GatewayError` if nobody can."""
+
+
+class SignedVerifier:
+    """Checks the signatures that a request, or each item of its body, carries."""
+
+    def __init__(self, config: SigningConfig, scheme: Scheme) -> None:
+        self._scheme = scheme
+        self._place = SignaturePlace(config.signature)
+        self._timestamp = Timestamp(config.timestamp) if config.timestamp else None
+        self._id = config.id
+        self._signed = config.signed
+        self._each = Split(tuple(config.each.split("."))) if config.each else None
+        self._each_path = tuple(config.each.split(".")) if config.each else ()
+
+    def verify(self, request: Request, now: float) -> Facts:
+        if self._each is None:
+            return self._check(Scope(request), now)
+        for raw, outer in items_of(request, self._each):
+            self._check(Scope(request, body=raw, outer=outer), now)
+        return NOTHING
+
+    def sign(self, request: Request, now: float) -> Request:
+        if self._each is None:
+            return self._sign(request, now)
+        items = items_of(request, self._each)
+        signed = [self._sign(msgspec.structs.replace(request, body=raw), now).body for raw, _ in items]
+        body = with_value(request.body, self._each_path, b"[" + b", ".join(signed) + b"]")
+        return msgspec.structs.replace(request, body=body)
+
+    def credential_headers(self) -> frozenset[str]:
+        return self._place.header_names()
+
+    def _check(self, scope: Scope, now: float) -> Facts:
+        carried = self._place.read(scope)
+        facts: dict[str, bytes] = {}
+        if self._timestamp is not None:
+            facts["timestamp"] = self._timestamp.check(scope, carried, now)
+        signatures = self._scheme.usable(carried.signatures)
+        if not signatures:
+            raise VerificationError("malformed_signature")
+        facts["signed"] = signed = self._signed_bytes(scope, facts)
+        if not self._scheme.matches(signed, signatures):
+            raise VerificationError("wrong_signature")
+        return facts
+
+    def _signed_bytes(self, scope: Scope, facts: dict[str, bytes]) -> bytes:
+        """Put together what was signed. `facts` gets the id on the way."""
+        scope.facts = facts
+        if self._id is not None:
+            facts["id"] = _resolved(self._id, scope, "missing_signature")
+        return _resolved(self._signed, scope, "malformed_body")
+
+    def _sign(self, request: Request, now: float) -> Request:
+        facts: dict[str, bytes] = {}
+        pairs: dict[str, str] = {}
+        if self._timestamp is not None:
+            text = self._timestamp.text(now)
+            facts["timestamp"] = text.encode()
+            request, pairs = self._timestamp.write(request, text)
+        signature = self._scheme.make(self._signed_bytes(Scope(request), facts))
+        return self._place.write(request, signature, pairs)
+
+
+class Timestamp:
+    """The signed timestamp of a request."""
+
+    def __init__(self, config: TimestampConfig) -> None:
+        self._config = config
+        self._pair = config.pair
+        headers = (config.header,) if config.header else ()
+        self._place = place(headers=headers, query=config.query, form=config.form, body=config.body)
+
+    def check(self, scope: Scope, carried: Carried, now: float) -> bytes:
+        """Return it as sent. Raises `VerificationError` when it is malformed, too old or too new."""
+        text = carried.pairs.get(self._pair) if self._pair else self._place.read(scope)
+        return check_timestamp(text, self._config.unit, self._config.tolerance, now)
+
+    def text(self, now: float) -> str:
+        """Write a time as the provider does."""
+        return {"s": str(int(now)), "ms": str(int(now * 1000)), "iso8601": rfc3339(now)}[self._config.unit]
+
+    def write(self, request: Request, text: str) -> tuple[Request, dict[str, str]]:
+        """Put it where it belongs: in the request, or among the pairs of the signature."""
+        if self._pair:
+            return request, {self._pair: text}
+        return self._place.write(request, text), {}
+
+
+def items_of(request: Request, each: Split) -> list[Item]:
+    """Return the elements that each have to prove themselves. None at all prove nothing.
+
+    Raises `VerificationError`.
+    """
+    try:
+        found = each.items(request.body)
+    except MalformedDocumentError as error:
+        raise VerificationError("malformed_body") from error
+    if not found:
+        raise VerificationError("missing_signature")
+    return found
+
+
+def _resolved(template: Template, scope: Scope, otherwise: Reason) -> bytes:
+    try:
+        resolved = template.render(scope)
+    except MalformedDocumentError as error:
+        raise VerificationError("malformed_body") from error
+    if resolved is None:
+        raise VerificationError(otherwise)
+    return resolved

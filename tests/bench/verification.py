@@ -1,0 +1,87 @@
+"""How long verifying a 1 MiB body takes, as a multiple of the bare digest over the same bytes.
+
+`make bench` runs it. Both are measured in turn, in one process, so that what slows one slows the other; the
+ratio of the medians is what counts. Nothing here fails: it prints.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from gatehouse import providers
+from gatehouse.errors import GatewayError
+from gatehouse.sample import Sample, documented, signed
+from gatehouse.verify.base import Request
+from presets import is_symmetric, source
+
+NOW = 1_800_000_000.0
+SIZE = 1024 * 1024
+ROUNDS = 15
+
+
+def grown(sample: Sample) -> Sample:
+    """Pad a sample's JSON to 1 MiB with a member that no template names."""
+    body = json.loads(sample.body)
+    target = body[0] if isinstance(body, list) else body
+    target["gatehouse_padding"] = [{"line": number, "text": "x" * 80} for number in range(SIZE // 120)]
+    text = json.dumps(body)
+    target["gatehouse_fill"] = "x" * max(0, SIZE - len(text) - 24)
+    return Sample(sample.headers, json.dumps(body).encode())
+
+
+def requests(name: str) -> tuple[Any, Request] | None:
+    """Make a signed request of 1 MiB; None where only the provider can, or the body is no JSON object."""
+    settings = providers.preset(name)
+    sample = documented(settings)
+    if sample is None or not is_symmetric(settings):
+        return None
+    of = source(name)
+    try:
+        return of.verification, signed(of, grown(sample), NOW)
+    except (ValueError, TypeError, IndexError, GatewayError):
+        return None
+
+
+def timed(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def ratio(name: str) -> tuple[float, float, float] | None:
+    """Return the medians of the bare digest and of verifying, in ms, and their ratio."""
+    made = requests(name)
+    if made is None:
+        return None
+    verification, request = made
+    digest = getattr(providers.preset(name).verify[0], "digest", "sha256")
+    bare, whole = [], []
+    for _ in range(ROUNDS):
+        bare.append(timed(lambda: hmac.digest(b"key", request.body, digest)))
+        whole.append(timed(lambda: verification.verify(request, NOW)))
+    first, second = statistics.median(bare) * 1000, statistics.median(whole) * 1000
+    return first, second, second / first
+
+
+def main() -> None:
+    """Print a row per preset, the slowest first."""
+    rows = [(name, *found) for name in providers.names() if (found := ratio(name))]
+    rows.sort(key=lambda row: -row[3])
+    print(f"{'preset':28} {'digest ms':>10} {'verify ms':>10} {'ratio':>6}")
+    for name, bare, whole, times in rows:
+        print(f"{name:28} {bare:10.2f} {whole:10.2f} {times:6.2f}")
+    within = sum(times <= 3 for *_, times in rows)
+    print(f"{within} of {len(rows)} within 3 x the bare digest")
+
+
+if __name__ == "__main__":
+    main()

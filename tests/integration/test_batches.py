@@ -1,0 +1,147 @@
+"""Batches over real sockets: one event per item, each known by itself, all of a request accepted at once."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import msgspec
+import pytest
+from multidict import CIMultiDict
+
+from doubles.destination import ScriptedDestination
+from gateways import RunGateway, Running
+from presets import FILES, Vector, blanks, environment
+
+#: The providers that send several events in one request, as issue trackers and docs of theirs say.
+BATCHES = (
+    *("adyen", "asana", "auth0", "azure-event-grid", "gocardless", "hubspot", "mandrill", "meta"),
+    *("ms-graph", "okta", "quickbooks", "sendgrid", "whatsapp", "xero"),
+)
+
+
+def batch_of(preset: str) -> Vector:
+    """Return the vector with the most events."""
+    good = [vector for vector in FILES[preset].vectors if vector.events and not vector.refused]
+    return max(good, key=lambda vector: len(vector.events or ()))
+
+
+def config(preset: str, vector: Vector, url: str, extra: str = "") -> str:
+    secrets = ", ".join(f"env:{name}" for name in environment(vector.secrets))
+    values = json.dumps(dict.fromkeys(blanks(preset), "value-1") | vector.values)
+    request = vector.request()
+    return f"""
+server: {{listen: "127.0.0.1:0", public_url: "{request.public_url}"}}
+operator: {{listen: "127.0.0.1:0"}}
+sources:
+  it:
+    {{provider: {preset}, secrets: [{secrets}], path: {request.path}, min_secret: 1, values: {values}{extra}}}
+destinations:
+  app: {{url: "{url}", concurrency: 1}}
+routes:
+  - {{from: it, to: app}}
+"""
+
+
+async def post(gateway: Running, path: str, query: str, headers: Any, body: bytes) -> tuple[int, Any]:
+    url = f"{gateway.url}{path}" + (f"?{query}" if query else "")
+    sent = CIMultiDict(headers)
+    sent.popall("Content-Length", None)
+    async with gateway.client.post(url, data=body, headers=sent) as answer:
+        text = await answer.text()
+    return answer.status, json.loads(text) if text.startswith("{") else text
+
+
+@pytest.mark.parametrize("preset", BATCHES)
+async def test_each_item_is_an_event_of_its_own_and_known_when_it_comes_again(
+    preset: str, run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    vector = batch_of(preset)
+    expected = vector.events or []
+    request = vector.request()
+    sent = (request.path, request.query, request.headers, request.body)
+    assert len(expected) > 1
+    async with run_gateway(
+        config(preset, vector, destination.url, ", answers: {body: ~}" if preset == "adyen" else ""),
+        clock=lambda: vector.now,
+        **environment(vector.secrets),
+    ) as gateway:
+        first_status, _ = await post(gateway, *sent)
+        received = await destination.wait_for(len(expected))
+        again_status, _ = await post(gateway, *sent)
+        scraped = await gateway.metrics()
+
+    assert 200 <= first_status == again_status < 300
+    assert scraped["gatehouse_events_total", "it"] == len(expected)
+    events = [json.loads(one.body) for one in received]
+    assert sorted(event["type"] for event in events) == sorted(event["type"] for event in expected)
+    assert len({one.event_id for one in received}) == len(expected)
+
+
+def item(number: int) -> dict[str, Any]:
+    return {
+        "eventId": number,
+        "subscriptionId": 7,
+        "portalId": 62515,
+        "occurredAt": 1_750_000_000_000,
+        "subscriptionType": "contact.creation",
+        "objectId": 100 + number,
+    }
+
+
+async def test_a_batch_in_which_some_items_are_known_stores_the_rest(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    vector = batch_of("hubspot")
+    text = config("hubspot", vector, destination.url)
+    async with run_gateway(text, clock=lambda: vector.now, **environment(vector.secrets)) as gateway:
+        source = gateway.gateway.sources["it"]
+
+        async def send(*numbers: int) -> Any:
+            body = json.dumps([item(number) for number in numbers]).encode()
+            plain = msgspec.structs.replace(vector.request(), body=body, headers=CIMultiDict())
+            request = source.verification.sign(plain, vector.now)
+            return (await post(gateway, request.path, request.query, request.headers, body))[1]
+
+        first = await send(1, 2)
+        second = await send(2, 3)
+        third = await send(3, 1)
+        received = await destination.wait_for(3)
+
+    assert [answer["status"] for answer in (first, second, third)] == ["accepted", "accepted", "duplicate"]
+    assert second["ids"][0] == first["ids"][1]
+    assert third["ids"] == [second["ids"][1], first["ids"][0]]
+    subjects = [json.loads(one.body)["data"]["objectId"] for one in received]
+    assert sorted(subjects) == [101, 102, 103]
+
+
+async def test_one_forged_item_among_ten_refuses_the_whole_request_and_stores_nothing(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    vector = batch_of("adyen")
+    async with run_gateway(
+        config("adyen", vector, destination.url), clock=lambda: vector.now, **environment(vector.secrets)
+    ) as gateway:
+        source = gateway.gateway.sources["it"]
+        whole = json.loads(vector.content)
+        first = whole["notificationItems"][0]
+        whole["notificationItems"] = [
+            {"NotificationRequestItem": first["NotificationRequestItem"] | {"pspReference": f"REF{number}"}}
+            for number in range(10)
+        ]
+        plain = msgspec.structs.replace(vector.request(), body=json.dumps(whole).encode())
+        signed = source.verification.sign(plain, vector.now).body
+        forged = re.sub(rb'"pspReference": ?"REF6"', b'"pspReference": "REFX"', signed)
+        assert forged != signed
+
+        refused = await post(gateway, plain.path, "", plain.headers, forged)
+        accepted = await post(gateway, plain.path, "", plain.headers, signed)
+        await destination.wait_for(10)
+        scraped = await gateway.metrics()
+
+    assert refused[0] == 401
+    assert accepted[0] == 200
+    assert accepted[1] == "[accepted]"
+    assert scraped["gatehouse_events_total", "it"] == 10
+    assert scraped["gatehouse_verification_failures_total", "wrong_signature", "it"] == 1

@@ -1,0 +1,234 @@
+"""`gatehouse verify` gives the verdict that the gateway would give, and says why."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from doubles import providers
+from gatehouse.cli import main
+
+NOW = 1_750_000_000
+SECRET = providers.SECRET
+CONFIG = """\
+server: {listen: "127.0.0.1:18080", public_url: "https://hooks.example.com", max_body: 1KB}
+operator: {listen: "127.0.0.1:0"}
+sources:
+  mandato: {provider: mandato, secrets: env:S}
+  hisab: {provider: hisab, secrets: env:S}
+  slack-like:
+    verify: {type: token, header: X-Token, secrets: env:S}
+    event: {type: "{body:t}"}
+    handshakes:
+      - {name: hello, when: {"{body:t}": hello}, challenge: "{body:c}", answer: {text: "{challenge}"}}
+  office: {verify: {type: allowlist, networks: [203.0.113.0/24]}, event: {type: "{body:t}"}}
+  paypal: {provider: paypal, values: {webhook_id: WH-1}}
+  none: {provider: mando, secrets: env:UNSET}
+destinations:
+  billing: {url: "http://127.0.0.1:1/"}
+  ledger: {url: "http://127.0.0.1:1/"}
+routes:
+  - {from: mandato, types: ["invoice.*"], to: [billing, ledger]}
+"""
+BODY = (
+    b'{"id": "evt_1", "type": "invoice.accepted", "createdAt": "2025-01-15T10:00:15Z",'
+    b' "data": {"id": "inv_1", "text": "unmistakable"}}'
+)
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs the command beside the config."""
+    monkeypatch.chdir(tmp_path)
+    Path("gateway.yaml").write_text(CONFIG)
+
+    def call(*arguments: str, stdin: bytes = b"") -> Result:
+        return CliRunner(env={"S": SECRET}).invoke(main, ["verify", *arguments], input=stdin)
+
+    return call
+
+
+def saved(source: str, headers: dict[str, str], body: bytes = BODY, *, line_end: str = "\r\n") -> bytes:
+    lines = [f"POST /webhooks/{source} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return line_end.join([*lines, "", ""]).encode() + body
+
+
+def test_a_request_that_verifies_is_shown_with_what_it_becomes(run: Run) -> None:
+    Path("request.http").write_bytes(saved("mandato", providers.mandato(BODY)))
+
+    result = run("mandato", "request.http")
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines() == [
+        "verified by HMAC-SHA256 of {body} in X-Mandato-Signature",
+        "event",
+        "  id       evt_1",
+        "  type     invoice.accepted",
+        "  time     2025-01-15T10:00:15Z",
+        "  subject  inv_1",
+        "  dedupe   1. dlv_1",
+        "  dedupe   2. evt_1",
+        "  to       billing, ledger",
+    ]
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_request_on_standard_input_is_read_with_either_line_end(run: Run, line_end: str) -> None:
+    stdin = saved("mandato", providers.mandato(BODY), line_end=line_end)
+
+    assert run("mandato", "-", stdin=stdin).exit_code == 0
+
+
+def test_a_refused_request_is_told_with_its_reason_and_what_to_look_at(run: Run) -> None:
+    result = run("mandato", "-", stdin=saved("mandato", providers.mandato(BODY), BODY + b"\n"))
+
+    assert result.exit_code == 1
+    assert result.stdout.splitlines() == [
+        "refused: wrong_signature",
+        " - it would verify without the newline at the end of the body: an editor or a tool added it",
+    ]
+
+
+def test_an_old_request_is_told_with_the_time_to_verify_it_at(run: Run) -> None:
+    request = saved("hisab", providers.hisab(BODY, at=NOW))
+
+    late = run("hisab", "-", "--now", str(NOW + 812), stdin=request)
+
+    assert late.exit_code == 1
+    assert "refused: stale_timestamp\n - the timestamp is 812 s old; up to 5m is let in\n" in late.stdout
+    assert late.stderr == f"Try: --now {NOW}, when it was signed\n"
+    assert run("hisab", "-", "--now", str(NOW), stdin=request).exit_code == 0
+
+
+def test_now_is_the_clock_without_the_option(run: Run) -> None:
+    request = saved("hisab", providers.hisab(BODY, at=time.time()))
+
+    assert run("hisab", "-", stdin=request).exit_code == 0
+
+
+def test_a_request_for_another_source_is_recognised(run: Run) -> None:
+    result = run("hisab", "-", stdin=saved("mandato", providers.mandato(BODY)))
+
+    assert "would verify as source mandato" in result.stdout
+    assert " - it was sent to another path than the source's, /webhooks/hisab" in result.stdout
+
+
+def test_json_is_for_scripts(run: Run) -> None:
+    good = json.loads(run("mandato", "-", "--json", stdin=saved("mandato", providers.mandato(BODY))).stdout)
+    bad = run("mandato", "-", "--json", stdin=saved("mandato", {}))
+
+    assert good["verified"] is True
+    assert good["events"][0] == {
+        "id": "evt_1",
+        "type": "invoice.accepted",
+        "time": "2025-01-15T10:00:15Z",
+        "subject": "inv_1",
+        "account": None,
+        "keys": ["dlv_1", "evt_1"],
+        "destinations": ["billing", "ledger"],
+    }
+    assert bad.exit_code == 1
+    assert json.loads(bad.stdout)["reason"] == "missing_signature"
+    assert json.loads(bad.stdout)["findings"][0] == "X-Mandato-Signature is not there"
+
+
+def test_an_event_that_no_route_wants_is_told(run: Run) -> None:
+    result = run("hisab", "-", "--now", str(NOW), stdin=saved("hisab", providers.hisab(BODY, at=NOW)))
+
+    assert "  to       no route takes it: stored, delivered nowhere" in result.stdout
+    assert "  dedupe   2. sha256:" in result.stdout
+
+
+def test_a_handshake_is_told_as_one(run: Run) -> None:
+    body = b'{"t": "hello", "c": "abc"}'
+
+    result = run("slack-like", "-", stdin=saved("slack-like", {"X-Token": SECRET}, body))
+
+    assert result.exit_code == 0
+    assert "handshake hello: answered, and no event" in result.stdout
+
+
+def test_the_client_of_an_allowlist_is_given_by_hand(run: Run) -> None:
+    request = saved("office", {}, b'{"t": "x"}')
+
+    assert run("office", "-", "--client", "203.0.113.9", stdin=request).exit_code == 0
+    refused = run("office", "-", stdin=request)
+    assert refused.stdout == "refused: wrong_credentials\n - the client's address is not known\n"
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "body", "reason"),
+    [
+        ("GET", {}, b"", "method_not_allowed"),
+        ("POST", {"Content-Encoding": "gzip"}, b"", "unsupported_encoding"),
+        ("POST", {}, b"x" * 1001, "too_large"),
+    ],
+)
+def test_what_is_refused_before_verification_is_refused_here_too(
+    run: Run, request_line: str, headers: dict[str, str], body: bytes, reason: str
+) -> None:
+    raw = saved("mandato", headers, body).replace(b"POST", request_line.encode())
+
+    result = run("mandato", "-", stdin=raw)
+
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"refused: {reason}\n - ")
+
+
+def test_a_source_whose_key_is_published_is_explained_too(run: Run) -> None:
+    result = run("paypal", "-", stdin=saved("paypal", {"X-Hub-Signature": "sha1=00"}))
+
+    assert result.stdout.startswith("refused: missing_signature\n - PAYPAL-TRANSMISSION-SIG is not there\n")
+
+
+def test_neither_secret_nor_signature_nor_body_is_printed(run: Run) -> None:
+    headers = providers.mandato(BODY, secret="another-secret-of-some-length")
+
+    result = run("mandato", "-", stdin=saved("mandato", headers))
+
+    for text in (SECRET, headers["X-Mandato-Signature"], "unmistakable"):
+        assert text not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("mandato", "absent.http"), "Error: absent.http: can't be read: No such file or directory"),
+        (("mandat", "-"), 'Error: unknown source "mandat"'),
+        (("none", "-"), "Error: source none can't verify: env:UNSET is not set"),
+        (("mandato", "-"), "Error: no blank line ends the headers"),
+        (("--rejected", "01JD"), "Error: the config's operator listener takes any free port"),
+        (("--rejected", "01JD", "--operator", "http://127.0.0.1:1"), "Error: no answer from http://127"),
+    ],
+)
+def test_what_cannot_be_done_is_an_error_with_a_hint(
+    run: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    stdin = saved("none", {}) if arguments[0] == "none" else b"{}"
+
+    result = run(*arguments, stdin=stdin)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith(message)
+    assert "\nTry: " in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("mandato",), ("mandato", "-", "--rejected", "01JD")])
+def test_a_call_that_says_too_little_or_too_much_is_a_usage_error(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+def test_the_help_names_every_option(run: Run) -> None:
+    result = run("--help")
+
+    for word in ("[OPTIONS] SOURCE FILE", "--now", "--client", "--rejected", "--operator", "--json"):
+        assert word in result.stdout

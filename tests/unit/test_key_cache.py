@@ -1,0 +1,106 @@
+"""When the address of a published key is asked, and what is used meanwhile."""
+
+from __future__ import annotations
+
+from gatehouse.key_cache import MOST_KEYS, MOST_MISSES, KeyCache
+
+URL = "https://p.example/key"
+HOUR, DAY = 3600.0, 86_400.0
+
+
+def find(cache: KeyCache, now: float, *, outdated: bool = False, url: str = URL) -> str:
+    return cache.find(url, now, is_outdated=lambda _: outdated)
+
+
+def test_an_unknown_address_is_asked() -> None:
+    assert find(KeyCache(), 0) == "ask"
+    assert KeyCache().get(URL) is None
+
+
+def test_a_key_is_held_for_an_hour_and_then_asked_for_again() -> None:
+    cache = KeyCache()
+    cache.hold(URL, b"key", 0)
+
+    assert cache.get(URL) == b"key"
+    assert find(cache, HOUR - 1) == "held"
+    assert find(cache, HOUR) == "ask"
+
+
+def test_a_key_that_will_not_do_is_asked_for_once_a_minute() -> None:
+    cache = KeyCache()
+    cache.hold(URL, b"key", 0)
+
+    assert find(cache, 59, outdated=True) == "held"
+    assert find(cache, 60, outdated=True) == "ask"
+    cache.hold(URL, b"key", 60)
+    assert find(cache, 119, outdated=True) == "held"
+
+
+def test_when_asking_fails_a_known_key_is_used_for_a_day() -> None:
+    cache = KeyCache()
+    cache.hold(URL, b"key", 0)
+
+    assert cache.unreached(URL, HOUR)
+    assert find(cache, HOUR + 59) == "held"
+    assert find(cache, HOUR + 60) == "ask"
+    assert cache.unreached(URL, DAY - 1)
+    assert not cache.unreached(URL, DAY)
+    assert cache.get(URL) is None
+    assert find(cache, DAY) == "unreached"
+
+
+def test_a_key_older_than_a_day_is_no_key() -> None:
+    cache = KeyCache()
+    cache.hold(URL, b"key", 0)
+
+    assert find(cache, DAY) == "ask"
+
+
+def test_an_address_without_a_key_is_let_be_for_a_minute() -> None:
+    cache = KeyCache()
+    cache.absent(URL, 0)
+
+    assert find(cache, 59) == "absent"
+    assert find(cache, 60) == "ask"
+
+
+def test_an_address_that_was_not_reached_is_let_be_for_five_seconds() -> None:
+    cache = KeyCache()
+
+    assert not cache.unreached(URL, 0)
+    assert find(cache, 4) == "unreached"
+    assert find(cache, 5) == "ask"
+
+
+def test_a_key_that_is_gone_is_not_used_any_more() -> None:
+    cache = KeyCache()
+    cache.hold(URL, b"key", 0)
+    cache.absent(URL, HOUR)
+
+    assert cache.get(URL) is None
+    assert find(cache, HOUR) == "absent"
+    cache.hold(URL, b"new", HOUR + 60)
+    assert find(cache, HOUR + 61) == "held"
+
+
+def test_what_was_not_used_for_longest_goes_first() -> None:
+    cache = KeyCache()
+    cache.hold(URL, b"key", 0)
+    for number in range(MOST_KEYS - 1):
+        cache.hold(f"{URL}/{number}", b"key", 0)
+    assert find(cache, 1) == "held"
+    cache.hold(f"{URL}/more", b"key", 0)
+
+    assert cache.get(URL) == b"key"
+    assert cache.get(f"{URL}/0") is None
+
+
+def test_made_up_addresses_push_no_key_out() -> None:
+    cache = KeyCache()
+    cache.hold(URL, b"key", 0)
+    for number in range(MOST_MISSES + 10):
+        cache.absent(f"{URL}/{number}", 0)
+
+    assert cache.get(URL) == b"key"
+    assert find(cache, 1, url=f"{URL}/0") == "ask"
+    assert find(cache, 1, url=f"{URL}/{MOST_MISSES}") == "absent"

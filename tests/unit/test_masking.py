@@ -1,0 +1,64 @@
+"""Header values of refused requests are masked, unless the header is known to hold no credential."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from multidict import CIMultiDict
+
+from gatehouse.config.load import parse
+from gatehouse.operator.masking import mask, seen_headers, seen_query
+from gatehouse.secrets import Secrets
+from gatehouse.source import Source
+from gatehouse.verify.base import Request
+
+VALUE = "a-value-of-some-length"
+CONFIG = """
+sources:
+  s:
+    verify:
+      type: hmac
+      signature: {header: X-Sig}
+      timestamp: {header: X-Time}
+      signed: "{timestamp}.{body}"
+      secrets: env:S
+    event: {type: "{header:X-Topic}", id: "{header:X-Sig}"}
+    dedupe: {by: ["{header:X-Delivery}{body}"]}
+"""
+
+
+def seen(*names: str, is_ready: bool = True) -> list[tuple[str, str]]:
+    config = parse(CONFIG).config
+    secrets = Secrets(Path(), {"S": "s3cr3t-of-at-least-16-bytes"} if is_ready else {})
+    source = Source("s", config.sources["s"], config, secrets)
+    headers = CIMultiDict(dict.fromkeys(names, VALUE))
+    return seen_headers(Request("POST", "/", "", headers, b""), source)
+
+
+@pytest.mark.parametrize("name", ["Content-Type", "user-agent", "X-Topic", "X-Time", "X-Delivery", "Host"])
+def test_what_says_how_it_came_and_what_the_config_reads_is_shown(name: str) -> None:
+    assert seen(name) == [(name, VALUE)]
+
+
+@pytest.mark.parametrize("name", ["Authorization", "Cookie", "X-Sig", "X-Unknown", "X-Other-Topic"])
+def test_everything_else_is_masked(name: str) -> None:
+    assert seen(name) == [(name, "a-va… (22 characters)")]
+
+
+def test_a_source_that_is_not_ready_shows_none_of_its_own_headers() -> None:
+    assert seen("X-Topic", "Host", is_ready=False) == [("X-Topic", mask(VALUE)), ("Host", VALUE)]
+
+
+def test_a_short_value_shows_only_its_length() -> None:
+    assert mask("0123456789") == "… (10 characters)"
+
+
+def test_a_masked_value_does_nothing_to_a_terminal() -> None:
+    assert "\x1b" not in mask("\x1b[31m" + VALUE)
+
+
+def test_of_a_query_only_names_are_seen() -> None:
+    request = Request("POST", "/", "token=hush&bare-secret&a=", CIMultiDict(), b"")
+
+    assert seen_query(request) == ["token", "…", "a"]

@@ -1,0 +1,103 @@
+"""A batch becomes one item per element, each with what encloses it, and nothing of it is lost."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatehouse.document import MalformedDocumentError
+from gatehouse.split import MAX_ITEMS, Split
+
+
+def split(path: str, body: Any) -> list[Any]:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return [json.loads(item.raw) for item in Split(tuple(filter(None, path.split(".")))).items(raw)]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("events", {"events": [1, 2]}, [1, 2]),
+        ("events", {"events": []}, []),
+        ("a.b", {"a": {"b": [1]}}, [1]),
+        ("entry.*.changes", {"entry": [{"changes": [1, 2]}, {"changes": [3]}]}, [1, 2, 3]),
+        ("entry.*.changes|messaging", {"entry": [{"changes": [1]}, {"messaging": [2]}]}, [1, 2]),
+        ("entry.*.changes|messaging", {"entry": [{"messaging": [2], "changes": [1]}]}, [1, 2]),
+        ("a.*.v.m|s", {"a": [{"v": {"m": [1], "s": [2]}}, {"v": {"s": [3]}}]}, [1, 2, 3]),
+        ("", [1, 2], [1, 2]),
+        ("", {"a": 1}, [{"a": 1}]),
+        ("", b'{"a":1}\n{"a":2}\r\n\n{"a":3}\n', [{"a": 1}, {"a": 2}, {"a": 3}]),
+    ],
+)
+def test_each_element_is_an_item(path: str, body: Any, expected: list[Any]) -> None:
+    assert split(path, body) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "expected"),
+    [
+        ("entry.*.changes", {"entry": [{"changes": [1]}, {"new": 2}]}, [1, {"new": 2}]),
+        ("entry.*.changes", {"entry": [{"changes": {"no": "list"}}]}, [{"changes": {"no": "list"}}]),
+        ("entry.*.changes", {"other": 1}, [{"other": 1}]),
+        ("entry.*.changes", {"entry": [3]}, [3]),
+    ],
+)
+def test_what_has_no_list_where_the_way_leads_is_an_item_itself(
+    path: str, body: Any, expected: list[Any]
+) -> None:
+    assert split(path, body) == expected
+
+
+@pytest.mark.parametrize("body", [b" ", b"not JSON", b'{"a":1}\nnot JSON', b'{"events": [1, 2', b"\xff[1]"])
+def test_what_is_not_json_is_malformed(body: bytes) -> None:
+    for path in ("", "events"):
+        with pytest.raises(MalformedDocumentError):
+            split(path, body)
+
+
+def test_more_items_than_any_provider_sends_are_not_split() -> None:
+    assert len(split("", [0] * MAX_ITEMS)) == MAX_ITEMS
+    for path, body in (("", [0] * (MAX_ITEMS + 1)), ("e", {"e": [0] * (MAX_ITEMS + 1)})):
+        with pytest.raises(MalformedDocumentError):
+            split(path, body)
+
+
+def test_an_item_knows_what_encloses_it_the_nearest_first() -> None:
+    body = {"object": "page", "entry": [{"id": 7, "changes": [{"field": "feed"}]}]}
+    (item,) = Split(("entry", "*", "changes")).items(json.dumps(body).encode())
+
+    assert [document.text(("id",)) for document in item.outer] == ["7", None]
+    assert item.outer[-1].text(("object",)) == "page"
+
+
+def test_an_item_is_its_exact_bytes() -> None:
+    (item,) = Split(("events",)).items(b'{"events": [ {"n": 1.50,  "u": "\\u00e9"} ]}')
+
+    assert item.raw == b'{"n": 1.50,  "u": "\\u00e9"}'
+
+
+JSON = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["entry", "changes", "m", "x"]), inner)
+    ),
+    max_leaves=20,
+)
+
+
+def count(body: Any, path: list[str]) -> int:
+    """Count the items in another way: recursively, over what Python's own reader makes of it."""
+    if not path:
+        return 1
+    members = body if isinstance(body, dict) else {}
+    found = members.get(path[0])
+    return sum(count(element, path[1:]) for element in found) if isinstance(found, list) else 1
+
+
+@given(JSON)
+def test_no_element_is_lost_whatever_the_body(body: Any) -> None:
+    assert len(split("entry.*.changes.*.m", body)) == count(body, ["entry", "changes", "m"])

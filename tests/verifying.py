@@ -1,0 +1,49 @@
+"""Verifications built as from a config, requests for them, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from gatehouse.config.model import SourceConfig
+from gatehouse.errors import VerificationError
+from gatehouse.secrets import Secrets
+from gatehouse.verify.base import Request, Verification
+from gatehouse.verify.build import build_verification
+
+NOW = 1_750_000_000.0
+
+
+def verification(*verify: dict[str, Any], secrets: Sequence[str | bytes] = ()) -> Verification:
+    """Build the verification of a source with these verifiers and secrets."""
+    texts = [secret if isinstance(secret, str) else secret.decode() for secret in secrets]
+    environment = {f"S{index}": text for index, text in enumerate(texts)}
+    settings = {"verify": verify, "event": {"type": "x"}, "min_secret": 1}
+    references = tuple(f"env:{name}" for name in environment)
+    config = SourceConfig.model_validate(settings | ({"secrets": references} if references else {}))
+    return build_verification(config, Secrets(Path(), environment))
+
+
+def request(
+    body: bytes = b"{}", headers: Any = (), query: str = "", public_url: str = "https://h.example"
+) -> Request:
+    """Make a POST to /webhooks/a."""
+    return Request("POST", "/webhooks/a", query, CIMultiDict(headers), body, public_url)
+
+
+def refused(checked: Verification, asked: Request, now: float = NOW) -> str:
+    """Return the reason for which the request is refused. Fails when it passes."""
+    with pytest.raises(VerificationError) as caught:
+        checked.verify(asked, now)
+    return caught.value.reason
+
+
+def flipped(raw: bytes, bit: int) -> bytes:
+    """Return the bytes with one bit changed."""
+    changed = bytearray(raw)
+    changed[bit // 8 % len(raw)] ^= 1 << bit % 8
+    return bytes(changed)
