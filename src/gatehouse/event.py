@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gatehouse.config.coverage import resists_replay
 from gatehouse.document import MalformedDocumentError, is_json
 from gatehouse.ids import new_id
 from gatehouse.scope import Scope
@@ -86,6 +87,7 @@ class EventReader:
         split = config.event.split
         self._splits = tuple(map(Split, _body_paths(split))) if split else ()
         self._dedupe = config.dedupe.by
+        self._resists_replay = resists_replay(config)
 
     def read(
         self, verified: VerifiedRequest, now: float, headers: tuple[tuple[str, str], ...]
@@ -98,7 +100,7 @@ class EventReader:
             scopes = self.scopes(verified)
         except MalformedDocumentError:
             whole = _scope(verified)
-            return [(self._unreadable(whole, now, headers), self._keys(whole))]
+            return [(self._unreadable(whole, now, headers), self._unreadable_keys(whole))]
         return [self._read(scope, now, headers) for scope in scopes]
 
     def scopes(self, verified: VerifiedRequest) -> list[Scope]:
@@ -112,6 +114,9 @@ class EventReader:
         for split in self._splits:
             if split.leads_anywhere(whole.document):
                 return [_scope(verified, body=raw, outer=outer) for raw, outer in split.items(whole.body)]
+        # A type from a header needs no body: a form sent again under another Content-Type would have one.
+        if self._templates.document is not None and not is_json(whole.body):
+            raise MalformedDocumentError("the document is no JSON")
         return [whole]
 
     def _read(
@@ -121,7 +126,7 @@ class EventReader:
         try:
             return self._event(scope, now, headers), self._keys(scope)
         except MalformedDocumentError:
-            return self._unreadable(scope, now, headers), self._keys(scope)
+            return self._unreadable(scope, now, headers), self._unreadable_keys(scope)
 
     def _event(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> Event:
         templates = self._templates
@@ -188,6 +193,18 @@ class EventReader:
     def _keys(self, scope: Scope) -> tuple[bytes | None, ...]:
         return tuple([_key(template, scope) for template in self._dedupe])
 
+    def _unreadable_keys(self, scope: Scope) -> tuple[bytes | None, ...]:
+        """Give what can't be read one more key: the signed bytes, in a place of their own.
+
+        A captured request can be made unreadable in many ways that its signature does not see. An item has no
+        signature that its neighbours do not share.
+        """
+        keys = self._keys(scope)
+        signed = scope.facts.get("signed")
+        if signed is None or scope.outer or not self._resists_replay:
+            return keys
+        return (*keys, _shortened(signed))
+
 
 def _scope(
     verified: VerifiedRequest, *, body: bytes | None = None, outer: tuple[Document, ...] = ()
@@ -228,6 +245,8 @@ def _key(template: Template, scope: Scope) -> bytes | None:
         key = template.render(scope)
     except MalformedDocumentError:
         return None
-    if not key:
-        return None
+    return _shortened(key) if key else None
+
+
+def _shortened(key: bytes) -> bytes:
     return key if len(key) <= _MAX_WHOLE_KEY else _HASH_MARK + hashlib.sha256(key).digest()

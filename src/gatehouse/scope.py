@@ -59,13 +59,8 @@ class Scope:
 
     @property
     def form_fields(self) -> list[tuple[str, str]]:
-        """All fields, in their order, of a body that says it is a form.
-
-        Any bytes can be read as one: inside JSON, `&payload=` in a text that anyone writes would be a field.
-        """
-        content_type = self.request.headers.get("Content-Type", "")
-        is_form = content_type.partition(";")[0].strip().lower() == _FORM_TYPE
-        return _fields(self.request.body) if is_form else []
+        """All fields, in their order, of a form body."""
+        return _fields(self.request.body) if is_form(self.request) else []
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -73,6 +68,16 @@ class Scope:
         if self._query is None:
             self._query = _single_fields(_fields(as_sent(self.request.query)))
         return self._query
+
+
+def is_form(request: Request) -> bool:
+    """Tell whether a body that says it is a form can be one.
+
+    Any bytes can be read as a form: inside JSON, `&payload=` in a text that anyone writes would be a field.
+    So it has to say so; and as hardly anyone signs what it says, what begins as JSON does is none even then.
+    """
+    content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return content_type == _FORM_TYPE and not request.body.lstrip().startswith((b"{", b"["))
 
 
 def as_sent(text: str) -> bytes:

@@ -77,6 +77,14 @@ async def test_a_compressed_body_is_415(running: Running, encoding: str) -> None
     assert (status, answer["error"]["code"]) == (415, "unsupported_encoding")
 
 
+async def test_a_second_content_encoding_counts_as_the_first_does(running: Running) -> None:
+    signed = "".join(f"{name}: {value}\r\n" for name, value in providers.mando(BODY).items())
+    head = f"POST /webhooks/mando HTTP/1.1\r\nHost: h\r\nContent-Length: {len(BODY)}\r\n{signed}"
+    coded = "Content-Encoding: identity\r\nContent-Encoding: gzip\r\nConnection: close\r\n\r\n"
+
+    assert (await raw(running, (head + coded).encode() + BODY)).startswith(b"HTTP/1.1 415 ")
+
+
 async def test_identity_is_no_encoding(running: Running) -> None:
     headers = providers.mando(BODY) | {"Content-Encoding": "identity"}
 

@@ -155,7 +155,44 @@ def test_an_unreadable_event_still_has_the_keys_that_do_not_need_the_body() -> N
     )
 
     assert event.type == UNREADABLE
-    assert keys == (b"d1", b"nope")
+    assert keys == (b"d1", b"nope", b"nope")
+
+
+@pytest.mark.parametrize("body", [b"1{}", b"12{}", b'{"id":'])
+def test_what_can_not_be_read_is_known_by_what_was_signed_however_it_is_cut(body: bytes) -> None:
+    ((event, keys),) = read(body, by=(("{body:id}", "{body}"),), signed=b"12{}")
+
+    assert event.type == UNREADABLE
+    assert keys == (body, b"12{}")
+
+
+def test_a_form_that_does_not_say_so_is_unreadable_though_a_header_names_its_type() -> None:
+    event = {"document": ("{form:payload}", "{body}"), "type": "{header:X-Type}"}
+    form = "application/x-www-form-urlencoded"
+
+    assert read_one(b"payload={}", event=event, X_Type="t", Content_Type=form).type == "t"
+    assert read_one(b"payload={}", event=event, X_Type="t").type == UNREADABLE
+
+
+def test_unreadable_items_of_one_signature_are_events_of_their_own() -> None:
+    read_events = read(
+        b'{"events":[{"id":"a"},{"id":"b"}]}',
+        event={"split": "{body:events}"},
+        by=("{body:id}",),
+        signed=b"s",
+    )
+
+    assert [(event.type, keys) for event, keys in read_events] == [
+        (UNREADABLE, (b"a",)),
+        (UNREADABLE, (b"b",)),
+    ]
+
+
+def test_keys_that_the_config_leaves_unsigned_are_not_overruled_by_the_signed_bytes() -> None:
+    ((event, keys),) = read(b"ping", by=("{header:X-Delivery}",), signed=b"ping", X_Delivery="d1")
+
+    assert event.type == UNREADABLE
+    assert keys == (b"d1",)
 
 
 def test_a_batch_is_split_and_each_item_has_its_own_identity() -> None:

@@ -66,6 +66,15 @@ def test_no_field_is_read_out_of_a_body_that_does_not_say_it_is_a_form(content_t
         assert Template(text).render(seen) is None
 
 
+@pytest.mark.parametrize("body", [b'{"title": "a&payload=forged&b"}', b' [1, "&payload=forged&"]'])
+def test_no_field_is_read_out_of_json_that_says_it_is_a_form(body: bytes) -> None:
+    """Nobody signs the Content-Type: whoever has a captured request can change it."""
+    seen = scope(body, Content_Type="application/x-www-form-urlencoded")
+
+    for text in ("{form:payload}", "{form}", "{form_sorted}"):
+        assert Template(text).render(seen) is None
+
+
 @pytest.mark.parametrize(
     ("text", "body", "expected"),
     [

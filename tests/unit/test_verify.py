@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -231,6 +232,15 @@ class TestPairs:
 
         assert refused(verification(PAIRS), request(b"x", {"X-Sig": value})) == "wrong_signature"
 
+    def test_a_hundred_thousand_entries_cost_no_more_than_reading_them(self) -> None:
+        signature = {"form": "s", "format": "pairs", "key": "*", "between": ";", "assign": ":"}
+        entries = ";".join(map(str, range(100_000))).encode()
+        asked = request(b"s=" + entries, {"Content-Type": "application/x-www-form-urlencoded"})
+        began = time.process_time()
+
+        assert refused(verification(PLAIN | {"signature": signature}), asked) == "malformed_signature"
+        assert time.process_time() - began < 5  # counting each among all the others takes a minute
+
     def test_a_timestamp_that_is_there_twice_is_refused(self) -> None:
         value = f"t={NOW},t={NOW + 1},v1={self.sign(NOW)}"
 
@@ -287,6 +297,32 @@ class TestTimestamps:
         assert refused(checked, request(b"x", [signature])) == "malformed_timestamp"
         twice = [signature, ("X-Time", str(NOW)), ("X-Time", str(NOW))]
         assert refused(checked, request(b"x", twice)) == "duplicate_header"
+
+    def test_without_an_age_limit_its_last_digits_can_not_be_given_to_the_body(self) -> None:
+        timestamp = {"header": "X-Time", "tolerance": "none"}
+        checked = verification(PLAIN | {"timestamp": timestamp, "signed": "{timestamp}{body}"})
+        text, signature = str(NOW), hexdigest(f"{NOW}[]".encode())
+
+        checked.verify(request(b"[]", {"X-Time": text, "X-Sig": signature}), NOW)
+        cut = request(text[-1:].encode() + b"[]", {"X-Time": text[:-1], "X-Sig": signature})
+        assert refused(checked, cut) == "malformed_timestamp"
+
+
+@pytest.mark.parametrize(
+    ("signed", "body", "identity"),
+    [
+        ("{body}.{id}.{timestamp}", b'{"text":"a', 'b"}.n1'),
+        ("{id}.{timestamp}.{body}", b'5"}', f'n1.{NOW}.{{"text":"a'),
+    ],
+)
+def test_a_signed_id_does_not_swallow_a_part_of_the_body(signed: str, body: bytes, identity: str) -> None:
+    """What somebody wrote into a genuine event would become the body, under an id that nobody knows yet."""
+    timestamp = {"header": "X-Time"}
+    checked = verification(PLAIN | {"timestamp": timestamp, "id": "{header:X-Id}", "signed": signed})
+    values = {"body": body.decode(), "id": identity, "timestamp": str(NOW)}
+    headers = {"X-Id": identity, "X-Time": str(NOW), "X-Sig": hexdigest(signed.format_map(values).encode())}
+
+    assert refused(checked, request(body, headers)) == "malformed_signature"
 
 
 def test_standard_webhooks_can_be_spelled_out() -> None:

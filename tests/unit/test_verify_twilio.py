@@ -169,7 +169,8 @@ class TestOtherBodies:
         asked = {"Content-Type": FORM}
 
         assert refused(TWILIO, self.json(b"", query, **asked)) == "wrong_signature"
-        assert refused(TWILIO, self.json(b'{"a":1}', query, **asked)) == "wrong_signature"
+        assert refused(TWILIO, self.json(b'{"a":2}', query, **asked)) == "wrong_signature"
+        assert refused(TWILIO, self.json(b'{"a":1}', "", **asked)) == "wrong_signature"
 
 
 class TestSigning:

@@ -139,7 +139,7 @@ class IngestServer:
             allow = ", ".join(source.methods)
             raise MethodNotAllowedError(f"only {allow} is served here", allow=allow)
         headers = http.headers
-        if headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
+        if any(coding.lower() != "identity" for coding in headers.getall(hdrs.CONTENT_ENCODING, ())):
             raise UnsupportedEncodingError("send the body without Content-Encoding")
         body = await self._read_body(http, source.max_body)
         request = Request(method, path, query, headers, body, source.public_url, client)

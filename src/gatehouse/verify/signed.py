@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from gatehouse.errors import Reason
     from gatehouse.split import Item
     from gatehouse.template import Template
+
+#: What no id holds, and JSON does not do without: such an id has swallowed the end of a signed body, or its
+#: beginning, and what is left would verify as the body.
+_OF_A_BODY = re.compile(rb'["{}\[\]<>\x00-\x1f]')
 
 
 class Scheme(Protocol):
@@ -84,6 +89,8 @@ class SignedVerifier:
         scope.facts = facts
         if self._id is not None:
             facts["id"] = _resolved(self._id, scope, "missing_signature")
+            if _OF_A_BODY.search(facts["id"]):
+                raise VerificationError("malformed_signature")
         return _resolved(self._signed, scope, "malformed_body")
 
     def _sign(self, request: Request, now: float) -> Request:

@@ -18,7 +18,7 @@ import msgspec
 
 from gatehouse.document import MalformedDocumentError
 from gatehouse.errors import VerificationError
-from gatehouse.scope import Scope
+from gatehouse.scope import Scope, is_form
 from gatehouse.template import Template
 from gatehouse.verify.base import ct_equal, single_header
 from gatehouse.verify.places import with_header
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 _HEADER = "X-Twilio-Signature"
 _BODY_HASH = "bodySHA256"
-_FORM = "application/x-www-form-urlencoded"
 _FIELDS = Template("{form_sorted?}")
 _URL = Template("{url}")
 _PORT = re.compile(r":[0-9]+$")
@@ -59,7 +58,7 @@ class TwilioVerifier:
         return {"signed": signed}
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
-        if not _is_form(request) and request.body:
+        if not is_form(request) and request.body:
             hashed = urlencode({_BODY_HASH: hashlib.sha256(request.body).hexdigest()})
             kept = [part for part in request.query.split("&") if part and not part.startswith(_BODY_HASH)]
             request = msgspec.structs.replace(request, query="&".join([*kept, hashed]))
@@ -90,7 +89,7 @@ def _check_body_hash(request: Request) -> None:
     except MalformedDocumentError:
         claimed = None
     if claimed is None:
-        if request.body and not _is_form(request):
+        if request.body and not is_form(request):
             raise VerificationError("wrong_signature")
         return
     actual = hashlib.sha256(request.body).hexdigest()
@@ -102,17 +101,12 @@ def _signed(request: Request) -> bytes:
     """Put together what is signed. Raises `VerificationError` without `public_url`, or for a broken form."""
     scope = Scope(request)
     try:
-        url, fields = _URL.render(scope), _FIELDS.render(scope) if _is_form(request) else b""
+        url, fields = _URL.render(scope), _FIELDS.render(scope) if is_form(request) else b""
     except MalformedDocumentError as error:
         raise VerificationError("malformed_body") from error
     if url is None:
         raise VerificationError("malformed_body")
     return url + (fields or b"")
-
-
-def _is_form(request: Request) -> bool:
-    content_type: str = request.headers.get("Content-Type", "")
-    return content_type.partition(";")[0].strip().lower() == _FORM
 
 
 def _other_urls(public_url: str) -> list[str]:
