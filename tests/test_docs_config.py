@@ -165,3 +165,8 @@ def test_the_reference_lists_every_placeholder() -> None:
     assert len(known) > 8
     for name in known:
         assert re.search(rf"`\{{{name}(:[^}}]+)?\}}`", PAGE)
+
+
+def test_every_row_of_the_reference_is_one_line() -> None:
+    for table in re.findall(r"<!-- generated:.*?-->\n(.*?)<!-- /generated -->", PAGE, re.DOTALL):
+        assert all(row.startswith("| ") and row.endswith(" |") for row in table.splitlines())

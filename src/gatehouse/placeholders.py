@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 
@@ -121,11 +122,14 @@ def _form(scope: Scope) -> bytes | None:
 
 WITHOUT_ARGUMENT: dict[str, Resolve] = {
     "body": lambda scope: scope.body,
+    # Of the request's own bytes: what schemes sign that put a hash in the place of the body.
+    "body_sha256": lambda scope: hashlib.sha256(scope.request.body).hexdigest().encode(),
     "body_sorted": lambda scope: sorted_json(scope.body),
     "form": _form,
     "form_sorted": _form_sorted,
     "method": lambda scope: scope.request.method.encode(),
     "path": lambda scope: as_sent(scope.request.path),
+    "query": lambda scope: as_sent(scope.request.query),
     "url": _url,
     "url_decoded": _url_decoded,
 } | {name: _fact(name) for name in FACTS}

@@ -24,7 +24,7 @@ from gatehouse.template import Placeholder
 from gatehouse.verify.base import Request, VerifiedRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gatehouse.config.model import ProviderConfig
     from gatehouse.scope import Scope
@@ -73,6 +73,8 @@ def fresh_id(like: str) -> str:
         pass
     if like.isdigit():
         return str(10**14 + secrets.randbelow(9 * 10**14))
+    if "://" in like:
+        return f"{like.rpartition('/')[0]}/{secrets.token_hex(8)}"
     prefix = _PREFIX.match(like)
     return (prefix[0] if prefix else "") + secrets.token_hex(8)
 
@@ -102,9 +104,18 @@ def with_type(sample: Sample, settings: ProviderConfig, event_type: str) -> Samp
     headers = {name: event_type if value == old else value for name, value in sample.headers.items()}
     sample = replace(sample, headers=headers)
     if type_of(sample, settings) != event_type:
-        hint = "--body FILE with a body of this type, without --type"
+        hint = (
+            f"{_other_types(settings)}--body FILE of this type, with --header for what its headers say of it"
+        )
         raise GatewayError("the event type can't be replaced in this body", hint=hint)
     return sample
+
+
+def _other_types(settings: ProviderConfig) -> str:
+    """Name the types that there are examples of."""
+    examples = (Sample(sample.headers, sample.body.encode()) for sample in settings.samples)
+    types = [found for example in examples if (found := type_of(example, settings))]
+    return f"--type {' or '.join(types)}; or " if types else ""
 
 
 def tampered(body: bytes) -> bytes:
@@ -119,12 +130,17 @@ def tampered(body: bytes) -> bytes:
 def _identifying(settings: ProviderConfig) -> frozenset[Placeholder]:
     """Name what the event's id and the dedupe keys are made of, without what they share with other events."""
     event = settings.event
-    identity = _single_values(event.id).union(*map(_single_values, settings.dedupe.by), _signed_ids(settings))
+    kept = _single_values(event.type) | _single_values(event.time) | _single_values(event.account)
+    identity = (_single_values(event.id) | _signed_ids(settings)) - kept
+    for template in settings.dedupe.by:
+        for alternative in map(_values_among, template.alternatives):
+            # A key is new with one new part: the others, such as an amount, stay as documented.
+            identity |= frozenset() if alternative & identity else alternative - kept
     by_content = any(Placeholder("body") in template.placeholders for template in settings.dedupe.by)
     if by_content or all(placeholder.name == "header" for placeholder in identity):
         # Bodies that are alike, signed in the same second, are alike as signed: let their subject differ.
         identity |= _single_values(event.subject)
-    return identity - _single_values(event.type) - _single_values(event.time)
+    return identity - kept
 
 
 def _signed_ids(settings: ProviderConfig) -> frozenset[Placeholder]:
@@ -134,8 +150,13 @@ def _signed_ids(settings: ProviderConfig) -> frozenset[Placeholder]:
 
 
 def _single_values(template: Template | None) -> frozenset[Placeholder]:
-    placeholders = template.placeholders if template else frozenset()
-    return frozenset(p for p in placeholders if p.name in ("body", "form", "header") and p.argument)
+    return _values_among(template.placeholders) if template else frozenset()
+
+
+def _values_among(parts: Iterable[bytes | Placeholder]) -> frozenset[Placeholder]:
+    placeholders = (part for part in parts if isinstance(part, Placeholder))
+    named = (part for part in placeholders if part.name in ("body", "form", "header") and part.argument)
+    return frozenset(replace(placeholder, optional=False) for placeholder in named)
 
 
 def _with_value(sample: Sample, settings: ProviderConfig, placeholder: Placeholder, change: NewId) -> Sample:
@@ -208,7 +229,7 @@ def signed(
     Raises `GatewayError` when the source is not ready, or when its scheme can't sign such a body.
     """
     if source.not_ready:
-        hint = "set it where this command runs; gatehouse check lists what is missing"
+        hint = "set it right where this command runs; gatehouse check lists what is missing"
         raise GatewayError(f"source {source.name} can't sign: {source.not_ready}", hint=hint)
     headers = CIMultiDict(sample.headers)
     for placeholder in _signed_ids(source.settings):
@@ -218,8 +239,10 @@ def signed(
     try:
         return source.verification.sign(request, now)
     except VerificationError as error:
-        hint = "a body of the form that the provider sends; without --body the documented example is used"
-        raise GatewayError(f"source {source.name} can't sign this body: {error.reason}", hint=hint) from error
+        hint = "what is signed has to be there: in the body, in --header NAME:VALUE, in the query of --url"
+        raise GatewayError(
+            f"source {source.name} can't sign this request: {error.reason}", hint=hint
+        ) from error
 
 
 def _unsigned(sample: Sample) -> Request:

@@ -7,8 +7,9 @@ names is not there. A list of templates means the first that resolves fully. `{{
     {body_sorted}    the JSON with sorted keys      {body_name:a|b}   which of these members there is
     {outer:a.b}      of what encloses a split item  {header:Name}     a header that is there once
     {form:name}      a field of a form body         {form_sorted}     all fields: name and value, sorted
-    {form}           all fields, as a JSON object   {query:name}      a query parameter
+    {form}           all fields, as a JSON object   {query:name}      a query parameter; {query} all of it
     {url} {path} {method}                           {url_decoded}     as HubSpot signs it
+    {body_sha256}    its hash, in hex
     {timestamp}      as sent, from `timestamp:`     {id}              the signed id, from `id:`
     {signed}         the signed bytes               {value:name}      what `values:` of the source says
     {challenge} {proof} {token}                     of a handshake

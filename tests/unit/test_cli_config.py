@@ -242,5 +242,12 @@ def test_providers_prints_a_preset_as_shipped(run: Run) -> None:
 def test_an_unknown_provider_is_an_error_that_lists_the_known_ones(run: Run) -> None:
     result = run(GOOD, "providers", "mandos")
     assert result.exit_code == 1
-    assert result.stderr.startswith('Error: unknown provider "mandos"\nTry: did you mean "mando"?')
+    assert result.stderr.startswith('Error: unknown provider "mandos"\nTry: did you mean "mando"? one of 1')
     assert "gatehouse providers" in result.stderr or "one of" in result.stderr
+
+
+def test_check_tells_of_secrets_that_nothing_uses(run: Run) -> None:
+    source = "{provider: paypal, values: {webhook_id: 1AB}, secrets: env:NOWHERE}"
+    result = run(f"sources: {{wallet: {source}}}\n", "check")
+    assert result.exit_code == 0
+    assert "secrets    none needed: what is named is not used" in result.stdout

@@ -178,7 +178,7 @@ def test_a_source_without_examples_asks_for_a_body(run: Run) -> None:
         (("none",), "Error: source none can't sign: env:UNSET is not set\nTry: "),
         (("mandato", "--body", "nowhere"), "Error: nowhere: can't be read: No such file or directory\nTry: "),
         (("mandato", "--body", "."), "Error: .: can't be read: Is a directory\nTry: "),
-        (("e-invoice-be", "--body", "gateway.yaml"), "can't sign this body: malformed_body\nTry: "),
+        (("e-invoice-be", "--body", "gateway.yaml"), "can't sign this request: malformed_body\nTry: "),
         (("mandato", "--body", "gateway.yaml", "--type", "x"), "Error: the event type can't be replaced"),
         (
             ("mandato", "-c", "nowhere.yaml"),
@@ -194,6 +194,12 @@ def test_mistakes_are_errors_with_something_to_try(run: Run, arguments: tuple[st
         assert "\nTry: " in result.stderr
 
 
+def test_a_type_that_cannot_be_made_names_those_with_an_example(run: Run) -> None:
+    Path("code.yaml").write_text("sources: {code: {provider: github, secrets: env:S}}\n")
+    result = run("sign", "code", "--type", "push", "-c", "code.yaml")
+    assert "\nTry: --type issues.opened or ping; or --body FILE" in result.stderr
+
+
 class Answering(HTTPServer):
     """A gateway's stand-in that keeps what it got."""
 
@@ -201,6 +207,7 @@ class Answering(HTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.requests: list[Request] = []
         self.statuses = [200]
+        self.answer = b'{"status":"accepted",\n"id":"\x1b[31mred"}'
 
     @property
     def url(self) -> str:
@@ -217,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         statuses = self.server.statuses
         self.send_response(statuses[min(len(self.server.requests), len(statuses)) - 1])
         self.end_headers()
-        self.wfile.write(b'{"status":"accepted",\n"id":"\x1b[31mred"}')
+        self.wfile.write(self.server.answer)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
@@ -241,6 +248,11 @@ def test_send_sends_a_request_that_verifies_and_prints_the_answer(run: Run, answ
     (request,) = answering.requests
     assert request.path == "/in/hisab"
     source("hisab").verification.verify(request, NOW)
+
+
+def test_send_says_when_the_answer_is_empty(run: Run, answering: Answering) -> None:
+    answering.answer = b""
+    assert run("send", "hisab", "--url", answering.url).stdout.startswith("200  (no body)  (")
 
 
 def test_send_sends_as_many_new_events_as_asked_for_each_twice(run: Run, answering: Answering) -> None:

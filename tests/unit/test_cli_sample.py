@@ -73,6 +73,22 @@ def test_a_fresh_example_keeps_everything_but_its_ids() -> None:
     assert b'"total": 45.50' in new
 
 
+@pytest.mark.parametrize(
+    ("provider", "kept"),
+    [
+        ("adyen", [b'"AUTHORISATION"', b'"TestMerchant"', b'"EUR"', b"1130"]),
+        ("github", [b'"opened"', b"https://github.com/octo-org/octo-repo/issues/"]),
+    ],
+)
+def test_a_fresh_example_keeps_type_account_and_amount_though_keys_name_them(
+    provider: str, kept: list[bytes]
+) -> None:
+    of = source(provider)
+    old, new = sample(of).body, freshened(sample(of), of.settings).body
+    assert old != new
+    assert all(value in new for value in kept)
+
+
 def test_an_unsigned_delivery_id_in_a_header_is_made_fresh_too() -> None:
     of = source("mandato")
     made = freshened(sample(of), of.settings, new_id=lambda old: old[:4] + "new")
@@ -164,6 +180,7 @@ def test_what_has_no_digit_is_not_tampered_with() -> None:
         ("evt-e7wyc7gtpqx4", "evt-"),
         ("42", ""),
         ("abc", ""),
+        ("https://acme.example/orders/7", "https://acme.example/orders/"),
     ],
 )
 def test_fresh_ids_are_new_and_keep_their_prefix(like: str, form: str) -> None:

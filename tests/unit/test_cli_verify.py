@@ -220,7 +220,16 @@ def test_what_cannot_be_done_is_an_error_with_a_hint(
     assert "\nTry: " in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [(), ("mandato",), ("mandato", "-", "--rejected", "01JD")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("mandato",),
+        ("mandato", "-", "--rejected", "01JD"),
+        ("--rejected", "01JD", "--now", "1"),
+        ("--rejected", "01JD", "--client", "192.0.2.1"),
+    ],
+)
 def test_a_call_that_says_too_little_or_too_much_is_a_usage_error(
     run: Run, arguments: tuple[str, ...]
 ) -> None:

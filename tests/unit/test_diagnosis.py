@@ -688,3 +688,51 @@ def test_without_its_body_a_request_is_explained_by_its_head(
 
     assert found.findings[0] == told
     assert found.findings[-1].startswith("the body is too long to be kept")
+
+
+ITEMWISE = PLAIN | {"signature": {"body": "proof"}, "signed": "{body:id}", "each": "items"}
+
+
+def batch(*ids: str, secret: str = SECRET, forged: str = "") -> Request:
+    items = [{"id": one, "proof": digest(one.encode(), secret).hex()} for one in ids]
+    changed = [item | {"id": "other"} if item["id"] == forged else item for item in items]
+    return request({}, json.dumps({"items": changed}).encode())
+
+
+def test_the_forged_element_of_a_batch_is_named_and_the_secret_is_not_doubted() -> None:
+    found = explained(ITEMWISE, batch(*"abcdefghij", forged="g"))
+    assert found.findings == ("element 7 of 10 in items: wrong_signature; the secret fits the others",)
+
+
+def test_a_batch_of_which_no_element_fits_points_at_the_secret() -> None:
+    found = explained(ITEMWISE, batch("a", "b", secret="another-secret-of-16"))
+    assert found.findings[0] == "all 2 elements in items: wrong_signature"
+    assert found.findings[1].startswith("the secret does not fit the signature")
+
+
+def test_a_batch_without_elements_is_told_as_one() -> None:
+    assert "there is no element in items of the body" in explained(ITEMWISE, batch()).findings
+
+
+def test_a_stale_element_is_told_with_its_age_and_the_time_to_verify_it_at() -> None:
+    timed = ITEMWISE | {"timestamp": {"body": "at"}, "signed": "{timestamp}{body:id}"}
+    at = int(NOW) - 812
+    item = {"id": "a", "at": at, "proof": digest(f"{at}a".encode()).hex()}
+    found = explained(timed, request({}, json.dumps({"items": [item]}).encode()))
+    assert found.findings[0] == "the timestamp is 812 s old; up to 5m is let in"
+    assert found.signed_at == at
+
+
+def test_a_signed_header_that_is_missing_is_named_and_not_the_signature() -> None:
+    signed = PLAIN | {"id": "{header:X-Acme-Id}", "signed": "{id}.{body}"}
+    found = explained(signed, request(acme(b"1." + BODY)))
+    assert found.findings == ("what is signed needs {header:X-Acme-Id}, which is not there",)
+
+
+def test_the_secrets_of_an_asymmetric_scheme_are_called_public_keys() -> None:
+    found = explained(
+        {"type": "ed25519", "signature": {"header": "X-Acme-Signature"}},
+        request({"X-Acme-Signature": "00" * 64}),
+        "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a",
+    )
+    assert found.findings[-1].startswith("the public key does not fit the signature")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +86,8 @@ def test_no_field_is_read_out_of_json_that_says_it_is_a_form(body: bytes) -> Non
         ("{body_name:a}", b'{"c": 1}', None),
         (r"{body:a.@odata\.etag}", b'{"a": {"@odata.etag": "W"}}', b"W"),
         ("{body:anything}", b"", None),
+        ("{body_sha256}", b"x", hashlib.sha256(b"x").hexdigest().encode()),
+        ("{query}", b"", b""),
         (("{body:id}", "{signed?}"), b"not JSON", b""),
     ],
 )

@@ -84,7 +84,7 @@ def _source(name: str, source: SourceConfig, missing: list[Problem]) -> Iterator
     yield f"       path       {source_path(name, source.path)}"
     yield f"       verified   {describe.verification(source)}"
     yield f"       dedupe     by {keys} for {describe.duration(source.dedupe.window)}"
-    yield f"       secrets    {_configured(missing) if _has_secrets(source) else 'none needed'}"
+    yield f"       secrets    {_secrets(source, missing)}"
 
 
 def _destination(name: str, destination: DestinationConfig, missing: list[Problem]) -> Iterator[str]:
@@ -107,8 +107,14 @@ def _configured(missing: list[Problem]) -> str:
     return f"configured: false: {reasons}"
 
 
-def _has_secrets(source: SourceConfig) -> bool:
-    return bool(source.secrets or any(getattr(verifier, "secrets", ()) for verifier in source.verify))
+def _secrets(source: SourceConfig, missing: list[Problem]) -> str:
+    from gatehouse.config.handshakes import HmacProof
+
+    verifiers = [one for entry in source.verify for one in getattr(entry, "of", (entry,))]
+    uses = any(hasattr(one, "secrets") and not getattr(one, "jwks", None) for one in verifiers)
+    if uses or any(isinstance(handshake.proof, HmacProof) for handshake in source.handshakes):
+        return _configured(missing)
+    return "none needed" + (": what is named is not used" if source.secrets else "")
 
 
 def _of(owner: tuple[str, str], problems: list[Problem]) -> list[Problem]:

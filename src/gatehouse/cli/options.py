@@ -47,7 +47,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> GatewayError:
     from gatehouse.config.words import expected, shown
     from gatehouse.errors import GatewayError
 
-    return GatewayError(f'unknown {kind} "{shown(name)}"', hint=expected(name, known))
+    hint = expected(name, known).replace("expected one of", "one of")
+    return GatewayError(f'unknown {kind} "{shown(name)}"', hint=hint)
 
 
 def source_argument(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -45,8 +45,8 @@ def _table() -> Table:
     from gatehouse.config import describe
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("provider", no_wrap=True)
-    table.add_column("name", overflow="ellipsis", no_wrap=True, style="dim", max_width=24)
+    table.add_column("preset", no_wrap=True)
+    table.add_column("provider", overflow="ellipsis", no_wrap=True, style="dim", max_width=24)
     table.add_column("scheme", no_wrap=True, min_width=11)
     table.add_column("answer\nwithin", no_wrap=True, min_width=6)
     table.add_column("retries\nfor", no_wrap=True, min_width=7)

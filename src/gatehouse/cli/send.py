@@ -103,5 +103,5 @@ def _reason(error: Exception) -> str:
 
 def _shown(answer: bytes) -> str:
     """Make an answer one line that can do nothing to a terminal."""
-    text = " ".join(answer.decode("utf-8", "replace").split())
+    text = " ".join(answer.decode("utf-8", "replace").split()) or "(no body)"
     return "".join(character if character.isprintable() else "?" for character in text)

@@ -51,7 +51,7 @@ async def judge(source: Source, request: Request, now: float, config: Config, se
     Keys that the provider publishes are fetched as the gateway does, from the addresses that it pins.
     """
     if source.not_ready is not None:
-        hint = "set it where this command runs; gatehouse check lists what is missing"
+        hint = "set it right where this command runs; gatehouse check lists what is missing"
         raise GatewayError(f"source {source.name} can't verify: {source.not_ready}", hint=hint)
     keys = RemoteKeys()
     try:

@@ -60,6 +60,8 @@ def command(
     if rejected is not None:
         if source is not None:
             raise click.UsageError("--rejected takes no SOURCE and FILE: the gateway has the request")
+        if now is not None or client:
+            raise click.UsageError("--now and --client are for a FILE: the gateway knows both")
         sys.exit(_explain(load_config(config), rejected, operator, as_json=as_json))
     if source is None or file is None:
         raise click.UsageError("name SOURCE and FILE, or --rejected ID")

@@ -94,11 +94,13 @@ def _is_signed(entry: SigningConfig, part: Placeholder) -> bool:
 def _holds(signed: Placeholder, part: Placeholder) -> bool:
     if (signed.name, signed.argument) == (part.name, part.argument):
         return True
-    if signed.name in ("body", "body_sorted") and not signed.argument:
+    if signed.name in ("body", "body_sorted", "body_sha256") and not signed.argument:
         return part.name in (*_WHOLE_BODY, *_FORM)
     if signed.name == "form_sorted":
         # The events are read out of the form, be it field by field or out of a document in one.
         return part.name in (*_FORM, *_WHOLE_BODY)
     if signed.name == "form":
         return part.name in _WHOLE_BODY  # the document inside the field
+    if signed.name == "query" and not signed.argument:
+        return part.name == "query"
     return signed.name in ("url", "url_decoded") and part.name in _URL

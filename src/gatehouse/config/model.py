@@ -95,7 +95,7 @@ class ServerConfig(Model):
     max_body: Size = 1024 * 1024
     """The longest body that is read."""
     trusted_proxies: tuple[Network, ...] = ()
-    """Networks whose X-Forwarded-For is believed."""
+    """Networks of the proxies in front, whose X-Forwarded-For is believed: in logs and by allowlists."""
     request_deadline: Duration = 10.0
     """How long a request may take to arrive."""
     commit_deadline: Duration = 0.8

@@ -64,7 +64,8 @@ class _Merging:
         self._document.incomplete.add(path)
         if isinstance(provider, str):
             message = f'unknown provider "{shown(provider)}"'
-            self._report((*path, "provider"), message, expected(provider, providers.names()))
+            hint = f"{expected(provider, providers.names())}: gatehouse providers lists them"
+            self._report((*path, "provider"), message, hint)
         return {}
 
     def _verify(self, own: Any, preset: dict[str, Any], path: Path) -> Any:

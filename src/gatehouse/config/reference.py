@@ -70,8 +70,13 @@ def table(described: Schema) -> str:
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for key, value in described["properties"].items():
         cells = (f"`{key}`", type_of(value), _default(value, needed=key in needed), value["description"])
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        rows.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Keep a text inside its cell: on one line, and without an end of the cell in it."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _default(value: Schema, *, needed: bool) -> str:
@@ -106,6 +111,8 @@ def _bounded(value: Schema) -> str:
     return f"{kind}, {value['minimum']} to {value['maximum']}"
 
 
+#: What is left, by its JSON type.
+_TYPES = {"string": "text", "boolean": "`true` or `false`"}
 #: What a schema has → how to say it; the first that it has counts.
 _SAY: tuple[tuple[str, Callable[[Schema], str]], ...] = (
     ("title", lambda value: str(value["title"])),
@@ -116,7 +123,8 @@ _SAY: tuple[tuple[str, Callable[[Schema], str]], ...] = (
     ("maximum", _bounded),
     ("$ref", lambda _: "keys and values"),
     ("patternProperties", lambda _: "keys and values"),
-    ("type", lambda _: "text"),
+    ("additionalProperties", lambda _: "keys and values"),
+    ("type", lambda value: _TYPES[value["type"]]),
 )
 
 

@@ -32,12 +32,17 @@ _REF = "#/$defs/"
 #: How a default is written, by the title of its type.
 _WRITERS: dict[str, Callable[[Any], Any]] = {
     "duration": format_duration,
+    "duration or `none`": format_duration,
     "size": format_size,
     "template": format_template,
     "address": str,
 }
 #: Models of which a source with a provider gives only what it overrides.
-_OVERRIDABLE = ("EventConfig", "HmacConfig", "TokenConfig", "BasicConfig")
+_OVERRIDABLE = (
+    *("EventConfig", "HmacConfig", "Ed25519Config", "EcdsaConfig", "RsaConfig", "JwtConfig", "TokenConfig"),
+    *("BasicConfig", "AllowlistConfig", "AnyConfig", "TwilioConfig", "PaypalConfig", "AwsSnsConfig"),
+    "EbayConfig",
+)
 
 
 def schema() -> Schema:

@@ -30,5 +30,5 @@ def expected(given: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(given[:_MAX_SHOWN], names, n=1)
     prefix = f'did you mean "{shown(close[0])}"? ' if close else ""
     if len(names) > _MAX_NAMES:
-        return f"{prefix}expected one of the many that there are, such as {shown(names[0])}"
+        return f"{prefix}expected one of {len(names)}, from {shown(names[0])} to {shown(names[-1])}"
     return f"{prefix}expected one of: {', '.join(map(shown, names))}"

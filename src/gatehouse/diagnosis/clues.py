@@ -47,15 +47,20 @@ def about_request(request: Request) -> Iterator[str]:
 def about_absence(entries: Sequence[VerifyEntry], request: Request) -> Iterator[str]:
     """Say where a signature or token should be, and what is there instead."""
     expected = [name for entry in entries for name in header_names(entry)]
+    carrying = [entry for entry in entries if isinstance(entry, SigningConfig) and _carries(entry, request)]
+    for signing in carrying:  # what is missing is something else that is signed
+        yield from _about_signed(signing, request)
+    if carrying:
+        return
     for name in expected:
-        state = "empty" if request.headers.getall(name, ()) else "not there"
-        yield f"{name} is {state}"
+        if not any(request.headers.getall(name, ())):
+            yield f"{name} is {'empty' if name in request.headers else 'not there'}"
     for entry in entries:
         if not header_names(entry):
             yield f"there is no signature {_place_in_words(entry)}"
     others = list(other_headers(request, expected))
     yield from others
-    if not others and not any(request.headers.getall(name, ()) for name in expected):
+    if expected and not others and not any(request.headers.getall(name, ()) for name in expected):
         yield "no header looks like a signature: does the provider sign, and does a proxy drop headers?"
 
 
@@ -77,7 +82,9 @@ def _place_in_words(entry: VerifyEntry) -> str:
     for kind, words in (("form", "in the form field"), ("query", "in the query parameter"), ("body", "at")):
         name = getattr(place, kind, None)
         if isinstance(name, str):
-            return f"{words} {name}" + (" of the body" if kind == "body" else "")
+            each = getattr(entry, "each", None)
+            whole = f"each element of {each}" if each else "the body"
+            return f"{words} {name}" + (f" of {whole}" if kind == "body" else "")
     return "in the request"
 
 
@@ -156,11 +163,19 @@ def about_allowlist(request: Request) -> Iterator[str]:
         yield "that is an inner address: does server.trusted_proxies name the proxy in front?"
 
 
+def _carries(entry: SigningConfig, request: Request) -> bool:
+    return entry.each is None and bool(text_of(entry.signature, request))
+
+
+def _about_signed(entry: SigningConfig, request: Request) -> Iterator[str]:
+    for template in filter(None, (entry.id, entry.signed)):
+        yield from _unresolved(template, request)
+
+
 def about_body(entry: VerifyEntry, request: Request) -> Iterator[str]:
-    """Say which part of what is signed can't be read."""
-    if isinstance(entry, SigningConfig):
-        for template in filter(None, (entry.id, entry.signed)):
-            yield from _unresolved(template, request)
+    """Say why what is signed, or the body itself, can't be read."""
+    if isinstance(entry, SigningConfig) and entry.each is None:
+        yield from _about_signed(entry, request)
     if is_json(request.body):
         try:
             Document(request.body).raw(("",))

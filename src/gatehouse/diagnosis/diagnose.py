@@ -10,7 +10,16 @@ import contextlib
 from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
-from gatehouse.config.model import AllowlistConfig, BasicConfig, SigningConfig, TokenConfig
+from gatehouse.config.model import (
+    AllowlistConfig,
+    BasicConfig,
+    EbayConfig,
+    EcdsaConfig,
+    Ed25519Config,
+    RsaConfig,
+    SigningConfig,
+    TokenConfig,
+)
 from gatehouse.config.scalars import format_duration
 from gatehouse.diagnosis.clues import (
     about_absence,
@@ -21,6 +30,7 @@ from gatehouse.diagnosis.clues import (
     about_request,
     about_twins,
 )
+from gatehouse.diagnosis.items import about_items, alone, fits_others, refused_items
 from gatehouse.diagnosis.rewritten import other_addresses, other_bodies
 from gatehouse.diagnosis.timing import Claimed, claimed_time
 from gatehouse.diagnosis.variants import changes, other_secrets
@@ -32,6 +42,8 @@ if TYPE_CHECKING:
     from gatehouse.diagnosis.known import KnownSource, Lock
     from gatehouse.verify.base import Request
 
+#: Schemes whose secrets are public keys.
+_ASYMMETRIC = (EbayConfig, EcdsaConfig, Ed25519Config, RsaConfig)
 #: Other sources whose secrets are tried.
 _MOST_SOURCES = 50
 #: Pairs of changes are tried on bodies up to this length; there may be some hundred of them.
@@ -54,11 +66,16 @@ class _Case(NamedTuple):
 
     lock: Lock
     reason: Reason
+    #: What the verifier reads: the request, or one element of its body.
     request: Request
+    #: The request as it came.
+    whole: Request
     source: KnownSource
     others: Sequence[KnownSource]
     now: float
     claimed: Claimed | None
+    #: Other elements of the same body pass with the same secret.
+    is_secret_right: bool = False
 
 
 def diagnose(
@@ -71,6 +88,9 @@ def diagnose(
     with contextlib.suppress(Exception):
         rest = [other for other in others if other.name != source.name][:_MOST_SOURCES]
         case = _case(request, source, rest, now, reason)
+        if case:
+            findings.extend(about_items(case.lock, request, now))
+            case = _narrowed(case)
         signed_at = case.claimed.seconds if case and case.claimed else None
         for finding in _LOOKS[case.reason](case) if case else ():
             findings.append(finding)  # noqa: PERF402 - what was found before a look failed is kept
@@ -115,13 +135,24 @@ def _case(
         decisive = [found for found in refusals if found[1] != "missing_signature"] or refusals
         if decisive and decisive[0][1] is not None:
             lock, why = decisive[0][0], decisive[0][1]
-            return _Case(lock, why, request, source, others, now, claimed_time(lock.entry, request))
+            return _Case(lock, why, request, request, source, others, now, claimed_time(lock.entry, request))
     untried = next((lock for lock in source.each_lock() if not lock.can_be_tried), None)
-    return _Case(untried, reason, request, source, others, now, None) if untried else None
+    return _Case(untried, reason, request, request, source, others, now, None) if untried else None
+
+
+def _narrowed(case: _Case) -> _Case:
+    """Look at the first element that is refused, where each is signed by itself."""
+    refused = refused_items(case.lock, case.request, case.now)
+    if not refused or case.reason == "missing_signature":
+        return case
+    lock, request = alone(case.lock), refused[0].request
+    told = fits_others(case.lock, case.request, refused)
+    claimed = claimed_time(lock.entry, request)
+    return case._replace(lock=lock, request=request, claimed=claimed, is_secret_right=told)
 
 
 def _look_at_absence(case: _Case) -> Iterator[str]:
-    locks = [lock for group in case.source.locks if case.lock in group for lock in group]
+    locks = [lock for group in case.source.locks if case.lock in group for lock in group] or [case.lock]
     yield from about_absence([lock.entry for lock in locks], case.request)
     yield from _whole_others(case)
 
@@ -170,14 +201,15 @@ def _look_at_signature(case: _Case) -> Iterator[str]:
             return
     yield from about_form(case.lock.entry, case.request)
     yield from about_credentials(case.lock.entry, case.request)
-    if case.lock.secrets:
+    if case.lock.secrets and not case.is_secret_right:
         yield _of_secrets(case.lock)
 
 
 def _of_secrets(lock: Lock) -> str:
     what = "signature" if isinstance(lock.entry, SigningConfig) else "request"
+    kind = "public key" if isinstance(lock.entry, _ASYMMETRIC) else "secret"
     count = len(lock.secrets)
-    which = "the secret does not fit" if count == 1 else f"none of {count} secrets fits"
+    which = f"the {kind} does not fit" if count == 1 else f"none of {count} {kind}s fits"
     return f"{which} the {what}: is it the current one, of this account and mode?"
 
 
@@ -192,7 +224,7 @@ def _other_sources(case: _Case) -> Iterator[str]:
 
 def _whole_others(case: _Case) -> Iterator[str]:
     for other in case.others:
-        if other.lets_in(case.request, case.now):
+        if other.lets_in(case.whole, case.now):
             yield f"it would verify as source {other.name}: does its provider send to the wrong address?"
 
 

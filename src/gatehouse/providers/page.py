@@ -107,7 +107,8 @@ def _warnings(preset: ProviderConfig) -> Iterator[str]:
 def _proofs(vectors: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for vector in vectors:
         verdict = f", refused: {vector['refused']}" if vector.get("refused") else ""
-        yield f"{_PROOFS[vector['proof']]}: {vector['name']}{verdict} ({vector['source']})"
+        name = vector["name"].removeprefix("published: ").removeprefix("refused: ")
+        yield f"{_PROOFS[vector['proof']]}: {name}{verdict} ({vector['source']})"
 
 
 def _code(text: str) -> str:

@@ -49,6 +49,9 @@ _VERIFIERS = {
     "aws-sns": ("gatehouse.verify.aws_sns", "AwsSnsVerifier"),
 }
 
+#: Their secrets are the provider's public keys.
+_ASYMMETRIC = (*_SCHEMES, "ebay")
+
 
 def build_verification(source: SourceConfig, secrets: Secrets) -> Verification:
     """Build all verifiers. Raises `SecretError` when a secret is missing, short or of the wrong form."""
@@ -69,7 +72,9 @@ def _built(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> Verifi
     except ValueError as error:
         # The error may quote the secret; the message names where it is kept instead.
         names = ", ".join(map(str, references))
-        raise SecretError(f"{names}: not a secret of the form that {entry.type} needs") from error
+        what = "public key" if entry.type in _ASYMMETRIC else "secret"
+        form = f" (key: {entry.key})" if hasattr(entry, "key") else ""
+        raise SecretError(f"{names}: not a {what} of the form that {entry.type} needs{form}") from error
 
 
 def _references(entry: VerifyEntry, source: SourceConfig) -> tuple[SecretRef, ...]:
