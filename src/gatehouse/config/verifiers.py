@@ -200,33 +200,7 @@ class NoneConfig(Model):
     """Says that you mean it."""
 
 
-OneVerifier = Annotated[
-    HmacConfig
-    | Ed25519Config
-    | EcdsaConfig
-    | RsaConfig
-    | JwtConfig
-    | TokenConfig
-    | BasicConfig
-    | AllowlistConfig
-    | TwilioConfig
-    | PaypalConfig
-    | AwsSnsConfig
-    | EbayConfig,
-    Field(discriminator="type"),
-]
-
-
-class AnyConfig(Model):
-    """`type: any`: several ways to sign, of which the first whose signature is there decides."""
-
-    type: Literal["any"]
-    """Several ways, of which the first whose signature is there decides; the others are not asked."""
-    of: AtLeastOne[OneVerifier]
-    """The verifiers."""
-
-
-VerifyEntry = Annotated[
+_Alone = (
     HmacConfig
     | Ed25519Config
     | EcdsaConfig
@@ -239,7 +213,17 @@ VerifyEntry = Annotated[
     | PaypalConfig
     | AwsSnsConfig
     | EbayConfig
-    | AnyConfig
-    | NoneConfig,
-    Field(discriminator="type"),
-]
+)
+OneVerifier = Annotated[_Alone, Field(discriminator="type")]
+
+
+class AnyConfig(Model):
+    """`type: any`: several ways to sign, of which the first whose signature is there decides."""
+
+    type: Literal["any"]
+    """Several ways, of which the first whose signature is there decides; the others are not asked."""
+    of: AtLeastOne[OneVerifier]
+    """The verifiers."""
+
+
+VerifyEntry = Annotated[_Alone | AnyConfig | NoneConfig, Field(discriminator="type")]
