@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format schema providers bench clean
+.PHONY: help install demo test check format schema providers bench crash clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,15 @@ providers: install ## Write docs/providers.md from the presets and their vectors
 
 bench: install ## Print how long verification takes against the bare digest
 	$(BIN)/python tests/bench/verification.py
+
+# How often the gateway is killed, and how many acknowledgements there have to be; the other runs go by KILLS.
+KILLS ?= 200
+ACKS ?= 100000
+PARTS ?= kills failpoints migration sigterm backups power-cut
+
+crash: install ## Kill the gateway again and again under load, and check that nothing is lost (KILLS=20 ACKS=5000: shorter)
+	@tests/crash/fetch_strace.sh
+	@PYTHONPATH=tests $(BIN)/python -m crash --kills $(KILLS) --acks $(ACKS) --parts $(PARTS)
 
 clean: ## Remove what the other verbs made
 	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis

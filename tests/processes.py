@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -53,9 +53,11 @@ class GatewayProcess:
     async def started(self) -> None:
         """Wait until it serves. Fails when it ends instead."""
         waiting = asyncio.create_task(self._started.wait())
-        async with asyncio.timeout(WITHIN):
-            await asyncio.wait([waiting, self._reading], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
+        try:
+            async with asyncio.timeout(WITHIN):
+                await asyncio.wait([waiting, self._reading], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
         assert self._started.is_set(), f"the gateway did not start: {self.log}"
 
     async def _read(self) -> None:
@@ -72,15 +74,23 @@ class GatewayProcess:
         return next(line for line in self.log if line["event"] == "gateway.started")
 
 
-@asynccontextmanager
-async def serving(config: Path, **environment: str) -> AsyncIterator[GatewayProcess]:
-    """Run the gateway; whatever happens, it is gone at the end of the block."""
+async def spawn(config: Path, *, under: Sequence[str] = (), **environment: str) -> GatewayProcess:
+    """Start the gateway, and don't wait; `under` is a program that runs it, such as strace."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gatehouse", "serve", "-c", str(config)),
+        *(*under, sys.executable, "-m", "gatehouse", "serve", "-c", str(config)),
         env=os.environ | environment,
         stderr=asyncio.subprocess.PIPE,
     )
-    gateway = GatewayProcess(process)
+    return GatewayProcess(process)
+
+
+@asynccontextmanager
+async def serving(
+    config: Path, *, under: Sequence[str] = (), **environment: str
+) -> AsyncIterator[GatewayProcess]:
+    """Run the gateway; whatever happens, it is gone at the end of the block."""
+    gateway = await spawn(config, under=under, **environment)
+    process = gateway.process
     try:
         await gateway.started()
         yield gateway

@@ -37,8 +37,10 @@ PURE = (
         "ingest/committer.py",
         "ingest/answer.py",
         "ingest/handshakes.py",
+        "ingest/relay.py",
     ),
     *("delivery/retry.py", "delivery/breaker.py", "delivery/pace.py", "delivery/signing.py"),
+    *("delivery/item_statuses.py", "delivery/waiting.py", "delivery/gate.py", "delivery/intake.py"),
     *("store/base.py", "config"),
 )
 DRIVERS = {"aiohttp", "aiosqlite", "sqlite3", "asyncpg"}

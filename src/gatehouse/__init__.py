@@ -17,10 +17,11 @@ The way of a request, and the room each step is in:
 The language of verification and events is `template`, with its `placeholders` and the `scope` they read.
 
 Around it: `config/` reads the file, `providers/` holds the presets, `secrets` looks secrets up, `source`
-compiles what a source needs, `retention` removes what has expired. `operator/` serves metrics, health and
+compiles what a source needs, `retention` removes what has expired. `compiled` is a config worked out,
+`reload` replaces one by the next, and `changes` says how they differ. `operator/` serves metrics, health and
 the API; `ingest/rejected` remembers what was refused, and `diagnosis/` says why. `metrics` and `log` name all
 that is counted and logged, `errors` draws the tree of what can go wrong. `app` builds and runs it all; `cli/`
-and `demo/` are for people, with the requests that `sample` makes.
+and `demo/` are for people, with the requests that `sample` makes. `failpoints` is for tests of crashes alone.
 """
 
 __version__ = "0.1.0"

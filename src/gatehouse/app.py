@@ -10,33 +10,38 @@ import time
 from typing import TYPE_CHECKING
 
 from gatehouse import __version__
-from gatehouse.delivery.destination import build_destinations
+from gatehouse.compiled import Compiled
 from gatehouse.delivery.dispatcher import Dispatcher
-from gatehouse.diagnosis.known import known_sources
+from gatehouse.disk import DiskWatch
 from gatehouse.errors import GatewayError, StoreError
-from gatehouse.ingest.client import client_address
 from gatehouse.ingest.committer import Committer
 from gatehouse.ingest.confirm import confirm
 from gatehouse.ingest.handshakes import Greeter, ShownSecrets
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
+from gatehouse.ingest.relay import Relay
 from gatehouse.ingest.server import IngestServer
 from gatehouse.log import get_logger
 from gatehouse.metrics import Metrics
 from gatehouse.operator.api import OperatorApi
+from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.server import OperatorServer
+from gatehouse.reload import Reloader, ReloadResult
 from gatehouse.remote_keys import RemoteKeys
 from gatehouse.retention import Retention
-from gatehouse.secrets import SecretError, Secrets
-from gatehouse.source import Source, build_sources, show_readiness
+from gatehouse.source import show_readiness
 from gatehouse.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from gatehouse.changes import Changes
     from gatehouse.config.load import LoadedConfig
+    from gatehouse.config.model import Config
+    from gatehouse.delivery.destination import Destination
     from gatehouse.ingest.handshakes import Confirm
+    from gatehouse.source import Source
     from gatehouse.store.base import Store
 
 #: Seconds that requests under way get to finish when stopping. With the next one it stays under 10 s in all.
@@ -57,7 +62,6 @@ class Gateway:
         confirm: Confirm = confirm,
         remote_keys: RemoteKeys | None = None,
     ) -> None:
-        self.config = loaded.config
         self.metrics = Metrics()
         self._clock = clock
         self._remote_keys = remote_keys or RemoteKeys()
@@ -65,33 +69,48 @@ class Gateway:
         #: What providers handed over in handshakes: for the operator's eyes.
         self.shown_secrets = ShownSecrets()
         self._store_path = store_path(loaded)
-        secrets = Secrets(loaded.directory, environment)
-        self.sources = build_sources(self.config, secrets)
-        known = known_sources(self.config.sources, secrets, self.config.server.max_body, self._remote_keys)
-        self.rejected = RejectedRequests(known, clock)
-        self.destinations = build_destinations(self.config, secrets)
-        self._operator_not_ready: str | None = None
-        self._operator_token = self._resolve_operator_token(secrets)
+        self._environment = environment
+        self._compiled = self._compile(loaded)
+        self.rejected = RejectedRequests(self._compiled.known, clock)
+        self._reloader = Reloader(self._compiled, self._compile, self._swap, self.metrics, clock)
         self._running = contextlib.AsyncExitStack()
         self._store: Store | None = None
 
+    @property
+    def config(self) -> Config:
+        """The config in use."""
+        return self._compiled.config
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources in use, by name."""
+        return self._compiled.sources
+
+    @property
+    def destinations(self) -> Mapping[str, Destination]:
+        """The destinations in use, by name."""
+        return self._compiled.destinations
+
     def not_ready(self) -> list[str]:
         """Say what can't serve for lack of a secret."""
-        sources = [f"source {s.name}: {s.not_ready}" for s in self.sources.values() if s.not_ready]
-        destinations = [
-            f"destination {d.name}: {d.not_ready}" for d in self.destinations.values() if d.not_ready
-        ]
-        sources += [f"source {s.name}: {s.handshake_not_ready}" for s in self._without_handshake()]
-        operator = [f"operator: {self._operator_not_ready}"] if self._operator_not_ready else []
-        return sources + destinations + operator
+        return self._compiled.not_ready_lines()
+
+    async def reload(self) -> ReloadResult:
+        """Read the config file again and take it into use, or leave all as it is when it has a problem.
+
+        Requests and attempts under way finish as they began. Raises nothing; reloads wait for each other.
+        """
+        return await self._reloader.reload()
 
     async def __aenter__(self) -> Gateway:
         async with self._running:
             await self._start()
             self._running = self._running.pop_all()
+        self._reloader.active = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._reloader.active = False
         get_logger().info("gateway.stopping")
         await self._running.aclose()
         get_logger().info("gateway.stopped")
@@ -100,6 +119,7 @@ class Gateway:
         """Start from the inside out. Stopping is the reverse, so no part outlives what it needs."""
         show_readiness(self.sources, self.metrics)
         self._log_readiness()
+        self.metrics.reload_success_time.set(self._clock())
         closing = self._running.push_async_callback
 
         # The store first: without it nothing can be accepted.
@@ -107,68 +127,93 @@ class Gateway:
         closing(store.close)
         get_logger().info("store.opened", sqlite=store.sqlite_version, wal_reset_bug=store.has_wal_reset_bug)
 
+        self._dispatcher = dispatcher = Dispatcher(
+            self.destinations.values(), store=store, metrics=self.metrics, clock=self._clock
+        )
         # The operator listener before anything can go wrong that an operator would want to see.
+        self._api = OperatorApi(self.sources, self.rejected, handshakes=self.shown_secrets.entries)
         self.operator = OperatorServer(
             self.config.operator.listen,
-            self._operator_token,
+            self._compiled.operator_token,
             self.metrics,
             {"store": self._probe_store, "ingest": self._probe_ingest},
-            OperatorApi(self.sources, self.rejected, handshakes=self.shown_secrets.entries),
+            [*self._api.routes(), *RecordsApi(store, dispatcher, self._clock).routes()],
+            reload=self.reload,
         )
         await _listen(self.operator.start(), "operator.listen", str(self.config.operator.listen))
         closing(self.operator.stop)
 
-        retention = Retention(store, self.config.store, self.metrics, self._clock)
-        retention.start()
-        closing(retention.stop)
+        self._disk = DiskWatch(self._store_path.parent, self.config.store.min_free, self.metrics)
+        await self._disk.start()
+        closing(self._disk.stop)
+
+        self._retention = Retention(store, self.config.store, self.metrics, self._clock)
+        self._retention.start()
+        closing(self._retention.stop)
 
         # Lanes before the ingest listener: what an earlier process left behind is on its way at once.
-        dispatcher = Dispatcher(
-            self.destinations.values(), store=store, metrics=self.metrics, clock=self._clock
-        )
         await dispatcher.start()
         closing(dispatcher.stop, ATTEMPT_GRACE)
 
         # Last the door. Stopping begins here: no new requests, then commits, then attempts, then the store.
-        committer = Committer(store, dispatcher, self.metrics, deadline=self.config.server.commit_deadline)
+        await self._open_door(store, dispatcher)
+        self._log_started()
+
+    async def _open_door(self, store: Store, dispatcher: Dispatcher) -> None:
+        """Listen for providers."""
+        closing = self._running.push_async_callback
+        self._committer = committer = Committer(
+            store,
+            dispatcher,
+            self.metrics,
+            deadline=self.config.server.commit_deadline,
+            disk_is_low=lambda: self._disk.is_low,
+        )
         closing(committer.drain)
         greeter = Greeter(self.shown_secrets, self._confirm)
         closing(self._remote_keys.close)
-        pipeline = Pipeline(committer, dispatcher.has_room, self._clock, greeter, self._remote_keys)
+        relay = Relay(committer, store, dispatcher)
+        pipeline = Pipeline(committer, dispatcher.has_room, self._clock, greeter, self._remote_keys, relay)
         self.ingest = IngestServer(
             self.config.server,
             self.sources,
             pipeline,
             self.metrics,
-            client_address(self.config.server.trusted_proxies),
+            self._compiled.client_address,
             self.rejected,
         )
         await _listen(self.ingest.start(), "server.listen", str(self.config.server.listen))
         closing(self.ingest.stop, REQUEST_GRACE)
-        self._log_started()
 
-    def _resolve_operator_token(self, secrets: Secrets) -> bytes | None:
-        reference = self.config.operator.token
-        if reference is None:
-            return None
-        try:
-            return secrets.resolve(reference, minimum=16)
-        except SecretError as error:
-            # Providers are served all the same. To the operator listener nobody has the key but for health.
-            self._operator_not_ready = str(error)
-            return os.urandom(32)
+    def _compile(self, loaded: LoadedConfig) -> Compiled:
+        return Compiled(loaded, self._environment, self._remote_keys)
 
-    def _without_handshake(self) -> list[Source]:
-        return [source for source in self.sources.values() if source.handshake_not_ready]
+    def _swap(self, compiled: Compiled, changes: Changes) -> None:
+        """Take another config into use. No `await`: to everything else this is one step."""
+        self._compiled = compiled
+        server, sources = compiled.config.server, compiled.sources
+        # Lanes before the routes that lead to them.
+        self._dispatcher.replace(compiled.destinations.values())
+        self.ingest.replace(server, sources, compiled.client_address)
+        self._committer.use_deadline(server.commit_deadline)
+        self._retention.use(compiled.config.store)
+        self._disk.use(compiled.config.store.min_free)
+        self.rejected.replace(compiled.known)
+        self._api.replace(sources)
+        self.operator.use_token(compiled.operator_token)
+        for name in changes.sources.removed:
+            self.metrics.forget_source(name)
+        show_readiness(sources, self.metrics)
+        self._log_readiness()
 
     def _log_readiness(self) -> None:
         for source in self.sources.values():
             if source.not_ready:
                 get_logger().error("source.not_ready", source=source.name, reason=source.not_ready)
-        for source in self._without_handshake():
+        for source in self._compiled.without_handshake():
             get_logger().warning("source.not_ready", source=source.name, reason=source.handshake_not_ready)
-        if self._operator_not_ready:
-            get_logger().error("operator.not_ready", reason=self._operator_not_ready)
+        if reason := self._compiled.operator_not_ready:
+            get_logger().error("operator.not_ready", reason=reason)
 
     def _log_started(self) -> None:
         listen, operator = self.config.server.listen, self.config.operator.listen
@@ -200,8 +245,9 @@ def store_path(loaded: LoadedConfig) -> Path:
 
 
 async def run(gateway: Gateway, *, stop: asyncio.Event | None = None) -> None:
-    """Serve until SIGTERM, SIGINT or `stop`. A second signal ends the process at once."""
+    """Serve until SIGTERM, SIGINT or `stop`. A second signal ends the process at once. SIGHUP reloads."""
     stop = stop or asyncio.Event()
+    hangup = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal(number: signal.Signals) -> None:
@@ -211,8 +257,19 @@ async def run(gateway: Gateway, *, stop: asyncio.Event | None = None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
     async with gateway:
+        reloading = asyncio.create_task(_reload_on(hangup, gateway), name="reload on SIGHUP")
         await stop.wait()
+        reloading.cancel()
+
+
+async def _reload_on(hangup: asyncio.Event, gateway: Gateway) -> None:
+    """Reload when there was a signal. Those that come during a reload share the next one."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        await gateway.reload()
 
 
 async def _listen(starting: Awaitable[None], key: str, address: str) -> None:

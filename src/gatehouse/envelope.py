@@ -1,11 +1,14 @@
-"""An event as HTTP: CloudEvents 1.0 structured or binary, or the provider's own bytes. Pure.
+"""Events as HTTP: CloudEvents 1.0 structured, binary or several at once, or the provider's bytes. Pure.
 
-Sources: the CloudEvents specification 1.0.2, its JSON format and its HTTP protocol binding.
+Sources: the CloudEvents specification 1.0.2, its JSON format (4: batches), its HTTP protocol binding (3.3),
+and its extension "Distributed Tracing"; W3C Trace Context.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -14,11 +17,18 @@ from gatehouse.routing import matches
 from gatehouse.times import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gatehouse.event import Event
 
-Format = Literal["cloudevents", "cloudevents-binary", "raw"]
+#: What one event becomes. Several in one POST are written with `element` and `batch`.
+Format = Literal["cloudevents", "cloudevents-binary", "cloudevents-batch", "raw"]
 
 STRUCTURED_TYPE = "application/cloudevents+json; charset=utf-8"
+BATCH_TYPE = "application/cloudevents-batch+json; charset=utf-8"
+
+#: W3C Trace Context, version 00 and those that come after it.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 #: What never passes from a provider to a destination: credentials, what is about one hop, and what the
 #: gateway says itself.
@@ -63,6 +73,8 @@ class _Structured(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     provider: str
     account: str | None = None
     receivedtime: str
+    gatehouseid: str | None = None
+    traceparent: str | None = None
     data: msgspec.Raw | None = None
     data_base64: str | None = None
 
@@ -70,8 +82,11 @@ class _Structured(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
 _encode = msgspec.json.Encoder().encode
 
 
-def structured(event: Event) -> bytes:
-    """Write an event as one JSON text. JSON data is inserted byte for byte: numbers keep every digit."""
+def structured(event: Event, *, gatehouseid: str | None = None, traceparent: str | None = None) -> bytes:
+    """Write an event as one JSON text. JSON data is inserted byte for byte: numbers keep every digit.
+
+    The extension attributes are for what headers can't say of several events at once.
+    """
     data = event.data
     as_json = data is not None and event.data_is_json
     return _encode(
@@ -86,10 +101,40 @@ def structured(event: Event) -> bytes:
             provider=event.provider,
             account=event.account,
             receivedtime=rfc3339(event.received),
+            gatehouseid=gatehouseid,
+            traceparent=traceparent,
             data=msgspec.Raw(data) if data is not None and as_json else None,
             data_base64=base64.b64encode(data).decode() if data is not None and not as_json else None,
         )
     )
+
+
+def element(event: Event) -> bytes:
+    """Write an event as one of several: it carries its own idempotency key and trace."""
+    return structured(event, gatehouseid=event.id, traceparent=traceparent(event))
+
+
+def batch(elements: Iterable[bytes]) -> bytes:
+    """Put elements into the body of one POST."""
+    return b"[%b]" % b",".join(elements)
+
+
+def batch_id(event_ids: Iterable[str]) -> str:
+    """Return the idempotency key of a POST of several events: the same for the same events, in any order.
+
+    What a destination takes for done must not hide an event that came with others: it is by the elements'
+    `gatehouseid` that single events are told apart.
+    """
+    digest = hashlib.sha256(b"\n".join(sorted(one.encode() for one in event_ids)))
+    return f"batch_{digest.hexdigest()[:32]}"
+
+
+def traceparent(event: Event) -> str | None:
+    """Return the `traceparent` that came in with an event, if it is one."""
+    for name, value in event.headers:
+        if name == "traceparent":
+            return value if _TRACEPARENT.fullmatch(value) else None
+    return None
 
 
 def encode(event: Event, form: Format, *, allowed: tuple[str, ...] = ()) -> tuple[dict[str, str], bytes]:
@@ -101,6 +146,8 @@ def encode(event: Event, form: Format, *, allowed: tuple[str, ...] = ()) -> tupl
         return {"Content-Type": STRUCTURED_TYPE}, structured(event)
     if form == "cloudevents-binary":
         return _binary_headers(event), event.data or b""
+    if form == "cloudevents-batch":
+        return {"Content-Type": BATCH_TYPE}, batch([element(event)])
     return _raw_headers(event, allowed), event.body
 
 

@@ -15,7 +15,9 @@ GatewayError                        a message, and a hint: what to try
     ├─ UnsupportedEncodingError     415
     ├─ MalformedRequestError        400
     ├─ VerificationError            401, with the reason for the operator only
-    └─ UnavailableError             503, with Retry-After
+    ├─ UnavailableError             503, with Retry-After
+    └─ RelayFailedError             502, the destination's fault
+        └─ RelayTimeoutError        504
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gatehouse.delivery.outcome import OutcomeReason
     from gatehouse.verify.base import Request
 
 Reason = Literal[
@@ -54,7 +57,12 @@ REASONS: tuple[Reason, ...] = (
 )
 
 #: Why a request got 503: the `reason` in its log line.
-Shortage = Literal["overloaded", "store", "commit_deadline", "not_ready", "keys", "confirmation", "defect"]
+Shortage = Literal[
+    "overloaded", "busy", "disk", "store", "commit_deadline", "not_ready", "keys", "confirmation", "defect"
+]
+
+#: Why an event could not be relayed, besides what came of an attempt: the `reason` in the request's log line.
+RelayFault = Literal["paused", "breaker_open", "unusable_reply", "no_destination"]
 
 
 class GatewayError(Exception):
@@ -193,3 +201,24 @@ class UnavailableError(RequestRejectedError):
     def __init__(self, message: str, *, reason: Shortage) -> None:
         super().__init__(message)
         self.reason: Shortage = reason
+
+
+class RelayFailedError(RequestRejectedError):
+    """The destination gave no reply to relay. Nothing is stored: the provider's retry is no duplicate.
+
+    `reason` is for logs only: that of the attempt, or why none was made.
+    """
+
+    status, code, outcome = 502, "bad_gateway", "relay_failed"
+    told: ClassVar[str] = "the event could not be handed on; send it again later"
+
+    def __init__(self, reason: RelayFault | OutcomeReason) -> None:
+        super().__init__(self.told)
+        self.reason: RelayFault | OutcomeReason = reason
+
+
+class RelayTimeoutError(RelayFailedError):
+    """The destination's reply did not come in the time that the provider waits."""
+
+    status, code = 504, "gateway_timeout"
+    told = "the event was not handled in time; send it again later"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -28,7 +28,7 @@ _MAX_ATTRIBUTE = 1024
 #: What a CloudEvents string may not hold (CloudEvents 1.0.2, type system): control characters.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-#: Longer dedupe keys are kept as a hash. The mark makes a hash longer than any key kept whole.
+#: Longer keys are kept as a hash. The mark makes a hash longer than any key kept whole.
 _HASH_MARK = b"sha256:"
 _MAX_WHOLE_KEY = len(_HASH_MARK) + 31
 
@@ -75,6 +75,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return (self.body if self.document is None else self.document)[start:end]
 
 
+class ReadEvent(NamedTuple):
+    """An event as it was read, and what it was read from."""
+
+    event: Event
+    #: Its dedupe keys by place in `dedupe.by`.
+    keys: tuple[bytes | None, ...]
+    #: What templates see of it, for those that a destination brings.
+    scope: Scope
+
+
 class EventReader:
     """Reads the events of one source; everything that can be worked out at load time is."""
 
@@ -91,8 +101,8 @@ class EventReader:
 
     def read(
         self, verified: VerifiedRequest, now: float, headers: tuple[tuple[str, str], ...]
-    ) -> list[tuple[Event, tuple[bytes | None, ...]]]:
-        """Read the events of a request, each with its dedupe keys by place.
+    ) -> list[ReadEvent]:
+        """Read the events of a request.
 
         What can't be read becomes one event of type `gatehouse.unreadable`: never lost, never an error.
         """
@@ -100,7 +110,7 @@ class EventReader:
             scopes = self.scopes(verified)
         except MalformedDocumentError:
             whole = _scope(verified)
-            return [(self._unreadable(whole, now, headers), self._unreadable_keys(whole))]
+            return [ReadEvent(self._unreadable(whole, now, headers), self._unreadable_keys(whole), whole)]
         return [self._read(scope, now, headers) for scope in scopes]
 
     def scopes(self, verified: VerifiedRequest) -> list[Scope]:
@@ -119,14 +129,12 @@ class EventReader:
             raise MalformedDocumentError("the document is no JSON")
         return [whole]
 
-    def _read(
-        self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]
-    ) -> tuple[Event, tuple[bytes | None, ...]]:
+    def _read(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> ReadEvent:
         """Read one event. An item that can't be read does not take its neighbours with it."""
         try:
-            return self._event(scope, now, headers), self._keys(scope)
+            return ReadEvent(self._event(scope, now, headers), self._keys(scope), scope)
         except MalformedDocumentError:
-            return self._unreadable(scope, now, headers), self._unreadable_keys(scope)
+            return ReadEvent(self._unreadable(scope, now, headers), self._unreadable_keys(scope), scope)
 
     def _event(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> Event:
         templates = self._templates
@@ -191,7 +199,7 @@ class EventReader:
         return None, True
 
     def _keys(self, scope: Scope) -> tuple[bytes | None, ...]:
-        return tuple([_key(template, scope) for template in self._dedupe])
+        return tuple([render_key(template, scope) for template in self._dedupe])
 
     def _unreadable_keys(self, scope: Scope) -> tuple[bytes | None, ...]:
         """Give what can't be read one more key: the signed bytes, in a place of their own.
@@ -239,8 +247,11 @@ def _time(template: Template | None, scope: Scope, now: float) -> str:
     return rfc3339(now if seconds is None else seconds)
 
 
-def _key(template: Template, scope: Scope) -> bytes | None:
-    """Resolve a dedupe key; None, and never a shared empty key, when nothing tells the events apart."""
+def render_key(template: Template, scope: Scope) -> bytes | None:
+    """Resolve a dedupe or order key, a long one to its hash; None, and never a shared empty key, without one.
+
+    Keys are equal when what the template stands for is.
+    """
     try:
         key = template.render(scope)
     except MalformedDocumentError:

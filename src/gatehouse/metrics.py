@@ -7,7 +7,7 @@ All of them start at zero, and the objects that the hot path touches are looked 
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -18,6 +18,8 @@ from gatehouse.errors import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+T = TypeVar("T", Counter, Gauge, Histogram)
 
 #: What a request can come to.
 OUTCOMES = (
@@ -33,7 +35,10 @@ OUTCOMES = (
     "too_large",
     "unsupported_encoding",
     "unavailable",
+    "relay_failed",
 )
+#: Why the operator's listener refuses a request.
+REFUSALS = ("unauthorized", "throttled", "cross_site")
 #: The `source` label of requests to paths where no source is.
 UNKNOWN = "_unknown"
 
@@ -77,6 +82,7 @@ class DestinationMetrics:
         self.dead = metrics.dead.labels(destination)
         self.oldest_pending_age = metrics.oldest_pending_age.labels(destination)
         self.breaker_open = metrics.breaker_open.labels(destination)
+        self.paused = metrics.paused.labels(destination)
 
 
 class Metrics:
@@ -85,6 +91,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry or CollectorRegistry()
+        self._labelled: dict[str, list[Counter | Gauge | Histogram]] = {"source": [], "destination": []}
         self._request_metrics()
         self._delivery_metrics()
         self._process_metrics()
@@ -141,12 +148,24 @@ class Metrics:
             "oldest_pending_age_seconds", "Age of the oldest pending delivery.", "destination"
         )
         self.breaker_open = self._gauge("breaker_open", "1 while a destination is let be.", "destination")
+        self.paused = self._gauge(
+            "destination_paused", "1 while an operator has a destination paused.", "destination"
+        )
 
     def _process_metrics(self) -> None:
         self.reload_successful = self._gauge(
             "config_last_reload_successful", "1 when the last config that was read is in use."
         )
+        self.reload_success_time = self._gauge(
+            "config_last_reload_success_timestamp_seconds", "When a config was last taken into use."
+        )
+        refused = self._counter(
+            "operator_refused_total", "Requests that the operator listener refused.", "reason"
+        )
+        #: By why.
+        self.operator_refused = {reason: refused.labels(reason) for reason in REFUSALS}
         self.store_bytes = self._gauge("store_bytes", "Size of the store on disk.")
+        self.store_free_bytes = self._gauge("store_free_bytes", "Room left on the disk of the store.")
         self.build_info = self._gauge("build_info", "1, with the versions as labels.", "version", "python")
         self.build_info.labels(__version__, platform.python_version()).set(1)
         self.reload_successful.set(1)
@@ -164,17 +183,35 @@ class Metrics:
         """Make (or find) the series of a destination, all at zero."""
         return DestinationMetrics(self, name)
 
+    def forget_source(self, name: str) -> None:
+        """Let the series of a source go: it is not configured any more."""
+        self._forget("source", name)
+
+    def forget_destination(self, name: str) -> None:
+        """Let the series of a destination go: it is not configured any more, and nothing waits for it."""
+        self._forget("destination", name)
+
+    def _forget(self, label: str, value: str) -> None:
+        for metric in self._labelled[label]:
+            metric.remove_by_labels({label: value})
+
     def render(self) -> bytes:
         """Write the text exposition format."""
         return prometheus_client.generate_latest(self.registry)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(f"gatehouse_{name}", help_text, labels, registry=self.registry)
+        return self._listed(Counter(f"gatehouse_{name}", help_text, labels, registry=self.registry), labels)
 
     def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
-        return Gauge(f"gatehouse_{name}", help_text, labels, registry=self.registry)
+        return self._listed(Gauge(f"gatehouse_{name}", help_text, labels, registry=self.registry), labels)
 
     def _histogram(self, name: str, help_text: str, buckets: Iterable[float], *labels: str) -> Histogram:
-        return Histogram(
+        histogram = Histogram(
             f"gatehouse_{name}", help_text, labels, buckets=tuple(buckets), registry=self.registry
         )
+        return self._listed(histogram, labels)
+
+    def _listed(self, metric: T, labels: tuple[str, ...]) -> T:
+        for label in self._labelled.keys() & set(labels):
+            self._labelled[label].append(metric)
+        return metric

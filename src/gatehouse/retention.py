@@ -35,6 +35,10 @@ class Retention:
         self._clock = clock
         self._sweeping: asyncio.Task[None] | None = None
 
+    def use(self, config: StoreConfig) -> None:
+        """Keep events and dead letters as long as this says, from the next step on."""
+        self._config = config
+
     def start(self) -> None:
         """Sweep now, and from then on every minute."""
         self._sweeping = asyncio.create_task(self._run())

@@ -33,7 +33,7 @@ def matches(pattern: str, text: str) -> bool:
 
 def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str], tuple[str, ...]]:
     """Return the function from an event type of this source to its destinations, each named once."""
-    own = [route for route in routes if any(matches(pattern, source) for pattern in route.sources)]
+    own = _own(routes, source)
 
     @lru_cache(maxsize=_REMEMBERED_TYPES)
     def destinations(event_type: str) -> tuple[str, ...]:
@@ -46,3 +46,12 @@ def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str]
         return tuple(dict.fromkeys(found))
 
     return destinations
+
+
+def reached(routes: Iterable[RouteConfig], source: str) -> tuple[str, ...]:
+    """Return every destination that an event of this source may go to, whatever its type."""
+    return tuple(dict.fromkeys(name for route in _own(routes, source) for name in route.to))
+
+
+def _own(routes: Iterable[RouteConfig], source: str) -> list[RouteConfig]:
+    return [route for route in routes if any(matches(pattern, source) for pattern in route.sources)]

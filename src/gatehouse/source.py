@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 
 from gatehouse.config.references import source_path
 from gatehouse.errors import UnavailableError
-from gatehouse.event import EventReader
-from gatehouse.routing import compile_routes
+from gatehouse.event import EventReader, render_key
+from gatehouse.routing import compile_routes, reached
 from gatehouse.secrets import SecretError
 from gatehouse.verify.build import build_verification
 from gatehouse.verify.build_handshakes import build_handshakes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from multidict import CIMultiDict, CIMultiDictProxy
 
     from gatehouse.config.model import Config, SourceConfig
     from gatehouse.metrics import Metrics
+    from gatehouse.scope import Scope
     from gatehouse.secrets import Secrets
     from gatehouse.verify.base import Verification
 
@@ -59,8 +62,16 @@ class Source:
         self.splits = settings.event.split is not None
         self.reader = EventReader(name, self.path, settings, provider=settings.provider or name)
         self.route = compile_routes(config.routes, name)
+        #: The `order_by` of the destinations that have one, of those that its events may go to.
+        self.orders = {
+            destination: order_by
+            for destination in reached(config.routes, name)
+            if (order_by := config.destinations[destination].order_by) is not None
+        }
         #: Why the source can't serve; None when it can.
         self.not_ready: str | None = None
+        #: How long its destination may take to reply to what is relayed (seconds); None where nothing is.
+        self.relay_within = _relay_within(name, settings, config) if settings.respond == "relay" else None
         self._verification: Verification | None = None
         try:
             self._verification = build_verification(settings, secrets)
@@ -91,6 +102,11 @@ class Source:
             raise SecretError(self.not_ready or "no verification")
         return self._verification
 
+    def order_key(self, destination: str, scope: Scope) -> bytes | None:
+        """Return what an event is ordered by at a destination; None where, or when, it is not."""
+        template = self.orders.get(destination)
+        return None if template is None else render_key(template, scope)
+
     def kept_headers(self, headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
         """Choose the headers that are stored with an event: none that carries a credential."""
         keeps = self._keeps
@@ -114,12 +130,20 @@ class Source:
         return None if dropped else lower
 
 
+def _relay_within(name: str, settings: SourceConfig, config: Config) -> float:
+    """Leave the commit its time, out of that in which the provider wants its answer."""
+    (destination,) = reached(config.routes, name)
+    timeout, waits = config.destinations[destination].timeout, settings.answer_deadline
+    # A provider that waits for hardly longer than a commit may take is not kept from its reply altogether.
+    return timeout if waits is None else min(timeout, max(waits - config.server.commit_deadline, waits / 2))
+
+
 def build_sources(config: Config, secrets: Secrets) -> dict[str, Source]:
     """Compile every source, by name."""
     return {name: Source(name, settings, config, secrets) for name, settings in config.sources.items()}
 
 
-def show_readiness(sources: dict[str, Source], metrics: Metrics) -> None:
+def show_readiness(sources: Mapping[str, Source], metrics: Metrics) -> None:
     """Set `gatehouse_source_ready` of each source."""
     for name, source in sources.items():
         metrics.source(name).ready.set(source.not_ready is None)

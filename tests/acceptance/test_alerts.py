@@ -37,6 +37,7 @@ PROMISED = {
     "gatehouse_source_last_accepted_timestamp_seconds",
     "gatehouse_config_last_reload_successful",
     "gatehouse_store_bytes",
+    "gatehouse_store_free_bytes",
     "gatehouse_build_info",
 }
 SELECTOR = re.compile(r"\b(gatehouse_\w+)(?:\{([^}]*)\})?")

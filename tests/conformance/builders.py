@@ -13,7 +13,7 @@ from gatehouse.store.base import Arrival, Assignment, Result
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gatehouse.store.base import Delivery, Receipt, Store
+    from gatehouse.store.base import Delivery, Receipt, Reply, Store
 
 #: When the tests begin (unix seconds).
 NOW = 1_750_000_000.0
@@ -29,6 +29,7 @@ def event(
     received: float = NOW,
     content_type: str | None = "application/json",
     headers: tuple[tuple[str, str], ...] = (),
+    event_type: str = "invoice.accepted",
     subject: str | None = None,
     data_span: tuple[int, int] | None = None,
     data_is_json: bool = True,
@@ -39,7 +40,7 @@ def event(
         path=f"/webhooks/{source}",
         provider="mandato",
         external_id="evt_1",
-        type="invoice.accepted",
+        type=event_type,
         time="2025-06-15T15:06:40Z",
         received=received,
         subject=subject,
@@ -58,10 +59,12 @@ def arrival(
     leased: bool = False,
     until: float = NOW + WINDOW,
     of: Event | None = None,
+    order: bytes | None = None,
+    reply: Reply | None = None,
 ) -> Arrival:
     """Make an arrival with these dedupe keys, by place, that goes to these destinations."""
-    assignments = tuple(Assignment(destination, leased) for destination in to)
-    return Arrival(of or event(), keys, until, assignments)
+    assignments = tuple(Assignment(destination, leased, order) for destination in to)
+    return Arrival(of or event(), keys, until, assignments, reply)
 
 
 def result(

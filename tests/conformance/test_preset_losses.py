@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from gatehouse.event import Event
+from gatehouse.event import ReadEvent
 from gatehouse.verify.base import Request, VerifiedRequest
 from presets import source
 
@@ -34,7 +34,7 @@ BITBUCKET_PUSH = {
 WOOCOMMERCE_ACTION = {"action": "woocommerce_add_to_cart", "arg": "6f4922f45568161a8cdf4ad2299f6d23"}
 
 
-def read(preset: str, body: object, headers: dict[str, str]) -> list[tuple[Event, tuple[bytes | None, ...]]]:
+def read(preset: str, body: object, headers: dict[str, str]) -> list[ReadEvent]:
     """Read a request as if it had been verified: what is signed is the body."""
     raw = json.dumps(body).encode()
     request = Request("POST", "/webhooks/it", "", CIMultiDict(headers), raw, "https://gateway.example", "")
@@ -43,7 +43,7 @@ def read(preset: str, body: object, headers: dict[str, str]) -> list[tuple[Event
 
 
 def keys(preset: str, body: object, headers: dict[str, str]) -> set[tuple[int, bytes]]:
-    found = [enumerate(places) for _, places in read(preset, body, headers)]
+    found = [enumerate(places) for _, places, _ in read(preset, body, headers)]
     return {(place, key) for places in found for place, key in places if key}
 
 
@@ -103,7 +103,7 @@ def test_a_graph_element_leaves_its_secret_out_of_the_data() -> None:
     lifecycle = {name: element[name] for name in ("subscriptionId", "clientState")}
     body = {"value": [change, rich, lifecycle | {"lifecycleEvent": "reauthorizationRequired"}]}
 
-    events = [event for event, _ in read("ms-graph", body, {})]
+    events = [event for event, _, _ in read("ms-graph", body, {})]
 
     assert [json.loads(event.data or b"") for event in events] == [
         {"id": "AAMk"},

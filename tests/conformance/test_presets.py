@@ -104,7 +104,7 @@ def test_the_events_are_what_the_provider_said(preset: str, vector: Vector) -> N
     of = built(preset, vector)
     read = of.reader.read(verify(of, vector.request(), vector.now), vector.now, ())
 
-    assert [described(event, keys) for event, keys in read] == [
+    assert [described(event, keys) for event, keys, _ in read] == [
         {"subject": None, "account": None, "time": rfc3339(vector.now)} | expected
         for expected in vector.events
     ]
@@ -212,7 +212,7 @@ def test_a_captured_request_gives_no_more_than_one_new_event_and_that_one_unread
             read = of.reader.read(verify(of, request, vector.now), vector.now, ())
         except VerificationError:
             continue
-        new += [event.type for event, keys in read if not known & set(enumerate(keys)) - EMPTY]
+        new += [event.type for event, keys, _ in read if not known & set(enumerate(keys)) - EMPTY]
         known |= keys_of(of, request, vector.now)
 
     assert new in ([], [UNREADABLE])
@@ -220,7 +220,7 @@ def test_a_captured_request_gives_no_more_than_one_new_event_and_that_one_unread
 
 def keys_of(of: Source, request: Request, now: float) -> set[tuple[int, bytes | None]]:
     read = of.reader.read(verify(of, request, now), now, ())
-    return {found for _, keys in read for found in enumerate(keys)}
+    return {found for _, keys, _ in read for found in enumerate(keys)}
 
 
 @each_good_vector
@@ -276,7 +276,7 @@ def test_what_the_source_signs_the_source_verifies_as_a_new_event(name: str) -> 
         sample = freshened(documented(settings) or pytest.fail("no sample"), settings)
         request = signed(of, sample, now)
         read = of.reader.read(verify(of, request, now), now, ())
-        keys = {(place, key) for _, found in read for place, key in enumerate(found) if key}
+        keys = {(place, key) for _, found, _ in read for place, key in enumerate(found) if key}
 
         assert keys or name in WITHOUT_IDENTITY, "no dedupe key resolves"
         assert not keys & known, "a fresh sample repeats a key"

@@ -96,15 +96,24 @@ class Delivering:
         await self.dispatcher.stop(grace=0.2)
         await self.store.close()
 
-    async def accept(self, *events: Event, to: tuple[str, ...] = ("billing",)) -> list[bool]:
-        """Commit events and hand their deliveries over. Returns which went by memory."""
+    async def accept(
+        self,
+        *events: Event,
+        to: tuple[str, ...] = ("billing",),
+        order_by: Callable[[Event], str | None] = lambda _: None,
+    ) -> list[bool]:
+        """Commit events and hand their deliveries over. Returns which went by memory, unless held back."""
         leased = [self.dispatcher.has_room(name) for name in to]
-        assignments = tuple(map(Assignment, to, leased))
-        arrivals = [Arrival(event, (), 0.0, assignments) for event in events]
+        arrivals = []
+        for event in events:
+            key = order_by(event)
+            order_key = None if key is None else key.encode()
+            assignments = [Assignment(*pair, order_key) for pair in zip(to, leased, strict=True)]
+            arrivals.append(Arrival(event, (), 0.0, tuple(assignments)))
         receipts = await self.store.accept(arrivals, deadline=time.monotonic() + 5)
-        for event, receipt in zip(events, receipts, strict=True):
-            for assignment in assignments:
-                if assignment.leased:
+        for event, arrival, receipt in zip(events, arrivals, receipts, strict=True):
+            for assignment in arrival.assignments:
+                if assignment.leased and assignment.destination not in receipt.held:
                     delivery = Delivery(event, assignment.destination, 0, receipt.leased_until)
                     self.dispatcher.hand_over(delivery)
                 else:

@@ -20,7 +20,7 @@ from gatehouse.errors import (
 from gatehouse.event import Event
 from gatehouse.ingest.answer import committed, rejected
 from gatehouse.metrics import OUTCOMES
-from gatehouse.store.base import Receipt
+from gatehouse.store.base import Receipt, Reply
 
 DEFAULT = AnswersConfig()
 EVENT = Event(
@@ -42,6 +42,20 @@ def test_one_event_is_answered_with_its_id(
 
     assert (answer.status, json.loads(answer.body)) == (200, {"status": word, "id": "ID0"})
     assert answer.outcome == status
+
+
+@pytest.mark.parametrize("status", ["accepted", "duplicate"])
+@pytest.mark.parametrize("content_type", ["text/xml; charset=utf-8", None])
+def test_what_the_destination_replied_is_the_answer(
+    status: Literal["accepted", "duplicate"], content_type: str | None
+) -> None:
+    receipt = Receipt(status, "ID0", reply=Reply(201, content_type, b"<Response/>"))
+
+    answer = committed([EVENT], [receipt], AnswersConfig(accepted=202, body=""), as_batch=False)
+
+    assert (answer.status, answer.body, answer.outcome) == (201, b"<Response/>", status)
+    assert answer.headers == {"Content-Type": content_type or "application/octet-stream"}
+    assert answer.event_ids == ("ID0",)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +147,7 @@ def test_every_error_has_one_shape_and_an_outcome_that_is_counted(kind: type[Req
     assert set(body) == {"error"}
     assert set(body["error"]) == {"code", "message"}
     assert kind.outcome in OUTCOMES
-    assert 400 <= kind.status <= 503
+    assert 400 <= kind.status <= 504
 
 
 def test_the_listed_reasons_are_all_reasons() -> None:

@@ -86,7 +86,7 @@ def test_what_a_preset_signs_it_verifies(name: str) -> None:
 
     verified = source.verification.verify(sent(source), NOW)
 
-    events = [event for event, _ in source.reader.read(verified, NOW, ())]
+    events = [one.event for one in source.reader.read(verified, NOW, ())]
     assert events
     assert "gatehouse.unreadable" not in {event.type for event in events}
 

@@ -58,7 +58,7 @@ def test_two_fresh_examples_share_no_dedupe_key(provider: str) -> None:
     def keys() -> tuple[bytes | None, ...]:
         made = freshened(sample(of), of.settings)
         request = signed(of, made, NOW)
-        ((_, found),) = of.reader.read(of.verification.verify(request, NOW), NOW, ())
+        ((_, found, _),) = of.reader.read(of.verification.verify(request, NOW), NOW, ())
         return found
 
     first, second = keys(), keys()

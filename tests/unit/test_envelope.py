@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doubles.delivery import make_event
-from gatehouse.envelope import Format, encode, passes
+from gatehouse.envelope import Format, batch, batch_id, element, encode, passes
 from gatehouse.event import UNREADABLE, Event
 
 EXACT = b'{ "big": 12345678901234567890123, "price":45.50, "name": "\\u00e9" }'
@@ -78,6 +78,41 @@ def test_any_subject_survives_both_forms(subject: str) -> None:
     event = make_event(subject=subject)
     for form in ("cloudevents", "cloudevents-binary"):
         assert read(event, form).get_subject() == subject
+
+
+def test_each_element_of_a_batch_is_an_event_to_the_cloudevents_library() -> None:
+    events = [make_event(EXACT), make_event(b"\xff", data_is_json=False), make_event(data_span=None)]
+    body = batch([element(event) for event in events])
+    for event, item in zip(events, json.loads(body), strict=True):
+        headers = {"content-type": "application/cloudevents+json"}
+        found = from_http_event(HTTPMessage(headers, json.dumps(item).encode()))
+        assert found.get_attributes()["gatehouseid"] == event.id
+        assert found.get_type() == event.type
+    assert EXACT in body
+
+
+def test_an_element_is_the_structured_form_and_its_key() -> None:
+    event = make_event(EXACT)
+    whole = json.loads(encode(event, "cloudevents")[1])
+    assert json.loads(element(event)) == whole | {"gatehouseid": event.id}
+
+
+def test_a_trace_goes_along_with_its_element() -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert json.loads(element(make_event(headers=(("traceparent", trace),))))["traceparent"] == trace
+    assert "traceparent" not in json.loads(element(make_event(headers=(("traceparent", "junk"),))))
+
+
+def test_the_key_of_a_batch_is_that_of_its_events_in_any_order() -> None:
+    assert batch_id(["a", "b", "c"]) == batch_id(["c", "a", "b"])
+    assert len({batch_id(ids) for ids in (["a", "b"], ["a"], ["ab"], ["a", "b", "b"], ["a\nb"])}) >= 4
+    assert batch_id(["a"]).isascii()
+
+
+def test_a_batch_of_one_is_a_list_too() -> None:
+    headers, body = encode(make_event(EXACT), "cloudevents-batch")
+    assert headers == {"Content-Type": "application/cloudevents-batch+json; charset=utf-8"}
+    assert len(json.loads(body)) == 1
 
 
 def test_raw_is_what_the_provider_sent() -> None:

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from gatehouse import providers
 from gatehouse.config.model import SourceConfig
 from gatehouse.envelope import encode, structured
-from gatehouse.event import UNREADABLE, Event, EventReader
+from gatehouse.event import UNREADABLE, Event, EventReader, ReadEvent
 from gatehouse.verify.base import Request, VerifiedRequest
 
 NOW = 1_750_000_000.25
@@ -28,7 +28,7 @@ def read(
     by: tuple[Any, ...] = (),
     signed: bytes | None = None,
     **headers: str,
-) -> list[tuple[Event, Keys]]:
+) -> list[ReadEvent]:
     config = SourceConfig.model_validate(
         {
             "verify": {"type": "hmac", "signature": {"header": "X-Sig"}},
@@ -43,7 +43,7 @@ def read(
 
 
 def read_one(body: bytes, **options: Any) -> Event:
-    ((event, _),) = read(body, **options)
+    ((event, _, _),) = read(body, **options)
     return event
 
 
@@ -121,7 +121,7 @@ def test_an_id_with_control_characters_is_no_id() -> None:
 
 
 def test_all_keys_that_resolve_are_kept_by_their_place() -> None:
-    ((_, keys),) = read(
+    ((_, keys, _),) = read(
         b'{"type":"t","id":"e1"}',
         by=("{header:X-Delivery}", "{header:none}", "{body:id}", "{body:none}"),
         X_Delivery="d1",
@@ -131,26 +131,26 @@ def test_all_keys_that_resolve_are_kept_by_their_place() -> None:
 
 
 def test_an_empty_key_is_no_key() -> None:
-    ((_, keys),) = read(b'{"type":"t","id":""}', by=("{body:id}",))
+    ((_, keys, _),) = read(b'{"type":"t","id":""}', by=("{body:id}",))
 
     assert keys == (None,)
 
 
 def test_long_keys_are_kept_as_a_hash_and_short_ones_whole() -> None:
-    ((_, keys),) = read(b'{"type":"t"}', by=("{signed}", "{header:X}"), signed=b"s" * 500, X="y" * 38)
+    ((_, keys, _),) = read(b'{"type":"t"}', by=("{signed}", "{header:X}"), signed=b"s" * 500, X="y" * 38)
 
     assert keys == (b"sha256:" + hashlib.sha256(b"s" * 500).digest(), b"y" * 38)
 
 
 def test_a_short_key_never_equals_the_hash_of_a_long_one() -> None:
     hashed = b"sha256:" + hashlib.sha256(b"s" * 500).digest()
-    ((_, keys),) = read(b'{"type":"t"}', by=("{signed}",), signed=hashed)
+    ((_, keys, _),) = read(b'{"type":"t"}', by=("{signed}",), signed=hashed)
 
     assert keys != (hashed,)
 
 
 def test_an_unreadable_event_still_has_the_keys_that_do_not_need_the_body() -> None:
-    ((event, keys),) = read(
+    ((event, keys, _),) = read(
         b"nope", by=("{header:X-Delivery}", ("{body:id}", "{signed}")), signed=b"nope", X_Delivery="d1"
     )
 
@@ -160,7 +160,7 @@ def test_an_unreadable_event_still_has_the_keys_that_do_not_need_the_body() -> N
 
 @pytest.mark.parametrize("body", [b"1{}", b"12{}", b'{"id":'])
 def test_what_can_not_be_read_is_known_by_what_was_signed_however_it_is_cut(body: bytes) -> None:
-    ((event, keys),) = read(body, by=(("{body:id}", "{body}"),), signed=b"12{}")
+    ((event, keys, _),) = read(body, by=(("{body:id}", "{body}"),), signed=b"12{}")
 
     assert event.type == UNREADABLE
     assert keys == (body, b"12{}")
@@ -182,14 +182,14 @@ def test_unreadable_items_of_one_signature_are_events_of_their_own() -> None:
         signed=b"s",
     )
 
-    assert [(event.type, keys) for event, keys in read_events] == [
+    assert [(event.type, keys) for event, keys, _ in read_events] == [
         (UNREADABLE, (b"a",)),
         (UNREADABLE, (b"b",)),
     ]
 
 
 def test_keys_that_the_config_leaves_unsigned_are_not_overruled_by_the_signed_bytes() -> None:
-    ((event, keys),) = read(b"ping", by=("{header:X-Delivery}",), signed=b"ping", X_Delivery="d1")
+    ((event, keys, _),) = read(b"ping", by=("{header:X-Delivery}",), signed=b"ping", X_Delivery="d1")
 
     assert event.type == UNREADABLE
     assert keys == (b"d1",)
@@ -202,25 +202,25 @@ def test_a_batch_is_split_and_each_item_has_its_own_identity() -> None:
         by=("{body:id}",),
     )
 
-    assert [(event.external_id, event.type, keys) for event, keys in read_events] == [
+    assert [(event.external_id, event.type, keys) for event, keys, _ in read_events] == [
         ("a", "x", (b"a",)),
         ("b", "y", (b"b",)),
     ]
-    assert [event.body for event, _ in read_events] == [
+    assert [one.event.body for one in read_events] == [
         b'{"id":"a","type":"x","data":1.0}',
         b'{"id":"b","type":"y"}',
     ]
 
 
 def test_a_batch_without_its_list_is_one_event() -> None:
-    ((event, _),) = read(b'{"type":"x"}', event={"split": "{body:events}"})
+    ((event, _, _),) = read(b'{"type":"x"}', event={"split": "{body:events}"})
 
     assert (event.type, event.body) == ("x", b'{"type":"x"}')
 
 
 @given(st.binary(max_size=300))
 def test_any_body_becomes_at_least_one_event_that_holds_it(body: bytes) -> None:
-    ((event, _),) = read(body, by=("{body:id}", "{signed}"), signed=body)
+    ((event, _, _),) = read(body, by=("{body:id}", "{signed}"), signed=body)
 
     assert event.body == body
 
@@ -256,6 +256,6 @@ def test_whatever_a_verified_body_holds_a_preset_reads_an_event(name: str, membe
     reader = EventReader("s", "/webhooks/s", providers.preset(name), provider=name)
     verified = VerifiedRequest(Request("POST", "/", "", CIMultiDict(), body), {"signed": body})
 
-    for event, _ in reader.read(verified, NOW, ()):
+    for event, _, _ in reader.read(verified, NOW, ()):
         structured(event)
         encode(event, "cloudevents-binary")

@@ -27,7 +27,8 @@ from doubles.destination import (
 )
 from gatehouse import __version__
 from gatehouse.delivery.address import is_forbidden
-from gatehouse.delivery.forwarder import Forwarder, open_session
+from gatehouse.delivery.exchange import open_session
+from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.signing import signing_key
 from gatehouse.event import Event

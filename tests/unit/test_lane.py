@@ -16,7 +16,7 @@ from doubles.delivery import Delivering, make_destination, make_event
 from doubles.destination import ScriptedDestination, after, hang, once, status
 from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.breaker import BreakerSettings
-from gatehouse.delivery.lane import MAX_WAITING, MAX_WAITING_BYTES
+from gatehouse.delivery.waiting import MAX_WAITING, MAX_WAITING_BYTES
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.store.base import Arrival, Assignment, Delivery
 from gatehouse.store.sqlite import SqliteStore

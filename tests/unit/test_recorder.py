@@ -11,7 +11,7 @@ from gatehouse.delivery.gauges import DestinationGauges, Tally
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.recorder import Recorder, batch_results
 from gatehouse.metrics import Metrics
-from gatehouse.store.base import Arrival, Assignment
+from gatehouse.store.base import Arrival, Assignment, DeliveryQuery
 from gatehouse.store.sqlite import SqliteStore
 
 
@@ -65,6 +65,26 @@ async def test_an_outage_before_does_not_count_as_refusals(tmp_path: Path) -> No
         assert await there.attempted("connect")
     assert await there.attempted("rejected")
     assert (await there.store.counts())["billing"].pending == 1
+    await there.store.close()
+
+
+async def test_a_delivery_that_a_person_asks_for_again_gets_its_whole_schedule(tmp_path: Path) -> None:
+    there = await desk(tmp_path / "gatehouse.db")
+
+    async def until_dead() -> list[float]:
+        pauses, before = [], there.now
+        while await there.attempted("connect") is not None:
+            pauses.append(round(there.now - before, 3))
+            before = there.now
+        return pauses
+
+    first = await until_dead()
+    there.now += 30 * 86400
+    await there.store.retry(DeliveryQuery(), now=there.now, limit=10)
+    assert await until_dead() == first
+    assert len(first) > 50
+    (row,) = (await there.store.deliveries(DeliveryQuery(), limit=1)).items
+    assert row.attempts == 2 * (len(first) + 1)
     await there.store.close()
 
 

@@ -11,10 +11,20 @@ from typing import get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import PydanticCustomError
 
 from gatehouse.config.model import RetryConfig
+from gatehouse.config.statuses import parse_status_range
 from gatehouse.delivery.outcome import OUTCOME_REASONS, Outcome, OutcomeReason, reason_for
-from gatehouse.delivery.retry import REFUSAL_PAUSES, Decision, decide, parse_retry_after
+from gatehouse.delivery.retry import (
+    REFUSAL_PAUSES,
+    Decision,
+    Listed,
+    decide,
+    is_refused,
+    listed,
+    parse_retry_after,
+)
 
 NOW = 1_700_000_000.0
 DEFAULT = RetryConfig()
@@ -37,6 +47,7 @@ def decided(
     retry_after: float | None = None,
     policy: RetryConfig = DEFAULT,
     uniform: object = the_longest,
+    said: Listed = None,
 ) -> Decision:
     return decide(
         Outcome(reason, None, 0.1, retry_after),
@@ -46,6 +57,7 @@ def decided(
         now=NOW,
         policy=policy,
         uniform=uniform,  # type: ignore[arg-type]
+        said=said,
     )
 
 
@@ -68,6 +80,96 @@ def test_every_status_has_its_decision(status: int) -> None:
     reason = reason_for(status)
     assert decided(reason).status == expected_first_decision(status)
     assert decided(reason, attempts=6, refusals=6).status == expected_sixth_decision(status)
+
+
+#: As in the docs; 404 is listed both ways, and final wins.
+RETRY_ON = tuple(map(parse_status_range, ("500-599", "429", "!501", "404", "410", "!400-404", "!302")))
+FINAL = {302, 400, 401, 402, 403, 404, 501}
+
+
+@pytest.mark.parametrize("status", range(100, 600))
+def test_retry_on_comes_before_the_default(status: int) -> None:
+    said = listed(RETRY_ON, status)
+    reason = reason_for(status)
+    sixth = decided(reason, attempts=6, refusals=6, said=said)
+    if status in FINAL:
+        assert said == "final"
+        assert decided(reason, said=said).status == "dead"
+    elif status in {410, 429} or status >= 500:
+        assert said == "retried"
+        assert sixth == Decision("pending", NOW + 32)
+    else:
+        assert said is None
+        assert sixth.status == expected_sixth_decision(status)
+
+
+@pytest.mark.parametrize("status", [None, *range(100, 600)])
+def test_without_retry_on_nothing_is_listed(status: int | None) -> None:
+    assert listed((), status) is None
+
+
+@pytest.mark.parametrize("reason", [r for r in OUTCOME_REASONS if r != "ok"])
+def test_an_outcome_without_a_status_is_not_listed(reason: OutcomeReason) -> None:
+    assert listed(RETRY_ON, None) is None
+    assert decided(reason, said=None) == decided(reason)
+
+
+@pytest.mark.parametrize("status", range(200, 300))
+def test_what_is_delivered_is_not_up_to_retry_on(status: int) -> None:
+    for said in ("retried", "final"):
+        assert decided(reason_for(status), said=said).status == "delivered"
+
+
+def test_what_is_retried_by_retry_on_ends_in_time_all_the_same() -> None:
+    late = DEFAULT.give_up_after - 1
+    assert decided("rejected", refusals=5, attempts=2, age=late, said="retried").status == "dead"
+    assert decided("rejected", refusals=5, attempts=1, age=late, said="retried").status == "pending"
+
+
+@pytest.mark.parametrize("status", range(200, 600))
+def test_refused_is_what_may_be_about_one_event(status: int) -> None:
+    outcome = Outcome(reason_for(status), status, 0.1)
+    refused = 400 <= status < 500 and status not in {408, 425, 429}
+    assert is_refused(outcome, None) == refused
+    assert is_refused(outcome, "final")
+    assert not is_refused(outcome, "retried")
+
+
+@pytest.mark.parametrize(
+    ("written", "low", "high", "retried"),
+    [("429", 429, 429, True), (503, 503, 503, True), ("500-599", 500, 599, True), ("!501", 501, 501, False)],
+)
+def test_status_expressions(written: object, low: int, high: int, *, retried: bool) -> None:
+    found = parse_status_range(written)
+    assert (found.low, found.high, found.retried) == (low, high, retried)
+    assert str(found) == str(written)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "200",
+        "299-301",
+        "600",
+        "5xx",
+        "",
+        "!",
+        "!!501",
+        "50",
+        "5000",
+        "599-500",
+        " 429",
+        "429\n",
+        "\u0665\u0660\u0660",
+        True,
+        200,
+        4.29,
+        None,
+    ],
+)
+def test_what_is_no_status_expression_is_refused(written: object) -> None:
+    with pytest.raises(PydanticCustomError):
+        parse_status_range(written)
 
 
 @pytest.mark.parametrize("reason", OUTCOME_REASONS)

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gatehouse.store import accepting, leasing, purging
+from conformance.builders import NOW, accept, arrival, event, lease, result
+from gatehouse.store import accepting, leasing, listing, ordering, purging, reviving
+from gatehouse.store import listing_statements as lists
+from gatehouse.store.base import DeliveryQuery, EventQuery
 from gatehouse.store.migrations import migrate
+from gatehouse.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 
 def plan(statement: str, columns: int = 0, extra: int = 0) -> list[str]:
@@ -16,14 +27,23 @@ def plan(statement: str, columns: int = 0, extra: int = 0) -> list[str]:
     row = f"({','.join('?' * columns)})"
     sql = "EXPLAIN QUERY PLAN " + statement.replace("{rows}", f"{row},{row}")
     parameters = [1] * (2 * columns + extra)
-    named = {"after": "", "last": "", "events_before": 0, "dead_before": 0}
-    found = connection.execute(sql, named if ":after" in sql else parameters).fetchall()
+    named = dict.fromkeys(re.findall(r":([a-z_]+)", sql), 1)
+    found = connection.execute(sql, named or parameters).fetchall()
     connection.close()
     return [detail for *_, detail in found]
 
 
 #: A scan of the parameters given, not of a table.
-OF_PARAMETERS = ("CONSTANT ROW", "SCAN wanted", "SCAN result", "SCAN lease", "json_each", "(subquery")
+OF_PARAMETERS = (
+    "CONSTANT ROW",
+    "SCAN wanted",
+    "SCAN result",
+    "SCAN lease",
+    "SCAN ended",
+    "SCAN page",
+    "json_each",
+    "(subquery",
+)
 
 
 @pytest.mark.parametrize(
@@ -32,10 +52,36 @@ OF_PARAMETERS = ("CONSTANT ROW", "SCAN wanted", "SCAN result", "SCAN lease", "js
         (accepting._KNOWN_KEYS, 3, 1),
         (leasing._DUE, 0, 3),
         (leasing._LEASE, 0, 3),
-        (leasing._LOST, 3, 0),
+        (leasing._BURY, 0, 3),
+        (leasing._UNUSUAL, 3, 0),
         (leasing._RECORD, 8, 0),
         (leasing._RELEASE, 3, 0),
-        (leasing._NEXT_DUE, 0, 1),
+        (leasing._NEXT_DUE, 0, 2),
+        (ordering._TAKEN, 2, 0),
+        (ordering._FREE, 2, 0),
+        (reviving._ONE_DEAD, 0, 0),
+        (reviving._REVIVE, 3, 0),
+        (reviving._REPLAY, 0, 3),
+        *(
+            (source.within(statement), 0, 0)
+            for source in (lists.DEAD, lists.DEAD_OF_ONE)
+            for statement in (
+                lists.STRETCH_OF_NUMBERS,
+                lists.DELIVERIES_BY_NUMBER,
+                lists.EVENTS_BY_NUMBER,
+                reviving._STRETCH,
+                reviving._DEAD,
+            )
+        ),
+        (lists.PENDING_AMONG_ALL.within(lists.DELIVERIES_BY_NUMBER), 0, 0),
+        (lists.PENDING_AMONG_ALL.within(lists.EVENTS_BY_NUMBER), 0, 0),
+        (lists.PENDING_OF_ONE.within(lists.HOW_MANY), 0, 0),
+        (lists.PENDING_OF_ONE.within(lists.EVENTS_BY_NUMBER), 0, 0),
+        (lists.STRETCH_OF_ALL_NUMBERS, 0, 0),
+        (lists.STRETCH_OF_IDS, 0, 0),
+        (lists.DELIVERIES_BY_ID, 0, 0),
+        (lists.EVENTS_BY_ID, 0, 0),
+        (lists.DELIVERIES_OF_EVENT, 0, 1),
         (purging._PURGE_KEYS, 0, 2),
         (purging._NEXT_EVENTS, 0, 3),
         (purging._PURGE_EVENTS, 0, 0),
@@ -63,3 +109,96 @@ def test_known_keys_are_found_by_the_whole_key() -> None:
         "SEARCH keys USING PRIMARY KEY (source=? AND place=? AND key=?)" in step
         for step in plan(accepting._KNOWN_KEYS, 3, 1)
     )
+
+
+@pytest.mark.parametrize("statement", [lists.HOW_MANY, lists.EVENTS_BY_NUMBER])
+def test_what_is_pending_is_counted_and_found_in_its_index_alone(statement: str) -> None:
+    steps = plan(lists.PENDING.within(statement))
+    assert "SCAN deliveries USING COVERING INDEX deliveries_pending" in steps
+
+
+@pytest.mark.parametrize("statement", [ordering._TAKEN, ordering._FREE])
+def test_an_order_key_is_found_by_destination_and_key(statement: str) -> None:
+    found = [step for step in plan(statement, 2) if "deliveries_ordered" in step]
+    assert found
+    assert all("COVERING INDEX deliveries_ordered (destination=? AND order_key=?" in step for step in found)
+
+
+#: More than the virtual machine may do for one page; a scan of the store below takes several times as many.
+MOST_STEPS = 200_000
+ROWS = 30_000
+
+
+@pytest.fixture
+async def full(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    """Return a store with many events, of which a few are rare."""
+    store = await SqliteStore.open(tmp_path / "gatehouse.db", clock=lambda: NOW)
+    for start in range(0, ROWS, 2000):
+        kinds = ["rare" if number == 5 else "common" for number in range(start, start + 2000)]
+        received = [NOW + number / 100 for number in range(start, start + 2000)]
+        await accept(
+            store,
+            *[
+                arrival(of=event(event_type=kind, received=at))
+                for kind, at in zip(kinds, received, strict=True)
+            ],
+        )
+    yield store
+    await store.close()
+
+
+async def end_all(store: SqliteStore, status: str) -> None:
+    while leased := await lease(store, now=NOW + ROWS):
+        await store.record([result(each, status) for each in leased])
+
+
+async def steps_of(store: SqliteStore, work: Callable[[sqlite3.Connection], Any]) -> int:
+    """Return how many thousands of steps the reading connection takes for this."""
+
+    def counted(connection: sqlite3.Connection) -> int:
+        ticks: list[None] = []
+        connection.set_progress_handler(lambda: ticks.append(None), 1000)
+        work(connection)
+        connection.set_progress_handler(None, 0)
+        return len(ticks) * 1000
+
+    return await store._file.read(counted)
+
+
+@pytest.mark.parametrize("status", ["pending", "delivered", "dead"])
+async def test_no_page_looks_at_more_than_a_stretch_however_rare_the_filter(
+    full: SqliteStore, status: str
+) -> None:
+    if status != "pending":
+        await end_all(full, status)
+    for asked in (status, None):
+        events = EventQuery(type="rare", status=asked)  # type: ignore[arg-type]
+        deliveries = DeliveryQuery(type="rare", status=asked)  # type: ignore[arg-type]
+        for work in (
+            partial(listing.events, query=events, limit=50, cursor=None),
+            partial(listing.deliveries, query=deliveries, limit=50, cursor=None),
+            partial(reviving.find, query=deliveries, now=NOW, after=-1, limit=50),
+        ):
+            assert await steps_of(full, work) < MOST_STEPS
+
+
+async def test_a_page_of_what_is_common_takes_as_little_at_the_end_as_at_the_start(full: SqliteStore) -> None:
+    last = (await full.events(EventQuery(until=NOW + 2), limit=10)).cursor
+    for cursor in (None, last):
+        work = partial(listing.events, query=EventQuery(), limit=10, cursor=cursor)
+        assert await steps_of(full, work) < MOST_STEPS
+
+
+async def test_an_ordered_delivery_costs_the_same_however_many_are_held(full: SqliteStore) -> None:
+    await end_all(full, "delivered")
+    await accept(full, *[arrival(to=["ledger"], order=b"one key") for _ in range(ROWS // 3)])
+    taken: list[int] = []
+
+    def count(connection: sqlite3.Connection) -> None:
+        connection.set_progress_handler(lambda: taken.append(1), 100)
+
+    await (await full._file.writer()).run(count)
+    for _ in range(3):
+        (delivery,) = await lease(full, "ledger")
+        await full.record([result(delivery)])
+    assert len(taken) < 50

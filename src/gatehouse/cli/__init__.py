@@ -16,6 +16,7 @@ from gatehouse.errors import ConfigError, GatewayError, Problem
 #: Commands in the order of `--help`, each with its one line there.
 COMMANDS = {
     "serve": "Run the gateway.",
+    "reload": "Have a running gateway read its config file again.",
     "check": "Check a config file and say what is wrong with it.",
     "demo": "Run the real gateway with a destination and show what it does.",
     "providers": "List the presets, or print one.",
@@ -23,6 +24,12 @@ COMMANDS = {
     "sign": "Print a signed request as a curl command.",
     "send": "Sign a request and send it.",
     "verify": "Say whether a saved request verifies, and if not, why.",
+    "events": "List the events of a running gateway, or show one.",
+    "dead": "List the dead letters of a running gateway.",
+    "retry": "Try dead letters again.",
+    "replay": "Deliver events again.",
+    "pause": "Let destinations be.",
+    "resume": "Deliver to destinations again.",
     "completion": "Print the completion script for a shell.",
 }
 

@@ -29,6 +29,7 @@ def command(config: str | None, strict: bool, log_format: str) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
     import asyncio
     import gc
+    import os
     import sys
 
     import uvloop
@@ -37,6 +38,8 @@ def command(config: str | None, strict: bool, log_format: str) -> None:
     from gatehouse.errors import GatewayError
 
     log.configure(json={"auto": None, "json": True, "text": False}[log_format])
+    if failpoints := os.environ.get("GATEHOUSE_FAILPOINTS"):
+        _arm(failpoints)
     gateway = app.Gateway(load_config(config))
     missing = gateway.not_ready()
     if strict and missing:
@@ -46,3 +49,12 @@ def command(config: str | None, strict: bool, log_format: str) -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(app.run(gateway))
+
+
+def _arm(failpoints: str) -> None:
+    """Make this process end where a test of crashes wants it to; see gatehouse.failpoints."""
+    from gatehouse.failpoints import arm
+    from gatehouse.log import get_logger
+
+    arm(failpoints)
+    get_logger().warning("gateway.failpoints", failpoints=failpoints)

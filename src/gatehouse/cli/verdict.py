@@ -86,7 +86,7 @@ def _accepted(source: Source, request: Request, now: float) -> Verdict:
     if source.handshakes and (reply := source.handshakes.verified(verified)):
         return Verdict(verified=True, by=by, reason=None, findings=notes, handshake=reply.handshake)
     read = source.reader.read(verified, now, ())
-    events = tuple(_event(source, event, keys) for event, keys in read)
+    events = tuple(_event(source, event, keys) for event, keys, _ in read)
     return Verdict(verified=True, by=by, reason=None, findings=notes, events=events)
 
 

@@ -18,6 +18,7 @@ from gatehouse.config.scalars import (
     Rate,
     SecretReference,
     Size,
+    Space,
 )
 from gatehouse.config.signatures import SignatureConfig, SigningConfig, TimestampConfig, VerifierConfig
 from gatehouse.config.sources import (
@@ -28,7 +29,8 @@ from gatehouse.config.sources import (
     SampleConfig,
     SourceConfig,
 )
-from gatehouse.config.texts import AtLeastOne, Name, OneOrMany, Pattern, Text
+from gatehouse.config.statuses import StatusExpression
+from gatehouse.config.texts import AtLeastOne, Name, OneOrMany, Pattern, TemplateText, Text
 from gatehouse.config.verifiers import (
     AllowlistConfig,
     AnyConfig,
@@ -53,6 +55,7 @@ __all__ = [
     "AnyConfig",
     "AwsSnsConfig",
     "BasicConfig",
+    "BatchConfig",
     "Config",
     "DedupeConfig",
     "DestinationConfig",
@@ -100,6 +103,10 @@ class ServerConfig(Model):
     """How long a request may take to arrive."""
     commit_deadline: Duration = 0.8
     """How long a verified request may wait for its commit before it gets 503."""
+    idle_timeout: Duration = 15.0
+    """How long a connection may be idle, take to send a request's head, or leave an answer unread."""
+    max_connections: Annotated[int, Between(1, 1_000_000)] = 4096
+    """How many connections there are at the most; the longest idle one makes room for a new one."""
 
 
 class OperatorConfig(Model):
@@ -120,6 +127,8 @@ class StoreConfig(Model):
     """How long delivered events are kept."""
     keep_dead: Duration = 30 * 86400.0
     """How long events with dead letters are kept."""
+    min_free: Space = 256 * 1024 * 1024
+    """With less room than this on its disk new requests get 503, and deliveries go on; 0: never."""
 
 
 class RetryConfig(Model):
@@ -135,6 +144,17 @@ class RetryConfig(Model):
     """When a delivery becomes a dead letter, counted from when the event was received."""
 
 
+class BatchConfig(Model):
+    """How many events share a POST."""
+
+    events: Annotated[int, Between(1, 1000)] = 100
+    """How many events a POST holds at the most."""
+    bytes: Size = 1024 * 1024
+    """How long its body is at the most; an event that is longer alone is posted alone."""
+    linger: Duration = 0.005
+    """How long to wait for more while events are coming in; at most 1s. One that comes alone goes at once."""
+
+
 class DestinationConfig(Model):
     """An internal URL, with how to talk to it."""
 
@@ -142,18 +162,24 @@ class DestinationConfig(Model):
     """Where events are posted."""
     secret: OneOrMany[SecretReference] = ()
     """`whsec_<base64>`: signs what we send, as Standard Webhooks does. A list signs with each."""
-    format: Literal["cloudevents", "cloudevents-binary", "raw"] = "cloudevents"
-    """What is posted: CloudEvents structured or binary, or the provider's bytes."""
+    format: Literal["cloudevents", "cloudevents-binary", "cloudevents-batch", "raw"] = "cloudevents"
+    """What is posted: CloudEvents structured, binary or several in one POST, or the provider's bytes."""
+    batch: BatchConfig = BatchConfig()
+    """What a POST holds with `format: cloudevents-batch`."""
     headers: tuple[Pattern, ...] = ()
     """Provider headers that go along with `format: raw`; `*` matches any text."""
     timeout: Duration = 10.0
     """How long one attempt may take."""
     concurrency: Annotated[int, Between(1, 10_000)] = 16
-    """How many attempts run at once."""
+    """How many attempts run at once; of a batch, how many POSTs."""
     rate: Rate | None = None
-    """How many attempts start per second, minute or hour at the most. Default: no limit."""
+    """How many events are sent per second, minute or hour at the most, with retries. Default: no limit."""
+    order_by: TemplateText | None = None
+    """Events for which this is the same are delivered one after the other, in the order accepted."""
     retry: RetryConfig = RetryConfig()
     """When to try again, and when to give up."""
+    retry_on: OneOrMany[StatusExpression] = ()
+    """Statuses that are tried again whatever the default: `"429"`, `"500-599"`; `"!501"` is final at once."""
 
 
 class RouteConfig(Model):

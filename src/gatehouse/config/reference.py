@@ -46,6 +46,7 @@ TABLES = {
     "proof-hash": "HashProof",
     "sample": "SampleConfig",
     "destination": "DestinationConfig",
+    "batch": "BatchConfig",
     "retry": "RetryConfig",
     "route": "RouteConfig",
 }

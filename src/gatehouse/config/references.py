@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.config.model import OperatorConfig, RetryConfig, ServerConfig
+from gatehouse.config.destinations import destination_problems
+from gatehouse.config.model import OperatorConfig, ServerConfig
 from gatehouse.config.places import parse_path
 from gatehouse.config.readable import at, mappings, read, texts
 from gatehouse.config.relations import source_problems
-from gatehouse.config.scalars import Address, format_duration, is_loopback, parse_address, parse_duration
+from gatehouse.config.relays import relay_problems
+from gatehouse.config.scalars import Address, is_loopback, parse_address
 from gatehouse.config.texts import parse_text
 from gatehouse.config.words import expected, shown
 from gatehouse.routing import matches
@@ -37,8 +39,9 @@ def reference_problems(merged: Merged, document: YamlDocument) -> Iterator[Probl
     yield from _routes(merged.data, document)
     yield from _paths(merged.data, document)
     yield from _listeners(merged.data, document)
-    yield from _retries(merged.data, document)
+    yield from destination_problems(merged.data, document)
     yield from source_problems(merged, document)
+    yield from relay_problems(merged.data, document)
 
 
 def _routes(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
@@ -91,20 +94,3 @@ def _listeners(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem
     if server is not None and operator.overlaps(server):
         message = f"both listeners want {operator}"
         yield document.problem(("operator", "listen"), message, "another port, as in 127.0.0.1:9090")
-
-
-def _retries(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Compare the durations of each `retry`, with the defaults where it says nothing."""
-    defaults = RetryConfig()
-    for name, destination in mappings(data.get("destinations")).items():
-        own = destination.get("retry")
-        if not isinstance(own, dict):
-            continue
-        path = ("destinations", name, "retry")
-        first = read(parse_duration, own.get("first"), defaults.first)
-        for key in ("max", "give_up_after"):
-            limit = read(parse_duration, own.get(key), getattr(defaults, key))
-            if first is not None and limit is not None and limit < first:
-                message = f"{key} is shorter than first"
-                hint = f"{key}: at least {format_duration(first)}, or a shorter first"
-                yield document.problem((*path, key if key in own else "first"), message, hint)

@@ -19,6 +19,8 @@ _UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _DURATION = r"([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d))+"
 _SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
 _SIZE = r"[0-9]{1,9}(B|KB|MB|KiB|MiB)"
+_SPACES = _SIZES | {"GB": 10**9, "GiB": 2**30}
+_SPACE = r"[0-9]{1,9}(B|KB|MB|GB|KiB|MiB|GiB)"
 _RATE = r"[0-9]{1,9}(\.[0-9]{1,9})?/(s|m|h)"
 _REFERENCE = r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)"
 _ADDRESS = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):(?P<port>[0-9]{1,5})"
@@ -29,6 +31,8 @@ _ANY_HOST = ("0.0.0.0", "::")  # noqa: S104 - names it to recognise it
 _LONGEST = 3650 * 86_400.0
 #: What may wait for the store in all; a longer body could never be accepted.
 _LARGEST = 64 * 2**20
+#: More room than a store could ever need is a slip too.
+_ROOMIEST = 2**40
 #: More attempts per second than one process starts.
 _FASTEST = 100_000.0
 
@@ -75,6 +79,19 @@ def parse_size(value: Any) -> Any:
     if 0 < size <= _LARGEST:
         return size
     raise wrong("not a size", "bytes, or a number and a unit, as in 512KiB, 1MiB; at most 64MiB")
+
+
+def parse_space(value: Any) -> Any:
+    """Turn `2GiB` of a disk into bytes; a bare number is bytes, and may be 0."""
+    size = value if isinstance(value, int) and not isinstance(value, bool) else -1
+    if isinstance(value, str) and re.fullmatch(_SPACE, value):
+        unit = value.lstrip("0123456789")
+        size = int(value.removesuffix(unit)) * _SPACES[unit]
+    if 0 <= size <= _ROOMIEST:
+        return size
+    raise wrong(
+        "not an amount of disk", "0, bytes, or a number and a unit, as in 512MiB, 2GiB; at most 1024GiB"
+    )
 
 
 def format_size(size: int) -> str:
@@ -202,6 +219,19 @@ Size = Annotated[
             "anyOf": [
                 {"type": "string", "pattern": f"^{_SIZE}$", "examples": ["512KiB", "1MiB"]},
                 {"type": "integer", "minimum": 1, "maximum": _LARGEST},
+            ],
+        }
+    ),
+]
+Space = Annotated[
+    int,
+    BeforeValidator(parse_space),
+    WithJsonSchema(
+        {
+            "title": "disk space",
+            "anyOf": [
+                {"type": "string", "pattern": f"^{_SPACE}$", "examples": ["512MiB", "2GiB"]},
+                {"type": "integer", "minimum": 0, "maximum": _ROOMIEST},
             ],
         }
     ),

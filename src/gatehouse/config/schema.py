@@ -34,6 +34,7 @@ _WRITERS: dict[str, Callable[[Any], Any]] = {
     "duration": format_duration,
     "duration or `none`": format_duration,
     "size": format_size,
+    "disk space": format_size,
     "template": format_template,
     "address": str,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import field_validator
 
@@ -133,3 +133,6 @@ class SourceConfig(ProviderConfig):
     """The tokens of handshakes that carry one, as with `hub.verify_token`."""
     path: PathText | None = None
     """Where it is served. Default: `/webhooks/` and the source's name."""
+    respond: Literal["accept", "relay"] = "accept"
+    """The answer to an event: that it is accepted, or with `relay` what the one destination of the routes
+    replies (a 2xx, up to 64 KiB). Without such a reply nothing is stored, and the answer is 502 or 504."""

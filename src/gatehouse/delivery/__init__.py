@@ -1,11 +1,18 @@
 """Delivery: one lane per destination, from the committed event to the outcome.
 
     dispatcher    owns the lanes, what they share, and the gauges
-      lane        one destination: what waits in memory, and the workers that attempt it
+      lane        one destination: its workers, and what starts and stops them
         supply    when to look into the store for more, and what goes back to it
-        breaker   lets a destination that is down be (pure)
-        pace      keeps attempts under the configured rate (pure)
-      forwarder   one attempt over HTTP, from event to outcome
+        waiting   what waits in memory
+        gate      whether an attempt may start now
+          breaker lets a destination that is down be (pure)
+          pace    keeps events under the configured rate (pure)
+        intake    what a worker takes, and when
+        attempts  what it does with it: attempt, learn, have it recorded
+          batch_attempts   several events in a POST, halved when it is refused
+      forwarder   one attempt, from events to outcomes
+        item_statuses      what a destination says of each event of a batch (pure)
+        exchange  one POST over HTTP, and what errors mean
         signing   Standard Webhooks signatures (pure)
         address   which addresses are never connected to
       recorder    what an outcome means for the delivery: decided, stored, counted, logged

@@ -13,14 +13,20 @@ from gatehouse.secrets import SecretError
 from gatehouse.store.base import LEASE
 
 if TYPE_CHECKING:
-    from gatehouse.config.model import Config, DestinationConfig, RetryConfig
+    from collections.abc import Iterable
+
+    from gatehouse.config.model import BatchConfig, Config, DestinationConfig, RetryConfig
+    from gatehouse.config.statuses import StatusRange
     from gatehouse.envelope import Format
     from gatehouse.secrets import Secrets
+    from gatehouse.store.base import Delivery
 
 #: What a lease must have left beyond the attempt's timeout when the attempt starts: time to record it.
 MARGIN = 5.0
 #: How much longer than an attempt a lease is asked for: the margin, and some time to wait for a worker.
 _LEASE_BEYOND = 10.0
+#: How many deliveries are leased at once, unless more go into one POST.
+_FETCH = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +40,15 @@ class Destination:
     allowed: tuple[str, ...]
     timeout: float
     concurrency: int
-    #: Attempts per second; None without a limit.
+    #: Events per second; None without a limit.
     rate: float | None
     retry: RetryConfig
+    #: Statuses that are tried again, or not, whatever the default.
+    retry_on: tuple[StatusRange, ...] = ()
+    #: How many events share a POST; None when each has its own.
+    batch: BatchConfig | None = None
+    #: Whether the store holds deliveries back until the one before them has come to its end.
+    ordered: bool = False
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     #: What to sign with. Kept out of the repr, as secrets are.
     keys: tuple[bytes, ...] = field(default=(), repr=False)
@@ -47,6 +59,22 @@ class Destination:
     def shortest_lease(self) -> float:
         """What a lease must have left for an attempt to start."""
         return self.timeout + MARGIN
+
+    def outlasts(self, deliveries: Iterable[Delivery], now: float) -> bool:
+        """Tell whether the leases last for an attempt that starts now."""
+        return min([one.leased_until for one in deliveries]) - now >= self.shortest_lease
+
+    @property
+    def at_once(self) -> int:
+        """How many events a POST holds at the most: with a rate, no more than it lets through in a second."""
+        if self.batch is None:
+            return 1
+        return self.batch.events if self.rate is None else max(1, min(self.batch.events, int(self.rate)))
+
+    @property
+    def fetch(self) -> int:
+        """How many deliveries are leased at once."""
+        return max(_FETCH, self.at_once)
 
     @property
     def lease(self) -> float:
@@ -76,6 +104,9 @@ def compile_destination(name: str, config: DestinationConfig, secrets: Secrets) 
         concurrency=config.concurrency,
         rate=config.rate,
         retry=config.retry,
+        retry_on=config.retry_on,
+        batch=config.batch if config.format == "cloudevents-batch" else None,
+        ordered=config.order_by is not None,
         keys=keys,
         not_ready=not_ready,
     )

@@ -5,22 +5,27 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from gatehouse.delivery.forwarder import Forwarder, open_session
+from gatehouse.delivery.exchange import open_session
+from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.gauges import DestinationGauges
 from gatehouse.delivery.lane import Lane
 from gatehouse.delivery.recorder import Recorder, batch_results
+from gatehouse.delivery.retiring import Retiring
+from gatehouse.errors import RelayFailedError
 from gatehouse.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import aiohttp
 
     from gatehouse.delivery.destination import Destination
+    from gatehouse.event import Event
     from gatehouse.metrics import Metrics
-    from gatehouse.store.base import Delivery, Store
+    from gatehouse.store.base import Counts, Delivery, Reply, Store
 
 #: How often the gauges are compared with the store (seconds).
 REFRESH = 15.0
@@ -49,18 +54,40 @@ class Dispatcher:
         self._results = batch_results(store)
         self._gauges = {d.name: DestinationGauges(metrics.destination(d.name)) for d in self._destinations}
         self._lanes: dict[str, Lane] = {}
+        #: Destinations that are not configured and yet have deliveries in the store, as last logged.
+        self._parked: set[str] = set()
+        self._paused: set[str] = set()
         self._session: aiohttp.ClientSession | None = None
         self._refresher: asyncio.Task[None] | None = None
+        #: The gauges are known to be behind the store.
+        self._stale = asyncio.Event()
+        self._retiring = Retiring(self._stale.set)
 
     async def start(self) -> None:
         """Start to deliver, first of all what an earlier process left behind."""
         self._session = open_session()
         await self._refresh()
+        self._paused = set(await self._store.paused())
         for destination in self._destinations:
-            self._lanes[destination.name] = self._lane(destination, self._session)
-        for lane in self._lanes.values():
-            lane.start()
+            self._open(destination, self._session)
         self._refresher = asyncio.create_task(self._keep_fresh(), name="delivery gauges")
+
+    def replace(self, destinations: Iterable[Destination]) -> None:
+        """Deliver to these from now on. It is one step: nothing runs in between.
+
+        A destination that did not change keeps its lane, with all that waits in it. One that did gets a new
+        lane, which takes up what waited in the old one while attempts under way end as they began. One that
+        is gone leaves its deliveries in the store, counted, for the day it is back.
+        """
+        assert self._session is not None, "not started"  # noqa: S101
+        self._destinations = tuple(destinations)
+        for name, lane in list(self._lanes.items()):
+            if lane.destination not in self._destinations:
+                self._retiring.add(self._lanes.pop(name))
+        for destination in self._destinations:
+            if destination.name not in self._lanes:
+                self._open(destination, self._session)
+        self._stale.set()
 
     def has_room(self, destination: str) -> bool:
         """Tell whether a new delivery should be stored as leased and handed over."""
@@ -69,15 +96,85 @@ class Dispatcher:
 
     def hand_over(self, delivery: Delivery) -> None:
         """Take a new delivery, committed and leased to this process."""
+        self._gauge(delivery.destination).pending.add(1)
+        # Without a lane, it came by a route that a reload has just taken away: its lease ends by itself.
         if lane := self._lanes.get(delivery.destination):
-            self._gauges[delivery.destination].pending.add(1)
             lane.take(delivery)
 
     def accepted(self, destination: str) -> None:
         """Learn of a new delivery that is in the store only: counted, and its lane looks there."""
+        self._gauge(destination).pending.add(1)
         if lane := self._lanes.get(destination):
-            self._gauges[destination].pending.add(1)
             lane.overflowed()
+
+    async def relay(self, destination: str, event: Event, number: int, *, within: float) -> Reply:
+        """Attempt an event at once, and return the 2xx that came `within` seconds. Raises as `Asking.ask`."""
+        lane = self._lanes.get(destination)
+        if lane is None:  # a reload has just taken it away
+            raise RelayFailedError("no_destination")
+        return await lane.asking.ask(event, number, within=within)
+
+    def relayed(self, destination: str, event: Event) -> None:
+        """Learn that an event is in the store as delivered, after its `relay`."""
+        if lane := self._lanes.get(destination):
+            lane.asking.relayed(event)
+
+    async def pause(self, name: str) -> None:
+        """Let a destination be until `resume`, also after a restart; what comes for it stays in the store.
+
+        Attempts under way finish. Deliveries are not given up on meanwhile, however old they get: after the
+        resume those are attempted as long as the destination answers. Raises `KeyError` for a destination
+        that is not configured, and `StoreUnavailableError`; nothing is changed then.
+        """
+        if name not in self._lanes:
+            raise KeyError(name)
+        await self._store.pause(name, paused=True)
+        self._paused.add(name)
+        if lane := self._lanes.get(name):  # a reload may have come in between
+            lane.pause()
+
+    async def resume(self, name: str) -> None:
+        """Deliver to a destination again. Raises as `pause` does."""
+        if name not in self._lanes:
+            raise KeyError(name)
+        await self._store.pause(name, paused=False)
+        self._paused.discard(name)
+        if lane := self._lanes.get(name):
+            lane.resume()
+
+    def wake(self, name: str, *, pending: int = 0, dead: int = 0) -> None:
+        """Look into the store now: someone made a delivery due there. A name that is unknown is nothing.
+
+        `pending` and `dead` are by how much that changed their numbers: while much is delivered, a count
+        comes too late to be taken over, and the gauges would stay behind.
+        """
+        if gauges := self._gauges.get(name):
+            gauges.pending.add(pending)
+            gauges.dead.add(dead)
+        if lane := self._lanes.get(name):
+            lane.look()
+        self._stale.set()
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Say how each destination is, in the order of the config."""
+        return [self._describe(destination) for destination in self._destinations]
+
+    def _describe(self, destination: Destination) -> dict[str, Any]:
+        name = destination.name
+        lane, gauges = self._lanes.get(name), self._gauges[name]
+        return {
+            "name": name,
+            # Neither what is before the host nor what is behind the path: both may hold a credential.
+            "url": str(destination.url.with_user(None).with_query(None).with_fragment(None)),
+            "format": destination.format,
+            "ready": destination.not_ready is None,
+            "not_ready": destination.not_ready,
+            "paused": lane is not None and lane.gate.paused,
+            "breaker": "open" if lane is not None and lane.gate.breaker_open else "closed",
+            "pending": gauges.pending.number,
+            "dead": gauges.dead.number,
+            "waiting": 0 if lane is None else lane.waiting,
+        }
 
     async def stop(self, grace: float) -> None:
         """Stop taking, let attempts under way finish for `grace` seconds, record them, release the rest."""
@@ -86,7 +183,9 @@ class Dispatcher:
         if self._refresher is not None:
             self._refresher.cancel()
         stopped = await asyncio.gather(
-            *(lane.stop(grace) for lane in self._lanes.values()), return_exceptions=True
+            *(lane.stop(grace) for lane in self._lanes.values()),
+            self._retiring.stop(grace),
+            return_exceptions=True,
         )
         for error in stopped:
             if isinstance(error, Exception):
@@ -95,6 +194,18 @@ class Dispatcher:
         await self._results.drain()
         if self._session is not None:
             await self._session.close()
+
+    def _open(self, destination: Destination, session: aiohttp.ClientSession) -> None:
+        name = destination.name
+        self._gauge(name)
+        lane = self._lanes[name] = self._lane(destination, session)
+        self._retiring.hand_over_to(lane)
+        lane.start(paused=name in self._paused)
+
+    def _gauge(self, name: str) -> DestinationGauges:
+        if name not in self._gauges:
+            self._gauges[name] = DestinationGauges(self._metrics.destination(name))
+        return self._gauges[name]
 
     def _lane(self, destination: Destination, session: aiohttp.ClientSession) -> Lane:
         if destination.not_ready is not None:
@@ -122,7 +233,10 @@ class Dispatcher:
 
     async def _keep_fresh(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH):
+                    await self._stale.wait()
+            self._stale.clear()
             await self._refresh()
 
     async def _refresh(self) -> None:
@@ -132,5 +246,20 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - the gauges go on as they are, and are counted again
             get_logger().error("store.unavailable", error=type(error).__name__)
             return
-        for name, gauges in self._gauges.items():
-            gauges.settle(marks[name], counts.get(name), self._clock())
+        for name in {*self._gauges, *counts}:
+            gauges = self._gauge(name)
+            gauges.settle(marks.get(name) or gauges.mark(), counts.get(name), self._clock())
+        self._tend_unconfigured(counts)
+
+    def _tend_unconfigured(self, counts: Mapping[str, Counts]) -> None:
+        """Keep what waits for destinations that are not configured in sight, and let go of the others."""
+        names = self._gauges.keys() - {destination.name for destination in self._destinations}
+        self._parked &= names
+        for name in names:
+            if self._gauges[name].pending.number and name not in self._parked:
+                self._parked.add(name)
+                pending = self._gauges[name].pending.number
+                get_logger().warning("destination.parked", destination=name, pending=pending)
+            elif name not in counts and not self._gauges[name].pending.number and name not in self._retiring:
+                del self._gauges[name]
+                self._metrics.forget_destination(name)

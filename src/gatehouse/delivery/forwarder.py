@@ -1,71 +1,46 @@
-"""One attempt: an event becomes a POST, and what comes back becomes an outcome.
-
-The status line is the answer. What follows it is read, up to a limit, so that the connection can be used
-again, and can't change the outcome: an app that answered 200 has taken the event, however its reply ends.
-"""
+"""One attempt: events become a POST, and what comes back becomes an outcome for each."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-import re
 import time
-from contextlib import suppress
-from typing import TYPE_CHECKING
-
-import aiohttp
+from typing import TYPE_CHECKING, NamedTuple
 
 from gatehouse import __version__
-from gatehouse.delivery.address import open_socket
+from gatehouse.delivery.exchange import Exchange, reason_of
+from gatehouse.delivery.item_statuses import item_statuses
 from gatehouse.delivery.outcome import Outcome, reason_for
-from gatehouse.delivery.retry import parse_retry_after
 from gatehouse.delivery.signing import signature
-from gatehouse.envelope import encode
+from gatehouse.envelope import BATCH_TYPE, batch, batch_id, element, encode, traceparent
 from gatehouse.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    import aiohttp
 
     from gatehouse.delivery.destination import Destination
+    from gatehouse.delivery.exchange import Reply
     from gatehouse.delivery.outcome import OutcomeReason
     from gatehouse.event import Event
+    from gatehouse.store.base import Delivery
 
 _USER_AGENT = f"Gatehouse/{__version__}"
-#: How much of a reply is read, and for how long.
-MAX_REPLY = 64 * 1024
-MAX_REPLY_SECONDS = 15.0
-#: Shorter than app servers keep idle connections for: they shall not close one that we are about to use.
-_KEEP_ALIVE = 4.0
-#: aiohttp warns of larger bodies in one piece.
-_IN_ONE_PIECE = 512 * 1024
-
-#: W3C Trace Context, version 00 and those that come after it.
-_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-#: Errors by what they mean; the first that fits counts.
-_REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (
-    (TimeoutError, "timeout"),
-    (aiohttp.ClientConnectorDNSError, "dns"),
-    (aiohttp.ClientSSLError, "tls"),
-    (aiohttp.ServerFingerprintMismatch, "tls"),
-    (aiohttp.ClientConnectorError, "connect"),
-    (aiohttp.InvalidURL, "unsendable"),
-    (aiohttp.ClientConnectionError, "disconnected"),
-    (aiohttp.ClientError, "invalid_reply"),
-    (OSError, "connect"),
-)
 
 
-def open_session() -> aiohttp.ClientSession:
-    """Open the session that all destinations share: no cookies, no proxies, nothing but connections."""
-    return aiohttp.ClientSession(
-        # Lanes bound how many attempts run at once; a limit here would let one destination hold up another.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE, socket_factory=open_socket),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-    )
+class Part(NamedTuple):
+    """A delivery as a part of a POST."""
+
+    delivery: Delivery
+    element: bytes
+
+
+class Together(NamedTuple):
+    """What a POST of several events came to."""
+
+    whole: Outcome
+    #: An outcome per event, when the destination told them apart.
+    items: tuple[Outcome, ...] | None
 
 
 class Forwarder:
@@ -75,74 +50,82 @@ class Forwarder:
         self, destination: Destination, session: aiohttp.ClientSession, *, clock: Callable[[], float]
     ) -> None:
         self._destination = destination
-        self._session = session
         self._clock = clock
-        self._timeout = aiohttp.ClientTimeout(total=destination.timeout)
+        self._exchange = Exchange(destination, session, clock=clock)
 
     async def attempt(self, event: Event, number: int) -> Outcome:
         """POST an event, for the `number`th time. Whatever goes wrong is in the outcome."""
         started = time.perf_counter()
         try:
             headers, body = self._request(event, number)
-            status, retry_after = await self._post(headers, body)
+            status, retry_after, *_ = await self._exchange.post(headers, body)
         except Exception as error:  # noqa: BLE001 - one event that can't be sent must not stop the others
-            return Outcome(self._reason(error, event), None, time.perf_counter() - started)
+            return Outcome(self._reason(error, event.id), None, time.perf_counter() - started)
         return Outcome(reason_for(status), status, time.perf_counter() - started, retry_after)
+
+    async def ask(self, event: Event, number: int, *, within: float) -> tuple[Outcome, Reply | None]:
+        """POST an event, and return the reply too, when it came `within` seconds."""
+        started = time.perf_counter()
+        try:
+            headers, body = self._request(event, number)
+            async with asyncio.timeout(within):
+                reply = await self._exchange.post(headers, body)
+        except Exception as error:  # noqa: BLE001 - as above
+            return Outcome(self._reason(error, event.id), None, time.perf_counter() - started), None
+        took = time.perf_counter() - started
+        return Outcome(reason_for(reply.status), reply.status, took, reply.retry_after), reply
+
+    def part(self, delivery: Delivery) -> Part | Outcome:
+        """Write an event as a part of a POST; the outcome, when it can't be written."""
+        try:
+            return Part(delivery, element(delivery.event))
+        except Exception as error:  # noqa: BLE001 - as above
+            return Outcome(self._reason(error, delivery.event.id), None, 0.0)
+
+    async def attempt_together(self, parts: Sequence[Part]) -> Together:
+        """POST several events at once. Whatever goes wrong is in the outcome."""
+        started = time.perf_counter()
+        key = batch_id([part.delivery.event.id for part in parts])
+        try:
+            number = max([part.delivery.attempts for part in parts]) + 1
+            body = batch([part.element for part in parts])
+            headers = self._sign({"Content-Type": BATCH_TYPE}, key, number, body)
+            status, retry_after, answered, *_ = await self._exchange.post(headers, body)
+        except Exception as error:  # noqa: BLE001 - as above
+            return Together(Outcome(self._reason(error, key), None, time.perf_counter() - started), None)
+        took = time.perf_counter() - started
+        whole = Outcome(reason_for(status), status, took, retry_after)
+        if whole.reason != "ok" or not answered:
+            return Together(whole, None)
+        statuses = item_statuses(answered, [part.delivery.event for part in parts])
+        if statuses is None:
+            return Together(whole, None)
+        return Together(whole, tuple([Outcome(reason_for(one), one, took, retry_after) for one in statuses]))
 
     def _request(self, event: Event, number: int) -> tuple[dict[str, str], bytes]:
         destination = self._destination
         headers, body = encode(event, destination.format, allowed=destination.allowed)
-        headers["user-agent"] = _USER_AGENT
-        headers["gatehouse-attempt"] = str(number)
-        headers["webhook-id"] = event.id
-        if destination.keys:
-            timestamp = int(self._clock())
-            headers["webhook-timestamp"] = str(timestamp)
-            headers["webhook-signature"] = signature(destination.keys, event.id, timestamp, body)
-        if traceparent := _traceparent(event):
-            headers["traceparent"] = traceparent
+        self._sign(headers, event.id, number, body)
+        if trace := traceparent(event):
+            headers["traceparent"] = trace
         return headers, body
 
-    async def _post(self, headers: dict[str, str], body: bytes) -> tuple[int, float | None]:
-        response = await self._session.post(
-            self._destination.url,
-            data=body if len(body) <= _IN_ONE_PIECE else io.BytesIO(body),
-            headers=headers,
-            allow_redirects=False,
-            timeout=self._timeout,
-        )
-        try:
-            await _read_out(response)
-        finally:
-            # One that was read to its end has let go of its connection already; any other takes it down.
-            response.close()
-        return response.status, parse_retry_after(response.headers.get("Retry-After"), self._clock())
+    def _sign(self, headers: dict[str, str], key: str, number: int, body: bytes) -> dict[str, str]:
+        """Add what the gateway itself says: over what a provider may have sent under these names."""
+        headers["user-agent"] = _USER_AGENT
+        headers["gatehouse-attempt"] = str(number)
+        headers["webhook-id"] = key
+        if self._destination.keys:
+            timestamp = int(self._clock())
+            headers["webhook-timestamp"] = str(timestamp)
+            headers["webhook-signature"] = signature(self._destination.keys, key, timestamp, body)
+        return headers
 
-    def _reason(self, error: Exception, event: Event) -> OutcomeReason:
-        known = (reason for kind, reason in _REASONS if isinstance(error, kind))
-        reason: OutcomeReason = next(known, "unsendable")
+    def _reason(self, error: Exception, key: str) -> OutcomeReason:
+        reason = reason_of(error)
         if reason == "unsendable":
             # Not the error's text: it may quote the event.
             fault = type(error).__name__
             name = self._destination.name
-            get_logger().error("delivery.failed", event_id=event.id, destination=name, error=fault)
+            get_logger().error("delivery.failed", event_id=key, destination=name, error=fault)
         return reason
-
-
-async def _read_out(response: aiohttp.ClientResponse) -> None:
-    """Read a reply to its end, or as far as is worth it."""
-    content = response.content
-    if content.at_eof():
-        return
-    left = MAX_REPLY
-    with suppress(Exception):
-        async with asyncio.timeout(MAX_REPLY_SECONDS):
-            while left > 0 and (chunk := await content.read(left)):
-                left -= len(chunk)
-
-
-def _traceparent(event: Event) -> str | None:
-    for name, value in event.headers:
-        if name == "traceparent":
-            return value if _TRACEPARENT.fullmatch(value) else None
-    return None

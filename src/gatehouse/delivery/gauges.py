@@ -19,6 +19,11 @@ class Tally:
         self._number = 0
         self._changes = 0
 
+    @property
+    def number(self) -> int:
+        """The number that the gauge shows."""
+        return self._number
+
     def add(self, change: int) -> None:
         """Count something that happened."""
         self._changes += 1

@@ -21,6 +21,7 @@ OutcomeReason = Literal[
     "disconnected",
     "invalid_reply",
     "unsendable",
+    "corrupt",
 ]
 
 #: The `reason` label of `gatehouse_attempts_total`, and the field in the log.
@@ -38,6 +39,7 @@ OUTCOME_REASONS: tuple[OutcomeReason, ...] = (
     "disconnected",  # closed before an answer
     "invalid_reply",  # not HTTP, or a status that no answer has
     "unsendable",  # our own fault: no request could be made of the event
+    "corrupt",  # the event is damaged on the store's disk: no attempt was made
 )
 
 

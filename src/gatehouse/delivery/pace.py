@@ -20,10 +20,10 @@ class Pace:
         self._fill(now)
         return max(0.0, (1.0 - self._tokens) / self._rate)
 
-    def take(self, now: float) -> None:
-        """Take a token."""
+    def take(self, now: float, count: int = 1) -> None:
+        """Take tokens, also more than there are: events that go together are waited for afterwards."""
         self._fill(now)
-        self._tokens -= 1.0
+        self._tokens -= count
 
     def _fill(self, now: float) -> None:
         if now > self._at:

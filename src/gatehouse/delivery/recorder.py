@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gatehouse.batch import Batcher
 from gatehouse.delivery.outcome import Outcome
-from gatehouse.delivery.retry import REFUSALS, Decision, decide
+from gatehouse.delivery.retry import REFUSALS, Decision, decide, listed
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.log import get_logger
 from gatehouse.store.base import Result
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.gauges import DestinationGauges
     from gatehouse.delivery.outcome import OutcomeReason
+    from gatehouse.event import Event
     from gatehouse.metrics import DestinationMetrics
     from gatehouse.store.base import Delivery, Store
 
@@ -57,19 +58,38 @@ class Recorder:
         self._uniform = uniform
         self._refusals: dict[str, int] = {}
 
-    async def attempted(self, delivery: Delivery, outcome: Outcome) -> float | None:
-        """Record an attempt. Returns when the store has the delivery due again, if it has."""
+    async def attempted(self, delivery: Delivery, outcome: Outcome, *, alone: bool = True) -> float | None:
+        """Record an attempt. Returns when the store has the delivery due again, if it has.
+
+        `alone`: a refusal is about this event. If not, it may have been about another one that was sent with
+        it, so it is tried again and nothing is held against it.
+        """
         now = self._clock()
+        said = listed(self._destination.retry_on, outcome.http_status) if alone else "retried"
         decision = decide(
             outcome,
-            attempts=delivery.attempts + 1,
-            refusals=self._count_refusal(delivery, outcome),
-            received=delivery.event.received,
+            attempts=delivery.attempts - delivery.earlier + 1,
+            refusals=self._count_refusal(delivery, outcome) if said is None else 0,
+            received=delivery.since,
             now=now,
             policy=self._destination.retry,
             uniform=self._uniform,
+            said=said,
         )
         return await self._record(delivery, outcome, decision, now)
+
+    def again(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Count an attempt that is followed by another one at once: the store learns of the last."""
+        self._count(delivery, outcome, self._clock())
+
+    def asked(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Count an attempt that was made within its request: the store learns of it only if it succeeds."""
+        self._count(delivery, outcome, None)
+
+    def relayed(self, event: Event) -> None:
+        """Count a delivery that was made within its request, and is in the store as such."""
+        self._metrics.delivered.inc()
+        self._metrics.lag.observe(max(0.0, self._clock() - event.received))
 
     async def interrupted(self, delivery: Delivery, duration: float) -> None:
         """Record an attempt that was cut short, as the gateway stops: it counts, and is due at once."""
@@ -82,14 +102,16 @@ class Recorder:
         if await self._store(Result(delivery, "dead", delivery.attempts, reason, None, now, now)):
             self._finish(delivery, "dead", reason, delivery.attempts, now)
 
+    def deadline(self, delivery: Delivery) -> float:
+        """Return when a delivery is given up on."""
+        return delivery.since + self._destination.retry.give_up_after
+
     async def _record(
         self, delivery: Delivery, outcome: Outcome, decision: Decision, now: float
     ) -> float | None:
         attempts = delivery.attempts + 1
         due = decision.due_at if decision.status == "pending" else None
-        self._metrics.attempts[outcome.reason].inc()
-        self._metrics.attempt_duration.observe(outcome.duration)
-        self._log(delivery, outcome, due)
+        self._count(delivery, outcome, due)
         result = Result(
             delivery, decision.status, attempts, outcome.reason, outcome.http_status, decision.due_at, now
         )
@@ -139,7 +161,9 @@ class Recorder:
         self._refusals[delivery.event.id] = count
         return count
 
-    def _log(self, delivery: Delivery, outcome: Outcome, due: float | None) -> None:
+    def _count(self, delivery: Delivery, outcome: Outcome, due: float | None) -> None:
+        self._metrics.attempts[outcome.reason].inc()
+        self._metrics.attempt_duration.observe(outcome.duration)
         get_logger().info(
             "delivery.attempted",
             event_id=delivery.event.id,

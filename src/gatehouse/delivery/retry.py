@@ -4,6 +4,9 @@
 410                            dead at once: the destination says that nothing will ever be there
 other 4xx, but 408, 425, 429   refusals, which an app that is being deployed also gives: a few more attempts
 everything else                full jitter between zero and a limit that grows to `max`, until `give_up_after`
+
+`retry_on` of a destination comes first, for all but 2xx: a status that it lists is retried as the last line
+says, one that it lists with a `!` is dead at once.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from gatehouse.config.model import RetryConfig
+    from gatehouse.config.statuses import StatusRange
     from gatehouse.delivery.outcome import Outcome, OutcomeReason
 
 #: The longest that a destination may ask us to wait.
@@ -31,12 +35,32 @@ _LEAST_PAUSE = 0.8
 REFUSALS: tuple[OutcomeReason, ...] = ("rejected", "unsendable")
 
 
+#: What `retry_on` says of a status: retried, final, or nothing.
+Listed = Literal["retried", "final"] | None
+
+
 class Decision(msgspec.Struct, frozen=True, gc=False):
     """What becomes of a delivery after an attempt."""
 
     status: Literal["pending", "delivered", "dead"]
     #: When a pending one is due again (unix seconds).
     due_at: float
+
+
+def listed(ranges: Iterable[StatusRange], status: int | None) -> Listed:
+    """Look a status up in `retry_on`. One with a `!` stands out of any range, wherever it is written."""
+    found: Listed = None
+    for low, high, retried in ranges:
+        if status is not None and low <= status <= high:
+            if not retried:
+                return "final"
+            found = "retried"
+    return found
+
+
+def is_refused(outcome: Outcome, said: Listed) -> bool:
+    """Tell whether an outcome may be about one event alone: of several that were sent together, which one?"""
+    return said == "final" or (said is None and outcome.reason in ("rejected", "gone"))
 
 
 def decide(
@@ -48,6 +72,7 @@ def decide(
     now: float,
     policy: RetryConfig,
     uniform: Callable[[float, float], float],
+    said: Listed = None,
 ) -> Decision:
     """Decide after an attempt.
 
@@ -60,12 +85,13 @@ def decide(
         now: the time.
         policy: the destination's `retry`.
         uniform: `random.uniform`.
+        said: what its `retry_on` says of the status.
     """
     if outcome.reason == "ok":
         return Decision("delivered", now)
-    if outcome.reason == "gone":
+    if said == "final" or (outcome.reason == "gone" and said is None):
         return Decision("dead", now)
-    if outcome.reason not in REFUSALS:
+    if said == "retried" or outcome.reason not in REFUSALS:
         pause = uniform(0, _longest_pause(attempts, policy))
     elif refusals <= len(REFUSAL_PAUSES):
         longest = REFUSAL_PAUSES[refusals - 1]

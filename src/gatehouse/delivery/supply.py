@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from gatehouse.delivery.destination import Destination
     from gatehouse.store.base import Delivery, Store
 
-#: How many deliveries are leased at once.
-BATCH = 100
 #: How long between looks when nothing is known to be due.
 SAFETY_NET = 30.0
 #: The shortest pause between looks: what falls due within it is fetched together.
@@ -42,6 +40,9 @@ class Customer(Protocol):
 
     def take(self, delivery: Delivery) -> None:
         """Take a leased delivery."""
+
+    def is_let_be(self) -> bool:
+        """Tell whether deliveries end by their age alone: the breaker is open, and no one paused it."""
 
     async def expire(self, delivery: Delivery) -> bool:
         """Give up on a delivery whose time passed while the destination is let be. False: it is kept."""
@@ -64,6 +65,8 @@ class Supply:
         self._returned: list[Delivery] = []
         self._wakeup = asyncio.Event()
         self._stopped = False
+        #: Who looks instead, once the lane has a successor.
+        self._successor: Supply | None = None
 
     async def run(self) -> None:
         """Keep the lane supplied, until `stop`."""
@@ -79,12 +82,21 @@ class Supply:
         self._stopped = True
         self._wakeup.set()
 
+    def pass_on_to(self, successor: Supply) -> None:
+        """Leave it to another lane's supply to look, from now on."""
+        self._successor = successor
+        # What was given back before there was a successor.
+        successor.look()
+
     def look(self) -> None:
         """Look as soon as the lane has room: there is something, or may be."""
         self.look_at(self._clock())
 
     def look_at(self, moment: float) -> None:
         """Look when something falls due, if not sooner."""
+        if self._successor is not None:
+            self._successor.look_at(moment)
+            return
         if moment < self._look_at:
             self._look_at = moment
             self._wakeup.set()
@@ -132,10 +144,10 @@ class Supply:
         return min(max(wait, _SHORTEST_PAUSE), SAFETY_NET)
 
     async def _look(self) -> None:
-        limit = min(BATCH, self._lane.appetite())
+        limit = min(self._destination.fetch, self._lane.appetite())
         now = self._clock()
         if not limit:
-            if self._lane.delay() > 0 and now >= self._expire_at:
+            if self._lane.is_let_be() and now >= self._expire_at:
                 self._expire_at = now + SAFETY_NET
                 await self._expire()
             return
@@ -166,4 +178,4 @@ class Supply:
             if kept:
                 await self._store.release(kept)
                 return
-            limit = BATCH
+            limit = self._destination.fetch

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RETRY_AFTER_SECONDS = 5
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+#: What HTTP has a reader assume where no type is given (RFC 9110, 8.3).
+_UNKNOWN_TYPE = "application/octet-stream"
 _OPEN, _MIDDLE, _CLOSE = b'{"status":"', b'","id":"', b'"}'
 
 
@@ -48,14 +50,21 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
 def committed(
     events: Sequence[Event], receipts: Sequence[Receipt], answers: AnswersConfig, *, as_batch: bool
 ) -> Answer:
-    """Answer for what is on disk: `accepted` when anything was new, else `duplicate`."""
+    """Answer for what is on disk: `accepted` when anything was new, else `duplicate`.
+
+    What the destination replied to an event that was relayed is the answer to it, now and for a duplicate.
+    """
     statuses = [receipt.status for receipt in receipts]
     is_new = "accepted" in statuses or not statuses
     outcome = "accepted" if is_new else "conflict" if "conflict" in statuses else "duplicate"
     word = "accepted" if is_new else "duplicate"
     ids = tuple([receipt.event_id for receipt in receipts])
+    status = answers.accepted if is_new else answers.duplicate or answers.accepted
     headers: dict[str, str] = {}
-    if answers.body is not None:
+    if not as_batch and (reply := receipts[0].reply):
+        status, body = reply.status, reply.body
+        headers = {"Content-Type": reply.content_type or _UNKNOWN_TYPE}
+    elif answers.body is not None:
         body = answers.body.encode()
         headers = {} if is_json(body) and body.startswith(b"{") else _TEXT
     elif as_batch:
@@ -63,7 +72,7 @@ def committed(
     else:
         body = _OPEN + word.encode() + _MIDDLE + ids[0].encode() + _CLOSE
     return Answer(
-        status=answers.accepted if is_new else answers.duplicate or answers.accepted,
+        status=status,
         body=body,
         outcome=outcome,
         headers=headers,

@@ -17,7 +17,7 @@ from gatehouse.log import get_logger
 from gatehouse.store.base import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gatehouse.metrics import Metrics
     from gatehouse.store.base import Arrival, Receipt, Store
@@ -40,11 +40,20 @@ class Handover(Protocol):
 class Committer:
     """Commits arrivals in batches and hands their deliveries over."""
 
-    def __init__(self, store: Store, handover: Handover, metrics: Metrics, *, deadline: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        handover: Handover,
+        metrics: Metrics,
+        *,
+        deadline: float,
+        disk_is_low: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._store = store
         self._handover = handover
         self._metrics = metrics
         self._deadline = deadline
+        self._disk_is_low = disk_is_low
         self._batcher: Batcher[_Submission, Sequence[Receipt]] = Batcher(
             self._commit, limit=MAX_BATCH, at_once=MAX_WAITING // MAX_BATCH + 1
         )
@@ -53,8 +62,14 @@ class Committer:
         self._expiring: deque[tuple[float, asyncio.Future[Sequence[Receipt]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
+    def use_deadline(self, deadline: float) -> None:
+        """Let requests that come from now on wait for their commit this long (seconds)."""
+        self._deadline = deadline
+
     def check_room(self, size: int = 0) -> None:
         """Raise `UnavailableError` when no more requests, or no `size` bytes more, may wait."""
+        if self._disk_is_low():
+            raise UnavailableError("no room on the disk; send again later", reason="disk")
         if self._waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             raise UnavailableError("overloaded; send again later", reason="overloaded")
 
@@ -91,13 +106,13 @@ class Committer:
         self._metrics.commit_duration.observe(time.monotonic() - started)
         self._metrics.commit_batch.observe(len(arrivals))
         for arrival, receipt in zip(arrivals, receipts, strict=True):
-            if receipt.status == "accepted":
+            if receipt.status == "accepted" and arrival.reply is None:
                 self._deliver(arrival, receipt)
         return _by_submission(batch, receipts)
 
     def _deliver(self, arrival: Arrival, receipt: Receipt) -> None:
         for assignment in arrival.assignments:
-            if assignment.leased:
+            if assignment.leased and assignment.destination not in receipt.held:
                 delivery = Delivery(arrival.event, assignment.destination, 0, receipt.leased_until)
                 self._handover.hand_over(delivery)
             else:

@@ -1,4 +1,4 @@
-"""The way of a request, top to bottom: handshake or verify, read, route, commit, answer."""
+"""The way of a request, top to bottom: handshake or verify, read, route, relay or commit, answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatehouse.store.base import Arrival, Assignment
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gatehouse.event import Event
+    from gatehouse.event import Event, ReadEvent
     from gatehouse.ingest.handshakes import Greeter
     from gatehouse.metrics import SourceMetrics
     from gatehouse.source import Source
@@ -36,6 +36,13 @@ class Preparing(Protocol):
         """Get the keys that verifying this request needs, or raise `UnavailableError`."""
 
 
+class Relaying(Protocol):
+    """What the pipeline needs of who forwards events within their requests."""
+
+    async def accept(self, arrival: Arrival, *, now: float, within: float) -> Receipt:
+        """Forward and commit; the receipt has the reply. Raises `RelayFailedError`, `UnavailableError`."""
+
+
 class Pipeline:
     """Takes a request from its raw bytes to its answer."""
 
@@ -46,10 +53,12 @@ class Pipeline:
         clock: Callable[[], float],
         greeter: Greeter,
         remote_keys: Preparing,
+        relay: Relaying,
     ) -> None:
         self._committer = committer
         self._greeter = greeter
         self._remote_keys = remote_keys
+        self._relay = relay
         self._has_room = has_room
         self._clock = clock
 
@@ -69,16 +78,24 @@ class Pipeline:
             return greeting
         read = source.reader.read(verified, now, source.kept_headers(request.headers))
         arrivals = [
-            Arrival(event, keys, now + source.window, self._assign(source, event)) for event, keys in read
+            Arrival(one.event, one.keys, now + source.window, self._assign(source, one)) for one in read
         ]
-        receipts = await self._committer.accept(arrivals) if arrivals else ()
-        events = [event for event, _ in read]
+        receipts: Sequence[Receipt]
+        if source.relay_within and arrivals[0].assignments:
+            # Forwarded here and now: its provider is answered with the destination's reply.
+            receipts = [await self._relay.accept(arrivals[0], now=now, within=source.relay_within)]
+        else:
+            receipts = await self._committer.accept(arrivals) if arrivals else ()
+        events = [one.event for one in read]
         _count(metrics, events, receipts, now)
         return committed(events, receipts, source.settings.answers, as_batch=source.splits)
 
-    def _assign(self, source: Source, event: Event) -> tuple[Assignment, ...]:
-        has_room = self._has_room
-        return tuple([Assignment(name, leased=has_room(name)) for name in source.route(event.type)])
+    def _assign(self, source: Source, read: ReadEvent) -> tuple[Assignment, ...]:
+        has_room, names = self._has_room, source.route(read.event.type)
+        if not source.orders:
+            return tuple([Assignment(name, has_room(name)) for name in names])
+        key = source.order_key
+        return tuple([Assignment(name, has_room(name), key(name, read.scope)) for name in names])
 
 
 def _count(metrics: SourceMetrics, events: Sequence[Event], receipts: Sequence[Receipt], now: float) -> None:

@@ -70,10 +70,14 @@ class RejectedRequests:
 
     def __init__(self, known: Sequence[KnownSource], clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._known = {source.name: source for source in known}
+        self.replace(known)
         self._by_source: dict[str, deque[Refused]] = {}
         self._weights: dict[str, int] = {}
         self._count = 0
+
+    def replace(self, known: Sequence[KnownSource]) -> None:
+        """Diagnose with these sources from now on. What is kept stays."""
+        self._known = {source.name: source for source in known}
 
     @property
     def weight(self) -> int:

@@ -7,27 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import aiohttp
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 
 from gatehouse.errors import (
-    BodyTooLargeError,
     MalformedRequestError,
     MethodNotAllowedError,
     RequestRejectedError,
-    RequestTimeoutError,
     UnavailableError,
     UnknownSourceError,
-    UnsupportedEncodingError,
     VerificationError,
 )
 from gatehouse.ingest.answer import Answer, rejected
+from gatehouse.ingest.body import Bodies
+from gatehouse.ingest.connections import Answers, Connections, allowed_connections
+from gatehouse.ingest.listener import Listener
 from gatehouse.log import get_logger
 from gatehouse.verify.base import Request
 
@@ -36,17 +33,12 @@ if TYPE_CHECKING:
 
     from gatehouse.config.model import ServerConfig
     from gatehouse.ingest.client import ClientAddress
+    from gatehouse.ingest.connections import Connection
     from gatehouse.ingest.pipeline import Pipeline
     from gatehouse.ingest.rejected import RejectedRequests
     from gatehouse.metrics import Metrics, RequestMetrics, SourceMetrics
     from gatehouse.source import Source
 
-MAX_HEADERS = 64
-#: An idle or half-sent head is cut off after this; aiohttp's own default is an hour.
-KEEPALIVE_SECONDS = 15.0
-#: How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer.
-LINGER_SECONDS = 2.0
-_BACKLOG = 1024
 _HEADERS: Mapping[str, str] = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
 
 
@@ -62,45 +54,55 @@ class IngestServer:
         client_address: ClientAddress,
         rejections: RejectedRequests,
     ) -> None:
-        self._config = config
+        self._listen = config.listen
         self._pipeline = pipeline
-        self._client_address = client_address
+        self._metrics = metrics
         self._rejections = rejections
-        self._by_path = {source.path: (source, metrics.source(source.name)) for source in sources.values()}
         self._unknown = metrics.unknown()
-        self._runner: web.ServerRunner | None = None
-        self._site: web.TCPSite | None = None
+        self._bodies = Bodies()
+        self._server: Connections | None = None
+        self.replace(config, sources, client_address)
+        self._listener: Listener | None = None
         self._stopping = False
 
     @property
     def port(self) -> int:
         """The port that is listened on: the config's, or the one that port 0 became."""
-        addresses = self._runner.addresses if self._runner else []
-        return int(addresses[0][1]) if addresses else 0
+        return self._listener.port if self._listener else 0
+
+    def replace(
+        self, config: ServerConfig, sources: Mapping[str, Source], client_address: ClientAddress
+    ) -> None:
+        """Serve these sources from the next request on; those under way finish with what they began with."""
+        self._config = config
+        self._client_address = client_address
+        self._by_path = {
+            source.path: (source, self._metrics.source(source.name)) for source in sources.values()
+        }
+        if self._server is not None:
+            most = allowed_connections(config.max_connections)
+            self._server.use(most=most, idle_timeout=config.idle_timeout)
 
     async def start(self) -> None:
         """Listen. Raises `OSError` when the address can't be had."""
-        server = _Server(
+        self._server = Connections(
             self._handle,
-            on_malformed=self._malformed,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-            lingering_time=LINGER_SECONDS,
-            max_headers=MAX_HEADERS,
+            Answers(self._malformed, self._head_too_long, self._no_room),
+            most=allowed_connections(self._config.max_connections),
+            idle_timeout=self._config.idle_timeout,
         )
-        self._runner = web.ServerRunner(server)
-        await self._runner.setup()
-        address = self._config.listen
-        self._site = web.TCPSite(self._runner, address.host, address.port, backlog=_BACKLOG)
-        await self._site.start()
+        self._listener = Listener(self._server)
+        await self._listener.start(self._listen.host, self._listen.port)
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, let requests under way finish within `grace` seconds, close."""
         self._stopping = True
-        if self._runner is not None:
-            self._runner._shutdown_timeout = grace  # noqa: SLF001 - known only when stopping
-            await self._runner.cleanup()
+        if self._listener is not None and self._server is not None:
+            await self._listener.stop()
+            # What was sent before that is to be seen as a request under way.
+            await asyncio.sleep(0)
+            self._server.pre_shutdown()
+            await self._server.shutdown(grace)
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
@@ -133,49 +135,21 @@ class IngestServer:
     ) -> Answer:
         if served is None:
             raise UnknownSourceError("no source is served here")
+        if cast("Connection", http.protocol).is_late:
+            raise UnavailableError("overloaded; send again later", reason="overloaded")
         source, metrics = served
         method = http.method
         if method not in source.methods:
             allow = ", ".join(source.methods)
             raise MethodNotAllowedError(f"only {allow} is served here", allow=allow)
-        headers = http.headers
-        if any(coding.lower() != "identity" for coding in headers.getall(hdrs.CONTENT_ENCODING, ())):
-            raise UnsupportedEncodingError("send the body without Content-Encoding")
-        body = await self._read_body(http, source.max_body)
-        request = Request(method, path, query, headers, body, source.public_url, client)
-        try:
-            return await self._pipeline.receive(source, metrics, request)
-        except RequestRejectedError as error:
-            error.request = request
-            raise
-
-    async def _read_body(self, http: web.BaseRequest, limit: int) -> bytes:
-        if (http.content_length or 0) > limit:
-            raise BodyTooLargeError(f"the body is longer than {limit} bytes")
-        content = http.content
-        if content.is_eof():  # the whole body came with the head: nothing to wait for
-            body = content.read_nowait(-1)
-        else:
-            body = await self._read_stream(http, limit)
-        if len(body) > limit:
-            raise BodyTooLargeError(f"the body is longer than {limit} bytes")
-        return body
-
-    async def _read_stream(self, http: web.BaseRequest, limit: int) -> bytes:
-        chunks, size = [], 0
-        try:
-            async with asyncio.timeout(self._config.request_deadline):
-                await _continue(http)
-                while chunk := await http.content.readany():
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > limit:
-                        break
-        except TimeoutError as error:
-            raise RequestTimeoutError("the body took too long to arrive") from error
-        except (aiohttp.ClientPayloadError, HttpProcessingError, ConnectionError) as error:
-            raise MalformedRequestError("the body ended before its announced end") from error
-        return b"".join(chunks)
+        with self._bodies.body() as reading:
+            body = await reading.read(http, source.max_body, self._config.request_deadline)
+            request = Request(method, path, query, http.headers, body, source.public_url, client)
+            try:
+                return await self._pipeline.receive(source, metrics, request)
+            except RequestRejectedError as error:
+                error.request = request
+                raise
 
     def _respond(self, answer: Answer) -> web.Response:
         headers = _HEADERS
@@ -244,20 +218,41 @@ class IngestServer:
         )
 
     def _malformed(self, http: web.BaseRequest) -> web.StreamResponse:
-        answer = rejected(MalformedRequestError("not a well-formed HTTP request"))
+        error = MalformedRequestError("not a well-formed HTTP request")
+        return self._respond(self._refused_below_http(error, http.remote))
+
+    def _head_too_long(self, client: str | None) -> bytes:
+        error = MalformedRequestError("the head of the request is too long")
+        return _written(self._refused_below_http(error, client))
+
+    def _no_room(self, client: str | None) -> bytes:
+        error = UnavailableError("overloaded; send again later", reason="overloaded")
+        return _written(self._refused_below_http(error, client))
+
+    def _refused_below_http(self, error: RequestRejectedError, client: str | None) -> Answer:
+        answer = rejected(error)
         self._unknown.outcomes[answer.outcome].inc()
         get_logger().warning(
-            "request.rejected", outcome=answer.outcome, status=answer.status, client=http.remote
+            "request.rejected",
+            reason=answer.reason,
+            outcome=answer.outcome,
+            status=answer.status,
+            client=client,
         )
-        return self._respond(answer)
+        return answer
 
 
-async def _continue(http: web.BaseRequest) -> None:
-    """Tell a client that waits for it to send the body: path, method and length are fine."""
-    if http.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # What went out so far is no part of the answer.
-        http.writer.output_size = 0
+def _written(answer: Answer) -> bytes:
+    """Write an answer out, for a connection that ends with it."""
+    headers = {
+        **_HEADERS,
+        **answer.headers,
+        hdrs.CONTENT_LENGTH: str(len(answer.body)),
+        "Connection": "close",
+    }
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + answer.body
 
 
 def _log_defect(source: Source | None, error: Exception) -> None:
@@ -268,40 +263,3 @@ def _log_defect(source: Source | None, error: Exception) -> None:
     where = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else None
     name = source.name if source else None
     get_logger().error("request.failed", source=name, error=type(error).__name__, where=where)
-
-
-OnMalformed = Callable[[web.BaseRequest], web.StreamResponse]
-
-
-class _Server(web.Server):
-    """Makes connections that answer what is not HTTP in our own words, and log no traceback for it."""
-
-    def __init__(
-        self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        *,
-        on_malformed: OnMalformed,
-        **settings: Any,  # noqa: ANN401 - aiohttp's own
-    ) -> None:
-        super().__init__(handler, **settings)
-        self._on_malformed = on_malformed
-
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, self._on_malformed, loop=self._loop, **self._kwargs)
-
-
-class _Connection(web.RequestHandler):
-    __slots__ = ("_on_malformed",)
-
-    def __init__(self, server: _Server, on_malformed: OnMalformed, **settings: Any) -> None:  # noqa: ANN401
-        super().__init__(server, **settings)
-        self._on_malformed = on_malformed
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,  # noqa: ARG002
-        exc: BaseException | None = None,  # noqa: ARG002
-        message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        return self._on_malformed(request)

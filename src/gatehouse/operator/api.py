@@ -38,6 +38,10 @@ class OperatorApi:
         self._rejected = rejected
         self._handshakes = handshakes
 
+    def replace(self, sources: Mapping[str, Source]) -> None:
+        """Show these sources from now on."""
+        self._sources = sources
+
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, for the operator server."""
         return [

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING
 
 from aiohttp import hdrs, web
 
 from gatehouse.config.scalars import is_loopback
+from gatehouse.log import get_logger
 from gatehouse.operator.api import error_answer
+from gatehouse.operator.cross_site import cross_site_refusal
+from gatehouse.operator.guesses import WrongTokens
+from gatehouse.operator.reloading import reload_answer
 from gatehouse.verify.base import ct_equal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from gatehouse.config.scalars import Address
     from gatehouse.metrics import Metrics
-    from gatehouse.operator.api import OperatorApi
+    from gatehouse.reload import ReloadResult
 
+#: What operators send is a few names.
+_LONGEST_BODY = 64 * 1024
 #: Prometheus's text format.
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -30,14 +38,24 @@ class OperatorServer:
         token: bytes | None,
         metrics: Metrics,
         probes: Mapping[str, Callable[[], Awaitable[str | None]]],
-        api: OperatorApi,
+        routes: Sequence[web.RouteDef],
+        *,
+        reload: Callable[[], Awaitable[ReloadResult]],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listen = listen
-        self._expected = None if token is None else b"Bearer " + token
+        self._reload = reload
+        self.use_token(token)
         self._metrics = metrics
         self._probes = probes
-        self._api = api
+        self._routes = routes
+        self._monotonic = monotonic
+        self._wrong_tokens = WrongTokens()
         self._runner: web.AppRunner | None = None
+
+    def use_token(self, token: bytes | None) -> None:
+        """Ask for this token from the next request on."""
+        self._expected = None if token is None else b"Bearer " + token
 
     @property
     def port(self) -> int:
@@ -47,13 +65,14 @@ class OperatorServer:
 
     async def start(self) -> None:
         """Listen. Raises `OSError` when the address can't be had."""
-        app = web.Application(middlewares=[_no_store, self._authorize])
+        app = web.Application(middlewares=[_no_store, self._authorize], client_max_size=_LONGEST_BODY)
         app.add_routes(
             [
                 web.get("/metrics", self._show_metrics),
                 web.get("/healthz", self._show_health),
                 web.get("/readyz", self._show_readiness),
-                *self._api.routes(),
+                web.post("/-/reload", self._do_reload),
+                *self._routes,
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -69,7 +88,8 @@ class OperatorServer:
     async def _authorize(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        refusal = None if request.path in ("/healthz", "/readyz") else self._refusal(request)
+        is_public = request.path in ("/healthz", "/readyz")
+        refusal = None if is_public else self._refusal(request) or self._cross_site_refusal(request)
         if refusal is not None:
             return refusal
         try:
@@ -78,19 +98,41 @@ class OperatorServer:
             return error_answer(error.status, error.reason.lower().replace(" ", "_"), error.reason)
 
     def _refusal(self, request: web.Request) -> web.Response | None:
-        if self._expected is not None:
-            message = "send the operator token as a bearer token"
-            return None if self._is_authorized(request) else error_answer(401, "unauthorized", message)
+        if self._expected is None:
+            return self._foreign_name_refusal(request)
+        address = request.remote or ""
+        if wait := self._wrong_tokens.wait(address, self._monotonic()):
+            return self._throttled(wait)
+        given = request.headers.getall(hdrs.AUTHORIZATION, ())
+        if len(given) == 1 and ct_equal(given[0].encode("utf-8", "surrogateescape"), self._expected):
+            return None
+        # Who sends none guesses nothing: a scraper without its token is wrong, and no attack.
+        if given and self._wrong_tokens.count(address, self._monotonic()):
+            get_logger().warning("operator.throttled", client=address)
+        self._metrics.operator_refused["unauthorized"].inc()
+        return error_answer(401, "unauthorized", "send the operator token as a bearer token")
+
+    def _throttled(self, wait: float) -> web.Response:
+        self._metrics.operator_refused["throttled"].inc()
+        answer = error_answer(429, "throttled", "too many wrong tokens came from this address")
+        answer.headers[hdrs.RETRY_AFTER] = str(math.ceil(wait))
+        return answer
+
+    def _foreign_name_refusal(self, request: web.Request) -> web.Response | None:
         if is_loopback(request.url.host or ""):
             return None
         # Without a token only this machine may ask, and a browser on it may be led here under any name.
+        self._metrics.operator_refused["cross_site"].inc()
         return error_answer(403, "forbidden", "use a loopback address, or give the operator a token")
 
-    def _is_authorized(self, request: web.Request) -> bool:
-        given = request.headers.getall(hdrs.AUTHORIZATION, ())
-        if len(given) != 1 or self._expected is None:
-            return False
-        return ct_equal(given[0].encode("utf-8", "surrogateescape"), self._expected)
+    def _cross_site_refusal(self, request: web.Request) -> web.Response | None:
+        refusal = cross_site_refusal(request)
+        if refusal is not None:
+            self._metrics.operator_refused["cross_site"].inc()
+        return refusal
+
+    async def _do_reload(self, _: web.Request) -> web.Response:
+        return reload_answer(await self._reload())
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics.render(), headers={hdrs.CONTENT_TYPE: _METRICS_TYPE})
@@ -111,5 +153,6 @@ async def _no_store(
 ) -> web.StreamResponse:
     response = await handler(request)
     response.headers[hdrs.CACHE_CONTROL] = "no-store"
+    response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers[hdrs.SERVER] = "gatehouse"
     return response

@@ -5,7 +5,7 @@ Times are unix seconds as floats; the store keeps milliseconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatehouse.event import Event
+
+T = TypeVar("T")
 
 #: How long a delivery that is leased on arrival stays leased (seconds).
 LEASE: Final = 30.0
@@ -24,6 +26,16 @@ class Assignment(msgspec.Struct, frozen=True, gc=False):
     destination: str
     #: True: the lane in this process takes the delivery from memory, so it is stored as leased.
     leased: bool
+    #: Those to one destination with the same key are delivered one after the other, in the order accepted.
+    order_key: bytes | None = None
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """What a destination answered to an event that was relayed within its request."""
+
+    status: int
+    content_type: str | None
+    body: bytes
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
@@ -35,6 +47,9 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     #: Until when the keys make a duplicate (unix seconds).
     keep_keys_until: float
     assignments: tuple[Assignment, ...] = ()
+    #: The event was delivered already, within its request: its deliveries are stored as delivered, and this
+    #: with the event, for a duplicate of it.
+    reply: Reply | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
@@ -46,6 +61,10 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     event_id: str
     #: For a new event with leased assignments: the `leased_until` of their deliveries. Otherwise 0.0.
     leased_until: float = 0.0
+    #: Destinations whose delivery is held back behind an earlier one with the same order key: not leased.
+    held: tuple[str, ...] = ()
+    #: For a duplicate of a relayed event: what its destination answered.
+    reply: Reply | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -57,6 +76,15 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     attempts: int
     #: Until when it is leased. Also the fencing token: `record` needs it unchanged.
     leased_until: float
+    #: From when `give_up_after` counts (unix seconds): when the event was received, unless a person asked for
+    #: the delivery again since.
+    since: float = -1.0
+    #: How many of the attempts were made before `since`: the pauses between attempts begin anew after them.
+    earlier: int = 0
+
+    def __post_init__(self) -> None:
+        if self.since < 0:
+            msgspec.structs.force_setattr(self, "since", self.event.received)
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
@@ -73,6 +101,94 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     #: When a pending one is due again (unix seconds).
     due_at: float
     at: float
+
+
+Status = Literal["pending", "delivered", "dead"]
+
+
+class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which deliveries: all conditions that are given have to hold."""
+
+    destination: str | None = None
+    status: Status | None = None
+    event_id: str | None = None
+    source: str | None = None
+    #: A pattern, as routes have them: `invoice.*`.
+    type: str | None = None
+    #: Received at or after, and before (unix seconds).
+    since: float | None = None
+    until: float | None = None
+
+
+class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events: all conditions that are given have to hold."""
+
+    source: str | None = None
+    type: str | None = None
+    #: Events with at least one delivery of this status.
+    status: Status | None = None
+    since: float | None = None
+    until: float | None = None
+
+
+class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery as operators see it."""
+
+    event_id: str
+    source: str
+    type: str
+    destination: str
+    status: Status
+    attempts: int
+    received: float
+    #: When a pending one is due; None for others, and for one that is held back behind another.
+    due: float | None
+    last_reason: str | None
+    last_http_status: int | None
+    #: When the last attempt ended, or the status changed.
+    updated: float
+
+
+class EventRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An event in a list: what tells it apart, without its body."""
+
+    id: str
+    source: str
+    provider: str
+    external_id: str
+    type: str
+    time: str
+    received: float
+    subject: str | None
+    account: str | None
+    #: How many of its deliveries have each status.
+    pending: int
+    delivered: int
+    dead: int
+
+
+class StoredEvent(msgspec.Struct, frozen=True):
+    """One event with all that is known of it."""
+
+    event: Event
+    deliveries: tuple[DeliveryRow, ...]
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """Part of a list, the newest first."""
+
+    items: tuple[T, ...]
+    #: Asks for what follows; None at the end.
+    cursor: str | None
+
+
+class Retried(msgspec.Struct, frozen=True):
+    """What one step of a retry changed."""
+
+    #: How many deliveries are due again, by destination.
+    destinations: dict[str, int]
+    #: False: the step met its limit, so another one has more to do.
+    done: bool
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -106,7 +222,9 @@ class Store(Protocol):
         earlier arrival in the same batch. Its unknown keys are not recorded: one of them may be an unsigned
         id that a replay made up, and would make a duplicate of the genuine event that carries it later. A new
         event is stored with all its keys and one delivery per assignment; without keys it is always new. Its
-        leased deliveries are leased for `LEASE` seconds. When this returns, it is on disk (fsync).
+        leased deliveries are leased for `LEASE` seconds. When this returns, it is on disk (fsync). A delivery
+        with an order key behind a pending one of the same destination and key is held: not due before that
+        one is delivered or dead, and then at once.
 
         Under load it is called again before it has returned, each time with a full batch.
 
@@ -115,12 +233,16 @@ class Store(Protocol):
         """
 
     async def lease(self, destination: str, *, now: float, until: float, limit: int) -> list[Delivery]:
-        """Take up to `limit` pending deliveries that are due and not leased, the longest due first."""
+        """Take up to `limit` pending deliveries that are due and not leased, the longest due first.
+
+        One whose event is damaged on the disk is never returned: it is dead, with the reason `corrupt`.
+        """
 
     async def record(self, results: Sequence[Result]) -> list[bool]:
         """Write results in one transaction. False where the lease was lost: that delivery is unchanged.
 
-        A delivery recorded as pending is no longer leased.
+        A delivery recorded as pending is no longer leased. One with an order key holds back the next of its
+        key until it is delivered or dead; in that same transaction the next one becomes due.
         """
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -128,6 +250,49 @@ class Store(Protocol):
 
     async def next_due(self, destination: str) -> float | None:
         """Return when the next pending delivery of this destination can be leased; None without any."""
+
+    async def known(self, source: str, keys: tuple[bytes | None, ...], *, now: float) -> Receipt | None:
+        """Return the receipt that an arrival with these keys would get as a duplicate; None for a new one."""
+
+    async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
+        """List events, the newest first. Raises `ValueError` for a cursor that is none.
+
+        A page may be short, or empty, and yet not the last: how much one call looks at is bounded.
+        """
+
+    async def event(self, event_id: str) -> StoredEvent | None:
+        """Return an event with its body and its deliveries; None when there is none, or no longer.
+
+        Raises `StoreError` for one that is damaged on the disk.
+        """
+
+    async def deliveries(
+        self, query: DeliveryQuery, *, limit: int, cursor: str | None = None
+    ) -> Page[DeliveryRow]:
+        """List deliveries, the newest first. Pages and errors are as with `events`."""
+
+    async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
+        """Make dead deliveries pending and due at once: at most `limit` in one step, repeated until `done`.
+
+        Only dead ones, whatever `query.status` says: a second call finds nothing left to do. Only those that
+        were dead at `now`: when it stays the same in all steps, what dies again meanwhile is not made due
+        over and over. The oldest first; those with an order key one after the other, as on arrival. Each has
+        the whole of its `give_up_after` again, counted from `now`.
+        """
+
+    async def replay(self, event_id: str, destinations: Sequence[str], *, now: float) -> list[str] | None:
+        """Deliver an event again, or for the first time, to these destinations: due at once.
+
+        Returns those for which something changed: a delivery that is pending already stays as it is, so that
+        asking twice is asking once. None when there is no such event. It counts attempts on, ignores order
+        keys, and gives up no sooner than a new delivery would (the caller's `now` counts as received).
+        """
+
+    async def pause(self, destination: str, *, paused: bool) -> None:
+        """Remember that a destination is paused, or no longer. Survives a restart."""
+
+    async def paused(self) -> frozenset[str]:
+        """Return the destinations that are paused."""
 
     async def counts(self) -> dict[str, Counts]:
         """Count the deliveries by destination. May take long; never stalls `accept`."""

@@ -61,7 +61,9 @@ _PASSING: Final[Mapping[int, tuple[str, str | None]]] = {
     sqlite3.SQLITE_NOMEM: ("out of memory", None),
 }
 #: After these a connection can't be trusted: what the kernel failed to sync, it may since have dropped from
-#: its cache and call clean, so that the next fsync succeeds without the data being on disk.
+#: its cache and call clean, so that the next fsync succeeds without the data being on disk. SQLITE_FULL is
+#: not among them: what does not fit is refused before it is written, and the transaction is rolled back. An
+#: fsync for which there is no room is an SQLITE_IOERR. And opening anew takes room.
 _BREAKING: Final = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_CANTOPEN,

@@ -58,6 +58,8 @@ class SqliteFile:
             raise StoreUnavailableError(f"{self._path} is gone", hint="put it back, or restart to begin anew")
         connection = await connect(self._path)
         try:
+            if self._was_open:
+                await connection.run(_empty_log)
             await connection.run(self._prepare)
         except BaseException:
             await _close(connection)
@@ -88,6 +90,19 @@ class SqliteFile:
     def size(self) -> int:
         """Return the bytes on disk, by stat: see lock.py for why the file is never opened."""
         return _size(self._path) + _size(self._path.with_name(self._path.name + "-wal"))
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Move the log into the file, and begin it anew.
+
+    After an fsync that failed, the log may hold what the kernel calls clean and never wrote. Commits behind
+    it would be lost with it in a power cut, however well they are synced. Copied, it is written once more.
+    """
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise StoreUnavailableError(
+            "the store's log can't be written back while something else reads it", hint="close whatever does"
+        )
 
 
 async def _close(connection: Connection) -> None:

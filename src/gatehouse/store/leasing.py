@@ -6,40 +6,52 @@ While a delivery is leased, its `due_ms` is the end of the lease: one column say
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from gatehouse.store import ordering
 from gatehouse.store.base import Counts, Delivery
-from gatehouse.store.rows import EVENT_COLUMNS, event_from, execute_rows, milliseconds
+from gatehouse.store.rows import execute_rows, milliseconds
+from gatehouse.store.sound import CHECKED_COLUMNS, Corrupt, fetch, sound_event, text_or_bytes
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+    from gatehouse.event import Event
     from gatehouse.store.base import Result
+    from gatehouse.store.ordering import Lock
     from gatehouse.store.rows import Row
 
 #: The order is that of the index, so that a million pending ones are not sorted.
 _DUE: Final = """
-SELECT deliveries.event_seq, deliveries.attempts, {columns}
+SELECT deliveries.event_seq, deliveries.attempts, deliveries.since_ms, deliveries.earlier,
+  deliveries.order_key, {columns}
 FROM deliveries JOIN events ON events.seq = deliveries.event_seq
 WHERE destination = ? AND due_ms <= ?
 ORDER BY due_ms, leased_until_ms, event_seq
 LIMIT ?
-""".replace("{columns}", ", ".join(f"events.{column}" for column in EVENT_COLUMNS.split(", ")))
+""".replace("{columns}", ", ".join(f"events.{column}" for column in CHECKED_COLUMNS.split(", ")))
+#: Where in such a row the event's id is.
+_ID: Final = 7
 #: The list of numbers travels as JSON: one statement whatever its length.
 _LEASE: Final = """
 UPDATE deliveries SET due_ms = ?1, leased_until_ms = ?1
 WHERE destination = ?2 AND event_seq IN (SELECT value FROM json_each(?3))
 """
-#: Asked before the update, because its answer is nearly always empty: one step, where RETURNING would take
-#: one per row.
-_LOST: Final = """
-SELECT wanted.column1, wanted.column2
+_BURY: Final = """
+UPDATE deliveries SET status = 'dead', due_ms = NULL, leased_until_ms = 0, last_reason = 'corrupt',
+  last_http_status = NULL, updated_ms = ?1
+WHERE destination = ?2 AND event_seq IN (SELECT value FROM json_each(?3))
+"""
+#: What is not as usual: a lease that is lost (no event_seq), or an order key. Asked before the update,
+#: because the answer is nearly always empty: one step, where RETURNING would take one per row.
+_UNUSUAL: Final = """
+SELECT wanted.column1, wanted.column2, deliveries.event_seq, deliveries.order_key
 FROM (VALUES {rows}) AS wanted
 LEFT JOIN events ON events.id = wanted.column1
 LEFT JOIN deliveries ON deliveries.event_seq = events.seq AND deliveries.destination = wanted.column2
   AND deliveries.leased_until_ms = wanted.column3 AND deliveries.leased_until_ms > 0
-WHERE deliveries.event_seq IS NULL
+WHERE deliveries.event_seq IS NULL OR deliveries.order_key IS NOT NULL
 """
 _RECORD: Final = """
 UPDATE deliveries SET leased_until_ms = 0, status = result.column3, attempts = result.column4,
@@ -63,7 +75,7 @@ WHERE (event_seq, destination) IN (
   WHERE due_ms IS NOT NULL AND leased_until_ms > 0
 )
 """
-_NEXT_DUE: Final = "SELECT min(due_ms) FROM deliveries WHERE destination = ? AND due_ms IS NOT NULL"
+_NEXT_DUE: Final = "SELECT min(due_ms) FROM deliveries WHERE destination = ? AND due_ms < ?"
 #: The oldest is the one accepted first. The inner query reads the index only, the outer one a row per
 #: destination.
 _PENDING: Final = """
@@ -79,30 +91,64 @@ JOIN deliveries ON deliveries.event_seq = pending.oldest AND deliveries.destinat
 _DEAD: Final = "SELECT destination, count(*) FROM deliveries WHERE status = 'dead' GROUP BY destination"
 
 
+class Leased(NamedTuple):
+    """What was taken, and what can't be, ever."""
+
+    deliveries: list[Delivery]
+    corrupt: list[Corrupt]
+
+
 def lease(
     connection: sqlite3.Connection, destination: str, *, now: float, until: float, limit: int
-) -> list[Delivery]:
+) -> Leased:
     """Take what is due, inside the caller's transaction."""
-    until_ms = milliseconds(until)
-    rows = connection.execute(_DUE, (destination, milliseconds(now), limit)).fetchall()
-    if rows:
-        connection.execute(_LEASE, (until_ms, destination, json.dumps([row[0] for row in rows])))
-    return [Delivery(event_from(row[2:]), destination, row[1], until_ms / 1000) for row in rows]
+    now_ms, until_ms = milliseconds(now), milliseconds(until)
+    rows = fetch(connection, _DUE, (destination, min(now_ms, ordering.HELD - 1), limit), text_or_bytes)
+    if not rows:
+        return Leased([], [])
+    checked = [(row, sound_event(row[5:])) for row in rows]
+    sound = [(row, event) for row, event in checked if event is not None]
+    damaged = [row for row, event in checked if event is None]
+    connection.execute(_LEASE, (until_ms, destination, json.dumps([row[0] for row, _ in sound])))
+    deliveries = [_delivery(row, event, destination, until_ms) for row, event in sound]
+    return Leased(deliveries, _bury(connection, destination, damaged, now_ms) if damaged else [])
+
+
+def _delivery(row: Sequence[Any], event: Event, destination: str, until_ms: int) -> Delivery:
+    _, attempts, since_ms, earlier, *_ = row
+    since = event.received if since_ms is None else since_ms / 1000
+    return Delivery(event, destination, attempts, until_ms / 1000, since, earlier or 0)
+
+
+def _bury(
+    connection: sqlite3.Connection, destination: str, rows: Sequence[Sequence[Any]], now_ms: int
+) -> list[Corrupt]:
+    connection.execute(_BURY, (now_ms, destination, json.dumps([row[0] for row in rows])))
+    ordering.free(connection, {(destination, row[4]) for row in rows if row[4] is not None})
+    ids = [row[_ID] for row in rows]
+    return [Corrupt(each if isinstance(each, str) else "", destination) for each in ids]
 
 
 def record(connection: sqlite3.Connection, results: Sequence[Result]) -> list[bool]:
     """Write the results whose lease is still held, inside the caller's transaction."""
     leases = [_lease_row(result.delivery) for result in results]
-    gone = {row[:2] for row in execute_rows(connection, _LOST, leases)}
+    unusual = execute_rows(connection, _UNUSUAL, leases)
+    gone = {row[:2] for row in unusual if row[2] is None}
+    order_keys = {row[:2]: row[3] for row in unusual if row[2] is not None}
     rows: list[Row] = []
     held: list[bool] = []
+    ended: set[Lock] = set()
     for result, token in zip(results, leases, strict=True):
-        held.append(token[:2] not in gone)
+        name = token[:2]
+        held.append(name not in gone)
         if held[-1]:
             # A lease can be used once, also by two results of one batch.
-            gone.add(token[:2])
+            gone.add(name)
             rows.append(_result_row(result))
+            if name in order_keys and result.status != "pending":
+                ended.add((result.delivery.destination, cast("bytes", order_keys[name])))
     execute_rows(connection, _RECORD, rows)
+    ordering.free(connection, ended)
     return held
 
 
@@ -135,7 +181,7 @@ def recover(connection: sqlite3.Connection) -> None:
 
 def next_due(connection: sqlite3.Connection, destination: str) -> float | None:
     """Return when the next delivery can be leased."""
-    (due_ms,) = connection.execute(_NEXT_DUE, (destination,)).fetchone()
+    (due_ms,) = connection.execute(_NEXT_DUE, (destination, ordering.HELD)).fetchone()
     return None if due_ms is None else cast("int", due_ms) / 1000
 
 

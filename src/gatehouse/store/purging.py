@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gatehouse.ids import new_id
 from gatehouse.store.base import Purged
-from gatehouse.store.rows import milliseconds
+from gatehouse.store.rows import first_id_at, milliseconds
 
 if TYPE_CHECKING:
     import sqlite3
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
 _MIN_FREE_PAGES: Final = 4096
 _FREE_SHARE: Final = 4
 _VACUUM_PAGES: Final = 64
-#: The time in an id has 48 bits, its first ten characters.
-_MAX_ID_TIME: Final = 2**48 / 1000 - 1
-_ID_TIME_DIGITS: Final = 10
 
 _PURGE_KEYS: Final = """
 DELETE FROM dedupe_keys WHERE (source, place, key) IN (
@@ -65,7 +61,7 @@ def purge(connection: sqlite3.Connection, horizon: Horizon, *, limit: int, curso
     if keys >= limit:
         return Step(Purged(events=0, keys=keys, done=False), cursor)
     room = limit - keys
-    end = _first_id_at(max(horizon.events_before, horizon.dead_before))
+    end = first_id_at(max(horizon.events_before, horizon.dead_before))
     last, seen = connection.execute(_NEXT_EVENTS, (cursor, end, room)).fetchone()
     last = last or cursor
     span = {
@@ -77,11 +73,6 @@ def purge(connection: sqlite3.Connection, horizon: Horizon, *, limit: int, curso
     events = connection.execute(_PURGE_EVENTS, span).rowcount
     done = seen < room and not _vacuum(connection)
     return Step(Purged(events=events, keys=keys, done=done), "" if done else last)
-
-
-def _first_id_at(seconds: float) -> str:
-    """Return what sorts before the ids of events received at this time or later."""
-    return new_id(min(max(seconds, 0.0), _MAX_ID_TIME))[:_ID_TIME_DIGITS]
 
 
 def _vacuum(connection: sqlite3.Connection) -> bool:

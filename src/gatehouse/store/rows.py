@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 
 from gatehouse.event import Event
+from gatehouse.ids import new_id
 
 if TYPE_CHECKING:
     import sqlite3
@@ -31,6 +33,16 @@ EVENT_COLUMNS: Final = (
     "id, source, path, provider, external_id, type, time, received_ms, subject, account,"
     " content_type, headers, data_start, data_end, data_is_json, body, document"
 )
+
+
+#: The time in an id has 48 bits, its first ten characters.
+_MAX_ID_TIME: Final = 2**48 / 1000 - 1
+_ID_TIME_DIGITS: Final = 10
+
+
+def first_id_at(seconds: float) -> str:
+    """Return what sorts before the ids of events received at this time or later."""
+    return new_id(min(max(seconds, 0.0), _MAX_ID_TIME))[:_ID_TIME_DIGITS]
 
 
 def milliseconds(seconds: float) -> int:
@@ -61,6 +73,12 @@ def digest(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
+def checksum(columns: Sequence[Value]) -> int:
+    """Return the CRC-32 of the values of `EVENT_COLUMNS` but for the body: it has its digest."""
+    *attributes, _, document = columns
+    return zlib.crc32(msgspec.msgpack.encode((attributes, document)))
+
+
 def event_row(event: Event) -> Row:
     """Return the values of `EVENT_COLUMNS`."""
     start, end = event.data_span or (None, None)
@@ -75,7 +93,7 @@ def event_row(event: Event) -> Row:
         milliseconds(event.received),
         event.subject,
         event.account,
-        None if event.content_type is None else event.content_type.encode("utf-8", "surrogatepass"),
+        encode_text(event.content_type),
         _encode_headers(event.headers),
         start,
         end,
@@ -99,7 +117,7 @@ def event_from(row: Sequence[object]) -> Event:
         received=stored.received_ms / 1000,
         subject=stored.subject,
         account=stored.account,
-        content_type=_decode_text(stored.content_type),
+        content_type=decode_text(stored.content_type),
         headers=tuple((name, value) for name, value in json.loads(stored.headers)),
         body=stored.body,
         document=stored.document,
@@ -136,7 +154,13 @@ def _encode_headers(headers: tuple[tuple[str, str], ...]) -> str:
         return json.dumps(headers, separators=(",", ":"))
 
 
-def _decode_text(value: bytes | None) -> str | None:
+def encode_text(value: str | None) -> bytes | None:
+    """Encode text from outside, which may hold lone surrogates in place of bytes that were no UTF-8."""
+    return None if value is None else value.encode("utf-8", "surrogatepass")
+
+
+def decode_text(value: bytes | None) -> str | None:
+    """Undo `encode_text`."""
     return None if value is None else value.decode("utf-8", "surrogatepass")
 
 

@@ -1,7 +1,8 @@
 """The store in one SQLite file: durable as one disk is, for one process.
 
 How it is put together: `file` holds the file and its connections, `writer` shares transactions, `accepting`,
-`leasing` and `purging` are the statements of those transactions, `rows` is how events look in them.
+`leasing`, `ordering`, `reviving` and `purging` are the statements of those transactions, `listing` is what
+operators read, `rows` is how events look in them and `sound` how it is told that they still do.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from gatehouse.errors import StoreUnavailableError
-from gatehouse.store import leasing, purging
-from gatehouse.store.accepting import Acceptor
+from gatehouse.log import get_logger
+from gatehouse.store import leasing, listing, pausing, purging, reviving
+from gatehouse.store.accepting import Acceptor, known
+from gatehouse.store.base import Retried
 from gatehouse.store.connection import check_version, has_wal_reset_bug
 from gatehouse.store.file import SqliteFile
 from gatehouse.store.migrations import migrate
@@ -26,7 +29,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from gatehouse.store.base import Arrival, Counts, Delivery, Purged, Receipt, Result
+    from gatehouse.store.base import (
+        Arrival,
+        Counts,
+        Delivery,
+        DeliveryQuery,
+        DeliveryRow,
+        EventQuery,
+        EventRow,
+        Page,
+        Purged,
+        Receipt,
+        Result,
+        StoredEvent,
+    )
 
 T = TypeVar("T")
 
@@ -81,7 +97,10 @@ class SqliteStore:
 
     async def lease(self, destination: str, *, now: float, until: float, limit: int) -> list[Delivery]:
         work = partial(leasing.lease, destination=destination, now=now, until=until, limit=limit)
-        return await self._write(work)
+        leased = await self._write(work)
+        for each in leased.corrupt:
+            get_logger().error("store.corrupt", event_id=each.event_id, destination=each.destination)
+        return leased.deliveries
 
     async def record(self, results: Sequence[Result]) -> list[bool]:
         return await self._write(partial(leasing.record, results=results))
@@ -91,6 +110,42 @@ class SqliteStore:
 
     async def next_due(self, destination: str) -> float | None:
         return await self._read(partial(leasing.next_due, destination=destination))
+
+    async def known(self, source: str, keys: tuple[bytes | None, ...], *, now: float) -> Receipt | None:
+        return await self._read(partial(known, source=source, keys=keys, now=now))
+
+    async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
+        return await self._read(partial(listing.events, query=query, limit=limit, cursor=cursor))
+
+    async def event(self, event_id: str) -> StoredEvent | None:
+        return await self._read(partial(listing.event, event_id=event_id))
+
+    async def deliveries(
+        self, query: DeliveryQuery, *, limit: int, cursor: str | None = None
+    ) -> Page[DeliveryRow]:
+        return await self._read(partial(listing.deliveries, query=query, limit=limit, cursor=cursor))
+
+    async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
+        # Looked for where it stalls no one, and in stretches: a rare filter may have to look at all the dead.
+        rows: list[tuple[int, str]] = []
+        found = reviving.Found(rows, -1, done=False)
+        while not found.done and len(rows) < limit:
+            left = limit - len(rows)
+            work = partial(reviving.find, query=query, now=now, after=found.after, limit=left)
+            found = await self._read(work)
+            rows += found.rows
+        destinations = await self._write(partial(reviving.revive, rows=rows, now=now)) if rows else {}
+        return Retried(destinations, found.done)
+
+    async def replay(self, event_id: str, destinations: Sequence[str], *, now: float) -> list[str] | None:
+        work = partial(reviving.replay, event_id=event_id, destinations=destinations, now=now)
+        return await self._write(work)
+
+    async def pause(self, destination: str, *, paused: bool) -> None:
+        await self._write(partial(pausing.pause, destination=destination, paused=paused))
+
+    async def paused(self) -> frozenset[str]:
+        return await self._read(pausing.paused)
 
     async def counts(self) -> dict[str, Counts]:
         return await self._read(leasing.counts)

@@ -6,7 +6,9 @@ purge step that wait together are committed together.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sqlite3
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
@@ -16,7 +18,6 @@ from gatehouse.errors import StoreError, StoreUnavailableError
 from gatehouse.store.connection import breaks_connection, store_error
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Sequence
 
     from gatehouse.store.file import SqliteFile
@@ -61,8 +62,8 @@ class Writer:
 
     async def _write(self, operations: Sequence[Operation[Any]]) -> Sequence[Operation[Any]]:
         connection = await self._file.writer()
-        await connection.run(partial(_settle, operations=operations))
-        if any(breaks_connection(operation.error) for operation in operations):
+        is_stuck = await connection.run(partial(_settle_all, operations=operations))
+        if is_stuck or any(breaks_connection(operation.error) for operation in operations):
             await self._file.discard()
         return operations
 
@@ -73,6 +74,12 @@ class _NotBegunError(Exception):
 
 class _TooLateError(Exception):
     """Some operation's deadline passed."""
+
+
+def _settle_all(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> bool:
+    """Settle the operations. Whether a transaction is left that could not be rolled back."""
+    _settle(connection, operations)
+    return connection.in_transaction
 
 
 def _settle(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> None:
@@ -109,7 +116,9 @@ def _commit_together(connection: sqlite3.Connection, operations: Sequence[Operat
     except BaseException:
         # SQLite has rolled back by itself after some errors.
         if connection.in_transaction:
-            connection.execute("ROLLBACK")
+            # What went wrong first is what counts; a transaction that is left is the end of the connection.
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
         raise
 
 

@@ -1,0 +1,99 @@
+"""What a reload changed: two compiled configs, compared."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from gatehouse.compiled import Compiled
+    from gatehouse.config.base import Model
+    from gatehouse.config.model import RouteConfig
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """How one set of named things differs from another; each list in the order of its config."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What is different between the config before and the one after."""
+
+    sources: Difference = Difference()
+    destinations: Difference = Difference()
+    #: In words: a route has no name. One that changed is one removed and one added.
+    routes: Difference = Difference()
+    #: The other keys, as in `server.public_url`.
+    settings: tuple[str, ...] = ()
+
+    def named(self) -> dict[str, tuple[str, ...]]:
+        """Return what there is, each under a name of its own: `sources_added` and so on. For the log."""
+        parts = {"sources": self.sources, "destinations": self.destinations, "routes": self.routes}
+        found = {
+            f"{part}_{how}": names
+            for part, difference in parts.items()
+            for how, names in msgspec.structs.asdict(difference).items()
+        }
+        return {name: names for name, names in (found | {"settings": self.settings}).items() if names}
+
+
+def compare(before: Compiled, after: Compiled) -> Changes:
+    """Say what changed. A secret that was replaced changes the source or destination that uses it."""
+    old, new = before.config, after.config
+    sources = [
+        name
+        for name, settings in new.sources.items()
+        if settings != old.sources.get(name) or after.secret_digests[name] != before.secret_digests.get(name)
+    ]
+    destinations = [
+        name
+        for name, settings in new.destinations.items()
+        if settings != old.destinations.get(name) or after.destinations[name] != before.destinations.get(name)
+    ]
+    return Changes(
+        sources=_difference(old.sources, new.sources, sources),
+        destinations=_difference(old.destinations, new.destinations, destinations),
+        routes=_routes(old.routes, new.routes),
+        settings=tuple(
+            f"{part}.{key}"
+            for part in ("server", "operator", "store")
+            for key in changed_keys(getattr(old, part), getattr(new, part))
+        ),
+    )
+
+
+def changed_keys(old: Model, new: Model) -> list[str]:
+    """Name the keys that differ between two models of one type."""
+    return [key for key in type(new).model_fields if getattr(old, key) != getattr(new, key)]
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any], differing: Iterable[str]) -> Difference:
+    return Difference(
+        added=tuple(name for name in new if name not in old),
+        removed=tuple(name for name in old if name not in new),
+        changed=tuple(name for name in differing if name in old),
+    )
+
+
+def _routes(old: Iterable[RouteConfig], new: Iterable[RouteConfig]) -> Difference:
+    before, after = Counter(map(_in_words, old)), Counter(map(_in_words, new))
+    return Difference(added=_surplus(after, before), removed=_surplus(before, after))
+
+
+def _surplus(more: Counter[str], less: Counter[str]) -> tuple[str, ...]:
+    return tuple((more - less).elements())
+
+
+def _in_words(route: RouteConfig) -> str:
+    parts: Iterator[str] = (", ".join(names) for names in (route.sources, route.types, route.to))
+    return "from {}, types {}, to {}".format(*parts)

@@ -1,0 +1,19 @@
+"""`gatehouse pause`."""
+
+from __future__ import annotations
+
+import click
+
+from gatehouse.cli.options import config_option
+from gatehouse.cli.records import json_option, operator_option
+from gatehouse.cli.turning import destination_arguments, turn
+
+
+@click.command("pause")
+@destination_arguments
+@json_option
+@operator_option
+@config_option
+def command(destinations: tuple[str, ...], as_json: bool, operator: str | None, config: str | None) -> None:
+    """Let destinations be: what comes for them waits in the store, also after a restart."""
+    turn(destinations, "pause", operator, config, as_json=as_json)

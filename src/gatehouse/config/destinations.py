@@ -1,0 +1,70 @@
+"""Problems within one destination: what stands beside what it can't stand beside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gatehouse.config.model import RetryConfig
+from gatehouse.config.readable import at, mappings, read
+from gatehouse.config.scalars import format_duration, parse_duration
+from gatehouse.config.texts import parse_template
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gatehouse.config.document import YamlDocument
+    from gatehouse.errors import Problem
+
+#: What no event of any source is ordered by: of handshakes alone, filled in per source, or another one each
+#: time, so that nothing would ever wait for anything.
+_NOT_IN_AN_EVENT = ("challenge", "proof", "token", "value", "signed", "timestamp", "id")
+_LONGEST_LINGER = 1.0
+_BATCH = "cloudevents-batch"
+
+
+def destination_problems(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Find what each value of a destination alone can't know."""
+    has_url = at(data, "server", "public_url") is not None
+    for name, destination in mappings(data.get("destinations")).items():
+        yield from _retry(name, destination, document)
+        yield from _batch(name, destination, document)
+        yield from _order(name, destination, document, has_url=has_url)
+
+
+def _retry(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Compare the durations of `retry`, with the defaults where it says nothing."""
+    defaults, own = RetryConfig(), destination.get("retry")
+    if not isinstance(own, dict):
+        return
+    path = ("destinations", name, "retry")
+    first = read(parse_duration, own.get("first"), defaults.first)
+    for key in ("max", "give_up_after"):
+        limit = read(parse_duration, own.get(key), getattr(defaults, key))
+        if first is not None and limit is not None and limit < first:
+            message = f"{key} is shorter than first"
+            hint = f"{key}: at least {format_duration(first)}, or a shorter first"
+            yield document.problem((*path, key if key in own else "first"), message, hint)
+
+
+def _batch(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    batch, path = destination.get("batch"), ("destinations", name, "batch")
+    if batch is not None and destination.get("format") != _BATCH:
+        yield document.problem(path, "only batches have one", f"format: {_BATCH}, or leave it out")
+    linger = read(parse_duration, at(batch, "linger"))
+    if linger is not None and linger > _LONGEST_LINGER:
+        message = "longer than any event should wait for company"
+        yield document.problem((*path, "linger"), message, f"at most {format_duration(_LONGEST_LINGER)}")
+
+
+def _order(
+    name: str, destination: dict[str, Any], document: YamlDocument, *, has_url: bool
+) -> Iterator[Problem]:
+    template = read(parse_template, destination.get("order_by"))
+    for part in sorted(template.placeholders, key=str) if template else ():
+        path = ("destinations", name, "order_by")
+        if part.name in _NOT_IN_AN_EVENT:
+            hint = 'what several events share, as in "{body:data.id}"'
+            yield document.problem(path, f"{part} is nothing to order events by", hint)
+        elif part.name in ("url", "url_decoded") and not has_url:
+            message = f"{part} is not known, since server.public_url is not set"
+            yield document.problem(path, message, "server: {public_url: https://…}")

@@ -1,0 +1,105 @@
+"""Attempts made within a request, for the destination's reply: at once or not at all.
+
+They pass the gate as others do and count in it, and there are never more of them than `concurrency` says;
+what the lane's own workers attempt meanwhile is bounded apart, so that a backlog keeps no request from its
+reply.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from gatehouse.errors import RelayFailedError, RelayTimeoutError, UnavailableError
+from gatehouse.store.base import Delivery, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gatehouse.delivery import exchange
+    from gatehouse.delivery.destination import Destination
+    from gatehouse.delivery.forwarder import Forwarder
+    from gatehouse.delivery.gate import Gate
+    from gatehouse.delivery.outcome import Outcome
+    from gatehouse.delivery.recorder import Recorder
+    from gatehouse.event import Event
+
+_LONGEST_CONTENT_TYPE = 256
+
+
+class Asking:
+    """Asks one destination."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        forwarder: Forwarder,
+        recorder: Recorder,
+        gate: Gate,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._destination = destination
+        self._forwarder = forwarder
+        self._recorder = recorder
+        self._gate = gate
+        #: Called when whether the destination is let be may have changed.
+        self._on_change = on_change
+        self._under_way = 0
+
+    async def ask(self, event: Event, number: int, *, within: float) -> Reply:
+        """Attempt an event, for the `number`th time, and return the 2xx that came `within` seconds.
+
+        Raises `RelayTimeoutError` without one in time, `RelayFailedError` for anything else that came or that
+        kept the attempt from being made, and `UnavailableError` when too many are under way or a secret is
+        missing.
+        """
+        self._check()
+        probe = self._gate.breaker_open
+        if not self._gate.admit():
+            raise RelayFailedError("breaker_open")
+        self._gate.count(1)
+        self._under_way += 1
+        try:
+            outcome, reply = await self._forwarder.ask(event, number, within=within)
+        finally:
+            self._under_way -= 1
+        self._recorder.asked(Delivery(event, self._destination.name, number - 1, 0.0), outcome)
+        if self._gate.observe(outcome, probe=probe):
+            self._on_change()
+        return _relayable(outcome, reply)
+
+    def relayed(self, event: Event) -> None:
+        """Learn that an event is in the store, as delivered."""
+        self._recorder.relayed(event)
+
+    def _check(self) -> None:
+        """Refuse at once what would have to wait."""
+        if self._destination.not_ready is not None:
+            raise UnavailableError("the destination is not ready; send again later", reason="not_ready")
+        if self._under_way >= self._destination.concurrency:
+            raise UnavailableError("the destination is busy; send again later", reason="busy")
+        if self._gate.paused:
+            raise RelayFailedError("paused")
+        if self._gate.delay() > 0 and not self._gate.breaker_open:
+            raise UnavailableError("the destination is busy; send again later", reason="busy")
+
+
+def _relayable(outcome: Outcome, reply: exchange.Reply | None) -> Reply:
+    """Return a reply as it goes to the provider, if it can go there."""
+    if outcome.reason == "timeout":
+        raise RelayTimeoutError(outcome.reason)
+    if outcome.reason != "ok" or reply is None:
+        raise RelayFailedError(outcome.reason)
+    if reply.body is None or not _is_plain(reply):
+        # Too long, cut off, compressed though nobody asked for it, or with a header that can't be sent on.
+        raise RelayFailedError("unusable_reply")
+    if reply.status in (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT):
+        return Reply(reply.status, None, b"")
+    return Reply(reply.status, reply.content_type, reply.body)
+
+
+def _is_plain(reply: exchange.Reply) -> bool:
+    kind = reply.content_type or ""
+    sendable = kind.isascii() and kind.isprintable() and len(kind) <= _LONGEST_CONTENT_TYPE
+    return sendable and (reply.encoding or "identity").lower() == "identity"

@@ -1,0 +1,79 @@
+"""What a worker does with a delivery: attempt it, learn from the outcome, have it recorded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gatehouse.delivery.destination import Destination
+    from gatehouse.delivery.forwarder import Forwarder
+    from gatehouse.delivery.gate import Gate
+    from gatehouse.delivery.outcome import Outcome
+    from gatehouse.delivery.recorder import Recorder
+    from gatehouse.delivery.supply import Supply
+    from gatehouse.store.base import Delivery
+
+
+class Load(NamedTuple):
+    """What a worker took: leased for long enough, and let through the gate."""
+
+    deliveries: Sequence[Delivery]
+    #: Whether it is to find out if the destination is back.
+    probe: bool
+
+
+class Attempts:
+    """Attempts the deliveries of one destination, each in a POST of its own."""
+
+    def __init__(
+        self,
+        destination: Destination,
+        *,
+        forwarder: Forwarder,
+        recorder: Recorder,
+        gate: Gate,
+        supply: Supply,
+        clock: Callable[[], float],
+    ) -> None:
+        self._destination = destination
+        self._forwarder = forwarder
+        self._recorder = recorder
+        self._gate = gate
+        self._supply = supply
+        self._clock = clock
+        #: Workers that wait for the destination's answer. They may be cancelled; what they attempt counts.
+        self.under_way: set[asyncio.Task[None]] = set()
+
+    async def make(self, load: Load, worker: asyncio.Task[None]) -> None:
+        """Attempt what was taken, and return when what came of it is in the store."""
+        (delivery,) = load.deliveries
+        started = time.monotonic()
+        self.under_way.add(worker)
+        try:
+            outcome = await self._forwarder.attempt(delivery.event, delivery.attempts + 1)
+        except asyncio.CancelledError:
+            # The lane's `stop` ran out of grace. The destination may have got the event: that attempt counts.
+            self.under_way.discard(worker)
+            await self._recorder.interrupted(delivery, time.monotonic() - started)
+            return
+        self.under_way.discard(worker)
+        self._observe(outcome, probe=load.probe)
+        await self._settle(delivery, outcome)
+
+    def _observe(self, outcome: Outcome, *, probe: bool) -> None:
+        if self._gate.observe(outcome, probe=probe):
+            self._supply.look()
+            self._supply.has_room_again()
+
+    async def _settle(self, delivery: Delivery, outcome: Outcome, *, alone: bool = True) -> None:
+        """Have an outcome recorded, and the store looked into when that makes something due."""
+        due = await self._recorder.attempted(delivery, outcome, alone=alone)
+        if due is not None:
+            self._supply.look_at(due)
+        elif self._destination.ordered:
+            # The next one with its key was held back for it, and may go now.
+            self._supply.look()

@@ -1,0 +1,139 @@
+"""What a worker does with several deliveries: one POST for all, and halves of it when it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from gatehouse.delivery.attempts import Attempts
+from gatehouse.delivery.forwarder import Part
+from gatehouse.delivery.retry import is_refused, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from gatehouse.delivery.attempts import Load
+    from gatehouse.delivery.forwarder import Together
+    from gatehouse.delivery.outcome import Outcome
+    from gatehouse.store.base import Delivery
+
+#: The brackets around a batch, and the comma before each element but the first.
+_BRACKETS, _COMMA = 2, 1
+
+
+class Group(NamedTuple):
+    """What goes into one POST."""
+
+    parts: tuple[Part, ...]
+    #: Half of what was refused: it was sent before, and counts against the rate once more.
+    is_half: bool = False
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """The deliveries, each with the number of its attempts."""
+        return [part.delivery for part in self.parts]
+
+
+class BatchAttempts(Attempts):
+    """Attempts the deliveries of one destination, several in a POST.
+
+    A batch that is refused holds at least one event that the destination won't have, and nobody says which.
+    It is sent again at once in halves, and each half that is refused in halves again, until the bad one
+    stands alone and only its own refusals are counted. How often is bounded: enough to find two. When a
+    destination refuses everything, as an app that is being deployed does, what is left is tried again later.
+    """
+
+    async def make(self, load: Load, worker: asyncio.Task[None]) -> None:
+        """Attempt what was taken, and return when what came of it is in the store."""
+        groups = deque(await self._groups(load.deliveries))
+        splits_left = 2 * len(load.deliveries).bit_length()
+        probe = load.probe
+        while groups:
+            group = groups.popleft()
+            if not self._destination.outlasts(group.deliveries, self._clock()):
+                self._put_back(group)
+                continue
+            came_to = await self._attempt(group, worker)
+            if came_to is None:
+                await self._interrupt([group, *groups])
+                return
+            self._observe(came_to.whole, probe=probe)
+            probe = False
+            if not self._is_ambiguous(group, came_to.whole):
+                await self._settle_all(group, came_to)
+            elif splits_left:
+                splits_left -= 1
+                groups.extendleft(reversed(self._halves(group, came_to.whole)))
+            else:
+                await self._settle_all(group, came_to, alone=False)
+
+    async def _groups(self, deliveries: Sequence[Delivery]) -> list[Group]:
+        """Write the events, and share them out so that no POST is too long."""
+        parts: list[Part] = []
+        for delivery in deliveries:
+            part = self._forwarder.part(delivery)
+            if isinstance(part, Part):
+                parts.append(part)
+            else:
+                await self._settle(delivery, part)
+        assert self._destination.batch is not None  # noqa: S101 - without it there are no batches
+        return [Group(tuple(some)) for some in _within(parts, self._destination.batch.bytes)]
+
+    async def _attempt(self, group: Group, worker: asyncio.Task[None]) -> Together | None:
+        """POST a group when the rate allows it; None when the lane's `stop` ran out of grace."""
+        self.under_way.add(worker)
+        try:
+            if group.is_half:
+                await self._gate.turn()
+                self._gate.count(len(group.parts))
+            return await self._forwarder.attempt_together(group.parts)
+        except asyncio.CancelledError:
+            return None
+        finally:
+            self.under_way.discard(worker)
+
+    def _is_ambiguous(self, group: Group, whole: Outcome) -> bool:
+        said = listed(self._destination.retry_on, whole.http_status)
+        return len(group.parts) > 1 and is_refused(whole, said)
+
+    def _halves(self, group: Group, whole: Outcome) -> list[Group]:
+        for delivery in group.deliveries:
+            self._recorder.again(delivery, whole)
+        parts = [Part(_once_more(part.delivery), part.element) for part in group.parts]
+        middle = len(parts) // 2
+        return [Group(tuple(some), is_half=True) for some in (parts[:middle], parts[middle:])]
+
+    def _put_back(self, group: Group) -> None:
+        for delivery in group.deliveries:
+            self._supply.put_back(delivery)
+
+    async def _interrupt(self, groups: Iterable[Group]) -> None:
+        interrupted = self._recorder.interrupted
+        await asyncio.gather(*[interrupted(one, 0.0) for group in groups for one in group.deliveries])
+
+    async def _settle_all(self, group: Group, came_to: Together, *, alone: bool = True) -> None:
+        outcomes = came_to.items or [came_to.whole] * len(group.parts)
+        settle = self._settle
+        pairs = zip(group.deliveries, outcomes, strict=True)
+        await asyncio.gather(*[settle(delivery, outcome, alone=alone) for delivery, outcome in pairs])
+
+
+def _once_more(delivery: Delivery) -> Delivery:
+    return msgspec.structs.replace(delivery, attempts=delivery.attempts + 1)
+
+
+def _within(parts: Iterable[Part], size: int) -> Iterator[list[Part]]:
+    """Cut into runs of which each is a body of at most `size` bytes, or a single event."""
+    run: list[Part] = []
+    length = _BRACKETS
+    for part in parts:
+        if run and length + _COMMA + len(part.element) > size:
+            yield run
+            run, length = [], _BRACKETS
+        length += len(part.element) + (_COMMA if run else 0)
+        run.append(part)
+    if run:
+        yield run

@@ -1,0 +1,100 @@
+"""What waits in memory for one destination: first in, first out, bounded by number and by bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gatehouse.delivery.destination import Destination
+    from gatehouse.store.base import Delivery
+
+MAX_WAITING = 1000
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+#: With a rate, no more waits in memory than can start in this many seconds: the rest would outwait its lease.
+_SECONDS_WAITING = 10.0
+
+
+class Waiting:
+    """The deliveries of one lane that no worker has yet. One worker at a time waits for more of them."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._deliveries: deque[Delivery] = deque()
+        #: The bytes of their events' bodies.
+        self._bytes = 0
+        self._capacity = _capacity(destination.rate)
+        #: While more wait, no more are fetched: a batch shall not outwait its lease.
+        self._plenty = min(destination.fetch, self._capacity) // 2
+        self._some = asyncio.Event()
+        self._enough = asyncio.Event()
+        #: How many, and how many bytes, a worker waits for.
+        self._wanted: tuple[int, int] | None = None
+        self._came_at = self._came_before = 0.0
+
+    def __len__(self) -> int:
+        return len(self._deliveries)
+
+    @property
+    def room(self) -> int:
+        """How many more may wait."""
+        return 0 if self._bytes >= MAX_WAITING_BYTES else self._capacity - len(self._deliveries)
+
+    @property
+    def plenty(self) -> bool:
+        """Whether so many wait that no more need be fetched."""
+        return len(self._deliveries) > self._plenty
+
+    def put(self, delivery: Delivery) -> None:
+        """Add a delivery behind the others."""
+        self._deliveries.append(delivery)
+        self._bytes += len(delivery.event.body)
+        self._came_before, self._came_at = self._came_at, time.monotonic()
+        self._some.set()
+        if self._wanted is not None and self._has(*self._wanted):
+            self._enough.set()
+
+    def first(self) -> Delivery:
+        """Return the one that waits longest, and leave it there."""
+        return self._deliveries[0]
+
+    def take(self) -> Delivery:
+        """Take the one that waits longest."""
+        delivery = self._deliveries.popleft()
+        self._bytes -= len(delivery.event.body)
+        if not self._deliveries:
+            self._some.clear()
+        return delivery
+
+    async def some(self) -> None:
+        """Wait until there is one."""
+        await self._some.wait()
+
+    async def enough(self, count: int, size: int, linger: float) -> None:
+        """Wait until there are `count` of them or `size` bytes, at most for `linger` seconds.
+
+        Not at all when none is coming: when the last two did not follow one another within that time. What
+        comes alone shall not wait for company that it never gets.
+        """
+        if self._has(count, size) or max(self._came_at - self._came_before, self._quiet()) > linger:
+            return
+        self._wanted = count, size
+        self._enough.clear()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(linger):
+                    await self._enough.wait()
+        finally:
+            self._wanted = None
+
+    def _has(self, count: int, size: int) -> bool:
+        return len(self._deliveries) >= count or self._bytes >= size
+
+    def _quiet(self) -> float:
+        return time.monotonic() - self._came_at
+
+
+def _capacity(rate: float | None) -> int:
+    return MAX_WAITING if rate is None else min(MAX_WAITING, max(1, int(rate * _SECONDS_WAITING)))

@@ -1,0 +1,233 @@
+"""Named places at which the process ends on purpose, so that tests/crash can show what a crash there does.
+
+`gatehouse serve` imports this module only when `GATEHOUSE_FAILPOINTS` is set, and then before anything is
+built: `after-commit:3` ends the process when that place is passed for the third time. The code that is
+passed knows nothing of it: its functions are replaced by ones that count, so without the variable there is
+nothing to skip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+
+from gatehouse.delivery import dispatcher
+from gatehouse.errors import GatewayError
+from gatehouse.ingest.pipeline import Pipeline
+from gatehouse.store import connection, file, purging, sqlite
+from gatehouse.store.accepting import Acceptor
+from gatehouse.store.migrations import migrate
+from gatehouse.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from gatehouse.store.base import Delivery, Result
+
+Callback = Callable[..., None]
+
+#: What a shell reports of a process that was killed (128 + SIGKILL).
+EXIT_CODE: Final = 137
+#: The one that ends nothing.
+UNSYNCED: Final = "unsynced"
+#: Seconds. What was handed to the kernel is on its way by then, and hardly anything has answered it.
+_ON_ITS_WAY: Final = 0.002
+#: Seconds between two looks at the file: a checkpoint takes milliseconds.
+_LOOK_EVERY: Final = 0.0001
+
+_ENTRY: Final = re.compile(r"(?P<name>[a-z-]+)(:(?P<passes>[1-9][0-9]{0,8}))?")
+
+
+class Fuse:
+    """Counts passes, and ends the process at the last: nothing is closed, flushed or given back."""
+
+    def __init__(self, passes: int) -> None:
+        self._left = passes
+
+    def burn(self, *_: object, **__: object) -> None:
+        """Count a pass, whatever is passed along."""
+        if self.is_last():
+            end()
+
+    def is_last(self) -> bool:
+        """Count a pass; tell whether it was the last."""
+        self._left -= 1
+        return self._left <= 0
+
+
+def end() -> None:
+    """End the process as kill -9 does."""
+    os._exit(EXIT_CODE)
+
+
+def arm(text: str) -> None:
+    """Set the failpoints of a list such as `after-commit:3,after-lease`.
+
+    Raises `GatewayError` for a name that is none, or a number of passes below 1.
+    """
+    for entry in text.split(","):
+        match = _ENTRY.fullmatch(entry.strip())
+        if match is None or match["name"] not in FAILPOINTS:
+            raise GatewayError(f"GATEHOUSE_FAILPOINTS: no such failpoint: {entry.strip()[:40]}", hint=_HINT)
+        FAILPOINTS[match["name"]](Fuse(int(match["passes"] or 1)))
+
+
+def _nothing(*_: object, **__: object) -> None: ...
+
+
+def _around(owner: Any, name: str, *, before: Callback = _nothing, after: Callback = _nothing) -> None:  # noqa: ANN401
+    """Replace a coroutine function by one that calls `before` with its arguments, `after` with its result."""
+    original = getattr(owner, name)
+
+    @wraps(original)
+    async def replacement(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401
+        before(*arguments, **keywords)
+        result = await original(*arguments, **keywords)
+        after(result)
+        return result
+
+    setattr(owner, name, replacement)
+
+
+def _behind(owner: Any, name: str, after: Callback) -> None:  # noqa: ANN401 - a class or a module
+    """Replace a plain function by one that calls `after` with its result."""
+    original = getattr(owner, name)
+
+    @wraps(original)
+    def replacement(*arguments: Any, **keywords: Any) -> Any:  # noqa: ANN401
+        result = original(*arguments, **keywords)
+        after(result)
+        return result
+
+    setattr(owner, name, replacement)
+
+
+def _after_body(fuse: Fuse) -> None:
+    """The request is read to its end, and nothing done with it."""
+    _around(Pipeline, "receive", before=fuse.burn)
+
+
+def _before_commit(fuse: Fuse) -> None:
+    """The rows are written inside a transaction that is still open."""
+    _behind(Acceptor, "accept", fuse.burn)
+
+
+def _after_commit(fuse: Fuse) -> None:
+    """The events are on disk, and no answer has gone out."""
+    _around(SqliteStore, "accept", after=fuse.burn)
+
+
+def _after_lease(fuse: Fuse) -> None:
+    """Deliveries were leased out of the store, and none attempted."""
+
+    def leased(deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            fuse.burn()
+
+    _around(SqliteStore, "lease", after=leased)
+
+
+def _after_sent(fuse: Fuse) -> None:
+    """A request to a destination is on its way, and its answer not here."""
+
+    async def sent(*_: object) -> None:
+        asyncio.get_running_loop().call_later(_ON_ITS_WAY, fuse.burn)
+
+    def opened(session: aiohttp.ClientSession) -> None:
+        trace = aiohttp.TraceConfig()
+        trace.on_request_chunk_sent.append(sent)
+        trace.freeze()
+        session.trace_configs.append(trace)
+
+    _behind(dispatcher, "open_session", opened)
+
+
+def _before_record(fuse: Fuse) -> None:
+    """A destination has answered 2xx, and the store does not know."""
+
+    def recording(_: SqliteStore, results: Sequence[Result]) -> None:
+        if any(result.status == "delivered" for result in results):
+            fuse.burn()
+
+    _around(SqliteStore, "record", before=recording)
+
+
+def _during_checkpoint(fuse: Fuse) -> None:
+    """The log is being moved into the file. Nothing of ours is called then, so the file itself is watched."""
+    watch = _Watch(fuse)
+    _around(file, "connect", before=watch.opening)
+    _around(SqliteStore, "accept", before=watch.accepting)
+
+
+class _Watch:
+    """Ends the process at the next write to the file. In WAL mode only a checkpoint writes to it."""
+
+    def __init__(self, fuse: Fuse) -> None:
+        self._fuse = fuse
+        self._path: Path | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def opening(self, path: Path, **_: object) -> None:
+        self._path = path
+
+    def accepting(self, *_: object, **__: object) -> None:
+        if self._fuse.is_last() and not self._thread.is_alive():
+            self._thread.start()
+
+    def _run(self) -> None:
+        assert self._path is not None  # noqa: S101 - the store is opened before it is written to
+        before = self._path.stat().st_mtime_ns
+        while self._path.stat().st_mtime_ns == before:
+            time.sleep(_LOOK_EVERY)
+        end()
+
+
+def _during_retention(fuse: Fuse) -> None:
+    """Expired rows are deleted inside a transaction that is still open."""
+
+    def purged(step: purging.Step) -> None:
+        if step.purged.events or step.purged.keys:
+            fuse.burn()
+
+    _behind(purging, "purge", purged)
+
+
+def _during_migration(fuse: Fuse) -> None:
+    """So many statements of the migration are asked for."""
+
+    def replacement(connection: Any) -> None:  # noqa: ANN401 - the driver's, which only the store knows
+        connection.set_trace_callback(fuse.burn)
+        migrate(connection)
+        connection.set_trace_callback(None)
+
+    vars(sqlite)["migrate"] = replacement
+
+
+def _unsynced(_: Fuse) -> None:
+    """No end, but a fault: commits are not synced. The control of the power-cut test, which has to see it."""
+    settings: Mapping[str, str | int] = connection._WRITER  # noqa: SLF001 - no config may offer this
+    vars(connection)["_WRITER"] = {**settings, "synchronous": 1}
+
+
+FAILPOINTS: Final[Mapping[str, Callable[[Fuse], None]]] = {
+    "after-body": _after_body,
+    "before-commit": _before_commit,
+    "after-commit": _after_commit,
+    "after-lease": _after_lease,
+    "after-sent": _after_sent,
+    "before-record": _before_record,
+    "during-checkpoint": _during_checkpoint,
+    "during-retention": _during_retention,
+    "during-migration": _during_migration,
+    UNSYNCED: _unsynced,
+}
+_HINT: Final = "a list of name or name:passes; the names are " + ", ".join(FAILPOINTS)

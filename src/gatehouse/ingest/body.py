@@ -1,0 +1,161 @@
+"""Reading bodies, within what all of them together may take of the memory."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, Self, cast
+
+import aiohttp
+from aiohttp import hdrs
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gatehouse.errors import (
+    BodyTooLargeError,
+    MalformedRequestError,
+    RequestTimeoutError,
+    UnavailableError,
+    UnsupportedEncodingError,
+)
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from aiohttp import web
+
+    from gatehouse.ingest.connections import Connection
+
+#: Bytes of all bodies together, from when they arrive until their requests are answered.
+MAX_BYTES: Final = 64 * 1024 * 1024
+
+
+class Bodies:
+    """The bodies in memory. Only what has arrived counts: an announced length costs its sender nothing.
+
+    When there is no room left, whoever has been sending longest makes some: genuine requests arrive within
+    milliseconds, so a flood of slow ones crowds out itself.
+    """
+
+    def __init__(self, budget: int = MAX_BYTES) -> None:
+        self._budget = budget
+        #: Bytes of the bodies in memory.
+        self.held = 0
+        #: Those that are still arriving, the longest under way first.
+        self._arriving: dict[Body, None] = {}
+
+    def body(self) -> Body:
+        """Make room for the body of a request: `with bodies.body() as body:` gives it back at the end."""
+        return Body(self)
+
+    def give_up_oldest(self) -> None:
+        """Answer 503 to the request whose body has been arriving for longest, if there is one."""
+        if self._arriving:
+            next(iter(self._arriving)).give_up()
+
+    def take(self, body: Body, size: int) -> None:
+        """Count what has arrived. Raises `UnavailableError` when there is no room to be made for it."""
+        self.held += size
+        body.size += size
+        while self.held > self._budget:
+            oldest = next((one for one in self._arriving if one.size), None)
+            if oldest is None or oldest is body:
+                raise UnavailableError("overloaded; send again later", reason="overloaded")
+            oldest.give_up()
+
+    def release(self, body: Body) -> None:
+        """Count what is not held any more."""
+        self.held -= body.size
+        body.size = 0
+
+    def arrives(self, body: Body) -> None:
+        """Let this one be given up for others."""
+        self._arriving[body] = None
+
+    def arrived(self, body: Body) -> None:
+        """Let this one alone: it is complete, or refused."""
+        self._arriving.pop(body, None)
+
+
+class Body:
+    """The body of one request."""
+
+    __slots__ = ("_bodies", "_is_given_up", "_timeout", "size")
+
+    def __init__(self, bodies: Bodies) -> None:
+        self._bodies = bodies
+        #: Bytes that have arrived.
+        self.size = 0
+        self._timeout: asyncio.Timeout | None = None
+        self._is_given_up = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bodies.release(self)
+
+    def give_up(self) -> None:
+        """End the reading, with 503."""
+        self._is_given_up = True
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time())
+        self._bodies.arrived(self)
+        self._bodies.release(self)
+
+    async def read(self, http: web.BaseRequest, limit: int, deadline: float) -> bytes:
+        """Read all of it, at most `limit` bytes within `deadline` seconds.
+
+        Raises the `RequestRejectedError` that says why it can't be had.
+        """
+        codings = http.headers.getall(hdrs.CONTENT_ENCODING, ())
+        if any(coding.lower() != "identity" for coding in codings):
+            raise UnsupportedEncodingError("send the body without Content-Encoding")
+        if (http.content_length or 0) > limit:
+            raise _too_large(limit)
+        content = http.content
+        if content.is_eof():  # the whole body came with the head: nothing to wait for
+            body = content.read_nowait(-1)
+            if len(body) > limit:
+                raise _too_large(limit)
+            self._bodies.take(self, len(body))
+            return body
+        return await self._arriving(http, limit, deadline)
+
+    async def _arriving(self, http: web.BaseRequest, limit: int, deadline: float) -> bytes:
+        # Slow senders must not keep others waiting.
+        cast("Connection", http.protocol).step_aside()
+        try:
+            async with asyncio.timeout(deadline) as self._timeout:
+                self._bodies.arrives(self)
+                await _continue(http)
+                return await self._pieces(http, limit)
+        except TimeoutError as error:
+            if self._is_given_up:
+                raise UnavailableError("overloaded; send again later", reason="overloaded") from error
+            raise RequestTimeoutError("the body took too long to arrive") from error
+        except (aiohttp.ClientPayloadError, HttpProcessingError, ConnectionError) as error:
+            raise MalformedRequestError("the body ended before its announced end") from error
+        finally:
+            self._bodies.arrived(self)
+
+    async def _pieces(self, http: web.BaseRequest, limit: int) -> bytes:
+        pieces = []
+        while piece := await http.content.readany():
+            if self.size + len(piece) > limit:
+                raise _too_large(limit)
+            self._bodies.take(self, len(piece))
+            pieces.append(piece)
+        return b"".join(pieces)
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"the body is longer than {limit} bytes")
+
+
+async def _continue(http: web.BaseRequest) -> None:
+    """Tell a client that waits for it to send the body: path, method and length are fine."""
+    if http.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # What went out so far is no part of the answer.
+        http.writer.output_size = 0

@@ -1,0 +1,180 @@
+"""Events whose provider is answered with the destination's reply: forwarded, then committed, then answered.
+
+An event is known once it is committed together with the reply: its duplicates get that reply again. Before
+that nothing of it is stored, so whatever goes wrong, the provider's retry is no duplicate and is forwarded.
+The destination then gets the event again, under the same id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from msgspec.structs import replace
+
+from gatehouse.errors import RelayTimeoutError, StoreError, UnavailableError
+from gatehouse.log import get_logger
+from gatehouse.store.base import Assignment
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from gatehouse.event import Event
+    from gatehouse.store.base import Arrival, Receipt, Reply
+
+#: How many requests wait for one with the same keys that came before.
+MAX_WAITING = 100
+#: For how many events that were forwarded and not committed the id is remembered.
+MAX_REMEMBERED = 10_000
+#: How long the store may take to say whether an event is known (seconds).
+_LOOK_UP = 0.8
+
+#: A dedupe key: of which source, at which place in `dedupe.by`, and its value.
+_Key = tuple[str, int, bytes]
+
+
+class Exchanging(Protocol):
+    """What the relay needs of the dispatcher."""
+
+    async def relay(self, destination: str, event: Event, number: int, *, within: float) -> Reply:
+        """Attempt an event at once. Raises `RelayFailedError` and `UnavailableError`."""
+
+    def relayed(self, destination: str, event: Event) -> None:
+        """Learn that an event is committed as delivered."""
+
+
+class Committing(Protocol):
+    """What the relay needs of the committer."""
+
+    async def accept(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
+        """Commit, or raise `UnavailableError`."""
+
+
+class Knowing(Protocol):
+    """What the relay needs of the store."""
+
+    async def known(self, source: str, keys: tuple[bytes | None, ...], *, now: float) -> Receipt | None:
+        """Return the receipt of a duplicate; None for a new event."""
+
+
+class Relay:
+    """Forwards events within their requests."""
+
+    def __init__(self, committer: Committing, store: Knowing, destinations: Exchanging) -> None:
+        self._committer = committer
+        self._store = store
+        self._destinations = destinations
+        self._begun = _Begun()
+        self._under_way: dict[_Key, asyncio.Event] = {}
+        self._waiting = 0
+
+    async def accept(self, arrival: Arrival, *, now: float, within: float) -> Receipt:
+        """Forward an event and commit it, unless it is known; the receipt has the destination's reply.
+
+        `now` is in unix seconds; the reply has to come `within` seconds, waiting for others included. Raises
+        `RelayFailedError` without a reply, and `UnavailableError` for a fault of our own.
+        """
+        deadline = asyncio.get_running_loop().time() + within
+        async with self._turn(_keys(arrival), deadline):
+            return await self._find(arrival, now) or await self._forward(arrival, deadline)
+
+    async def _find(self, arrival: Arrival, now: float) -> Receipt | None:
+        if not any(arrival.keys):
+            return None
+        try:
+            async with asyncio.timeout(_LOOK_UP):
+                return await self._store.known(arrival.event.source, arrival.keys, now=now)
+        except (StoreError, TimeoutError) as error:
+            get_logger().error("store.unavailable", error=str(error), events=1)
+            raise UnavailableError("the store is unavailable; send again later", reason="store") from error
+
+    async def _forward(self, arrival: Arrival, deadline: float) -> Receipt:
+        (assignment,) = arrival.assignments
+        name, left = assignment.destination, deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise RelayTimeoutError("timeout")
+        event, number = self._begun.begin(arrival)
+        reply = await self._destinations.relay(name, event, number, within=left)
+        delivered = (Assignment(name, leased=False),)
+        (receipt,) = await self._committer.accept(
+            [replace(arrival, event=event, assignments=delivered, reply=reply)]
+        )
+        self._begun.forget(arrival)
+        if receipt.status != "accepted":
+            return receipt
+        self._destinations.relayed(name, event)
+        return replace(receipt, reply=reply)
+
+    @asynccontextmanager
+    async def _turn(self, keys: Sequence[_Key], deadline: float) -> AsyncIterator[None]:
+        """Let one request at a time handle an event: what two would forward at once is no duplicate yet."""
+        if self._ahead(keys):
+            await self._wait(keys, deadline)
+        done = asyncio.Event()
+        self._under_way.update(dict.fromkeys(keys, done))
+        try:
+            yield
+        finally:
+            for key in keys:
+                del self._under_way[key]
+            done.set()
+
+    async def _wait(self, keys: Sequence[_Key], deadline: float) -> None:
+        if self._waiting >= MAX_WAITING:
+            raise UnavailableError("the destination is busy; send again later", reason="busy")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(deadline):
+                # Several may wait for the same one: whoever runs first is the next to be waited for.
+                while ahead := self._ahead(keys):
+                    await ahead.wait()
+        except TimeoutError as error:
+            raise RelayTimeoutError("timeout") from error
+        finally:
+            self._waiting -= 1
+
+    def _ahead(self, keys: Sequence[_Key]) -> asyncio.Event | None:
+        return next((self._under_way[key] for key in keys if key in self._under_way), None)
+
+
+def _keys(arrival: Arrival) -> list[_Key]:
+    source = arrival.event.source
+    return [(source, place, key) for place, key in enumerate(arrival.keys) if key is not None]
+
+
+class _Forwarded(NamedTuple):
+    event_id: str
+    attempts: int
+
+
+class _Begun:
+    """The ids of events that were forwarded and are not committed, the oldest forgotten first.
+
+    By all of an event's keys together: by one alone, which may be an unsigned id, another event could be
+    sent under this one's id, and the destination would take it for a repetition.
+    """
+
+    def __init__(self) -> None:
+        self._forwarded: dict[tuple[str, tuple[bytes | None, ...]], _Forwarded] = {}
+
+    def begin(self, arrival: Arrival) -> tuple[Event, int]:
+        """Return the event under the id it was forwarded with before, if it was, and the attempt's number."""
+        event = arrival.event
+        if not any(arrival.keys):
+            return event, 1
+        key = (event.source, arrival.keys)
+        event_id, attempts = self._forwarded.pop(key, _Forwarded(event.id, 0))
+        if len(self._forwarded) >= MAX_REMEMBERED:
+            del self._forwarded[next(iter(self._forwarded))]
+        self._forwarded[key] = _Forwarded(event_id, attempts + 1)
+        return _under(event, event_id), attempts + 1
+
+    def forget(self, arrival: Arrival) -> None:
+        """Let go of an event that is committed: from now on the store knows it."""
+        self._forwarded.pop((arrival.event.source, arrival.keys), None)
+
+
+def _under(event: Event, event_id: str) -> Event:
+    own = event.external_id == event.id
+    return replace(event, id=event_id, external_id=event_id if own else event.external_id)

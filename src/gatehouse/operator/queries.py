@@ -1,0 +1,167 @@
+"""What operators ask for, read out of a request: filters, limits, cursors, names. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
+
+import msgspec
+
+from gatehouse.errors import GatewayError
+from gatehouse.store.base import DeliveryQuery, EventQuery, Status
+from gatehouse.times import parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_LIMIT, MOST = 50, 500
+_STATUSES = get_args(Status)
+_OF_LISTS = frozenset({"limit", "cursor"})
+_OF_RETRIES = frozenset({"all", "dry_run", "cursor", "as_of"})
+_EVENT_FILTERS = frozenset(EventQuery.__struct_fields__)
+_DELIVERY_FILTERS = frozenset(DeliveryQuery.__struct_fields__)
+#: Longer names and patterns are no filters.
+_LONGEST = 1024
+#: The steps of one retry follow each other for no longer than this (seconds).
+_LONGEST_RETRY = 24 * 3600.0
+
+
+class BadQueryError(GatewayError):
+    """The request asks for something that can't be asked for."""
+
+
+class RetryRequest(NamedTuple):
+    """Which dead letters to try again."""
+
+    query: DeliveryQuery
+    #: Only count them.
+    dry_run: bool
+    #: Where the count goes on.
+    cursor: str | None
+    #: When the first of several steps was asked for (unix seconds): what died later is left alone.
+    as_of: float
+
+
+def event_query(given: Mapping[str, str]) -> EventQuery:
+    """Read the filters of a list of events. Raises `BadQueryError`."""
+    _check_names(given, _EVENT_FILTERS, _OF_LISTS)
+    return EventQuery(
+        source=_text(given, "source"),
+        type=_text(given, "type"),
+        status=_status(given),
+        since=_time(given, "since"),
+        until=_time(given, "until"),
+    )
+
+
+def delivery_query(given: Mapping[str, str]) -> DeliveryQuery:
+    """Read the filters of a list of deliveries. Raises `BadQueryError`."""
+    _check_names(given, _DELIVERY_FILTERS, _OF_LISTS)
+    return _delivery_query(given)
+
+
+def limit_of(given: Mapping[str, str]) -> int:
+    """Read how many are wanted. Raises `BadQueryError`."""
+    text = given.get("limit", str(DEFAULT_LIMIT))
+    if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and 0 < int(text) <= MOST:
+        return int(text)
+    raise BadQueryError(f"limit is a number from 1 to {MOST}")
+
+
+def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:
+    """Read which dead letters to try again. Raises `BadQueryError`.
+
+    Without a filter `all` has to say that it is meant: a request whose body got lost would be about them all.
+    """
+    _check_names(given, _DELIVERY_FILTERS, _OF_RETRIES)
+    texts = {name: _written(name, value) for name, value in given.items() if name not in ("all", "dry_run")}
+    query = _delivery_query(texts)
+    if query.status not in (None, "dead"):
+        raise BadQueryError("only dead deliveries are retried")
+    if query == DeliveryQuery(status=query.status) and not _flag(given, "all"):
+        raise BadQueryError('name filters; {"all": true} is every dead letter')
+    as_of = _as_of(texts, now)
+    query = msgspec.structs.replace(query, status="dead")
+    return RetryRequest(query, _flag(given, "dry_run"), texts.get("cursor"), as_of)
+
+
+def wanted_destinations(given: Mapping[str, Any]) -> list[str] | None:
+    """Read the destinations of a replay; None: those that had the event. Raises `BadQueryError`."""
+    if given.keys() - {"destinations"}:
+        raise BadQueryError("a replay takes nothing but destinations")
+    if "destinations" not in given:
+        return None
+    names = given["destinations"]
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise BadQueryError("destinations is a list of names")
+    return list(dict.fromkeys(names))
+
+
+def one_line(text: str, name: str) -> str:
+    """Return text that may be a name, an id or a pattern. Raises `BadQueryError` for anything else."""
+    if not (0 < len(text) <= _LONGEST and text.isprintable()):
+        raise BadQueryError(f"{name} is one line of text")
+    return text
+
+
+def _delivery_query(given: Mapping[str, str]) -> DeliveryQuery:
+    return DeliveryQuery(
+        destination=_text(given, "destination"),
+        status=_status(given),
+        event_id=_text(given, "event_id"),
+        source=_text(given, "source"),
+        type=_text(given, "type"),
+        since=_time(given, "since"),
+        until=_time(given, "until"),
+    )
+
+
+def _check_names(given: Mapping[str, object], filters: frozenset[str], others: frozenset[str]) -> None:
+    if given.keys() - filters - others:
+        raise BadQueryError(f"there is no filter of this name; there are: {', '.join(sorted(filters))}")
+    if len(given) != len(set(given)):
+        raise BadQueryError("each filter can be given once")
+
+
+def _text(given: Mapping[str, str], name: str) -> str | None:
+    text = given.get(name)
+    return None if text is None else one_line(text, name)
+
+
+def _status(given: Mapping[str, str]) -> Status | None:
+    text = given.get("status")
+    if text is not None and text not in _STATUSES:
+        raise BadQueryError(f"status is one of: {', '.join(_STATUSES)}")
+    return cast("Status | None", text)
+
+
+def _time(given: Mapping[str, str], name: str) -> float | None:
+    text = given.get(name)
+    seconds = None if text is None else parse_time(text)
+    if text is not None and seconds is None:
+        raise BadQueryError(f"{name} is a time: 2026-01-31T12:00:00Z, or unix seconds")
+    return seconds
+
+
+def _as_of(given: Mapping[str, str], now: float) -> float:
+    seconds = _time(given, "as_of")
+    if seconds is None:
+        return now
+    if seconds < now - _LONGEST_RETRY:
+        raise BadQueryError("as_of is too long ago: begin again without it")
+    return min(seconds, now)
+
+
+def _written(name: str, value: object) -> str:
+    """Return a member as a query would write it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    raise BadQueryError(f"{name} is text")
+
+
+def _flag(given: Mapping[str, Any], name: str) -> bool:
+    value = given.get(name, False)
+    if isinstance(value, bool):
+        return value
+    raise BadQueryError(f"{name} is true or false")

@@ -1,0 +1,250 @@
+"""The operator's API over the store: events and deliveries, listed, retried and replayed; destinations."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+from aiohttp import web
+
+from gatehouse.errors import StoreError
+from gatehouse.log import get_logger
+from gatehouse.operator import queries, shown
+from gatehouse.operator.api import error_answer
+from gatehouse.operator.just_now import JustNow
+from gatehouse.operator.queries import BadQueryError
+from gatehouse.store.base import DeliveryQuery, Retried
+from gatehouse.times import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from gatehouse.operator.queries import RetryRequest
+    from gatehouse.store.base import Page, Store
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: How many dead deliveries one request makes due again: it is asked again until it is done.
+RETRY_STEP = 500
+#: A body is a few names: whoever takes longer to send them is none of us (seconds).
+_BODY_WITHIN = 10.0
+_NO_EVENT = "no event has this id, or it is no longer kept"
+_NO_DELIVERY = "no delivery has this id, or it is no longer kept"
+
+
+class Delivering(Protocol):
+    """What the API needs of who delivers."""
+
+    async def pause(self, name: str) -> None:
+        """Let a destination be. Raises `KeyError` when there is none of this name."""
+
+    async def resume(self, name: str) -> None:
+        """Deliver again. Raises `KeyError` when there is none of this name."""
+
+    def wake(self, name: str, *, pending: int = 0, dead: int = 0) -> None:
+        """Look for what was made due; the numbers of pending and dead deliveries changed by so much."""
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Say how each destination is."""
+
+
+class RecordsApi:
+    """Answers from the store, and changes what is in it.
+
+    `clock` gives unix seconds, `monotonic` a time that never goes back.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        delivering: Delivering,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._delivering = delivering
+        self._clock = clock
+        self._monotonic = monotonic
+        self._replayed = JustNow()
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes, for the operator server, which refuses POSTs from other sites' pages."""
+        return [
+            web.get("/api/v1/events", _answered(self._list_events)),
+            web.get("/api/v1/events/{id}", _answered(self._show_event)),
+            web.post("/api/v1/events/{id}/replay", _answered(self._replay)),
+            web.get("/api/v1/deliveries", _answered(self._list_deliveries)),
+            web.post("/api/v1/deliveries/retry", _answered(self._retry)),
+            web.post("/api/v1/deliveries/{id}/retry", _answered(self._retry_one)),
+            web.get("/api/v1/destinations", _answered(self._list_destinations)),
+            web.post("/api/v1/destinations/{name}/pause", _answered(self._pause)),
+            web.post("/api/v1/destinations/{name}/resume", _answered(self._resume)),
+        ]
+
+    async def _list_events(self, request: web.Request) -> web.Response:
+        given = request.query
+        query, limit = queries.event_query(given), queries.limit_of(given)
+        page = await _of_list(self._store.events(query, limit=limit, cursor=given.get("cursor")))
+        return shown.page_answer("events", page, shown.event_row)
+
+    async def _show_event(self, request: web.Request) -> web.Response:
+        stored = await self._store.event(queries.one_line(request.match_info["id"], "the id"))
+        if stored is None:
+            return error_answer(404, "not_found", _NO_EVENT)
+        return shown.json_answer(shown.stored_event(stored))
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        event_id = queries.one_line(request.match_info["id"], "the id")
+        wanted = queries.wanted_destinations(await _object(request))
+        stored = await self._store.event(event_id)
+        if stored is None:
+            return error_answer(404, "not_found", _NO_EVENT)
+        for name in wanted or ():
+            self._check_configured(name)
+        known = self._configured()
+        chosen = wanted or [row.destination for row in stored.deliveries if row.destination in known]
+        if not chosen:
+            raise BadQueryError("no destination of the config had this event; name those that shall get it")
+        replayed = await self._replay_to(event_id, chosen)
+        if replayed is None:
+            return error_answer(404, "not_found", _NO_EVENT)
+        were_dead = {row.destination for row in stored.deliveries if row.status == "dead"}
+        for name in replayed:
+            self._delivering.wake(name, pending=1, dead=-int(name in were_dead))
+        if replayed:
+            get_logger().info("event.replayed", destinations=replayed, event_id=event_id)
+        left_alone = [name for name in chosen if name not in replayed]
+        return shown.json_answer({"id": event_id, "replayed": replayed, "left_alone": left_alone})
+
+    async def _replay_to(self, event_id: str, chosen: Sequence[str]) -> list[str] | None:
+        now, replayed = self._monotonic(), None
+        claimed = [name for name in chosen if self._replayed.claim((event_id, name), now)]
+        try:
+            replayed = await self._store.replay(event_id, claimed, now=self._clock())
+        finally:
+            for name in claimed:
+                if name not in (replayed or ()):
+                    self._replayed.give_up((event_id, name))
+        return replayed
+
+    async def _list_deliveries(self, request: web.Request) -> web.Response:
+        given = request.query
+        query, limit = queries.delivery_query(given), queries.limit_of(given)
+        page = await _of_list(self._store.deliveries(query, limit=limit, cursor=given.get("cursor")))
+        return shown.page_answer("deliveries", page, shown.delivery_row)
+
+    async def _retry(self, request: web.Request) -> web.Response:
+        asked = queries.retry_request(await _object(request), self._clock())
+        if asked.query.destination is not None:
+            self._check_configured(asked.query.destination)
+        if asked.dry_run:
+            listing = self._store.deliveries(asked.query, limit=RETRY_STEP, cursor=asked.cursor)
+            page, known = await _of_list(listing), self._configured()
+            counted = shown.counted(row for row in page.items if row.destination in known)
+            return shown.json_answer({"would_retry": counted, "cursor": page.cursor})
+        retried = await self._retry_step(asked)
+        self._retried(retried.destinations)
+        return shown.json_answer(
+            {"retried": retried.destinations, "done": retried.done, "as_of": rfc3339(asked.as_of)}
+        )
+
+    async def _retry_step(self, asked: RetryRequest) -> Retried:
+        """Make due what fits, one destination of the config after the other. Dead letters of others stay."""
+        one = asked.query.destination
+        numbers: dict[str, int] = {}
+        for name in [one] if one is not None else sorted(self._configured()):
+            query = msgspec.structs.replace(asked.query, destination=name)
+            left = RETRY_STEP - sum(numbers.values())
+            retried = await self._store.retry(query, now=asked.as_of, limit=left)
+            numbers |= retried.destinations
+            if not retried.done:
+                return Retried(numbers, done=False)
+        return Retried(numbers, done=True)
+
+    async def _retry_one(self, request: web.Request) -> web.Response:
+        given = queries.one_line(request.match_info["id"], "the id")
+        event_id, _, destination = given.partition(":")
+        if not event_id or not destination:
+            raise BadQueryError("a delivery's id is the event's, a colon, and the destination")
+        query = DeliveryQuery(event_id=event_id, destination=destination)
+        if not (await self._store.deliveries(query, limit=1)).items:
+            return error_answer(404, "not_found", _NO_DELIVERY)
+        self._check_configured(destination)
+        retried = await self._store.retry(query, now=self._clock(), limit=1)
+        self._retried(retried.destinations)
+        return shown.json_answer({"retried": retried.destinations, "done": True})
+
+    async def _list_destinations(self, _: web.Request) -> web.Response:
+        return shown.json_answer({"destinations": self._delivering.describe()})
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        return await self._turn(request, self._delivering.pause, "destination.paused")
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        return await self._turn(request, self._delivering.resume, "destination.resumed")
+
+    async def _turn(
+        self, request: web.Request, change: Callable[[str], Awaitable[None]], event: str
+    ) -> web.Response:
+        name = request.match_info["name"]
+        try:
+            await change(name)
+        except KeyError:
+            return error_answer(404, "not_found", "no destination has this name")
+        get_logger().info(event, destination=name)
+        # A reload may have taken it away meanwhile.
+        found = next((one for one in self._delivering.describe() if one["name"] == name), None)
+        return (
+            shown.json_answer(found) if found else error_answer(404, "not_found", "the destination is gone")
+        )
+
+    def _configured(self) -> set[str]:
+        return {one["name"] for one in self._delivering.describe()}
+
+    def _check_configured(self, name: str) -> None:
+        """Refuse to make due what nobody would deliver, and what retention would then never remove."""
+        known = sorted(self._configured())
+        if name not in known:
+            raise BadQueryError(f"{name!r} is no destination of the config; there are: {', '.join(known)}")
+
+    def _retried(self, destinations: Mapping[str, int]) -> None:
+        for name, number in destinations.items():
+            self._delivering.wake(name, pending=number, dead=-number)
+        if destinations:
+            count = sum(destinations.values())
+            get_logger().info("deliveries.retried", destinations=sorted(destinations), count=count)
+
+
+def _answered(handler: Handler) -> Handler:
+    """Turn what can go wrong into answers."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except BadQueryError as error:
+            return error_answer(400, "bad_request", error.message)
+        except StoreError:
+            return error_answer(503, "unavailable", "the store does not answer; ask again later")
+
+    return answer
+
+
+async def _of_list(listing: Awaitable[Page[Any]]) -> Page[Any]:
+    try:
+        return await listing
+    except ValueError as error:
+        raise BadQueryError("the cursor is none of this list's") from error
+
+
+async def _object(request: web.Request) -> dict[str, Any]:
+    """Read a JSON object, or nothing. Raises `BadQueryError`; the server refuses bodies that are too long."""
+    try:
+        async with asyncio.timeout(_BODY_WITHIN):
+            body = await request.read()
+        return msgspec.json.decode(body, type=dict[str, Any]) if body.strip() else {}
+    except TimeoutError as error:
+        raise BadQueryError("the body did not arrive") from error
+    except msgspec.MsgspecError as error:
+        raise BadQueryError("the body has to be a JSON object") from error

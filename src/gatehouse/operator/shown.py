@@ -1,0 +1,99 @@
+"""Events and deliveries as the operator's API shows them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from gatehouse.times import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gatehouse.store.base import DeliveryRow, EventRow, Page, StoredEvent
+
+
+def json_answer(value: object) -> web.Response:
+    """Answer with JSON. What was no UTF-8 when it came in, as headers may hold, is replaced."""
+    # Lone surrogates stand for such bytes. JSON readers refuse them, and so does msgspec's own encoder.
+    plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    text = msgspec.json.format(plain, indent=2) + "\n"
+    return web.Response(text=text, content_type="application/json")
+
+
+def page_answer(name: str, page: Page[Any], shown: Callable[[Any], dict[str, Any]]) -> web.Response:
+    """Answer with part of a list, and the cursor that asks for what follows."""
+    return json_answer({name: [shown(item) for item in page.items], "cursor": page.cursor})
+
+
+def event_row(row: EventRow) -> dict[str, Any]:
+    """Show an event in a list."""
+    return {
+        "id": row.id,
+        "source": row.source,
+        "provider": row.provider,
+        "external_id": row.external_id,
+        "type": row.type,
+        "time": row.time,
+        "received": rfc3339(row.received),
+        "subject": row.subject,
+        "account": row.account,
+        "deliveries": {"pending": row.pending, "delivered": row.delivered, "dead": row.dead},
+    }
+
+
+def delivery_row(row: DeliveryRow) -> dict[str, Any]:
+    """Show a delivery. Its id is the event's, a colon, and the destination."""
+    return {
+        "id": f"{row.event_id}:{row.destination}",
+        "event_id": row.event_id,
+        "source": row.source,
+        "type": row.type,
+        "destination": row.destination,
+        "status": row.status,
+        "attempts": row.attempts,
+        "received": rfc3339(row.received),
+        "due": None if row.due is None else rfc3339(row.due),
+        "last_reason": row.last_reason,
+        "last_http_status": row.last_http_status,
+        "updated": rfc3339(row.updated),
+    }
+
+
+def stored_event(stored: StoredEvent) -> dict[str, Any]:
+    """Show an event with its headers, its body and its deliveries."""
+    event = stored.event
+    return {
+        "id": event.id,
+        "source": event.source,
+        "provider": event.provider,
+        "external_id": event.external_id,
+        "type": event.type,
+        "time": event.time,
+        "received": rfc3339(event.received),
+        "subject": event.subject,
+        "account": event.account,
+        "content_type": event.content_type,
+        "headers": event.headers,
+        **_body(event.body),
+        "deliveries": [delivery_row(row) for row in stored.deliveries],
+    }
+
+
+def counted(rows: Iterable[DeliveryRow]) -> dict[str, int]:
+    """Count deliveries by destination."""
+    numbers: dict[str, int] = {}
+    for row in rows:
+        numbers[row.destination] = numbers.get(row.destination, 0) + 1
+    return numbers
+
+
+def _body(body: bytes) -> dict[str, str]:
+    try:
+        return {"body": body.decode()}
+    except UnicodeDecodeError:
+        return {"body_base64": base64.b64encode(body).decode()}

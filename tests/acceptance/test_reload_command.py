@@ -1,0 +1,122 @@
+"""SIGHUP and `gatehouse reload`, with the gateway as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from doubles import providers
+from processes import GatewayProcess, serving
+
+CONFIG = """\
+server: {listen: "127.0.0.1:0"}
+operator: {listen: "127.0.0.1:0", token: env:TOKEN}
+sources:
+  mando: {provider: mando, secrets: env:SECRET}
+"""
+SECRETS = {"SECRET": providers.SECRET, "TOKEN": "operator-token-of-some-length"}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """Write a config file."""
+    file = tmp_path / "gateway.yaml"
+    file.write_text(CONFIG)
+    return file
+
+
+async def logged(gateway: GatewayProcess, event: str) -> dict[str, Any]:
+    """Wait for a line of the log."""
+    async with asyncio.timeout(20):
+        while not (found := [line for line in gateway.log if line["event"] == event]):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    return found[-1]
+
+
+async def reload(gateway: GatewayProcess, config: Path, **environment: str) -> tuple[int | None, str, str]:
+    """Run `gatehouse reload`; return its exit code and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gatehouse", "reload", "-c", str(config), "--operator", gateway.operator_url),
+        env=os.environ | SECRETS | environment,
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    async with asyncio.timeout(20):
+        out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_sighup_takes_the_file_into_use(config: Path) -> None:
+    async with serving(config, **SECRETS) as gateway, aiohttp.ClientSession() as client:
+        config.write_text(CONFIG + "  shop: {provider: mando, secrets: env:SECRET}\n")
+        gateway.process.send_signal(signal.SIGHUP)
+        assert (await logged(gateway, "config.reloaded"))["sources_added"] == ["shop"]
+        body = providers.body(id="evt_1", type="sale.created")
+        url = f"{gateway.url}/webhooks/shop"
+        async with client.post(url, data=body, headers=providers.mando(body)) as answer:
+            assert answer.status == 200
+
+        config.write_text("sources: 7\n")
+        gateway.process.send_signal(signal.SIGHUP)
+        assert "gateway.yaml:1: sources" in (await logged(gateway, "config.reload_failed"))["problems"][0]
+        gateway.terminate()
+        assert await gateway.wait() == 0
+
+
+async def test_reload_prints_what_changed_and_what_has_to_wait(config: Path) -> None:
+    async with serving(config, **SECRETS) as gateway:
+        assert await reload(gateway, config) == (0, "reloaded: nothing changed\n", "")
+
+        config.write_text(
+            CONFIG.replace(
+                'server: {listen: "127.0.0.1:0"}', 'server: {listen: "127.0.0.1:1", max_body: 1KB}'
+            )
+            + "  shop: {provider: mando, secrets: env:UNSET}\n"
+            + 'destinations: {app: {url: "http://127.0.0.1:1/"}}\n'
+            + "routes: [{from: shop, to: app}]\n"
+        )
+        assert await reload(gateway, config) == (
+            0,
+            (
+                "reloaded\n"
+                "  sources: added shop\n"
+                "  destinations: added app\n"
+                "  routes: added from shop, types *, to app\n"
+                "  settings: changed server.max_body\n"
+            ),
+            (
+                "Warning: server.listen stays as it was until a restart\n"
+                "Warning: source shop: env:UNSET is not set\n"
+            ),
+        )
+
+
+async def test_reload_prints_the_problems_that_the_gateway_has_with_the_file(
+    config: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(CONFIG)
+    async with serving(config, **SECRETS) as gateway:
+        config.write_text(CONFIG.replace("env:SECRET", "env:UNSET"))
+        code, out, err = await reload(gateway, other)
+        assert (code, out) == (1, "")
+        assert err.splitlines() == [
+            (
+                f"Error: {config}:4: sources.mando: env:UNSET is not set"
+                " (put the secret back, or remove what needs it; the gateway goes on as it was)"
+            ),
+            f"Try: mend it, then gatehouse check -c {config}",
+        ]
+
+        code, _, err = await reload(gateway, other, TOKEN="not-the-token-of-the-gateway")
+        assert code == 1
+        assert "answered 401" in err
+        assert "SIGHUP" in err

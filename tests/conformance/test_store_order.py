@@ -1,0 +1,258 @@
+"""Deliveries with an order key: one after the other, in the order accepted, and no key waits for another."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conformance.builders import NOW, accept, accept_and_lease, arrival, event, lease, result
+from gatehouse.store.base import DeliveryQuery
+
+if TYPE_CHECKING:
+    from conformance.conftest import Reopen
+    from gatehouse.event import Event
+    from gatehouse.store.base import Arrival, Delivery, Store
+
+#: Later than anything in these tests falls due.
+FAR = NOW + 10**9
+
+
+def ordered(
+    key: bytes = b"inv_1",
+    *,
+    to: tuple[str, ...] = ("billing",),
+    leased: bool = False,
+    of: Event | None = None,
+) -> Arrival:
+    return arrival(to=to, order=key, leased=leased, of=of)
+
+
+def events(deliveries: list[Delivery]) -> list[Event]:
+    return [each.event for each in deliveries]
+
+
+async def test_what_follows_a_pending_one_of_its_key_is_held(store: Store) -> None:
+    first, second = ordered(), ordered()
+    assert (await accept(store, first))[0].held == ()
+    assert (await accept(store, second))[0].held == ("billing",)
+    assert events(await lease(store)) == [first.event]
+    assert await lease(store, now=NOW + 29) == []
+
+
+async def test_of_one_batch_only_the_first_of_a_key_runs(store: Store) -> None:
+    batch = [ordered(b"a"), ordered(b"b"), ordered(b"a"), ordered(b"a")]
+    receipts = await accept(store, *batch)
+    assert [each.held for each in receipts] == [(), (), ("billing",), ("billing",)]
+    assert events(await lease(store)) == [batch[0].event, batch[1].event]
+
+
+async def test_a_held_arrival_is_not_leased_though_it_asked_for_it(store: Store) -> None:
+    first, second = await accept(store, ordered(leased=True), ordered(leased=True))
+    assert first.leased_until > NOW
+    assert (second.leased_until, second.held) == (0.0, ("billing",))
+    assert len(await lease(store, now=NOW + 31)) == 1
+
+
+async def test_only_the_destinations_that_wait_are_named_as_held(store: Store) -> None:
+    await accept(store, ordered(to=("billing",)))
+    (receipt,) = await accept(store, ordered(to=("billing", "ledger"), leased=True))
+    assert receipt.held == ("billing",)
+    assert receipt.leased_until > NOW
+    assert await lease(store, "ledger", now=NOW + 1) == []
+
+
+async def test_a_destination_named_twice_does_not_wait_for_itself(store: Store) -> None:
+    (receipt,) = await accept(store, ordered(to=("billing", "billing")))
+    assert receipt.held == ()
+    assert len(await lease(store)) == 1
+
+
+async def test_a_duplicate_holds_nothing_back(store: Store) -> None:
+    known = arrival(b"k", order=b"inv_1")
+    (delivery,) = await accept_and_lease(store, known)
+    await store.record([result(delivery)])
+    duplicate, following = await accept(store, arrival(b"k", order=b"inv_1"), ordered())
+    assert (duplicate.status, following.held) == ("duplicate", ())
+
+
+async def test_other_keys_other_destinations_and_no_key_do_not_wait(store: Store) -> None:
+    await accept(store, ordered())
+    receipts = await accept(store, ordered(b"inv_2"), ordered(to=("ledger",)), arrival(), ordered(b""))
+    assert [each.held for each in receipts] == [()] * 4
+    assert len(await lease(store)) == 4
+
+
+@pytest.mark.parametrize("status", ["delivered", "dead"])
+async def test_the_end_of_one_makes_the_next_due_at_once(store: Store, status: str) -> None:
+    batch = [ordered(of=event(received=NOW - 3 + number)) for number in range(3)]
+    (delivery,) = await accept_and_lease(store, *batch)
+    assert await store.record([result(delivery, status)]) == [True]
+    due = await store.next_due("billing")
+    assert due is not None
+    assert due <= NOW
+    (following,) = await lease(store)
+    assert (following.event, following.attempts) == (batch[1].event, 0)
+
+
+async def test_one_that_is_tried_again_keeps_the_others_back(store: Store) -> None:
+    first, second = ordered(), ordered()
+    (delivery,) = await accept_and_lease(store, first, second)
+    await store.record([result(delivery, "pending", due_at=NOW + 60)])
+    assert await lease(store, now=NOW + 59) == []
+    assert events(await lease(store, now=NOW + 60)) == [first.event]
+
+
+async def test_a_lost_lease_frees_nothing(store: Store) -> None:
+    first, second = ordered(), ordered()
+    (old,) = await accept_and_lease(store, first, second)
+    (new,) = await lease(store, now=NOW + 31)
+    assert await store.record([result(old)]) == [False]
+    assert await lease(store, now=NOW + 32) == []
+    await store.record([result(new)])
+    assert events(await lease(store, now=NOW + 32)) == [second.event]
+
+
+async def test_many_keys_go_on_in_one_batch_of_results(store: Store) -> None:
+    keys = [b"%d" % number for number in range(600)]
+    firsts = await accept_and_lease(store, *[ordered(key) for key in keys])
+    await accept(store, *[ordered(key) for key in keys for _ in range(2)])
+    assert await store.record([result(each) for each in firsts]) == [True] * 600
+    assert len(await lease(store)) == 600
+
+
+async def test_a_held_one_is_never_due(store: Store) -> None:
+    (delivery,) = await accept_and_lease(store, ordered(), ordered())
+    assert await store.next_due("billing") == NOW + 30
+    await store.record([result(delivery, "pending", due_at=FAR)])
+    assert await store.next_due("billing") == FAR
+    assert len(await lease(store, now=10**14, until=10**14 + 30)) == 1
+
+
+async def test_a_held_one_is_pending_to_who_counts(store: Store) -> None:
+    await accept(store, ordered(), ordered(), ordered())
+    assert (await store.counts())["billing"].pending == 3
+
+
+async def test_giving_back_the_first_frees_none_behind_it(store: Store) -> None:
+    first, second = ordered(), ordered()
+    deliveries = await accept_and_lease(store, first, second)
+    await store.release(deliveries)
+    assert events(await lease(store)) == [first.event]
+
+
+async def test_after_a_crash_the_order_is_kept(store: Store, reopen: Reopen) -> None:
+    batch = [ordered() for _ in range(3)]
+    await accept_and_lease(store, *batch)
+    for arrived in batch:
+        store = await reopen()
+        (delivery,) = await lease(store)
+        assert delivery.event == arrived.event
+        assert await lease(store, now=NOW + 29) == []
+        await store.record([result(delivery)])
+    assert await store.counts() == {}
+
+
+async def test_after_the_last_one_the_key_is_free(store: Store) -> None:
+    (delivery,) = await accept_and_lease(store, ordered())
+    await store.record([result(delivery)])
+    (receipt,) = await accept(store, ordered())
+    assert receipt.held == ()
+
+
+async def test_a_purge_leaves_what_is_held(store: Store) -> None:
+    first, second = ordered(), ordered()
+    (delivery,) = await accept_and_lease(store, first, second)
+    await store.record([result(delivery)])
+    purged = await store.purge(now=FAR, events_before=FAR, dead_before=FAR, limit=100)
+    assert purged.events == 1
+    assert events(await lease(store)) == [second.event]
+
+
+async def test_dead_ones_that_are_retried_go_in_their_order_one_by_one(store: Store) -> None:
+    batch = [ordered() for _ in range(3)]
+    await accept(store, *batch)
+    for _ in batch:
+        (delivery,) = await lease(store)
+        await store.record([result(delivery, "dead")])
+    retried = await store.retry(DeliveryQuery(), now=NOW, limit=2)
+    assert retried.destinations == {"billing": 2}
+    await store.retry(DeliveryQuery(), now=NOW, limit=2)
+    for arrived in batch:
+        (delivery,) = await lease(store)
+        assert delivery.event == arrived.event
+        await store.record([result(delivery)])
+
+
+async def test_a_dead_one_that_is_retried_waits_for_the_one_that_runs(store: Store) -> None:
+    batch = [ordered() for _ in range(3)]
+    (first,) = await accept_and_lease(store, *batch)
+    await store.record([result(first, "dead")])
+    (second,) = await lease(store)
+    await store.retry(DeliveryQuery(), now=NOW, limit=10)
+    assert await lease(store) == []
+    await store.record([result(second)])
+    assert events(await lease(store)) == [batch[0].event]
+
+
+async def test_a_replay_waits_for_none_and_holds_none_back(store: Store) -> None:
+    first, second, third = ordered(), ordered(), ordered()
+    (delivery,) = await accept_and_lease(store, first)
+    await store.record([result(delivery)])
+    (running,) = await accept_and_lease(store, second, third)
+    await store.replay(first.event.id, ["billing"], now=NOW)
+    (replayed,) = await lease(store)
+    assert replayed.event == first.event
+    await store.record([result(replayed)])
+    assert await lease(store) == []
+    await store.replay(first.event.id, ["billing"], now=NOW)
+    await store.record([result(running)])
+    assert events(await lease(store)) == [first.event, third.event]
+
+
+async def test_replaying_one_that_is_held_changes_nothing(store: Store) -> None:
+    first, second = ordered(), ordered()
+    await accept(store, first, second)
+    assert await store.replay(second.event.id, ["billing"], now=NOW) == []
+    assert events(await lease(store)) == [first.event]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_whatever_happens_each_key_is_delivered_in_order(
+    store: Store, reopen: Reopen, seed: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311 - the same each time
+    now = NOW
+    accepted: dict[bytes, list[str]] = defaultdict(list)
+    ended: dict[bytes, list[str]] = defaultdict(list)
+    key_of: dict[str, bytes] = {}
+    for step in range(150):
+        now += 1
+        if step < 100:
+            for arrived in [ordered(b"%d" % chance.randrange(4)) for _ in range(chance.randrange(4))]:
+                key = arrived.assignments[0].order_key or b""
+                accepted[key].append(arrived.event.id)
+                key_of[arrived.event.id] = key
+                await accept(store, arrived)
+        leased = await lease(store, now=now, limit=chance.randrange(1, 9))
+        running = [key_of[each.event.id] for each in leased]
+        assert len(running) == len(set(running))
+        if chance.random() < 0.1:
+            store = await reopen()
+            continue
+        for delivery in leased:
+            status = chance.choice(["pending", "delivered", "delivered", "dead", "given back"])
+            if status == "given back":
+                await store.release([delivery])
+                continue
+            assert await store.record([result(delivery, status, due_at=now + chance.randrange(3), at=now)])
+            if status != "pending":
+                ended[key_of[delivery.event.id]].append(delivery.event.id)
+    while leased := await lease(store, now=now):
+        assert all(await store.record([result(each) for each in leased]))
+        for delivery in leased:
+            ended[key_of[delivery.event.id]].append(delivery.event.id)
+        now += 10
+    assert ended == accepted

@@ -1,0 +1,218 @@
+"""The invariants I1 to I9: each a function that says what violates it.
+
+In their words: U is what was sent, A what was answered with 2xx, R what was refused or not answered, S what
+is stored, F what the destinations received, L the dead letters.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from crash.ledger import Answer, Reception
+from crash.stored import Stored
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """The metrics of one life, read at a moment between `t0` and `t1` (unix seconds)."""
+
+    life: int
+    t0: float
+    t1: float
+    accepted: int
+    pending: int
+    dead: int
+    #: Nothing was sent or delivered any more: the gauges can be compared with the store.
+    at_rest: bool = False
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that a run left behind."""
+
+    answers: list[Answer]
+    receptions: list[Reception]
+    stored: Stored
+    scrapes: list[Scrape] = field(default_factory=list)
+    #: How often the gateway ended without being asked to, and how many attempts can be under way at once.
+    kills: int = 0
+    concurrency: int = 1
+    #: Delivered events are removed while it runs.
+    retires: bool = False
+
+    @cached_property
+    def sent(self) -> dict[str, str]:
+        """U, with digests."""
+        return {answer.id: answer.sha for answer in self.answers}
+
+    @cached_property
+    def acknowledged(self) -> set[str]:
+        """A."""
+        return {answer.id for answer in self.answers if answer.acknowledged}
+
+    @cached_property
+    def refused(self) -> set[str]:
+        """R."""
+        return {answer.id for answer in self.answers if not answer.acknowledged}
+
+    @cached_property
+    def by_id(self) -> dict[str, list[Reception]]:
+        """F, in the order received."""
+        found = defaultdict(list)
+        for reception in self.receptions:
+            found[reception.id].append(reception)
+        return dict(found)
+
+    @cached_property
+    def delivered(self) -> set[str]:
+        """What a destination took."""
+        return {reception.id for reception in self.receptions if reception.taken}
+
+    @property
+    def duplicates(self) -> int:
+        """How often a destination took what it had taken before."""
+        return sum(reception.taken for reception in self.receptions) - len(self.delivered)
+
+    @property
+    def lost(self) -> set[str]:
+        """What was acknowledged and came to nothing."""
+        return self.acknowledged - self.delivered - self.stored.dead
+
+
+def what_was_acknowledged_is_stored(evidence: Evidence) -> Iterator[str]:
+    """I1: A is in S, or it was delivered and has been removed since."""
+    retired = evidence.delivered if evidence.retires else set()
+    for name in evidence.acknowledged - evidence.stored.rows.keys() - retired:
+        yield f"{name} was acknowledged and is not stored"
+    for name, sha in evidence.stored.shas.items():
+        if evidence.sent.get(name) != sha:
+            yield f"{name} is stored with other bytes than were sent"
+
+
+def what_was_acknowledged_arrived(evidence: Evidence) -> Iterator[str]:
+    """I2: A is in F or in L, when all is quiet."""
+    for name in evidence.lost:
+        yield f"{name} was acknowledged, and is neither delivered nor a dead letter"
+
+
+def nothing_arrived_that_was_not_sent(evidence: Evidence) -> Iterator[str]:
+    """I3: F is in U."""
+    for name in evidence.by_id.keys() - evidence.sent.keys():
+        yield f"{name} arrived and was never sent"
+
+
+def what_arrived_is_what_was_sent(evidence: Evidence) -> Iterator[str]:
+    """I4: the digests are those that were sent."""
+    for reception in evidence.receptions:
+        if evidence.sent.get(reception.id, reception.sha) != reception.sha:
+            yield f"{reception.id} arrived with other bytes than were sent"
+
+
+def attempts_tell_themselves_apart(evidence: Evidence) -> Iterator[str]:
+    """I5: every attempt of an event has its key, which no other event has, and a higher number."""
+    owners: dict[str, str] = {}
+    for name, receptions in evidence.by_id.items():
+        keys = {reception.key for reception in receptions}
+        if len(keys) != 1 or "" in keys:
+            yield f"{name} arrived with {len(keys)} idempotency keys"
+        for key in keys:
+            if owners.setdefault(key, name) != name:
+                yield f"{name} arrived with the idempotency key of {owners[key]}"
+        attempts = [reception.attempt for reception in receptions]
+        if attempts != sorted(set(attempts)):
+            yield f"{name} arrived as attempts {attempts}"
+
+
+def duplicates_are_few_and_marked(evidence: Evidence) -> Iterator[str]:
+    """I6: no more than could be under way at the kills, and none that claims to be the first attempt."""
+    if evidence.duplicates > (allowed := evidence.kills * evidence.concurrency):
+        yield f"{evidence.duplicates} duplicates where {allowed} attempts can have been under way"
+    for name, receptions in evidence.by_id.items():
+        if any(again.attempt <= 1 for again in receptions[1:]):
+            yield f"{name} arrived again as a first attempt"
+
+
+def the_file_is_sound(evidence: Evidence) -> Iterator[str]:
+    """I7: SQLite finds no fault, and no lease outlives its process."""
+    yield from evidence.stored.damage
+    if evidence.stored.leased:
+        yield f"{evidence.stored.leased} deliveries are leased to a process that is gone"
+
+
+def what_was_sent_again_is_stored_once(evidence: Evidence) -> Iterator[str]:
+    """I8: R, sent again until it was answered with 2xx, is in S once."""
+    for name, rows in evidence.stored.rows.items():
+        if rows > 1:
+            yield f"{name} is stored {rows} times"
+    for name in evidence.refused - evidence.acknowledged:
+        yield f"{name} was refused and never acknowledged"
+
+
+def metrics_agree(evidence: Evidence) -> Iterator[str]:
+    """I9: each life counts as accepted what it answered so; at rest the gauges say what the store holds."""
+    for scrape in evidence.scrapes:
+        answers = [answer for answer in evidence.answers if answer.life == scrape.life]
+        least = sum(answer.outcome == "accepted" and answer.t1 < scrape.t0 for answer in answers)
+        most = sum(
+            (answer.outcome == "accepted" or not answer.status) and answer.t0 < scrape.t1
+            for answer in answers
+        )
+        if not least <= scrape.accepted <= most:
+            yield f"life {scrape.life} counts {scrape.accepted} accepted, and answered {least} to {most}"
+        if scrape.at_rest and scrape.pending != evidence.stored.pending:
+            yield f"the gauge says {scrape.pending} pending, the store {evidence.stored.pending}"
+        if scrape.at_rest and scrape.dead != len(evidence.stored.dead):
+            yield f"the gauge says {scrape.dead} dead, the store {len(evidence.stored.dead)}"
+
+
+INVARIANTS: Mapping[str, Callable[[Evidence], Iterator[str]]] = {
+    "I1": what_was_acknowledged_is_stored,
+    "I2": what_was_acknowledged_arrived,
+    "I3": nothing_arrived_that_was_not_sent,
+    "I4": what_arrived_is_what_was_sent,
+    "I5": attempts_tell_themselves_apart,
+    "I6": duplicates_are_few_and_marked,
+    "I7": the_file_is_sound,
+    "I8": what_was_sent_again_is_stored_once,
+    "I9": metrics_agree,
+}
+
+
+def check(evidence: Evidence) -> dict[str, list[str]]:
+    """Return the violations by invariant; an empty one holds."""
+    return {name: list(invariant(evidence)) for name, invariant in INVARIANTS.items()}
+
+
+def together(parts: Sequence[Evidence]) -> Evidence:
+    """Put runs with events of their own together; without metrics, since each counts its lives from 1."""
+    stored = [part.stored for part in parts]
+    return Evidence(
+        answers=[answer for part in parts for answer in part.answers],
+        receptions=[reception for part in parts for reception in part.receptions],
+        stored=Stored(
+            rows=sum((one.rows for one in stored), Counter()),
+            shas={name: sha for one in stored for name, sha in one.shas.items()},
+            dead=frozenset().union(*(one.dead for one in stored)),
+            pending=sum(one.pending for one in stored),
+            leased=sum(one.leased for one in stored),
+            damage=tuple(text for one in stored for text in one.damage),
+        ),
+        kills=sum(part.kills for part in parts),
+        concurrency=max(part.concurrency for part in parts),
+    )
+
+
+def refused_yet_stored(evidence: Evidence) -> set[str]:
+    """Return what got nothing but 503, and turned out to be known when it was sent again."""
+    answered: dict[str, list[Answer]] = defaultdict(list)
+    for answer in evidence.answers:
+        answered[answer.id].append(answer)
+    found = set()
+    for name in evidence.refused:
+        *before, last = answered[name]
+        if last.outcome == "duplicate" and all(answer.status for answer in before):
+            found.add(name)
+    return found

@@ -1,0 +1,158 @@
+"""D-04: what a power cut would take: no answer of 2xx may leave before its event's frames are synced to disk.
+
+The gateway runs under strace, which shows every write and sync in the order in which the kernel saw them. An
+event's id is in the frames of the log that hold it, and in the answer that acknowledges it, so the order of
+the three is read from the trace alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from crash.rig import rigged
+from crash.runs import Findings, Progress, silent
+from gatehouse.failpoints import UNSYNCED
+
+ROOT = Path(__file__).parents[2]
+_FETCHED = ROOT / ".tools/strace"
+#: -D: strace is the gateway's grandchild, not its parent, so that signals and exit codes are the gateway's.
+_OPTIONS = ("-D", "-f", "-qq", "-y", "-s", "5000", "--signal=none")
+_CALLS = "pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync"
+
+_LINE = re.compile(r"(?P<thread>\d+) +(?P<call>.*)")
+_RESUMED = re.compile(r"<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)")
+_UNFINISHED = " <unfinished ...>"
+_SYNC = re.compile(r"(fsync|fdatasync)\(\d+<[^>]*-wal>")
+_WRITE = re.compile(r"p?write(64|v)?\(\d+<[^>]*-wal>")
+#: A row's columns follow each other without anything between, so an id may begin anywhere.
+_ID = re.compile(r"(?=(0[0-9A-HJKMNP-TV-Z]{25}))")
+_ANSWER = re.compile(
+    r'HTTP/1\.1 2\d\d .*\\"status\\":\\"(?:accepted|duplicate)\\",\\"id\\":\\"([0-9A-Z]{26})'
+)
+
+
+class Order:
+    """Follows a trace: which events are written, which of those synced, which answered before that."""
+
+    def __init__(self) -> None:
+        #: Ids whose frames are in the kernel's cache, and since which step of the trace.
+        self._written: dict[str, int] = {}
+        self._durable: set[str] = set()
+        #: The step at which each thread's sync began.
+        self._syncing: dict[str, int] = {}
+        self._step = 0
+        self.answered = 0
+        self.syncs = 0
+        self.violations: list[str] = []
+
+    def follow(self, lines: Iterable[str]) -> Order:
+        """Read a whole trace."""
+        for line in lines:
+            if match := _LINE.match(line):
+                self._step += 1
+                self._read(match["thread"], match["call"])
+        return self
+
+    def _read(self, thread: str, call: str) -> None:
+        if resumed := _RESUMED.match(call):
+            if thread in self._syncing:
+                self._synced(thread, succeeded=resumed["rest"].endswith("= 0"))
+        elif _SYNC.match(call):
+            self._syncing[thread] = self._step
+            if not call.endswith(_UNFINISHED):
+                self._synced(thread, succeeded=call.endswith("= 0"))
+        elif _WRITE.match(call):
+            for name in _ID.findall(call):
+                self._written.setdefault(name, self._step)
+        else:
+            self._sent(call)
+
+    def _synced(self, thread: str, *, succeeded: bool) -> None:
+        """Whatever was written before a sync began is on disk when it ends."""
+        began = self._syncing.pop(thread)
+        if succeeded:
+            self.syncs += 1
+            done = [name for name, step in self._written.items() if step < began]
+            self._durable.update(done)
+            for name in done:
+                del self._written[name]
+
+    def _sent(self, call: str) -> None:
+        for name in _ANSWER.findall(call):
+            self.answered += 1
+            if name not in self._durable:
+                self.violations.append(f"{name} was answered before it was synced")
+
+
+def find_strace() -> list[str] | None:
+    """Return how to call strace; None where there is none, or where it is not allowed to follow a process."""
+    command = _strace()
+    if command is None:
+        return None
+    probe = subprocess.run([*command, "-D", "-f", "-o", os.devnull, "true"], capture_output=True, check=False)
+    return command if probe.returncode == 0 and not probe.stderr else None
+
+
+def _strace() -> list[str] | None:
+    """Return the machine's strace, or the one that fetch_strace.sh fetched."""
+    found = os.environ.get("GATEHOUSE_TEST_STRACE") or shutil.which("strace")
+    if found is not None:
+        return [found]
+    if (program := _FETCHED / "usr/bin/strace").is_file():
+        libraries = ":".join(str(folder) for folder in (_FETCHED / "usr/lib").glob("*-linux-gnu*"))
+        loader = next(Path("/").glob("lib64/ld-linux-*.so.*"), None) or next(
+            Path("/").glob("lib/ld-linux-*.so.*")
+        )
+        # Through the loader: in the environment the path would reach the gateway, too.
+        return [str(loader), "--library-path", libraries, str(program)]
+    return None
+
+
+async def power_cut(
+    folder: Path, *, requests: int, seed: str, failpoints: str = "", progress: Progress = silent
+) -> Findings:
+    """Acknowledge so many events under strace, and check the order of write, sync and answer."""
+    strace = find_strace()
+    assert strace is not None, "strace is needed: install it, or run tests/crash/fetch_strace.sh"
+    trace = folder / "trace"
+    under = (*strace, *_OPTIONS, "-e", f"trace={_CALLS}", "-o", str(trace))
+    async with rigged(folder, seed=seed, connections=16) as rig:
+        await rig.start(failpoints, under)
+        rig.sender.start()
+        while rig.sender.acknowledged < requests:  # noqa: ASYNC110 - a counter is all there is to look at
+            await asyncio.sleep(0.05)
+        rig.sender.stop()
+        progress(rig, "under strace")
+        await rig.terminate()
+        evidence = await rig.settle()
+    # By now strace has written all of it: it lets go of a process before that one can be waited for.
+    with trace.open(errors="replace") as lines:
+        order = Order().follow(lines)
+    acknowledged = sum(answer.acknowledged and answer.life == 1 for answer in evidence.answers)
+    faults = list(order.violations)
+    if order.answered != acknowledged:
+        faults.append(f"the trace shows {order.answered} answers, the sender got {acknowledged}")
+    facts = {"answers seen in the trace": order.answered, "syncs of the log": order.syncs}
+    return Findings(evidence, faults, facts)
+
+
+async def power_cut_with_control(
+    folder: Path, *, requests: int, seed: str, progress: Progress = silent
+) -> Findings:
+    """Do the same with a gateway that does not sync, too: unless that one is convicted, nothing is shown."""
+    for place in ("as it is", "control"):
+        (folder / place).mkdir()
+    findings = await power_cut(folder / "as it is", requests=requests, seed=seed, progress=progress)
+    control = await power_cut(
+        folder / "control", requests=requests, seed=seed, failpoints=UNSYNCED, progress=progress
+    )
+    violations = f"{len(control.faults):,} of {control.facts['answers seen in the trace']:,}"
+    facts = {**findings.facts, "answered before the sync in the control run": violations}
+    faults = findings.faults if control.faults else [*findings.faults, "the control run was not convicted"]
+    return Findings(findings.evidence, faults, facts)

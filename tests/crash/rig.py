@@ -1,0 +1,230 @@
+"""Sender, gateway, destination and store in one folder, for as many lives of the gateway as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from crash import stored
+from crash.checker import Evidence, Scrape
+from crash.ledger import Answer, Ledger, Reception, read
+from crash.sender import Sender
+from doubles import providers
+from processes import GatewayProcess, spawn
+
+#: Seconds until all that was acknowledged has arrived, after the last fault.
+DRAIN = 120.0
+#: Seconds in which a gateway has to reach the failpoint that was set for it.
+_REACH = 30.0
+#: Seconds that the gateway waits for a destination, and that a destination keeps it waiting for.
+_TIMEOUT, _HOLD = 1, 2.5
+_CONFIG = """
+server: {{listen: "127.0.0.1:0"}}
+operator: {{listen: "127.0.0.1:0"}}
+store: {{keep_events: {keep}}}
+sources:
+  mando: {{provider: mando, secrets: [env:SECRET]}}
+  hisab: {{provider: hisab, secrets: [env:SECRET]}}
+destinations:
+  app: &app
+    url: "{url}/app"
+    timeout: {timeout}s
+    concurrency: {concurrency}
+    retry: {{first: 50ms, max: 500ms}}
+  archive:
+    url: "{url}/archive"
+    timeout: {timeout}s
+    concurrency: {concurrency}
+    retry: {{first: 50ms, max: 500ms}}
+    format: raw
+routes:
+  - {{from: mando, to: app}}
+  - {{from: hisab, to: archive}}
+""".replace(" &app", "")
+
+
+class Rig:
+    """One run. Made with `rigged`."""
+
+    def __init__(self, folder: Path, sender: Sender, destination: asyncio.subprocess.Process) -> None:
+        self.folder = folder
+        self.sender = sender
+        self.gateway: GatewayProcess | None = None
+        self.kills = 0
+        self.concurrency = 1
+        self.retires = False
+        self._destination = destination
+        self._scrapes: list[Scrape] = []
+        self._client = aiohttp.ClientSession()
+
+    @property
+    def database(self) -> Path:
+        """The store's file."""
+        return self.folder / "gatehouse.db"
+
+    @property
+    def ready(self) -> GatewayProcess:
+        """The gateway, which has to be running."""
+        assert self.gateway is not None
+        return self.gateway
+
+    async def launch(self, failpoints: str = "", under: Sequence[str] = ()) -> GatewayProcess:
+        """Start the gateway's next life, and don't wait."""
+        environment = {"SECRET": providers.SECRET} | (
+            {"GATEHOUSE_FAILPOINTS": failpoints} if failpoints else {}
+        )
+        self.gateway = await spawn(self.folder / "gateway.yaml", under=under, **environment)
+        return self.gateway
+
+    async def start(self, failpoints: str = "", under: Sequence[str] = ()) -> None:
+        """Start the gateway's next life, and have it sent to."""
+        gateway = await self.launch(failpoints, under)
+        await gateway.started()
+        self.sender.target.serve(gateway.url)
+
+    async def kill(self) -> None:
+        """End this life as a crash does."""
+        gateway = self.ready
+        gateway.kill()
+        self.sender.target.gone()
+        self.kills += 1
+        assert await gateway.wait() == -signal.SIGKILL, gateway.log[-3:]
+
+    async def terminate(self) -> float:
+        """Ask the gateway to stop, while it is sent to all the same; return the seconds that it took."""
+        gateway, started = self.ready, time.monotonic()
+        gateway.terminate()
+        code = await gateway.wait()
+        self.sender.target.gone()
+        assert code == 0, (code, gateway.log[-3:])
+        return time.monotonic() - started
+
+    async def crash_at(self, failpoint: str) -> None:
+        """Live until a failpoint ends the gateway."""
+        gateway = await self.launch(failpoint)
+        serving = asyncio.create_task(self._serve_when_started(gateway))
+        try:
+            async with asyncio.timeout(_REACH):
+                code = await gateway.process.wait()
+        except TimeoutError as error:
+            raise AssertionError(f"{failpoint} was not reached in {_REACH} s") from error
+        finally:
+            self.sender.target.gone()
+            serving.cancel()
+        await gateway.wait()
+        assert code == 137, (failpoint, code, gateway.log[-3:])
+        self.kills += 1
+
+    async def _serve_when_started(self, gateway: GatewayProcess) -> None:
+        try:
+            await gateway.started()
+        except AssertionError:
+            return  # it met its failpoint while it started
+        self.sender.target.serve(gateway.url)
+
+    async def scrape(self, *, at_rest: bool = False) -> None:
+        """Keep the metrics of this life, as they are now, for the evidence."""
+        self._scrapes.append(await self._metrics(at_rest=at_rest))
+
+    async def _metrics(self, *, at_rest: bool = False) -> Scrape:
+        started = time.time()
+        async with self._client.get(f"{self.ready.operator_url}/metrics") as answer:
+            text = await answer.text()
+        accepted = pending = dead = 0.0
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                if sample.name == "gatehouse_requests_total" and sample.labels["outcome"] == "accepted":
+                    accepted += sample.value
+                pending += sample.value * (sample.name == "gatehouse_deliveries_pending")
+                dead += sample.value * (sample.name == "gatehouse_deliveries_dead")
+        life = self.sender.target.life
+        return Scrape(life, started, time.time(), int(accepted), int(pending), int(dead), at_rest)
+
+    async def settle(self) -> Evidence:
+        """Let everything come to rest in one last life, and return what the run left behind."""
+        self.sender.stop()
+        self._destination.send_signal(signal.SIGUSR1)
+        await self.start()
+        await self._until_at_rest()
+        await self.scrape(at_rest=True)
+        await self.terminate()
+        return self.evidence()
+
+    async def _until_at_rest(self) -> None:
+        """Wait until all is acknowledged and delivered, or for as long as that may take."""
+        deadline = time.monotonic() + DRAIN
+        while time.monotonic() < deadline:
+            if self.sender.idle and not (await self._metrics()).pending:
+                return
+            await asyncio.sleep(0.1)  # metrics are polled, as Prometheus does
+
+    def evidence(self) -> Evidence:
+        """Return what there is to judge by. The gateway has to have stopped."""
+        return Evidence(
+            answers=list(read(self.folder / "answers", Answer)),
+            receptions=list(read(self.folder / "receptions", Reception)),
+            stored=stored.read(self.database),
+            scrapes=self._scrapes,
+            kills=self.kills,
+            concurrency=2 * self.concurrency,
+            retires=self.retires,
+        )
+
+    async def close(self) -> None:
+        """End the gateway, if it still runs."""
+        await self._client.close()
+        if self.gateway is not None:
+            if self.gateway.process.returncode is None:
+                self.gateway.kill()
+            await self.gateway.wait()
+
+
+@asynccontextmanager
+async def rigged(
+    folder: Path,
+    *,
+    seed: str,
+    connections: int = 64,
+    rate: float = 600.0,
+    concurrency: int = 32,
+    keep: str = "7d",
+) -> AsyncIterator[Rig]:
+    """Put a run together. The sender waits for `sender.start()` and a life of the gateway."""
+    destination = await _start_destination(folder / "receptions", seed)
+    assert destination.stdout is not None
+    port = int(await destination.stdout.readline())
+    config = _CONFIG.format(
+        url=f"http://127.0.0.1:{port}", keep=keep, concurrency=concurrency, timeout=_TIMEOUT
+    )
+    (folder / "gateway.yaml").write_text(config)
+    with Ledger(folder / "answers") as ledger:
+        sender = Sender(f"run{Random(seed).randrange(10**6)}", ledger, connections=connections, rate=rate)
+        rig = Rig(folder, sender, destination)
+        rig.concurrency, rig.retires = concurrency, keep != "7d"
+        sending = asyncio.create_task(sender.run())
+        try:
+            yield rig
+        finally:
+            sending.cancel()
+            await asyncio.wait([sending])
+            await rig.close()
+            destination.terminate()
+            await destination.wait()
+
+
+async def _start_destination(ledger: Path, seed: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "crash.destination", str(ledger), seed, str(_HOLD)),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=asyncio.subprocess.PIPE,
+    )

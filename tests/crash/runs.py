@@ -1,0 +1,179 @@
+"""The runs: what is done to the gateway while it is sent to. Each returns the evidence, for the checker."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+from crash import migration, stored
+from crash.checker import Evidence, check, together
+from crash.numbered import identify
+from crash.rig import Rig, rigged
+from gatehouse import failpoints
+
+#: Seconds after it is ready, in which a gateway is killed at a random moment.
+KILL_WITHIN = 2.0
+#: Failpoints that end the gateway while requests are sent to it; the migration needs a file to migrate.
+UNDER_LOAD = [name for name in failpoints.FAILPOINTS if name not in ("during-migration", failpoints.UNSYNCED)]
+
+Progress = Callable[[Rig, str], None]
+
+
+def silent(_: Rig, __: str) -> None:
+    """Say nothing."""
+
+
+@dataclass
+class Findings:
+    """What a run says beside its evidence."""
+
+    evidence: Evidence
+    #: Faults that no invariant has a name for.
+    faults: list[str] = field(default_factory=list)
+    #: Facts to show.
+    facts: Mapping[str, object] = field(default_factory=dict)
+
+
+async def kill(
+    folder: Path, *, kills: int, acknowledged: int, seed: str, progress: Progress = silent
+) -> Findings:
+    """D-01: kill -9 at random moments, until there were so many kills and so many acknowledgements."""
+    random = Random(seed)
+    async with rigged(folder, seed=seed) as rig:
+        rig.sender.start()
+        while rig.kills < kills or rig.sender.acknowledged < acknowledged:
+            await rig.start()
+            moment = random.uniform(0, KILL_WITHIN)
+            before = random.uniform(0, moment)
+            await asyncio.sleep(before)
+            await rig.scrape()
+            await asyncio.sleep(moment - before)
+            await rig.kill()
+            progress(rig, f"{rig.kills}/{kills} kills")
+        return Findings(await rig.settle())
+
+
+async def crash_at_failpoints(
+    folder: Path, *, times: int, seed: str, progress: Progress = silent
+) -> Findings:
+    """D-02: die at each named place under load, each so many times, each time at another pass."""
+    random = Random(seed)
+    checkpoints = 0
+    # What was delivered goes at once, or retention would have nothing to do.
+    async with rigged(folder, seed=seed, keep="1s") as rig:
+        rig.sender.start()
+        for turn in range(times):
+            for name in UNDER_LOAD:
+                passes = 1 if name == "during-retention" else random.randint(1, 20)
+                await rig.crash_at(f"{name}:{passes}")
+                if name == "during-checkpoint":
+                    checkpoints += checkpoint_was_under_way(rig.database)
+                progress(rig, f"{name} {turn + 1}/{times}")
+        evidence = await rig.settle()
+    facts = {"killed inside a checkpoint, as the file says": f"{checkpoints} of {times}"}
+    return Findings(evidence, facts=facts)
+
+
+async def migrate(folder: Path, *, times: int, seed: str, progress: Progress = silent) -> Findings:
+    """D-02 and U-01: die at a statement of the migration from the first schema, each time at another one."""
+    faults: list[str] = []
+    all_evidence = []
+    count = migration.statements(since=1)
+    for turn in range(times):
+        (place := folder / f"migration-{turn}").mkdir()
+        number = 1 + turn * count // times if times < count else 1 + turn % count
+        async with rigged(place, seed=f"{seed}-{turn}") as rig:
+            held = migration.write_first_schema(rig.database, f"old{turn}", 50)
+            await rig.crash_at(f"during-migration:{number}")
+            evidence = await rig.settle()
+            progress(rig, f"during-migration {turn + 1}/{times}")
+        evidence = replace(evidence, answers=[*evidence.answers, *held])
+        found = check(evidence)
+        faults += [f"died at statement {number}: {text}" for texts in found.values() for text in texts]
+        all_evidence.append(evidence)
+    return Findings(together(all_evidence), faults, {"statements": count})
+
+
+async def terminate(folder: Path, *, times: int, seed: str, progress: Progress = silent) -> Findings:
+    """D-25: SIGTERM under 300 requests per second."""
+    random = Random(seed)
+    slowest = 0.0
+    async with rigged(folder, seed=seed, rate=300.0) as rig:
+        rig.sender.start()
+        for turn in range(times):
+            await rig.start()
+            await asyncio.sleep(random.uniform(0.2, 1.0))
+            slowest = max(slowest, await rig.terminate())
+            progress(rig, f"SIGTERM {turn + 1}/{times}")
+        evidence = await rig.settle()
+    faults = [
+        f"{name} was stored, and its connection cut off without an answer" for name in cut_off(evidence)
+    ]
+    if slowest > 30.0:
+        faults.append(f"a stop took {slowest:.1f} s")
+    return Findings(evidence, faults, {"slowest stop": f"{slowest:.1f} s"})
+
+
+def cut_off(evidence: Evidence) -> set[str]:
+    """Return what got no answer, and turned out to be known when it was sent again."""
+    unanswered = {answer.id for answer in evidence.answers if answer.status == 0}
+    return {answer.id for answer in evidence.answers if answer.outcome == "duplicate"} & unanswered
+
+
+async def back_up(folder: Path, *, times: int, seed: str, progress: Progress = silent) -> Findings:
+    """D-20: backups under load; each is sound, and holds what was acknowledged before it began."""
+    faults: list[str] = []
+    acknowledged: set[str] = set()
+    async with rigged(folder, seed=seed) as rig:
+        rig.sender.on_acknowledged = acknowledged.add
+        rig.sender.start()
+        await rig.start()
+        for turn in range(times):
+            await asyncio.sleep(0.3)
+            before = set(acknowledged)
+            backup = folder / f"backup-{turn}.db"
+            await asyncio.to_thread(_back_up, rig.database, backup)
+            faults += await asyncio.to_thread(_compare, backup, before)
+            backup.unlink()
+            progress(rig, f"backup {turn + 1}/{times}")
+        await rig.terminate()
+        evidence = await rig.settle()
+    return Findings(evidence, faults, {"backups": times})
+
+
+def _back_up(database: Path, backup: Path) -> None:
+    # As docs/operations.md says, with the library that the shell uses.
+    connection = sqlite3.connect(database, timeout=10.0)
+    try:
+        connection.execute("VACUUM INTO ?", (str(backup),))
+    finally:
+        connection.close()
+
+
+def _compare(backup: Path, acknowledged: set[str]) -> list[str]:
+    connection = sqlite3.connect(backup)
+    try:
+        held = {identify(body)[0] for (body,) in connection.execute("SELECT body FROM events")}
+        missing = [
+            f"{name} was acknowledged before {backup.name} and is not in it" for name in acknowledged - held
+        ]
+        return [*missing, *(f"{backup.name}: {text}" for text in stored.damage(connection))]
+    finally:
+        connection.close()
+
+
+def checkpoint_was_under_way(database: Path) -> bool:
+    """Read from the index of the log whether a checkpoint had begun and not ended.
+
+    Source: sqlite.org/walformat.html, section 2.1: at offset 96 how many frames are moved into the file, at
+    128 how many the last checkpoint set out to move.
+    """
+    index = database.with_name(database.name + "-shm").read_bytes()
+    (moved,) = struct.unpack_from("=I", index, 96)
+    (attempted,) = struct.unpack_from("=I", index, 128)
+    return bool(attempted > moved)

@@ -1,0 +1,94 @@
+"""The runs of `make crash` in a short form: kills, failpoints, migrations, stops and backups, under load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crash import migration, runs
+from crash.checker import check
+from crash.rig import rigged
+from crash.runs import Findings
+from gatehouse import failpoints
+from gatehouse.errors import GatewayError
+from processes import serving
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def violations(findings: Findings) -> list[str]:
+    found = check(findings.evidence)
+    return [f"{name}: {text}" for name, texts in found.items() for text in texts] + findings.faults
+
+
+async def test_killed_again_and_again_it_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+    findings = await runs.kill(tmp_path, kills=8, acknowledged=1000, seed="1")
+
+    assert violations(findings) == []
+    assert findings.evidence.kills >= 8
+    assert len(findings.evidence.acknowledged) >= 1000
+
+
+async def test_ended_at_each_failpoint_it_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+    findings = await runs.crash_at_failpoints(tmp_path, times=1, seed="1")
+
+    assert violations(findings) == []
+    assert findings.evidence.kills == len(runs.UNDER_LOAD) == 8
+
+
+async def test_ended_in_the_middle_of_a_migration_it_takes_it_up_again(tmp_path: Path) -> None:
+    findings = await runs.migrate(tmp_path, times=2, seed="1")
+
+    assert violations(findings) == []
+    assert len(findings.evidence.delivered) == 100
+
+
+async def test_each_statement_of_a_migration_can_be_its_last(tmp_path: Path) -> None:
+    """The count of statements is right: it can die at the last of them, and there is none after it."""
+    async with rigged(tmp_path, seed="1") as rig:
+        migration.write_first_schema(rig.database, "old", 1)
+        count = migration.statements(since=1)
+        await rig.crash_at(f"during-migration:{count}")
+        await rig.start(f"during-migration:{count + 1}")
+        await rig.terminate()
+
+
+async def test_stopped_under_load_it_cuts_nobody_off_whose_event_it_stored(tmp_path: Path) -> None:
+    findings = await runs.terminate(tmp_path, times=3, seed="1")
+
+    assert violations(findings) == []
+    assert findings.evidence.duplicates == 0
+
+
+async def test_a_backup_under_load_holds_what_was_acknowledged_before_it_began(tmp_path: Path) -> None:
+    findings = await runs.back_up(tmp_path, times=3, seed="1")
+
+    assert violations(findings) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["after-lunch", "after-commit:0", "after-commit:0x1", "after-commit:-1", "", "after-commit:²"]
+)
+def test_a_failpoint_that_does_not_exist_is_refused(text: str) -> None:
+    with pytest.raises(GatewayError, match="no such failpoint"):
+        failpoints.arm(text)
+
+
+async def test_a_gateway_with_failpoints_says_so_and_one_without_does_not_know_them(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text(
+        'server: {listen: "127.0.0.1:0"}\noperator: {listen: "127.0.0.1:0"}\n'
+        "sources:\n  open: {verify: {type: none, insecure: true}, event: {type: it}}\n"
+    )
+    async with serving(config, GATEHOUSE_FAILPOINTS="after-commit:3") as armed:
+        pass
+    async with serving(config, PYTHONPROFILEIMPORTTIME="1") as plain:
+        pass
+
+    assert [line["failpoints"] for line in armed.log if line["event"] == "gateway.failpoints"] == [
+        "after-commit:3"
+    ]
+    imports = [line.get("line", "") for line in plain.log]
+    assert any("gatehouse.app" in line for line in imports)
+    assert not any("gatehouse.failpoints" in line for line in imports)

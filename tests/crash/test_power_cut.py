@@ -1,0 +1,98 @@
+"""No answer of 2xx leaves before the sync of what it acknowledges: read from a trace of the system calls."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from crash.checker import check
+from crash.power_cut import Order, find_strace, power_cut
+from gatehouse.failpoints import UNSYNCED
+
+A, B = "01M7YVGDC6G10CTSKM83GWHCW2", "01M7YVGDC8KPAMGAVY7QXTKG2C"
+WAL = "9</data/gatehouse.db-wal>"
+SYNC = f"7 fdatasync({WAL}) = 0"
+CHECKPOINT = "7 fdatasync(8</data/gatehouse.db>) = 0"
+
+
+def frame(*names: str, unfinished: bool = False) -> str:
+    end = " <unfinished ...>" if unfinished else ", 4096, 56) = 4096"
+    return f'7 pwrite64({WAL}, "\\r\\0\\4{"mando".join(names)}mando{{\\"id\\"' + f'"{end}'
+
+
+def sent(*names: str) -> str:
+    heads = "".join(
+        f'HTTP/1.1 200 OK\\r\\n\\r\\n{{\\"status\\":\\"accepted\\",\\"id\\":\\"{name}\\"}}' for name in names
+    )
+    return f'5 write(12<socket:[1]>, "{heads}", 180) = 180'
+
+
+@pytest.fixture
+def strace() -> None:
+    """CI must have it; elsewhere these tests are skipped without it."""
+    if find_strace() is None:
+        reason = "no strace: install it, run tests/crash/fetch_strace.sh, or set GATEHOUSE_TEST_STRACE"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize(
+    ("trace", "violations"),
+    [
+        ([frame(A), SYNC, sent(A)], 0),
+        ([frame(A, B), SYNC, sent(A), sent(B)], 0),
+        ([frame(A), sent(A)], 1),
+        ([frame(A), sent(A), SYNC], 1),
+        ([SYNC, frame(A), sent(A)], 1),
+        ([frame(A), SYNC, frame(B), sent(A), sent(B)], 1),
+        ([frame(A), CHECKPOINT, sent(A)], 1),
+        ([frame(A), f"7 fdatasync({WAL}) = -1 EIO (Input/output error)", sent(A)], 1),
+        ([sent(A)], 1),
+        ([frame(A), f"7 fdatasync({WAL} <unfinished ...>", sent(A), "7 <... fdatasync resumed>) = 0"], 1),
+        ([frame(A), f"7 fdatasync({WAL} <unfinished ...>", "7 <... fdatasync resumed>) = 0", sent(A)], 0),
+        ([f"6 fdatasync({WAL} <unfinished ...>", frame(A), "6 <... fdatasync resumed>) = 0", sent(A)], 1),
+        ([frame(A), SYNC, frame(A), sent(A)], 0),
+    ],
+    ids=[
+        "synced before the answer",
+        "two in one commit",
+        "never synced",
+        "synced after the answer",
+        "synced before it was written",
+        "the second one not synced",
+        "another file synced",
+        "the sync failed",
+        "never written",
+        "answered during the sync",
+        "answered after a sync that was interrupted by others",
+        "written during the sync",
+        "its page is written again later",
+    ],
+)
+def test_a_trace_is_judged_by_the_order_of_write_sync_and_answer(trace: list[str], violations: int) -> None:
+    order = Order().follow(trace)
+
+    assert len(order.violations) == violations
+
+
+def test_every_answer_of_a_trace_is_counted() -> None:
+    assert Order().follow([frame(A, B), SYNC, sent(A), sent(B)]).answered == 2
+
+
+@pytest.mark.usefixtures("strace")
+async def test_of_a_thousand_answers_none_precedes_its_sync(tmp_path: Path) -> None:
+    findings = await power_cut(tmp_path, requests=1000, seed="1")
+
+    assert findings.faults == []
+    assert int(str(findings.facts["answers seen in the trace"])) >= 1000
+    assert not any(check(findings.evidence).values())
+
+
+@pytest.mark.usefixtures("strace")
+async def test_without_syncs_the_same_trace_convicts_the_gateway(tmp_path: Path) -> None:
+    findings = await power_cut(tmp_path, requests=100, seed="1", failpoints=UNSYNCED)
+
+    assert len([fault for fault in findings.faults if "before it was synced" in fault]) >= 100

@@ -1,0 +1,226 @@
+"""More than the gateway can take: refused soon what is refused, on time what is taken on, memory bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from doubles import providers
+from doubles.destination import ScriptedDestination, status
+from doubles.raw import Wire, connected, head, request
+from gatehouse.ingest.admission import Admission
+from gatehouse.ingest.body import MAX_BYTES, Bodies
+from gateways import CONFIG, RunGateway, Running
+
+MIB = 1024 * 1024
+
+
+def rss() -> int:
+    """Return the bytes of memory that this process, gateway and test, has resident."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def numbered(number: int) -> bytes:
+    return providers.body(id=f"evt_{number:05}", type="sale.created", data={})
+
+
+def signed(number: int) -> bytes:
+    body = numbered(number)
+    return request(body, *(f"{name}: {value}" for name, value in providers.mando(body).items()))
+
+
+async def timed(wire: Wire, sent: bytes) -> tuple[bytes, float]:
+    started = time.monotonic()
+    wire.writer.write(sent)
+    answer = await wire.answer()
+    return answer, time.monotonic() - started
+
+
+def bodies_of(running: Running) -> Bodies:
+    return running.gateway.ingest._bodies
+
+
+async def test_a_thousand_slow_bodies_hold_little_and_hinder_nobody(running: Running) -> None:
+    """D-26 in small: each announces 1 MiB and sends 4 KiB of it."""
+    before = rss()
+    async with AsyncExitStack() as stack:
+        slow = [await stack.enter_async_context(connected(running)) for _ in range(1000)]
+        for wire in slow:
+            wire.writer.write(head("Content-Length: 1048576") + b"x" * 4096)
+        async with asyncio.timeout(10):
+            while bodies_of(running).held < 1000 * 4096:  # noqa: ASYNC110 - nothing says so from outside
+                await asyncio.sleep(0.01)
+        wire = await stack.enter_async_context(connected(running))
+        answers = [await timed(wire, signed(number)) for number in range(100)]
+
+        assert {answer[9:12] for answer, _ in answers} == {b"200"}
+        assert max(took for _, took in answers) < 1
+        assert rss() - before < 100 * MIB
+        for one in slow:
+            one.writer.transport.abort()
+    async with asyncio.timeout(10):
+        while bodies_of(running).held:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.01)
+
+
+async def test_a_flood_of_slow_bodies_crowds_out_itself(running: Running) -> None:
+    """D-26: beyond 64 MiB whoever has been sending longest gets 503, who is quick gets 200."""
+    most = 0
+    async with AsyncExitStack() as stack:
+        slow = [await stack.enter_async_context(connected(running)) for _ in range(90)]
+        for wire in slow:
+            wire.writer.write(head(f"Content-Length: {MIB}") + bytes(MIB - 1))
+        first = asyncio.create_task(slow[0].answer())
+        async with asyncio.timeout(20):
+            while not first.done():
+                most = max(most, bodies_of(running).held)
+                await asyncio.sleep(0.005)
+        wire = await stack.enter_async_context(connected(running))
+        answer, took = await timed(wire, signed(1))
+
+        assert (await first).startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: " in await first
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert took < 1
+        assert most <= MAX_BYTES + MIB
+        for one in slow:
+            one.writer.transport.abort()
+
+
+async def test_a_stalled_store_answers_within_a_second_and_what_was_refused_is_never_written(
+    running: Running, tmp_path: Path
+) -> None:
+    """D-07, O-05: 1,500 requests at once, more than may be worked on, while nothing is committed for 2 s."""
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(connected(running)) for _ in range(1500)]
+        stall = asyncio.create_task(_stall(running, 2.0))
+        await asyncio.sleep(0)
+        answers = await asyncio.gather(*(timed(wire, signed(number)) for number, wire in enumerate(wires)))
+        await stall
+        after, _ = await timed(wires[0], signed(9000))
+
+    assert {answer[9:12] for answer, _ in answers} == {b"503"}
+    assert all(b"Retry-After: " in answer for answer, _ in answers)
+    # The client of 1,500 connections shares this thread.
+    assert max(took for _, took in answers) < 2
+    assert after.startswith(b"HTTP/1.1 200 ")
+    assert _rows(tmp_path) == {"events": 1, "dedupe_keys": 1}
+    assert (await running.send("mando", numbered(1), providers.mando(numbered(1))))[1]["status"] == "accepted"
+
+
+async def test_under_overload_the_answers_are_quick_and_each_connection_gets_its_own(
+    running: Running,
+) -> None:
+    """O-05: ten times the requests that are worked on at once."""
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(connected(running)) for _ in range(2000)]
+        answers = await asyncio.gather(*(timed(wire, signed(number)) for number, wire in enumerate(wires)))
+
+    statuses = [answer[9:12] for answer, _ in answers]
+    assert set(statuses) <= {b"200", b"503"}
+    assert statuses.count(b"200") >= 512
+    assert (await running.metrics())["gatehouse_events_total", "mando"] == statuses.count(b"200")
+
+
+async def _stall(running: Running, seconds: float) -> None:
+    """Keep the store's thread from doing anything else."""
+    store: Any = running.gateway._store
+    await store._writer.run(lambda _: time.sleep(seconds))
+
+
+def _rows(folder: Path) -> dict[str, int]:
+    connection = sqlite3.connect(folder / "gatehouse.db")
+    try:
+        return {
+            table: connection.execute("SELECT count(*) FROM " + table).fetchone()[0]  # noqa: S608 - our own names
+            for table in ("events", "dedupe_keys")
+        }
+    finally:
+        connection.close()
+
+
+class Sender:
+    """What admission sees of a connection."""
+
+    def __init__(self) -> None:
+        self.said = ""
+
+    def admit(self) -> None:
+        self.said = "admitted"
+
+    def refuse_late(self) -> None:
+        self.said = "refused"
+
+
+async def test_who_waits_is_admitted_in_order_when_a_place_is_free() -> None:
+    admission = Admission(lambda: 0.0, most=1)
+    first, second = Sender(), Sender()
+    assert admission.enter()
+    for one in (first, second):
+        assert not admission.enter()
+        admission.wait(one)
+
+    admission.leave()
+    assert (first.said, second.said) == ("admitted", "")
+    admission.leave()
+    assert second.said == "admitted"
+    admission.leave()
+    assert admission.enter()
+
+
+async def test_who_waits_too_long_is_refused_and_the_next_on_time_admitted() -> None:
+    now = 0.0
+    admission = Admission(lambda: now, most=1, patience=0.02)
+    late, on_time = Sender(), Sender()
+    assert admission.enter()
+    admission.wait(late)
+    now = 0.015
+    admission.wait(on_time)
+    now = 0.03
+
+    admission.leave()
+    assert on_time.said == "admitted"
+    async with asyncio.timeout(1):
+        while late.said != "refused":  # noqa: ASYNC110 - a timer tells it
+            await asyncio.sleep(0)
+
+
+async def test_who_waits_is_refused_although_nobody_leaves() -> None:
+    loop = asyncio.get_running_loop()
+    admission = Admission(loop.time, most=1, patience=0.01)
+    senders = [Sender() for _ in range(200)]
+    assert admission.enter()
+    for one in senders:
+        admission.wait(one)
+
+    async with asyncio.timeout(1):
+        while {one.said for one in senders} != {"refused"}:  # noqa: ASYNC110 - a timer tells it
+            await asyncio.sleep(0)
+
+
+async def test_below_the_watermark_new_requests_get_503_and_deliveries_go_on(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    """O-07."""
+    async with run_gateway(CONFIG.format(url=destination.url)) as running:
+        disk: Any = running.gateway._disk
+        destination.script(status(503))
+        assert (await running.send("mando", numbered(1), providers.mando(numbered(1))))[0] == 200
+        await destination.wait_for(1)
+        disk._free = lambda _: 1024
+        await disk.look()
+        async with running.client.post(
+            f"{running.url}/webhooks/mando", data=numbered(2), headers=providers.mando(numbered(2))
+        ) as refused:
+            assert refused.status == 503
+            assert int(refused.headers["Retry-After"]) > 0
+        assert (await running.metrics())["gatehouse_store_free_bytes",] == 1024
+        await running.until(("gatehouse_deliveries_total", "app", "delivered"), 1)
+        disk._free = lambda _: 2**40
+        await disk.look()
+        assert (await running.send("mando", numbered(2), providers.mando(numbered(2))))[0] == 200

@@ -1,0 +1,435 @@
+"""Whatever comes over the wire: the right answer, bounded memory and time, no byte of it in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+import os
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from doubles import providers
+from doubles.destination import ScriptedDestination
+from doubles.raw import connected, exchange, head, request
+from gateways import CONFIG, RunGateway, Running
+
+MIB = 1024 * 1024
+BODY = providers.body(id="evt_1", type="sale.created", data={})
+SIGNED = [f"{name}: {value}" for name, value in providers.mando(BODY).items()]
+CLOSE = "Connection: close"
+#: Bytes that an attacker sends and that must not come out anywhere.
+CANARY = "attackers-own-bytes"
+
+
+def rss() -> int:
+    """Return the bytes of memory that this process, gateway and test, has resident."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+def with_server(settings: str) -> str:
+    return CONFIG.replace('listen: "127.0.0.1:0", public', f'listen: "127.0.0.1:0", {settings}, public')
+
+
+@pytest.fixture
+async def impatient(run_gateway: RunGateway, destination: ScriptedDestination) -> AsyncIterator[Running]:
+    """Run a gateway that waits half a second for a head, and as long for a body."""
+    config = with_server("idle_timeout: 500ms, request_deadline: 500ms")
+    async with run_gateway(config.format(url=destination.url)) as running:
+        yield running
+
+
+async def legitimate(running: Running, number: int) -> float:
+    """Send what has to be accepted whatever else goes on; return the seconds that took."""
+    body = providers.body(id=f"evt_{number}", type="sale.created", data={})
+    started = time.monotonic()
+    assert (await running.send("mando", body, providers.mando(body)))[0] == 200
+    return time.monotonic() - started
+
+
+async def stored(running: Running) -> float:
+    return sum(
+        value for (name, *_), value in (await running.metrics()).items() if name == "gatehouse_events_total"
+    )
+
+
+def lines(logged: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in logged.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "value", [b"\xe9\xff", b"\xed\xa0\x80", "\N{SNOWMAN}".encode(), b"\x01\x02\x1b[31m", b"x" * 8000, b"\t\t"]
+)
+async def test_a_signature_of_odd_bytes_is_401(running: Running, value: bytes) -> None:
+    """S-06; control characters may be refused as no HTTP at all."""
+    sent = request(BODY, CLOSE).replace(b"Host", b"X-Mando-Signature: " + value + b"\r\nHost")
+
+    answer = await exchange(running, sent)
+
+    assert answer[9:12] in {b"401", b"400"}
+    assert await stored(running) == 0
+
+
+@pytest.mark.parametrize("order", ["good bad", "bad good", "good good"])
+async def test_a_signature_that_is_there_twice_is_401(running: Running, order: str) -> None:
+    """S-07."""
+    signature = providers.mando(BODY)["X-Mando-Signature"]
+    values = {"good": signature, "bad": "sha256=" + "0" * 64}
+    twice = [f"X-Mando-Signature: {values[each]}" for each in order.split()]
+
+    assert (await exchange(running, request(BODY, *twice, CLOSE))).startswith(b"HTTP/1.1 401 ")
+
+
+async def test_an_unknown_source_and_an_unknown_path_get_the_same_answer(running: Running) -> None:
+    """S-17: paths are no secrets: unknown ones are 404. Which check failed at a known one is never told."""
+    unknown = {
+        await exchange(running, request(b"{}", CLOSE, target=path)) for path in ("/webhooks/nobody", "/x")
+    }
+    refused = {
+        await exchange(running, request(BODY, CLOSE, *headers))
+        for headers in ([], ["X-Mando-Signature: x"], ["X-Mando-Signature: sha256=" + "0" * 64])
+    }
+
+    def without_date(answers: set[bytes]) -> set[bytes]:
+        return {
+            b"\n".join(part for part in each.split(b"\n") if not part.startswith(b"Date")) for each in answers
+        }
+
+    assert len(without_date(unknown)) == len(without_date(refused)) == 1
+
+
+async def test_a_body_at_the_limit_is_read_and_one_byte_more_is_413(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    """S-30."""
+    async with run_gateway(with_server("max_body: 4KiB").format(url=destination.url)) as running:
+        for size, status in ((4096, b"401"), (4097, b"413")):
+            assert (await exchange(running, request(b"x" * size, CLOSE)))[9:12] == status
+            chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (size, b"x" * size)
+            sent = head("Transfer-Encoding: chunked", CLOSE) + chunked
+            assert (await exchange(running, sent))[9:12] == status
+
+
+async def test_a_length_that_lies_stores_nothing(impatient: Running) -> None:
+    """S-30: too long is waited for in vain; too short is another body, and what follows it is no request."""
+    long = head(f"Content-Length: {len(BODY) + 5}", *SIGNED) + BODY
+    short = head(f"Content-Length: {len(BODY) - 5}", *SIGNED) + BODY
+
+    assert (await exchange(impatient, long)).startswith(b"HTTP/1.1 408 ")
+    answers = await exchange(impatient, short)
+
+    assert answers[9:12] in {b"401", b"400"}
+    assert b" 200 " not in answers
+    assert answers.count(b"HTTP/1.") <= 2
+    assert await stored(impatient) == 0
+
+
+async def test_a_mebibyte_in_chunks_of_one_byte_costs_little(running: Running) -> None:
+    """S-31."""
+    started = time.process_time()
+    sent = head("Transfer-Encoding: chunked", CLOSE) + b"1\r\nx\r\n" * MIB + b"0\r\n\r\n"
+    answer = await exchange(running, sent, within=10)
+
+    assert answer[9:12] in {b"401", b"413"}
+    assert time.process_time() - started < 2  # the test's own part included
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        b"2;" + b"x" * 65_536 + b"\r\n{}\r\n0\r\n\r\n",
+        b"2\r\n{}\r\n0\r\n" + b"".join(b"T%d: x\r\n" % number for number in range(10_000)) + b"\r\n",
+        b"2\r\n{}\r\n0\r\nT: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"ffffffffffffffffff\r\n{}",
+        b"-2\r\n{}\r\n0\r\n\r\n",
+        b"0x2\r\n{}\r\n0\r\n\r\n",
+    ],
+    ids=["extension", "trailers", "long trailer", "huge", "negative", "hex prefix"],
+)
+async def test_chunks_that_are_meant_to_hurt_are_refused_soon(running: Running, end: bytes) -> None:
+    """S-31."""
+    started = time.monotonic()
+    answer = await exchange(running, head("Transfer-Encoding: chunked", CLOSE) + end)
+
+    assert answer[9:10] == b"4"
+    assert time.monotonic() - started < 3
+    assert await stored(running) == 0
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate, gzip", "GZIP", "x-gzip"])
+async def test_compressed_bodies_are_415_and_never_unpacked(running: Running, coding: str) -> None:
+    """S-32: 200 bombs of 1:1000 at once; the process grows by less than 10 MB and what is sent."""
+    bomb = gzip.compress(bytes(8 * MIB))
+    sent = request(bomb, f"Content-Encoding: {coding}", CLOSE)
+    await exchange(running, sent)
+    before = rss()
+
+    answers = await asyncio.gather(*(exchange(running, sent) for _ in range(200)))
+
+    assert {answer[9:12] for answer in answers} == {b"415"}
+    assert rss() - before < 10 * MIB + 200 * len(sent)
+
+
+async def test_slow_heads_and_idle_connections_are_closed_and_hinder_nobody(impatient: Running) -> None:
+    """S-33."""
+    async with AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(connected(impatient)) for _ in range(400)]
+        for number, wire in enumerate(wires):
+            if number % 2:
+                wire.writer.write(b"POST /webhooks/mando HTTP/1.1\r\nHost: ")
+        slowest = max([await legitimate(impatient, number) for number in range(50)])
+        async with asyncio.timeout(5):
+            ends = await asyncio.gather(*(wire.reader.read() for wire in wires))
+
+    assert slowest < 1
+    assert set(ends) <= {b""}
+
+
+async def test_a_head_that_trickles_is_cut_off(impatient: Running) -> None:
+    """S-33: each byte does not buy more time."""
+    async with connected(impatient) as wire, asyncio.timeout(5):
+        wire.writer.write(b"POST /webhooks/mando HTTP/1.1\r\nX: ")
+        ended = asyncio.create_task(wire.reader.read())
+        while not ended.done():
+            wire.writer.write(b"X")
+            await asyncio.wait([ended], timeout=0.02)
+
+        assert await ended == b""
+
+
+SMUGGLED = f"GET /{CANARY} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        head("Content-Length: 6", "Transfer-Encoding: chunked") + b"0\r\n\r\nX" + SMUGGLED,
+        head("Transfer-Encoding: chunked", "Content-Length: 6") + b"0\r\n\r\nX" + SMUGGLED,
+        head("Content-Length: 2", "Content-Length: 3") + b"{}" + SMUGGLED,
+        head("Content-Length: 2, 2") + b"{}" + SMUGGLED,
+        head("Content-Length: +2") + b"{}" + SMUGGLED,
+        head("Content-Length: 2 2") + b"{}" + SMUGGLED,
+        head("Content-Length: 0x2") + b"{}" + SMUGGLED,
+        head("Content-Length: -2") + b"{}" + SMUGGLED,
+        head("Content-Length: 99999999999999999999999") + b"{}" + SMUGGLED,
+        head("Content-Length: ") + b"{}" + SMUGGLED,
+        head("Transfer-Encoding: xchunked") + b"0\r\n\r\n" + SMUGGLED,
+        head("Transfer-Encoding: chunked, identity") + b"0\r\n\r\n" + SMUGGLED,
+        head("Transfer-Encoding: chunked", "Transfer-Encoding: chunked") + b"0\r\n\r\n" + SMUGGLED,
+        head("Transfer-Encoding:\x0bchunked") + b"0\r\n\r\n" + SMUGGLED,
+        head("X: a", " folded", "Content-Length: 2") + b"{}" + SMUGGLED,
+        head("Content-Length : 2") + b"{}" + SMUGGLED,
+        head("Content-Length: 2").replace(b"\r\n", b"\n") + b"{}" + SMUGGLED,
+        head("X: a\0b", "Content-Length: 2") + b"{}" + SMUGGLED,
+        head("X: a\rb", "Content-Length: 2") + b"{}" + SMUGGLED,
+        head("Host: other", "Content-Length: 2") + b"{}" + SMUGGLED,
+        head("Content-Length: 2").replace(b"Host: h\r\n", b"") + b"{}" + SMUGGLED,
+    ],
+)
+async def test_a_shape_that_two_parsers_could_read_differently_is_400_and_closed(
+    running: Running, logged: io.StringIO, sent: bytes
+) -> None:
+    """S-34: no second request is read out of it."""
+    answer = await exchange(running, sent)
+
+    assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
+    assert answer.count(b"HTTP/1.") == 1
+    assert CANARY not in logged.getvalue()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        head(*[f"X-{number}: y" for number in range(129)]),
+        head(target="/" + "x" * 8191),
+        head("X: " + "y" * 8191),
+        head(*[f"X-{number}: " + "y" * 8000 for number in range(60)]),
+        b"POST /webhooks/mando HTTP/1.1\r\n"
+        + b"".join(b"X-%d: %s\r\n" % (n, b"y" * 8000) for n in range(60)),
+    ],
+    ids=["129 headers", "long target", "long header", "480 KB", "480 KB without an end"],
+)
+async def test_a_head_without_measure_is_400(running: Running, sent: bytes) -> None:
+    """S-35."""
+    assert (await exchange(running, sent))[9:12] == b"400"
+
+
+async def test_a_hundred_pipelined_requests_are_answered_in_order(running: Running) -> None:
+    """S-35."""
+    sent = request(BODY, *SIGNED) + request(b"{}", target="/x") * 98 + request(b"{}", CLOSE, target="/y")
+
+    answers = (await exchange(running, sent)).split(b"HTTP/1.1 ")[1:]
+
+    assert [answer[:3] for answer in answers] == [b"200"] + [b"404"] * 99
+
+
+async def test_who_never_reads_its_answers_is_let_go(impatient: Running) -> None:
+    """S-35: neither memory nor a connection is kept for it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient.gateway.ingest.port, limit=1024)
+    before = rss()
+    async with asyncio.timeout(20):
+        while not writer.transport.is_closing():
+            writer.write(request(b"{}", target="/x") * 500)
+            try:
+                await asyncio.wait_for(writer.drain(), 0.05)
+            except (TimeoutError, ConnectionError):
+                await asyncio.sleep(0)
+
+    assert rss() - before < 32 * MIB
+    assert not reader.at_eof()
+    with pytest.raises(ConnectionError):
+        await writer.wait_closed()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "OPTIONS", "TRACE", "DELETE", "PATCH", "PROPFIND"])
+async def test_another_method_is_405_and_echoes_nothing(running: Running, method: str) -> None:
+    """S-36."""
+    answer = await exchange(running, head(f"X-Echo: {CANARY}", CLOSE, method=method))
+
+    assert answer.startswith(b"HTTP/1.1 405 ")
+    assert b"Allow: POST" in answer
+    assert CANARY.encode() not in answer
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        (head(CLOSE, method="CONNECT", target="evil.example:443"), {b"404", b"405", b"400"}),
+        (head("Upgrade: websocket", "Connection: Upgrade, close", method="GET"), {b"405"}),
+        (head("Upgrade: h2c", "HTTP2-Settings: AAA", "Connection: Upgrade, HTTP2-Settings, close"), {b"401"}),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {b"400"}),
+        (head(CLOSE, version="1.0"), {b"401"}),
+        (head(CLOSE, version="3.0"), {b"400"}),
+        (head(CLOSE, version="0.9"), {b"400", b"401"}),
+        (b"GET /\r\n\r\n", {b"400", b"404"}),
+        (head(CLOSE, target=f"http://evil.example/{CANARY}"), {b"404"}),
+        (head(CLOSE, target="*", method="OPTIONS"), {b"404", b"400"}),
+    ],
+)
+async def test_other_protocols_get_a_plain_answer(
+    running: Running, logged: io.StringIO, sent: bytes, statuses: set[bytes]
+) -> None:
+    """S-36."""
+    answer = await exchange(running, sent)
+
+    assert answer[9:12] in statuses
+    assert CANARY not in logged.getvalue()
+    assert "http.error" not in logged.getvalue()
+    assert await stored(running) == 0
+
+
+async def test_a_flood_of_unsigned_bodies_is_refused_without_the_store(
+    running: Running, tmp_path: Path
+) -> None:
+    """S-37: 1 MiB each, over 100 connections; the file is not touched, and memory is bounded."""
+    await legitimate(running, 0)
+    await running.until(("gatehouse_deliveries_total", "app", "delivered"), 1)
+    log = tmp_path / "gatehouse.db-wal"
+    written = log.stat().st_size
+    sent = request(bytes(MIB), CLOSE)
+    before = rss()
+
+    answers = await asyncio.gather(*(exchange(running, sent, within=30) for _ in range(100)))
+
+    assert {answer[9:12] for answer in answers} <= {b"401", b"503"}
+    assert b"401" in {answer[9:12] for answer in answers}
+    assert log.stat().st_size == written
+    assert rss() - before < 250 * MIB  # 64 of ours; the rest is what the test itself sends, in socket buffers
+
+
+PATHS = [
+    "/webhooks/../webhooks/mando",
+    "/webhooks/%2e%2e/webhooks/mando",
+    "/webhooks%2fmando",
+    "//webhooks/mando",
+    "/webhooks/mando;x",
+    "/webhooks/mando%00",
+    "/WEBHOOKS/mando",
+    "/webhooks/m\N{CYRILLIC SMALL LETTER A}ndo",
+    "/webhooks/mando/..%2f..%2fetc/passwd",
+    "/" + "x" * 8000,
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_path_that_only_resembles_a_sources_is_404(running: Running, path: str) -> None:
+    """S-39: no redirect, no file."""
+    answer = await exchange(running, request(BODY, *SIGNED, CLOSE, target=path))
+
+    assert answer[9:12] in {b"404", b"400"}
+    assert b"Location" not in answer
+    assert await stored(running) == 0
+
+
+async def test_twenty_thousand_random_paths_add_no_series_and_stay_out_of_the_log(
+    running: Running, logged: io.StringIO
+) -> None:
+    """S-39, and the bound on cardinality."""
+    dice = random.Random(39)  # noqa: S311 - the same paths each time
+    before = set(await running.metrics())
+
+    async def batch() -> None:
+        async with connected(running) as wire:
+            for _ in range(50):
+                paths = [f"/{CANARY}/{dice.randbytes(8).hex()}" for _ in range(25)]
+                wire.writer.write(b"".join(request(b"", target=path) for path in paths))
+                for _ in paths:
+                    assert (await wire.answer()).startswith(b"HTTP/1.1 404 ")
+
+    await asyncio.gather(*(batch() for _ in range(16)))
+    scraped = await running.metrics()
+
+    assert scraped["gatehouse_requests_total", "not_found", "_unknown"] == 20_000
+    assert set(scraped) == before
+    assert CANARY not in logged.getvalue()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a\nb", "a\r\nevent: forged", "\x1b[2J\x1b[31m", "\N{LINE SEPARATOR}x", "x" * MIB, "\x00", "\x9b2J"],
+)
+async def test_what_a_sender_writes_is_one_short_line_of_the_log(
+    run_gateway: RunGateway, destination: ScriptedDestination, logged: io.StringIO, text: str
+) -> None:
+    """S-47: the type is the only text of a request in its line; it is signed, and still it is not trusted."""
+    async with run_gateway(with_server("max_body: 3MiB").format(url=destination.url)) as running:
+        body = providers.body(id=text, type=text, data={})
+        status, _ = await running.send("mando", body, providers.mando(body))
+
+    assert status == 200
+    (line,) = [each for each in logged.getvalue().splitlines() if '"request.accepted"' in each]
+    assert len(line) < 2048
+    assert line.isprintable()
+    assert len(str(json.loads(line)["type"])) <= 512
+
+
+async def test_a_forwarded_address_is_believed_of_a_trusted_proxy_alone(
+    running: Running, logged: io.StringIO
+) -> None:
+    """S-55: nobody is trusted here."""
+    spoofs = ["X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 10.0.0.2", "X-Real-IP: 10.0.0.3"]
+    await exchange(running, request(BODY, *spoofs, "Forwarded: for=10.0.0.4", CLOSE))
+
+    (line,) = [each for each in lines(logged) if each["event"] == "request.rejected"]
+    assert line["client"] == "127.0.0.1"
+    assert "10.0.0." not in logged.getvalue()
+
+
+async def test_one_connection_too_many_takes_the_place_of_the_longest_idle_one(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    """S-33: who holds connections open without using them shuts nobody out."""
+    config = with_server("max_connections: 20").format(url=destination.url)
+    async with run_gateway(config) as running, AsyncExitStack() as stack:
+        wires = [await stack.enter_async_context(connected(running)) for _ in range(40)]
+        wires[-1].writer.write(request(b"{}", target="/x"))
+        async with asyncio.timeout(5):
+            assert (await wires[-1].answer()).startswith(b"HTTP/1.1 404 ")
+            assert await wires[0].reader.read() == b""
+        assert await legitimate(running, 1) < 1

@@ -1,0 +1,285 @@
+"""A store that is locked, full or failing: 503 soon, nothing half-written, and it recovers alone."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from doubles import failing_disk, providers
+from doubles.destination import ScriptedDestination
+from gatehouse.app import Gateway
+from gatehouse.config.load import parse
+from gateways import CONFIG, SIGNING_SECRET, Running
+
+DOUBLES = Path(failing_disk.__file__).parent
+
+
+def numbered(number: int, size: int = 10) -> bytes:
+    return providers.body(id=f"evt_{number:05}", type="sale.created", data={"x": "x" * size})
+
+
+class Traffic:
+    """Requests that keep coming, and their answers."""
+
+    def __init__(self, running: Running, *, size: int = 10) -> None:
+        self.answers: list[tuple[int, float, bool]] = []
+        self.accepted: set[str] = set()
+        self._running = running
+        self._size = size
+        self._number = 0
+        self._ended = False
+        self._sending: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Traffic:
+        self._sending = asyncio.create_task(self._send())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._ended = True
+        assert self._sending is not None
+        await self._sending
+
+    async def _send(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            while not self._ended:
+                group.create_task(self._post())
+                await asyncio.sleep(0.02)
+
+    async def _post(self) -> None:
+        self._number += 1
+        body, started = numbered(self._number, self._size), time.monotonic()
+        url = f"{self._running.url}/webhooks/mando"
+        async with self._running.client.post(url, data=body, headers=providers.mando(body)) as answer:
+            said = await answer.json()
+        if answer.status == 200:
+            self.accepted.add(said["id"])
+        self.answers.append((answer.status, time.monotonic() - started, "Retry-After" in answer.headers))
+
+    async def until(self, status: int, count: int = 5, within: float = 10.0) -> float:
+        """Wait for so many answers of a status in a row; return the seconds that took."""
+        started, seen = time.monotonic(), len(self.answers)
+        async with asyncio.timeout(within):
+            while [one[0] for one in self.answers[seen:]][-count:] != [status] * count:  # noqa: ASYNC110 - polled
+                await asyncio.sleep(0.01)
+        return time.monotonic() - started
+
+    def assert_refusals_were_quick(self) -> None:
+        refused = [one for one in self.answers if one[0] != 200]
+        assert refused
+        assert {status for status, _, _ in refused} == {503}
+        assert all(retry_after for _, _, retry_after in refused)
+        assert max(took for _, took, _ in refused) < 1.2  # with what the test's own client adds
+
+
+@asynccontextmanager
+async def gateway_in(folder: Path, destination: ScriptedDestination) -> AsyncIterator[Running]:
+    config = CONFIG.format(url=destination.url) + "store: {min_free: 0}\n"
+    secrets = {"SECRET": providers.SECRET, "EINVOICE": "secret", "SIGNING": SIGNING_SECRET}
+    async with (
+        Gateway(parse(config, directory=folder), environment=secrets) as gateway,
+        aiohttp.ClientSession() as client,
+    ):
+        yield Running(gateway, client)
+    await asyncio.sleep(0)
+
+
+def rows(folder: Path) -> dict[str, Any]:
+    file = sqlite3.connect(folder / "gatehouse.db")
+    try:
+        counted = {
+            table: file.execute("SELECT count(*) FROM " + table).fetchone()[0]  # noqa: S608 - our own names
+            for table in ("events", "dedupe_keys", "deliveries")
+        }
+        ids = {row[0] for row in file.execute("SELECT id FROM events")}
+        return counted | {"ids": ids, "check": file.execute("PRAGMA integrity_check").fetchone()[0]}
+    finally:
+        file.close()
+
+
+def assert_whole(folder: Path, accepted: set[str]) -> None:
+    found = rows(folder)
+    assert found["check"] == "ok"
+    assert found["ids"] == accepted
+    assert found["events"] == found["dedupe_keys"] == found["deliveries"]
+
+
+async def test_a_locked_store_is_503_for_as_long_as_it_is_locked(
+    tmp_path: Path, destination: ScriptedDestination
+) -> None:
+    """O-03: another program holds it for 3 s."""
+    async with gateway_in(tmp_path, destination) as running, Traffic(running) as traffic:
+        await traffic.until(200)
+        lock = sqlite3.connect(tmp_path / "gatehouse.db", isolation_level=None)
+        lock.execute("BEGIN EXCLUSIVE")
+        await traffic.until(503)
+        await asyncio.sleep(3)
+        lock.execute("ROLLBACK")
+        lock.close()
+        recovery = await traffic.until(200)
+
+    traffic.assert_refusals_were_quick()
+    assert recovery < 3
+    assert_whole(tmp_path, traffic.accepted)
+
+
+@pytest.fixture
+async def small_disk(tmp_path: Path) -> AsyncIterator[Path | None]:
+    """Mount a disk of 4 MiB; None where that is not allowed."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0 or await _mount("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)):
+        yield None
+        return
+    yield folder
+    await _mount("umount", "--lazy", str(folder))
+
+
+async def _mount(*command: str) -> int:
+    if shutil.which(command[0]) is None:
+        return 1
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
+    )
+    return await process.wait()
+
+
+async def test_a_full_disk_is_503_until_there_is_room_again(
+    small_disk: Path | None, tmp_path: Path, destination: ScriptedDestination
+) -> None:
+    """D-13: without a restart. Where nothing can be mounted, a limit on the pages stands in for the disk."""
+    folder = small_disk or tmp_path
+    async with gateway_in(folder, destination) as running, Traffic(running, size=20_000) as traffic:
+        await traffic.until(200)
+        filler = await _fill(running, small_disk)
+        await traffic.until(503, within=30)
+        await asyncio.sleep(1)
+        await _make_room(running, filler)
+        recovery = await traffic.until(200)
+        accepted = len(traffic.accepted)
+        await running.until(("gatehouse_deliveries_total", "app", "delivered"), accepted, within=20)
+
+    traffic.assert_refusals_were_quick()
+    assert recovery < 10
+    assert_whole(folder, traffic.accepted)
+
+
+async def _fill(running: Running, disk: Path | None) -> Path | None:
+    if disk is None:
+        await _limit_pages(running, 10)
+        return None
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError as error:
+            assert error.errno == errno.ENOSPC  # noqa: PT017 - any other is a defect of the test
+    return filler
+
+
+async def _make_room(running: Running, filler: Path | None) -> None:
+    if filler is None:
+        await _limit_pages(running, 1_000_000)
+    else:
+        filler.unlink()
+
+
+async def _limit_pages(running: Running, more: int) -> None:
+    def limit(on: sqlite3.Connection) -> None:
+        (pages,) = on.execute("PRAGMA page_count").fetchone()
+        on.execute(f"PRAGMA max_page_count = {pages + more}")
+
+    store: Any = running.gateway._store
+    await (await store._file.writer()).run(limit)
+
+
+async def test_a_commit_that_fails_on_the_disk_is_503_and_the_next_one_a_new_connections(
+    tmp_path: Path, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D-22, fsyncgate: what failed to sync is not tried again on the same connection."""
+    driver = failing_disk.Driver()
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *given, **more: connect(*given, factory=driver.connection(), **more)
+    )
+    async with gateway_in(tmp_path, destination) as running:
+        await running.send("mando", numbered(1), providers.mando(numbered(1)))
+        await running.until(("gatehouse_deliveries_total", "app", "delivered"), 1)
+        store: Any = running.gateway._store
+        before = await store._file.writer()
+        driver.only = "COMMIT"
+        driver.arm(0)
+        body = numbered(2)
+        status, _ = await running.send("mando", body, providers.mando(body))
+        assert driver.disarm()
+        again = await running.send("mando", body, providers.mando(body))
+        after = await store._file.writer()
+
+    assert status == 503
+    assert (again[0], again[1]["status"]) == (200, "accepted")
+    assert after is not before
+
+
+async def test_the_driver_failing_at_each_statement_in_turn_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D-22."""
+    driver = failing_disk.Driver()
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *given, **more: connect(*given, factory=driver.connection(), **more)
+    )
+
+    found = await failing_disk.sweep(tmp_path, driver)
+
+    assert found["wrong"] == []
+    assert found["runs"] >= 16
+    assert found["recovery"] < 10
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the failing disk."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler: the driver that fails, above, stands in for the disk")
+    library = tmp_path_factory.mktemp("shim") / "failing_disk.so"
+    source = DOUBLES / "failing_disk.c"
+    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(source), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
+@pytest.mark.parametrize("lasts", ["once", "on"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=["EIO", "ENOSPC"])
+async def test_the_disk_failing_at_each_call_in_turn_leaves_nothing_half_written(
+    tmp_path: Path, shim: Path, number: int, lasts: str
+) -> None:
+    """D-22, F-01: at the n-th write, sync or truncation, for n = 1, 2, 3 … until a run passes."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "doubles.failing_disk", str(tmp_path), str(number), lasts),
+        env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONPATH": ":".join(sys.path)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, complaints = await process.communicate()
+    assert process.returncode == 0, complaints.decode()
+    found = json.loads(out)
+
+    assert found["wrong"] == []
+    assert found["runs"] >= 20
+    assert found["recovery"] < 10

@@ -1,0 +1,89 @@
+"""What is attempted within a request passes the destination's gate, and tells it what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from doubles.delivery import Delivering, make_destination, make_event
+from doubles.destination import ScriptedDestination, once, status
+from gatehouse.delivery.breaker import BreakerSettings
+from gatehouse.errors import RelayFailedError, UnavailableError
+from gatehouse.store.base import Reply
+
+QUICK = BreakerSettings(failures=1, first=0.05, longest=0.05)
+
+
+async def test_a_reply_that_is_the_probe_brings_the_destination_back(tmp_path: Path) -> None:
+    async with ScriptedDestination() as app:
+        app.script(status(500))
+        billing = make_destination(app.url, breaker=QUICK)
+        async with Delivering(tmp_path / "db", billing) as delivering:
+            with pytest.raises(RelayFailedError):
+                await delivering.dispatcher.relay("billing", make_event(), 1, within=5)
+            assert delivering.value("breaker_open", destination="billing") == 1
+
+            reply = await probed(delivering)
+
+            assert reply.status == 200
+            assert delivering.value("breaker_open", destination="billing") == 0
+            await delivering.accept(make_event(external_id="evt_2"))
+            await app.wait_for(3)
+
+
+async def probed(delivering: Delivering) -> Reply:
+    """Ask until the breaker lets a probe through."""
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(RelayFailedError):
+                return await delivering.dispatcher.relay("billing", make_event(), 2, within=5)
+            await asyncio.sleep(0.005)
+
+
+async def test_a_backlog_of_the_destination_keeps_no_request_from_its_reply(tmp_path: Path) -> None:
+    open_up = asyncio.Event()
+    async with ScriptedDestination() as app:
+        app.script(once(open_up, status(200)))
+        billing = make_destination(app.url, concurrency=1)
+        async with Delivering(tmp_path / "db", billing) as delivering:
+            await delivering.accept(*(make_event(external_id=f"evt_{number}") for number in range(10)))
+            await app.wait_for(1)
+
+            reply = await delivering.dispatcher.relay("billing", make_event(), 1, within=5)
+
+            assert reply.status == 200
+            open_up.set()
+            await app.wait_for(11)
+
+
+async def test_a_destination_that_lacks_its_secret_is_not_asked(tmp_path: Path) -> None:
+    async with ScriptedDestination() as app:
+        billing = make_destination(app.url, not_ready="no secret")
+        async with Delivering(tmp_path / "db", billing) as delivering:
+            with pytest.raises(UnavailableError) as caught:
+                await delivering.dispatcher.relay("billing", make_event(), 1, within=5)
+
+        assert caught.value.reason == "not_ready"
+        assert not app.requests
+
+
+async def test_a_destination_that_a_reload_took_away_is_no_defect(tmp_path: Path) -> None:
+    async with Delivering(tmp_path / "db") as delivering:
+        with pytest.raises(RelayFailedError) as caught:
+            await delivering.dispatcher.relay("billing", make_event(), 1, within=5)
+
+        delivering.dispatcher.relayed("billing", make_event())
+
+    assert caught.value.reason == "no_destination"
+
+
+async def test_an_event_that_can_not_be_sent_is_a_failure_like_others(tmp_path: Path) -> None:
+    async with ScriptedDestination() as app:
+        async with Delivering(tmp_path / "db", make_destination(app.url)) as delivering:
+            with pytest.raises(RelayFailedError) as caught:
+                await delivering.dispatcher.relay("billing", make_event(subject="\ud800"), 1, within=5)
+
+        assert caught.value.reason == "unsendable"

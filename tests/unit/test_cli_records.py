@@ -1,0 +1,376 @@
+"""`events`, `dead`, `retry`, `replay`, `pause` and `resume` as operators see them, before a made-up API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from click.testing import CliRunner, Result
+from rich.cells import cell_len
+
+from gatehouse.cli import main
+from gatehouse.cli.records import visible
+
+CONFIG = """\
+sources:
+  shop: {provider: mando, secrets: env:SECRET}
+destinations:
+  billing: {url: "http://127.0.0.1:1/"}
+routes: [{from: shop, to: billing}]
+"""
+ID = "01JD0000000000000000000000"
+DEAD = {
+    "id": f"{ID}:billing",
+    "event_id": ID,
+    "source": "shop",
+    "type": "sale.created",
+    "destination": "billing",
+    "status": "dead",
+    "attempts": 5,
+    "received": "2025-06-15T15:06:40Z",
+    "due": None,
+    "last_reason": "rejected",
+    "last_http_status": 422,
+    "updated": "2025-06-15T15:21:40.123Z",
+}
+EVENT = {
+    "id": ID,
+    "source": "shop",
+    "provider": "mando",
+    "external_id": "evt_1",
+    "type": "sale.created",
+    "time": "2025-06-15T15:06:40Z",
+    "received": "2025-06-15T15:06:40.5Z",
+    "subject": None,
+    "account": None,
+    "deliveries": {"pending": 1, "delivered": 0, "dead": 2},
+}
+SHOWN = EVENT | {
+    "content_type": "application/json",
+    "headers": [["user-agent", "Mando/1\x1b[2J"]],
+    "body": '{"note":\t"' + "x" * 2000 + '\x1b[31m"}\n',
+    "deliveries": [
+        DEAD,
+        DEAD
+        | {"destination": "ledger", "status": "pending", "attempts": 1, "due": "2025-06-15T15:30:00Z"}
+        | {"last_reason": None, "last_http_status": None},
+    ],
+}
+
+
+class MadeUpApi:
+    """Answers by script and remembers what it was asked."""
+
+    def __init__(self, directory: Path) -> None:
+        self.asked: list[tuple[str, str, Any]] = []
+        self.answers: deque[tuple[int, Any]] = deque()
+        self.file = directory / "gateway.yaml"
+        self.file.write_text(CONFIG)
+
+    async def start(self) -> web.AppRunner:
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        return runner
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self.asked.append((request.method, str(request.rel_url), json.loads(body) if body else None))
+        status, answer = self.answers.popleft()
+        return web.json_response(answer, status=status)
+
+    async def run(self, *arguments: str, answers: list[Any] | None = None) -> Result:
+        """Run a command against the API, which gives these answers: 200, or (status, answer)."""
+        self.asked.clear()
+        self.answers = deque(one if isinstance(one, tuple) else (200, one) for one in answers or [])
+        where = ("--operator", self.url, "-c", str(self.file))
+        # In a thread: the command runs an event loop of its own.
+        return await asyncio.to_thread(CliRunner().invoke, main, [*arguments, *where])
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[MadeUpApi]:
+    """Run the API."""
+    made_up = MadeUpApi(tmp_path)
+    runner = await made_up.start()
+    yield made_up
+    await runner.cleanup()
+
+
+def refusal(status: int, message: str) -> tuple[int, Any]:
+    return status, {"error": {"code": "x", "message": message}}
+
+
+async def test_dead_letters_are_a_table(api: MadeUpApi) -> None:
+    result = await api.run(
+        *("dead", "--destination", "billing", "--type", "sale.*", "--limit", "2"),
+        answers=[{"deliveries": [DEAD], "cursor": "abc"}],
+    )
+
+    assert result.exit_code == 0, result.output
+    asked = "/api/v1/deliveries?status=dead&limit=2&destination=billing&type=sale.*"
+    assert api.asked == [("GET", asked, None)]
+    head, row, more = result.stdout.splitlines()
+    assert head.split() == ["id", "given", "up", "type", "tried", "because", "of"]
+    assert row.startswith(f"{ID}:billing  2025-06-15T15:21:40Z  sale.created")
+    assert row.endswith("5      rejected 422")
+    assert more == "more: --cursor abc"
+
+
+async def test_events_are_a_table(api: MadeUpApi) -> None:
+    result = await api.run("events", "--status", "dead", answers=[{"events": [EVENT], "cursor": None}])
+
+    assert result.exit_code == 0, result.output
+    assert api.asked[0][1] == "/api/v1/events?limit=50&status=dead"
+    assert result.stdout.splitlines() == [
+        "id                          received              source  type          subject  deliveries",
+        f"{ID}  2025-06-15T15:06:40Z  shop    sale.created  -        1 pending, 2 dead",
+    ]
+
+
+async def test_tables_keep_within_100_cells_and_show_control_characters(api: MadeUpApi) -> None:
+    wide = EVENT | {"type": "請求書" * 40, "subject": "\x1b]0;owned\x07\u202e" + "s" * 900}
+    result = await api.run("events", answers=[{"events": [EVENT, wide], "cursor": None}])
+
+    lines = result.stdout.splitlines()
+    assert len(lines) == 3
+    assert max(map(cell_len, lines)) <= 100
+    assert all(line.startswith(ID) for line in lines[1:])
+    assert "…" in lines[2]
+    assert "\\x1b]0;" in lines[2]
+    assert "1 pending, 2 dead" in lines[1]
+    assert not {"\x1b", "\x07", "\u202e"} & set(result.stdout)
+
+
+def test_whatever_a_terminal_acts_on_is_written_out() -> None:
+    assert visible("a\x1b[0m\r\x00é\u202e\ud800") == "a\\x1b[0m\\r\\x00é\\u202e\\ud800"
+    assert visible("日本 plain") == "日本 plain"
+
+
+async def test_an_event_is_shown_with_its_whole_body(api: MadeUpApi) -> None:
+    result = await api.run("events", ID, answers=[SHOWN])
+
+    assert api.asked == [("GET", f"/api/v1/events/{ID}", None)]
+    assert "header       user-agent: Mando/1\\x1b[2J\n" in result.stdout
+    assert "delivery     billing: dead, 5 attempts, rejected 422\n" in result.stdout
+    assert "delivery     ledger: pending, 1 attempt, due 2025-06-15T15:30:00Z\n" in result.stdout
+    assert '\n\n{"note":\t"' + "x" * 2000 + '\\x1b[31m"}\n' in result.stdout
+    assert "subject" not in result.stdout
+
+
+async def test_a_body_that_is_no_text_is_shown_in_base64(api: MadeUpApi) -> None:
+    shown: dict[str, Any] = {name: value for name, value in SHOWN.items() if name != "body"}
+    result = await api.run("events", ID, answers=[shown | {"body_base64": "/w=="}])
+
+    assert result.stdout.endswith("\n\nin base64: /w==\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (("events", "--json"), {"events": [EVENT], "cursor": None}),
+        (("events", ID, "--json"), SHOWN),
+        (("dead", "--json"), {"deliveries": [DEAD], "cursor": None}),
+    ],
+)
+async def test_json_is_what_the_api_answers(
+    api: MadeUpApi, arguments: tuple[str, ...], answer: dict[str, Any]
+) -> None:
+    result = await api.run(*arguments, answers=[answer])
+
+    assert json.loads(result.stdout) == answer
+
+
+async def test_an_empty_list_says_so(api: MadeUpApi) -> None:
+    nothing: list[Any] = []
+    dead = await api.run("dead", answers=[{"deliveries": nothing, "cursor": None}])
+    events = await api.run("events", answers=[{"events": nothing, "cursor": None}])
+    not_yet = await api.run("dead", answers=[{"deliveries": nothing, "cursor": "abc"}])
+
+    assert [dead.stdout, events.stdout] == ["no dead letters\n", "no events\n"]
+    assert not_yet.stdout == "none here\nmore: --cursor abc\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (("dead", "--destination", "biling"), {"deliveries": [], "cursor": None}),
+        (("retry", "--source", "shpo"), {"retried": {}, "done": True, "as_of": "2025-06-15T15:06:40Z"}),
+        (("events", "--source", "shpo"), {"events": [], "cursor": None}),
+    ],
+)
+async def test_a_name_that_finds_nothing_and_is_unknown_is_an_error(
+    api: MadeUpApi, arguments: tuple[str, ...], answer: dict[str, Any]
+) -> None:
+    result = await api.run(*arguments, answers=[answer])
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f'unknown {arguments[1].removeprefix("--")} "{arguments[2]}"' in result.stderr
+    assert "did you mean" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("retry",),
+        ("retry", f"{ID}:billing", "--all"),
+        ("retry", f"{ID}:billing", "--destination", "billing"),
+        ("retry", f"{ID}:billing", "--dry-run"),
+        ("retry", "--dry-run"),
+        ("retry", "--all", "--source", "shop"),
+        ("replay",),
+        ("pause",),
+        ("resume",),
+        ("events", ID, "--source", "shop"),
+        ("events", "--limit", "501"),
+        ("dead", "--limit", "-1"),
+        ("events", "--status", "gone"),
+    ],
+)
+async def test_usage_errors_exit_2_and_ask_nothing(api: MadeUpApi, arguments: tuple[str, ...]) -> None:
+    result = await api.run(*arguments)
+
+    assert result.exit_code == 2
+    assert api.asked == []
+
+
+async def test_retry_goes_on_until_it_is_done_as_of_the_first_step(api: MadeUpApi) -> None:
+    first = {"retried": {"billing": 400, "ledger": 100}, "done": False, "as_of": "2025-06-15T15:06:40Z"}
+    last = {"retried": {"billing": 7}, "done": True, "as_of": "2025-06-15T15:06:40Z"}
+    result = await api.run("retry", "--type", "sale.*", answers=[first, first, last])
+
+    assert result.stdout == "billing  807 due again\nledger  200 due again\n"
+    assert result.stderr == ""
+    where = "/api/v1/deliveries/retry"
+    again = {"type": "sale.*", "as_of": "2025-06-15T15:06:40Z"}
+    assert api.asked == [("POST", where, {"type": "sale.*"}), ("POST", where, again), ("POST", where, again)]
+
+
+async def test_a_dry_run_counts_page_by_page(api: MadeUpApi) -> None:
+    result = await api.run(
+        *("retry", "--all", "--dry-run"),
+        answers=[
+            {"would_retry": {"billing": 500}, "cursor": "abc"},
+            {"would_retry": {"billing": 3}, "cursor": None},
+        ],
+    )
+
+    assert result.stdout == "billing  503 would be tried again\n"
+    assert [body for _, _, body in api.asked] == [
+        {"all": True, "dry_run": True},
+        {"all": True, "dry_run": True, "cursor": "abc"},
+    ]
+
+
+async def test_a_retry_of_nothing_says_so(api: MadeUpApi) -> None:
+    answer = {"retried": {}, "done": True, "as_of": "2025-06-15T15:06:40Z"}
+    result = await api.run("retry", "--all", answers=[answer])
+    as_json = await api.run("retry", "--all", "--json", answers=[answer])
+
+    assert (result.exit_code, result.stdout) == (0, "no dead letters fit\n")
+    assert json.loads(as_json.stdout) == {"retried": {}}
+
+
+async def test_progress_is_for_terminals(api: MadeUpApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatehouse.cli.retry._is_watched", lambda: True)
+    first = {"retried": {"billing": 500}, "done": False, "as_of": "2025-06-15T15:06:40Z"}
+    result = await api.run("retry", "--all", answers=[first, first | {"done": True}])
+
+    assert result.stderr == "\r\x1b[K500 so far …\r\x1b[K"
+    assert result.stdout == "billing  1000 due again\n"
+
+
+async def test_ids_are_tried_again_one_by_one_and_a_refused_one_keeps_none_from_it(api: MadeUpApi) -> None:
+    result = await api.run(
+        *("retry", "A:billing", "B:billing", "C:billing", "A:billing"),
+        answers=[
+            {"retried": {"billing": 1}, "done": True},
+            refusal(404, "no delivery has this id, or it is no longer kept"),
+            {"retried": {}, "done": True},
+        ],
+    )
+
+    assert result.exit_code == 1
+    assert result.stdout == "A:billing  tried again\nC:billing  not dead: left alone\n"
+    assert "Error: B:billing: " in result.stderr
+    assert "no delivery has this id" in result.stderr
+    assert [path for _, path, _ in api.asked] == [f"/api/v1/deliveries/{x}:billing/retry" for x in "ABC"]
+
+
+async def test_replay_says_what_it_did_and_what_it_left_alone(api: MadeUpApi) -> None:
+    result = await api.run(
+        *("replay", "A", "B/..", "--to", "billing", "--to", "ledger"),
+        answers=[
+            {"id": "A", "replayed": ["billing"], "left_alone": ["ledger"]},
+            {"id": "B/..", "replayed": ["billing", "ledger"], "left_alone": []},
+        ],
+    )
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout == (
+        "A  to billing; left alone, pending or replayed just now: ledger\nB/..  to billing, ledger\n"
+    )
+    assert api.asked[0] == ("POST", "/api/v1/events/A/replay", {"destinations": ["billing", "ledger"]})
+    assert api.asked[1][1] == "/api/v1/events/B%2F../replay"
+
+
+async def test_pause_and_resume_say_how_the_destination_is_then(api: MadeUpApi) -> None:
+    state = {"name": "billing", "paused": True, "not_ready": None, "pending": 3, "dead": 1}
+    paused = await api.run("pause", "billing", answers=[state])
+    resumed = await api.run("resume", "billing", answers=[state | {"paused": False}])
+    as_json = await api.run("pause", "billing", "--json", answers=[state])
+
+    assert paused.stdout == "billing  paused, 3 pending, 1 dead\n"
+    assert resumed.stdout == "billing  delivering, 3 pending, 1 dead\n"
+    assert json.loads(as_json.stdout) == state
+
+
+async def test_pausing_an_unknown_destination_names_those_there_are(api: MadeUpApi) -> None:
+    missing = refusal(404, "no destination has this name")
+    result = await api.run("pause", "biling", answers=[missing])
+    not_yet = await api.run("pause", "billing", answers=[missing])
+
+    assert result.exit_code == 1
+    assert 'Try: did you mean "billing"?' in result.stderr
+    assert "gatehouse reload" in not_yet.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (refusal(401, "send the operator token as a bearer token"), "operator.token"),
+        (refusal(429, "too many wrong tokens came from this address"), "wait a minute"),
+        (refusal(503, "the store does not answer"), "can be asked again"),
+        ((500, {}), "answered 500\n"),
+        ((200, []), "no operator listener of a gateway"),
+    ],
+)
+async def test_an_answer_that_is_about_no_one_id_ends_the_command(
+    api: MadeUpApi, answer: tuple[int, Any], said: str
+) -> None:
+    result = await api.run("replay", "A", "B", answers=[answer])
+
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert len(api.asked) == 1
+    assert "Traceback" not in result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize("name", ["events", "dead", "retry", "replay", "pause", "resume"])
+async def test_help_says_what_each_command_does(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"], terminal_width=100)
+
+    assert result.exit_code == 0
+    assert "--operator URL" in result.stdout
+    assert "--json" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 100

@@ -1,0 +1,189 @@
+"""What operators may ask for, and what is refused before the store is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from multidict import MultiDict
+
+from gatehouse.operator.guesses import ALLOWED, PAUSE, WITHIN, WrongTokens
+from gatehouse.operator.just_now import MOMENT, JustNow
+from gatehouse.operator.queries import (
+    BadQueryError,
+    delivery_query,
+    event_query,
+    limit_of,
+    retry_request,
+    wanted_destinations,
+)
+from gatehouse.operator.shown import json_answer
+from gatehouse.store.base import DeliveryQuery, EventQuery
+
+NOW = 1_750_000_000.0
+
+
+def test_filters_are_read() -> None:
+    given = {"source": "shop", "type": "invoice.*", "status": "dead", "since": "2025-06-15T15:06:40Z"}
+
+    assert event_query(given | {"until": "1750000001", "limit": "5", "cursor": "x"}) == EventQuery(
+        source="shop", type="invoice.*", status="dead", since=NOW, until=NOW + 1
+    )
+    assert delivery_query(given | {"destination": "app", "event_id": "01J"}) == DeliveryQuery(
+        destination="app", event_id="01J", source="shop", type="invoice.*", status="dead", since=NOW
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sort": "id"},
+        {"order": "source; DROP TABLE events"},
+        {"offset": "-1"},
+        {"status": "dead' OR 1=1"},
+        {"status": ""},
+        {"source": ""},
+        {"source": "a\nb"},
+        {"source": "\udcff"},
+        {"type": "x" * 1025},
+        {"type": "*\x00"},
+        {"since": "yesterday"},
+        {"since": "-1e400"},
+        {"until": "nan"},
+    ],
+)
+def test_s53_what_is_no_filter_is_refused(given: dict[str, str]) -> None:
+    for read in (event_query, delivery_query):
+        with pytest.raises(BadQueryError):
+            read(given)
+
+
+def test_a_filter_given_twice_is_refused() -> None:
+    with pytest.raises(BadQueryError, match="once"):
+        event_query(MultiDict([("source", "a"), ("source", "b")]))
+
+
+@pytest.mark.parametrize(
+    "text", ["0", "501", "1000000000", "-1", "+5", "1.5", "", " 5", "\u0665", "1e2", "0x10"]
+)
+def test_s53_a_limit_is_a_number_from_1_to_500(text: str) -> None:
+    with pytest.raises(BadQueryError, match="1 to 500"):
+        limit_of({"limit": text})
+
+
+def test_a_limit_that_is_one_is_taken() -> None:
+    assert [limit_of({}), limit_of({"limit": "1"}), limit_of({"limit": "500"})] == [50, 1, 500]
+
+
+def test_a_retry_is_about_dead_deliveries_as_of_now() -> None:
+    asked = retry_request({"destination": "app", "since": NOW}, NOW + 9)
+
+    assert asked.query == DeliveryQuery(destination="app", since=NOW, status="dead")
+    assert (asked.dry_run, asked.cursor, asked.as_of) == (False, None, NOW + 9)
+
+
+def test_a_retry_of_everything_has_to_say_so() -> None:
+    assert retry_request({"all": True}, NOW).query == DeliveryQuery(status="dead")
+    for given in ({}, {"status": "dead"}, {"dry_run": True}, {"all": False}):
+        with pytest.raises(BadQueryError, match="all"):
+            retry_request(given, NOW)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"destination": None},
+        {"destination": ["app"]},
+        {"destination": True},
+        {"destinations": ["app"]},
+        {"all": "yes"},
+        {"all": True, "dry_run": "false"},
+        {"all": True, "dry_run": 1},
+        {"all": True, "status": "delivered"},
+        {"all": True, "limit": 5},
+        {"all": True, "as_of": "2020-01-01T00:00:00Z"},
+        {"all": True, "since": {}},
+    ],
+)
+def test_a_retry_that_could_be_misread_is_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(BadQueryError):
+        retry_request(given, NOW)
+
+
+def test_a_step_of_a_retry_is_as_of_the_first_and_never_of_the_future() -> None:
+    assert retry_request({"all": True, "as_of": NOW - 60}, NOW).as_of == NOW - 60
+    assert retry_request({"all": True, "as_of": NOW + 60}, NOW).as_of == NOW
+
+
+def test_a_replay_takes_names_of_destinations_or_nothing() -> None:
+    assert wanted_destinations({}) is None
+    assert wanted_destinations({"destinations": ["a", "b", "a"]}) == ["a", "b"]
+    bad: tuple[dict[str, Any], ...] = (
+        *({"destination": "a"}, {"destinations": []}, {"destinations": "a"}),
+        *({"destinations": [1]}, {"destinations": None}, {"destinations": ["a"], "all": True}),
+    )
+    for given in bad:
+        with pytest.raises(BadQueryError):
+            wanted_destinations(given)
+
+
+def test_bytes_that_were_no_text_make_json_that_everyone_reads() -> None:
+    answer = json_answer({"subject": "caf\udce9", "big": 12345678901234567890})
+
+    assert isinstance(answer.body, bytes)
+    assert msgspec.json.decode(answer.body) == {"subject": "caf" + "\ufffd" * 3, "big": 12345678901234567890}
+
+
+def test_what_was_asked_for_a_moment_ago_is_no_second_wish() -> None:
+    just_now = JustNow()
+
+    assert just_now.claim(("a", "x"), 0.0)
+    assert just_now.claim(("a", "y"), 0.0)
+    assert not just_now.claim(("a", "x"), MOMENT - 0.1)
+    assert just_now.claim(("a", "x"), MOMENT)
+    just_now.give_up(("a", "x"))
+    assert just_now.claim(("a", "x"), MOMENT)
+
+
+def test_what_was_just_asked_for_is_remembered_within_bounds() -> None:
+    just_now = JustNow()
+    for number in range(20_000):
+        just_now.claim((str(number),), 0.0)
+
+    assert len(just_now._claims) <= 10_000
+    assert not just_now.claim(("19999",), 0.0)
+
+
+def test_s57_ten_wrong_tokens_within_a_minute_are_one_too_many() -> None:
+    wrong = WrongTokens()
+    blocked = [wrong.count("192.0.2.1", float(second)) for second in range(ALLOWED)]
+
+    assert blocked == [False] * (ALLOWED - 1) + [True]
+    assert wrong.wait("192.0.2.1", ALLOWED - 1.0) == PAUSE
+    assert wrong.wait("192.0.2.1", ALLOWED - 2.0 + PAUSE) == 1.0
+    assert wrong.wait("192.0.2.1", ALLOWED - 1.0 + PAUSE) == 0.0
+    assert wrong.wait("192.0.2.2", ALLOWED - 1.0) == 0.0
+
+
+def test_few_wrong_tokens_a_minute_never_block() -> None:
+    wrong = WrongTokens()
+
+    assert not any(wrong.count("192.0.2.1", number * WITHIN / (ALLOWED - 1)) for number in range(1000))
+
+
+def test_an_ipv6_network_is_one_address() -> None:
+    wrong = WrongTokens()
+    for number in range(ALLOWED):
+        wrong.count(f"2001:db8::{number:x}", 0.0)
+
+    assert wrong.wait("2001:db8::ffff", 0.0) == PAUSE
+    assert wrong.wait("2001:db8:0:1::1", 0.0) == 0.0
+
+
+def test_wrong_tokens_are_remembered_within_bounds() -> None:
+    wrong = WrongTokens()
+    for number in range(10_000):
+        wrong.count(f"10.0.{number // 256}.{number % 256}", 0.0)
+
+    assert len(wrong._known) <= 4096

@@ -1,0 +1,252 @@
+"""`order_by`: the same key one after the other, in the order accepted, and no key waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from multidict import CIMultiDict
+
+from doubles.delivery import IMPATIENT, Delivering, make_destination, make_event
+from doubles.destination import Answer, ReceivedRequest, ScriptedDestination, once, status
+from gatehouse.config.load import load
+from gatehouse.config.model import BatchConfig
+from gatehouse.event import Event
+from gatehouse.ingest.pipeline import Pipeline
+from gatehouse.secrets import Secrets
+from gatehouse.source import Source
+from gatehouse.store.base import Arrival, Assignment, Receipt
+from gatehouse.store.sqlite import SqliteStore
+from gatehouse.verify.base import Request
+
+BILLING = {"destination": "billing"}
+DELIVERED = {"destination": "billing", "result": "delivered"}
+DEAD = {"destination": "billing", "result": "dead"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "gatehouse.db"
+
+
+def keyed(key: str | None, number: int = 0) -> Event:
+    return make_event(json.dumps({"n": number}).encode(), subject=key)
+
+
+def by_subject(event: Event) -> str | None:
+    return event.subject
+
+
+def items(request: ReceivedRequest) -> list[dict[str, Any]]:
+    found = json.loads(request.body)
+    return found if isinstance(found, list) else [found]
+
+
+def order(server: ScriptedDestination) -> dict[str, list[int]]:
+    """The numbers of each key as they arrived; a number that came again at once is one."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for request in server.requests:
+        for item in items(request):
+            numbers = found[item.get("subject", "")]
+            if numbers[-1:] != [item["data"]["n"]]:
+                numbers.append(item["data"]["n"])
+    return found
+
+
+def flaky(share: float, seed: int = 1) -> Answer:
+    chance = random.Random(seed)  # noqa: S311 - a test's weather
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(chance.uniform(0, 0.005))
+        return web.Response(status=503 if chance.random() < share else 200)
+
+    return answer
+
+
+async def test_the_same_key_is_delivered_one_after_the_other_with_failures_in_between(file: Path) -> None:
+    events = [keyed(f"k{n % 10}", n) for n in range(200)]
+    async with ScriptedDestination() as server:
+        server.always(flaky(0.3))
+        destination = make_destination(server.url, ordered=True, concurrency=16)
+        async with Delivering(file, destination) as gateway:
+            for start in range(0, 200, 20):
+                await gateway.accept(*events[start : start + 20], order_by=by_subject)
+            await gateway.until(200, "deliveries_total", **DELIVERED)
+    assert order(server) == {f"k{k}": list(range(k, 200, 10)) for k in range(10)}
+
+
+async def test_a_failed_one_holds_back_only_its_own_key(file: Path) -> None:
+    gate = asyncio.Event()
+    async with ScriptedDestination() as server:
+        server.script(once(gate, status(200)))
+        async with Delivering(file, make_destination(server.url, ordered=True)) as gateway:
+            await gateway.accept(keyed("stuck", 0), order_by=by_subject)
+            await server.wait_for(1)
+            await gateway.accept(
+                *(keyed("stuck", n) for n in (1, 2)),
+                *(keyed(None, n) for n in range(5)),
+                keyed("free", 9),
+                order_by=by_subject,
+            )
+            await gateway.until(6, "deliveries_total", **DELIVERED)
+            assert order(server)["stuck"] == [0]
+            gate.set()
+            await gateway.until(9, "deliveries_total", **DELIVERED)
+    assert order(server)["stuck"] == [0, 1, 2]
+
+
+async def test_the_next_one_follows_at_once(file: Path) -> None:
+    """And not only when the lane looks into the store in any case, every 30 seconds."""
+    async with (
+        ScriptedDestination() as server,
+        Delivering(file, make_destination(server.url, ordered=True)) as gateway,
+    ):
+        started = time.monotonic()
+        await gateway.accept(*(keyed("k", n) for n in range(50)), order_by=by_subject)
+        await gateway.until(50, "deliveries_total", **DELIVERED)
+        assert time.monotonic() - started < 8
+    assert order(server)["k"] == list(range(50))
+
+
+async def test_a_dead_one_releases_its_key(file: Path) -> None:
+    async with ScriptedDestination() as server:
+        server.script(status(410))
+        async with Delivering(file, make_destination(server.url, ordered=True)) as gateway:
+            await gateway.accept(*(keyed("k", n) for n in range(3)), order_by=by_subject)
+            await gateway.until(1, "deliveries_total", **DEAD)
+            await gateway.until(2, "deliveries_total", **DELIVERED)
+    assert order(server)["k"] == [0, 1, 2]
+
+
+async def test_the_order_holds_across_a_crash(file: Path) -> None:
+    async with ScriptedDestination() as server:
+        server.always(flaky(0.3))
+        # As a process leaves it that is killed: the first of each key is leased, the others wait for it.
+        store = await SqliteStore.open(file)
+        arrivals = [
+            Arrival(keyed(f"k{n % 3}", n), (), 0.0, (Assignment("billing", True, f"k{n % 3}".encode()),))
+            for n in range(30)
+        ]
+        await store.accept(arrivals, deadline=time.monotonic() + 5)
+        await store.close()
+        async with Delivering(file, make_destination(server.url, ordered=True)) as gateway:
+            await gateway.accept(*(keyed(f"k{n % 3}", n) for n in range(30, 60)), order_by=by_subject)
+            await gateway.until(60, "deliveries_total", **DELIVERED)
+    assert order(server) == {f"k{k}": list(range(k, 60, 3)) for k in range(3)}
+
+
+async def test_a_batch_never_holds_two_of_one_key(file: Path) -> None:
+    batch = BatchConfig.model_construct(events=10, bytes=2**20, linger=0.005)
+    async with ScriptedDestination() as server:
+        server.always(flaky(0.2))
+        destination = make_destination(
+            server.url, ordered=True, format="cloudevents-batch", batch=batch, concurrency=4, retry=IMPATIENT
+        )
+        async with Delivering(file, destination) as gateway:
+            events = [keyed(f"k{n % 7}", n) for n in range(100)]
+            await gateway.accept(*events, order_by=by_subject)
+            await gateway.until(100, "deliveries_total", **DELIVERED)
+    for request in server.requests:
+        keys = [item["subject"] for item in items(request)]
+        assert len(keys) == len(set(keys))
+    assert order(server) == {f"k{k}": list(range(k, 100, 7)) for k in range(7)}
+    assert max(len(items(request)) for request in server.requests) > 1
+
+
+CONFIG = """
+sources:
+  shop:
+    verify: {type: none, insecure: true}
+    event: {type: "{body:type}", id: "{body:id}", split: "{body:events}"}
+    dedupe: {by: []}
+destinations:
+  plain: {url: "http://127.0.0.1:1/"}
+  ordered: {url: "http://127.0.0.1:1/", order_by: "{path}#{body:customer}"}
+  either: {url: "http://127.0.0.1:1/", order_by: ["{body:order}", "{header:X-Shard}"]}
+  far: {url: "http://127.0.0.1:1/", order_by: "{body:customer}"}
+routes:
+  - {from: shop, to: [plain, ordered, either]}
+"""
+
+
+class Recorded:
+    """What the pipeline hands to the committer."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrival] = []
+
+    def check_room(self) -> None:
+        pass
+
+    async def accept(self, arrivals: Any) -> list[Receipt]:
+        self.arrivals += arrivals
+        return [Receipt("accepted", arrival.event.id) for arrival in arrivals]
+
+
+class Nothing:
+    """Stands for what this source has no use for."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(name)
+
+
+class Counted:
+    """Metrics of a source that nobody looks at."""
+
+    def __init__(self) -> None:
+        self.events = self.last_accepted = self.unreadable = self
+
+    def inc(self, *_: Any) -> None:
+        pass
+
+    set = inc
+
+
+async def keys_of(tmp_path: Path, body: bytes, **headers: str) -> list[dict[str, bytes | None]]:
+    (tmp_path / "gateway.yaml").write_text(CONFIG)
+    config = load(tmp_path / "gateway.yaml").config
+    source = Source("shop", config.sources["shop"], config, Secrets(tmp_path, {}))
+    assert set(source.orders) == {"ordered", "either"}
+    committer = Recorded()
+    nothing: Any = Nothing()
+    pipeline = Pipeline(committer, lambda _: True, time.time, nothing, nothing, nothing)
+    named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    counted: Any = Counted()
+    await pipeline.receive(source, counted, Request("POST", "/webhooks/shop", "", named, body))
+    return [{one.destination: one.order_key for one in arrival.assignments} for arrival in committer.arrivals]
+
+
+async def test_each_item_has_the_key_of_its_own(tmp_path: Path) -> None:
+    body = b'{"events":[{"type":"a","customer":7},{"type":"a","customer":"x","order":"o1"},{"type":"b"}]}'
+    assert await keys_of(tmp_path, body) == [
+        {"plain": None, "ordered": b"/webhooks/shop#7", "either": None},
+        {"plain": None, "ordered": b"/webhooks/shop#x", "either": b"o1"},
+        {"plain": None, "ordered": None, "either": None},
+    ]
+
+
+async def test_a_header_can_be_a_key_and_an_empty_one_is_none(tmp_path: Path) -> None:
+    (found,) = await keys_of(tmp_path, b'{"type":"a","order":""}', X_Shard="3")
+    assert found["either"] is None
+    (found,) = await keys_of(tmp_path, b'{"type":"a"}', X_Shard="3")
+    assert found["either"] == b"3"
+
+
+async def test_what_can_not_be_read_is_not_ordered(tmp_path: Path) -> None:
+    (found,) = await keys_of(tmp_path, b"not json")
+    assert found == {"plain": None, "ordered": None, "either": None}
+
+
+async def test_a_long_key_is_kept_as_its_hash(tmp_path: Path) -> None:
+    (one,) = await keys_of(tmp_path, json.dumps({"type": "a", "order": "x" * 5000}).encode())
+    (same,) = await keys_of(tmp_path, json.dumps({"type": "b", "order": "x" * 5000}).encode())
+    (other,) = await keys_of(tmp_path, json.dumps({"type": "a", "order": "x" * 5001}).encode())
+    assert one["either"] == same["either"] != other["either"]
+    assert len(one["either"] or b"") < 64

@@ -1,0 +1,191 @@
+"""A destination that an operator paused takes nothing, loses nothing and gives up on nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from doubles.delivery import IMPATIENT, Delivering, make_destination, make_event, named
+from doubles.destination import ScriptedDestination, once, status
+from gatehouse.delivery.breaker import BreakerSettings
+from gatehouse.errors import StoreUnavailableError
+from gatehouse.store.base import Delivery
+from gatehouse.store.sqlite import SqliteStore
+
+BILLING = {"destination": "billing"}
+DELIVERED = {"destination": "billing", "result": "delivered"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "gatehouse.db"
+
+
+async def test_what_comes_for_a_paused_destination_stays_in_the_store_until_the_resume(file: Path) -> None:
+    async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
+        await gateway.dispatcher.pause("billing")
+        assert gateway.value("destination_paused", **BILLING) == 1
+        assert await gateway.accept(*(make_event() for _ in range(5))) == [False]
+        assert gateway.value("deliveries_pending", **BILLING) == 5
+        await gateway.dispatcher.resume("billing")
+        await gateway.until(5, "deliveries_total", **DELIVERED)
+        assert gateway.value("destination_paused", **BILLING) == 0
+        assert await gateway.accept(make_event()) == [True]
+    assert [request.attempt for request in server.requests[:5]] == [1] * 5
+
+
+async def test_attempts_under_way_finish_and_what_waits_goes_back(file: Path) -> None:
+    gate = asyncio.Event()
+    async with ScriptedDestination() as server:
+        server.always(once(gate, status(200)))
+        async with Delivering(file, make_destination(server.url, concurrency=2)) as gateway:
+            await gateway.accept(*(make_event() for _ in range(10)))
+            await server.wait_for(2)
+            await gateway.dispatcher.pause("billing")
+            gate.set()
+            await gateway.until(2, "deliveries_total", **DELIVERED)
+            async with asyncio.timeout(10):
+                # Released: whoever asked the store would get them now.
+                while (await gateway.store.next_due("billing") or 0) > time.time():  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert len(server.requests) == 2
+            assert gateway.dispatcher.describe()[0]["waiting"] == 0
+            await gateway.dispatcher.resume("billing")
+            await gateway.until(10, "deliveries_total", **DELIVERED)
+    assert {request.attempt for request in server.requests} == {1}
+
+
+async def test_a_delivery_handed_over_just_after_the_pause_is_not_attempted(file: Path) -> None:
+    async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
+        pausing = gateway.dispatcher.pause
+        real = gateway.store.accept
+
+        async def accept(*args: Any, **options: Any) -> Any:
+            receipts = await real(*args, **options)
+            await pausing("billing")
+            return receipts
+
+        gateway.store.accept = accept  # type: ignore[method-assign]
+        assert await gateway.accept(make_event()) == [True]
+        async with asyncio.timeout(10):
+            while (await gateway.store.next_due("billing") or 0) > time.time():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert server.requests == []
+
+
+async def test_a_pause_outlives_the_process(file: Path) -> None:
+    async with ScriptedDestination() as server:
+        destinations = make_destination(server.url), named(make_destination(server.url), "ledger")
+        async with Delivering(file, *destinations) as gateway:
+            await gateway.dispatcher.pause("billing")
+            await gateway.accept(make_event())
+        async with Delivering(file, *destinations) as gateway:
+            assert gateway.value("destination_paused", **BILLING) == 1
+            assert gateway.value("destination_paused", destination="ledger") == 0
+            await gateway.accept(make_event(), to=("ledger",))
+            await gateway.until(1, "deliveries_total", destination="ledger", result="delivered")
+            assert gateway.value("deliveries_pending", **BILLING) == 1
+            await gateway.dispatcher.resume("billing")
+            await gateway.until(1, "deliveries_total", **DELIVERED)
+
+
+async def test_nothing_is_given_up_on_while_paused(file: Path) -> None:
+    """Also when the breaker was open at that; the resume closes it, and what is too old has an attempt."""
+    breaker = BreakerSettings(failures=1, first=60.0)
+    policy = IMPATIENT.model_copy(update={"give_up_after": 1e-6})
+    async with ScriptedDestination() as server:
+        server.script(status(503), *[status(200)] * 5)
+        async with Delivering(file, make_destination(server.url, retry=policy, breaker=breaker)) as gateway:
+            await gateway.accept(make_event())
+            await gateway.until(1, "deliveries_dead", **BILLING)
+            await gateway.dispatcher.pause("billing")
+            await gateway.accept(*(make_event(received=time.time() - 1000) for _ in range(5)))
+            for _ in range(5):
+                gateway.dispatcher.wake("billing")
+                await gateway.store.ping()
+            # The one that failed before was too old after that.
+            assert gateway.value("deliveries_dead", **BILLING) == 1
+            await gateway.dispatcher.resume("billing")
+            await gateway.until(5, "deliveries_total", **DELIVERED)
+            assert gateway.value("breaker_open", **BILLING) == 0
+
+
+async def test_when_the_store_cannot_remember_a_pause_there_is_none(file: Path) -> None:
+    class Full:
+        def __init__(self, store: SqliteStore) -> None:
+            self._store = store
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._store, name)
+
+        async def pause(self, destination: str, *, paused: bool) -> None:
+            raise StoreUnavailableError("full")
+
+    async with (
+        ScriptedDestination() as server,
+        Delivering(file, make_destination(server.url), through=Full) as gateway,
+    ):
+        with pytest.raises(StoreUnavailableError):
+            await gateway.dispatcher.pause("billing")
+        assert gateway.value("destination_paused", **BILLING) == 0
+        assert await gateway.accept(make_event()) == [True]
+        await gateway.until(1, "deliveries_total", **DELIVERED)
+
+
+async def test_a_destination_that_is_not_configured_can_not_be_paused(file: Path) -> None:
+    async with Delivering(file) as gateway:
+        for change in (gateway.dispatcher.pause, gateway.dispatcher.resume):
+            with pytest.raises(KeyError):
+                await change("nobody")
+        gateway.dispatcher.wake("nobody")
+
+
+async def test_a_lane_that_is_woken_finds_what_someone_made_due(file: Path) -> None:
+    policy = IMPATIENT.model_copy(update={"first": 3600.0, "max": 3600.0})
+    async with ScriptedDestination() as server:
+        server.script(status(500))
+        async with Delivering(file, make_destination(server.url, retry=policy)) as gateway:
+            await gateway.accept(make_event())
+            await gateway.until(1, "attempts_total", destination="billing", reason="server_error")
+            left = await leased_ahead(gateway)
+            await gateway.store.release(left)
+            gateway.dispatcher.wake("billing")
+            await gateway.until(1, "deliveries_total", **DELIVERED)
+
+
+async def leased_ahead(gateway: Delivering) -> list[Delivery]:
+    """Lease what is due within hours, as soon as its result is recorded."""
+    now = time.time()
+    async with asyncio.timeout(10):
+        while True:
+            if left := await gateway.store.lease("billing", now=now + 7200, until=now + 9000, limit=1):
+                return left
+            await asyncio.sleep(0.01)
+
+
+async def test_destinations_are_described_without_their_credentials(file: Path) -> None:
+    breaker = BreakerSettings(failures=1, first=60.0)
+    secretive = make_destination("http://user:S3cret@127.0.0.1:1/in?token=S3cret#S3cret", breaker=breaker)
+    unready = named(make_destination("http://127.0.0.1:1/", not_ready="env:X is not set"), "unready")
+    async with Delivering(file, secretive, unready) as gateway:
+        await gateway.accept(make_event())
+        await gateway.until(1, "breaker_open", **BILLING)
+        await gateway.dispatcher.pause("unready")
+        first, second = gateway.dispatcher.describe()
+    assert first == {
+        "name": "billing",
+        "url": "http://127.0.0.1:1/in",
+        "format": "cloudevents",
+        "ready": True,
+        "not_ready": None,
+        "paused": False,
+        "breaker": "open",
+        "pending": 1,
+        "dead": 0,
+        "waiting": 0,
+    }
+    assert (second["ready"], second["not_ready"], second["paused"]) == (False, "env:X is not set", True)

@@ -1,0 +1,85 @@
+"""What waits in memory, and how long a batch waits for more."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from doubles.delivery import make_destination, make_event
+from gatehouse.delivery.waiting import MAX_WAITING, MAX_WAITING_BYTES, Waiting
+from gatehouse.store.base import Delivery
+
+LONG = 5.0
+
+
+def make_delivery(size: int = 10) -> Delivery:
+    return Delivery(make_event(b"x" * size), "billing", 0, time.time() + 30)
+
+
+def waiting_with(count: int, **fields: object) -> Waiting:
+    waiting = Waiting(make_destination("http://127.0.0.1/", **fields))
+    for _ in range(count):
+        waiting.put(make_delivery())
+    return waiting
+
+
+async def lingered(waiting: Waiting, count: int = 100, size: int = 10**6, linger: float = LONG) -> float:
+    started = time.monotonic()
+    await waiting.enough(count, size, linger)
+    return time.monotonic() - started
+
+
+async def test_first_in_first_out() -> None:
+    waiting = waiting_with(0)
+    deliveries = [make_delivery() for _ in range(3)]
+    for delivery in deliveries:
+        waiting.put(delivery)
+    assert waiting.first() is deliveries[0]
+    assert [waiting.take() for _ in range(3)] == deliveries
+    assert not waiting
+
+
+def test_room_is_bounded_by_number_bytes_and_rate() -> None:
+    assert waiting_with(10).room == MAX_WAITING - 10
+    assert waiting_with(10, rate=2.0).room == 10
+    waiting = waiting_with(0)
+    waiting.put(make_delivery(MAX_WAITING_BYTES))
+    assert waiting.room == 0
+    waiting.take()
+    assert waiting.room == MAX_WAITING
+
+
+async def test_what_comes_alone_does_not_wait_for_company() -> None:
+    assert await lingered(waiting_with(1), linger=0.5) < 0.4
+
+
+async def test_a_full_batch_does_not_wait() -> None:
+    assert await lingered(waiting_with(100)) < LONG / 2
+    assert await lingered(waiting_with(10), size=100) < LONG / 2
+
+
+async def test_while_more_are_coming_a_batch_waits_until_it_is_full() -> None:
+    waiting = waiting_with(2)
+    lingering = asyncio.create_task(lingered(waiting, count=5))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        assert not lingering.done()
+        waiting.put(make_delivery())
+    assert await lingering < LONG / 2
+    assert len(waiting) == 5
+
+
+async def test_a_batch_waits_no_longer_than_it_may() -> None:
+    took = await lingered(waiting_with(2), linger=0.05)
+    assert 0.04 <= took < LONG / 2
+
+
+async def test_some_is_there_when_something_is_put() -> None:
+    waiting = waiting_with(1)
+    await waiting.some()
+    waiting.take()
+    coming = asyncio.create_task(waiting.some())
+    await asyncio.sleep(0)
+    assert not coming.done()
+    waiting.put(make_delivery())
+    await coming
