@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatehouse.cli.options import config_option, load_config
-from gatehouse.cli.records import filter_options, json_option, operator_option, path, second, table
+from gatehouse.cli.records import filter_options, json_option, listed, operator_option, path, second
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,12 +57,7 @@ def command(
 
 def _list(page: dict[str, Any]) -> Iterator[str]:
     rows = [row | {"given_up": second(row["updated"]), "why": _why(row)} for row in page["deliveries"]]
-    if rows:
-        yield from table(rows, _COLUMNS, whole=("id", "given_up", "why"))
-    else:
-        yield "none here" if page["cursor"] else "no dead letters"
-    if page["cursor"]:
-        yield f"more: --cursor {page['cursor']}"
+    return listed(rows, _COLUMNS, page["cursor"], whole=("id", "given_up", "why"), nothing="no dead letters")
 
 
 def _why(row: dict[str, Any]) -> str:

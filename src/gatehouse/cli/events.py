@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatehouse.cli.options import config_option, load_config
-from gatehouse.cli.records import filter_options, json_option, operator_option, path, second, table, visible
+from gatehouse.cli.records import filter_options, json_option, listed, operator_option, path, second, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,12 +76,7 @@ def _list(page: dict[str, Any]) -> Iterator[str]:
         row | {"at": second(row["received"]), "shown": _deliveries(row["deliveries"])}
         for row in page["events"]
     ]
-    if rows:
-        yield from table(rows, _COLUMNS, whole=("id", "at", "shown"))
-    else:
-        yield "none here" if page["cursor"] else "no events"
-    if page["cursor"]:
-        yield f"more: --cursor {page['cursor']}"
+    return listed(rows, _COLUMNS, page["cursor"], whole=("id", "at", "shown"), nothing="no events")
 
 
 def _deliveries(counts: dict[str, int]) -> str:

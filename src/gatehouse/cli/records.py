@@ -98,6 +98,23 @@ def second(time: str) -> str:
     return time.partition(".")[0].removesuffix("Z") + "Z"
 
 
+def listed(
+    rows: list[dict[str, Any]],
+    columns: dict[str, str],
+    cursor: str | None,
+    *,
+    whole: tuple[str, ...],
+    nothing: str,
+) -> Iterator[str]:
+    """Write one page of a list: `nothing` when it is empty and the last, and how to go on when it is not."""
+    if rows:
+        yield from table(rows, columns, whole=whole)
+    else:
+        yield "none here" if cursor else nothing
+    if cursor:
+        yield f"more: --cursor {cursor}"
+
+
 def table(rows: list[dict[str, Any]], columns: dict[str, str], whole: Iterable[str]) -> Iterator[str]:
     """Write rows as a table of 100 cells at most; `columns` are the members and their heads.
 
