@@ -42,13 +42,15 @@ bench: install ## Print how long verification takes against the bare digest
 	$(BIN)/python tests/bench/verification.py
 
 # How often the gateway is killed, and how many acknowledgements there have to be; the other runs go by KILLS.
+# PARTS=soak SOAK=4h is for nights.
 KILLS ?= 200
 ACKS ?= 100000
-PARTS ?= kills failpoints migration sigterm backups power-cut
+PARTS ?= kills failpoints migration sigterm backups power-cut power-loss
+SOAK ?= 1h
 
 crash: install ## Kill the gateway again and again under load, and check that nothing is lost (KILLS=20 ACKS=5000: shorter)
 	@tests/crash/fetch_strace.sh
-	@PYTHONPATH=tests $(BIN)/python -m crash --kills $(KILLS) --acks $(ACKS) --parts $(PARTS)
+	@PYTHONPATH=tests $(BIN)/python -m crash --kills $(KILLS) --acks $(ACKS) --soak $(SOAK) --parts $(PARTS)
 
 clean: ## Remove what the other verbs made
 	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,27 @@ def source(preset: str, secrets: Sequence[str] | None = None, **extra: Any) -> S
     given = tuple(secrets) if secrets is not None else made_secrets(providers.preset(preset))
     config = loaded(preset, given, **extra).config
     return Source("it", config.sources["it"], config, Secrets(Path(), environment(given)))
+
+
+class Known:
+    """Stands for the remote keys: what the vector says that an address holds."""
+
+    def __init__(self, keys: Mapping[str, str]) -> None:
+        self._keys = keys
+
+    def get(self, url: str) -> bytes | None:
+        """Return what the address holds."""
+        key = self._keys.get(url)
+        return None if key is None else key.encode()
+
+
+def built(preset: str, vector: Vector) -> Source:
+    """Compile the source of a vector, with its secrets and the keys that it has fetched."""
+    of = source(preset, vector.secrets, values=vector.values)
+    assert of.not_ready is None
+    for verifier in getattr(of.verification, "remote", ()):
+        verifier.keys = Known(vector.keys)
+    return of
 
 
 def environment(secrets: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -95,11 +96,64 @@ def test_only_the_command_line_knows_the_composition_root(file: Path) -> None:
     assert not any(module.startswith("gatehouse.cli") for module in modules)
 
 
-@pytest.mark.parametrize("file", within("verify", "event.py", "ingest", "delivery", "store"), ids=name)
-def test_secrets_are_compared_in_one_place(file: Path) -> None:
-    compares = "compare_digest" in file.read_text()
+#: Where secrets are compared in constant time. The app of the demo stands for another program.
+COMPARES = within("verify/base.py", "demo/app.py")
+#: What a request says it knows, and what it has to know.
+KNOWN_TO_FEW = re.compile(
+    r"(secret|token|password|credential|signature|expected|given|claimed|hmac|mac|hexdigest)s?"
+)
+AT_THE_GATE = within(
+    "verify", "ingest", "delivery", "store", "event.py", "remote_keys.py", "operator/server.py"
+)
 
-    assert compares == (file == PACKAGE / "verify" / "base.py")
+
+@pytest.mark.case("S-04")
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_secrets_are_compared_in_one_place(file: Path) -> None:
+    assert ("compare_digest" in file.read_text()) == (file in COMPARES)
+
+
+#: What is done to a secret that stays as secret as it is.
+OF_IT = ("encode", "decode", "digest", "strip")
+
+
+def ends_in(node: ast.AST) -> str:
+    """Return the last name of an operand: that of `self._tokens[0].encode()` is `tokens`."""
+    while isinstance(node, ast.Subscript | ast.Call) or (
+        isinstance(node, ast.Attribute) and node.attr in OF_IT
+    ):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    found = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return found.strip("_").rpartition("_")[2]
+
+
+def plain_comparisons(tree: ast.AST) -> Iterator[str]:
+    """Find where an operator compares what few know: the time it takes tells how much of a guess is right."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare) and any(
+            isinstance(operator, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for operator in node.ops
+        ):
+            operands = {ends_in(operand) for operand in (node.left, *node.comparators)}
+            if any(KNOWN_TO_FEW.fullmatch(operand) for operand in operands):
+                yield ast.unparse(node)
+
+
+@pytest.mark.case("S-04")
+@pytest.mark.parametrize("file", AT_THE_GATE, ids=name)
+def test_no_secret_is_compared_by_an_operator(file: Path) -> None:
+    assert list(plain_comparisons(ast.parse(file.read_text()))) == []
+
+
+@pytest.mark.case("S-04")
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("given == expected", "x in self._tokens", "self._secret != x", "header[7:] == token.decode()"),
+        *("hmac.digest(key, body, 'sha256') == x", "mac.hexdigest() == x", "x not in config.secrets"),
+    ],
+)
+def test_such_a_comparison_would_be_found(source: str) -> None:
+    assert list(plain_comparisons(ast.parse(source))) == [source]
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name)
@@ -129,9 +183,20 @@ def test_each_module_can_be_imported_first() -> None:
         for file in MODULES
         if file.stem != "__main__"
     ]
-    # One interpreter that forks is enough, and quick: each child imports one module into an empty state.
+    others = sorted(
+        {
+            module
+            for file in MODULES
+            for module in imports(file)
+            if not module.startswith(("gatehouse", "__future__", "asyncpg"))
+        }
+    )
+    # One interpreter that forks is enough, and quick: it imports once what is not ours, and each child one
+    # module of ours.
     program = (
         "import os, sys\n"
+        f"for name in {others!r}:\n"
+        "    __import__(name)\n"
         "failed = []\n"
         "for name in sys.argv[1:]:\n"
         "    child = os.fork()\n"

@@ -75,6 +75,7 @@ class Gateway:
         self._reloader = Reloader(self._compiled, self._compile, self._swap, self.metrics, clock)
         self._running = contextlib.AsyncExitStack()
         self._store: Store | None = None
+        self._is_open = False
 
     @property
     def config(self) -> Config:
@@ -110,7 +111,7 @@ class Gateway:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._reloader.active = False
+        self._reloader.active = self._is_open = False
         get_logger().info("gateway.stopping")
         await self._running.aclose()
         get_logger().info("gateway.stopped")
@@ -130,22 +131,23 @@ class Gateway:
         self._dispatcher = dispatcher = Dispatcher(
             self.destinations.values(), store=store, metrics=self.metrics, clock=self._clock
         )
+        # Before the operator listener, whose /readyz asks it.
+        self._disk = DiskWatch(self._store_path.parent, self.config.store.min_free, self.metrics)
+        await self._disk.start()
+        closing(self._disk.stop)
+
         # The operator listener before anything can go wrong that an operator would want to see.
         self._api = OperatorApi(self.sources, self.rejected, handshakes=self.shown_secrets.entries)
         self.operator = OperatorServer(
             self.config.operator.listen,
             self._compiled.operator_token,
             self.metrics,
-            {"store": self._probe_store, "ingest": self._probe_ingest},
+            {"store": self._probe_store, "disk": self._probe_disk, "ingest": self._probe_ingest},
             [*self._api.routes(), *RecordsApi(store, dispatcher, self._clock).routes()],
             reload=self.reload,
         )
         await _listen(self.operator.start(), "operator.listen", str(self.config.operator.listen))
         closing(self.operator.stop)
-
-        self._disk = DiskWatch(self._store_path.parent, self.config.store.min_free, self.metrics)
-        await self._disk.start()
-        closing(self._disk.stop)
 
         self._retention = Retention(store, self.config.store, self.metrics, self._clock)
         self._retention.start()
@@ -183,6 +185,7 @@ class Gateway:
             self.rejected,
         )
         await _listen(self.ingest.start(), "server.listen", str(self.config.server.listen))
+        self._is_open = True
         closing(self.ingest.stop, REQUEST_GRACE)
 
     def _compile(self, loaded: LoadedConfig) -> Compiled:
@@ -235,8 +238,11 @@ class Gateway:
             return "unavailable"
         return None if self._store is not None else "closed"
 
+    async def _probe_disk(self) -> str | None:
+        return "low" if self._disk.is_low else None
+
     async def _probe_ingest(self) -> str | None:
-        return None if self.ingest.port else "not listening"
+        return None if self._is_open else "not listening"
 
 
 def store_path(loaded: LoadedConfig) -> Path:

@@ -35,7 +35,14 @@ class _Member(str):
         return self is not other
 
 
-_read_object = msgspec.json.Decoder(dict[_Member, Raw], dec_hook=lambda _, name: _Member(name)).decode
+#: More members than any provider gives one object. Each costs time, in which everybody else waits.
+MAX_MEMBERS = 50_000
+#: What a member takes at least: `"":1,`.
+_MEMBER_BYTES = 5
+#: No array in memory has more elements than have numbers of so many digits.
+_INDEX_DIGITS = 9
+
+_read_few = msgspec.json.Decoder(dict[_Member, Raw], dec_hook=lambda _, name: _Member(name)).decode
 _read_array = msgspec.json.Decoder(list[Raw]).decode
 _read_string = msgspec.json.Decoder(str).decode
 _read_any = msgspec.json.Decoder(Raw).decode
@@ -43,14 +50,29 @@ _read_any = msgspec.json.Decoder(Raw).decode
 Path = tuple[str, ...]
 
 
-class Document:
-    """One JSON text; each level is read when first asked for, and once."""
+class _Elements:
+    """The elements of an array, by number as a path has it."""
 
-    __slots__ = ("_children", "_raw")
+    __slots__ = ("_elements",)
+
+    def __init__(self, elements: list[Raw]) -> None:
+        self._elements = elements
+
+    def get(self, number: str) -> Raw | None:
+        # Not a dict of all numbers: half a million elements fit into a body of a megabyte.
+        is_index = number.isdecimal() and len(number) <= _INDEX_DIGITS and int(number) < len(self._elements)
+        return self._elements[int(number)] if is_index else None
+
+
+class Document:
+    """One JSON text; each level is read when first asked for, and once, also when it can't be read."""
+
+    __slots__ = ("_children", "_malformed", "_raw")
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
-        self._children: dict[Path, dict[str, Raw]] = {}
+        self._children: dict[Path, dict[str, Raw] | _Elements] = {}
+        self._malformed: set[Path] = set()
 
     def raw(self, path: Path) -> bytes | None:
         """Return the exact bytes of the value at `path`, or None when there is none.
@@ -76,13 +98,17 @@ class Document:
             raise MalformedDocumentError("no array to split")
         return [bytes(item) for item in _checked(_read_array, raw)]
 
-    def _members(self, path: Path) -> dict[str, Raw]:
+    def _members(self, path: Path) -> dict[str, Raw] | _Elements:
         members = self._children.get(path)
         if members is None:
+            if path in self._malformed:
+                raise MalformedDocumentError("found before")
+            self._malformed.add(path)
             members = self._children[path] = self._read_members(path)
+            self._malformed.remove(path)
         return members
 
-    def _read_members(self, path: Path) -> dict[str, Raw]:
+    def _read_members(self, path: Path) -> dict[str, Raw] | _Elements:
         if path:
             value: bytes | Raw | None = self._members(path[:-1]).get(path[-1])
         elif not self._raw:
@@ -93,10 +119,23 @@ class Document:
         if value is not None and start == b"{":
             return _unique(_checked(_read_object, value))
         if value is not None and start == b"[":
-            return {str(index): item for index, item in enumerate(_checked(_read_array, value))}
+            return _Elements(_checked(_read_array, value))
         if not path:
             _checked(_read_any, self._raw)
         return {}
+
+
+def _read_object(raw: bytes | Raw) -> dict[_Member, Raw]:
+    if len(bytes(raw)) <= MAX_MEMBERS * _MEMBER_BYTES:
+        return _read_few(raw)
+    names = iter(range(MAX_MEMBERS))
+
+    def counted(_: type, name: str) -> _Member:
+        if next(names, None) is None:
+            raise MalformedDocumentError("too many members in one object")
+        return _Member(name)
+
+    return msgspec.json.Decoder(dict[_Member, Raw], dec_hook=counted).decode(raw)
 
 
 def _unique(pairs: dict[_Member, Raw]) -> dict[str, Raw]:
@@ -160,7 +199,7 @@ def sorted_json(raw: bytes) -> bytes:
     """
     try:
         value = json.loads(raw.decode(), object_pairs_hook=_unique_pairs, parse_constant=_no_constant)
-        return json.dumps(value, sort_keys=True).encode()
+        return json.dumps(value, sort_keys=True, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise MalformedDocumentError("not JSON with one meaning") from error
 

@@ -37,8 +37,11 @@ Callback = Callable[..., None]
 
 #: What a shell reports of a process that was killed (128 + SIGKILL).
 EXIT_CODE: Final = 137
-#: The one that ends nothing.
+#: Those that end nothing.
 UNSYNCED: Final = "unsynced"
+STALLED: Final = "stalled"
+#: Seconds: longer than a request may wait for its commit.
+_STALL: Final = 1.0
 #: Seconds. What was handed to the kernel is on its way by then, and hardly anything has answered it.
 _ON_ITS_WAY: Final = 0.002
 #: Seconds between two looks at the file: a checkpoint takes milliseconds.
@@ -218,6 +221,17 @@ def _unsynced(_: Fuse) -> None:
     vars(connection)["_WRITER"] = {**settings, "synchronous": 1}
 
 
+def _stalled(fuse: Fuse) -> None:
+    """No end, but a fault: rows are written in a transaction that takes too long. They must not stay."""
+    stalls = [_STALL]
+
+    def stall(_: object) -> None:
+        if stalls and fuse.is_last():
+            time.sleep(stalls.pop())
+
+    _behind(Acceptor, "accept", stall)
+
+
 FAILPOINTS: Final[Mapping[str, Callable[[Fuse], None]]] = {
     "after-body": _after_body,
     "before-commit": _before_commit,
@@ -229,5 +243,6 @@ FAILPOINTS: Final[Mapping[str, Callable[[Fuse], None]]] = {
     "during-retention": _during_retention,
     "during-migration": _during_migration,
     UNSYNCED: _unsynced,
+    STALLED: _stalled,
 }
 _HINT: Final = "a list of name or name:passes; the names are " + ", ".join(FAILPOINTS)

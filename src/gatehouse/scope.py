@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from gatehouse.document import Document, MalformedDocumentError
 
@@ -17,6 +17,9 @@ NO_FACTS: Mapping[str, bytes | None] = {}
 #: More form fields than any provider sends; more than this is not read as a form.
 MAX_FORM_FIELDS = 1000
 _FORM_TYPE = "application/x-www-form-urlencoded"
+#: A percent sign that stands for itself. Whoever writes forms writes none.
+_STRAY = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_MAX_STRAY = 10_000
 
 
 class Scope:
@@ -86,15 +89,24 @@ def as_sent(text: str) -> bytes:
 
 
 def _fields(raw: bytes) -> list[tuple[str, str]]:
-    try:
-        return parse_qsl(
-            raw.decode("utf-8", "surrogateescape"),
-            keep_blank_values=True,
-            errors="surrogateescape",
-            max_num_fields=MAX_FORM_FIELDS,
-        )
-    except ValueError as error:
-        raise MalformedDocumentError("not a form") from error
+    escaped, stray = _STRAY.subn(b"%25", raw, _MAX_STRAY)
+    if raw.count(b"&") >= MAX_FORM_FIELDS or stray == _MAX_STRAY:
+        raise MalformedDocumentError("not a form")
+    pairs = (field.partition(b"=") for field in escaped.split(b"&") if field)
+    return [(_unescaped(name), _unescaped(value)) for name, _, value in pairs]
+
+
+def _unescaped(raw: bytes) -> str:
+    """Undo the escapes of a form, none of them stray, as `urllib.parse.unquote_plus` does.
+
+    That takes a tenth of a second and more for a megabyte of escapes, and nobody is verified yet. The decoder
+    of Python's own escapes takes some milliseconds.
+    """
+    plain = raw.replace(b"+", b" ")
+    if b"%" in plain:
+        python = plain.replace(b"\\", rb"\\").replace(b"%", rb"\x")
+        plain = python.decode("unicode_escape").encode("latin-1")
+    return plain.decode("utf-8", "surrogateescape")
 
 
 def _single_fields(fields: list[tuple[str, str]]) -> dict[str, str]:

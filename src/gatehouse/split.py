@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from gatehouse.document import Document, MalformedDocumentError, Path, is_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+T = TypeVar("T")
 
 #: No provider sends nearly as many events in one request.
 MAX_ITEMS = 10_000
@@ -42,14 +44,17 @@ class Split:
     def items(self, raw: bytes) -> list[Item]:
         """Return every item. Raises `MalformedDocumentError` for what is not JSON, or has too many."""
         if self.is_root:
-            found = [Item(element, (Document(raw),)) for element in _elements(raw)]
-            if len(found) == 1 and found[0].raw == raw:
+            elements = _counted(_elements(raw))
+            if elements == [raw]:
                 return [Item(raw, ())]  # an object alone is no item of anything
-        else:
-            found = list(itertools.islice(_expanded(raw, (), self._steps), MAX_ITEMS + 1))
-        if len(found) > MAX_ITEMS:
-            raise MalformedDocumentError("too many items")
-        return found
+            return [Item(element, (Document(raw),)) for element in elements]
+        return _counted(list(itertools.islice(_expanded(raw, (), self._steps), MAX_ITEMS + 1)))
+
+
+def _counted(found: list[T]) -> list[T]:
+    if len(found) > MAX_ITEMS:
+        raise MalformedDocumentError("too many items")
+    return found
 
 
 def _steps(path: Path) -> Iterator[Path]:
@@ -89,7 +94,7 @@ def _elements(raw: bytes) -> list[bytes]:
         return Document(raw).items(())
     if is_json(raw):
         return [raw]
-    lines = [line for line in raw.splitlines() if line.strip()]
+    lines = _counted([line for line in raw.splitlines() if line.strip()])
     if len(lines) < 2 or not all(map(is_json, lines)):  # noqa: PLR2004 - one line is not a list of lines
         raise MalformedDocumentError("neither a list nor lines of JSON")
     return lines

@@ -38,6 +38,7 @@ PROMISED = {
     "gatehouse_config_last_reload_successful",
     "gatehouse_store_bytes",
     "gatehouse_store_free_bytes",
+    "gatehouse_operator_refused_total",
     "gatehouse_build_info",
 }
 SELECTOR = re.compile(r"\b(gatehouse_\w+)(?:\{([^}]*)\})?")

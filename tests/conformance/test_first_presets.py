@@ -29,6 +29,7 @@ def test_e_invoice_verifies_with_its_keys_in_another_order() -> None:
         source("e-invoice-be", E_INVOICE.secrets).verification.verify(with_body(body.encode()), E_INVOICE.now)
 
 
+@pytest.mark.case("S-21")
 @pytest.mark.parametrize("repeated", [b'"id": "evt-forged", ', b'"data": {}, '])
 def test_e_invoice_refuses_a_key_that_is_there_twice(repeated: bytes) -> None:
     forged = with_body(E_INVOICE.content.replace(b"{", b"{" + repeated, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from urllib.parse import urlencode
 
 import msgspec
@@ -19,7 +19,7 @@ from gatehouse.scope import Scope
 from gatehouse.source import Source
 from gatehouse.times import rfc3339
 from gatehouse.verify.base import Request, VerifiedRequest
-from presets import FILES, VECTORS, Vector, entries, is_symmetric, made_secrets, source
+from presets import FILES, VECTORS, Vector, built, entries, is_symmetric, made_secrets, source
 
 each_vector = pytest.mark.parametrize(
     ("preset", "vector"),
@@ -41,25 +41,6 @@ TYPE_IN_A_KEY = ("shopify", "woocommerce")
 EMPTY = {(place, None) for place in range(9)}
 
 each_preset = pytest.mark.parametrize("name", providers.names())
-
-
-class Known:
-    """Stands for the remote keys: what the vector says that an address holds."""
-
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self._keys = keys
-
-    def get(self, url: str) -> bytes | None:
-        key = self._keys.get(url)
-        return None if key is None else key.encode()
-
-
-def built(preset: str, vector: Vector) -> Source:
-    of = source(preset, vector.secrets, values=vector.values)
-    assert of.not_ready is None
-    for verifier in getattr(of.verification, "remote", ()):
-        verifier.keys = Known(vector.keys)
-    return of
 
 
 def verify(of: Source, request: Request, now: float) -> VerifiedRequest:
@@ -117,6 +98,7 @@ def described(event: Event, keys: tuple[bytes | None, ...]) -> dict[str, object]
     return identity | {"subject": event.subject, "account": event.account, "keys": shown}
 
 
+@pytest.mark.case("S-15")
 @each_good_vector
 @pytest.mark.parametrize("position", [0, 0.3, 0.6, 0.999])
 def test_one_changed_byte_of_what_is_signed_is_refused(preset: str, vector: Vector, position: float) -> None:
@@ -198,6 +180,7 @@ def with_header(request: Request, name: str, value: str) -> CIMultiDict[str]:
     return headers
 
 
+@pytest.mark.case("S-10", "S-25")
 @each_good_vector
 def test_a_captured_request_gives_no_more_than_one_new_event_and_that_one_unreadable(
     preset: str, vector: Vector
@@ -223,6 +206,7 @@ def keys_of(of: Source, request: Request, now: float) -> set[tuple[int, bytes | 
     return {found for _, keys, _ in read for found in enumerate(keys)}
 
 
+@pytest.mark.case("S-05")
 @each_good_vector
 def test_without_its_credentials_it_is_refused(preset: str, vector: Vector) -> None:
     of = built(preset, vector)
@@ -301,6 +285,7 @@ def test_a_preset_says_what_an_operator_needs(name: str) -> None:
     assert preset.dedupe.window >= (preset.retry_horizon or 0)
 
 
+@pytest.mark.case("S-10")
 @each_preset
 def test_no_preset_deduplicates_by_unsigned_values_alone(name: str) -> None:
     """A captured request, sent again under another delivery id, has to be a duplicate."""

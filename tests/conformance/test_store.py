@@ -70,6 +70,7 @@ async def test_64_identical_arrivals_in_one_batch_are_one_event(store: Store) ->
     assert len(await lease(store)) == 1
 
 
+@pytest.mark.case("D-05")
 async def test_64_identical_arrivals_at_once_are_one_event(store: Store) -> None:
     batches = await asyncio.gather(*[accept(store, arrival(b"delivery", b"event")) for _ in range(64)])
     receipts = [receipt for batch in batches for receipt in batch]
@@ -88,8 +89,16 @@ async def test_the_same_key_in_another_place_is_another_key(store: Store) -> Non
     assert await statuses(store, (b"k", None), (None, b"k")) == ["accepted", "accepted"]
 
 
+@pytest.mark.case("D-15")
 async def test_keys_are_not_confused_by_where_one_ends(store: Store) -> None:
     assert await statuses(store, (b"ab", b"c"), (b"a", b"bc"), (b"abc",)) == ["accepted"] * 3
+
+
+@pytest.mark.case("D-15")
+async def test_nor_are_sources_confused_with_the_keys_that_follow_them(store: Store) -> None:
+    pairs = [("a:b", b"c"), ("a", b"b:c"), ("a\x00b", b"c"), ("a", b"\x00b"), ("", b"a:b:c")]
+    receipts = [(await accept(store, arrival(key, of=event(source=source))))[0] for source, key in pairs * 2]
+    assert [each.status for each in receipts] == ["accepted"] * 5 + ["duplicate"] * 5
 
 
 @pytest.mark.parametrize(
@@ -108,8 +117,9 @@ async def test_keys_are_compared_byte_by_byte(store: Store, key: bytes, other: b
     assert await statuses(store, (key,), (other,), (key,)) == ["accepted", "accepted", "duplicate"]
 
 
+@pytest.mark.case("D-14")
 async def test_events_without_keys_are_all_new(store: Store) -> None:
-    """D-14: never an empty key that they share."""
+    """Never an empty key that they share."""
     same = event()
     batches = [
         [arrival(None, None, of=event(body=same.body)) for _ in range(250)],
@@ -140,6 +150,7 @@ async def test_keys_of_two_events_name_the_one_whose_key_comes_first(store: Stor
     assert receipt.event_id == first.event.id
 
 
+@pytest.mark.case("O-17")
 async def test_an_expired_key_is_unknown_and_gets_the_new_event(store: Store, clock: Clock) -> None:
     await accept(store, arrival(b"k", until=NOW + 100))
     clock.now = NOW + 100
@@ -149,6 +160,7 @@ async def test_an_expired_key_is_unknown_and_gets_the_new_event(store: Store, cl
     assert (receipt.status, receipt.event_id) == ("duplicate", second.event.id)
 
 
+@pytest.mark.case("O-17")
 async def test_a_duplicate_does_not_extend_the_window(store: Store, clock: Clock) -> None:
     await accept(store, arrival(b"k", until=NOW + 100))
     clock.now = NOW + 99
@@ -215,8 +227,9 @@ async def test_a_batch_of_any_size_is_accepted(store: Store) -> None:
     assert {each.status for each in await accept(store, *arrivals)} == {"duplicate"}
 
 
+@pytest.mark.case("D-07")
 async def test_a_deadline_that_passed_writes_nothing_and_the_retry_is_new(store: Store) -> None:
-    """D-07: what got 503 is not written later."""
+    """What got 503 is not written later."""
     with pytest.raises(StoreUnavailableError):
         await store.accept([arrival(b"k")], deadline=past())
     assert await store.counts() == {}

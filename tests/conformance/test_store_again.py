@@ -60,12 +60,14 @@ async def test_what_it_counts_from_survives_a_retry_of_the_gateway(store: Store,
     assert tried(delivery) == (2, LATER, 1)
 
 
+@pytest.mark.case("O-14")
 async def test_a_second_retry_finds_nothing_left_to_do(store: Store) -> None:
     await dead(store, arrival())
     assert (await retry(store)).destinations == {"billing": 1}
     assert await retry(store) == Retried({}, done=True)
 
 
+@pytest.mark.case("O-14")
 async def test_two_retries_at_once_are_one(store: Store) -> None:
     await dead(store, *[arrival() for _ in range(20)])
     both = await asyncio.gather(retry(store), retry(store))
@@ -162,6 +164,7 @@ async def test_a_replay_delivers_for_the_first_time(store: Store) -> None:
     assert tried(delivery) == (0, LATER, 0)
 
 
+@pytest.mark.case("O-14")
 async def test_asking_twice_for_a_replay_is_asking_once(store: Store) -> None:
     (delivery,) = await accept_and_lease(store, arrival())
     await store.record([result(delivery)])

@@ -24,6 +24,7 @@ async def test_a_fresh_store_has_nothing_to_purge(store: Store) -> None:
     assert await purge(store, now=NOW, events=NOW, dead=NOW) == Purged(events=0, keys=0, done=True)
 
 
+@pytest.mark.case("O-16")
 async def test_keys_are_removed_when_their_time_is_over(store: Store) -> None:
     await accept(store, arrival(b"1", b"a", until=NOW + 10), arrival(b"2", until=NOW + 20))
     assert (await purge(store, now=NOW + 9.9)).keys == 0
@@ -31,6 +32,7 @@ async def test_keys_are_removed_when_their_time_is_over(store: Store) -> None:
     assert (await purge(store, now=NOW + 20)).keys == 1
 
 
+@pytest.mark.case("O-16")
 async def test_delivered_events_are_removed_when_they_are_old(store: Store) -> None:
     deliveries = await accept_and_lease(store, *[arrival(of=event(received=NOW - age)) for age in (10, 5)])
     await store.record([result(each) for each in deliveries])
@@ -44,6 +46,7 @@ async def test_events_that_went_nowhere_are_removed_when_they_are_old(store: Sto
     assert (await purge(store, events=NOW + 1)).events == 1
 
 
+@pytest.mark.case("O-16")
 async def test_a_pending_delivery_keeps_its_event(store: Store) -> None:
     await accept(store, arrival(to=["billing", "ledger"]), arrival(leased=True))
     (billing,) = await lease(store, limit=1)
@@ -52,6 +55,7 @@ async def test_a_pending_delivery_keeps_its_event(store: Store) -> None:
     assert len(await lease(store, "ledger")) == 1
 
 
+@pytest.mark.case("O-16")
 async def test_dead_letters_are_kept_for_their_own_time(store: Store) -> None:
     first, second = await accept_and_lease(store, arrival(of=event(received=NOW - 1)), arrival())
     await store.record([result(first, "dead"), result(second)])
@@ -67,6 +71,7 @@ async def test_dead_letters_may_be_kept_for_a_shorter_time(store: Store) -> None
     assert await purge(store, events=0, dead=NOW + 1) == Purged(events=1, keys=0, done=True)
 
 
+@pytest.mark.case("O-16")
 async def test_a_step_is_no_longer_than_its_limit(store: Store) -> None:
     await accept(store, *[arrival(b"%d" % number, to=[], until=NOW) for number in range(25)])
     steps: list[Purged] = []

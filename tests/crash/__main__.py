@@ -20,12 +20,15 @@ from rich.table import Table
 from crash import runs
 from crash.checker import check, refused_yet_stored
 from crash.power_cut import power_cut_with_control
+from crash.power_loss import power_loss_with_control
 from crash.rig import Rig
 from crash.runs import Findings
+from crash.soak import soak
+from gatehouse.config.scalars import parse_duration
 
 #: Violations that are written out, of each invariant.
 _SHOWN = 10
-_PARTS = ("kills", "failpoints", "migration", "sigterm", "backups", "power-cut")
+_PARTS = ("kills", "failpoints", "migration", "sigterm", "backups", "power-cut", "power-loss", "soak")
 
 console = Console(highlight=False)
 
@@ -106,6 +109,10 @@ async def main(options: argparse.Namespace, folder: Path) -> bool:
         "sigterm": lambda place: runs.terminate(place, times=max(1, kills // 4), seed=seed, progress=say),
         "backups": lambda place: runs.back_up(place, times=max(1, kills // 4), seed=seed, progress=say),
         "power-cut": lambda place: power_cut_with_control(place, requests=1000, seed=seed, progress=say),
+        "power-loss": lambda place: power_loss_with_control(
+            place, cuts=max(1, kills // 4), acknowledged=options.acks // 5, seed=seed, progress=say
+        ),
+        "soak": lambda place: soak(place, seconds=options.soak, seed=seed, progress=say),
     }
     held = [await run(part, folder, parts[part]) for part in options.parts]
     return all(held)
@@ -116,7 +123,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--acks", type=int, default=100_000)
     parser.add_argument("--seed", default=str(int(time.time())), help="chooses the moments of the kills")
-    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS)
+    parser.add_argument("--soak", type=parse_duration, default=3600.0, help="how long a soak takes: 4h, 60m")
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS[:-1])
     return parser.parse_args()
 
 

@@ -1,7 +1,8 @@
 """The destination, a process of its own: it writes down what it gets, and then answers by script.
 
-`python -m crash.destination LEDGER SEED HOLD` prints its port. Until SIGUSR1 it answers 80 of 100 requests
-with 200, 15 with 500, and keeps 5 waiting for HOLD seconds; after that, all with 200.
+`python -m crash.destination LEDGER SEED HOLD TAKEN FAILED HELD` prints its port. Until SIGUSR1 it answers
+TAKEN of 100 requests with 200, FAILED with 500, and keeps HELD waiting for HOLD seconds; after that, all
+with 200.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -19,17 +21,20 @@ from aiohttp import web
 from crash.ledger import Ledger, Reception
 from crash.numbered import identify
 
-#: Answers and their shares; 0 is none in time.
-SCRIPT = {200: 80, 500: 15, 0: 5}
+#: Answers; 0 is none in time.
+_ANSWERS = (200, 500, 0)
+#: Of 100 requests, how many get each of them, unless a run wants it otherwise.
+SHARES = (80, 15, 5)
 
 
 class Destination:
     """Answers POST on any path."""
 
-    def __init__(self, ledger: Ledger, seed: str, hold: float) -> None:
+    def __init__(self, ledger: Ledger, seed: str, hold: float, shares: Sequence[int]) -> None:
         self._ledger = ledger
         self._random = Random(seed)
         self._hold = hold
+        self._shares = shares
         self._calm = False
 
     def calm(self) -> None:
@@ -52,12 +57,12 @@ class Destination:
     def _answer(self) -> int:
         if self._calm:
             return 200
-        return self._random.choices(list(SCRIPT), list(SCRIPT.values()))[0]
+        return self._random.choices(_ANSWERS, self._shares)[0]
 
 
-async def main(path: Path, seed: str, hold: float) -> None:
+async def main(path: Path, seed: str, hold: float, shares: Sequence[int]) -> None:
     with Ledger(path) as ledger:
-        destination = Destination(ledger, seed, hold)
+        destination = Destination(ledger, seed, hold, shares)
         runner = web.ServerRunner(web.Server(destination.serve, access_log=None), shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
@@ -72,4 +77,5 @@ async def main(path: Path, seed: str, hold: float) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])))
+    _, where, seed, hold, *shares = sys.argv
+    uvloop.run(main(Path(where), seed, float(hold), [int(share) for share in shares]))

@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from crash import stored
 from crash.checker import Evidence, Scrape
+from crash.destination import SHARES
 from crash.ledger import Answer, Ledger, Reception, read
 from crash.sender import Sender
 from doubles import providers
@@ -24,8 +25,8 @@ from processes import GatewayProcess, spawn
 
 #: Seconds until all that was acknowledged has arrived, after the last fault.
 DRAIN = 120.0
-#: Seconds in which a gateway has to reach the failpoint that was set for it.
-_REACH = 30.0
+#: Seconds in which a gateway has to reach its failpoint: breakers may open, for 30 s each time.
+_REACH = 90.0
 #: Seconds that the gateway waits for a destination, and that a destination keeps it waiting for.
 _TIMEOUT, _HOLD = 1, 2.5
 _CONFIG = """
@@ -33,8 +34,8 @@ server: {{listen: "127.0.0.1:0"}}
 operator: {{listen: "127.0.0.1:0"}}
 store: {{keep_events: {keep}}}
 sources:
-  mando: {{provider: mando, secrets: [env:SECRET]}}
-  hisab: {{provider: hisab, secrets: [env:SECRET]}}
+  mando: {{provider: mando, secrets: [env:SECRET], dedupe: {{window: {window}}}}}
+  hisab: {{provider: hisab, secrets: [env:SECRET], dedupe: {{window: {window}}}}}
 destinations:
   app: &app
     url: "{url}/app"
@@ -63,6 +64,8 @@ class Rig:
         self.kills = 0
         self.concurrency = 1
         self.retires = False
+        #: What the next lives are started with, besides the rest.
+        self.environment: dict[str, str] = {}
         self._destination = destination
         self._scrapes: list[Scrape] = []
         self._client = aiohttp.ClientSession()
@@ -80,9 +83,9 @@ class Rig:
 
     async def launch(self, failpoints: str = "", under: Sequence[str] = ()) -> GatewayProcess:
         """Start the gateway's next life, and don't wait."""
-        environment = {"SECRET": providers.SECRET} | (
-            {"GATEHOUSE_FAILPOINTS": failpoints} if failpoints else {}
-        )
+        environment = {"SECRET": providers.SECRET} | self.environment
+        if failpoints:
+            environment["GATEHOUSE_FAILPOINTS"] = failpoints
         self.gateway = await spawn(self.folder / "gateway.yaml", under=under, **environment)
         return self.gateway
 
@@ -198,13 +201,15 @@ async def rigged(
     rate: float = 600.0,
     concurrency: int = 32,
     keep: str = "7d",
+    window: str = "7d",
+    shares: Sequence[int] = SHARES,
 ) -> AsyncIterator[Rig]:
     """Put a run together. The sender waits for `sender.start()` and a life of the gateway."""
-    destination = await _start_destination(folder / "receptions", seed)
+    destination = await _start_destination(folder / "receptions", seed, shares)
     assert destination.stdout is not None
     port = int(await destination.stdout.readline())
     config = _CONFIG.format(
-        url=f"http://127.0.0.1:{port}", keep=keep, concurrency=concurrency, timeout=_TIMEOUT
+        url=f"http://127.0.0.1:{port}", keep=keep, window=window, concurrency=concurrency, timeout=_TIMEOUT
     )
     (folder / "gateway.yaml").write_text(config)
     with Ledger(folder / "answers") as ledger:
@@ -222,9 +227,9 @@ async def rigged(
             await destination.wait()
 
 
-async def _start_destination(ledger: Path, seed: str) -> asyncio.subprocess.Process:
+async def _start_destination(ledger: Path, seed: str, shares: Sequence[int]) -> asyncio.subprocess.Process:
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "crash.destination", str(ledger), seed, str(_HOLD)),
+        *(sys.executable, "-m", "crash.destination", str(ledger), seed, str(_HOLD), *map(str, shares)),
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=asyncio.subprocess.PIPE,
     )

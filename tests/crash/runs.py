@@ -19,7 +19,11 @@ from gatehouse import failpoints
 #: Seconds after it is ready, in which a gateway is killed at a random moment.
 KILL_WITHIN = 2.0
 #: Failpoints that end the gateway while requests are sent to it; the migration needs a file to migrate.
-UNDER_LOAD = [name for name in failpoints.FAILPOINTS if name not in ("during-migration", failpoints.UNSYNCED)]
+UNDER_LOAD = [
+    name
+    for name in failpoints.FAILPOINTS
+    if name not in ("during-migration", failpoints.UNSYNCED, failpoints.STALLED)
+]
 
 Progress = Callable[[Rig, str], None]
 
@@ -61,16 +65,20 @@ async def kill(
 async def crash_at_failpoints(
     folder: Path, *, times: int, seed: str, progress: Progress = silent
 ) -> Findings:
-    """D-02: die at each named place under load, each so many times, each time at another pass."""
+    """D-02: die at each named place under load, each so many times, each time at another pass.
+
+    In every other life the store stalls before that, and what waits for it gets 503.
+    """
     random = Random(seed)
     checkpoints = 0
     # What was delivered goes at once, or retention would have nothing to do.
     async with rigged(folder, seed=seed, keep="1s") as rig:
         rig.sender.start()
         for turn in range(times):
-            for name in UNDER_LOAD:
+            for number, name in enumerate(UNDER_LOAD):
                 passes = 1 if name == "during-retention" else random.randint(1, 20)
-                await rig.crash_at(f"{name}:{passes}")
+                stall = f"{failpoints.STALLED}:{random.randint(1, 3)}," if (turn + number) % 2 else ""
+                await rig.crash_at(f"{stall}{name}:{passes}")
                 if name == "during-checkpoint":
                     checkpoints += checkpoint_was_under_way(rig.database)
                 progress(rig, f"{name} {turn + 1}/{times}")

@@ -1,4 +1,4 @@
-"""D-11, D-12: a log cut short, an index gone, a bit flipped: what was intact is there, wrong bytes stay."""
+"""A log cut short, an index gone, a bit flipped: what was intact is there, wrong bytes stay."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def held(database: Path) -> set[str]:
         connection.close()
 
 
+@pytest.mark.case("D-12")
 async def test_a_log_that_was_cut_short_anywhere_keeps_every_event_before_the_cut(
     crashed: tuple[Path, dict[str, int]],
 ) -> None:
@@ -85,6 +86,7 @@ async def test_a_log_that_was_cut_short_anywhere_keeps_every_event_before_the_cu
         assert {name for name, end in acknowledged.items() if end <= cut} <= held(database)
 
 
+@pytest.mark.case("D-12")
 async def test_without_its_index_a_log_is_read_all_the_same(crashed: tuple[Path, dict[str, int]]) -> None:
     original, acknowledged = crashed
     for number in range(10):
@@ -95,6 +97,7 @@ async def test_without_its_index_a_log_is_read_all_the_same(crashed: tuple[Path,
         assert acknowledged.keys() <= held(database)
 
 
+@pytest.mark.case("D-11")
 async def test_whichever_bit_flips_no_body_leaves_with_other_bytes_than_came(
     crashed: tuple[Path, dict[str, int]],
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crash import migration, runs
-from crash.checker import check
+from crash.checker import check, refused_yet_stored
 from crash.rig import rigged
 from crash.runs import Findings
 from gatehouse import failpoints
@@ -22,6 +22,7 @@ def violations(findings: Findings) -> list[str]:
     return [f"{name}: {text}" for name, texts in found.items() for text in texts] + findings.faults
 
 
+@pytest.mark.case("D-01")
 async def test_killed_again_and_again_it_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     findings = await runs.kill(tmp_path, kills=8, acknowledged=1000, seed="1")
 
@@ -30,13 +31,18 @@ async def test_killed_again_and_again_it_loses_nothing_that_it_acknowledged(tmp_
     assert len(findings.evidence.acknowledged) >= 1000
 
 
+@pytest.mark.case("D-02")
 async def test_ended_at_each_failpoint_it_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
     findings = await runs.crash_at_failpoints(tmp_path, times=1, seed="1")
 
     assert violations(findings) == []
     assert findings.evidence.kills == len(runs.UNDER_LOAD) == 8
+    # What got 503 because the store stalled was rolled back: I8 is about these.
+    assert any(answer.status == 503 for answer in findings.evidence.answers)
+    assert refused_yet_stored(findings.evidence) == set()
 
 
+@pytest.mark.case("D-02", "U-01")
 async def test_ended_in_the_middle_of_a_migration_it_takes_it_up_again(tmp_path: Path) -> None:
     findings = await runs.migrate(tmp_path, times=2, seed="1")
 
@@ -44,6 +50,7 @@ async def test_ended_in_the_middle_of_a_migration_it_takes_it_up_again(tmp_path:
     assert len(findings.evidence.delivered) == 100
 
 
+@pytest.mark.case("U-01")
 async def test_each_statement_of_a_migration_can_be_its_last(tmp_path: Path) -> None:
     """The count of statements is right: it can die at the last of them, and there is none after it."""
     async with rigged(tmp_path, seed="1") as rig:
@@ -54,6 +61,7 @@ async def test_each_statement_of_a_migration_can_be_its_last(tmp_path: Path) -> 
         await rig.terminate()
 
 
+@pytest.mark.case("D-25")
 async def test_stopped_under_load_it_cuts_nobody_off_whose_event_it_stored(tmp_path: Path) -> None:
     findings = await runs.terminate(tmp_path, times=3, seed="1")
 
@@ -61,6 +69,7 @@ async def test_stopped_under_load_it_cuts_nobody_off_whose_event_it_stored(tmp_p
     assert findings.evidence.duplicates == 0
 
 
+@pytest.mark.case("D-20")
 async def test_a_backup_under_load_holds_what_was_acknowledged_before_it_began(tmp_path: Path) -> None:
     findings = await runs.back_up(tmp_path, times=3, seed="1")
 

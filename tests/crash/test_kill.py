@@ -46,6 +46,7 @@ async def send(client: aiohttp.ClientSession, gateway: GatewayProcess, number: i
         return event_id
 
 
+@pytest.mark.case("D-01")
 async def test_killed_between_the_answer_and_the_forward_it_forwards_after_a_restart(config: Path) -> None:
     async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
         await destination.stop()
@@ -83,6 +84,7 @@ async def test_killed_during_an_attempt_it_sends_again_with_the_same_key_and_a_h
     assert first.body == second.body
 
 
+@pytest.mark.case("D-01", "D-25")
 @pytest.mark.parametrize("crash", ["kill", "terminate"])
 async def test_stopped_under_load_nothing_accepted_is_lost(config: Path, crash: str) -> None:
     accepted: set[str] = set()
@@ -127,6 +129,7 @@ async def _drained(client: aiohttp.ClientSession, gateway: GatewayProcess) -> No
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.case("D-25")
 async def test_neither_a_hanging_destination_nor_a_slow_provider_keeps_it_from_stopping_within_ten_seconds(
     config: Path,
 ) -> None:
@@ -149,6 +152,7 @@ async def test_neither_a_hanging_destination_nor_a_slow_provider_keeps_it_from_s
     assert [line["event"] for line in gateway.log][-1] == "gateway.stopped"
 
 
+@pytest.mark.case("D-21")
 async def test_a_second_process_on_the_same_file_refuses_at_once(config: Path) -> None:
     config.write_text(CONFIG.format(url="http://127.0.0.1:9/events"))
     async with serving(config, SECRET=providers.SECRET):

@@ -1,4 +1,4 @@
-"""D-05: the same event on 64 connections at once is stored and forwarded once, and answered 64 times."""
+"""The same event on 64 connections at once is stored and forwarded once, and answered 64 times."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from doubles import providers
 from doubles.destination import ScriptedDestination
@@ -26,6 +27,7 @@ routes:
 """
 
 
+@pytest.mark.case("D-05")
 async def test_an_id_sent_on_64_connections_at_once_is_accepted_once(tmp_path: Path) -> None:
     config = tmp_path / "gateway.yaml"
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)

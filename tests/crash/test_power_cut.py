@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from crash.checker import check
 from crash.power_cut import Order, find_strace, power_cut
 from gatehouse.failpoints import UNSYNCED
+from machine import lacking
 
 A, B = "01M7YVGDC6G10CTSKM83GWHCW2", "01M7YVGDC8KPAMGAVY7QXTKG2C"
 WAL = "9</data/gatehouse.db-wal>"
@@ -31,12 +31,9 @@ def sent(*names: str) -> str:
 
 @pytest.fixture
 def strace() -> None:
-    """CI must have it; elsewhere these tests are skipped without it."""
+    """End a test that has no strace."""
     if find_strace() is None:
-        reason = "no strace: install it, run tests/crash/fetch_strace.sh, or set GATEHOUSE_TEST_STRACE"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking("no strace: install it, run tests/crash/fetch_strace.sh, or set GATEHOUSE_TEST_STRACE")
 
 
 @pytest.mark.parametrize(
@@ -82,6 +79,7 @@ def test_every_answer_of_a_trace_is_counted() -> None:
     assert Order().follow([frame(A, B), SYNC, sent(A), sent(B)]).answered == 2
 
 
+@pytest.mark.case("D-04")
 @pytest.mark.usefixtures("strace")
 async def test_of_a_thousand_answers_none_precedes_its_sync(tmp_path: Path) -> None:
     findings = await power_cut(tmp_path, requests=1000, seed="1")
@@ -91,6 +89,7 @@ async def test_of_a_thousand_answers_none_precedes_its_sync(tmp_path: Path) -> N
     assert not any(check(findings.evidence).values())
 
 
+@pytest.mark.case("D-04")
 @pytest.mark.usefixtures("strace")
 async def test_without_syncs_the_same_trace_convicts_the_gateway(tmp_path: Path) -> None:
     findings = await power_cut(tmp_path, requests=100, seed="1", failpoints=UNSYNCED)

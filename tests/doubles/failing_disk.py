@@ -20,6 +20,7 @@ from gatehouse.errors import StoreError
 from gatehouse.store import connection
 from gatehouse.store.sqlite import SqliteStore
 
+SOURCE = Path(__file__).with_suffix(".c")
 #: Requests that are accepted while the disk may fail; each fills a few pages, so that checkpoints happen too.
 _REQUESTS = 4
 _BODY = 9000

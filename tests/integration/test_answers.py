@@ -119,6 +119,7 @@ async def test_a_body_that_trickles_is_408(run_gateway: RunGateway, destination:
         await writer.wait_closed()
 
 
+@pytest.mark.case("S-03", "S-05", "S-17")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -139,6 +140,7 @@ async def test_an_unverified_request_is_401_and_not_told_why(
     assert (await running.metrics())["gatehouse_events_total", "mando"] == 0
 
 
+@pytest.mark.case("S-06", "S-24")
 async def test_a_signature_header_with_odd_bytes_is_401(running: Running) -> None:
     sent = head("Content-Length: 2", "Connection: close").replace(
         b"Host", b"X-Mando-Signature: \xe9\xff\r\nHost"
@@ -147,6 +149,7 @@ async def test_a_signature_header_with_odd_bytes_is_401(running: Running) -> Non
     assert (await raw(running, sent + b"{}")).startswith(b"HTTP/1.1 401 ")
 
 
+@pytest.mark.case("S-07")
 async def test_a_signature_header_that_is_there_twice_is_401(running: Running) -> None:
     signature = providers.mando(BODY)["X-Mando-Signature"]
     lines = [f"X-Mando-Signature: {signature}"] * 2
@@ -157,6 +160,7 @@ async def test_a_signature_header_that_is_there_twice_is_401(running: Running) -
     assert scraped["gatehouse_verification_failures_total", "duplicate_header", "mando"] == 1
 
 
+@pytest.mark.case("S-14")
 async def test_signed_for_one_source_is_refused_by_another(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
@@ -238,6 +242,7 @@ async def test_pipelined_requests_are_answered_in_order(running: Running) -> Non
     assert answer.index(b'"accepted"') < answer.index(b'"duplicate"') < answer.index(b"HTTP/1.1 404 ")
 
 
+@pytest.mark.case("S-20", "S-21")
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"x"', b"not json", b"\xff\xfe", b'{"id":1,"id":2}'])
 async def test_verified_but_unreadable_is_kept_and_forwarded(
     running: Running, destination: ScriptedDestination, body: bytes

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import aiohttp
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from doubles.destination import ScriptedDestination
 from gateways import RunGateway, Running
@@ -134,9 +135,31 @@ async def test_square_signs_the_public_url_and_the_body(
         ("10.0.0.1", "192.0.2.7", 401),
     ],
 )
+@pytest.mark.case("S-55")
 async def test_an_allowlist_goes_by_the_right_most_address_that_is_no_trusted_proxy(
     run_gateway: RunGateway, destination: ScriptedDestination, trusted: str, client: str, status: int
 ) -> None:
     text = config(destination.url, f", trusted_proxies: [{trusted}]")
     async with run_gateway(text, TOKEN=TOKEN) as gateway, proxied(gateway, client) as proxy:
         assert await post(f"{proxy}/webhooks/yard", b'{"id": 1}', {"X-Token": TOKEN}) == status
+
+
+@pytest.mark.case("S-55")
+@pytest.mark.parametrize("trusted", ["10.0.0.1", "127.0.0.1"])
+async def test_an_address_that_only_the_sender_says_is_not_let_in(
+    run_gateway: RunGateway, destination: ScriptedDestination, trusted: str
+) -> None:
+    """Not by headers that no proxy of ours writes, and not by more of those that one does."""
+    text = config(destination.url, f", trusted_proxies: [{trusted}]")
+    listed = "192.0.2.7"
+    said = [
+        {"X-Real-IP": listed, "Forwarded": f"for={listed}", "True-Client-IP": listed, "Client-IP": listed},
+        {"X-Forwarded-For": f"{listed}, 198.51.100.7"},
+        CIMultiDict([("X-Forwarded-For", listed), ("X-Forwarded-For", "198.51.100.7")]),
+        CIMultiDict([("X-Forwarded-For", listed), ("X-Forwarded-For", "")]),
+        {"X-Forwarded-For": f"{listed}\t198.51.100.7"},
+    ]
+    async with run_gateway(text, TOKEN=TOKEN) as gateway:
+        for headers in said:
+            given = CIMultiDict(headers, **{"X-Token": TOKEN})
+            assert await post(f"{gateway.url}/webhooks/yard", b'{"id": 1}', given) == 401, headers

@@ -263,7 +263,8 @@ async def test_meta_is_refused_with_the_wrong_token(running: Running, logged: io
 async def test_without_a_token_of_ours_the_handshake_waits(running: Running) -> None:
     answer = await ask(running, "whatsapp", method="GET", query=hub("another"))
 
-    assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.status == 503
+    assert 5 <= int(answer.headers["Retry-After"]) <= 30
 
 
 async def test_x_gets_its_token_hashed(running: Running) -> None:

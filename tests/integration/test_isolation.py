@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from doubles.delivery import Delivering, make_destination, make_event, named
 from doubles.destination import ScriptedDestination, status
 from gatehouse.config.model import RetryConfig
@@ -36,6 +38,7 @@ async def black_hole() -> AsyncIterator[str]:
         await server.wait_closed()
 
 
+@pytest.mark.case("O-10")
 async def test_ten_thousand_for_a_black_hole_do_not_delay_a_hundred_for_another(tmp_path: Path) -> None:
     async with black_hole() as nowhere, ScriptedDestination() as healthy:
         destinations = (
@@ -54,7 +57,8 @@ async def test_ten_thousand_for_a_black_hole_do_not_delay_a_hundred_for_another(
             assert gateway.value("deliveries_pending", destination="billing") == 10_000
 
 
-async def test_o15_what_failed_together_comes_back_within_the_rate(tmp_path: Path) -> None:
+@pytest.mark.case("O-15")
+async def test_what_failed_together_comes_back_within_the_rate(tmp_path: Path) -> None:
     rate, number = 1000.0, 2000
     breaker = BreakerSettings(failures=5, first=0.2, longest=0.2)
     policy = RetryConfig.model_construct(first=0.2, factor=2.0, max=0.5, give_up_after=3600.0)

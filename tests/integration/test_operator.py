@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from asyncio.subprocess import PIPE, STDOUT
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 from doubles.destination import ScriptedDestination
+from gatehouse.app import Gateway
+from gatehouse.delivery.dispatcher import Dispatcher
 from gateways import CONFIG, RunGateway, Running
 
 TOKEN = "operator-token-of-some-length"
@@ -24,18 +29,69 @@ async def test_health_and_readiness_are_json(running: Running) -> None:
     assert await get(running, "/healthz") == (200, '{"status": "alive"}')
     assert await get(running, "/readyz") == (
         200,
-        '{"status": "ready", "parts": {"store": "ok", "ingest": "ok"}}',
+        '{"status": "ready", "parts": {"store": "ok", "disk": "ok", "ingest": "ok"}}',
     )
 
 
+async def test_until_the_door_is_open_it_is_not_ready(
+    run_gateway: RunGateway, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that holds much takes a while to be counted, and the operator listener is there already."""
+    said: list[tuple[int, str]] = []
+    start = Dispatcher.start
+
+    async def asked(dispatcher: Dispatcher) -> None:
+        port = gateways[0].operator.port
+        async with (
+            aiohttp.ClientSession() as client,
+            client.get(f"http://127.0.0.1:{port}/readyz") as answer,
+        ):
+            said.append((answer.status, (await answer.json())["parts"]["ingest"]))
+        await start(dispatcher)
+
+    gateways: list[Gateway] = []
+    enter = Gateway.__aenter__
+
+    async def remembered(gateway: Gateway) -> Gateway:
+        gateways.append(gateway)
+        return await enter(gateway)
+
+    monkeypatch.setattr(Gateway, "__aenter__", remembered)
+    monkeypatch.setattr(Dispatcher, "start", asked)
+    async with run_gateway(CONFIG.format(url=destination.url)):
+        pass
+
+    assert said == [(503, "not listening")]
+
+
+@pytest.mark.case("O-01")
 async def test_a_locked_store_is_not_ready_but_alive(running: Running, tmp_path: Path) -> None:
     lock = sqlite3.connect(tmp_path / "gatehouse.db", isolation_level=None)
     lock.execute("BEGIN EXCLUSIVE")
 
-    assert (await get(running, "/readyz"))[0] == 503
-    assert (await get(running, "/healthz"))[0] == 200
+    for _ in range(3):
+        status, text = await get(running, "/readyz")
+        assert (status, json.loads(text)) == (
+            503,
+            {"status": "not_ready", "parts": {"store": "unavailable", "disk": "ok", "ingest": "ok"}},
+        )
+        assert await get(running, "/healthz") == (200, '{"status": "alive"}')
     lock.execute("ROLLBACK")
     lock.close()
+    assert (await get(running, "/readyz"))[0] == 200
+
+
+@pytest.mark.case("O-01", "O-07")
+async def test_a_disk_with_too_little_room_is_not_ready_but_alive(running: Running) -> None:
+    disk: Any = running.gateway._disk
+    disk._free = lambda _: 1024
+    await disk.look()
+
+    status, text = await get(running, "/readyz")
+    assert (status, json.loads(text)["parts"]) == (503, {"store": "ok", "disk": "low", "ingest": "ok"})
+    assert (await get(running, "/healthz"))[0] == 200
+    disk._free = lambda _: 2**40
+    await disk.look()
     assert (await get(running, "/readyz"))[0] == 200
 
 

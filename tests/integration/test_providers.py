@@ -102,6 +102,7 @@ class TestEInvoice:
         event = json.loads(received.body)
         assert (event["account"], event["time"]) == ("ten-abc123", "2025-11-10T13:10:49Z")
 
+    @pytest.mark.case("S-21")
     async def test_a_key_that_is_there_twice_is_refused(self, running: Running) -> None:
         body = E_INVOICE["body"].replace("{", '{"id": "evt-forged", ', 1).encode()
 
@@ -176,6 +177,7 @@ class TestGetpeppr:
         assert scraped["gatehouse_verification_failures_total", "stale_timestamp", "getpeppr"] == 1
 
 
+@pytest.mark.case("S-10")
 async def test_a_captured_mandato_request_with_a_new_delivery_id_is_a_duplicate(running: Running) -> None:
     body = providers.body(id="evt_1", type="invoice.accepted", data={})
 
@@ -185,6 +187,7 @@ async def test_a_captured_mandato_request_with_a_new_delivery_id_is_a_duplicate(
     assert replay == {"status": "duplicate", "id": first["id"]}
 
 
+@pytest.mark.case("S-10")
 async def test_a_captured_hisab_request_with_a_new_delivery_id_is_a_duplicate(running: Running) -> None:
     body = providers.body(event="invoice.paid", data={"id": "inv_1"})
     headers = providers.hisab(body)
@@ -195,6 +198,7 @@ async def test_a_captured_hisab_request_with_a_new_delivery_id_is_a_duplicate(ru
     assert replay == {"status": "duplicate", "id": first["id"]}
 
 
+@pytest.mark.case("S-10")
 async def test_a_replay_can_not_block_the_delivery_id_it_made_up(running: Running) -> None:
     captured = providers.body(id="evt_1", type="invoice.accepted", data={})
     genuine = providers.body(id="evt_2", type="invoice.accepted", data={})
@@ -233,6 +237,7 @@ async def test_64_identical_requests_at_once_are_stored_and_forwarded_once(
     assert len(destination.requests) == 1
 
 
+@pytest.mark.case("S-13")
 async def test_a_rotation_accepts_both_secrets(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:

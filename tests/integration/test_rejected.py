@@ -49,6 +49,7 @@ async def rejected(running: Running, query: str = "") -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.case("S-48")
 async def test_a_refused_request_is_listed_with_why_and_without_anything_secret(running: Running) -> None:
     headers = providers.mandato(BODY, secret=WRONG) | {"Authorization": "Bearer hush-hush-hush-hush"}
     await running.send("mandato", BODY, headers)
@@ -92,6 +93,7 @@ async def test_the_newest_come_first_and_one_source_can_be_asked_for(running: Ru
         ("nothing", 404),
     ],
 )
+@pytest.mark.case("S-53")
 async def test_what_cannot_be_asked_for_is_a_json_error(running: Running, path: str, status: int) -> None:
     answer = await api(running, path)
 
@@ -99,6 +101,7 @@ async def test_what_cannot_be_asked_for_is_a_json_error(running: Running, path: 
     assert set(answer[1]["error"]) == {"code", "message"}
 
 
+@pytest.mark.case("S-48")
 async def test_refusals_before_verification_are_kept_with_their_outcome(running: Running) -> None:
     url = f"{running.url}/webhooks/mandato?token=hush&bare"
     async with running.client.put(url, data=BODY):

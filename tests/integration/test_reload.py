@@ -73,7 +73,8 @@ def lines(logged: io.StringIO, event: str) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, logged.getvalue().splitlines()) if line["event"] == event]
 
 
-async def test_o06_a_hundred_reloads_under_load_fail_no_request_and_lose_no_event(
+@pytest.mark.case("O-06")
+async def test_a_hundred_reloads_under_load_fail_no_request_and_lose_no_event(
     running: Running, file: Path, destination: ScriptedDestination
 ) -> None:
     answers: list[asyncio.Task[tuple[int, Any]]] = []
@@ -123,7 +124,8 @@ async def test_a_route_holds_from_the_next_request_on(
     assert request.event_id == wanted[1]["id"]
 
 
-async def test_s13_a_removed_secret_no_longer_verifies(running: Running, file: Path) -> None:
+@pytest.mark.case("S-13")
+async def test_a_removed_secret_no_longer_verifies(running: Running, file: Path) -> None:
     (file.parent / "old").write_text(OTHER_SECRET)
     rewrite(file, ('["file:secret"]', '["file:secret", "file:old"]'))
     await running.gateway.reload()
@@ -150,6 +152,7 @@ async def test_a_secret_that_was_replaced_in_its_place_is_read_again(
     assert OTHER_SECRET not in logged.getvalue()
 
 
+@pytest.mark.case("O-06")
 async def test_a_bad_file_changes_nothing_and_says_every_problem(
     running: Running, file: Path, logged: io.StringIO
 ) -> None:
@@ -310,7 +313,8 @@ async def test_an_unchanged_destination_keeps_its_breaker(
     assert (await running.metrics())["gatehouse_breaker_open", "app"] == 0
 
 
-async def test_o13_deliveries_of_a_removed_destination_stay_in_sight_and_go_out_when_it_is_back(
+@pytest.mark.case("O-13")
+async def test_deliveries_of_a_removed_destination_stay_in_sight_and_go_out_when_it_is_back(
     running: Running, file: Path, destination: ScriptedDestination, logged: io.StringIO
 ) -> None:
     await destination.stop()
@@ -448,7 +452,8 @@ async def test_the_token_is_needed_and_can_be_replaced(running: Running, file: P
         {"Content-Type": "multipart/form-data; boundary=x"},
     ],
 )
-async def test_s51_a_page_of_another_site_cannot_reload(
+@pytest.mark.case("S-51")
+async def test_a_page_of_another_site_cannot_reload(
     running: Running, logged: io.StringIO, headers: dict[str, str]
 ) -> None:
     answered, answer = await post_reload(running, **headers)

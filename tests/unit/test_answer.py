@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import pytest
@@ -117,10 +118,23 @@ def test_no_reason_is_told_to_the_caller(reason: Reason) -> None:
     assert answer.reason == reason
 
 
-def test_a_fault_of_ours_asks_to_send_again() -> None:
-    answer = rejected(UnavailableError("later", reason="store"))
+@pytest.mark.case("O-02")
+@pytest.mark.parametrize(("draw", "wait"), [(min, "5"), (max, "30")])
+def test_a_fault_of_ours_asks_to_send_again_in_five_to_thirty_seconds(
+    draw: Callable[[int, int], int], wait: str
+) -> None:
+    answer = rejected(UnavailableError("later", reason="store"), draw=draw)
 
-    assert (answer.status, answer.headers, answer.reason) == (503, {"Retry-After": "5"}, "store")
+    assert (answer.status, answer.headers, answer.reason) == (503, {"Retry-After": wait}, "store")
+
+
+@pytest.mark.case("O-02")
+def test_those_who_are_refused_together_are_not_asked_back_together() -> None:
+    error = UnavailableError("later", reason="store")
+    waits = {int(rejected(error).headers["Retry-After"]) for _ in range(1000)}
+
+    # Each of the 26 is missed by a thousand draws less than once in 10^15 runs.
+    assert waits == set(range(5, 31))
 
 
 def rejections() -> list[type[RequestRejectedError]]:

@@ -22,6 +22,7 @@ def problems_of(file: Path) -> tuple[Problem, ...]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.case("S-56")
 def test_reports_exactly_what_is_wrong(file: Path) -> None:
     found = [(str(problem.line), problem.path, problem.message) for problem in problems_of(file)]
 
@@ -29,6 +30,7 @@ def test_reports_exactly_what_is_wrong(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.case("S-48")
 def test_says_what_would_be_right_and_never_repeats_a_secret(file: Path) -> None:
     """What stands for a secret in these files has the word S3cret in it."""
     problems = problems_of(file)

@@ -36,6 +36,7 @@ def test_a_success_in_between_starts_the_count_again() -> None:
     assert not breaker.is_open
 
 
+@pytest.mark.case("O-10")
 def test_nothing_is_admitted_for_thirty_seconds_then_one_probe() -> None:
     breaker = failing()
     assert breaker.delay(0) == 30
@@ -45,6 +46,7 @@ def test_nothing_is_admitted_for_thirty_seconds_then_one_probe() -> None:
     assert breaker.delay(1000) == math.inf
 
 
+@pytest.mark.case("O-11")
 def test_a_failed_probe_doubles_the_time_up_to_five_minutes() -> None:
     breaker, now, pauses = failing(), 0.0, []
     for _ in range(6):

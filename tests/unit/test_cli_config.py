@@ -65,6 +65,7 @@ def test_check_never_shows_a_secret(run: Run) -> None:
             assert secret not in result.output
 
 
+@pytest.mark.case("S-01")
 @pytest.mark.parametrize(
     ("environment", "said"),
     [
@@ -126,6 +127,7 @@ def test_check_fails_for_an_operator_token_that_is_missing(run: Run) -> None:
     )
 
 
+@pytest.mark.case("O-06")
 def test_check_prints_every_problem_with_its_line(run: Run) -> None:
     result = run("sources: {a: {provider: nobody}}\nroutes: 3\nstray: 1\n", "check")
     assert result.exit_code == 1

@@ -210,6 +210,9 @@ def test_counters_that_moved_are_summed_over_sources() -> None:
         ({"webhook-timestamp": "1"}, False),
         ({"webhook-timestamp": "soon"}, False),
         ({"webhook-signature": "v1,AAAA"}, False),
+        ({"webhook-signature": "v1,é"}, False),
+        ({"webhook-timestamp": "²"}, False),
+        ({"webhook-timestamp": "9" * 5000}, False),
     ],
 )
 async def test_the_app_believes_what_is_signed_only(changed: dict[str, str], is_signed: bool) -> None:

@@ -23,11 +23,13 @@ TRUSTED = ("10.0.0.0/8", "127.0.0.1")
         (None, ["198.51.100.1"], None),
     ],
 )
+@pytest.mark.case("S-55")
 def test_the_right_most_hop_that_is_not_trusted_counts(
     peer: str | None, forwarded: list[str], expected: str | None
 ) -> None:
     assert client_address(TRUSTED)(peer, forwarded) == expected
 
 
+@pytest.mark.case("S-55")
 def test_without_trusted_proxies_the_peer_counts() -> None:
     assert client_address(())("10.0.0.2", ["198.51.100.1"]) == "10.0.0.2"

@@ -99,6 +99,7 @@ def test_a_value_on_its_own_line_is_found_by_its_key() -> None:
         ("a: " + "9" * 5000, 1, "not a value that can be read"),
     ],
 )
+@pytest.mark.case("S-56")
 def test_reads_past_what_is_wrong_with_one_value(text: str, line: int, message: str) -> None:
     (problem,) = read_yaml(text, "a.yaml").problems
 
@@ -120,6 +121,7 @@ def test_reads_past_what_is_wrong_with_one_value(text: str, line: int, message: 
         ("a: &a [*a]", 1, "too many values behind aliases"),
     ],
 )
+@pytest.mark.case("S-56")
 def test_refuses_what_it_can_not_read(text: str | bytes, line: int, message: str) -> None:
     assert problem_of(text) == (line, message)
 

@@ -139,6 +139,7 @@ HUGE: dict[str, str | bytes] = {
     "tag": "!" + "a" * 900_000,
     "block": "a: |\n" + "  x\n" * 240_000,
     "megabyte": "a" * 1_000_001,
+    "ten megabytes": "a: b\n" * 2_000_000,
     "binary": b"\xff" * 500_000,
     "nul": "\0" * 500_000,
     "stars": f"sources: {{{'a' * 64}: }}\nroutes: [{{from: '{'*a' * 30}*b', to: x}}]",
@@ -150,6 +151,7 @@ HUGE: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("name", HUGE)
+@pytest.mark.case("S-56")
 def test_what_is_huge_is_refused_soon(name: str) -> None:
     started = time.perf_counter()
 

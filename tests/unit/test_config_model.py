@@ -43,6 +43,7 @@ def test_defaults_are_those_of_the_design() -> None:
     )
 
 
+@pytest.mark.case("S-50")
 def test_defaults_are_safe() -> None:
     config = parse(SMALLEST).config
 

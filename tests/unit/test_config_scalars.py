@@ -160,6 +160,8 @@ NUMBERS = {
     "server.max_body": "sources: {}\nserver: {max_body: %s}",
     "server.request_deadline": "sources: {}\nserver: {request_deadline: %s}",
     "server.commit_deadline": "sources: {}\nserver: {commit_deadline: %s}",
+    "server.idle_timeout": "sources: {}\nserver: {idle_timeout: %s}",
+    "server.max_connections": "sources: {}\nserver: {max_connections: %s}",
     "store.keep_events": "sources: {}\nstore: {keep_events: %s}",
     "store.keep_dead": "sources: {}\nstore: {keep_dead: %s}",
     "sources.a.max_body": HISAB % "max_body: %s",
@@ -174,6 +176,9 @@ NUMBERS = {
     "sources.a.answers.unauthorized": HISAB % "answers: {unauthorized: %s}",
     "destinations.a.timeout": TARGET % "timeout: %s",
     "destinations.a.concurrency": TARGET % "concurrency: %s",
+    "destinations.a.batch.events": TARGET % "format: cloudevents-batch, batch: {events: %s}",
+    "destinations.a.batch.bytes": TARGET % "format: cloudevents-batch, batch: {bytes: %s}",
+    "destinations.a.batch.linger": TARGET % "format: cloudevents-batch, batch: {linger: %s}",
     "destinations.a.rate": TARGET % "rate: %s",
     "destinations.a.retry.first": TARGET % "retry: {first: %s}",
     "destinations.a.retry.factor": TARGET % "retry: {factor: %s}",
@@ -182,6 +187,7 @@ NUMBERS = {
 }
 
 
+@pytest.mark.case("O-19")
 @pytest.mark.parametrize(
     "value", ["0", "-1", "1e18", "1000000000000000000", '"10"', "true", ".nan", "NaN", ".inf"]
 )
@@ -191,3 +197,16 @@ def test_every_number_is_refused_by_name(path: str, value: str) -> None:
         parse(NUMBERS[path] % value)
 
     assert [problem.path for problem in caught.value.problems] == [path]
+
+
+@pytest.mark.case("O-19")
+@pytest.mark.parametrize(
+    "value", ["-1", "1e18", "1000000000000000000", '"10"', "true", ".nan", "NaN", ".inf"]
+)
+def test_the_room_to_be_left_on_the_disk_may_be_zero_and_nothing_else_odd(value: str) -> None:
+    text = "sources: {}\nstore: {min_free: %s}"
+    assert parse(text % "0").config.store.min_free == 0
+    with pytest.raises(ConfigError) as caught:
+        parse(text % value)
+
+    assert [problem.path for problem in caught.value.problems] == ["store.min_free"]

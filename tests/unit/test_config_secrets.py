@@ -46,6 +46,7 @@ def test_reads_an_absolute_path(tmp_path: Path) -> None:
     assert Secrets(Path("/nowhere"), {}).resolve(SecretRef("file", str(tmp_path / "secret")))
 
 
+@pytest.mark.case("S-01")
 @pytest.mark.parametrize("value", ["", " ", "\t \n"])
 def test_refuses_an_empty_secret(tmp_path: Path, value: str) -> None:
     (tmp_path / "secret").write_text(value)
@@ -55,6 +56,7 @@ def test_refuses_an_empty_secret(tmp_path: Path, value: str) -> None:
             Secrets(tmp_path, {"A": value}).resolve(reference)
 
 
+@pytest.mark.case("S-01")
 def test_refuses_a_short_secret(tmp_path: Path) -> None:
     secrets = Secrets(tmp_path, {"A": "x" * 15, "B": "x" * 16})
 
@@ -70,6 +72,7 @@ def test_refuses_a_file_that_is_no_secret(tmp_path: Path) -> None:
         Secrets(tmp_path, {}).resolve(SecretRef("file", "secret"))
 
 
+@pytest.mark.case("S-01")
 @pytest.mark.parametrize("reference", [SecretRef("env", "NOT_THERE"), SecretRef("file", "not/there")])
 def test_says_which_secret_is_missing(tmp_path: Path, reference: SecretRef) -> None:
     with pytest.raises(SecretError, match=str(reference)):
@@ -138,6 +141,7 @@ def test_a_config_shows_where_secrets_are_and_not_what_they_are(tmp_path: Path) 
         f"sources: {{a: {{provider: mandato, secrets: '{SECRET}}}}}",
     ],
 )
+@pytest.mark.case("S-48")
 def test_a_secret_in_the_wrong_place_is_never_repeated(text: str) -> None:
     """Not in the problems, and not in the errors behind them, which a log might print."""
     with pytest.raises(ConfigError) as caught:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -194,7 +196,8 @@ async def test_an_attempt_that_outlasts_the_grace_counts_and_is_due_at_once(file
         assert [request.attempt for request in requests] == [1, 2]
 
 
-async def test_o12_a_poison_event_stops_no_lane(file: Path) -> None:
+@pytest.mark.case("O-12")
+async def test_a_poison_event_stops_no_lane(file: Path) -> None:
     async with (
         ScriptedDestination() as server,
         Delivering(file, make_destination(server.url, concurrency=1)) as gateway,
@@ -208,6 +211,38 @@ async def test_o12_a_poison_event_stops_no_lane(file: Path) -> None:
         await server.wait_for(21)
         await gateway.until(21, "deliveries_total", **DELIVERED)
         assert gateway.value("attempts_total", destination="billing", reason="unsendable") == 1
+
+
+@pytest.mark.case("O-12")
+async def test_of_a_thousand_the_one_that_is_damaged_and_the_one_for_nobody_keep_back_no_other(
+    file: Path,
+) -> None:
+    store = await SqliteStore.open(file)
+    events = [make_event(subject=f"no {number}") for number in range(1000)]
+    to = ["nobody" if number == 700 else "billing" for number in range(1000)]
+    arrivals = [
+        Arrival(event, (), 0.0, (Assignment(name, leased=False),))
+        for event, name in zip(events, to, strict=True)
+    ]
+    await store.accept(arrivals, deadline=time.monotonic() + 10)
+    await store.close()
+    with closing(sqlite3.connect(file)) as connection:
+        # No UTF-8: a driver that reads strictly refuses this row, and with it all that were asked for.
+        damage = "UPDATE events SET subject = CAST(x'ff' AS TEXT) WHERE id = ?"
+        assert connection.execute(damage, (events[300].id,)).rowcount == 1
+        connection.commit()
+
+    async with (
+        ScriptedDestination() as server,
+        Delivering(file, make_destination(server.url, concurrency=16)) as gateway,
+    ):
+        await gateway.until(998, "deliveries_total", **DELIVERED)
+        counts = await gateway.store.counts()
+        received = {request.event_id for request in server.requests}
+
+    assert received == {event.id for event in events} - {events[300].id, events[700].id}
+    assert (counts["billing"].dead, counts["billing"].pending) == (1, 0)
+    assert (counts["nobody"].dead, counts["nobody"].pending) == (0, 1)
 
 
 async def test_a_destination_without_its_secret_keeps_its_deliveries(file: Path, tmp_path: Path) -> None:
@@ -244,6 +279,7 @@ def test_keys_are_not_in_the_repr() -> None:
     assert "kkkk" not in repr(make_destination("http://127.0.0.1/", keys=(b"k" * 32,)))
 
 
+@pytest.mark.case("O-13")
 async def test_deliveries_of_destinations_that_are_no_longer_configured_stay(file: Path) -> None:
     async with ScriptedDestination() as server:
         async with Delivering(file, make_destination(server.url)) as gateway:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.document import Document, MalformedDocumentError, is_json, sorted_json, with_value
+from gatehouse import document
+from gatehouse.document import (
+    MAX_MEMBERS,
+    Document,
+    MalformedDocumentError,
+    is_json,
+    sorted_json,
+    with_value,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
@@ -18,11 +27,11 @@ JSON = st.recursive(
 
 
 def test_a_value_is_the_bytes_that_were_sent() -> None:
-    document = Document(b'{"data": {"big": 12345678901234567890123,"price" : 45.50, "e":1E+2 } }')
+    read = Document(b'{"data": {"big": 12345678901234567890123,"price" : 45.50, "e":1E+2 } }')
 
-    assert document.raw(("data",)) == b'{"big": 12345678901234567890123,"price" : 45.50, "e":1E+2 }'
-    assert document.raw(("data", "big")) == b"12345678901234567890123"
-    assert document.text(("data", "price")) == "45.50"
+    assert read.raw(("data",)) == b'{"big": 12345678901234567890123,"price" : 45.50, "e":1E+2 }'
+    assert read.raw(("data", "big")) == b"12345678901234567890123"
+    assert read.text(("data", "price")) == "45.50"
 
 
 def test_text_is_a_string_without_quotes_and_escapes() -> None:
@@ -31,6 +40,44 @@ def test_text_is_a_string_without_quotes_and_escapes() -> None:
 
 def test_lists_are_indexed_by_number() -> None:
     assert Document(b'{"a": [10, {"b": "x"}]}').text(("a", "1", "b")) == "x"
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "2", "1.0", "9" * 5000, "\N{SUPERSCRIPT ONE}"])
+def test_what_is_no_number_of_an_element_is_not_there(number: str) -> None:
+    assert Document(b"[10, 20]").text((number,)) is None
+
+
+@pytest.mark.case("S-22")
+def test_an_object_with_more_members_than_any_provider_sends_is_not_read() -> None:
+    def of(members: int) -> Document:
+        return Document(b"{" + b",".join(b'"%06x":1' % number for number in range(members)) + b"}")
+
+    assert of(MAX_MEMBERS).text(("000000",)) == "1"
+    with pytest.raises(MalformedDocumentError):
+        of(MAX_MEMBERS + 1).text(("000000",))
+
+
+@pytest.mark.case("S-21")
+@pytest.mark.parametrize("between", [0, MAX_MEMBERS - 2])
+def test_a_name_that_occurs_twice_is_found_however_far_apart(between: int) -> None:
+    members = [b'"id":1', *(b'"%06x":1' % number for number in range(between)), b'"id":2']
+
+    for path in (("id",), ("none",)):
+        with pytest.raises(MalformedDocumentError, match="twice"):
+            Document(b"{" + b",".join(members) + b"}").text(path)
+
+
+@pytest.mark.case("S-22")
+def test_what_could_not_be_read_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = Mock(side_effect=document._read_object)
+    monkeypatch.setattr(document, "_read_object", reads)
+    read = Document(b'{"data":{"id":1,"id":2},"type":"x"}')
+
+    for _ in range(3):
+        with pytest.raises(MalformedDocumentError):
+            read.text(("data", "id"))
+        assert read.text(("type",)) == "x"
+    assert reads.call_count == 2  # the whole and its data
 
 
 def test_no_body_at_all_has_no_values() -> None:
@@ -42,6 +89,7 @@ def test_what_is_not_there_is_none(path: tuple[str, ...]) -> None:
     assert Document(b'{"a": 1, "l": [1], "n": null}').text(path) is None
 
 
+@pytest.mark.case("S-20", "S-22", "S-23")
 @pytest.mark.parametrize(
     "body",
     [
@@ -64,6 +112,7 @@ def test_what_is_not_json_is_refused(body: bytes) -> None:
         Document(body).text(("a",))
 
 
+@pytest.mark.case("S-21")
 @pytest.mark.parametrize(
     ("body", "path"),
     [
@@ -102,10 +151,10 @@ def test_is_json_accepts_what_json_writes(value: object) -> None:
 
 @given(st.dictionaries(st.text(), JSON, min_size=1))
 def test_each_member_reads_back_as_it_was_written(members: dict[str, object]) -> None:
-    document = Document(json.dumps(members).encode())
+    read = Document(json.dumps(members).encode())
 
     for name, value in members.items():
-        raw = document.raw((name,))
+        raw = read.raw((name,))
         assert raw is not None
         assert json.loads(raw) == value
 
@@ -124,6 +173,7 @@ def test_sorted_json_does_not_depend_on_the_order_of_keys(value: object) -> None
     assert sorted_json(expected) == expected
 
 
+@pytest.mark.case("S-21", "S-22")
 @pytest.mark.parametrize(
     "body",
     [
@@ -131,6 +181,7 @@ def test_sorted_json_does_not_depend_on_the_order_of_keys(value: object) -> None
         b'{"x":[{"a":1,"a":2}]}',
         b"NaN",
         b'{"a":Infinity}',
+        b'{"a":1e400}',
         b"\xff",
         b"[" * 100_000,
         b'{"a":' + b"9" * 5000 + b"}",

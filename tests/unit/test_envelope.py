@@ -133,13 +133,15 @@ FORBIDDEN = (
 
 
 @pytest.mark.parametrize("name", FORBIDDEN.split())
-def test_s45_a_header_that_must_not_pass_does_not(name: str) -> None:
+@pytest.mark.case("S-45")
+def test_a_header_that_must_not_pass_does_not(name: str) -> None:
     event = make_event(headers=((name, "forged"),), content_type=None)
     assert not passes(name)
     assert encode(event, "raw", allowed=("*", name)) == ({}, event.body)
 
 
-def test_s45_a_line_break_in_a_header_does_not_become_another_header() -> None:
+@pytest.mark.case("S-45")
+def test_a_line_break_in_a_header_does_not_become_another_header() -> None:
     event = make_event(
         headers=(("x-note", "a\r\nwebhook-id: forged\x00é"),), content_type="text/plain\r\nx: y"
     )

@@ -88,6 +88,7 @@ def test_a_body_that_is_no_json_travels_as_it_is() -> None:
     assert (event.type, event.data, event.data_is_json) == ("form", b"a=1&b=2", False)
 
 
+@pytest.mark.case("S-20", "S-21", "S-22")
 @pytest.mark.parametrize(
     "body",
     [
@@ -114,6 +115,7 @@ def test_what_can_not_be_read_is_kept_as_an_unreadable_event(body: bytes) -> Non
     assert event.external_id == event.id
 
 
+@pytest.mark.case("S-23")
 def test_an_id_with_control_characters_is_no_id() -> None:
     event = read_one(b'{"type":"t","id":"a\\nb"}', event={"id": "{body:id}"})
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from urllib.parse import unquote
 
 import pytest
 from aiohttp import ClientSession
@@ -83,9 +84,8 @@ async def test_a_binary_event_carries_its_attributes_in_headers(
     assert request.headers["ce-type"] == "invoice.accepted"
 
 
-async def test_s45_raw_headers_cannot_be_forged(
-    destination: ScriptedDestination, session: ClientSession
-) -> None:
+@pytest.mark.case("S-45")
+async def test_raw_headers_cannot_be_forged(destination: ScriptedDestination, session: ClientSession) -> None:
     forged = (
         ("x-note", "a\r\nwebhook-id: forged"),
         ("webhook-id", "forged"),
@@ -117,6 +117,20 @@ async def test_s45_raw_headers_cannot_be_forged(
     assert request.headers["webhook-id"] == event.id
     assert request.headers["user-agent"] == f"Gatehouse/{__version__}"
     assert request.headers["content-type"] == "application/json"
+
+
+@pytest.mark.case("S-45")
+async def test_attributes_cannot_become_headers_of_their_own(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    forged = "a\r\nwebhook-id: forged\r\n\r\nPOST /x HTTP/1.1\0\u2028é"
+    event = make_event(EXACT, external_id=forged, type=forged, subject=forged, account=forged)
+    await attempt(session, destination.url, event, format="cloudevents-binary")
+    (request,) = destination.requests
+    assert request.body == EXACT
+    assert request.headers.getall("webhook-id") == [event.id]
+    for name in ("ce-id", "ce-type", "ce-subject", "ce-account"):
+        assert unquote(request.headers[name]) == forged
 
 
 async def test_without_a_secret_nothing_pretends_to_be_signed(
@@ -173,7 +187,8 @@ async def test_traceparent_goes_along_when_it_is_one(
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-async def test_s44_every_answer_is_one_outcome(
+@pytest.mark.case("S-44")
+async def test_every_answer_is_one_outcome(
     answer: Answer, reason: str, code: int | None, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(answer)
@@ -182,7 +197,8 @@ async def test_s44_every_answer_is_one_outcome(
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
-async def test_s42_a_redirect_is_not_followed(
+@pytest.mark.case("S-42")
+async def test_a_redirect_is_not_followed(
     code: int, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     async with ScriptedDestination() as elsewhere:
@@ -193,7 +209,8 @@ async def test_s42_a_redirect_is_not_followed(
         assert len(destination.requests) == 1
 
 
-async def test_s43_of_an_endless_reply_little_is_read(
+@pytest.mark.case("S-43")
+async def test_of_an_endless_reply_little_is_read(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(endless())
@@ -203,7 +220,8 @@ async def test_s43_of_an_endless_reply_little_is_read(
     assert idle_connections(session) == 0
 
 
-async def test_s43_a_trickling_reply_is_left_at_the_timeout(
+@pytest.mark.case("S-43")
+async def test_a_trickling_reply_is_left_at_the_timeout(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(endless(503, chunk=b"x", pause=0.05))
@@ -213,7 +231,8 @@ async def test_s43_a_trickling_reply_is_left_at_the_timeout(
     assert idle_connections(session) == 0
 
 
-async def test_s43_a_compressed_reply_is_not_unpacked(
+@pytest.mark.case("S-43")
+async def test_a_compressed_reply_is_not_unpacked(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(status(200, body=b"not gzip at all", content_encoding="gzip"))
@@ -228,7 +247,8 @@ async def test_s43_a_compressed_reply_is_not_unpacked(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
     ],
 )
-async def test_s44_what_follows_a_200_does_not_take_it_back(
+@pytest.mark.case("S-44")
+async def test_what_follows_a_200_does_not_take_it_back(
     reply: bytes, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(raw(reply))
@@ -237,6 +257,7 @@ async def test_s44_what_follows_a_200_does_not_take_it_back(
     assert outcome.reason == ("invalid_reply" if b"zz" in reply else "ok")
 
 
+@pytest.mark.case("S-44")
 async def test_a_slow_answer_is_a_timeout(destination: ScriptedDestination, session: ClientSession) -> None:
     destination.script(hang())
     outcome = await attempt(session, destination.url, timeout=0.1)
@@ -252,7 +273,8 @@ async def test_no_address_no_server_no_tls(destination: ScriptedDestination, ses
 
 
 @pytest.mark.parametrize("host", ["169.254.169.254", "[::ffff:169.254.169.254]", "[fe80::1]"])
-async def test_s40_the_metadata_address_is_not_connected_to(host: str, session: ClientSession) -> None:
+@pytest.mark.case("S-40")
+async def test_the_metadata_address_is_not_connected_to(host: str, session: ClientSession) -> None:
     outcome = await attempt(session, f"http://{host}/latest/meta-data")
     assert outcome.reason == "connect"
     assert outcome.duration < 0.1
@@ -275,7 +297,8 @@ async def test_s40_the_metadata_address_is_not_connected_to(host: str, session: 
         ("64:ff9b::a00:1", False),
     ],
 )
-def test_s40_link_local_addresses_in_every_spelling(host: str, *, forbidden: bool) -> None:
+@pytest.mark.case("S-40")
+def test_link_local_addresses_in_every_spelling(host: str, *, forbidden: bool) -> None:
     assert is_forbidden(host) is forbidden
 
 

@@ -82,7 +82,8 @@ async def test_memory_is_bounded_by_number_and_by_bytes(file: Path) -> None:
             assert not room("billing")
 
 
-async def test_o10_after_failures_in_a_row_the_destination_is_let_be_and_found_again(file: Path) -> None:
+@pytest.mark.case("O-11")
+async def test_after_failures_in_a_row_the_destination_is_let_be_and_found_again(file: Path) -> None:
     breaker = BreakerSettings(failures=3, first=0.2, longest=0.2)
     async with ScriptedDestination() as server:
         server.script(*[status(500)] * 3)
@@ -98,7 +99,8 @@ async def test_o10_after_failures_in_a_row_the_destination_is_let_be_and_found_a
     assert len(server.requests) == 25
 
 
-async def test_o10_a_dead_destination_gets_one_probe_per_interval(file: Path) -> None:
+@pytest.mark.case("O-10")
+async def test_a_dead_destination_gets_one_probe_per_interval(file: Path) -> None:
     breaker = BreakerSettings(failures=3, first=0.1, longest=0.1)
     async with ScriptedDestination() as server:
         server.always(status(503))
@@ -149,6 +151,24 @@ async def test_with_a_slow_rate_deliveries_wait_in_the_store(file: Path) -> None
             assert await gateway.accept(make_event()) == [False]
             assert gateway.value("deliveries_pending", **BILLING) >= 1
         assert len(server.requests) == 1
+
+
+async def test_what_is_due_again_is_attempted_however_much_arrives(file: Path) -> None:
+    """Each place in memory that becomes free is taken by the next arrival, unless the store comes first."""
+    async with ScriptedDestination() as server:
+        server.script(status(500))
+        server.always(after(0.002, status(200)))
+        retry = RetryConfig.model_validate({"first": "10ms", "max": "10ms"})
+        async with Delivering(file, make_destination(server.url, concurrency=1, retry=retry)) as gateway:
+            failing = make_event()
+            await gateway.accept(failing, *(make_event() for _ in range(MAX_WAITING // 2)))
+            for number in range(1, MAX_WAITING):
+                await server.wait_for(number)
+                if [request.headers["webhook-id"] for request in server.requests].count(failing.id) > 1:
+                    break
+                await gateway.accept(make_event())
+            else:
+                pytest.fail("it waits for as long as there are arrivals")
 
 
 async def test_a_timeout_longer_than_the_usual_lease_gets_a_longer_lease(file: Path) -> None:

@@ -103,6 +103,7 @@ def test_a_config_that_is_right_has_no_warnings() -> None:
     assert warnings(GOOD) == []
 
 
+@pytest.mark.case("O-17")
 @pytest.mark.parametrize("name", CASES)
 def test_each_warning_has_its_code_and_its_line(name: str) -> None:
     (old, new), expected = CASES[name]

@@ -36,6 +36,7 @@ def test_an_event_is_one_json_line_with_its_fields(lines: io.StringIO) -> None:
 @pytest.mark.parametrize(
     "text", ["a\nb", "\x1b[31mred", "\u2028", "\x00", "\udcff", "\u202e", "x" * 100_000, "\x85"]
 )
+@pytest.mark.case("S-47")
 def test_text_from_outside_stays_on_one_line_and_short(lines: io.StringIO, text: str) -> None:
     log.get_logger().info("request.accepted", type=text)
 
@@ -46,6 +47,7 @@ def test_text_from_outside_stays_on_one_line_and_short(lines: io.StringIO, text:
     json.loads(written.encode("utf-8", "strict"))
 
 
+@pytest.mark.case("S-47", "S-48")
 def test_a_librarys_traceback_becomes_one_line_without_its_message(lines: io.StringIO) -> None:
     try:
         int("attacker's bytes")
@@ -57,6 +59,7 @@ def test_a_librarys_traceback_becomes_one_line_without_its_message(lines: io.Str
     assert json.loads(line)["error"] == "ValueError"
 
 
+@pytest.mark.case("S-47")
 def test_text_on_a_terminal_is_one_line_too() -> None:
     stream = io.StringIO()
     log.configure(json=False, stream=stream)

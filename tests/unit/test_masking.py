@@ -42,6 +42,7 @@ def test_what_says_how_it_came_and_what_the_config_reads_is_shown(name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["Authorization", "Cookie", "X-Sig", "X-Unknown", "X-Other-Topic"])
+@pytest.mark.case("S-48")
 def test_everything_else_is_masked(name: str) -> None:
     assert seen(name) == [(name, "a-va… (22 characters)")]
 
@@ -54,10 +55,12 @@ def test_a_short_value_shows_only_its_length() -> None:
     assert mask("0123456789") == "… (10 characters)"
 
 
+@pytest.mark.case("S-47")
 def test_a_masked_value_does_nothing_to_a_terminal() -> None:
     assert "\x1b" not in mask("\x1b[31m" + VALUE)
 
 
+@pytest.mark.case("S-48")
 def test_of_a_query_only_names_are_seen() -> None:
     request = Request("POST", "/", "token=hush&bare-secret&a=", CIMultiDict(), b"")
 

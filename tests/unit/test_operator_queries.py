@@ -53,7 +53,8 @@ def test_filters_are_read() -> None:
         {"until": "nan"},
     ],
 )
-def test_s53_what_is_no_filter_is_refused(given: dict[str, str]) -> None:
+@pytest.mark.case("S-53")
+def test_what_is_no_filter_is_refused(given: dict[str, str]) -> None:
     for read in (event_query, delivery_query):
         with pytest.raises(BadQueryError):
             read(given)
@@ -67,7 +68,8 @@ def test_a_filter_given_twice_is_refused() -> None:
 @pytest.mark.parametrize(
     "text", ["0", "501", "1000000000", "-1", "+5", "1.5", "", " 5", "\u0665", "1e2", "0x10"]
 )
-def test_s53_a_limit_is_a_number_from_1_to_500(text: str) -> None:
+@pytest.mark.case("S-53")
+def test_a_limit_is_a_number_from_1_to_500(text: str) -> None:
     with pytest.raises(BadQueryError, match="1 to 500"):
         limit_of({"limit": text})
 
@@ -155,7 +157,8 @@ def test_what_was_just_asked_for_is_remembered_within_bounds() -> None:
     assert not just_now.claim(("19999",), 0.0)
 
 
-def test_s57_ten_wrong_tokens_within_a_minute_are_one_too_many() -> None:
+@pytest.mark.case("S-57")
+def test_ten_wrong_tokens_within_a_minute_are_one_too_many() -> None:
     wrong = WrongTokens()
     blocked = [wrong.count("192.0.2.1", float(second)) for second in range(ALLOWED)]
 
@@ -166,12 +169,14 @@ def test_s57_ten_wrong_tokens_within_a_minute_are_one_too_many() -> None:
     assert wrong.wait("192.0.2.2", ALLOWED - 1.0) == 0.0
 
 
+@pytest.mark.case("S-57")
 def test_few_wrong_tokens_a_minute_never_block() -> None:
     wrong = WrongTokens()
 
     assert not any(wrong.count("192.0.2.1", number * WITHIN / (ALLOWED - 1)) for number in range(1000))
 
 
+@pytest.mark.case("S-57")
 def test_an_ipv6_network_is_one_address() -> None:
     wrong = WrongTokens()
     for number in range(ALLOWED):
@@ -181,6 +186,7 @@ def test_an_ipv6_network_is_one_address() -> None:
     assert wrong.wait("2001:db8:0:1::1", 0.0) == 0.0
 
 
+@pytest.mark.case("S-57")
 def test_wrong_tokens_are_remembered_within_bounds() -> None:
     wrong = WrongTokens()
     for number in range(10_000):

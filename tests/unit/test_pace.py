@@ -34,6 +34,7 @@ def test_a_pause_saves_up_a_tenth_of_a_second() -> None:
 
 
 @given(rate=st.floats(0.001, 10_000), window=st.floats(0.1, 100))
+@pytest.mark.case("O-15")
 def test_no_window_holds_more_than_the_rate_and_the_burst(rate: float, window: float) -> None:
     moments = starts(Pace(rate), 300, now=5.0)
     most = rate * window + max(1.0, rate * 0.1) + 1e-6

@@ -205,6 +205,7 @@ def test_a_refusal_after_a_long_outage_is_not_the_last() -> None:
     assert decided("rejected", attempts=40, refusals=1).status == "pending"
 
 
+@pytest.mark.case("O-15")
 def test_retry_after_is_the_least_pause_and_those_that_got_it_do_not_return_together() -> None:
     assert decided("throttled", retry_after=30, uniform=the_shortest).due_at == NOW + 30
     assert decided("throttled", retry_after=30, attempts=3).due_at == NOW + 34

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.document import MalformedDocumentError
+from gatehouse.document import MalformedDocumentError, is_json
 from gatehouse.split import MAX_ITEMS, Split
 
 
@@ -57,6 +58,18 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
     for path in ("", "events"):
         with pytest.raises(MalformedDocumentError):
             split(path, body)
+
+
+@pytest.mark.case("S-22")
+def test_of_more_lines_than_any_provider_sends_none_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = Mock(side_effect=is_json)
+    monkeypatch.setattr("gatehouse.split.is_json", reads)
+
+    assert len(split("", b"1\n" * MAX_ITEMS)) == MAX_ITEMS
+    assert reads.call_count == MAX_ITEMS + 1
+    with pytest.raises(MalformedDocumentError):
+        split("", b"1\n" * (MAX_ITEMS + 1))
+    assert reads.call_count == MAX_ITEMS + 2  # the whole, and no line
 
 
 def test_more_items_than_any_provider_sends_are_not_split() -> None:

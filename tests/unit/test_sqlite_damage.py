@@ -1,4 +1,4 @@
-"""D-11: what was damaged on the disk is never delivered, and does not hold up what was not."""
+"""What was damaged on the disk is never delivered, and does not hold up what was not."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ async def rows(store: SqliteStore, **query: Any) -> list[DeliveryRow]:
     return list((await store.deliveries(DeliveryQuery(**query), limit=100)).items)
 
 
+@pytest.mark.case("D-11")
+@pytest.mark.case("O-12")
 @pytest.mark.parametrize(
     "change",
     [
@@ -76,6 +78,7 @@ async def test_a_damaged_event_is_dead_and_the_others_of_its_batch_are_leased(
     assert await lease(store, now=NOW + 10**6) == []
 
 
+@pytest.mark.case("D-11")
 async def test_the_dead_letter_says_why(store: SqliteStore) -> None:
     damaged = arrival()
     await accept(store, damaged)

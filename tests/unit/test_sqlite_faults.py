@@ -65,9 +65,10 @@ def test_what_was_refused_before_it_was_written_does_not(name: str) -> None:
     assert not breaks_connection(ValueError())
 
 
+@pytest.mark.case("D-22")
 @pytest.mark.parametrize("name", ["SQLITE_IOERR_FSYNC", "SQLITE_IOERR_WRITE", "SQLITE_CORRUPT"])
 async def test_both_connections_are_opened_anew_after_a_fault(store: SqliteStore, name: str) -> None:
-    """D-22: the fsync that failed is never asked for again on the same file descriptor."""
+    """The fsync that failed is never asked for again on the same file descriptor."""
     await accept(store, arrival(b"1"))
     await store.counts()
     writer, reader = await store._file.writer(), store._file._reader

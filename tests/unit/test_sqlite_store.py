@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import stat
 import subprocess
 import sys
 import time
@@ -68,10 +69,20 @@ async def traced(store: SqliteStore) -> list[str]:
     return statements
 
 
+@pytest.mark.case("D-21")
 async def test_a_second_store_on_the_same_file_is_refused(store: SqliteStore, path: Path) -> None:
     with pytest.raises(StoreInUseError, match="in use by another gatehouse") as caught:
         await SqliteStore.open(path)
     assert caught.value.hint
+
+
+async def test_what_is_stored_is_for_the_gateways_user_alone(store: SqliteStore, path: Path) -> None:
+    """Bodies are in the file and in its log, whatever the umask."""
+    await accept(store, arrival(b"k"))
+
+    assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {
+        f"{path.name}{suffix}": 0o600 for suffix in ("", "-wal", "-shm", ".lock")
+    }
 
 
 HOLD = """
@@ -89,8 +100,9 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.case("D-21")
 async def test_a_second_process_is_refused_and_gets_in_when_the_first_was_killed(path: Path) -> None:
-    """D-21; and what the first had accepted is there."""
+    """And what the first had accepted is there."""
     environment = {"PYTHONPATH": ":".join(sys.path)}
     arguments = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as holder:  # noqa: ASYNC220 - short
@@ -145,6 +157,7 @@ async def test_a_setting_that_does_not_take_is_refused() -> None:
     assert caught.value.hint
 
 
+@pytest.mark.case("U-01")
 async def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     with sqlite3.connect(path) as newer:
         newer.execute("PRAGMA user_version = 1000")
@@ -336,8 +349,8 @@ async def test_a_caller_that_left_before_its_turn_is_not_written(store: SqliteSt
     assert len(await lease(store)) == 2
 
 
+@pytest.mark.case("O-03")
 async def test_a_locked_file_is_unavailable_soon_and_comes_back_alone(store: SqliteStore, path: Path) -> None:
-    """O-03."""
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     started = time.monotonic()
@@ -355,8 +368,8 @@ async def test_a_locked_file_is_unavailable_soon_and_comes_back_alone(store: Sql
     assert [each.status for each in await accept(store, arrival(b"1"), arrival(b"2"))] == ["accepted"] * 2
 
 
+@pytest.mark.case("D-13")
 async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(store: SqliteStore) -> None:
-    """D-13."""
     ((pages,),) = await query(store, "PRAGMA page_count")
     await query(store, f"PRAGMA max_page_count = {pages + 10}")
     big = arrival(b"big", of=event(b"x" * 200_000))
@@ -374,8 +387,9 @@ async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(store: Sql
     assert await query(store, "PRAGMA integrity_check") == [("ok",)]
 
 
+@pytest.mark.case("D-22")
 async def test_a_connection_that_broke_is_replaced(store: SqliteStore, path: Path) -> None:
-    """D-22: after a failed fsync nothing is trusted; leases stay our own."""
+    """After a failed fsync nothing is trusted; leases stay our own."""
     await accept(store, arrival(b"1", leased=True))
     before = await store._file.writer()
 
@@ -439,6 +453,7 @@ async def test_a_writer_that_hangs_does_not_answer(store: SqliteStore) -> None:
     await hanging
 
 
+@pytest.mark.case("D-07")
 async def test_what_waited_too_long_behind_a_slow_transaction_is_not_written(store: SqliteStore) -> None:
     slow = asyncio.create_task(store._write(lambda _: time.sleep(0.2)))
     await asyncio.sleep(0.01)

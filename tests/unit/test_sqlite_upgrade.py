@@ -1,4 +1,4 @@
-"""U-01: a file that an earlier version wrote, opened by this one."""
+"""A file that an earlier version wrote, opened by this one."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.case("U-01")
 async def test_what_was_pending_is_delivered_and_counts_from_when_it_was_received(path: Path) -> None:
     store = await SqliteStore.open(path, clock=lambda: NOW)
     leased = await lease(store, now=NOW + 60)
@@ -70,6 +71,7 @@ async def test_what_was_pending_is_delivered_and_counts_from_when_it_was_receive
     await store.close()
 
 
+@pytest.mark.case("U-01")
 async def test_what_was_known_is_known_and_listed(path: Path) -> None:
     store = await SqliteStore.open(path, clock=lambda: NOW)
     (receipt,) = await accept(store, arrival(b"3"))
@@ -80,6 +82,7 @@ async def test_what_was_known_is_known_and_listed(path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.case("U-01")
 async def test_what_was_dead_can_be_retried_and_what_was_delivered_replayed(path: Path) -> None:
     store = await SqliteStore.open(path, clock=lambda: NOW)
     assert (await store.retry(DeliveryQuery(), now=NOW + 9, limit=10)).destinations == {"billing": 1}
@@ -92,6 +95,7 @@ async def test_what_was_dead_can_be_retried_and_what_was_delivered_replayed(path
     await store.close()
 
 
+@pytest.mark.case("U-01")
 async def test_a_crash_amid_the_upgrade_leaves_the_file_as_it_was(path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("CREATE TABLE paused_destinations (in_the_way)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gatehouse.document import Document, MalformedDocumentError
-from gatehouse.scope import Scope
+from gatehouse.scope import MAX_FORM_FIELDS, Scope, as_sent
 from gatehouse.template import Template, TemplateError
 from gatehouse.verify.base import Request
 
@@ -59,6 +60,47 @@ def test_form_fields_resolve() -> None:
     assert Template("{form}").render(seen) == b'{"b":"2","a":"1+","c":["3","4"]}'
 
 
+FORM_PIECE = st.sampled_from(
+    [
+        b"&",
+        b"=",
+        b"+",
+        b"%",
+        b"%2",
+        b"%41",
+        b"%zz",
+        b"%2B",
+        b"%26",
+        b"%3d",
+        b"%00",
+        b"\\",
+        b"\\x41",
+        b"a",
+        b"\n",
+    ]
+)
+
+
+@pytest.mark.case("S-26")
+@given(st.lists(FORM_PIECE | st.binary(max_size=2), max_size=12).map(b"".join))
+def test_a_form_is_read_as_python_reads_it(body: bytes) -> None:
+    text = "b=" + body.decode("utf-8", "surrogateescape")
+    expected = parse_qsl(text, keep_blank_values=True, errors="surrogateescape")
+    fields = scope(b"b=" + body, Content_Type="application/x-www-form-urlencoded").form_fields
+
+    assert [(as_sent(name), as_sent(value)) for name, value in fields] == [
+        (as_sent(name), as_sent(value)) for name, value in expected
+    ]
+
+
+@pytest.mark.case("S-26")
+@pytest.mark.parametrize("body", [b"&".join([b"a=b"] * (MAX_FORM_FIELDS + 1)), b"a=" + b"%" * 10_000])
+def test_what_nobody_would_write_is_no_form(body: bytes) -> None:
+    with pytest.raises(MalformedDocumentError):
+        Template("{form:a}").render(scope(body, Content_Type="application/x-www-form-urlencoded"))
+
+
+@pytest.mark.case("S-25")
 @pytest.mark.parametrize("content_type", ["application/json", "", "text/plain"])
 def test_no_field_is_read_out_of_a_body_that_does_not_say_it_is_a_form(content_type: str) -> None:
     """A title that anyone may write could hold `&payload=…`."""
@@ -68,6 +110,7 @@ def test_no_field_is_read_out_of_a_body_that_does_not_say_it_is_a_form(content_t
         assert Template(text).render(seen) is None
 
 
+@pytest.mark.case("S-25")
 @pytest.mark.parametrize("body", [b'{"title": "a&payload=forged&b"}', b' [1, "&payload=forged&"]'])
 def test_no_field_is_read_out_of_json_that_says_it_is_a_form(body: bytes) -> None:
     """Nobody signs the Content-Type: whoever has a captured request can change it."""
@@ -139,6 +182,7 @@ def test_a_list_means_the_first_that_resolves_fully() -> None:
     assert template.render(scope(b'{"a":"x","b":"y"}')) == b"y"
 
 
+@pytest.mark.case("S-24")
 def test_header_bytes_that_are_not_utf8_are_the_bytes_sent() -> None:
     assert (
         Template("{header:X}").render(scope(X=b"\xe9\xff".decode("utf-8", "surrogateescape"))) == b"\xe9\xff"

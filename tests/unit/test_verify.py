@@ -117,6 +117,7 @@ class TestHmac:
         assert refused(verification(PLAIN), request(b"x", {"X-Sig": value})) == "missing_signature"
         assert refused(verification(PLAIN), request(b"x")) == "missing_signature"
 
+    @pytest.mark.case("S-03", "S-06", "S-08")
     @pytest.mark.parametrize(
         "spoil",
         [
@@ -172,6 +173,7 @@ class TestHmac:
         both = request(b"x", {"X-New": "0" * 64, "X-Old": hexdigest(b"x")})
         assert refused(checked, both) == "wrong_signature"
 
+    @pytest.mark.case("S-13")
     def test_all_secrets_of_a_rotation_are_live(self) -> None:
         checked = verification(PLAIN, secrets=(SECRET, "another-secret-of-16-bytes"))
 
@@ -192,6 +194,7 @@ class TestHmac:
         )
         assert refused(checked, request(b"nope")) == "malformed_body"
 
+    @pytest.mark.case("S-01")
     def test_an_empty_key_can_not_be_built(self) -> None:
         with pytest.raises(SecretError):
             verification(PLAIN, secrets=("   ",))
@@ -213,6 +216,7 @@ class TestPairs:
         assert verified.facts["timestamp"] == str(NOW).encode()
         assert verified.facts["signed"] == f"{NOW}.x".encode()
 
+    @pytest.mark.case("S-12")
     def test_a_signature_under_another_name_does_not_count(self) -> None:
         value = f"t={NOW},v0={self.sign(NOW)}"
 
@@ -226,6 +230,7 @@ class TestPairs:
             "malformed_timestamp",
         }
 
+    @pytest.mark.case("S-13")
     def test_no_more_than_ten_signatures_are_tried(self) -> None:
         many = ",".join([f"v1={'0' * 64}"] * 10)
         value = f"t={NOW},{many},v1={self.sign(NOW)}"
@@ -406,6 +411,7 @@ class TestAllOfAList:
         assert refused(checked, request(b"x", basic | {"X-Sig": "0" * 64})) == "wrong_signature"
 
 
+@pytest.mark.case("S-01")
 @pytest.mark.parametrize(
     ("environment", "fragment"),
     [({}, "not set"), ({"S": ""}, "empty"), ({"S": " \n"}, "empty"), ({"S": "short"}, "shorter than 16")],
@@ -448,6 +454,7 @@ JSONISH = st.binary(max_size=100) | st.from_regex(
 )
 
 
+@pytest.mark.case("S-06")
 @pytest.mark.parametrize("scheme", SCHEMES)
 @given(
     body=JSONISH,
@@ -479,6 +486,7 @@ def test_what_is_signed_verifies_and_one_flipped_bit_never_does(
     assert refused(checked, request(bytes(flipped), headers)) == "wrong_signature"
 
 
+@pytest.mark.case("S-08")
 @given(data=st.data())
 def test_one_changed_character_of_a_signature_header_never_passes(data: st.DataObject) -> None:
     checked = verification(PAIRS)

@@ -173,6 +173,7 @@ def test_during_a_rotation_either_key_will_do(scheme: dict[str, Any], sign: Call
     assert refused(checked, carrying(b"x", b64(sign(b"x", "another's")))) == "wrong_signature"
 
 
+@pytest.mark.case("S-08")
 @each_scheme
 @pytest.mark.parametrize("encoding", ["hex", "base64", "base64url"])
 def test_each_encoding_and_only_its_one_spelling(
@@ -204,6 +205,7 @@ def test_each_encoding_and_only_its_one_spelling(
     assert refused(checked, carrying(b"x", "é" + right[1:])) == "malformed_signature"
 
 
+@pytest.mark.case("S-05", "S-07")
 @each_scheme
 def test_a_missing_signature_is_told_apart(scheme: dict[str, Any], sign: Callable[..., bytes]) -> None:
     checked = verification(scheme, secrets=(key_of(scheme["type"]),))

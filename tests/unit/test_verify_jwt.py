@@ -155,12 +155,14 @@ def test_a_body_that_is_the_token_gives_its_claims_and_the_signed_bytes() -> Non
 class TestTheAlgorithmIsTheConfigs:
     """A token can't choose how it is checked."""
 
+    @pytest.mark.case("S-12")
     @pytest.mark.parametrize("name", ["none", "None", "NONE", "", "hs256", "HS512", "RS256"])
     def test_no_other_name_is_taken(self, name: str) -> None:
         header = part(json.dumps({"alg": name}).encode())
         for signature in ("", A1_SIGNATURE):
             assert refused(hs256(), bearing(f"{header}.{CLAIMS}.{signature}"), 0) == "malformed_signature"
 
+    @pytest.mark.case("S-12")
     @pytest.mark.parametrize("algorithm", ["RS256", "ES256"])
     def test_a_public_key_is_no_secret(self, algorithm: str) -> None:
         """The attack by which a library that trusts `alg` takes the public key for an HMAC secret."""

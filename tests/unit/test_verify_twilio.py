@@ -85,6 +85,7 @@ class TestForms:
 
         assert refused(TWILIO, asked) == "wrong_signature"
 
+    @pytest.mark.case("S-26")
     def test_repeated_fields_are_signed_once_and_sorted(self) -> None:
         fields = (("b", "2"), ("a", "1"), ("b", "1"), ("b", "2"), ("empty", ""))
         signed = "https://mycompany.com/myapp.php?foo=1&bar=2a1b1b2empty"
@@ -96,6 +97,7 @@ class TestForms:
     def test_an_empty_form_is_the_url_alone(self) -> None:
         TWILIO.verify(form(signature("https://mycompany.com/myapp.php?foo=1&bar=2"), ()), NOW)
 
+    @pytest.mark.case("S-26")
     def test_more_fields_than_a_form_has_are_malformed(self) -> None:
         fields = [("a", str(number)) for number in range(1001)]
 

@@ -88,8 +88,12 @@ def _source(name: str, source: SourceConfig, missing: list[Problem]) -> Iterator
 
 
 def _destination(name: str, destination: DestinationConfig, missing: list[Problem]) -> Iterator[str]:
+    from yarl import URL
+
+    from gatehouse.delivery.destination import shown
+
     yield f"     {name}"
-    yield f"       url        {destination.url}"
+    yield f"       url        {shown(URL(destination.url))}"
     yield f"       format     {destination.format}"
     signing = _configured(missing) if destination.secret else "none: what is sent is not signed"
     yield f"       secret     {signing}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatehouse.config.model import AnyConfig, VerifierConfig
+from gatehouse.delivery.address import fault_of
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.errors import Problem
 from gatehouse.secrets import SecretError, Secrets
@@ -61,7 +62,8 @@ def _destinations(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     meanwhile = "serve would start; its deliveries would wait"
     for name, destination in build_destinations(loaded.config, secrets).items():
         if destination.not_ready:
-            path: Path = ("destinations", name, "secret")
+            key = "url" if fault_of(destination.url.raw_host or "") else "secret"
+            path: Path = ("destinations", name, key)
             yield loaded.document.problem(path, destination.not_ready, meanwhile)
 
 

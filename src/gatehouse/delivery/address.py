@@ -8,6 +8,7 @@ so a name that resolves to another address the second time does not get around i
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,11 @@ if TYPE_CHECKING:
     from aiohttp.connector import AddrInfoType
 
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-#: Where AWS serves instance metadata over IPv6.
-_METADATA = ipaddress.ip_network("fd00:ec2::254/128")
+#: Where clouds serve credentials over IPv6: AWS to machines and to pods, Google.
+_METADATA = frozenset(map(ipaddress.IPv6Address, ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254")))
+#: The last label of what means to be an IPv4 address: no name ends so (WHATWG URL, "ends in a number").
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_LINK_LOCAL = "link-local addresses are not connected to"
 
 
 class ForbiddenAddressError(OSError):
@@ -27,8 +31,18 @@ def open_socket(address: AddrInfoType) -> socket.socket:
     """Make the socket for a connection. Raises `ForbiddenAddressError`."""
     family, kind, protocol, _, target = address
     if is_forbidden(str(target[0])):
-        raise ForbiddenAddressError("link-local addresses are not connected to")
+        raise ForbiddenAddressError(_LINK_LOCAL)
     return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def fault_of(host: str) -> str | None:
+    """Say what is wrong with the host of a URL; None for any name, which is looked at when it is resolved."""
+    try:
+        return _LINK_LOCAL if is_forbidden(host) else None
+    except ValueError:
+        # As in 0251.0376.0251.0376 or 2852039166: which address that is, not all programs agree on.
+        is_number = _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2])
+        return "an IPv4 address is written as four decimal numbers" if is_number else None
 
 
 def is_forbidden(host: str) -> bool:

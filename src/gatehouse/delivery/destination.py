@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
+from gatehouse.delivery.address import fault_of
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.delivery.signing import signing_key
 from gatehouse.secrets import SecretError
@@ -87,17 +88,27 @@ class Destination:
         return self.shortest_lease < LEASE
 
 
+def shown(url: URL) -> str:
+    """Return a destination's URL without what may be a credential: before the host, and behind the path."""
+    return str(url.with_user(None).with_query(None).with_fragment(None))
+
+
 def compile_destination(name: str, config: DestinationConfig, secrets: Secrets) -> Destination:
-    """Compile a destination. Without its secret it is not ready: nothing is sent unsigned by accident."""
+    """Compile a destination. Without its secret it is not ready: nothing is sent unsigned by accident.
+
+    Neither is it with an address that is never connected to: what waits is there when the URL is put right.
+    """
     keys: tuple[bytes, ...] = ()
-    not_ready = None
+    url = URL(config.url)
+    fault = fault_of(url.raw_host or "")
+    not_ready = fault and f"its url: {fault}"
     try:
         keys = _keys(config, secrets)
     except SecretError as error:
         not_ready = str(error)
     return Destination(
         name=name,
-        url=URL(config.url),
+        url=url,
         format=config.format,
         allowed=tuple(pattern.lower() for pattern in config.headers),
         timeout=config.timeout,

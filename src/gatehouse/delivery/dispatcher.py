@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.delivery.destination import shown
 from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.gauges import DestinationGauges
@@ -164,8 +165,7 @@ class Dispatcher:
         lane, gauges = self._lanes.get(name), self._gauges[name]
         return {
             "name": name,
-            # Neither what is before the host nor what is behind the path: both may hold a credential.
-            "url": str(destination.url.with_user(None).with_query(None).with_fragment(None)),
+            "url": shown(destination.url),
             "format": destination.format,
             "ready": destination.not_ready is None,
             "not_ready": destination.not_ready,

@@ -108,9 +108,14 @@ class Lane:
         self._supply.look()
 
     def has_room(self) -> bool:
-        """Tell whether a new delivery should come by memory, leased. If not, it is left in the store."""
+        """Tell whether a new delivery should come by memory, leased. If not, it is left in the store.
+
+        While something there is due that finds no room here, it goes behind that: arrivals that took each
+        place as it became free would keep retries waiting for as long as they come.
+        """
         return (
             self.destination.takes_hot
+            and not self._supply.held_up
             and self._room() > 0
             and self.delay() == 0
             and not self.gate.breaker_open

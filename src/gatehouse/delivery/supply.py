@@ -61,7 +61,7 @@ class Supply:
         self._look_at = 0.0
         self._expire_at = 0.0
         #: Something is due that the lane has no room for, or may not attempt yet.
-        self._held_up = False
+        self.held_up = False
         self._returned: list[Delivery] = []
         self._wakeup = asyncio.Event()
         self._stopped = False
@@ -103,7 +103,7 @@ class Supply:
 
     def has_room_again(self) -> None:
         """Fetch what was held up."""
-        if self._held_up:
+        if self.held_up:
             self._wakeup.set()
 
     def put_back(self, delivery: Delivery) -> None:
@@ -138,8 +138,8 @@ class Supply:
 
     def _pause(self) -> float:
         wait = self._look_at - self._clock()
-        self._held_up = wait <= 0 and not self._lane.appetite()
-        if self._held_up:
+        self.held_up = wait <= 0 and not self._lane.appetite()
+        if self.held_up:
             wait = self._lane.delay() or SAFETY_NET
         return min(max(wait, _SHORTEST_PAUSE), SAFETY_NET)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import random
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,15 +16,16 @@ from gatehouse.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gatehouse.config.model import AnswersConfig
     from gatehouse.event import Event
     from gatehouse.store.base import Receipt
     from gatehouse.verify.handshake import Reply
 
-#: How long a provider is asked to wait after a fault of ours. Its own schedule is usually longer.
-RETRY_AFTER_SECONDS = 5
+#: How long a provider is asked to wait after a fault of ours: whole seconds between these, drawn each time.
+#: Else all that got 503 together would come back together. A provider's own schedule is usually longer.
+RETRY_AFTER: Final = (5, 30)
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 #: What HTTP has a reader assume where no type is given (RFC 9110, 8.3).
@@ -92,14 +94,22 @@ def handshaken(reply: Reply) -> Answer:
     )
 
 
-def rejected(error: RequestRejectedError, answers: AnswersConfig | None = None) -> Answer:
-    """Answer for an error. It says which kind, and never which check failed."""
+def rejected(
+    error: RequestRejectedError,
+    answers: AnswersConfig | None = None,
+    *,
+    draw: Callable[[int, int], int] = random.randint,
+) -> Answer:
+    """Answer for an error. It says which kind, and never which check failed.
+
+    `draw` picks one of the whole numbers from its first argument to its second.
+    """
     status = error.status
     headers: dict[str, str] = {}
     if isinstance(error, VerificationError):
         status = answers.unauthorized if answers else status
     elif isinstance(error, UnavailableError):
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        headers = {"Retry-After": str(draw(*RETRY_AFTER))}
     elif isinstance(error, MethodNotAllowedError):
         headers = {"Allow": error.allow}
     if answers is not None and answers.body == "":

@@ -78,12 +78,13 @@ class Bodies:
 class Body:
     """The body of one request."""
 
-    __slots__ = ("_bodies", "_is_given_up", "_timeout", "size")
+    __slots__ = ("_bodies", "_is_given_up", "_pieces", "_timeout", "size")
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
         #: Bytes that have arrived.
         self.size = 0
+        self._pieces: list[bytes] = []
         self._timeout: asyncio.Timeout | None = None
         self._is_given_up = False
 
@@ -102,6 +103,8 @@ class Body:
             self._timeout.reschedule(asyncio.get_running_loop().time())
         self._bodies.arrived(self)
         self._bodies.release(self)
+        # Now, and not when the one who reads is told: under a flood that is many others' bytes later.
+        self._pieces.clear()
 
     async def read(self, http: web.BaseRequest, limit: int, deadline: float) -> bytes:
         """Read all of it, at most `limit` bytes within `deadline` seconds.
@@ -129,7 +132,7 @@ class Body:
             async with asyncio.timeout(deadline) as self._timeout:
                 self._bodies.arrives(self)
                 await _continue(http)
-                return await self._pieces(http, limit)
+                return await self._read_pieces(http, limit)
         except TimeoutError as error:
             if self._is_given_up:
                 raise UnavailableError("overloaded; send again later", reason="overloaded") from error
@@ -139,14 +142,23 @@ class Body:
         finally:
             self._bodies.arrived(self)
 
-    async def _pieces(self, http: web.BaseRequest, limit: int) -> bytes:
-        pieces = []
-        while piece := await http.content.readany():
-            if self.size + len(piece) > limit:
-                raise _too_large(limit)
-            self._bodies.take(self, len(piece))
-            pieces.append(piece)
-        return b"".join(pieces)
+    async def _read_pieces(self, http: web.BaseRequest, limit: int) -> bytes:
+        # No variable here may hold a piece: it would be kept while the next one is waited for.
+        while await self._read_piece(http, limit):
+            pass
+        body = b"".join(self._pieces)
+        self._pieces.clear()
+        return body
+
+    async def _read_piece(self, http: web.BaseRequest, limit: int) -> bool:
+        piece = await http.content.readany()
+        if self._is_given_up:
+            raise TimeoutError
+        if self.size + len(piece) > limit:
+            raise _too_large(limit)
+        self._bodies.take(self, len(piece))
+        self._pieces.append(piece)
+        return bool(piece)
 
 
 def _too_large(limit: int) -> BodyTooLargeError:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import aiohttp
 from yarl import URL
 
+from gatehouse.delivery.address import open_socket
+
 #: Seconds in all. The provider waits for our own answer meanwhile.
 DEADLINE = 5.0
 #: Bytes of the reply that are read; its content means nothing to us.
@@ -17,9 +19,10 @@ MAX_REPLY = 64 * 1024
 async def confirm(url: str, *, deadline: float = DEADLINE) -> bool:
     """Fetch the URL, as it stands, and tell whether the answer was 200. Raises nothing."""
     timeout = aiohttp.ClientTimeout(total=deadline)
+    connector = aiohttp.TCPConnector(socket_factory=open_socket)
     try:
         async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
+            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
             session.get(URL(url, encoded=True), allow_redirects=False) as answer,
         ):
             await _read(answer.content)

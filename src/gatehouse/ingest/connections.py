@@ -182,7 +182,7 @@ class Connection(web.RequestHandler):
             self._admission.leave()
 
     def _parse(self, data: bytes) -> None:
-        before = self._request_count
+        before, was_between_bodies = self._request_count, self._is_between_bodies
         super().data_received(data)
         if self._request_count != before:
             self._head = 0
@@ -191,7 +191,8 @@ class Connection(web.RequestHandler):
         self.is_late = False
         if self._begins_something:
             self.step_aside()
-        if self._is_between_bodies:
+        # What ends a body is no head.
+        if was_between_bodies and self._is_between_bodies:
             self._head += len(data)
             if self._head > MAX_HEAD and not self._force_close:
                 self._refuse_head()

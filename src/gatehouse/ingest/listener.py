@@ -16,6 +16,11 @@ from gatehouse.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+#: Bytes that the kernel takes of a connection before they are read; so one read gives no more either. What a
+#: thousand of them send at once is in memory before anybody is asked. (Linux doubles it.)
+_RECEIVE_BUFFER: Final = 64 * 1024
+#: No sender has more than that on its way at once. Of a long body it is a share, so that it arrives in time.
+_SHARE: Final = 16
 #: How many connections may wait in the kernel. Its own limit (net.core.somaxconn) holds if it is lower.
 _BACKLOG: Final = 4096
 #: How many are taken in one turn.
@@ -29,8 +34,9 @@ _REST: Final = 1.0
 class Listener:
     """Accepts connections on an address, each with a protocol of its own."""
 
-    def __init__(self, make_protocol: Callable[[], asyncio.BaseProtocol]) -> None:
+    def __init__(self, make_protocol: Callable[[], asyncio.BaseProtocol], max_body: int) -> None:
         self._make_protocol = make_protocol
+        self._receive_buffer = max(_RECEIVE_BUFFER, max_body // _SHARE)
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
         self._connecting: set[asyncio.Task[None]] = set()
@@ -49,6 +55,8 @@ class Listener:
             for family, address in dict.fromkeys((family, address) for family, *_, address in found):
                 listening = socket.create_server(address, family=family, backlog=_BACKLOG)
                 self._sockets.append(listening)
+                # Connections inherit it.
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
                 listening.setblocking(False)
                 self._loop.add_reader(listening, self._accept, listening)
         except BaseException:

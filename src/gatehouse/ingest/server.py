@@ -91,7 +91,7 @@ class IngestServer:
             most=allowed_connections(self._config.max_connections),
             idle_timeout=self._config.idle_timeout,
         )
-        self._listener = Listener(self._server)
+        self._listener = Listener(self._server, self._config.max_body)
         await self._listener.start(self._listen.host, self._listen.port)
 
     async def stop(self, grace: float) -> None:

@@ -25,6 +25,14 @@ if TYPE_CHECKING:
 
 #: What operators send is a few names.
 _LONGEST_BODY = 64 * 1024
+#: On every answer, also on that to a defect of our own.
+_HEADERS = {
+    hdrs.CACHE_CONTROL: "no-store",
+    hdrs.SERVER: "gatehouse",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 #: Prometheus's text format.
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -65,7 +73,8 @@ class OperatorServer:
 
     async def start(self) -> None:
         """Listen. Raises `OSError` when the address can't be had."""
-        app = web.Application(middlewares=[_no_store, self._authorize], client_max_size=_LONGEST_BODY)
+        app = web.Application(middlewares=[self._authorize], client_max_size=_LONGEST_BODY)
+        app.on_response_prepare.append(_add_headers)
         app.add_routes(
             [
                 web.get("/metrics", self._show_metrics),
@@ -147,12 +156,6 @@ class OperatorServer:
         return web.json_response(body, status=200 if is_ready else 503)
 
 
-@web.middleware
-async def _no_store(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    response = await handler(request)
-    response.headers[hdrs.CACHE_CONTROL] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers[hdrs.SERVER] = "gatehouse"
-    return response
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Say that an answer is data: not to be kept, nor run or shown inside another site's page."""
+    response.headers.update(_HEADERS)

@@ -14,6 +14,7 @@ from gatehouse.store.rows import (
     encode_text,
     event_row,
     execute_rows,
+    in_pieces,
     milliseconds,
 )
 
@@ -220,10 +221,12 @@ class _Batch:
         ]
 
     def write(self, connection: sqlite3.Connection) -> None:
-        execute_rows(connection, _INSERT_EVENTS, self._events)
+        for events in in_pieces(self._events, long=2):
+            execute_rows(connection, _INSERT_EVENTS, events)
         keys: list[Row] = [(*key, first.event_id, first.expires_ms) for key, first in self._new_keys.items()]
         execute_rows(connection, _INSERT_KEYS, keys)
         execute_rows(connection, _INSERT_DELIVERIES, self._deliveries)
         execute_rows(connection, _INSERT_ORDERED, self._ordered)
         execute_rows(connection, _INSERT_RELAYED, self._relayed)
-        execute_rows(connection, _INSERT_REPLIES, self._replies)
+        for replies in in_pieces(self._replies, long=1):
+            execute_rows(connection, _INSERT_REPLIES, replies)

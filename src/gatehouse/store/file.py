@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,6 +57,7 @@ class SqliteFile:
     async def _open_writer(self) -> Connection:
         if self._was_open and not self._path.exists():
             raise StoreUnavailableError(f"{self._path} is gone", hint="put it back, or restart to begin anew")
+        _make_private(self._path)
         connection = await connect(self._path)
         try:
             if self._was_open:
@@ -90,6 +92,12 @@ class SqliteFile:
     def size(self) -> int:
         """Return the bytes on disk, by stat: see lock.py for why the file is never opened."""
         return _size(self._path) + _size(self._path.with_name(self._path.name + "-wal"))
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, if it is not there, for this user alone: bodies are in it. Its log has its mode."""
+    with contextlib.suppress(OSError):  # there already, or SQLite will say what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 def _empty_log(connection: sqlite3.Connection) -> None:

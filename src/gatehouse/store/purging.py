@@ -81,6 +81,8 @@ def _vacuum(connection: sqlite3.Connection) -> bool:
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     if free < max(_MIN_FREE_PAGES, pages // _FREE_SHARE):
         return False
-    # fetchall: the statement frees one page per step.
-    connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    # Of however many the statement is asked for, the driver has it free one: it has no columns and ends with
+    # its first row.
+    for _ in range(_VACUUM_PAGES):
+        connection.execute("PRAGMA incremental_vacuum(1)")
     return True

@@ -21,13 +21,16 @@ from gatehouse.ids import new_id
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 Value: TypeAlias = str | bytes | int | None
 Row: TypeAlias = tuple[Value, ...]
 
 #: More rows take several statements: keeps the prepared ones small and below SQLite's limit on parameters.
 _MAX_ROWS: Final = 256
+#: Bytes of long values in one statement. What was bound to it stays in memory for as long as the driver keeps
+#: it prepared, and there is one for each number of rows: unbounded, 64 bodies of 1 MiB beside 63, 62, ...
+_MAX_BYTES: Final = 64 * 1024
 
 EVENT_COLUMNS: Final = (
     "id, source, path, provider, external_id, type, time, received_ms, subject, account,"
@@ -66,6 +69,18 @@ def execute_rows(
         sql = _statement(template, len(part[0]), len(part))
         found += connection.execute(sql, (*chain.from_iterable(part), *extra))
     return found
+
+
+def in_pieces(rows: Sequence[Row], *, long: int) -> Iterator[Sequence[Row]]:
+    """Part rows, of which so many last columns are long, into as many as one statement should hold."""
+    start = size = 0
+    for number, row in enumerate(rows):
+        more = sum([len(value) for value in row[-long:] if isinstance(value, str | bytes)])
+        if size + more > _MAX_BYTES and number > start:
+            yield rows[start:number]
+            start, size = number, 0
+        size += more
+    yield rows[start:]
 
 
 def digest(body: bytes) -> bytes:

@@ -1,0 +1,27 @@
+"""What was answered with 2xx is there after a power cut; without syncs it would not be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from crash.checker import check
+from crash.power_loss import gone, power_loss
+from gatehouse.failpoints import UNSYNCED
+
+pytestmark = [pytest.mark.case("D-03"), pytest.mark.timeout(180)]
+
+
+async def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    findings = await power_loss(tmp_path, cuts=5, acknowledged=500, seed="1")
+
+    assert {name: found for name, found in check(findings.evidence).items() if found} == {}
+    assert findings.evidence.lost == set()
+    assert findings.evidence.kills >= 5
+
+
+async def test_without_syncs_the_same_cuts_take_what_was_acknowledged(tmp_path: Path) -> None:
+    findings = await power_loss(tmp_path, cuts=2, acknowledged=200, seed="1", failpoints=UNSYNCED)
+
+    assert len(gone(findings.evidence)) > 100

@@ -1,0 +1,156 @@
+"""nginx and Caddy in front of a gateway, as deploy/ configures them: on loopback, as this user."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from doubles.keys import tls_server
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+#: The name in deploy/'s files.
+HOST = "gatehouse.example.com"
+_FETCHED = ROOT / ".tools/proxies/usr"
+_PROGRAMS = {"nginx": _FETCHED / "sbin/nginx", "caddy": _FETCHED / "bin/caddy"}
+#: Seconds until a proxy accepts connections.
+_STARTS_WITHIN = 10.0
+
+_NGINX = """
+daemon off; master_process off; pid nginx.pid; error_log error.log;
+events {{ worker_connections 1024; }}
+http {{
+    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    {}
+}}
+"""
+_CADDY_GLOBALS = """{
+	admin off
+	auto_https disable_redirects
+	default_bind 127.0.0.1
+	storage file_system storage
+"""
+
+
+class Front(NamedTuple):
+    """A proxy that runs: its port, and what its clients need for TLS."""
+
+    port: int
+    tls: ssl.SSLContext
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect as a provider does, for HTTP/1.1."""
+        return await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls, server_hostname=HOST)
+
+
+def find(name: str) -> Path | None:
+    """Return the proxy's program: the one named by GATEHOUSE_TEST_…, the machine's, or the fetched one."""
+    found = os.environ.get(f"GATEHOUSE_TEST_{name.upper()}") or shutil.which(name)
+    if found is not None:
+        return Path(found)
+    return fetched if (fetched := _PROGRAMS[name]).is_file() else None
+
+
+def nginx_config(port: int, upstream: int, certificate: Path) -> str:
+    """Take deploy/nginx.conf; only addresses and files are other ones."""
+    return _NGINX.format(
+        _replaced(
+            (DEPLOY / "nginx.conf").read_text(),
+            {
+                "server 127.0.0.1:8080;": f"server 127.0.0.1:{upstream};",
+                "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+                "listen [::]:443 ssl;": "",
+                "/etc/nginx/tls/fullchain.pem": str(certificate),
+                "/etc/nginx/tls/privkey.pem": str(certificate),
+                "/var/log/nginx/gatehouse.log": "access.log",
+            },
+        )
+    )
+
+
+def caddy_config(port: int, upstream: int, certificate: Path) -> str:
+    """Take deploy/Caddyfile; only addresses and the certificate are other ones."""
+    return _replaced(
+        (DEPLOY / "Caddyfile").read_text(),
+        {
+            "{\n\tservers {": _CADDY_GLOBALS + "\tservers {",
+            f"{HOST} {{": f"https://{HOST}:{port} {{\n\ttls {certificate} {certificate}",
+            "reverse_proxy 127.0.0.1:8080": f"reverse_proxy 127.0.0.1:{upstream}",
+        },
+    )
+
+
+def _replaced(text: str, replacements: Mapping[str, str]) -> str:
+    for old, new in replacements.items():
+        # The comments show addresses, too; what is replaced stands there once without them.
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text
+
+
+_CONFIGS: Mapping[str, tuple[str, Callable[[int, int, Path], str], list[str]]] = {
+    "nginx": ("nginx.conf", nginx_config, ["-p", ".", "-c", "nginx.conf", "-e", "error.log"]),
+    "caddy": ("Caddyfile", caddy_config, ["run", "--config", "Caddyfile", "--adapter", "caddyfile"]),
+}
+
+
+@asynccontextmanager
+async def proxying(name: str, upstream: int, folder: Path) -> AsyncIterator[Front]:
+    """Run a proxy in front of a gateway's port; it is gone at the end of the block."""
+    program = find(name)
+    assert program is not None
+    file, configure, arguments = _CONFIGS[name]
+    _, client_tls = tls_server(folder, HOST)
+    port = _free_port()
+    (folder / file).write_text(configure(port, upstream, folder / "server.pem"))
+    with (folder / "output").open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            program, *arguments, cwd=folder, env=_environment(program), stdout=output, stderr=output
+        )
+    try:
+        await _until_listening(process, port, folder)
+        yield Front(port, client_tls)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _environment(program: Path) -> dict[str, str]:
+    """Let a fetched program find the libraries that were fetched with it, and none write into a home."""
+    environment = dict(os.environ) | {"HOME": ".", "XDG_DATA_HOME": ".", "XDG_CONFIG_HOME": "."}
+    if program.is_relative_to(_FETCHED):
+        folders = [str(folder) for folder in (_FETCHED / "lib").glob("*-linux-gnu*")]
+        environment["LD_LIBRARY_PATH"] = ":".join(folders)
+    return environment
+
+
+def _free_port() -> int:
+    """Return a port that was free just now: neither proxy says which one it got for port 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def _until_listening(process: asyncio.subprocess.Process, port: int, folder: Path) -> None:
+    async with asyncio.timeout(_STARTS_WITHIN):
+        while process.returncode is None:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)  # nothing says when it listens
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+    sys.stderr.write((folder / "output").read_text(errors="replace"))
+    raise AssertionError("the proxy did not start")

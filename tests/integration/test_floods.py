@@ -1,0 +1,148 @@
+"""Floods of unsigned bodies: refused without a question to the store, within a bound on memory."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import cast
+
+import pytest
+from aiohttp import web
+from multidict import CIMultiDict
+
+from doubles import providers
+from doubles.raw import request
+from gatehouse.errors import UnavailableError
+from gatehouse.ingest.body import MAX_BYTES, Bodies
+from gatehouse.store.connection import Connection
+from gateways import RunGateway
+from processes import GatewayProcess, serving
+
+MIB = 1024 * 1024
+CONNECTIONS = 500
+CONFIG = """
+server: {listen: "127.0.0.1:0"}
+operator: {listen: "127.0.0.1:0"}
+sources:
+  mando: {provider: mando, secrets: [env:SECRET]}
+"""
+#: No signature at all, and one that has to be computed to be refused.
+REFUSED = {"unsigned": [], "wrongly signed": ["X-Mando-Signature: sha256=" + "0" * 64]}
+
+
+async def flood(port: int, sent: bytes, *, connections: int, each: int = 1) -> Counter[bytes]:
+    """Send the same request over and over, on many connections at once; return the statuses."""
+
+    async def send() -> list[bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        statuses = []
+        try:
+            for _ in range(each):
+                writer.write(sent)
+                await writer.drain()
+                answer = await reader.readuntil(b"\r\n\r\n")
+                (length,) = [line for line in answer.lower().split(b"\r\n") if b"content-length" in line]
+                await reader.readexactly(int(length.split(b":")[1]))
+                statuses.append(answer[9:12])
+        except (ConnectionError, asyncio.IncompleteReadError):
+            statuses.append(b"closed")
+        finally:
+            writer.transport.abort()
+        return statuses
+
+    answered = await asyncio.gather(*(send() for _ in range(connections)))
+    return Counter(status for statuses in answered for status in statuses)
+
+
+def peak(gateway: GatewayProcess) -> int:
+    """Return the most bytes of memory that a gateway ever had resident."""
+    status = Path(f"/proc/{gateway.process.pid}/status").read_text()
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+@pytest.mark.case("S-37")
+@pytest.mark.parametrize("lines", REFUSED.values(), ids=REFUSED)
+async def test_nothing_is_asked_of_the_store_before_a_signature_is_verified(
+    run_gateway: RunGateway, monkeypatch: pytest.MonkeyPatch, lines: list[str]
+) -> None:
+    """The gateway has no destination: lanes ask the store by themselves."""
+    body = providers.body(id="evt_1", type="sale.created", data={})
+    questions: list[object] = []
+    run = Connection.run
+
+    async def counted(self: Connection, work: object) -> object:
+        questions.append(work)
+        return await run(self, work)  # type: ignore[arg-type]
+
+    async with run_gateway(CONFIG) as running:
+        monkeypatch.setattr(Connection, "run", counted)
+        sent, port = request(bytes(16 * 1024), *lines), running.gateway.ingest.port
+        answers = await flood(port, sent, connections=CONNECTIONS)
+        asked_by_the_flood = list(questions)
+        assert (await running.send("mando", body, providers.mando(body)))[0] == 200
+
+    assert answers[b"401"] > CONNECTIONS / 2
+    assert set(answers) <= {b"401", b"503"}
+    assert asked_by_the_flood == []
+    assert questions
+
+
+@pytest.mark.case("S-37")
+@pytest.mark.parametrize("lines", REFUSED.values(), ids=REFUSED)
+async def test_500_bodies_of_a_mebibyte_at_once_take_little_more_memory_than_the_budget(
+    tmp_path: Path, lines: list[str]
+) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text(CONFIG)
+    async with serving(config, SECRET=providers.SECRET) as gateway:
+        port = int(gateway.url.rpartition(":")[2])
+        await flood(port, request(b"{}"), connections=CONNECTIONS)
+        before = peak(gateway)
+
+        answers = await flood(port, request(bytes(MIB), *lines), connections=CONNECTIONS)
+
+        grown = peak(gateway) - before
+    assert answers[b"401"] > 0
+    assert set(answers) <= {b"401", b"503", b"closed"}
+    # The budget, and what the loop reads of 500 sockets before anybody is asked.
+    assert grown < MAX_BYTES + CONNECTIONS * MIB / 4
+
+
+class Sender:
+    """A request of which a piece came, and no more comes."""
+
+    content_length = None
+
+    def __init__(self, piece: bytes) -> None:
+        self.headers: CIMultiDict[str] = CIMultiDict()
+        self.content = self.protocol = self
+        self._pieces = [piece]
+        self.waits = asyncio.Event()
+
+    def is_eof(self) -> bool:
+        return False
+
+    def step_aside(self) -> None: ...
+
+    async def readany(self) -> bytes:
+        if self._pieces:
+            return self._pieces.pop()
+        self.waits.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def test_a_body_that_is_given_up_takes_no_memory_from_then_on() -> None:
+    bodies, piece = Bodies(), bytes(MIB)
+    sender, before = Sender(piece), sys.getrefcount(piece)
+    with bodies.body() as body:
+        reading = asyncio.create_task(body.read(cast("web.BaseRequest", sender), 2 * MIB, 10.0))
+        await sender.waits.wait()
+        held = sys.getrefcount(piece)
+        bodies.give_up_oldest()
+
+        assert (held, sys.getrefcount(piece)) == (before, before - 1)
+        with pytest.raises(UnavailableError):
+            await reading

@@ -1,0 +1,218 @@
+"""What the operator listener answers is data: nothing that a browser would run, keep, or show in a frame."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from doubles import providers
+from doubles.destination import ScriptedDestination, status
+from gatehouse.config.load import parse
+from gatehouse.errors import ConfigError
+from gatehouse.operator import shown
+from gateways import CONFIG, RunGateway, Running
+
+TOKEN = "operator-token-of-some-length"
+WITH_TOKEN = CONFIG.replace(
+    'operator: {{listen: "127.0.0.1:0"}}', 'operator: {{listen: "127.0.0.1:0", token: env:T}}'
+)
+HTML = (
+    "<script>alert(1)</script><img src=x onerror=alert(1)>\"' onmouseover=alert(1) javascript:alert(1)<svg/>"
+)
+#: Every kind of answer: what there is, what is refused, and what there is not.
+GETS = (
+    *("/healthz", "/readyz", "/metrics", "/api/v1/events", "/api/v1/deliveries", "/api/v1/destinations"),
+    *("/api/v1/sources", "/api/v1/rejected", "/api/v1/handshakes", "/api/v1/events/nope"),
+    *("/api/v1/events?limit=0", "/-/reload", "/", "/nope"),
+)
+DATA = ("application/json", "text/plain")
+NOT_THERE = (
+    *("/static", "/static/", "/static/x.js", "/static/../gatehouse.db", "/static/%2e%2e/gatehouse.db"),
+    *("/static/..%2f..%2fgatehouse.db", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd"),
+    *("/gateway.yaml", "/gatehouse.db", "/.git/config", "/favicon.ico", "/index.html", "/api/v1/../../x"),
+    *("/api", "/api/v1", "/api/v1/", "/metrics/", "/METRICS", "/debug/pprof", "/config", "/static\\..\\x"),
+)
+
+
+@pytest.fixture
+async def locked(run_gateway: RunGateway, destination: ScriptedDestination) -> AsyncIterator[Running]:
+    """Run a gateway whose operator listener has a token."""
+    async with run_gateway(WITH_TOKEN.format(url=destination.url), T=TOKEN) as running:
+        yield running
+
+
+async def ask(
+    running: Running, path: str, *, method: str = "GET", **headers: str
+) -> tuple[int, str, dict[str, str]]:
+    """Ask with the path as it is written; return status, body and headers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.gateway.operator.port)
+    given = {"Host": "127.0.0.1", "Connection": "close"} | headers
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
+    async with asyncio.timeout(5):
+        answer = (await reader.read()).decode()
+    writer.close()
+    await writer.wait_closed()
+    head, _, body = answer.partition("\r\n\r\n")
+    first, *rest = head.split("\r\n")
+    return int(first.split()[1]), body, dict(line.lower().split(": ", 1) for line in rest)
+
+
+def assert_is_inert(headers: dict[str, str], *, kinds: tuple[str, ...] = DATA) -> None:
+    assert headers["content-type"].partition(";")[0] in kinds
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+    policy = headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "frame-ancestors 'none'", "sandbox"} == set(policy)
+    assert headers["x-frame-options"] == "deny"
+    assert headers["server"] == "gatehouse"
+    assert not {"set-cookie", "access-control-allow-origin", "location"} & set(headers)
+
+
+@pytest.mark.case("S-49", "S-52")
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+async def test_every_answer_is_data_that_is_neither_run_nor_kept_nor_framed(
+    running: Running, accept: str
+) -> None:
+    for path in GETS:
+        _, _, headers = await ask(running, path, Accept=accept)
+        assert_is_inert(headers)
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "HEAD"):
+        _, _, headers = await ask(running, "/api/v1/events/x/replay", method=method, Accept=accept)
+        assert_is_inert(headers)
+
+
+@pytest.mark.case("S-52")
+async def test_what_is_refused_is_neither_run_nor_kept_nor_framed(locked: Running) -> None:
+    for number in range(12):
+        code, _, headers = await ask(locked, "/api/v1/events", Authorization=f"Bearer guess-{number}")
+        assert code == (401 if number < 10 else 429)
+        assert_is_inert(headers)
+
+
+@pytest.mark.case("S-49", "S-52")
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+async def test_a_defect_of_our_own_quotes_nothing(
+    running: Running, monkeypatch: pytest.MonkeyPatch, accept: str
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError(HTML)
+
+    monkeypatch.setattr(shown, "page_answer", broken)
+    code, body, headers = await ask(running, "/api/v1/events", Accept=accept)
+
+    assert code == 500
+    assert "alert" not in body
+    # The words of aiohttp itself, for people: always the same ones.
+    assert_is_inert(headers, kinds=("text/plain", "text/html"))
+
+
+@pytest.mark.case("S-49")
+async def test_markup_in_every_field_comes_back_as_json_text(
+    running: Running, destination: ScriptedDestination
+) -> None:
+    body = providers.body(id=HTML, type=HTML, createdAt=HTML, data={"id": HTML, HTML: HTML})
+    sent = providers.mando(body) | {"X-Note": HTML, "User-Agent": HTML, "Content-Type": HTML}
+    destination.always(status(410, body=HTML.encode()))
+    code, answer = await running.send("mando", body, sent)
+    assert code == 200
+    assert (await running.send("mando", body, sent | {"X-Mando-Signature": HTML}))[0] == 401
+    await running.until(("gatehouse_deliveries_dead", "app"), 1)
+
+    shows = ("events", f"events/{answer['id']}", "deliveries", "rejected", "sources")
+    texts = []
+    for name in shows:
+        code, text, headers = await ask(running, f"/api/v1/{name}", Accept="text/html")
+        assert code == 200
+        assert headers["content-type"].startswith("application/json")
+        assert_is_inert(headers)
+        json.loads(text)
+        texts.append(text)
+    assert any("<script>" in text for text in texts), "nothing was shown, so nothing was tried"
+
+
+@pytest.mark.case("S-49")
+async def test_markup_in_what_is_asked_for_comes_back_as_json_text(running: Running) -> None:
+    asked = "%3Cscript%3Ealert(1)%3C/script%3E"
+    for path in ("/{}", "/api/v1/events/{}", "/api/v1/events?{}=1", "/api/v1/rejected/{}"):
+        code, text, headers = await ask(running, path.format(asked), Accept="text/html")
+        assert code in (400, 404)
+        assert_is_inert(headers)
+        assert "error" in json.loads(text)
+
+
+@pytest.mark.case("S-54")
+async def test_there_are_no_files_to_be_had(running: Running) -> None:
+    answers = {path: await ask(running, path) for path in NOT_THERE}
+
+    assert {code for code, *_ in answers.values()} == {404}
+    assert {text for _, text, _ in answers.values()} == {answers["/static"][1]}
+    for _, _, headers in answers.values():
+        assert_is_inert(headers)
+
+
+@pytest.mark.case("S-54")
+async def test_without_the_token_nobody_learns_what_is_there(locked: Running) -> None:
+    answers = [await ask(locked, path) for path in (*NOT_THERE, "/metrics", "/api/v1/events")]
+
+    assert {(code, text) for code, text, _ in answers} == {(401, answers[0][1])}
+
+
+@pytest.mark.case("S-50")
+async def test_a_token_in_the_query_in_a_cookie_or_given_twice_is_none(locked: Running) -> None:
+    right = f"Bearer {TOKEN}"
+    assert (await ask(locked, "/metrics", Authorization=right))[0] == 200
+    for path, headers in (
+        (f"/metrics?token={TOKEN}&access_token={TOKEN}&Authorization=Bearer%20{TOKEN}", {}),
+        ("/metrics", {"Cookie": f"token={TOKEN}"}),
+        ("/metrics", {"X-Api-Key": TOKEN}),
+        ("/metrics", {"Proxy-Authorization": right}),
+        ("/metrics", {"Authorization": right, "authorization": right}),
+        ("/metrics", {"Authorization": f"Bearer {TOKEN[:-1]}"}),
+        ("/metrics", {"Authorization": f"Bearer  {TOKEN}"}),
+        ("/metrics", {"Authorization": f"Bearer {TOKEN}\N{LATIN SMALL LETTER E WITH ACUTE}"}),
+    ):
+        assert (await ask(locked, path, **headers))[0] == 401, (path, headers)
+
+
+@pytest.mark.case("S-50")
+@pytest.mark.parametrize(
+    "listen", [":9090", "0.0.0.0:9090", "[::]:9090", "10.0.0.1:9090", "gate.internal:9090"]
+)
+def test_a_listener_that_others_reach_does_not_start_without_a_token(listen: str) -> None:
+    with pytest.raises(ConfigError, match="token"):
+        parse(f'sources: {{}}\noperator: {{listen: "{listen}"}}')
+
+
+@pytest.mark.case("S-55")
+async def test_who_guesses_tokens_is_told_by_the_connection_and_not_by_what_it_says(locked: Running) -> None:
+    said = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP", "CF-Connecting-IP")
+    codes = []
+    for number in range(20):
+        spoofed = dict.fromkeys(said, f"203.0.113.{number}")
+        codes.append((await ask(locked, "/metrics", Authorization=f"Bearer guess-{number}", **spoofed))[0])
+
+    assert codes == [401] * 10 + [429] * 10
+
+
+@pytest.mark.case("S-57")
+async def test_a_thousand_wrong_tokens_meet_a_closed_door(locked: Running, logged: io.StringIO) -> None:
+    guesses = [
+        await ask(locked, "/metrics", Authorization=f"Bearer guess-{number}") for number in range(1000)
+    ]
+    assert [code for code, *_ in guesses] == [401] * 10 + [429] * 990
+
+    # The right one too: otherwise the guess that is answered differently would be it.
+    code, _, headers = await ask(locked, "/metrics", Authorization=f"Bearer {TOKEN}")
+    assert code == 429
+    assert 1 <= int(headers["retry-after"]) <= 60
+    assert (await ask(locked, "/healthz"))[0] == 200
+    refused = locked.gateway.metrics.operator_refused
+    assert refused["unauthorized"]._value.get() == 10
+    assert refused["throttled"]._value.get() == 991
+    assert logged.getvalue().count('"event":"operator.throttled","client":"127.0.0.1"') == 1

@@ -1,0 +1,122 @@
+"""Behind nginx and Caddy, as deploy/ configures them, no request is hidden in another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from doubles import providers
+from doubles.ambiguous import SHAPES
+from doubles.destination import ScriptedDestination
+from doubles.proxies import HOST, Front, find, proxying
+from doubles.raw import request
+from gateways import CONFIG, RunGateway, Running
+from machine import lacking
+
+#: Seconds: what a proxy waits for the rest of is given up.
+PATIENCE = 5.0
+ACCEPTED = b'{"status":"accepted"'
+TRUSTING = CONFIG.replace('"127.0.0.1:0", public', '"127.0.0.1:0", trusted_proxies: [127.0.0.1], public')
+
+
+class Chain(NamedTuple):
+    """A gateway with a proxy in front."""
+
+    gateway: Running
+    front: Front
+
+    async def exchange(self, *sent: bytes) -> bytes:
+        """Send bytes as they are to the proxy; read until it closes, or is silent for long."""
+        reader, writer = await self.front.connect()
+        received = b""
+        try:
+            writer.write(b"".join(sent))
+            while piece := await asyncio.wait_for(reader.read(65_536), PATIENCE):
+                received += piece
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+        return received
+
+    async def accepted(self) -> int:
+        """Count the events that were stored."""
+        return int((await self.gateway.metrics())["gatehouse_events_total", "mando"])
+
+    async def seen(self) -> int:
+        """Count the requests that the gateway saw, whatever became of them."""
+        scraped = await self.gateway.metrics()
+        return int(sum(value for (name, *_), value in scraped.items() if name == "gatehouse_requests_total"))
+
+
+@pytest.fixture(params=["nginx", "caddy"])
+async def chain(
+    request: pytest.FixtureRequest, run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
+) -> AsyncIterator[Chain]:
+    """Run each proxy. CI must have both; elsewhere their tests are skipped without them."""
+    name: str = request.param
+    if find(name) is None:
+        lacking(f"no {name}: run tests/integration/fetch_proxies.sh, or set GATEHOUSE_TEST_{name.upper()}")
+    (folder := tmp_path / name).mkdir()
+    async with (
+        run_gateway(TRUSTING.format(url=destination.url)) as gateway,
+        proxying(name, gateway.gateway.ingest.port, folder) as front,
+    ):
+        yield Chain(gateway, front)
+
+
+def signed(number: int, *lines: str) -> bytes:
+    body = providers.body(id=f"evt_{number}", type="sale.created", data={})
+    headers = [f"{name}: {value}" for name, value in providers.mando(body).items()]
+    return to_the_host(request(body, *headers, *lines))
+
+
+def from_the_gateway(answers: bytes) -> int:
+    """Count the answers that the gateway gave; the proxies' own say other things."""
+    return answers.count(b'{"error":{"code":') + answers.count(b'{"status":"')
+
+
+def to_the_host(sent: bytes) -> bytes:
+    return sent.replace(b"Host: h", b"Host: " + HOST.encode(), 1)  # the hidden one keeps its length
+
+
+@pytest.mark.case("S-34")
+async def test_each_request_that_the_gateway_sees_is_answered_to_who_sent_it(chain: Chain) -> None:
+    wrong = {}
+    for number, (name, shape) in enumerate(SHAPES.items()):
+        seen, accepted = await chain.seen(), await chain.accepted()
+        answers = await chain.exchange(to_the_host(shape), signed(number, "Connection: close"))
+        seen, accepted = await chain.seen() - seen, await chain.accepted() - accepted
+        # Others, over the connections that the proxy keeps to the gateway.
+        others = [await chain.exchange(signed(100 * number + n, "Connection: close")) for n in (101, 102)]
+        *before, last = answers.split(b"HTTP/1.")
+        if (
+            seen != from_the_gateway(answers)
+            or accepted != last.count(ACCEPTED)  # what follows is answered last, or refused with the rest
+            or any(ACCEPTED in answer for answer in before)
+            or any(answer.count(ACCEPTED) != 1 for answer in others)
+        ):
+            wrong[name] = (seen, accepted, answers, others)
+
+    assert wrong == {}
+
+
+@pytest.mark.case("S-55")
+async def test_what_a_sender_claims_about_its_address_is_dropped_by_the_proxy(
+    chain: Chain, logged: io.StringIO
+) -> None:
+    claims = ["X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 10.0.0.2", "X-Real-IP: 10.0.0.3"]
+    answer = await chain.exchange(signed(1, *claims, "Forwarded: for=10.0.0.4", "Connection: close"))
+
+    assert ACCEPTED in answer
+    accepted = [json.loads(line) for line in logged.getvalue().splitlines() if '"request.accepted"' in line]
+    assert [line["client"] for line in accepted] == ["127.0.0.1"]

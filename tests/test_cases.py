@@ -1,0 +1,40 @@
+"""Each case of docs/hardening.md has a test that is marked with it, or a reason why it can't apply."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+PAGE = (TESTS.parent / "docs" / "hardening.md").read_text()
+ROWS = dict(re.findall(r"^\| ([DFOPSU]-\d\d) \| .+ \| (.+) \|$", PAGE, re.MULTILINE))
+NOT_HERE = "Does not apply:"
+
+
+def marked(file: Path) -> set[str]:
+    """Return the cases that the tests of a file are marked with, as `@pytest.mark.case("S-01")`."""
+    return {
+        argument.value
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "case"
+        for argument in call.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    }
+
+
+SHOWN = {case for file in TESTS.rglob("test_*.py") for case in marked(file)}
+
+
+def test_each_case_on_the_page_is_shown_by_a_test_or_can_not_apply() -> None:
+    without = {case for case, what in ROWS.items() if case not in SHOWN and not what.startswith(NOT_HERE)}
+
+    assert not without
+
+
+def test_each_case_that_a_test_shows_is_on_the_page() -> None:
+    assert {case for case in SHOWN if case not in ROWS or ROWS[case].startswith(NOT_HERE)} == set()
+
+
+def test_there_are_cases_at_all() -> None:
+    assert len(ROWS) >= 80

@@ -1,0 +1,139 @@
+"""Towards a destination the certificate is verified: who it is for, until when, and who vouches for it."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import aiohttp.connector
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from doubles.delivery import make_destination, make_event
+from doubles.keys import certificate, ec_key
+from gatehouse.delivery.exchange import open_session
+from gatehouse.delivery.forwarder import Forwarder
+from gatehouse.delivery.outcome import Outcome
+
+HOUR = 3600.0
+
+
+class Shown(NamedTuple):
+    """The certificate that a destination shows."""
+
+    hosts: tuple[str, ...] = ("localhost",)
+    since: float = -HOUR
+    until: float = HOUR
+    issuer: str = "authority"
+    has_leaf_signed_by_itself: bool = False
+
+
+@pytest.fixture(autouse=True)
+def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trust the test's authority as the machine's own ones are trusted; nothing else is different."""
+    now, authority = time.time(), ec_key("authority")
+    made = partial(certificate, issuer=authority, since=now - HOUR, until=now + HOUR)
+    root = made(authority.public_key(), "test authority", is_authority=True)
+    used = aiohttp.connector._SSL_CONTEXT_VERIFIED
+    assert (used.verify_mode, used.check_hostname) == (ssl.CERT_REQUIRED, True)
+    context = ssl.create_default_context(cadata=root.decode())
+    monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", context)
+
+
+def context_of(folder: Path, shown: Shown) -> ssl.SSLContext:
+    now, key = time.time(), ec_key("server")
+    leaf = certificate(
+        key.public_key(),
+        shown.hosts[0],
+        issuer=key if shown.has_leaf_signed_by_itself else ec_key(shown.issuer),
+        since=now + shown.since,
+        until=now + shown.until,
+        hosts=shown.hosts,
+    )
+    file = folder / "server.pem"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + leaf)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
+
+
+@asynccontextmanager
+async def destination(context: ssl.SSLContext) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Run a destination over TLS; give its port, and what it gets."""
+    got: list[bytes] = []
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        got.append(await request.read())
+        return web.Response()
+
+    runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0.01)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    try:
+        yield runner.addresses[0][1], got
+    finally:
+        await runner.cleanup()
+
+
+async def attempt(port: int, host: str = "localhost") -> Outcome:
+    async with open_session() as session:
+        settings = make_destination(f"https://{host}:{port}/events")
+        return await Forwarder(settings, session, clock=time.time).attempt(make_event(), 1)
+
+
+@pytest.mark.case("S-58")
+async def test_a_certificate_that_an_authority_vouches_for_is_trusted(tmp_path: Path) -> None:
+    async with destination(context_of(tmp_path, Shown())) as (port, got):
+        outcome = await attempt(port)
+
+    assert (outcome.reason, outcome.http_status, len(got)) == ("ok", 200, 1)
+
+
+@pytest.mark.case("S-58")
+@pytest.mark.parametrize(
+    ("shown", "host"),
+    [
+        (Shown(has_leaf_signed_by_itself=True), "localhost"),
+        (Shown(issuer="another authority"), "localhost"),
+        (Shown(since=-2 * HOUR, until=-HOUR), "localhost"),
+        (Shown(since=HOUR, until=2 * HOUR), "localhost"),
+        (Shown(hosts=("other.example", "localhost.other.example", "*.localhost")), "localhost"),
+        (Shown(), "127.0.0.1"),
+    ],
+    ids=[
+        *("signed by itself", "of another authority", "expired", "not valid yet", "of another host"),
+        "of a name, for an address",
+    ],
+)
+async def test_any_other_certificate_is_a_tls_failure_and_nothing_is_sent(
+    tmp_path: Path, shown: Shown, host: str
+) -> None:
+    async with destination(context_of(tmp_path, shown)) as (port, got):
+        outcome = await attempt(port, host)
+
+    assert (outcome.reason, outcome.http_status, got) == ("tls", None, [])
+
+
+@pytest.mark.case("S-58")
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
+async def test_an_old_protocol_is_not_spoken(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    context = context_of(tmp_path, Shown())
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    async with destination(context) as (port, got):
+        outcome = await attempt(port)
+        assert outcome.reason in ("tls", "connect")
+        assert got == []
+
+        # Who does speak it gets through: it was for nothing else.
+        old = aiohttp.connector._SSL_CONTEXT_VERIFIED
+        old.set_ciphers("DEFAULT:@SECLEVEL=0")
+        old.minimum_version = version
+        assert (await attempt(port)).reason == "ok"

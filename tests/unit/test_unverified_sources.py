@@ -1,0 +1,56 @@
+"""A source lets nobody in unverified by mistake: `type: none` does, for who says that they mean it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gatehouse.config.lint import lint
+from gatehouse.config.load import parse
+from gatehouse.errors import ConfigError
+from gatehouse.secrets import Secrets
+from gatehouse.verify.build import build_verification
+
+SOURCE = "sources: {{acme: {{secrets: env:S, event: {{type: x}}{rest}}}}}"
+
+
+@pytest.mark.case("S-02")
+@pytest.mark.parametrize(
+    ("rest", "path"),
+    [
+        ("", "verify"),
+        (", verify: null", "verify"),
+        (", verify: []", "verify"),
+        (", verify: [null]", "verify.0"),
+        (", verify: {}", "verify"),
+        (", verify: none", "verify"),
+        (", verify: {type: hmc, signature: {header: X}}", "verify.type"),
+        (", verify: {type: HMAC, signature: {header: X}}", "verify.type"),
+        (", verify: {type: null}", "verify.type"),
+        (", verify: {tpye: hmac, signature: {header: X}}", "verify"),
+        (", verify: {type: hmac}", "verify.signature"),
+        (", verify: {type: none}", "verify.insecure"),
+        (", verify: {type: none, insecure: false}", "verify.insecure"),
+        (", verify: {type: none, insecure: yes-please}", "verify.insecure"),
+        (", verify: [{type: none, insecure: true}, {type: token, header: X}]", "verify.0"),
+        (", verify: {type: any, of: [{type: none, insecure: true}]}", "verify.of.0.type"),
+        (", verify: {type: any, of: []}", "verify.of"),
+        (", provider: mandatoo", "provider"),
+        (", verfy: {type: hmac, signature: {header: X}}", "verfy"),
+    ],
+)
+def test_what_verifies_nothing_is_no_config(rest: str, path: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(SOURCE.format(rest=rest))
+
+    assert f"sources.acme.{path}" in [problem.path for problem in caught.value.problems]
+
+
+@pytest.mark.case("S-02")
+def test_none_that_is_meant_lets_everybody_in_and_is_warned_of() -> None:
+    loaded = parse("sources: {acme: {event: {type: x}, verify: {type: none, insecure: true}}}")
+    codes = [problem.code for problem in lint(loaded.config, loaded.document)]
+
+    assert build_verification(loaded.config.sources["acme"], Secrets(Path(), {})).verifiers == ()
+    assert "GH02" in codes
