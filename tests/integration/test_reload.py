@@ -103,7 +103,7 @@ async def test_a_hundred_reloads_under_load_fail_no_request_and_lose_no_event(
     done = await asyncio.gather(*answers)
 
     assert len(done) >= 900
-    assert {status for status, _ in done} == {200}
+    assert [answer for status, answer in done if status != 200] == []
     await running.until(("gatehouse_deliveries_total", "app", "delivered"), len(done))
     assert sorted(one.event_id for one in destination.requests) == sorted(answer["id"] for _, answer in done)
 
