@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format schema providers bench crash clean
+.PHONY: help install demo test check format schema providers bench bench-stores crash clean
 
 help: ## Show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/.installed: pyproject.toml deploy/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Gatehouse needs Python 3.11 or newer; try: make PYTHON=/path/to/python3.11")'
@@ -41,11 +41,18 @@ providers: install ## Write docs/providers.md from the presets and their vectors
 bench: install ## Print how long verification takes against the bare digest
 	$(BIN)/python tests/bench/verification.py
 
+# Rounds, and the seconds of each turn; or BENCH=--quick.
+BENCH ?= --rounds 3 --seconds 4
+
+bench-stores: install ## Print events per second with each store and number of workers, beside a bare handler
+	@tests/bench/fetch_wrk.sh
+	@PYTHONPATH=tests $(BIN)/python -m bench.throughput $(BENCH)
+
 # How often the gateway is killed, and how many acknowledgements there have to be; the other runs go by KILLS.
 # PARTS=soak SOAK=4h is for nights.
 KILLS ?= 200
 ACKS ?= 100000
-PARTS ?= kills failpoints migration sigterm backups power-cut power-loss
+PARTS ?= kills failpoints migration sigterm backups power-cut power-loss replicas
 SOAK ?= 1h
 
 crash: install ## Kill the gateway again and again under load, and check that nothing is lost (KILLS=20 ACKS=5000: shorter)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the secret files that compose.yaml mounts, with random values, in deploy/secrets (or in the directory given).
-# A file that is there already is left as it is, so running it again is safe.
+# Makes the secret files that compose.yaml and compose.postgres.yaml mount, with random values, in deploy/secrets (or in
+# the directory given). A file that is there already is left as it is, so running it again is safe.
 set -eu
 directory=${1:-$(dirname -- "$0")/secrets}
 
@@ -24,3 +24,4 @@ umask 0022
 make mandato "$(random)"                # replace it with the secret that Mandato shows
 make operator_token "$(random)"         # Prometheus and people send it to the operator server
 make example_app "whsec_$(random)"      # signs what the gateway sends to the example app
+make store_password "$(random)"          # of the user gatehouse in compose.postgres.yaml's database

@@ -12,16 +12,18 @@ from gatehouse import __version__, providers
 from gatehouse.cli import COMMANDS
 from gatehouse.config.lint import CODES
 from gatehouse.config.load import parse
+from gatehouse.config.model import Config
 from gatehouse.delivery.outcome import OUTCOME_REASONS
 from gatehouse.errors import REASONS, Shortage
 from gatehouse.log import EVENTS
-from gatehouse.metrics import OUTCOMES, Metrics
+from gatehouse.metrics import OUTCOMES, Metrics, SupervisorMetrics
 from gatehouse.providers.page import page, read_vectors
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+SCALING = (ROOT / "docs" / "scaling.md").read_text()
 SOURCES = [file.read_text() for file in (ROOT / "src").rglob("*.py")]
 
 
@@ -51,6 +53,29 @@ def test_the_readme_counts_the_presets() -> None:
     assert "docs/providers.md" in README
 
 
+@pytest.mark.parametrize("section", ["server", "store", "operator"])
+def test_every_key_that_the_page_on_scaling_names_exists(section: str) -> None:
+    """What looks like a key may also be an event in the log."""
+    keys = set(Config.model_fields[section].annotation.model_fields)  # type: ignore[union-attr]
+    named = set(re.findall(rf"\b{section}\.([a-z_]+)\b", SCALING))
+    logged = {event.partition(".")[2] for event in EVENTS if event.startswith(f"{section}.")}
+
+    assert named - logged <= keys
+
+
+def test_the_page_on_scaling_names_keys_metrics_and_a_config_that_exist() -> None:
+    assert re.search(r"`store\.connections`", SCALING)
+    tables = {"gatehouse_schema", "gatehouse_copies"}
+    metrics = set(re.findall(r"\bgatehouse_[a-z_]+(?=[`\[({) ])", SCALING)) - tables
+    assert len(metrics) > 8
+    for metric in metrics:
+        assert f"`{metric.removesuffix('_bucket')}`" in OPERATIONS
+    (block,) = blocks(SCALING, "yaml")
+    assert parse(
+        block + "sources: {shop: {provider: mando, secrets: env:MANDO_SECRET}}\n"
+    ).config.store.password
+
+
 @pytest.mark.parametrize("code", CODES)
 def test_every_warning_is_explained(code: str) -> None:
     assert re.search(rf"^\| `{code}` \|", CONFIGURATION, re.MULTILINE)
@@ -61,7 +86,10 @@ def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"`gatehouse {command}" in README
 
 
-@pytest.mark.parametrize("metric", sorted({metric.name for metric in Metrics().registry.collect()}))
+@pytest.mark.parametrize(
+    "metric",
+    sorted({metric.name for one in (Metrics(), SupervisorMetrics(1)) for metric in one.registry.collect()}),
+)
 def test_every_metric_is_explained(metric: str) -> None:
     if metric.startswith("process_"):
         return

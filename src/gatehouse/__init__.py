@@ -10,6 +10,7 @@ The way of a request, and the room each step is in:
       routing          ─▶ destinations
     ingest/committer   requests that wait together share a commit      (batch)
       store/           dedupe keys, events and deliveries in one transaction, on disk before the answer
+                       (sqlite/ for one process, postgres/ for several)
     ingest/answer      HTTP out
     delivery/          a lane per destination: lease, breaker, rate, attempt, retry or dead letter
       envelope         an event ─▶ CloudEvents
@@ -20,8 +21,9 @@ Around it: `config/` reads the file, `providers/` holds the presets, `secrets` l
 compiles what a source needs, `retention` removes what has expired. `compiled` is a config worked out,
 `reload` replaces one by the next, and `changes` says how they differ. `operator/` serves metrics, health and
 the API; `ingest/rejected` remembers what was refused, and `diagnosis/` says why. `metrics` and `log` name all
-that is counted and logged, `errors` draws the tree of what can go wrong. `app` builds and runs it all; `cli/`
-and `demo/` are for people, with the requests that `sample` makes. `failpoints` is for tests of crashes alone.
+that is counted and logged, `errors` draws the tree of what can go wrong. `app` builds and runs it all, and
+`workers/` runs several of it on one machine; `cli/` and `demo/` are for people, with the requests that
+`sample` makes. `failpoints` is for tests of crashes alone.
 """
 
 __version__ = "0.1.0"

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import math
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gatehouse import __version__
 from gatehouse.compiled import Compiled
 from gatehouse.delivery.dispatcher import Dispatcher
 from gatehouse.disk import DiskWatch
-from gatehouse.errors import GatewayError, StoreError
+from gatehouse.errors import StoreError
 from gatehouse.ingest.committer import Committer
 from gatehouse.ingest.confirm import confirm
 from gatehouse.ingest.handshakes import Greeter, ShownSecrets
@@ -21,6 +21,7 @@ from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.relay import Relay
 from gatehouse.ingest.server import IngestServer
+from gatehouse.listening import listening
 from gatehouse.log import get_logger
 from gatehouse.metrics import Metrics
 from gatehouse.operator.api import OperatorApi
@@ -30,19 +31,21 @@ from gatehouse.reload import Reloader, ReloadResult
 from gatehouse.remote_keys import RemoteKeys
 from gatehouse.retention import Retention
 from gatehouse.source import show_readiness
-from gatehouse.store.sqlite import SqliteStore
+from gatehouse.store.opening import OpenedStore, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gatehouse.changes import Changes
     from gatehouse.config.load import LoadedConfig
     from gatehouse.config.model import Config
+    from gatehouse.config.scalars import Address
     from gatehouse.delivery.destination import Destination
     from gatehouse.ingest.handshakes import Confirm
     from gatehouse.source import Source
     from gatehouse.store.base import Store
+    from gatehouse.workers.worker import Worker
 
 #: Seconds that requests under way get to finish when stopping. With the next one it stays under 10 s in all.
 REQUEST_GRACE = 2.0
@@ -61,21 +64,32 @@ class Gateway:
         clock: Callable[[], float] = time.time,
         confirm: Confirm = confirm,
         remote_keys: RemoteKeys | None = None,
+        worker: Worker | None = None,
     ) -> None:
+        """`worker` is its place, when it is one of several."""
         self.metrics = Metrics()
         self._clock = clock
         self._remote_keys = remote_keys or RemoteKeys()
         self._confirm = confirm
         #: What providers handed over in handshakes: for the operator's eyes.
         self.shown_secrets = ShownSecrets()
-        self._store_path = store_path(loaded)
+        self._directory = loaded.directory
         self._environment = environment
         self._compiled = self._compile(loaded)
         self.rejected = RejectedRequests(self._compiled.known, clock)
-        self._reloader = Reloader(self._compiled, self._compile, self._swap, self.metrics, clock)
+        self._worker = worker
+        self._reloader = Reloader(
+            self._compiled,
+            self._compile,
+            self._swap,
+            self.metrics,
+            clock,
+            read=worker.load if worker else None,
+        )
         self._running = contextlib.AsyncExitStack()
         self._store: Store | None = None
         self._is_open = False
+        self._disk: DiskWatch | None = None
 
     @property
     def config(self) -> Config:
@@ -124,29 +138,27 @@ class Gateway:
         closing = self._running.push_async_callback
 
         # The store first: without it nothing can be accepted.
-        store = self._store = await SqliteStore.open(self._store_path, clock=self._clock)
+        opened = await self._open_store()
+        store = self._store = opened.store
         closing(store.close)
-        get_logger().info("store.opened", sqlite=store.sqlite_version, wal_reset_bug=store.has_wal_reset_bug)
 
         self._dispatcher = dispatcher = Dispatcher(
             self.destinations.values(), store=store, metrics=self.metrics, clock=self._clock
         )
         # Before the operator listener, whose /readyz asks it.
-        self._disk = DiskWatch(self._store_path.parent, self.config.store.min_free, self.metrics)
-        await self._disk.start()
-        closing(self._disk.stop)
+        await self._watch_disk(opened.directory)
 
         # The operator listener before anything can go wrong that an operator would want to see.
         self._api = OperatorApi(self.sources, self.rejected, handshakes=self.shown_secrets.entries)
         self.operator = OperatorServer(
-            self.config.operator.listen,
+            self._operator_listen,
             self._compiled.operator_token,
             self.metrics,
             {"store": self._probe_store, "disk": self._probe_disk, "ingest": self._probe_ingest},
             [*self._api.routes(), *RecordsApi(store, dispatcher, self._clock).routes()],
             reload=self.reload,
         )
-        await _listen(self.operator.start(), "operator.listen", str(self.config.operator.listen))
+        await listening(self.operator.start(), "operator.listen", self._operator_listen)
         closing(self.operator.stop)
 
         self._retention = Retention(store, self.config.store, self.metrics, self._clock)
@@ -159,7 +171,23 @@ class Gateway:
 
         # Last the door. Stopping begins here: no new requests, then commits, then attempts, then the store.
         await self._open_door(store, dispatcher)
-        self._log_started()
+        self._log_started(opened.place)
+
+    async def _open_store(self) -> OpenedStore:
+        if reason := self._compiled.store_not_ready:
+            raise StoreError(f"store.password: {reason}", hint="the store can't be opened without it")
+        password = self._compiled.store_password
+        return await open_store(self.config.store, self._directory, password, self._clock)
+
+    async def _watch_disk(self, directory: Path | None) -> None:
+        """Look after the disk of the store, if it is one of this machine's."""
+        if directory is None:
+            # Not the 0 that an untouched gauge has: there would be an alert.
+            self.metrics.store_free_bytes.set(math.nan)
+            return
+        self._disk = DiskWatch(directory, self.config.store.min_free, self.metrics)
+        await self._disk.start()
+        self._running.push_async_callback(self._disk.stop)
 
     async def _open_door(self, store: Store, dispatcher: Dispatcher) -> None:
         """Listen for providers."""
@@ -169,7 +197,7 @@ class Gateway:
             dispatcher,
             self.metrics,
             deadline=self.config.server.commit_deadline,
-            disk_is_low=lambda: self._disk.is_low,
+            disk_is_low=lambda: self._disk is not None and self._disk.is_low,
         )
         closing(committer.drain)
         greeter = Greeter(self.shown_secrets, self._confirm)
@@ -184,7 +212,8 @@ class Gateway:
             self._compiled.client_address,
             self.rejected,
         )
-        await _listen(self.ingest.start(), "server.listen", str(self.config.server.listen))
+        shared_port = self._worker.port if self._worker else None
+        await listening(self.ingest.start(shared_port), "server.listen", self.config.server.listen)
         self._is_open = True
         closing(self.ingest.stop, REQUEST_GRACE)
 
@@ -200,7 +229,8 @@ class Gateway:
         self.ingest.replace(server, sources, compiled.client_address)
         self._committer.use_deadline(server.commit_deadline)
         self._retention.use(compiled.config.store)
-        self._disk.use(compiled.config.store.min_free)
+        if self._disk is not None:
+            self._disk.use(compiled.config.store.min_free)
         self.rejected.replace(compiled.known)
         self._api.replace(sources)
         self.operator.use_token(compiled.operator_token)
@@ -218,16 +248,20 @@ class Gateway:
         if reason := self._compiled.operator_not_ready:
             get_logger().error("operator.not_ready", reason=reason)
 
-    def _log_started(self) -> None:
-        listen, operator = self.config.server.listen, self.config.operator.listen
+    @property
+    def _operator_listen(self) -> Address | Path:
+        return self._worker.socket if self._worker else self.config.operator.listen
+
+    def _log_started(self, store: str) -> None:
+        listen, operator = self.config.server.listen, self.config.operator.listen._replace
         get_logger().info(
             "gateway.started",
             version=__version__,
             listen=str(listen._replace(port=self.ingest.port)),
-            operator=str(operator._replace(port=self.operator.port)),
+            operator=str(self._worker.socket if self._worker else operator(port=self.operator.port)),
             sources=sorted(self.sources),
             destinations=sorted(self.destinations),
-            store=str(self._store_path),
+            store=store,
         )
 
     async def _probe_store(self) -> str | None:
@@ -239,18 +273,24 @@ class Gateway:
         return None if self._store is not None else "closed"
 
     async def _probe_disk(self) -> str | None:
-        return "low" if self._disk.is_low else None
+        return "low" if self._disk is not None and self._disk.is_low else None
 
     async def _probe_ingest(self) -> str | None:
         return None if self._is_open else "not listening"
 
 
-def store_path(loaded: LoadedConfig) -> Path:
-    """Return the SQLite file: beside the config file, unless the URL's path is absolute."""
-    return loaded.directory / loaded.config.store.url.removeprefix("sqlite:///")
+class Serving(Protocol):
+    """What can be run: a gateway, or the supervisor of several."""
+
+    async def reload(self) -> ReloadResult:
+        """Take the config file into use as it is now."""
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
 
 
-async def run(gateway: Gateway, *, stop: asyncio.Event | None = None) -> None:
+async def run(gateway: Serving, *, stop: asyncio.Event | None = None) -> None:
     """Serve until SIGTERM, SIGINT or `stop`. A second signal ends the process at once. SIGHUP reloads."""
     stop = stop or asyncio.Event()
     hangup = asyncio.Event()
@@ -270,18 +310,9 @@ async def run(gateway: Gateway, *, stop: asyncio.Event | None = None) -> None:
         reloading.cancel()
 
 
-async def _reload_on(hangup: asyncio.Event, gateway: Gateway) -> None:
+async def _reload_on(hangup: asyncio.Event, gateway: Serving) -> None:
     """Reload when there was a signal. Those that come during a reload share the next one."""
     while True:
         await hangup.wait()
         hangup.clear()
         await gateway.reload()
-
-
-async def _listen(starting: Awaitable[None], key: str, address: str) -> None:
-    try:
-        await starting
-    except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
-        message = f"{key}: can't listen on {address}: {why}"
-        raise GatewayError(message, hint="is another process there? choose another address") from error

@@ -46,6 +46,9 @@ class Compiled:
         #: Why the operator's token can't be used; None when it can, or when none is configured.
         self.operator_not_ready: str | None = None
         self.operator_token = self._resolve_operator_token()
+        #: The same of the store's password. Without the one that is configured the gateway does not start.
+        self.store_not_ready: str | None = None
+        self.store_password = self._resolve_store_password()
         #: Of each source: what its secrets are, for telling whether they changed.
         self.secret_digests = {
             name: tuple(map(self._digest, secret_references(settings)))
@@ -62,6 +65,7 @@ class Compiled:
         }
         found |= {("destinations", one.name, "secret"): one.not_ready for one in self.destinations.values()}
         found["operator", "token"] = self.operator_not_ready
+        found["store", "password"] = self.store_not_ready
         return {place: why for place, why in found.items() if why is not None}
 
     def not_ready_lines(self) -> list[str]:
@@ -83,6 +87,18 @@ class Compiled:
             self.operator_not_ready = str(error)
             return os.urandom(32)
 
+    def _resolve_store_password(self) -> str | None:
+        reference = self.config.store.password
+        if reference is None:
+            return None
+        try:
+            return self._secrets.resolve(reference).decode()
+        except SecretError as error:
+            self.store_not_ready = str(error)
+        except UnicodeDecodeError:
+            self.store_not_ready = f"{reference} is not UTF-8"
+        return None
+
     def _digest(self, reference: SecretRef) -> bytes | None:
         try:
             return hashlib.sha256(self._secrets.resolve(reference)).digest()
@@ -92,7 +108,7 @@ class Compiled:
 
 def _in_words(place: tuple[str, ...]) -> str:
     section, name = place[:2]
-    return section if section == "operator" else f"{section.removesuffix('s')} {name}"
+    return section if section in ("operator", "store") else f"{section.removesuffix('s')} {name}"
 
 
 def secret_references(value: Any) -> Iterator[SecretRef]:  # noqa: ANN401 - any part of a config

@@ -22,10 +22,10 @@ import aiohttp
 from gatehouse.delivery import dispatcher
 from gatehouse.errors import GatewayError
 from gatehouse.ingest.pipeline import Pipeline
-from gatehouse.store import connection, file, purging, sqlite
-from gatehouse.store.accepting import Acceptor
-from gatehouse.store.migrations import migrate
-from gatehouse.store.sqlite import SqliteStore
+from gatehouse.store.sqlite import SqliteStore, connection, file, purging
+from gatehouse.store.sqlite import store as sqlite
+from gatehouse.store.sqlite.accepting import Acceptor
+from gatehouse.store.sqlite.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

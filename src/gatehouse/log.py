@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
@@ -47,6 +47,8 @@ EVENTS = (
     "event.replayed",
     "operator.throttled",
     "store.opened",
+    "store.unsynced",
+    "store.clock_differs",
     "store.purged",
     "store.corrupt",
     "store.unavailable",
@@ -56,12 +58,16 @@ EVENTS = (
     "gateway.started",
     "gateway.stopping",
     "gateway.stopped",
+    "worker.ended",
+    "worker.hangs",
     "http.error",
 )
 
 _logger: FilteringBoundLogger | None = None
 
 _MAX_TEXT = 512
+#: Bytes that reach a pipe in one piece, whoever else writes to it (POSIX's PIPE_BUF, and Linux's).
+_WHOLE = 4096
 #: Control characters, terminal escapes, line and paragraph separators, and what is not text at all.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -71,11 +77,14 @@ def clean(text: str) -> str:
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text[:_MAX_TEXT])
 
 
-def configure(*, json: bool | None = None, stream: TextIO = sys.stderr) -> None:
-    """Set up logging for the process: JSON lines, or colours on a terminal."""
+def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: int | None = None) -> None:
+    """Set up logging for the process: JSON lines, or colours on a terminal.
+
+    With `worker` each line has that number in it, and the stream is one that other workers write to as well.
+    """
     as_json = not stream.isatty() if json is None else json
     processors: list[Any] = [_to_line] if as_json else [_add_time, _clean_fields, _to_text(stream)]
-    writer = _LineWriter(stream)
+    writer = _LineWriter(stream, at_once=sys.maxsize if worker is None else _WHOLE)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -83,7 +92,7 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr) -> None:
     )
     # Bound once: structlog's lazy proxy would put a logger together for every line.
     global _logger  # noqa: PLW0603 - the process has one log
-    _logger = structlog.get_logger().bind()
+    _logger = structlog.get_logger().bind(**({} if worker is None else {"worker": worker}))
     _quieten_libraries()
 
 
@@ -130,10 +139,14 @@ def _to_text(stream: TextIO) -> structlog.dev.ConsoleRenderer:
 
 
 class _LineWriter:
-    """Writes lines; those of one turn of the event loop together: a write costs more than a line does."""
+    """Writes lines; those of one turn of the event loop together: a write costs more than a line does.
 
-    def __init__(self, stream: TextIO) -> None:
+    No more than `at_once` bytes of them: longer ones could be torn apart by those of another process.
+    """
+
+    def __init__(self, stream: TextIO, at_once: int) -> None:
         self._stream = stream
+        self._at_once = at_once
         self._lines: list[str] = []
 
     def msg(self, line: str) -> None:
@@ -149,9 +162,22 @@ class _LineWriter:
 
     def flush(self) -> None:
         lines, self._lines = self._lines, []
-        if lines:
-            self._stream.write("\n".join(lines) + "\n")
+        for text in _together(lines, self._at_once):
+            self._stream.write(text)
             self._stream.flush()
+
+
+def _together(lines: list[str], at_once: int) -> Iterator[str]:
+    """Join lines to texts of at most so many bytes; one that is longer alone stays whole."""
+    text, length = "", 0
+    for line in lines:
+        longer = length + len(line.encode("utf-8", "replace")) + 1 if at_once < sys.maxsize else 0
+        if text and longer > at_once:
+            yield text
+            text, longer = "", longer - length
+        text, length = f"{text}{line}\n", longer
+    if text:
+        yield text
 
 
 def _quieten_libraries() -> None:

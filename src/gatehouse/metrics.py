@@ -1,4 +1,4 @@
-"""Every metric, in one class that takes a registry.
+"""Every metric, in classes that take a registry.
 
 Labels come from the config and from closed sets, so the number of series is fixed when the config is loaded.
 All of them start at zero, and the objects that the hot path touches are looked up once, here.
@@ -78,6 +78,7 @@ class DestinationMetrics:
         self.attempts = {name: metrics.attempts.labels(destination, name) for name in OUTCOME_REASONS}
         self.attempt_duration = metrics.attempt_duration.labels(destination)
         self.lag = metrics.delivery_lag.labels(destination)
+        self.lost_leases = metrics.lost_leases.labels(destination)
         self.pending = metrics.pending.labels(destination)
         self.dead = metrics.dead.labels(destination)
         self.oldest_pending_age = metrics.oldest_pending_age.labels(destination)
@@ -85,16 +86,74 @@ class DestinationMetrics:
         self.paused = metrics.paused.labels(destination)
 
 
-class Metrics:
-    """All of Gatehouse's metrics."""
+class ProcessMetrics:
+    """What every process that serves operators counts: its config, its listener, itself."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry or CollectorRegistry()
         self._labelled: dict[str, list[Counter | Gauge | Histogram]] = {"source": [], "destination": []}
+        self._process_metrics()
+
+    def _process_metrics(self) -> None:
+        self.reload_successful = self._gauge(
+            "config_last_reload_successful", "1 when the last config that was read is in use."
+        )
+        self.reload_success_time = self._gauge(
+            "config_last_reload_success_timestamp_seconds", "When a config was last taken into use."
+        )
+        refused = self._counter(
+            "operator_refused_total", "Requests that the operator listener refused.", "reason"
+        )
+        #: By why.
+        self.operator_refused = {reason: refused.labels(reason) for reason in REFUSALS}
+        self.build_info = self._gauge("build_info", "1, with the versions as labels.", "version", "python")
+        self.build_info.labels(__version__, platform.python_version()).set(1)
+        self.reload_successful.set(1)
+        prometheus_client.ProcessCollector(registry=self.registry)
+
+    def render(self) -> bytes:
+        """Write the text exposition format."""
+        return prometheus_client.generate_latest(self.registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return self._listed(Counter(f"gatehouse_{name}", help_text, labels, registry=self.registry), labels)
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
+        return self._listed(Gauge(f"gatehouse_{name}", help_text, labels, registry=self.registry), labels)
+
+    def _histogram(self, name: str, help_text: str, buckets: Iterable[float], *labels: str) -> Histogram:
+        histogram = Histogram(
+            f"gatehouse_{name}", help_text, labels, buckets=tuple(buckets), registry=self.registry
+        )
+        return self._listed(histogram, labels)
+
+    def _listed(self, metric: T, labels: tuple[str, ...]) -> T:
+        for label in self._labelled.keys() & set(labels):
+            self._labelled[label].append(metric)
+        return metric
+
+
+class SupervisorMetrics(ProcessMetrics):
+    """What the supervisor of several workers adds to theirs."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        up = self._gauge("worker_up", "1 while a worker serves.", "worker")
+        ended = self._counter("worker_ended_total", "Workers that ended without being asked to.", "worker")
+        #: By the number of the worker, from 1.
+        self.worker_up = {number: up.labels(str(number)) for number in range(1, workers + 1)}
+        self.worker_ended = {number: ended.labels(str(number)) for number in range(1, workers + 1)}
+
+
+class Metrics(ProcessMetrics):
+    """All metrics of a gateway."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        super().__init__(registry)
         self._request_metrics()
         self._delivery_metrics()
-        self._process_metrics()
+        self._store_metrics()
 
     def _request_metrics(self) -> None:
         self.requests = self._counter("requests_total", "Requests by outcome.", "source", "outcome")
@@ -142,6 +201,9 @@ class Metrics:
             _LAG_BUCKETS,
             "destination",
         )
+        self.lost_leases = self._counter(
+            "lost_leases_total", "Outcomes that came after the lease was lost.", "destination"
+        )
         self.pending = self._gauge("deliveries_pending", "Deliveries still to be made.", "destination")
         self.dead = self._gauge("deliveries_dead", "Dead letters in the store.", "destination")
         self.oldest_pending_age = self._gauge(
@@ -152,24 +214,9 @@ class Metrics:
             "destination_paused", "1 while an operator has a destination paused.", "destination"
         )
 
-    def _process_metrics(self) -> None:
-        self.reload_successful = self._gauge(
-            "config_last_reload_successful", "1 when the last config that was read is in use."
-        )
-        self.reload_success_time = self._gauge(
-            "config_last_reload_success_timestamp_seconds", "When a config was last taken into use."
-        )
-        refused = self._counter(
-            "operator_refused_total", "Requests that the operator listener refused.", "reason"
-        )
-        #: By why.
-        self.operator_refused = {reason: refused.labels(reason) for reason in REFUSALS}
+    def _store_metrics(self) -> None:
         self.store_bytes = self._gauge("store_bytes", "Size of the store on disk.")
         self.store_free_bytes = self._gauge("store_free_bytes", "Room left on the disk of the store.")
-        self.build_info = self._gauge("build_info", "1, with the versions as labels.", "version", "python")
-        self.build_info.labels(__version__, platform.python_version()).set(1)
-        self.reload_successful.set(1)
-        prometheus_client.ProcessCollector(registry=self.registry)
 
     def source(self, name: str) -> SourceMetrics:
         """Make (or find) the series of a source, all at zero."""
@@ -194,24 +241,3 @@ class Metrics:
     def _forget(self, label: str, value: str) -> None:
         for metric in self._labelled[label]:
             metric.remove_by_labels({label: value})
-
-    def render(self) -> bytes:
-        """Write the text exposition format."""
-        return prometheus_client.generate_latest(self.registry)
-
-    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return self._listed(Counter(f"gatehouse_{name}", help_text, labels, registry=self.registry), labels)
-
-    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
-        return self._listed(Gauge(f"gatehouse_{name}", help_text, labels, registry=self.registry), labels)
-
-    def _histogram(self, name: str, help_text: str, buckets: Iterable[float], *labels: str) -> Histogram:
-        histogram = Histogram(
-            f"gatehouse_{name}", help_text, labels, buckets=tuple(buckets), registry=self.registry
-        )
-        return self._listed(histogram, labels)
-
-    def _listed(self, metric: T, labels: tuple[str, ...]) -> T:
-        for label in self._labelled.keys() & set(labels):
-            self._labelled[label].append(metric)
-        return metric

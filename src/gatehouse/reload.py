@@ -18,15 +18,18 @@ from gatehouse.errors import ConfigError, Problem
 from gatehouse.log import clean, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from gatehouse.compiled import Compiled
     from gatehouse.config.load import LoadedConfig
     from gatehouse.config.model import Config
-    from gatehouse.metrics import Metrics
+    from gatehouse.metrics import ProcessMetrics
 
-#: What holds a socket or the store's file: a process has it from its start to its end.
-_FIXED = (("server", "listen"), ("operator", "listen"), ("store", "url"))
+#: What holds a socket or the store: a process has it from its start to its end.
+_FIXED = (
+    *(("server", "listen"), ("operator", "listen"), ("store", "url"), ("store", "password")),
+    *(("store", "connections"), ("store", "allow_unsynced")),
+)
 _NOT_NOW = "can't be taken into use while the gateway starts or stops"
 
 
@@ -51,11 +54,17 @@ class Reloader:
         current: Compiled,
         build: Callable[[LoadedConfig], Compiled],
         swap: Callable[[Compiled, Changes], None],
-        metrics: Metrics,
+        metrics: ProcessMetrics,
         clock: Callable[[], float],
+        *,
+        read: Callable[[], LoadedConfig] | None = None,
+        share: Callable[[LoadedConfig], Awaitable[Sequence[Problem]]] | None = None,
     ) -> None:
+        """`read` stands in for the file; `share` has others take the config first, or says why they don't."""
         self._current = current
         self._file = current.loaded.directory / Path(current.loaded.document.file).name
+        self._read_config = read or (lambda: load(self._file))
+        self._share = share
         self._build = build
         self._swap = swap
         self._metrics = metrics
@@ -75,15 +84,20 @@ class Reloader:
                 return self._refuse([Problem(str(self._file), 0, "", f"a defect: {type(error).__name__}")])
             if not self.active:
                 return ReloadResult(problems=(Problem(str(self._file), 0, "", _NOT_NOW, "try again then"),))
+            if self._share is not None and (problems := await self._share(compiled.loaded)):
+                return self._refuse(problems)
             return self._use(compiled, kept)
 
     def _read(self) -> tuple[Compiled, tuple[str, ...]]:
-        loaded = load(self._file)
+        loaded = self._read_config()
         config, kept = keep_fixed(self._current.config, loaded.config)
         compiled = self._build(replace(loaded, config=config))
         problems = list(_lost_secrets(self._current, compiled))
         if problems:
             raise ConfigError(problems)
+        if compiled.store_password != self._current.store_password:
+            compiled.store_password = self._current.store_password
+            kept = tuple(dict.fromkeys((*kept, "store.password")))
         return compiled, kept
 
     def _use(self, compiled: Compiled, kept: tuple[str, ...]) -> ReloadResult:
@@ -130,7 +144,7 @@ def _lost_secrets(old: Compiled, new: Compiled) -> list[Problem]:
     return [
         document.problem(place, why, hint)
         for place, why in new.not_ready().items()
-        if place not in before and (place[0] == "operator" or _has(old.config, place))
+        if place not in before and (place[0] in ("operator", "store") or _has(old.config, place))
     ]
 
 

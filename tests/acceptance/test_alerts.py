@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gatehouse.metrics import Metrics
+from gatehouse.metrics import Metrics, SupervisorMetrics
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy/prometheus"
 CREDENTIALS = "/run/secrets/operator_token"
@@ -32,6 +32,7 @@ PROMISED = {
     "gatehouse_deliveries_pending",
     "gatehouse_deliveries_dead",
     "gatehouse_oldest_pending_age_seconds",
+    "gatehouse_worker_up",
     "gatehouse_breaker_open",
     "gatehouse_source_ready",
     "gatehouse_source_last_accepted_timestamp_seconds",
@@ -60,14 +61,15 @@ def _metrics(text: str) -> set[str]:
 
 
 def _series() -> dict[str, list[dict[str, str]]]:
-    """Every series that a gateway with a source and a destination exports: name → label sets."""
+    """Every series that gateways with a source, a destination and workers export: name → label sets."""
     metrics = Metrics()
     metrics.source("mandato")
     metrics.destination("billing")
     series: dict[str, list[dict[str, str]]] = {}
-    for family in metrics.registry.collect():
-        for sample in family.samples:
-            series.setdefault(sample.name, []).append(sample.labels)
+    for one in (metrics, SupervisorMetrics(2)):
+        for family in one.registry.collect():
+            for sample in family.samples:
+                series.setdefault(sample.name, []).append(sample.labels)
     return series
 
 

@@ -237,7 +237,9 @@ def test_one_command_makes_every_secret_file(tmp_path: Path) -> None:
     directory = tmp_path / "secrets"
     secrets = _make_secrets(directory)
 
-    assert {f"./secrets/{name}" for name in secrets} == {s["file"] for s in COMPOSE["secrets"].values()}
+    several = yaml.safe_load((DEPLOY / "compose.postgres.yaml").read_text())
+    mounted = [*COMPOSE["secrets"].values(), *several["secrets"].values()]
+    assert {f"./secrets/{name}" for name in secrets} == {secret["file"] for secret in mounted}
     assert len(set(secrets.values())) == len(secrets)
     assert all(len(secret) >= 32 for secret in secrets.values())
     Webhook(secrets["example_app"])  # refuses what is not whsec_ and base64

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from conformance.builders import NOW
+from gatehouse.store.postgres import PostgresSettings, PostgresStore
 from gatehouse.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatehouse.store.base import Store
+    from postgres_server import Database
 
     Reopen = Callable[[], Awaitable[Store]]
 
@@ -31,10 +33,15 @@ class Clock:
 class Backend(Protocol):
     """How a backend's store is opened, each time on the same data."""
 
+    #: How long after a process ended another one has what it had leased (seconds).
+    takeover_after: float
+
     async def open(self) -> Store: ...
 
 
 class SqliteBackend:
+    takeover_after = 0.0
+
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
         self._clock = clock
@@ -43,15 +50,28 @@ class SqliteBackend:
         return await SqliteStore.open(self._path, clock=self._clock)
 
 
+class PostgresBackend:
+    #: The process may be alive, so its leases have to end. They are of 30 s in these tests.
+    takeover_after = 30.0
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._settings = PostgresSettings(database.url, database.password)
+        self._clock = clock
+
+    async def open(self) -> Store:
+        return await PostgresStore.open(self._settings, clock=self._clock)
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["sqlite"])
-def backend(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Backend:
-    backends = {"sqlite": lambda: SqliteBackend(tmp_path / "gatehouse.db", clock)}
-    return backends[request.param]()
+@pytest.fixture(params=["sqlite", "postgres"])
+def backend(request: pytest.FixtureRequest, clock: Clock) -> Backend:
+    if request.param == "sqlite":
+        return SqliteBackend(request.getfixturevalue("tmp_path") / "gatehouse.db", clock)
+    return PostgresBackend(request.getfixturevalue("database"), clock)
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ async def test_keys_are_not_confused_by_where_one_ends(store: Store) -> None:
 
 @pytest.mark.case("D-15")
 async def test_nor_are_sources_confused_with_the_keys_that_follow_them(store: Store) -> None:
-    pairs = [("a:b", b"c"), ("a", b"b:c"), ("a\x00b", b"c"), ("a", b"\x00b"), ("", b"a:b:c")]
+    pairs = [("a:b", b"c"), ("a", b"b:c"), ("a-b", b"c"), ("a", b"-bc"), ("", b"a:b:c")]
     receipts = [(await accept(store, arrival(key, of=event(source=source))))[0] for source, key in pairs * 2]
     assert [each.status for each in receipts] == ["accepted"] * 5 + ["duplicate"] * 5
 
@@ -213,7 +213,7 @@ async def test_a_leased_assignment_is_leased_until_what_the_receipt_says(store: 
     assert receipt.leased_until == NOW + LEASE
     assert await lease(store, now=NOW + LEASE - 1) == []
     (delivery,) = await lease(store, now=NOW + LEASE)
-    assert delivery.attempts == 0
+    assert delivery.attempts == 1  # it may have been made, and its outcome not recorded
 
 
 async def test_a_receipt_without_a_lease_says_so(store: Store) -> None:
@@ -306,6 +306,7 @@ async def test_a_store_that_can_write_answers(store: Store) -> None:
 async def test_the_size_grows_with_what_is_stored(store: Store) -> None:
     before = store.size()
     await accept(store, arrival(of=event(b"x" * 1_000_000)))
+    await store.counts()
     assert store.size() >= before + 1_000_000
 
 

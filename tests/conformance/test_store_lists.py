@@ -121,7 +121,7 @@ async def test_a_delivery_that_was_not_attempted_has_no_last_outcome(store: Stor
 
 
 async def test_a_held_delivery_is_pending_and_not_due(store: Store) -> None:
-    await accept(store, arrival(order=b"k"), arrival(order=b"k"))
+    await accept(store, arrival(order=b"k"), arrival(order=b"k", of=event(received=NOW + 1)))
     held, first = await all_of(store.deliveries, DeliveryQuery(status="pending"))
     assert (first.due, held.due) == (NOW, None)
 
@@ -206,8 +206,12 @@ async def test_a_cursor_that_is_none_is_refused(store: Store, cursor: str, statu
 async def test_a_cursor_of_another_list_is_refused_or_harmless(store: Store) -> None:
     await one_after_the_other(store, 3)
     cursor = (await store.events(EventQuery(status="pending"), limit=1)).cursor
-    with pytest.raises(ValueError, match="cursor"):
-        await store.events(EventQuery(), limit=1, cursor=cursor)
+    try:
+        page = await store.events(EventQuery(), limit=1, cursor=cursor)
+    except ValueError as error:
+        assert "cursor" in str(error)  # noqa: PT017 - the one or the other
+    else:
+        assert len(page.items) == 1
 
 
 async def test_deliveries_are_found_by_each_of_their_attributes(store: Store) -> None:

@@ -12,7 +12,7 @@ from conformance.builders import NOW, accept, accept_and_lease, arrival, event, 
 from gatehouse.store.base import DeliveryQuery
 
 if TYPE_CHECKING:
-    from conformance.conftest import Reopen
+    from conformance.conftest import Backend, Reopen
     from gatehouse.event import Event
     from gatehouse.store.base import Arrival, Delivery, Store
 
@@ -143,14 +143,15 @@ async def test_giving_back_the_first_frees_none_behind_it(store: Store) -> None:
     assert events(await lease(store)) == [first.event]
 
 
-async def test_after_a_crash_the_order_is_kept(store: Store, reopen: Reopen) -> None:
+async def test_after_a_crash_the_order_is_kept(store: Store, reopen: Reopen, backend: Backend) -> None:
     batch = [ordered() for _ in range(3)]
     await accept_and_lease(store, *batch)
+    now = NOW + backend.takeover_after
     for arrived in batch:
         store = await reopen()
-        (delivery,) = await lease(store)
+        (delivery,) = await lease(store, now=now)
         assert delivery.event == arrived.event
-        assert await lease(store, now=NOW + 29) == []
+        assert await lease(store, now=now + 29) == []
         await store.record([result(delivery)])
     assert await store.counts() == {}
 
@@ -221,7 +222,7 @@ async def test_replaying_one_that_is_held_changes_nothing(store: Store) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 async def test_whatever_happens_each_key_is_delivered_in_order(
-    store: Store, reopen: Reopen, seed: int
+    store: Store, reopen: Reopen, backend: Backend, seed: int
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 - the same each time
     now = NOW
@@ -250,6 +251,7 @@ async def test_whatever_happens_each_key_is_delivered_in_order(
             assert await store.record([result(delivery, status, due_at=now + chance.randrange(3), at=now)])
             if status != "pending":
                 ended[key_of[delivery.event.id]].append(delivery.event.id)
+    now += 10 + backend.takeover_after
     while leased := await lease(store, now=now):
         assert all(await store.record([result(each) for each in leased]))
         for delivery in leased:

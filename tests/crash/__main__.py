@@ -23,12 +23,17 @@ from crash.power_cut import power_cut_with_control
 from crash.power_loss import power_loss_with_control
 from crash.rig import Rig
 from crash.runs import Findings
+from crash.sender import Sender
 from crash.soak import soak
+from crash.under_fire import replicas
 from gatehouse.config.scalars import parse_duration
 
 #: Violations that are written out, of each invariant.
 _SHOWN = 10
-_PARTS = ("kills", "failpoints", "migration", "sigterm", "backups", "power-cut", "power-loss", "soak")
+_PARTS = (
+    *("kills", "failpoints", "migration", "sigterm", "backups", "power-cut", "power-loss", "replicas"),
+    "soak",
+)
 
 console = Console(highlight=False)
 
@@ -40,9 +45,12 @@ class Progress:
         self._next = 0.0
 
     def __call__(self, rig: Rig, text: str) -> None:
+        self.of(rig.sender, text)
+
+    def of(self, sender: Sender, text: str) -> None:
+        """Say it of what sends."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + 5.0
-            sender = rig.sender
             console.print(f"  {text:<28} {sender.sent:>7,} sent  {sender.acknowledged:>7,} acknowledged")
 
 
@@ -53,7 +61,7 @@ def show(title: str, findings: Findings, seconds: float) -> bool:
     for name, value in _figures(findings, seconds).items():
         table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
     console.print(table)
-    broken = {name: found for name, found in check(evidence).items() if found}
+    broken = {name: found for name, found in check(evidence, findings.invariants).items() if found}
     if findings.faults:
         broken["besides"] = findings.faults
     for name, found in broken.items():
@@ -108,6 +116,7 @@ async def main(options: argparse.Namespace, folder: Path) -> bool:
         "migration": lambda place: runs.migrate(place, times=some, seed=seed, progress=say),
         "sigterm": lambda place: runs.terminate(place, times=max(1, kills // 4), seed=seed, progress=say),
         "backups": lambda place: runs.back_up(place, times=max(1, kills // 4), seed=seed, progress=say),
+        "replicas": lambda place: replicas(place, kills=min(kills, 60), seed=seed, progress=say.of),
         "power-cut": lambda place: power_cut_with_control(place, requests=1000, seed=seed, progress=say),
         "power-loss": lambda place: power_loss_with_control(
             place, cuts=max(1, kills // 4), acknowledged=options.acks // 5, seed=seed, progress=say

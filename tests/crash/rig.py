@@ -13,12 +13,12 @@ from pathlib import Path
 from random import Random
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 from crash import stored
 from crash.checker import Evidence, Scrape
 from crash.destination import SHARES
 from crash.ledger import Answer, Ledger, Reception, read
+from crash.scraping import scrape
 from crash.sender import Sender
 from doubles import providers
 from processes import GatewayProcess, spawn
@@ -140,18 +140,8 @@ class Rig:
         self._scrapes.append(await self._metrics(at_rest=at_rest))
 
     async def _metrics(self, *, at_rest: bool = False) -> Scrape:
-        started = time.time()
-        async with self._client.get(f"{self.ready.operator_url}/metrics") as answer:
-            text = await answer.text()
-        accepted = pending = dead = 0.0
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                if sample.name == "gatehouse_requests_total" and sample.labels["outcome"] == "accepted":
-                    accepted += sample.value
-                pending += sample.value * (sample.name == "gatehouse_deliveries_pending")
-                dead += sample.value * (sample.name == "gatehouse_deliveries_dead")
         life = self.sender.target.life
-        return Scrape(life, started, time.time(), int(accepted), int(pending), int(dead), at_rest)
+        return await scrape(self._client, self.ready.operator_url, life=life, at_rest=at_rest)
 
     async def settle(self) -> Evidence:
         """Let everything come to rest in one last life, and return what the run left behind."""

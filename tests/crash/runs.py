@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from crash import migration, stored
-from crash.checker import Evidence, check, together
+from crash.checker import INVARIANTS, Evidence, Invariants, check, together
 from crash.numbered import identify
 from crash.rig import Rig, rigged
 from gatehouse import failpoints
@@ -41,6 +41,7 @@ class Findings:
     faults: list[str] = field(default_factory=list)
     #: Facts to show.
     facts: Mapping[str, object] = field(default_factory=dict)
+    invariants: Invariants = field(default_factory=lambda: INVARIANTS)
 
 
 async def kill(

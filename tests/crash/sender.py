@@ -37,6 +37,13 @@ class Target:
         """Stop senders from knocking at a closed door; what is under way goes on."""
         self.up.clear()
 
+    def choose(self) -> tuple[int, str]:
+        """Return the life to send to, and its address."""
+        return self.life, self.url
+
+    def answered(self, answer: Answer) -> None:
+        """Learn what came of it."""
+
 
 class Sender:
     """Sends new events while `sending` is set, and what was refused or not answered until it is taken."""
@@ -119,10 +126,10 @@ class Sender:
         return None
 
     async def _send(self, client: aiohttp.ClientSession, event: Numbered) -> Answer:
-        life, started = self.target.life, time.time()
+        (life, address), started = self.target.choose(), time.time()
         status, outcome = 0, ""
         try:
-            url = f"{self.target.url}/webhooks/{event.source}"
+            url = f"{address}/webhooks/{event.source}"
             async with client.post(url, data=event.body, headers=event.headers()) as response:
                 status = response.status
                 outcome = (await response.json()).get("status", "")
@@ -132,6 +139,7 @@ class Sender:
         return Answer(event.id, event.sha, status, outcome, started, time.time(), life)
 
     async def _settle(self, event: Numbered, answer: Answer) -> None:
+        self.target.answered(answer)
         if answer.acknowledged:
             self.acknowledged += 1
             self.on_acknowledged(event.id)

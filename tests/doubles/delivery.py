@@ -114,7 +114,9 @@ class Delivering:
         for event, arrival, receipt in zip(events, arrivals, receipts, strict=True):
             for assignment in arrival.assignments:
                 if assignment.leased and assignment.destination not in receipt.held:
-                    delivery = Delivery(event, assignment.destination, 0, receipt.leased_until)
+                    delivery = Delivery(
+                        event, assignment.destination, 0, receipt.leased_until, token=receipt.token
+                    )
                     self.dispatcher.hand_over(delivery)
                 else:
                     self.dispatcher.accepted(assignment.destination)

@@ -17,8 +17,7 @@ from typing import Any, Protocol
 
 from conformance.builders import accept, arrival, event, lease
 from gatehouse.errors import StoreError
-from gatehouse.store import connection
-from gatehouse.store.sqlite import SqliteStore
+from gatehouse.store.sqlite import SqliteStore, connection
 
 SOURCE = Path(__file__).with_suffix(".c")
 #: Requests that are accepted while the disk may fail; each fills a few pages, so that checkpoints happen too.

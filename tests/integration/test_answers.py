@@ -110,13 +110,13 @@ async def test_a_body_that_trickles_is_408(run_gateway: RunGateway, destination:
     async with run_gateway(config.format(url=destination.url)) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.gateway.ingest.port)
         writer.write(head("Content-Length: 1000"))
-        answer = asyncio.create_task(reader.read())
+        # The line alone: what is still being sent when the gateway closes resets the connection.
+        answer = asyncio.create_task(reader.readline())
         while not answer.done():
             writer.write(b"x")
-            await asyncio.sleep(0.02)
+            await asyncio.wait([answer], timeout=0.02)
         assert (await answer).startswith(b"HTTP/1.1 408 ")
-        writer.close()
-        await writer.wait_closed()
+        writer.transport.abort()
 
 
 @pytest.mark.case("S-03", "S-05", "S-17")

@@ -14,6 +14,7 @@ import pytest
 
 from doubles.destination import ScriptedDestination
 from gatehouse.app import Gateway
+from gatehouse.config.load import parse
 from gatehouse.delivery.dispatcher import Dispatcher
 from gateways import CONFIG, RunGateway, Running
 
@@ -93,6 +94,14 @@ async def test_a_disk_with_too_little_room_is_not_ready_but_alive(running: Runni
     disk._free = lambda _: 2**40
     await disk.look()
     assert (await get(running, "/readyz"))[0] == 200
+
+
+async def test_a_gateway_that_still_starts_is_not_ready(tmp_path: Path) -> None:
+    """Operators are listened to first: their listener must not fail while there is no other yet."""
+    gateway = Gateway(parse("sources: {}\n", directory=tmp_path))
+
+    assert await gateway._probe_ingest() == "not listening"
+    assert await gateway._probe_store() == "closed"
 
 
 async def test_the_token_is_needed_for_metrics_and_not_for_health(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -125,6 +127,63 @@ def test_check_fails_for_an_operator_token_that_is_missing(run: Run) -> None:
         "gateway.yaml:9: operator.token: env:NOWHERE is not set (serve would start; metrics would answer 401)"
         in result.stderr
     )
+
+
+STORE = 'store: {url: "postgresql://gatehouse@127.0.0.1:5432/gatehouse", password: env:STORE_PASSWORD}\n'
+
+
+def test_check_shows_a_database_without_its_password(run: Run) -> None:
+    result = run(GOOD + STORE, "check", STORE_PASSWORD=SECRET)
+    assert result.exit_code == 0
+    assert " - store postgresql://gatehouse@127.0.0.1:5432/gatehouse, with a password\n" in result.stdout
+    assert SECRET not in result.output
+
+
+def test_check_fails_for_a_database_password_that_is_missing(run: Run) -> None:
+    result = run(GOOD + STORE, "check")
+    assert result.exit_code == 1
+    expected = "gateway.yaml:9: store.password: env:STORE_PASSWORD is not set (serve would not start)"
+    assert expected in result.stderr
+
+
+def test_serve_does_not_start_without_the_databases_password(run: Run) -> None:
+    result = run(GOOD + STORE, "serve")
+    assert result.exit_code == 1
+    assert "store.password: env:STORE_PASSWORD is not set" in result.stderr
+    assert "the store can't be opened without it" in result.stderr
+
+
+@pytest.fixture
+def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let asyncpg be as if it were not installed."""
+    for name in [name for name in sys.modules if name.startswith(("asyncpg", "gatehouse.store.postgres"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_Blind(finder) for finder in sys.meta_path])
+
+
+class _Blind:
+    """Finds what another finder finds, but for the driver."""
+
+    def __init__(self, finder: Any) -> None:
+        self._finder = finder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._finder, name)
+
+    def find_spec(self, name: str, *where: Any) -> Any:
+        return None if name == "asyncpg" else self._finder.find_spec(name, *where)
+
+
+@pytest.mark.usefixtures("no_driver")
+def test_a_database_needs_its_driver_and_a_file_does_not(run: Run) -> None:
+    checked = run(GOOD + STORE, "check", STORE_PASSWORD=SECRET)
+    assert checked.exit_code == 1
+    assert "gateway.yaml:9: store.url: the driver asyncpg is not installed" in checked.stderr
+    served = run(GOOD + STORE, "serve", STORE_PASSWORD=SECRET)
+    assert served.exit_code == 1
+    for said in (checked, served):
+        assert 'pip install "gatehouse[postgres]"' in said.stderr
+    assert run(GOOD, "check").exit_code == 0
 
 
 @pytest.mark.case("O-06")

@@ -18,7 +18,6 @@ from gatehouse.config.places import (
     parse_network,
     parse_path,
     parse_public_url,
-    parse_store_url,
 )
 from gatehouse.config.scalars import (
     Address,
@@ -31,6 +30,7 @@ from gatehouse.config.scalars import (
     parse_secret_ref,
     parse_size,
 )
+from gatehouse.config.stores import parse_store_url
 from gatehouse.config.texts import format_template, parse_template, parse_text
 from gatehouse.errors import ConfigError
 
@@ -65,6 +65,16 @@ GOOD: list[tuple[Callable[[Any], Any], Any, Any]] = [
     (parse_network, "::1", "::1"),
     (parse_store_url, "sqlite:///gatehouse.db", "sqlite:///gatehouse.db"),
     (parse_store_url, "sqlite:////var/lib/gatehouse.db", "sqlite:////var/lib/gatehouse.db"),
+    *(
+        (parse_store_url, url, url)
+        for url in (
+            "postgresql://gatehouse@db.internal/gatehouse",
+            "postgres://gate%20house@10.0.0.1:5432,[fd00::1]:5433/gatehouse?target_session_attrs=primary",
+            "postgresql://u@h/d?sslmode=verify-full&sslrootcert=/etc/ssl/db.pem",
+            "postgresql://u@/d?host=/run/postgresql",
+            "postgresql://u@%2Frun%2Fpostgresql/d",
+        )
+    ),
     (parse_secret_ref, "env:A_b1", SecretRef("env", "A_b1")),
     (parse_secret_ref, "file:/run/secrets/a b", SecretRef("file", "/run/secrets/a b")),
     (parse_text, "invoice.*", "invoice.*"),
@@ -100,6 +110,26 @@ BAD: list[tuple[Callable[[Any], Any], list[Any]]] = [
     (
         parse_store_url,
         ["mysql://a", "sqlite:///a\0b", "postgresql://u:p@h/d", "postgres://h", "postgresql+asyncpg://h"],
+    ),
+    (
+        parse_store_url,
+        [
+            *(
+                "postgresql://h/d",
+                "postgresql://u@h",
+                "postgresql://u@h/",
+                "postgresql://u@/d",
+                "postgresql:///d",
+            ),
+            *(
+                "postgresql://u@h:0/d",
+                "postgresql://u@h:65536/d",
+                "postgresql://u@h,/d",
+                "postgresql://u@h/d/e",
+            ),
+            *("postgresql://u@h/d#f", "postgresql://u@h/d e", "postgresql://é@h/d", "postgresql://u@h/d?"),
+            *("postgresql://u@h/d?sslmode=", "postgresql://u@h/d?password=p", "postgresql://u@h/d?fsync=off"),
+        ],
     ),
     (
         parse_secret_ref,

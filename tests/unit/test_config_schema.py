@@ -36,6 +36,8 @@ GOOD = [
     NO_SOURCES % "server: {trusted_proxies: ['::1', 10.0.0.0/8]}",
     NO_SOURCES % "operator: {listen: '[::]:9090', token: file:/run/secrets/token}",
     NO_SOURCES % "store: {url: sqlite:////var/lib/a.db, keep_events: 1d12h, keep_dead: }",
+    NO_SOURCES
+    % "store: {url: 'postgresql://a@b,[::1]:1/c?sslmode=require', password: env:A, connections: 2}",
     "sources: {a: {provider: mandato, secrets: [env:A, file:b], path: /b/}}",
     HISAB % "verify: {timestamp: {tolerance: 1m}}, event: {subject: }",
     HISAB % "verify: {signature: {prefix: ''}, secrets: [env:B]}",
@@ -80,6 +82,9 @@ BAD = [
     "sources: {}\nserver: {request_deadline: 10}",
     "sources: {}\nserver: {public_url: https://a/b}",
     "sources: {}\nstore: {url: 'postgresql://a/b'}",
+    "sources: {}\nstore: {url: 'postgresql://a:b@c/d'}",
+    "sources: {}\nstore: {url: 'postgresql://a@b/c?password=d'}",
+    "sources: {}\nstore: {url: 'postgresql://a@b/c', password: written-out}",
     "sources: {}\ndestinations: {a: {}}",
     "sources: {}\ndestinations: {a: {url: http://a, format: xml}}",
     "sources: {}\ndestinations: {a: {url: http://a, concurrency: '10'}}",

@@ -28,7 +28,7 @@ async def commit(gateway: Delivering) -> Delivery:
     event = make_event()
     arrival = Arrival(event, (), 0.0, (Assignment("billing", leased=True),))
     (receipt,) = await gateway.store.accept([arrival], deadline=time.monotonic() + 5)
-    return Delivery(event, "billing", 0, receipt.leased_until)
+    return Delivery(event, "billing", 0, receipt.leased_until, token=receipt.token)
 
 
 async def test_what_was_routed_to_a_destination_that_is_gone_by_now_is_kept_and_counted(file: Path) -> None:

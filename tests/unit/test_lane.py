@@ -190,7 +190,9 @@ async def test_no_attempt_is_made_that_its_lease_would_not_outlive(file: Path) -
         arrival = Arrival(event, (), 0.0, (Assignment("billing", leased=True),))
         (receipt,) = await gateway.store.accept([arrival], deadline=time.monotonic() + 5)
         with capture_logs() as logs:
-            gateway.dispatcher.hand_over(Delivery(event, "billing", 0, receipt.leased_until))
+            gateway.dispatcher.hand_over(
+                Delivery(event, "billing", 0, receipt.leased_until, token=receipt.token)
+            )
             await gateway.until(1, "deliveries_total", **DELIVERED)
     # Given back and leased for long enough, so attempted once, and counted once.
     assert [request.attempt for request in server.requests] == [1]

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from conformance.builders import NOW, accept, arrival, event
-from gatehouse.store import accepting, rows
-from gatehouse.store.rows import Row, execute_rows, in_pieces
-from gatehouse.store.sqlite import SqliteStore
+from gatehouse.store.rows import Row
+from gatehouse.store.sqlite import SqliteStore, accepting, statements
+from gatehouse.store.sqlite.statements import execute_rows, in_pieces
 
 KIB = 1024
 
@@ -57,7 +57,7 @@ async def test_a_batch_of_large_bodies_is_stored_whole_and_no_statement_holds_tw
         return execute_rows(connection, template, given, *extra)  # type: ignore[arg-type, return-value]
 
     monkeypatch.setattr(accepting, "execute_rows", counted)
-    bodies = [bytes([number]) * rows._MAX_BYTES for number in range(8)]
+    bodies = [bytes([number]) * statements._MAX_BYTES for number in range(8)]
     store = await SqliteStore.open(tmp_path / "large.db", clock=lambda: NOW)
     arrivals = [arrival(b"%d" % number, of=event(body)) for number, body in enumerate(bodies)]
     receipts = await accept(store, *arrivals)

@@ -42,6 +42,10 @@ def verify(text: str) -> tuple[str, str]:
     return VERIFY, f"    verify: {text}\n"
 
 
+def store(url: str) -> tuple[str, str]:
+    return "destinations:\n", f'store: {{url: "{url}"}}\ndestinations:\n'
+
+
 CASES = {
     "a source without route": ((LAST, ""), [("GH01", 9)]),
     "a route for another source only": ((LAST, LAST.replace("shop", "acme")), [("GH01", 9)]),
@@ -96,6 +100,7 @@ CASES = {
         verify("{type: token, query: token}"),
         [("GH15", 5)],
     ),
+    "an open line to the database": (store("postgresql://u@db.internal/d"), [("GH16", 10)]),
 }
 
 
@@ -123,6 +128,25 @@ def test_an_allowlist_needs_to_know_the_proxy_in_front(proxies: str, expected: l
     text = GOOD.replace(*ALLOWLIST).replace("[10.0.0.1]", proxies)
 
     assert warnings(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://u@db/d?sslmode=prefer", [("GH16", 10)]),
+        ("postgresql://u@db/d?sslmode=disable", [("GH16", 10)]),
+        ("postgresql://u@127.0.0.1,db/d", [("GH16", 10)]),
+        ("postgresql://u@db/d?sslmode=require", []),
+        ("postgresql://u@db/d?sslmode=verify-full&sslrootcert=/db.pem", []),
+        ("postgresql://u@localhost:5433,127.0.0.1,[::1]:1/d", []),
+        ("postgresql://u@/d?host=/run/postgresql", []),
+        ("postgresql://u@%2Frun%2Fpostgresql/d", []),
+    ],
+)
+def test_a_line_that_leaves_the_machine_has_to_be_encrypted(
+    url: str, expected: list[tuple[str, int]]
+) -> None:
+    assert warnings(GOOD.replace(*store(url))) == expected
 
 
 def test_what_a_preset_does_is_not_warned_of() -> None:

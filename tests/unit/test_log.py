@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -67,3 +68,37 @@ def test_text_on_a_terminal_is_one_line_too() -> None:
     log.reset()
 
     assert len(stream.getvalue().splitlines()) == 1
+
+
+class Written(io.StringIO):
+    """Remembers what reached it in one piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("worker", [None, 2])
+async def test_the_lines_of_a_worker_reach_a_shared_pipe_whole(worker: int | None) -> None:
+    stream = Written()
+    log.configure(json=True, stream=stream, worker=worker)
+    for number in range(100):
+        log.get_logger().info("request.accepted", type="é" * 100, number=number)
+    log.get_logger().info("config.reloaded", problems=["x" * 6000])
+    await asyncio.sleep(0)
+    log.reset()
+
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line.get("number") for line in lines] == [*range(100), None]
+    assert {line.get("worker") for line in lines} == {worker}
+    assert all(piece.endswith("\n") for piece in stream.pieces)
+    if worker is None:
+        assert len(stream.pieces) == 1
+    else:
+        # What reaches a pipe in more than 4096 bytes can be torn apart by another worker's.
+        assert [piece.count("\n") for piece in stream.pieces if len(piece.encode()) > 4096] == [1]
+        assert 4 < len(stream.pieces) < 50

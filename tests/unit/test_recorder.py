@@ -93,6 +93,7 @@ async def test_a_lost_lease_changes_nothing(tmp_path: Path) -> None:
     (lost,) = await there.store.lease("billing", now=there.now, until=there.now + 1, limit=1)
     (held,) = await there.store.lease("billing", now=there.now + 2, until=there.now + 30, limit=1)
     assert await there.recorder.attempted(lost, Outcome("gone", 410, 0.1)) == lost.leased_until
+    assert there.metrics.lost_leases._value.get() == 1
     assert await there.recorder.attempted(held, Outcome("ok", 200, 0.1)) is None
     assert await there.store.counts() == {}
     await there.store.close()
@@ -107,3 +108,17 @@ def test_a_count_that_something_overtook_is_not_believed() -> None:
     assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 1
     tally.settle(tally.mark(), 7)
     assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 7
+
+
+def test_where_others_count_as_well_what_happened_meanwhile_goes_on_top() -> None:
+    """Else a busy gateway would never learn of what others accepted and delivered."""
+    tally = Tally(Metrics().destination("billing").pending, shared=True)
+    tally.add(5)
+    mark = tally.mark()
+    tally.add(1)
+    tally.settle(mark, 40)
+    assert tally.number == 41
+    mark = tally.mark()
+    tally.add(-3)
+    tally.settle(mark, 2)
+    assert tally.number == 0

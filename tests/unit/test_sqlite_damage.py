@@ -11,8 +11,8 @@ from conformance.builders import NOW, accept, arrival, event, lease, result
 from gatehouse.delivery.outcome import OUTCOME_REASONS
 from gatehouse.errors import StoreError
 from gatehouse.store.base import DeliveryQuery, EventQuery
-from gatehouse.store.sound import fetch, text_or_bytes
 from gatehouse.store.sqlite import SqliteStore
+from gatehouse.store.sqlite.sound import fetch, text_or_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

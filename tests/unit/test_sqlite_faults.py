@@ -10,8 +10,8 @@ import pytest
 
 from conformance.builders import NOW, accept, arrival
 from gatehouse.errors import StoreError, StoreUnavailableError
-from gatehouse.store.connection import breaks_connection
 from gatehouse.store.sqlite import SqliteStore
+from gatehouse.store.sqlite.connection import breaks_connection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conformance.builders import NOW, accept, arrival, event, lease, result
-from gatehouse.store import accepting, leasing, listing, ordering, purging, reviving
-from gatehouse.store import listing_statements as lists
 from gatehouse.store.base import DeliveryQuery, EventQuery
-from gatehouse.store.migrations import migrate
-from gatehouse.store.sqlite import SqliteStore
+from gatehouse.store.sqlite import SqliteStore, accepting, leasing, listing, ordering, purging, reviving
+from gatehouse.store.sqlite import listing_statements as lists
+from gatehouse.store.sqlite.migrations import migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

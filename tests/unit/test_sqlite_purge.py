@@ -13,8 +13,8 @@ from conformance.builders import NOW, accept, arrival, event
 from gatehouse.config.model import StoreConfig
 from gatehouse.metrics import Metrics
 from gatehouse.retention import Retention, pause_after, rows_per_step
-from gatehouse.store.purging import _VACUUM_PAGES
 from gatehouse.store.sqlite import SqliteStore
+from gatehouse.store.sqlite.purging import _VACUUM_PAGES
 
 BODY = bytes(16_000)
 #: Enough for more pages than are left lying about.

@@ -10,8 +10,8 @@ import pytest
 
 from conformance.builders import NOW, accept, arrival, event, lease, result
 from gatehouse.store.base import Counts, DeliveryQuery, EventQuery
-from gatehouse.store.migrations import migrations
 from gatehouse.store.sqlite import SqliteStore
+from gatehouse.store.sqlite.migrations import migrations
 
 if TYPE_CHECKING:
     from pathlib import Path

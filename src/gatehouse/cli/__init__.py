@@ -30,6 +30,7 @@ COMMANDS = {
     "replay": "Deliver events again.",
     "pause": "Let destinations be.",
     "resume": "Deliver to destinations again.",
+    "store": "Look at the store, bring it up to date, or move it to PostgreSQL.",
     "completion": "Print the completion script for a shell.",
 }
 

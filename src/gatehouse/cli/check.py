@@ -55,7 +55,7 @@ def _found(loaded: LoadedConfig, missing: list[Problem]) -> Iterator[str]:
     config = loaded.config
     yield "Found:"
     yield from _listeners(config)
-    yield f" - store {config.store.url}"
+    yield f" - store {config.store.url}" + ("" if config.store.password is None else ", with a password")
     yield f" - {_count(config.sources, 'source')}"
     for name, source in config.sources.items():
         yield from _source(name, source, _of(("sources", name), missing))

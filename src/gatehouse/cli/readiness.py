@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from gatehouse.config.model import AnyConfig, VerifierConfig
@@ -28,6 +29,7 @@ def secret_problems(loaded: LoadedConfig) -> list[Problem]:
     secrets = Secrets(loaded.directory)
     return [
         *_operator(loaded, secrets),
+        *_store(loaded, secrets),
         *_sources(loaded, secrets),
         *_destinations(loaded, secrets),
     ]
@@ -40,6 +42,16 @@ def _operator(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
         yield from _unusable(
             loaded, secrets, (path, (token,), 16), "serve would start; metrics would answer 401"
         )
+
+
+def _store(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
+    config, document = loaded.config.store, loaded.document
+    if not config.url.startswith("sqlite:") and find_spec("asyncpg") is None:
+        hint = 'serve would not start; pip install "gatehouse[postgres]"'
+        yield document.problem(("store", "url"), "the driver asyncpg is not installed", hint)
+    references = () if config.password is None else (config.password,)
+    path: Path = ("store", "password")
+    yield from _unusable(loaded, secrets, (path, references, 1), "serve would not start")
 
 
 def _sources(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from gatehouse.config.coverage import covers_body, resists_replay, signs
 from gatehouse.config.handshakes import HashProof
 from gatehouse.config.model import AllowlistConfig, AnyConfig, NoneConfig, SigningConfig, TokenConfig
 from gatehouse.config.scalars import format_duration
+from gatehouse.config.stores import postgres_parts
 from gatehouse.routing import matches
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ CODES = {
     "GH13": "the provider waits less long than the commit may take",
     "GH14": "a handshake without its secret",
     "GH15": "a token in the URL",
+    "GH16": "an open line to the database",
 }
 _SHORTEST_SECRET = 16
 
@@ -43,7 +45,7 @@ _SHORTEST_SECRET = 16
 def lint(config: Config, document: YamlDocument) -> list[Problem]:
     """Find what deserves a warning, in the order of the file."""
     linter = _Linter(config, document)
-    found = [*linter.sources(), *linter.destinations(), *linter.routes()]
+    found = [*linter.store(), *linter.sources(), *linter.destinations(), *linter.routes()]
     return sorted(found, key=lambda problem: problem.line)
 
 
@@ -51,6 +53,13 @@ class _Linter:
     def __init__(self, config: Config, document: YamlDocument) -> None:
         self._config = config
         self._document = document
+
+    def store(self) -> Iterator[Problem]:
+        parts = postgres_parts(self._config.store.url)
+        if parts is not None and parts.is_open_line:
+            message = "events may go to the database over an open line"
+            hint = "sslmode=verify-full&sslrootcert=/path, or sslmode=require"
+            yield self._warn("GH16", ("store", "url"), message, hint)
 
     def sources(self) -> Iterator[Problem]:
         for name, source in self._config.sources.items():

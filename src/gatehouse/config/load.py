@@ -27,6 +27,8 @@ class LoadedConfig:
     config: Config
     document: YamlDocument
     directory: Path
+    #: What was loaded, as it was written.
+    text: bytes = b""
 
 
 def config_file(given: str | None) -> Path:
@@ -56,7 +58,7 @@ def parse(text: str | bytes, file: str = "gateway.yaml", directory: Path = Path(
     problems = [*document.problems, *merged.problems, *refused, *reference_problems(merged, document)]
     if config is None or problems:
         raise ConfigError(_in_order(problems))
-    return LoadedConfig(config, document, directory)
+    return LoadedConfig(config, document, directory, text if isinstance(text, bytes) else text.encode())
 
 
 def _validate(merged: Merged, document: YamlDocument) -> tuple[Config | None, list[Problem]]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from gatehouse.config.base import Model
 from gatehouse.config.handshakes import HandshakeConfig
-from gatehouse.config.places import HttpUrl, Network, PublicUrl, StoreUrl
+from gatehouse.config.places import HttpUrl, Network, PublicUrl
 from gatehouse.config.scalars import (
     Address,
     Between,
@@ -30,6 +30,7 @@ from gatehouse.config.sources import (
     SourceConfig,
 )
 from gatehouse.config.statuses import StatusExpression
+from gatehouse.config.stores import StoreUrl
 from gatehouse.config.texts import AtLeastOne, Name, OneOrMany, Pattern, TemplateText, Text
 from gatehouse.config.verifiers import (
     AllowlistConfig,
@@ -122,13 +123,19 @@ class StoreConfig(Model):
     """Where events are kept, and for how long."""
 
     url: StoreUrl = "sqlite:///gatehouse.db"
-    """`sqlite:///` and a path: three slashes beside this file, four absolute."""
+    """`sqlite:///` and a path, three slashes beside this file, four absolute; or `postgresql://`."""
+    password: SecretReference | None = None
+    """The password for PostgreSQL, which is never part of the URL."""
+    connections: Annotated[int, Between(2, 100)] = 10
+    """How many connections to PostgreSQL a process has for events and deliveries, at the most."""
+    allow_unsynced: bool = False
+    """Whether to use a PostgreSQL that answers before a commit is on its disk."""
     keep_events: Duration = 7 * 86400.0
     """How long delivered events are kept."""
     keep_dead: Duration = 30 * 86400.0
     """How long events with dead letters are kept."""
     min_free: Space = 256 * 1024 * 1024
-    """With less room than this on its disk new requests get 503, and deliveries go on; 0: never."""
+    """With less room than this on the disk of SQLite new requests get 503, and deliveries go on; 0: never."""
 
 
 class RetryConfig(Model):

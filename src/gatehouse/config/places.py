@@ -1,4 +1,4 @@
-"""Where things are: URLs, paths, networks, the store."""
+"""Where things are: URLs, paths, networks."""
 
 from __future__ import annotations
 
@@ -74,23 +74,6 @@ def parse_network(value: Any) -> Any:
     raise wrong("not a network", "as in 10.0.0.0/8 or 127.0.0.1; the bits behind the / are zero")
 
 
-def parse_store_url(value: Any) -> Any:
-    """Check the store's URL. Postgres is told apart: it is planned, and its URL may hold a password."""
-    hint = "sqlite:///gatehouse.db (beside this file) or sqlite:////var/lib/gatehouse/gatehouse.db"
-    if not isinstance(value, str):
-        raise wrong("not the URL of a store", hint)
-    if re.match(r"postgres(ql)?(\+\w+)?:", value):
-        raise wrong("PostgreSQL is not supported by this version", hint)
-    path = value.removeprefix("sqlite:///")
-    if path == value or not value.isprintable() or path.endswith("/") or not path:
-        raise wrong("not the URL of a store", hint)
-    if path.startswith(":memory:") or "?" in path:
-        raise wrong(
-            "not the path of a file", f"{hint}; a store in memory would lose what it answered 2xx for"
-        )
-    return value
-
-
 HttpUrl = Annotated[
     str,
     BeforeValidator(parse_http_url),
@@ -108,8 +91,3 @@ PublicUrl = Annotated[
 ]
 PathText = Annotated[str, BeforeValidator(parse_path), in_words("path", _PATH, "/in/shop")]
 Network = Annotated[str, BeforeValidator(parse_network), in_words("network", r".+", "10.0.0.0/8")]
-StoreUrl = Annotated[
-    str,
-    BeforeValidator(parse_store_url),
-    in_words("store URL", r"sqlite:///[^?]*[^/?]", "sqlite:///gatehouse.db"),
-]

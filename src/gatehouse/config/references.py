@@ -15,6 +15,7 @@ from gatehouse.config.readable import at, mappings, read, texts
 from gatehouse.config.relations import source_problems
 from gatehouse.config.relays import relay_problems
 from gatehouse.config.scalars import Address, is_loopback, parse_address
+from gatehouse.config.stores import store_problems
 from gatehouse.config.texts import parse_text
 from gatehouse.config.words import expected, shown
 from gatehouse.routing import matches
@@ -39,6 +40,7 @@ def reference_problems(merged: Merged, document: YamlDocument) -> Iterator[Probl
     yield from _routes(merged.data, document)
     yield from _paths(merged.data, document)
     yield from _listeners(merged.data, document)
+    yield from store_problems(merged.data, document)
     yield from destination_problems(merged.data, document)
     yield from source_problems(merged, document)
     yield from relay_problems(merged.data, document)

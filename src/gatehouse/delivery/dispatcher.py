@@ -13,6 +13,7 @@ from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.gauges import DestinationGauges
 from gatehouse.delivery.lane import Lane
+from gatehouse.delivery.pauses import Pauses
 from gatehouse.delivery.recorder import Recorder, batch_results
 from gatehouse.delivery.retiring import Retiring
 from gatehouse.errors import RelayFailedError
@@ -53,11 +54,13 @@ class Dispatcher:
         self._clock = clock
         self._uniform = uniform
         self._results = batch_results(store)
-        self._gauges = {d.name: DestinationGauges(metrics.destination(d.name)) for d in self._destinations}
+        self._gauges: dict[str, DestinationGauges] = {}
+        for destination in self._destinations:
+            self._gauge(destination.name)
         self._lanes: dict[str, Lane] = {}
         #: Destinations that are not configured and yet have deliveries in the store, as last logged.
         self._parked: set[str] = set()
-        self._paused: set[str] = set()
+        self._pauses = Pauses(store, self._follow_pause)
         self._session: aiohttp.ClientSession | None = None
         self._refresher: asyncio.Task[None] | None = None
         #: The gauges are known to be behind the store.
@@ -68,7 +71,8 @@ class Dispatcher:
         """Start to deliver, first of all what an earlier process left behind."""
         self._session = open_session()
         await self._refresh()
-        self._paused = set(await self._store.paused())
+        await self._pauses.start()
+        self._store.watch(self._hinted)
         for destination in self._destinations:
             self._open(destination, self._session)
         self._refresher = asyncio.create_task(self._keep_fresh(), name="delivery gauges")
@@ -129,8 +133,7 @@ class Dispatcher:
         """
         if name not in self._lanes:
             raise KeyError(name)
-        await self._store.pause(name, paused=True)
-        self._paused.add(name)
+        await self._pauses.change(name, paused=True)
         if lane := self._lanes.get(name):  # a reload may have come in between
             lane.pause()
 
@@ -138,8 +141,7 @@ class Dispatcher:
         """Deliver to a destination again. Raises as `pause` does."""
         if name not in self._lanes:
             raise KeyError(name)
-        await self._store.pause(name, paused=False)
-        self._paused.discard(name)
+        await self._pauses.change(name, paused=False)
         if lane := self._lanes.get(name):
             lane.resume()
 
@@ -155,6 +157,17 @@ class Dispatcher:
         if lane := self._lanes.get(name):
             lane.look()
         self._stale.set()
+
+    def _hinted(self, name: str) -> None:
+        """Learn that another process, or this one, changed something at a destination."""
+        self._pauses.look()
+        if lane := self._lanes.get(name):
+            lane.look()
+
+    def _follow_pause(self, name: str) -> None:
+        """Do what another process was asked to do: it paused a destination, or resumed it."""
+        if lane := self._lanes.get(name):
+            (lane.pause if name in self._pauses else lane.resume)()
 
     def describe(self) -> list[dict[str, Any]]:
         """Say how each destination is, in the order of the config."""
@@ -180,6 +193,7 @@ class Dispatcher:
         """Stop taking, let attempts under way finish for `grace` seconds, record them, release the rest."""
         for lane in self._lanes.values():
             lane.close()
+        self._pauses.stop()
         if self._refresher is not None:
             self._refresher.cancel()
         stopped = await asyncio.gather(
@@ -200,11 +214,12 @@ class Dispatcher:
         self._gauge(name)
         lane = self._lanes[name] = self._lane(destination, session)
         self._retiring.hand_over_to(lane)
-        lane.start(paused=name in self._paused)
+        lane.start(paused=name in self._pauses)
 
     def _gauge(self, name: str) -> DestinationGauges:
         if name not in self._gauges:
-            self._gauges[name] = DestinationGauges(self._metrics.destination(name))
+            metrics = self._metrics.destination(name)
+            self._gauges[name] = DestinationGauges(metrics, shared=self._store.shared)
         return self._gauges[name]
 
     def _lane(self, destination: Destination, session: aiohttp.ClientSession) -> Lane:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from prometheus_client import Gauge
@@ -11,11 +11,20 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Counts
 
 
+class Mark(NamedTuple):
+    """How a tally stood when a count began."""
+
+    changes: int
+    number: int
+
+
 class Tally:
     """A gauge that knows its number, and whether it changed since someone began to count."""
 
-    def __init__(self, gauge: Gauge) -> None:
+    def __init__(self, gauge: Gauge, *, shared: bool = False) -> None:
         self._gauge = gauge
+        #: Others change what is counted too, and only a count tells.
+        self._shared = shared
         self._number = 0
         self._changes = 0
 
@@ -29,14 +38,20 @@ class Tally:
         self._changes += 1
         self._set(self._number + change)
 
-    def mark(self) -> int:
+    def mark(self) -> Mark:
         """Begin a count; hand the mark to `settle`."""
-        return self._changes
+        return Mark(self._changes, self._number)
 
-    def settle(self, mark: int, number: int) -> None:
-        """Take over what was counted, unless something happened meanwhile that the count may have missed."""
-        if mark == self._changes:
+    def settle(self, mark: Mark, number: int) -> None:
+        """Take over what was counted, unless something happened meanwhile that the count may have missed.
+
+        With others about, our own number drifts from theirs: then what happened meanwhile is put on top, and
+        is at most counted twice until the next time.
+        """
+        if mark.changes == self._changes:
             self._set(number)
+        elif self._shared:
+            self._set(max(0, number + self._number - mark.number))
 
     def _set(self, number: int) -> None:
         self._number = number
@@ -46,16 +61,16 @@ class Tally:
 class DestinationGauges:
     """The gauges of one destination."""
 
-    def __init__(self, metrics: DestinationMetrics) -> None:
-        self.pending = Tally(metrics.pending)
-        self.dead = Tally(metrics.dead)
+    def __init__(self, metrics: DestinationMetrics, *, shared: bool = False) -> None:
+        self.pending = Tally(metrics.pending, shared=shared)
+        self.dead = Tally(metrics.dead, shared=shared)
         self._age = metrics.oldest_pending_age
 
-    def mark(self) -> tuple[int, int]:
+    def mark(self) -> tuple[Mark, Mark]:
         """Begin a count; hand the mark to `settle`."""
         return self.pending.mark(), self.dead.mark()
 
-    def settle(self, mark: tuple[int, int], counts: Counts | None, now: float) -> None:
+    def settle(self, mark: tuple[Mark, Mark], counts: Counts | None, now: float) -> None:
         """Take over what the store counted."""
         pending, dead = mark
         self.pending.settle(pending, counts.pending if counts else 0)

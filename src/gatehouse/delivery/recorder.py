@@ -124,11 +124,15 @@ class Recorder:
         """Write a result, as long as the lease lasts: after it the store gives the delivery out again."""
         while True:
             try:
-                return await self._results.submit(result)
+                held = await self._results.submit(result)
             except StoreUnavailableError:
                 pause = self._uniform(*_PAUSES)
                 if self._clock() + pause >= result.delivery.leased_until:
                     return False
+            else:
+                if not held:
+                    self._metrics.lost_leases.inc()
+                return held
             await asyncio.sleep(pause)
 
     def _finish(self, delivery: Delivery, status: str, reason: str, attempts: int, now: float) -> None:

@@ -2,8 +2,8 @@
 
 New deliveries reach a lane from memory. In the store is what is due again, what found no room, and what an
 earlier process left behind. The lane looks there when it starts, when something it knows of falls due, when
-it was told of a delivery that found no room, again at once when it got as many as it asked for, and every 30
-seconds in any case.
+it was told of a delivery that found no room, again at once when it got as many as it asked for, and in any
+case as often as the store says: where other processes share it, that is how what they leave is found.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from gatehouse.delivery.destination import Destination
     from gatehouse.store.base import Delivery, Store
 
-#: How long between looks when nothing is known to be due.
-SAFETY_NET = 30.0
+#: The longest pause, and how long between looks for what is too old.
+_LONGEST_PAUSE = 30.0
 #: The shortest pause between looks: what falls due within it is fetched together.
 _SHORTEST_PAUSE = 0.01
 #: After a fault of the store.
@@ -140,19 +140,19 @@ class Supply:
         wait = self._look_at - self._clock()
         self.held_up = wait <= 0 and not self._lane.appetite()
         if self.held_up:
-            wait = self._lane.delay() or SAFETY_NET
-        return min(max(wait, _SHORTEST_PAUSE), SAFETY_NET)
+            wait = self._lane.delay() or _LONGEST_PAUSE
+        return min(max(wait, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
     async def _look(self) -> None:
         limit = min(self._destination.fetch, self._lane.appetite())
         now = self._clock()
         if not limit:
             if self._lane.is_let_be() and now >= self._expire_at:
-                self._expire_at = now + SAFETY_NET
+                self._expire_at = now + _LONGEST_PAUSE
                 await self._expire()
             return
         # Set before the store is asked: what `look_at` is told meanwhile counts.
-        self._look_at = now + SAFETY_NET
+        self._look_at = now + self._store.poll_every
         found = await self._lease(limit)
         for delivery in found:
             self._lane.take(delivery)

@@ -113,7 +113,9 @@ class Committer:
     def _deliver(self, arrival: Arrival, receipt: Receipt) -> None:
         for assignment in arrival.assignments:
             if assignment.leased and assignment.destination not in receipt.held:
-                delivery = Delivery(arrival.event, assignment.destination, 0, receipt.leased_until)
+                delivery = Delivery(
+                    arrival.event, assignment.destination, 0, receipt.leased_until, token=receipt.token
+                )
                 self._handover.hand_over(delivery)
             else:
                 self._handover.accepted(assignment.destination)

@@ -46,14 +46,17 @@ class Listener:
         """The port that is listened on; 0 when none is."""
         return int(self._sockets[0].getsockname()[1]) if self._sockets else 0
 
-    async def start(self, host: str, port: int) -> None:
-        """Listen on every address that the host has. Raises `OSError` when one can't be had."""
+    async def start(self, host: str, port: int, *, shared: bool = False) -> None:
+        """Listen on every address that the host has, perhaps together with other processes.
+
+        Raises `OSError` when one can't be had.
+        """
         found = await self._loop.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         try:
             for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-                listening = socket.create_server(address, family=family, backlog=_BACKLOG)
+                listening = socket.create_server(address, family=family, backlog=_BACKLOG, reuse_port=shared)
                 self._sockets.append(listening)
                 # Connections inherit it.
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)

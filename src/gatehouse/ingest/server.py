@@ -83,8 +83,8 @@ class IngestServer:
             most = allowed_connections(config.max_connections)
             self._server.use(most=most, idle_timeout=config.idle_timeout)
 
-    async def start(self) -> None:
-        """Listen. Raises `OSError` when the address can't be had."""
+    async def start(self, shared_port: int | None = None) -> None:
+        """Listen, perhaps on a port that other workers share. Raises `OSError` when it can't be had."""
         self._server = Connections(
             self._handle,
             Answers(self._malformed, self._head_too_long, self._no_room),
@@ -92,7 +92,8 @@ class IngestServer:
             idle_timeout=self._config.idle_timeout,
         )
         self._listener = Listener(self._server, self._config.max_body)
-        await self._listener.start(self._listen.host, self._listen.port)
+        shared = shared_port is not None
+        await self._listener.start(self._listen.host, shared_port or self._listen.port, shared=shared)
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, let requests under way finish within `grace` seconds, close."""

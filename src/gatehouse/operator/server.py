@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import hdrs, web
 
@@ -19,8 +21,9 @@ from gatehouse.verify.base import ct_equal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from prometheus_client import Counter
+
     from gatehouse.config.scalars import Address
-    from gatehouse.metrics import Metrics
     from gatehouse.reload import ReloadResult
 
 #: What operators send is a few names.
@@ -37,22 +40,38 @@ _HEADERS = {
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+class Counting(Protocol):
+    """What this listener counts in, and shows."""
+
+    #: By why.
+    operator_refused: dict[str, Counter]
+
+    def render(self) -> bytes:
+        """Write the text exposition format."""
+
+
 class OperatorServer:
-    """Serves operators, on loopback or behind a bearer token."""
+    """Serves operators, on loopback or behind a bearer token; or a supervisor, on a Unix socket.
+
+    Such a socket is in a folder of the supervisor's own: who can open it may do all that can be done here.
+    `exposition` stands in for what `metrics` shows.
+    """
 
     def __init__(
         self,
-        listen: Address,
+        listen: Address | Path,
         token: bytes | None,
-        metrics: Metrics,
+        metrics: Counting,
         probes: Mapping[str, Callable[[], Awaitable[str | None]]],
         routes: Sequence[web.RouteDef],
         *,
         reload: Callable[[], Awaitable[ReloadResult]],
+        exposition: Callable[[], Awaitable[bytes]] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._listen = listen
         self._reload = reload
+        self._exposition = exposition
         self.use_token(token)
         self._metrics = metrics
         self._probes = probes
@@ -67,9 +86,9 @@ class OperatorServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that is listened on; 0 when none is."""
         addresses = self._runner.addresses if self._runner else []
-        return int(addresses[0][1]) if addresses else 0
+        return int(addresses[0][1]) if addresses and not isinstance(self._listen, Path) else 0
 
     async def start(self) -> None:
         """Listen. Raises `OSError` when the address can't be had."""
@@ -86,18 +105,24 @@ class OperatorServer:
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._listen.host, self._listen.port).start()
+        await self._site(self._runner).start()
 
     async def stop(self) -> None:
         """Close the listener."""
         if self._runner is not None:
             await self._runner.cleanup()
 
+    def _site(self, runner: web.AppRunner) -> web.BaseSite:
+        if isinstance(self._listen, Path):
+            self._listen.unlink(missing_ok=True)  # of a worker that was killed
+            return web.UnixSite(runner, str(self._listen))
+        return web.TCPSite(runner, self._listen.host, self._listen.port)
+
     @web.middleware
     async def _authorize(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        is_public = request.path in ("/healthz", "/readyz")
+        is_public = isinstance(self._listen, Path) or request.path in ("/healthz", "/readyz")
         refusal = None if is_public else self._refusal(request) or self._cross_site_refusal(request)
         if refusal is not None:
             return refusal
@@ -144,13 +169,15 @@ class OperatorServer:
         return reload_answer(await self._reload())
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={hdrs.CONTENT_TYPE: _METRICS_TYPE})
+        body = await self._exposition() if self._exposition else self._metrics.render()
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: _METRICS_TYPE})
 
     async def _show_health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
 
     async def _show_readiness(self, _: web.Request) -> web.Response:
-        parts = {name: await probe() or "ok" for name, probe in self._probes.items()}
+        states = await asyncio.gather(*(probe() for probe in self._probes.values()))
+        parts = {name: state or "ok" for name, state in zip(self._probes, states, strict=True)}
         is_ready = all(state == "ok" for state in parts.values())
         body = {"status": "ready" if is_ready else "not_ready", "parts": parts}
         return web.json_response(body, status=200 if is_ready else 503)

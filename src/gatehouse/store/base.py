@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gatehouse.event import Event
 
@@ -65,6 +65,8 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     held: tuple[str, ...] = ()
     #: For a duplicate of a relayed event: what its destination answered.
     reply: Reply | None = None
+    #: With `leased_until`: the fencing token of those leases.
+    token: int = 0
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -72,15 +74,17 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
     event: Event
     destination: str
-    #: How many attempts were made, or may have been made before a crash.
+    #: How many attempts were made, or may have been made before a crash or in a lease that ran out.
     attempts: int
-    #: Until when it is leased. Also the fencing token: `record` needs it unchanged.
+    #: Until when it is leased.
     leased_until: float
     #: From when `give_up_after` counts (unix seconds): when the event was received, unless a person asked for
     #: the delivery again since.
     since: float = -1.0
     #: How many of the attempts were made before `since`: the pauses between attempts begin anew after them.
     earlier: int = 0
+    #: The fencing token of the lease: `record` and `release` need it unchanged.
+    token: int = 0
 
     def __post_init__(self) -> None:
         if self.since < 0:
@@ -212,8 +216,17 @@ class Purged(msgspec.Struct, frozen=True):
 class Store(Protocol):
     """Events, their dedupe keys and their deliveries, durable.
 
-    Any method raises `StoreUnavailableError` when the store can't answer; it then changed nothing.
+    Any method raises `StoreUnavailableError` when the store can't answer; it then changed nothing, as far as
+    can be told: of a server that is lost amid a commit nobody knows.
     """
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes use it at the same time."""
+
+    @property
+    def poll_every(self) -> float:
+        """How often to look when nothing is known to be due (seconds): another process may know."""
 
     async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
         """Store what is new of a batch, in ONE transaction, and return a receipt per arrival, in order.
@@ -235,7 +248,8 @@ class Store(Protocol):
     async def lease(self, destination: str, *, now: float, until: float, limit: int) -> list[Delivery]:
         """Take up to `limit` pending deliveries that are due and not leased, the longest due first.
 
-        One whose event is damaged on the disk is never returned: it is dead, with the reason `corrupt`.
+        One whose event is damaged on the disk is never returned: it is dead, with the reason `corrupt`. What
+        another process leased and neither recorded nor gave back counts as attempted: it may have been.
         """
 
     async def record(self, results: Sequence[Result]) -> list[bool]:
@@ -294,6 +308,12 @@ class Store(Protocol):
     async def paused(self) -> frozenset[str]:
         """Return the destinations that are paused."""
 
+    def watch(self, changed: Callable[[str], None]) -> None:
+        """Call `changed(destination)` when another process made something due, or paused or resumed it.
+
+        Only a hint, and it may be one's own: what it would tell is found by looking, too.
+        """
+
     async def counts(self) -> dict[str, Counts]:
         """Count the deliveries by destination. May take long; never stalls `accept`."""
 
@@ -309,7 +329,7 @@ class Store(Protocol):
         """Answer if the store can write; raise `StoreUnavailableError` if not."""
 
     def size(self) -> int:
-        """Return the bytes on disk, without touching the database."""
+        """Return the bytes on disk, without touching the database: those of the last `counts` at least."""
 
     async def close(self) -> None:
         """Finish what was asked for and let go of the store. Idempotent."""

@@ -1,17 +1,10 @@
-"""Events and deliveries as rows of the SQLite file, and statements for many rows at once.
-
-sqlite3 gives up the GIL at every step of a statement and has to win it back from a busy event loop, so what
-counts is the number of steps, not of rows: one statement per table and batch, with its text (and so the
-driver's prepared statement) cached by the number of rows.
-"""
+"""Events as rows: the values of their columns, and what tells that they are still those that were stored."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import zlib
-from functools import lru_cache
-from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
@@ -20,17 +13,10 @@ from gatehouse.event import Event
 from gatehouse.ids import new_id
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 Value: TypeAlias = str | bytes | int | None
 Row: TypeAlias = tuple[Value, ...]
-
-#: More rows take several statements: keeps the prepared ones small and below SQLite's limit on parameters.
-_MAX_ROWS: Final = 256
-#: Bytes of long values in one statement. What was bound to it stays in memory for as long as the driver keeps
-#: it prepared, and there is one for each number of rows: unbounded, 64 bodies of 1 MiB beside 63, 62, ...
-_MAX_BYTES: Final = 64 * 1024
 
 EVENT_COLUMNS: Final = (
     "id, source, path, provider, external_id, type, time, received_ms, subject, account,"
@@ -49,38 +35,8 @@ def first_id_at(seconds: float) -> str:
 
 
 def milliseconds(seconds: float) -> int:
-    """Convert a time of the API to one of the file."""
+    """Convert a time of the API to one of the store."""
     return round(seconds * 1000)
-
-
-@lru_cache(maxsize=1024)
-def _statement(template: str, columns: int, rows: int) -> str:
-    row = f"({','.join('?' * columns)})"
-    return template.replace("{rows}", ",".join([row] * rows))
-
-
-def execute_rows(
-    connection: sqlite3.Connection, template: str, rows: Sequence[Row], *extra: Value
-) -> list[tuple[object, ...]]:
-    """Run a statement with its `{rows}` replaced by all of these, and the other parameters behind them."""
-    found: list[tuple[object, ...]] = []
-    for start in range(0, len(rows), _MAX_ROWS):
-        part = rows[start : start + _MAX_ROWS]
-        sql = _statement(template, len(part[0]), len(part))
-        found += connection.execute(sql, (*chain.from_iterable(part), *extra))
-    return found
-
-
-def in_pieces(rows: Sequence[Row], *, long: int) -> Iterator[Sequence[Row]]:
-    """Part rows, of which so many last columns are long, into as many as one statement should hold."""
-    start = size = 0
-    for number, row in enumerate(rows):
-        more = sum([len(value) for value in row[-long:] if isinstance(value, str | bytes)])
-        if size + more > _MAX_BYTES and number > start:
-            yield rows[start:number]
-            start, size = number, 0
-        size += more
-    yield rows[start:]
 
 
 def digest(body: bytes) -> bytes:

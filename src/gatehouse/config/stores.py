@@ -1,0 +1,140 @@
+"""Where the store is: a SQLite file, or a PostgreSQL database; and which keys are for which of them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from urllib.parse import parse_qsl, unquote
+
+from pydantic import BeforeValidator
+
+from gatehouse.config.readable import at, read
+from gatehouse.config.scalars import in_words, is_loopback, wrong
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gatehouse.config.document import YamlDocument
+    from gatehouse.errors import Problem
+
+#: A parameter that nobody knows would go to the server as a setting, and `sslmod` would leave the line open.
+_PARAMETERS = (
+    *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslnegotiation"),
+    *("ssl_min_protocol_version", "ssl_max_protocol_version", "host", "target_session_attrs"),
+)
+_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+#: Modes in which nothing goes over an open line.
+_ENCRYPTED = ("require", "verify-ca", "verify-full")
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
+_QUERY = rf"({'|'.join(_PARAMETERS)})=[^&#\s]+"
+_HOST = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._%-]+)(:[0-9]{1,5})?"
+_POSTGRES = (
+    rf"postgres(ql)?://(?P<user>[^:@/?#\s]+)@(?P<hosts>({_HOST}(,{_HOST})*)?)/(?P<name>[^/?#\s]+)"
+    rf"(\?(?P<query>{_QUERY}(&{_QUERY})*))?"
+)
+_SQLITE = r"sqlite:///[^?]*[^/?]"
+_HIGHEST_PORT = 65535
+_HINT = (
+    "sqlite:///gatehouse.db (beside this file), sqlite:////var/lib/gatehouse/gatehouse.db, or postgresql://…"
+)
+_HINT_POSTGRES = "postgresql://user@host:5432,host2:5432/name?sslmode=verify-full&sslrootcert=/etc/ssl/db.pem"
+_ELSEWHERE = "store: {password: env:GATEHOUSE_STORE_PASSWORD}; URLs are shown and logged"
+_FOR_POSTGRES = ("password", "connections", "allow_unsynced")
+
+
+class PostgresParts(NamedTuple):
+    """What a URL says of how to get to a database."""
+
+    #: Without their ports; the path of a directory for a Unix socket.
+    hosts: tuple[str, ...]
+    parameters: dict[str, str]
+
+    @property
+    def is_open_line(self) -> bool:
+        """Whether events may go over a network unencrypted."""
+        is_far = not all(host.startswith("/") or is_loopback(host) for host in self.hosts)
+        return is_far and self.parameters.get("sslmode") not in _ENCRYPTED
+
+
+def parse_store_url(value: Any) -> Any:
+    """Check the store's URL. What is wrong with it is said without a piece of it: it may hold a password."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise wrong("not the URL of a store", _HINT)
+    if re.match(r"postgres(ql)?:", value):
+        _check_postgres(value)
+        return value
+    path = value.removeprefix("sqlite:///")
+    if path == value or path.endswith("/") or not path:
+        raise wrong("not the URL of a store", _HINT)
+    if path.startswith(":memory:") or "?" in path:
+        raise wrong(
+            "not the path of a file", f"{_HINT}; a store in memory would lose what it answered 2xx for"
+        )
+    return value
+
+
+def postgres_parts(url: str) -> PostgresParts | None:
+    """Take a PostgreSQL URL apart; None for any other."""
+    found = re.fullmatch(_POSTGRES, url) if url.isascii() else None
+    if found is None:
+        return None
+    parameters = dict(parse_qsl(found["query"] or "", keep_blank_values=True))
+    hosts = found["hosts"] or parameters.get("host", "")
+    names = (re.sub(r":[0-9]+$", "", host).strip("[]") for host in hosts.split(","))
+    return PostgresParts(tuple(unquote(name) for name in names if name), parameters)
+
+
+def _check_postgres(url: str) -> None:
+    if _has_password(url):
+        raise wrong("a password in the URL", _ELSEWHERE)
+    parts = postgres_parts(url)
+    if parts is None and postgres_parts(url.partition("?")[0]) is not None:
+        raise wrong("a parameter that is not known, or empty", f"possible: {', '.join(_PARAMETERS)}")
+    if parts is None or not parts.hosts or not _has_possible_ports(url):
+        raise wrong("not the URL of a PostgreSQL database", _HINT_POSTGRES)
+    mode = parts.parameters.get("sslmode", "prefer")
+    if mode not in _MODES:
+        raise wrong("not a possible sslmode", f"one of: {', '.join(_MODES)}")
+    if mode.startswith("verify") and "sslrootcert" not in parts.parameters:
+        raise wrong(
+            f"sslmode={mode} needs sslrootcert", "the certificates to trust: sslrootcert=/etc/ssl/db.pem"
+        )
+    for name in _FILES:
+        if not parts.parameters.get(name, "/").startswith("/"):
+            raise wrong(f"{name} is not an absolute path", f"as in {name}=/etc/ssl/db.pem")
+
+
+def _has_password(url: str) -> bool:
+    address, _, query = url.partition("://")[2].partition("?")
+    return (
+        ":" in address.rpartition("@")[0]
+        or re.search(r"(^|&)(password|passfile|sslpassword)=", query) is not None
+    )
+
+
+def _has_possible_ports(url: str) -> bool:
+    hosts = url.partition("@")[2].partition("/")[0]
+    return all(0 < int(port) <= _HIGHEST_PORT for port in re.findall(r":([0-9]+)(?=,|$)", hosts))
+
+
+def store_problems(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Find keys that are for a store of the other kind."""
+    url = read(parse_store_url, at(data, "store", "url"), "sqlite:///")
+    if url is None or not url.startswith("sqlite:"):
+        return
+    for key in _FOR_POSTGRES:
+        if at(data, "store", key) is not None:
+            hint = "leave it out, or give store.url a postgresql:// URL"
+            yield document.problem(("store", key), "is for a store in PostgreSQL", hint)
+
+
+StoreUrl = Annotated[
+    str,
+    BeforeValidator(parse_store_url),
+    in_words(
+        "store URL",
+        f"({_SQLITE}|{re.sub(r'[?]P<[a-z]+>', '', _POSTGRES)})",
+        "sqlite:///gatehouse.db",
+        _HINT_POSTGRES,
+    ),
+]

@@ -1,0 +1,75 @@
+"""Which destinations are paused, as all processes on the store have it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from gatehouse.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gatehouse.store.base import Store
+
+
+class Pauses:
+    """Remembers pauses in the store, and follows those that other processes begin or end."""
+
+    def __init__(self, store: Store, changed: Callable[[str], None]) -> None:
+        self._store = store
+        #: Called with the name of a destination that another process paused or resumed.
+        self._changed = changed
+        self._names: frozenset[str] = frozenset()
+        #: Changes of our own that were begun or ended: what was read meanwhile may be of before.
+        self._own = 0
+        self._hinted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._names
+
+    async def start(self) -> None:
+        """Read which there are, and follow them from now on."""
+        self._names = await self._store.paused()
+        if self._store.shared:
+            self._task = asyncio.create_task(self._follow(), name="pauses")
+
+    def stop(self) -> None:
+        """Follow no more."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def look(self) -> None:
+        """Look soon: another process says that something changed."""
+        self._hinted.set()
+
+    async def change(self, name: str, *, paused: bool) -> None:
+        """Remember that a destination is paused, or no longer. Raises `StoreUnavailableError`."""
+        self._own += 1
+        try:
+            await self._store.pause(name, paused=paused)
+        finally:
+            self._own += 1
+        self._names = self._names | {name} if paused else self._names - {name}
+
+    async def _follow(self) -> None:
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._store.poll_every):
+                    await self._hinted.wait()
+            self._hinted.clear()
+            # What can't be read now is read later.
+            with suppress(StoreError):
+                await self._read()
+
+    async def _read(self) -> None:
+        own = self._own
+        names = await self._store.paused()
+        if own != self._own:
+            self._hinted.set()
+            return
+        changed, self._names = names ^ self._names, names
+        for name in changed:
+            self._changed(name)

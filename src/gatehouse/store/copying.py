@@ -1,0 +1,283 @@
+"""A SQLite store as what is copied to another one: read in batches, in the order in which it was written.
+
+The store's lock is held, so that no gateway writes to it meanwhile, and nothing in it is changed. Events that
+were damaged on the disk are given as well as they can be read: they must not hold up the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gatehouse.errors import SchemaVersionError, StoreError
+from gatehouse.store.rows import EVENT_COLUMNS
+from gatehouse.store.sqlite.connection import connect
+from gatehouse.store.sqlite.lock import FileLock
+from gatehouse.store.sqlite.migrations import migrations
+from gatehouse.store.sqlite.ordering import HELD
+from gatehouse.store.sqlite.sound import CHECKED_COLUMNS, fetch, sound_event, text_or_bytes, text_to_look_at
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import AsyncIterator, Iterator, Sequence
+    from pathlib import Path
+
+    from gatehouse.event import Event
+    from gatehouse.store.deciding import Key
+    from gatehouse.store.sqlite.connection import Connection
+
+#: A batch ends at whichever comes first; one event alone may be longer.
+BATCH_EVENTS: Final = 500
+BATCH_BYTES: Final = 4 * 1024 * 1024
+BATCH_KEYS: Final = 2000
+
+_LENGTHS: Final = """
+SELECT seq, length(body) + length(headers) + coalesce(length(document), 0) FROM events
+WHERE seq > ? ORDER BY seq LIMIT ?
+"""
+_EVENTS: Final = f"""
+SELECT seq, {CHECKED_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq
+"""  # noqa: S608 - of constants
+#: What was leased when the gateway ended may have been attempted: it counts, and is due at once.
+_DELIVERIES: Final = """
+SELECT event_seq, destination, status, attempts + (leased_until_ms > 0), received_ms,
+  iif(leased_until_ms > 0, received_ms, due_ms), last_reason, last_http_status, updated_ms, since_ms, earlier,
+  order_key
+FROM deliveries WHERE event_seq > ? AND event_seq <= ? ORDER BY event_seq, destination
+"""
+_REPLIES: Final = """
+SELECT event_seq, status, content_type, body FROM replies WHERE event_seq > ? AND event_seq <= ?
+ORDER BY event_seq
+"""
+_FIRST_KEYS: Final = """
+SELECT source, place, key, event_id, expires_ms FROM dedupe_keys ORDER BY source, place, key LIMIT ?
+"""
+_NEXT_KEYS: Final = """
+SELECT source, place, key, event_id, expires_ms FROM dedupe_keys WHERE (source, place, key) > (?, ?, ?)
+ORDER BY source, place, key LIMIT ?
+"""
+_KEYS_UP_TO: Final = "SELECT count(*) FROM dedupe_keys WHERE (source, place, key) <= (?, ?, ?)"
+_PAUSED: Final = "SELECT destination FROM paused_destinations ORDER BY destination"
+_COUNT: Final = "SELECT count(*) FROM {table}"
+#: What changes when a gateway runs on the store: all that is pending, how much is dead, what came last.
+_STATE: Final = (
+    """
+SELECT seq, CAST(id AS BLOB) FROM events
+WHERE seq IN (SELECT min(seq) FROM events UNION SELECT max(seq) FROM events)
+""",
+    """
+SELECT destination, due_ms, leased_until_ms, event_seq FROM deliveries INDEXED BY deliveries_pending
+WHERE due_ms IS NOT NULL ORDER BY destination, due_ms, leased_until_ms, event_seq
+""",
+    "SELECT count(*) FROM deliveries WHERE status = 'dead'",
+    _PAUSED,
+)
+
+
+class SourceEvent(NamedTuple):
+    """An event, or what can be read of one."""
+
+    seq: int
+    #: None: not the one that was stored.
+    event: Event | None
+    digest: Any
+    #: The values of `EVENT_COLUMNS`; text that is damaged is bytes.
+    columns: Sequence[Any]
+
+    @property
+    def id(self) -> str:
+        """What the file says now, for people too."""
+        value = self.columns[0]
+        return value if isinstance(value, str) else text_to_look_at(bytes(value or b""))
+
+
+class SourceDelivery(NamedTuple):
+    """A delivery as it is in the file, but for a lease, which has ended with its process."""
+
+    seq: int
+    destination: str
+    status: str
+    attempts: int
+    received_ms: int
+    #: None unless it is pending. `HELD` for what waits behind another one.
+    due_ms: int | None
+    last_reason: str | None
+    last_http_status: int | None
+    updated_ms: int
+    since_ms: int | None
+    earlier: int | None
+    order_key: bytes | None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it waits behind another one."""
+        return self.due_ms == HELD
+
+
+class SourceReply(NamedTuple):
+    """What a destination answered to an event that was relayed to it."""
+
+    seq: int
+    status: int
+    content_type: bytes | None
+    body: bytes
+
+
+class SourceBatch(NamedTuple):
+    """Events that follow one another, with what belongs to them."""
+
+    events: list[SourceEvent]
+    deliveries: list[SourceDelivery]
+    replies: list[SourceReply]
+
+    @property
+    def last(self) -> int:
+        """The number of the last event."""
+        return self.events[-1].seq
+
+
+class SourceTotals(NamedTuple):
+    """How many rows there are."""
+
+    events: int
+    deliveries: int
+    keys: int
+    replies: int
+
+
+#: Of a dedupe key: source, place, key, the event's id, and when it expires.
+KeyRow = tuple[str, int, bytes, str, int]
+
+
+class CopySource:
+    """A SQLite store that no gateway has. Made with `copy_source`."""
+
+    def __init__(self, path: Path, connection: Connection) -> None:
+        self.path = path
+        self._connection = connection
+
+    async def state(self) -> bytes:
+        """Return what tells this state of the store from any other."""
+        return await self._connection.run(_state)
+
+    async def totals(self) -> SourceTotals:
+        """Count all rows."""
+        return await self._connection.run(_totals)
+
+    async def up_to(self, event_seq: int, key: Key | None) -> SourceTotals:
+        """Count what a copy has behind it that is as far as this."""
+        return await self._connection.run(partial(_up_to, event_seq=event_seq, key=key))
+
+    async def batch(self, after: int) -> SourceBatch | None:
+        """Return the events that follow; None at the end."""
+        return await self._connection.run(partial(_batch, after=after))
+
+    async def keys(self, after: Key | None) -> list[KeyRow]:
+        """Return the dedupe keys that follow; none at the end."""
+        return await self._connection.run(partial(_keys, after=after))
+
+    async def paused(self) -> list[str]:
+        """Return the destinations that are paused."""
+        return await self._connection.run(_paused)
+
+
+@asynccontextmanager
+async def copy_source(path: Path) -> AsyncIterator[CopySource]:
+    """Hold a store for the length of a block. Raises `StoreInUseError` while a gateway has it."""
+    lock = _lock(path)
+    try:
+        connection = await connect(path, query_only=True)
+        try:
+            await connection.run(partial(_check_schema, path=path))
+            yield CopySource(path, connection)
+        finally:
+            await connection.close()
+    finally:
+        lock.release()
+
+
+def _lock(path: Path) -> FileLock:
+    if not path.is_file():
+        raise StoreError(f"{path} is no file", hint="name the SQLite store: --from sqlite:////path/to/it.db")
+    return FileLock(path)
+
+
+def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    known = len(migrations())
+    if version > known:
+        raise SchemaVersionError(
+            f"{path} has schema version {version}; this gatehouse knows versions up to {known}",
+            hint="copy it with the newer gatehouse that wrote it",
+        )
+    if version < known:
+        raise SchemaVersionError(
+            f"{path} has schema version {version}, and {known} is needed",
+            hint="bring it there first: gatehouse store migrate, with a config whose store.url it is",
+        )
+
+
+def _state(connection: sqlite3.Connection) -> bytes:
+    state = hashlib.sha256()
+    for statement in _STATE:
+        for row in connection.execute(statement):
+            state.update(repr(row).encode("utf-8", "backslashreplace"))
+        state.update(b"\0")
+    return state.digest()
+
+
+def _totals(connection: sqlite3.Connection) -> SourceTotals:
+    tables = ("events", "deliveries", "dedupe_keys", "replies")
+    return SourceTotals(*(connection.execute(_COUNT.format(table=table)).fetchone()[0] for table in tables))
+
+
+def _up_to(connection: sqlite3.Connection, event_seq: int, key: Key | None) -> SourceTotals:
+    (events,) = connection.execute("SELECT count(*) FROM events WHERE seq <= ?", (event_seq,)).fetchone()
+    keys = 0 if key is None else connection.execute(_KEYS_UP_TO, key).fetchone()[0]
+    return SourceTotals(events, 0, keys, 0)
+
+
+def _batch(connection: sqlite3.Connection, after: int) -> SourceBatch | None:
+    last = _end_of_batch(connection, after)
+    if last is None:
+        return None
+    span = (after, last)
+    events = [
+        SourceEvent(seq, sound_event(row), row[0], row[2:])
+        for seq, *row in fetch(connection, _EVENTS, span, text_or_bytes)
+    ]
+    deliveries = [SourceDelivery(*row) for row in fetch(connection, _DELIVERIES, span, text_to_look_at)]
+    replies = [SourceReply(*row) for row in connection.execute(_REPLIES, span)]
+    return SourceBatch(events, deliveries, replies)
+
+
+def _end_of_batch(connection: sqlite3.Connection, after: int) -> int | None:
+    """Return the last number of what fits; lengths are read without the bodies."""
+    last, room = None, BATCH_BYTES
+    for seq, length in connection.execute(_LENGTHS, (after, BATCH_EVENTS)):
+        room -= length or 0
+        if last is not None and room < 0:
+            break
+        last = seq
+    return last
+
+
+def _keys(connection: sqlite3.Connection, after: Key | None) -> list[KeyRow]:
+    if after is None:
+        return connection.execute(_FIRST_KEYS, (BATCH_KEYS,)).fetchall()
+    return connection.execute(_NEXT_KEYS, (*after, BATCH_KEYS)).fetchall()
+
+
+def _paused(connection: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in connection.execute(_PAUSED)]
+
+
+def named_columns(columns: Sequence[Any]) -> dict[str, Any]:
+    """Name the values of `EVENT_COLUMNS`."""
+    return dict(zip(_names(), columns, strict=True))
+
+
+def _names() -> Iterator[str]:
+    return map(str.strip, EVENT_COLUMNS.split(","))

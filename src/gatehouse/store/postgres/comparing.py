@@ -1,0 +1,169 @@
+"""A copy held against what it was made of: every row once more, in batches, from both sides.
+
+Bodies stay where they are: each side works out their SHA-256 from the bytes themselves.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from gatehouse.store.postgres.copied_rows import DELIVERY_COLUMNS, REPLY_COLUMNS, copied, copied_key
+from gatehouse.store.postgres.rows import CHECKED_COLUMNS
+from gatehouse.store.rows import digest
+from gatehouse.store.sqlite.ordering import HELD
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gatehouse.store.copying import KeyRow, SourceBatch
+    from gatehouse.store.postgres.connecting import Connection
+    from gatehouse.store.postgres.copied_rows import CopiedBatch
+
+#: How many of the rows that differ are named.
+NAMED: Final = 20
+_TIMEOUT: Final = 300.0
+
+_BUT_BODY: Final = CHECKED_COLUMNS.removesuffix(", body")
+_EVENTS: Final = f"SELECT {_BUT_BODY}, sha256(body) FROM events WHERE id = ANY($1::text[])"  # noqa: S608
+_DELIVERIES: Final = f"""
+SELECT {DELIVERY_COLUMNS}, due_ms, token FROM deliveries WHERE event_id = ANY($1::text[])
+"""  # noqa: S608 - of constants
+_REPLIES: Final = f"SELECT {REPLY_COLUMNS} FROM replies WHERE event_id = ANY($1::text[])"  # noqa: S608
+_KEYS: Final = """
+SELECT wanted.number, keys.event_id
+FROM unnest($1::text[], $2::smallint[], $3::bytea[]) WITH ORDINALITY AS wanted (source, place, key, number)
+JOIN dedupe_keys AS keys
+  ON keys.source = wanted.source AND keys.place = wanted.place AND keys.key = wanted.key
+"""
+_PAUSED: Final = "SELECT destination FROM paused_destinations WHERE destination = ANY($1::text[])"
+#: What is compared, in the order of the table.
+ROWS: Final = (
+    "events",
+    "deliveries pending",
+    "deliveries held",
+    "deliveries delivered",
+    "deliveries dead",
+    "dedupe keys",
+    "replies",
+    "paused",
+)
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What was found, so far."""
+
+    #: Whether the database held other rows before: then those win, and a gateway may run on it.
+    lenient: bool
+    source: Counter[str] = field(default_factory=Counter)
+    target: Counter[str] = field(default_factory=Counter)
+    differing: Counter[str] = field(default_factory=Counter)
+    #: Names of what differs, and of what was damaged before it was copied.
+    named: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
+    #: Deliveries that a gateway on the database has taken up since.
+    moved_on: int = 0
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether all that could be copied is there."""
+        return not self.differing.total() and self.source == self.target
+
+    def differs(self, what: str, name: str) -> None:
+        """Note a row that is missing or not the same."""
+        self.differing[what] += 1
+        if len(self.named) < NAMED:
+            self.named.append(f"{what}: {name}")
+
+
+async def compare_batch(connection: Connection, batch: SourceBatch, found: Comparison) -> None:
+    """Compare events with their deliveries and replies."""
+    rows = copied(batch)
+    ids = list(rows.events)
+    found.damaged += rows.damaged
+    found.left_behind += rows.left_behind
+    await _compare_events(connection, rows, ids, found)
+    await _compare_deliveries(connection, rows, ids, found)
+    await _compare_replies(connection, rows, ids, found)
+
+
+async def _compare_events(
+    connection: Connection, rows: CopiedBatch, ids: Sequence[str], found: Comparison
+) -> None:
+    there = {row["id"]: tuple(row) for row in await connection.fetch(_EVENTS, ids, timeout=_TIMEOUT)}
+    found.source["events"] += len(ids)
+    found.target["events"] += len(there)
+    for event_id, values in rows.events.items():
+        if there.get(event_id) != (*values[:-1], digest(values[-1])):
+            found.differs("events", event_id)
+
+
+async def _compare_deliveries(
+    connection: Connection, rows: CopiedBatch, ids: Sequence[str], found: Comparison
+) -> None:
+    fetched = await connection.fetch(_DELIVERIES, ids, timeout=_TIMEOUT)
+    there = {(row["event_id"], row["destination"]): row for row in fetched}
+    for each in rows.deliveries:
+        what = _kind(each.values[3], each.due_ms)
+        found.source[what] += 1
+        row = there.get(each.name)
+        if row is None:
+            found.differs(what, ":".join(each.name))
+            continue
+        *values, due_ms, token = row
+        if token:
+            found.moved_on += 1
+            found.target[what] += 1
+            continue
+        kind = _kind(values[3], due_ms)
+        # What ran before another one may be damaged, or the order key may be taken by one of before.
+        is_free = found.lenient or found.damaged
+        if is_free and {kind, what} == {"deliveries pending", "deliveries held"}:
+            kind = what
+        found.target[kind] += 1
+        if kind != what or tuple(values) != each.values:
+            found.differs(what, ":".join(each.name))
+
+
+def _kind(status: str, due_ms: int | None) -> str:
+    return "deliveries held" if due_ms == HELD else f"deliveries {status}"
+
+
+async def _compare_replies(
+    connection: Connection, rows: CopiedBatch, ids: Sequence[str], found: Comparison
+) -> None:
+    there: Mapping[str, Any] = {}
+    if rows.replies:
+        fetched = await connection.fetch(_REPLIES, ids, timeout=_TIMEOUT)
+        there = {row["event_id"]: tuple(row) for row in fetched}
+    found.source["replies"] += len(rows.replies)
+    found.target["replies"] += len(there)
+    for reply in rows.replies:
+        if there.get(reply[0]) != reply:
+            found.differs("replies", reply[0])
+
+
+async def compare_keys(connection: Connection, rows: Sequence[KeyRow], found: Comparison) -> None:
+    """Compare dedupe keys. Of one that was there before, only that it is there."""
+    sources, places, keys = zip(*map(copied_key, rows), strict=True)
+    fetched = await connection.fetch(_KEYS, sources, places, keys, timeout=_TIMEOUT)
+    there = {number - 1: event_id for number, event_id in fetched}
+    found.source["dedupe keys"] += len(rows)
+    found.target["dedupe keys"] += len(there)
+    for number, (source, place, _, event_id, _) in enumerate(rows):
+        is_same = number in there and (found.lenient or there[number] == event_id)
+        if not is_same:
+            found.differs("dedupe keys", f"{source}, place {place}, of event {event_id}")
+
+
+async def compare_paused(connection: Connection, destinations: Sequence[str], found: Comparison) -> None:
+    """Compare which destinations are paused."""
+    there = {name for (name,) in await connection.fetch(_PAUSED, destinations)}
+    found.source["paused"] += len(destinations)
+    found.target["paused"] += len(there)
+    for name in destinations:
+        if name not in there:
+            found.differs("paused", name)

@@ -1,0 +1,155 @@
+"""What the rows of a SQLite store become in this database: for writing them, and for checking them later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gatehouse.store.copying import named_columns
+from gatehouse.store.postgres.rows import encode, event_row, is_storable, short_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gatehouse.store.copying import SourceBatch, SourceDelivery, SourceEvent, SourceReply
+
+#: Before all that this database has numbered itself: what was accepted earlier is delivered earlier.
+_BEFORE_OURS: Final = 2**40
+_INTEGER: Final = 2**31
+_BIGINT: Final = 2**63
+#: No checksum is negative, so a row with this one is never taken for sound.
+_NEVER: Final = -1
+
+DELIVERY_TYPES: Final = (
+    *("text", "text", "bigint", "text", "integer", "text", "integer"),
+    *("bigint", "integer", "bytea", "bigint"),
+)
+DELIVERY_COLUMNS: Final = (
+    "event_id, destination, received_ms, status, attempts, last_reason, last_http_status, since_ms, earlier,"
+    " order_key, order_seq"
+)
+REPLY_TYPES: Final = ("text", "integer", "bytea", "bytea")
+REPLY_COLUMNS: Final = "event_id, status, content_type, body"
+
+
+class CopiedDelivery(NamedTuple):
+    """A delivery, with what depends on when it is written kept apart."""
+
+    #: The values of `DELIVERY_COLUMNS`.
+    values: tuple[Any, ...]
+    #: By the clock of who wrote the file.
+    due_ms: int | None
+    updated_ms: int
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """The event's id and the destination."""
+        return self.values[:2]
+
+
+class CopiedBatch(NamedTuple):
+    """The rows of a batch."""
+
+    #: The values of `CHECKED_COLUMNS`, by event's id.
+    events: dict[str, tuple[Any, ...]]
+    deliveries: list[CopiedDelivery]
+    replies: list[tuple[Any, ...]]
+    #: The ids of events that were damaged, copied as such.
+    damaged: list[str]
+    #: What even has no id.
+    left_behind: list[str]
+
+
+def copied(batch: SourceBatch) -> CopiedBatch:
+    """Turn a batch into rows."""
+    result = CopiedBatch({}, [], [], [], [])
+    ids: dict[int, str] = {}
+    for each in batch.events:
+        _add_event(result, ids, each)
+    damaged = set(result.damaged)
+    for delivery in batch.deliveries:
+        event_id = ids.get(delivery.seq)
+        if event_id is not None:
+            result.deliveries.append(_delivery(delivery, event_id, is_damaged=event_id in damaged))
+    result.replies.extend(_reply(reply, ids[reply.seq]) for reply in batch.replies if reply.seq in ids)
+    return result
+
+
+def _add_event(result: CopiedBatch, ids: dict[int, str], each: SourceEvent) -> None:
+    event = each.event
+    if event is not None and is_storable(event.id, event.source, event.provider):
+        values = event_row(event, each.digest)
+    else:
+        values = _damaged(each)
+        event_id = values[2]
+        if not event_id or event_id in result.events:
+            result.left_behind.append(f"number {each.seq}")
+            return
+        result.damaged.append(event_id)
+    ids[each.seq] = values[2]
+    result.events[values[2]] = values
+
+
+def _damaged(each: SourceEvent) -> tuple[Any, ...]:
+    """Keep what can be kept, for people to look at."""
+    row = named_columns(each.columns)
+    return (
+        _bytes(each.digest),
+        _NEVER,
+        *(_text(row["id"]), _text(row["source"]), _bytes(row["path"]), _text(row["provider"])),
+        *(_bytes(row["external_id"]), _bytes(row["type"]), _bytes(row["time"])),
+        _number(row["received_ms"], _BIGINT) or 0,
+        *(_optional(row, name) for name in ("subject", "account", "content_type")),
+        _bytes(row["headers"]),
+        *(_number(row[name], _INTEGER) for name in ("data_start", "data_end")),
+        int(bool(row["data_is_json"])),
+        _optional(row, "document"),
+        _bytes(row["body"]),
+    )
+
+
+def _optional(row: Mapping[str, Any], name: str) -> bytes | None:
+    return None if row[name] is None else _bytes(row[name])
+
+
+def _bytes(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return b"" if value is None else encode(str(value))
+
+
+def _text(value: object) -> str:
+    """Make text of a column; "" when it is none."""
+    return value if isinstance(value, str) and is_storable(value) else ""
+
+
+def _number(value: object, bound: int) -> int | None:
+    return value if isinstance(value, int) and -bound <= value < bound else None
+
+
+def _delivery(delivery: SourceDelivery, event_id: str, *, is_damaged: bool) -> CopiedDelivery:
+    is_buried = is_damaged and delivery.status == "pending"
+    key = delivery.order_key
+    values = (
+        event_id,
+        delivery.destination,
+        delivery.received_ms,
+        "dead" if is_buried else delivery.status,
+        delivery.attempts,
+        "corrupt" if is_buried else delivery.last_reason,
+        None if is_buried else delivery.last_http_status,
+        delivery.since_ms,
+        delivery.earlier,
+        None if key is None else short_key(key),
+        None if key is None else delivery.seq - _BEFORE_OURS,
+    )
+    return CopiedDelivery(values, None if is_buried else delivery.due_ms, delivery.updated_ms)
+
+
+def _reply(reply: SourceReply, event_id: str) -> tuple[Any, ...]:
+    return (event_id, reply.status, reply.content_type, reply.body)
+
+
+def copied_key(row: Sequence[Any]) -> tuple[str, int, bytes]:
+    """Turn the values that tell a dedupe key into those of this database."""
+    source, place, key, *_ = row
+    return source, place, short_key(key)

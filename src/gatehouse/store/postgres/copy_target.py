@@ -1,0 +1,266 @@
+"""The database as what a SQLite store is copied to: batch by batch, with a mark that says how far it is.
+
+A batch and its mark are one transaction, and what is there already is left alone. So a copy can end at any
+moment, and the next one goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from gatehouse.errors import StoreError
+from gatehouse.store.deciding import Key
+from gatehouse.store.postgres import ordering
+from gatehouse.store.postgres.copied_rows import (
+    DELIVERY_COLUMNS,
+    DELIVERY_TYPES,
+    REPLY_COLUMNS,
+    REPLY_TYPES,
+    copied_key,
+)
+from gatehouse.store.postgres.rows import CHECKED_COLUMNS, CHECKED_TYPES
+from gatehouse.store.postgres.statements import arrays, columns, first_behind
+from gatehouse.store.sqlite.ordering import HELD
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gatehouse.store.copying import KeyRow
+    from gatehouse.store.deciding import Lock
+    from gatehouse.store.postgres.clock import DatabaseClock
+    from gatehouse.store.postgres.connecting import Connection
+    from gatehouse.store.postgres.copied_rows import CopiedBatch, CopiedDelivery
+
+#: Held as long as a copy runs: the server may still be busy with the last batch of one that was killed.
+_LOCK: Final = 0x6761_7465_636F_7079
+_LOCK_WITHIN: Final = 20.0
+#: For one statement (seconds).
+_TIMEOUT: Final = 300.0
+#: How many order keys are looked at in one transaction.
+_LOCKS: Final = 500
+
+#: Made by the first copy. Nothing but a copy reads it.
+_MAKE: Final = """
+CREATE TABLE IF NOT EXISTS gatehouse_copies (
+  state bytea PRIMARY KEY,
+  source bytea NOT NULL,
+  -- Whether other events were here before.
+  used_store boolean NOT NULL,
+  begun timestamptz NOT NULL DEFAULT now(),
+  -- When the check had found nothing.
+  finished timestamptz,
+  -- Up to which event, and which dedupe key, it is.
+  event_seq bigint NOT NULL DEFAULT 0,
+  key_source text COLLATE "C",
+  key_place smallint,
+  key bytea
+)
+"""
+_MARK: Final = """
+SELECT used_store, event_seq, key_source, key_place, key, finished IS NOT NULL
+FROM gatehouse_copies WHERE state = $1
+"""
+_UNFINISHED: Final = "SELECT source FROM gatehouse_copies WHERE finished IS NULL ORDER BY begun DESC LIMIT 1"
+_IS_USED: Final = "SELECT EXISTS (SELECT 1 FROM events) OR EXISTS (SELECT 1 FROM dedupe_keys)"
+_BEGIN: Final = "INSERT INTO gatehouse_copies (state, source, used_store) VALUES ($1, $2, $3)"
+_FINISH: Final = "UPDATE gatehouse_copies SET finished = now() WHERE state = $1"
+_PAUSE: Final = """
+INSERT INTO paused_destinations SELECT * FROM unnest($1::text[]) ON CONFLICT (destination) DO NOTHING
+"""
+#: $1: the copy, $2: the mark, $3: now.
+_FIRST: Final = 4
+_DELIVERY_ARRAYS: Final = (*DELIVERY_TYPES, "bigint", "bigint")
+_FIRST_DELIVERY: Final = first_behind(_FIRST, CHECKED_TYPES)
+_FIRST_REPLY: Final = first_behind(_FIRST_DELIVERY, _DELIVERY_ARRAYS)
+_WRITE: Final = f"""
+WITH mark AS (
+  UPDATE gatehouse_copies SET event_seq = $2 WHERE state = $1
+), new_events AS (
+  INSERT INTO events ({CHECKED_COLUMNS}) SELECT * FROM unnest({arrays(_FIRST, CHECKED_TYPES)})
+  ON CONFLICT (id) DO NOTHING
+), new_deliveries AS (
+  INSERT INTO deliveries ({DELIVERY_COLUMNS}, updated_ms, due_ms, place, leased_until_ms, token)
+  SELECT {DELIVERY_COLUMNS}, updated_ms, CASE WHEN due_ms IS NOT NULL THEN greatest(due_ms, $3::bigint) END,
+    number, 0, 0
+  FROM unnest({arrays(_FIRST_DELIVERY, _DELIVERY_ARRAYS)}) WITH ORDINALITY
+    AS new ({DELIVERY_COLUMNS}, updated_ms, due_ms, number)
+  ON CONFLICT (event_id, destination) DO NOTHING
+)
+INSERT INTO replies ({REPLY_COLUMNS}) SELECT * FROM unnest({arrays(_FIRST_REPLY, REPLY_TYPES)})
+ON CONFLICT (event_id) DO NOTHING
+"""  # noqa: S608 - of constants
+_KEY_TYPES: Final = ("text", "smallint", "bytea", "text", "bigint")
+#: $1: the copy, $2 to $4: the mark, $5: now. One that is here and holds wins.
+_WRITE_KEYS: Final = f"""
+WITH mark AS (
+  UPDATE gatehouse_copies SET key_source = $2, key_place = $3, key = $4 WHERE state = $1
+)
+INSERT INTO dedupe_keys AS keys (source, place, key, event_id, expires_ms)
+SELECT * FROM unnest({arrays(6, _KEY_TYPES)})
+ON CONFLICT (source, place, key) DO UPDATE
+SET event_id = excluded.event_id, expires_ms = excluded.expires_ms
+WHERE keys.expires_ms <= $5::bigint AND excluded.expires_ms > $5::bigint
+"""  # noqa: S608 - of constants
+_RUNNING: Final = f"""
+SELECT wanted.number FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS wanted (destination, key, number)
+WHERE EXISTS (
+  SELECT 1 FROM deliveries
+  WHERE destination = wanted.destination AND order_key = wanted.key AND due_ms < {HELD}
+)
+"""  # noqa: S608 - of a constant
+_STUCK: Final = f"""
+SELECT DISTINCT destination, order_key FROM deliveries AS held
+WHERE order_key IS NOT NULL AND due_ms = {HELD} AND NOT EXISTS (
+  SELECT 1 FROM deliveries AS running
+  WHERE running.destination = held.destination AND running.order_key = held.order_key
+    AND running.due_ms < {HELD}
+)
+LIMIT {_LOCKS}
+"""  # noqa: S608 - of constants
+
+
+class CopyTarget:
+    """A database that a copy is under way to. `begin` comes first."""
+
+    def __init__(self, connection: Connection, clock: DatabaseClock, state: bytes) -> None:
+        self.connection = connection
+        self._clock = clock
+        self._state = state
+        self.is_used_store = False
+        self.is_finished = False
+        #: Whether an earlier run has copied some.
+        self.is_resumed = False
+        self.event_seq = 0
+        self.key: Key | None = None
+
+    async def begin(self, path: Path, *, into_used_store: bool) -> None:
+        """Find the mark of an earlier run, or begin anew. Raises `StoreError` for a database in use."""
+        await self._lock()
+        await self.connection.execute(_MAKE)
+        mark = await self.connection.fetchrow(_MARK, self._state)
+        if mark is not None:
+            self.is_resumed = True
+            self.is_used_store, self.event_seq, *key, self.is_finished = mark
+            self.key = None if key[2] is None else Key(*key)
+            return
+        name = str(path).encode("utf-8", "surrogateescape")
+        self.is_used_store = await self._is_used(name, allowed=into_used_store)
+        await self.connection.execute(_BEGIN, self._state, name, self.is_used_store)
+
+    async def _lock(self) -> None:
+        until = time.monotonic() + _LOCK_WITHIN
+        while not await self.connection.fetchval(f"SELECT pg_try_advisory_lock({_LOCK})"):
+            if time.monotonic() > until:
+                raise StoreError("another copy to this database is under way", hint="wait until it has ended")
+            await asyncio.sleep(0.2)
+
+    async def _is_used(self, name: bytes, *, allowed: bool) -> bool:
+        is_used: bool = await self.connection.fetchval(_IS_USED)
+        if not is_used or allowed:
+            return is_used
+        unfinished = await self.connection.fetchval(_UNFINISHED)
+        if unfinished == name:
+            raise StoreError(
+                "a gateway ran on the SQLite store after this copy had begun: what is here is out of date",
+                hint="begin again with an empty database",
+            )
+        what = "an unfinished copy of another store" if unfinished is not None else "events already"
+        raise StoreError(
+            f"the database holds {what}",
+            hint="use an empty database; --into-used-store adds to what is there",
+        )
+
+    async def write(self, batch: CopiedBatch, last: int) -> None:
+        """Insert what is not there yet, and move the mark."""
+        deliveries = sorted(batch.deliveries, key=_due)
+        locks = {_lock_of(each) for each in deliveries if _lock_of(each) is not None and each.due_ms}
+        if not locks:
+            await self._write(batch, deliveries, set(), last)
+            return
+        await ordering.begin(self.connection, locks)  # type: ignore[arg-type]
+        try:
+            running = await self._running(list(locks))  # type: ignore[arg-type]
+            await self._write(batch, deliveries, running, last)
+        except BaseException:
+            # The connection may be gone, and with it the transaction.
+            if not self.connection.is_closed():
+                await self.connection.execute("ROLLBACK")
+            raise
+        await self.connection.execute("COMMIT")
+
+    async def _write(
+        self, batch: CopiedBatch, deliveries: Sequence[CopiedDelivery], running: set[Lock], last: int
+    ) -> None:
+        rows = [self._delivery_row(each, running) for each in deliveries]
+        await self.connection.execute(
+            _WRITE,
+            self._state,
+            last,
+            self._clock.now(),
+            *columns(list(batch.events.values()), CHECKED_TYPES),
+            *columns(rows, _DELIVERY_ARRAYS),
+            *columns(batch.replies, REPLY_TYPES),
+            timeout=_TIMEOUT,
+        )
+
+    def _delivery_row(self, each: CopiedDelivery, running: set[Lock]) -> tuple[Any, ...]:
+        due_ms = each.due_ms
+        if due_ms is not None and _lock_of(each) in running:
+            due_ms = HELD
+        if due_ms is not None and due_ms != HELD:
+            due_ms = self._clock.to_database(due_ms / 1000)
+        return (*each.values, self._clock.to_database(each.updated_ms / 1000), due_ms)
+
+    async def _running(self, locks: list[Lock]) -> set[Lock]:
+        """Return those of which a delivery runs already: one runs, whoever brought it."""
+        names, keys = zip(*locks, strict=True)
+        rows = await self.connection.fetch(_RUNNING, names, keys)
+        return {locks[number - 1] for (number,) in rows}
+
+    async def write_keys(self, rows: Sequence[KeyRow]) -> None:
+        """Insert keys, in their order, and move the mark."""
+        values = [
+            (*copied_key(row), event_id, self._clock.to_database(expires_ms / 1000))
+            for row in rows
+            for event_id, expires_ms in (row[3:],)
+        ]
+        await self.connection.execute(
+            _WRITE_KEYS,
+            self._state,
+            *rows[-1][:3],
+            self._clock.now(),
+            *columns(values, _KEY_TYPES),
+            timeout=_TIMEOUT,
+        )
+
+    async def pause(self, destinations: Sequence[str]) -> None:
+        """Pause what is paused there: before its deliveries come, for a gateway that runs already."""
+        await self.connection.execute(_PAUSE, destinations)
+
+    async def settle(self) -> None:
+        """Make due what waits behind nothing, and have the planner know the tables."""
+        await self.connection.execute("ANALYZE events, deliveries, dedupe_keys, replies", timeout=_TIMEOUT)
+        before = None
+        while (stuck := await self.connection.fetch(_STUCK, timeout=_TIMEOUT)) and stuck != before:
+            before = stuck
+            await self.connection.execute(ordering.BEGIN)
+            await ordering.free(
+                self.connection, {(name, key) for name, key in stuck}, now_ms=self._clock.now()
+            )
+            await self.connection.execute("COMMIT")
+
+    async def finish(self) -> None:
+        """Remember that all is here."""
+        await self.connection.execute(_FINISH, self._state)
+
+
+def _lock_of(each: CopiedDelivery) -> Lock | None:
+    _, destination, *_, order_key, _ = each.values
+    return None if order_key is None else (destination, order_key)
+
+
+def _due(each: CopiedDelivery) -> int:
+    return each.due_ms or 0

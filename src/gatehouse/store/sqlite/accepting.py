@@ -1,0 +1,155 @@
+"""Accepting arrivals in SQLite: what is new is stored, what was seen before is told so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from gatehouse.store.base import LEASE, Receipt, Reply
+from gatehouse.store.deciding import Batch, First, Key, all_keys, duplicate_of, keys_in, locks_of
+from gatehouse.store.rows import checksum, decode_text, encode_text, event_row, milliseconds
+from gatehouse.store.sqlite import ordering
+from gatehouse.store.sqlite.statements import execute_rows, in_pieces
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+
+    from gatehouse.store.base import Arrival
+    from gatehouse.store.deciding import Lock
+    from gatehouse.store.rows import Row
+
+#: The join goes key by key: left to itself the planner may walk the index on expires_ms instead.
+_KNOWN_KEYS: Final = """
+SELECT keys.source, keys.place, keys.key, keys.event_id, keys.expires_ms, events.digest,
+  replies.status, replies.content_type, replies.body
+FROM (VALUES {rows}) AS wanted
+CROSS JOIN dedupe_keys AS keys
+  ON keys.source = wanted.column1 AND keys.place = wanted.column2 AND keys.key = wanted.column3
+LEFT JOIN events ON events.id = keys.event_id
+LEFT JOIN replies ON replies.event_seq = events.seq
+WHERE keys.expires_ms > ?
+"""
+_INSERT_EVENTS: Final = """
+INSERT INTO events (seq, digest, checksum, id, source, path, provider, external_id, type, time,
+  received_ms, subject, account, content_type, headers, data_start, data_end, data_is_json, body, document)
+VALUES {rows}
+"""
+#: REPLACE: the key may be there still, expired and not yet purged.
+_INSERT_KEYS: Final = """
+INSERT OR REPLACE INTO dedupe_keys (source, place, key, event_id, expires_ms) VALUES {rows}
+"""
+_INSERT_DELIVERIES: Final = """
+INSERT INTO deliveries (event_seq, destination, status, attempts, received_ms, due_ms, leased_until_ms,
+  updated_ms)
+VALUES {rows}
+ON CONFLICT DO NOTHING
+"""
+#: Those that are in an order. The others are spared the column: binding values is a good part of the work.
+_INSERT_ORDERED: Final = _INSERT_DELIVERIES.replace("updated_ms)", "updated_ms, order_key)")
+_INSERT_RELAYED: Final = _INSERT_DELIVERIES.replace(
+    "updated_ms)", "updated_ms, last_reason, last_http_status)"
+)
+_INSERT_REPLIES: Final = "INSERT INTO replies (event_seq, status, content_type, body) VALUES {rows}"
+
+
+class Acceptor:
+    """Turns batches of arrivals into rows. It lives on the writer's thread."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last_seq = 0
+
+    def resume(self, connection: sqlite3.Connection) -> None:
+        """Continue to count where the file ends."""
+        (self._last_seq,) = connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()
+
+    def accept(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Receipt]:
+        """Store what is new, inside the caller's transaction."""
+        now_ms = milliseconds(self._clock())
+        known = _look_up(connection, all_keys(arrivals), now_ms)
+        taken = ordering.taken(connection, locks_of(arrivals))
+        batch = _Rows(known, taken, now_ms, self._last_seq)
+        receipts = [batch.add(arrival) for arrival in arrivals]
+        batch.write(connection)
+        # A number is spent even if the transaction is rolled back: gaps do no harm.
+        self._last_seq = batch.last_seq
+        return receipts
+
+
+def known(
+    connection: sqlite3.Connection, source: str, keys: tuple[bytes | None, ...], now: float
+) -> Receipt | None:
+    """Return the receipt of a duplicate, if these keys make one."""
+    wanted = list(keys_in(source, keys))
+    return duplicate_of(source, keys, _look_up(connection, wanted, milliseconds(now)))
+
+
+def _look_up(connection: sqlite3.Connection, keys: Sequence[Key], now_ms: int) -> dict[Key, First]:
+    rows = execute_rows(connection, _KNOWN_KEYS, keys, now_ms)
+    return {Key(*cast("Key", row[:3])): _first(*row[3:]) for row in rows}
+
+
+def _first(event_id: Any, expires_ms: Any, body_digest: Any, *reply: Any) -> First:  # noqa: ANN401 - columns
+    return First(event_id, expires_ms, body_digest, _reply(*reply))
+
+
+def _reply(status: int | None, content_type: bytes | None, body: bytes) -> Reply | None:
+    return None if status is None else Reply(status, decode_text(content_type), body)
+
+
+class _Rows(Batch):
+    """The rows of one batch."""
+
+    def __init__(self, known: dict[Key, First], taken: set[Lock], now_ms: int, last_seq: int) -> None:
+        super().__init__(known, taken, now_ms)
+        self._leased_until_ms = now_ms + milliseconds(LEASE)
+        self.last_seq = last_seq
+        self._events: list[Row] = []
+        self._deliveries: list[Row] = []
+        self._ordered: list[Row] = []
+        self._relayed: list[Row] = []
+        self._replies: list[Row] = []
+
+    def _store(self, arrival: Arrival, body_digest: bytes) -> Receipt:
+        event = arrival.event
+        self.last_seq += 1
+        columns = event_row(event)
+        self._events.append((self.last_seq, body_digest, checksum(columns), *columns))
+        if arrival.reply is not None:
+            self._store_relayed(arrival, arrival.reply)
+            return Receipt("accepted", event.id)
+        received_ms = milliseconds(event.received)
+        leased_until_ms, held = 0, []
+        for assignment in arrival.assignments:
+            destination, order_key = assignment.destination, assignment.order_key
+            token = self._leased_until_ms if assignment.leased else 0
+            due_ms = token or received_ms
+            if order_key is not None and self._must_wait((destination, order_key), event.id):
+                token, due_ms = 0, ordering.HELD
+                held.append(destination)
+            row = (self.last_seq, destination, "pending", 0, received_ms, due_ms, token, self._now_ms)
+            if order_key is None:
+                self._deliveries.append(row)
+            else:
+                self._ordered.append((*row, order_key))
+            leased_until_ms = max(leased_until_ms, token)
+        return Receipt("accepted", event.id, leased_until_ms / 1000, tuple(held), token=leased_until_ms)
+
+    def _store_relayed(self, arrival: Arrival, reply: Reply) -> None:
+        seq, now_ms, received_ms = self.last_seq, self._now_ms, milliseconds(arrival.event.received)
+        self._replies.append((seq, reply.status, encode_text(reply.content_type), reply.body))
+        self._relayed += [
+            (seq, assignment.destination, "delivered", 1, received_ms, None, 0, now_ms, "ok", reply.status)
+            for assignment in arrival.assignments
+        ]
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        for events in in_pieces(self._events, long=2):
+            execute_rows(connection, _INSERT_EVENTS, events)
+        keys: list[Row] = [(*key, first.event_id, first.expires_ms) for key, first in self._new_keys.items()]
+        execute_rows(connection, _INSERT_KEYS, keys)
+        execute_rows(connection, _INSERT_DELIVERIES, self._deliveries)
+        execute_rows(connection, _INSERT_ORDERED, self._ordered)
+        execute_rows(connection, _INSERT_RELAYED, self._relayed)
+        for replies in in_pieces(self._replies, long=1):
+            execute_rows(connection, _INSERT_REPLIES, replies)

@@ -1,0 +1,125 @@
+"""The SQLite file: held for this process alone, with one connection that writes and one that reads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from typing import TYPE_CHECKING, TypeVar
+
+from gatehouse.errors import StoreError, StoreUnavailableError
+from gatehouse.store.sqlite.connection import breaks_connection, connect
+from gatehouse.store.sqlite.lock import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from gatehouse.store.sqlite.connection import Connection
+
+T = TypeVar("T")
+
+
+class SqliteFile:
+    """Opens its connections when they are needed, and again after they were discarded."""
+
+    def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
+        self._path = path
+        #: What a new writer does first: migrate and the like.
+        self._prepare = prepare
+        self._lock = FileLock(path)
+        self._opening = asyncio.Lock()
+        self._writer: Connection | None = None
+        self._reader: Connection | None = None
+        self._was_open = False
+
+    async def writer(self) -> Connection:
+        """Return the connection for everything that writes, checkpoints among it."""
+        async with self._opening:
+            if self._writer is None:
+                self._writer = await self._open_writer()
+            return self._writer
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run what may take long on the other connection: it sees what was committed before."""
+        # A writer first: it makes the file what a reader can rely on.
+        await self.writer()
+        connection = await self._open_reader()
+        try:
+            return await connection.run(work)
+        except StoreError as error:
+            if breaks_connection(error.__cause__) and connection is self._reader:
+                self._reader = None
+                await _close(connection)
+            raise
+
+    async def _open_writer(self) -> Connection:
+        if self._was_open and not self._path.exists():
+            raise StoreUnavailableError(f"{self._path} is gone", hint="put it back, or restart to begin anew")
+        _make_private(self._path)
+        connection = await connect(self._path)
+        try:
+            if self._was_open:
+                await connection.run(_empty_log)
+            await connection.run(self._prepare)
+        except BaseException:
+            await _close(connection)
+            raise
+        self._was_open = True
+        return connection
+
+    async def _open_reader(self) -> Connection:
+        async with self._opening:
+            if self._reader is None:
+                self._reader = await connect(self._path, query_only=True)
+            return self._reader
+
+    async def discard(self) -> None:
+        """Close the connections. The next use opens them again, and SQLite recovers what is on disk."""
+        reader, writer = self._reader, self._writer
+        self._reader = self._writer = None
+        # The writer last: whoever is last to close moves the log into the file.
+        for connection in (reader, writer):
+            if connection is not None:
+                await _close(connection)
+
+    async def close(self) -> None:
+        """Let go of the file. Idempotent."""
+        await self.discard()
+        self._lock.release()
+
+    def size(self) -> int:
+        """Return the bytes on disk, by stat: see lock.py for why the file is never opened."""
+        return _size(self._path) + _size(self._path.with_name(self._path.name + "-wal"))
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, if it is not there, for this user alone: bodies are in it. Its log has its mode."""
+    with contextlib.suppress(OSError):  # there already, or SQLite will say what is wrong
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    """Move the log into the file, and begin it anew.
+
+    After an fsync that failed, the log may hold what the kernel calls clean and never wrote. Commits behind
+    it would be lost with it in a power cut, however well they are synced. Copied, it is written once more.
+    """
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if busy:
+        raise StoreUnavailableError(
+            "the store's log can't be written back while something else reads it", hint="close whatever does"
+        )
+
+
+async def _close(connection: Connection) -> None:
+    with contextlib.suppress(sqlite3.Error):
+        await connection.close()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

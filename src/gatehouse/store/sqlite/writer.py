@@ -1,0 +1,138 @@
+"""The one that writes to the SQLite file: what waits while a transaction is under way shares the next one.
+
+An fsync costs the same for one operation as for many, so an accept, the outcomes of attempts, a lease and a
+purge step that wait together are committed together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import sqlite3
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+from gatehouse.batch import Batcher
+from gatehouse.errors import StoreError, StoreUnavailableError
+from gatehouse.store.sqlite.connection import breaks_connection, store_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gatehouse.store.sqlite.file import SqliteFile
+
+T = TypeVar("T")
+
+_MAX_SHARED: Final = 64
+
+
+class Operation(Generic[T]):
+    """Some work inside a transaction, and what became of it. It can be run again, so it keeps no state."""
+
+    __slots__ = ("deadline", "error", "result", "work")
+
+    def __init__(self, work: Callable[[sqlite3.Connection], T], deadline: float) -> None:
+        self.work = work
+        #: In `time.monotonic()`: not to be committed later.
+        self.deadline = deadline
+        self.result: T | None = None
+        self.error: Exception | None = None
+
+
+class Writer:
+    """Runs operations on the writing connection, each wholly or not at all."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+        self._batcher: Batcher[Operation[Any], Operation[Any]] = Batcher(self._write, limit=_MAX_SHARED)
+
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, deadline: float = math.inf) -> T:
+        """Run `work` in a transaction and return its result when that is committed."""
+        operation = await self._batcher.submit(Operation(work, deadline))
+        if operation.error is None:
+            return cast("T", operation.result)
+        if isinstance(operation.error, StoreError):
+            raise operation.error
+        raise store_error(operation.error) from operation.error
+
+    async def drain(self) -> None:
+        """Wait until everything asked for has been done or refused."""
+        await self._batcher.drain()
+
+    async def _write(self, operations: Sequence[Operation[Any]]) -> Sequence[Operation[Any]]:
+        connection = await self._file.writer()
+        is_stuck = await connection.run(partial(_settle_all, operations=operations))
+        if is_stuck or any(breaks_connection(operation.error) for operation in operations):
+            await self._file.discard()
+        return operations
+
+
+class _NotBegunError(Exception):
+    """No transaction could be had: it would be the same for each operation alone."""
+
+
+class _TooLateError(Exception):
+    """Some operation's deadline passed."""
+
+
+def _settle_all(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> bool:
+    """Settle the operations. Whether a transaction is left that could not be rolled back."""
+    _settle(connection, operations)
+    return connection.in_transaction
+
+
+def _settle(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> None:
+    """Give each operation a result or an error. Runs on the connection's thread."""
+    waiting = _refuse_late(operations)
+    if not waiting:
+        return
+    try:
+        _commit_together(connection, waiting)
+    except _TooLateError:
+        _settle(connection, waiting)
+    except _NotBegunError as error:
+        _fail(waiting, cast("Exception", error.__cause__))
+    except Exception as error:  # noqa: BLE001 - whoever asked for the operation gets it, whatever it is
+        if len(waiting) == 1 or breaks_connection(error):
+            _fail(waiting, error)
+            return
+        # One of them did it. Alone, each has its own fate.
+        for operation in waiting:
+            _settle(connection, [operation])
+
+
+def _commit_together(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> None:
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except Exception as error:
+        raise _NotBegunError from error
+    try:
+        for operation in operations:
+            operation.result = operation.work(connection)
+        if min(operation.deadline for operation in operations) < time.monotonic():
+            raise _TooLateError  # noqa: TRY301 - it takes the same way back as any other failure
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite has rolled back by itself after some errors.
+        if connection.in_transaction:
+            # What went wrong first is what counts; a transaction that is left is the end of the connection.
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+        raise
+
+
+def _refuse_late(operations: Sequence[Operation[Any]]) -> list[Operation[Any]]:
+    now = time.monotonic()
+    on_time = []
+    for operation in operations:
+        if operation.deadline < now:
+            operation.error = StoreUnavailableError("the store is too slow")
+        else:
+            on_time.append(operation)
+    return on_time
+
+
+def _fail(operations: Sequence[Operation[Any]], error: Exception) -> None:
+    for operation in operations:
+        operation.error = error

@@ -1,0 +1,134 @@
+"""The operator's API in front of several workers: most is asked of one of them, and some of all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from gatehouse.operator.api import error_answer
+from gatehouse.workers.asking import Answer, NoAnswerError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gatehouse.workers.keeper import Keeper
+
+_OK, _NOT_FOUND = 200, 404
+#: A body is a few names: whoever takes longer to send them is none of us (seconds).
+_BODY_WITHIN = 10.0
+#: Seconds that a worker has to say that it is alive, and to list what it knows in memory.
+_WELL_WITHIN, _LIST_WITHIN = 1.0, 5.0
+#: As many as a worker lists when it is not said how many.
+_DEFAULT_LIMIT = "50"
+
+
+class WorkersApi:
+    """Hands on what operators ask.
+
+    The store is the same for all workers, so any of them can read and change it. It is always the first that
+    serves: what was asked for a moment ago, and is left alone for that, it remembers in memory.
+    """
+
+    def __init__(self, keepers: Sequence[Keeper]) -> None:
+        self._keepers = keepers
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes, for the operator server."""
+        return [
+            web.get("/api/v1/rejected", self._list_rejected),
+            web.get("/api/v1/rejected/{id}", self._show_rejected),
+            web.get("/api/v1/handshakes", self._list_handshakes),
+            web.get("/api/v1/destinations", self._list_destinations),
+            web.route("*", "/api/v1/{rest:.*}", self._hand_on),
+        ]
+
+    async def _hand_on(self, request: web.Request) -> web.Response:
+        try:
+            async with asyncio.timeout(_BODY_WITHIN):
+                body = await request.read()
+        except TimeoutError:
+            return error_answer(400, "bad_request", "the body did not arrive")
+        keeper = await self._first_that_is_well()
+        if keeper is None:
+            return _nobody()
+        try:
+            return _as_it_is(
+                await keeper.asking.ask(request.rel_url.raw_path_qs, method=request.method, body=body or None)
+            )
+        except NoAnswerError:
+            # It may have done what was asked. That is not done once more without being asked for once more.
+            return _nobody()
+
+    async def _list_rejected(self, request: web.Request) -> web.Response:
+        answers = await self._ask_all(request)
+        if refused := [answer for answer in answers if answer.status != _OK]:
+            return _as_it_is(refused[0])
+        listed = _newest_first(answers, "rejected", by="time")
+        limit = int(request.query.get("limit", _DEFAULT_LIMIT))
+        return _json({"rejected": listed[:limit]}) if answers else _nobody()
+
+    async def _show_rejected(self, request: web.Request) -> web.Response:
+        answers = await self._ask_all(request)
+        answers.sort(key=lambda answer: answer.status == _NOT_FOUND)
+        return _as_it_is(answers[0]) if answers else _nobody()
+
+    async def _list_handshakes(self, request: web.Request) -> web.Response:
+        answers = await self._ask_all(request)
+        return (
+            _json({"handshakes": _newest_first(answers, "handshakes", by="received")})
+            if answers
+            else _nobody()
+        )
+
+    async def _list_destinations(self, request: web.Request) -> web.Response:
+        """Show what is in the store as one worker sees it, and what each does on its own for all of them."""
+        answers = [answer for answer in await self._ask_all(request) if answer.status == _OK]
+        if not answers:
+            return _nobody()
+        first, *others = ({one["name"]: one for one in answer.json()["destinations"]} for answer in answers)
+        for name, shown in first.items():
+            for other in (known[name] for known in others if name in known):
+                shown["waiting"] += other["waiting"]
+                if other["breaker"] != "closed":
+                    shown["breaker"] = other["breaker"]
+        return _json({"destinations": list(first.values())})
+
+    def _serving(self) -> list[Keeper]:
+        return [keeper for keeper in self._keepers if keeper.serves]
+
+    async def _first_that_is_well(self) -> Keeper | None:
+        for keeper in self._serving():
+            try:
+                await keeper.asking.ask("/healthz", within=_WELL_WITHIN)
+            except NoAnswerError:
+                continue
+            return keeper
+        return None
+
+    async def _ask_all(self, request: web.Request) -> list[Answer]:
+        asked = [
+            keeper.asking.ask(request.rel_url.raw_path_qs, within=_LIST_WITHIN) for keeper in self._serving()
+        ]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        return [answer for answer in answers if isinstance(answer, Answer)]
+
+
+def _newest_first(answers: Sequence[Answer], name: str, *, by: str) -> list[dict[str, Any]]:
+    listed = [one for answer in answers for one in answer.json()[name]]
+    return sorted(listed, key=lambda one: str(one[by]), reverse=True)
+
+
+def _as_it_is(answer: Answer) -> web.Response:
+    return web.Response(body=answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
+
+
+def _json(value: object) -> web.Response:
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+    return web.Response(body=text, content_type="application/json", charset="utf-8")
+
+
+def _nobody() -> web.Response:
+    return error_answer(503, "unavailable", "no worker answers; ask again later")

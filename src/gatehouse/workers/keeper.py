@@ -1,0 +1,181 @@
+"""Keeps one worker running: starts its process, and starts it again when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from gatehouse.errors import GatewayError
+from gatehouse.log import get_logger
+from gatehouse.workers.asking import Asking, NoAnswerError
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import Callable, Sequence
+
+    from gatehouse.workers.worker import Worker
+
+#: Seconds until a worker that ended is started again: the first, and the longest time.
+FIRST_REST, LONGEST_REST = 1.0, 30.0
+#: Seconds after which a worker that ended counts as one that had run well.
+_WELL = 60.0
+#: Seconds between two looks at a worker that starts, and for one answer to them.
+_LOOK, _LOOK_WITHIN = 0.05, 1.0
+#: Seconds between two questions whether a worker is alive, and for the answer; and how many in a row may stay
+#: without one. Whoever watches the process sees the supervisor, which does not hang when a worker does.
+_ALIVE, _ALIVE_WITHIN, _SILENT = 5.0, 5.0, 5
+
+
+class Keeper:
+    """Keeps one worker."""
+
+    def __init__(
+        self, worker: Worker, options: Sequence[str], changed: Callable[[Keeper, int | None], None]
+    ) -> None:
+        """`changed` is told when the worker serves (None), and when it has ended unasked (its exit code)."""
+        self.number = worker.number
+        self.asking = Asking(worker.socket)
+        #: How often it was started.
+        self.starts = 0
+        self._serves = asyncio.Event()
+        self._command = (
+            *(sys.executable, "-P", "-m", "gatehouse", "serve"),
+            *("--worker", worker.argument),
+            *options,
+        )
+        self._changed = changed
+        self._process: Process | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._leaving = asyncio.Event()
+        self._first_end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None
+
+    @property
+    def serves(self) -> bool:
+        """Whether it has begun to serve, and has not ended."""
+        return self._serves.is_set()
+
+    def start(self) -> None:
+        """Start the worker, and keep it running from now on."""
+        self._keeping = asyncio.create_task(self._keep(), name=f"worker {self.number}")
+
+    async def until_serving(self) -> None:
+        """Wait until it serves for the first time. Raises `GatewayError` when it ends instead."""
+        serving = asyncio.create_task(self._serves.wait())
+        first_end = asyncio.ensure_future(self._first_end)
+        await asyncio.wait((serving, first_end), return_when=asyncio.FIRST_COMPLETED)
+        if not self._serves.is_set():
+            serving.cancel()
+            message = f"worker {self.number} ended before it served: {_how(first_end.result())}"
+            raise GatewayError(message, hint="its own error is above")
+
+    async def settled(self, within: float) -> None:
+        """Wait until a worker that starts serves or has ended, but no longer than `within` seconds."""
+        if self._looking is not None:
+            await asyncio.wait([self._looking], timeout=within)
+
+    def leave(self) -> None:
+        """Ask it to end: requests and attempts under way get their time. It is not started again."""
+        self._leaving.set()
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def ended(self) -> None:
+        """Wait until it has ended for good."""
+        if self._keeping is not None:
+            await asyncio.wait([self._keeping])
+
+    async def _keep(self) -> None:
+        rest = FIRST_REST
+        while True:
+            started = time.monotonic()
+            code = await self._run()
+            if not self._first_end.done():
+                self._first_end.set_result(code)
+            if self._leaving.is_set():
+                return
+            if time.monotonic() - started >= _WELL:
+                rest = FIRST_REST
+            get_logger().error("worker.ended", worker=self.number, how=_how(code), starts_again_in_s=rest)
+            self._changed(self, code)
+            if await self._leaves_within(rest):
+                return
+            rest = min(rest * 2, LONGEST_REST)
+
+    async def _leaves_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._leaving.wait(), seconds)
+        return self._leaving.is_set()
+
+    async def _run(self) -> int:
+        """Run it once. Returns its exit code."""
+        try:
+            # Its stdin is how it is told to end, and how it sees that the supervisor is gone. In a session of
+            # its own Ctrl-C reaches it through the supervisor alone.
+            self._process = process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=subprocess.PIPE, start_new_session=True
+            )
+        except OSError as error:
+            return error.errno or 1
+        self.starts += 1
+        if self._leaving.is_set():
+            self.leave()  # it was asked to while the process began
+        self._looking = asyncio.create_task(self._look_until_it_serves())
+        watching = asyncio.create_task(self._watch(self._looking))
+        try:
+            return await process.wait()
+        finally:
+            self._looking.cancel()
+            watching.cancel()
+            self._serves.clear()
+            self._process = None
+
+    async def _look_until_it_serves(self) -> None:
+        while not await self._is_serving():  # noqa: ASYNC110 - it is another process
+            await asyncio.sleep(_LOOK)
+        self._serves.set()
+        self._changed(self, None)
+
+    async def _watch(self, looking: asyncio.Task[None]) -> None:
+        """End it when it hangs."""
+        await asyncio.wait([looking])
+        silent = 0
+        while silent < _SILENT:
+            await asyncio.sleep(_ALIVE)
+            try:
+                await self.asking.ask("/healthz", within=_ALIVE_WITHIN)
+                silent = 0
+            except NoAnswerError:
+                silent += 1
+        get_logger().error("worker.hangs", worker=self.number)
+        self.kill()
+
+    async def _is_serving(self) -> bool:
+        try:
+            parts = (await self.asking.ask("/readyz", within=_LOOK_WITHIN)).json()["parts"]
+        except (NoAnswerError, KeyError, TypeError):
+            return False
+        # A store that is down for now is no reason to wait: the worker answers providers so.
+        return bool(parts.get("ingest") == "ok")
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return signal.Signals(-code).name
+    return f"exit code {code}"

@@ -1,0 +1,226 @@
+"""The process that is started with `--workers N`: it starts the workers, and speaks for them to operators."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatehouse import __version__
+from gatehouse.compiled import Compiled
+from gatehouse.errors import GatewayError
+from gatehouse.listening import listening
+from gatehouse.log import get_logger
+from gatehouse.metrics import SupervisorMetrics
+from gatehouse.operator.server import OperatorServer
+from gatehouse.reload import Reloader
+from gatehouse.workers.api import WorkersApi
+from gatehouse.workers.asking import NoAnswerError
+from gatehouse.workers.keeper import Keeper
+from gatehouse.workers.port import SharedPort
+from gatehouse.workers.scraping import Scraping
+from gatehouse.workers.sharing import share
+from gatehouse.workers.worker import Shared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gatehouse.changes import Changes
+    from gatehouse.config.load import LoadedConfig
+    from gatehouse.errors import Problem
+    from gatehouse.reload import ReloadResult
+
+#: Seconds until workers that were asked to end are ended. They need a little less for all that is under way.
+_GRACE = 9.0
+#: Seconds for a worker to say whether it is ready.
+_PROBE_WITHIN = 2.0
+_OK = 200
+
+
+class Supervisor:
+    """Several gateways from one config: `async with Supervisor(loaded, 2):` serves until the block ends.
+
+    `options` are of `gatehouse serve`, for each of the workers.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        workers: int,
+        *,
+        options: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._compiled = self._compile(loaded)
+        self._number = workers
+        self._options = options
+        self._metrics = SupervisorMetrics(workers)
+        self._clock = clock
+        self._reloader = Reloader(
+            self._compiled, self._compile, self._swap, self._metrics, clock, share=self._share
+        )
+        self._running = contextlib.AsyncExitStack()
+        self._keepers: list[Keeper] = []
+
+    def not_ready(self) -> list[str]:
+        """Say what can't serve for lack of a secret."""
+        return self._compiled.not_ready_lines()
+
+    async def reload(self) -> ReloadResult:
+        """Have all workers take the config file into use as it is now, or none of them."""
+        return await self._reloader.reload()
+
+    async def __aenter__(self) -> Supervisor:
+        async with self._running:
+            await self._start()
+            self._running = self._running.pop_all()
+        self._reloader.active = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reloader.active = False
+        self._listen_to_second_signals()
+        get_logger().info("gateway.stopping")
+        await self._running.aclose()
+        get_logger().info("gateway.stopped")
+
+    async def _start(self) -> None:
+        """Start from the outside in: what the workers need to start, what operators see, the workers."""
+        config, closing = self._compiled.config, self._running.push_async_callback
+        self._metrics.reload_success_time.set(self._clock())
+        folder = self._make_folder()
+        port = SharedPort()
+        self._running.callback(port.close)
+        await listening(port.hold(config.server.listen), "server.listen", config.server.listen)
+        self._shared = Shared(folder)
+        self._shared.begin(self._compiled.loaded, port.port)
+
+        workers = map(self._shared.worker, range(1, self._number + 1))
+        self._keepers += [Keeper(worker, self._options, self._changed) for worker in workers]
+        self._scraping = Scraping(self._metrics, self._keepers)
+        for keeper in self._keepers:
+            closing(keeper.asking.close)
+        self._operator = self._make_operator()
+        await listening(self._operator.start(), "operator.listen", config.operator.listen)
+        closing(self._operator.stop)
+
+        closing(self._end_workers)
+        for keeper in self._keepers:
+            keeper.start()
+        await asyncio.gather(*(keeper.until_serving() for keeper in self._keepers))
+        self._log_started(port.port)
+
+    def _make_folder(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="gatehouse-"))
+        self._running.callback(shutil.rmtree, folder, ignore_errors=True)
+        # What is locked is left alone by those who clean up /tmp (systemd's tmpfiles.d(5)).
+        lock = os.open(folder, os.O_RDONLY)
+        self._running.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        return folder
+
+    def _make_operator(self) -> OperatorServer:
+        return OperatorServer(
+            self._compiled.config.operator.listen,
+            self._compiled.operator_token,
+            self._metrics,
+            {f"worker {keeper.number}": partial(_probe, keeper) for keeper in self._keepers},
+            WorkersApi(self._keepers).routes(),
+            reload=self.reload,
+            exposition=self._scraping.exposition,
+        )
+
+    def _log_started(self, port: int) -> None:
+        config = self._compiled.config
+        listen, operator = config.server.listen, config.operator.listen
+        get_logger().info(
+            "gateway.started",
+            version=__version__,
+            listen=str(listen._replace(port=port)),
+            operator=str(operator._replace(port=self._operator.port)),
+            workers=self._number,
+        )
+
+    async def _end_workers(self) -> None:
+        for keeper in self._keepers:
+            keeper.leave()
+        ending = asyncio.gather(*(keeper.ended() for keeper in self._keepers))
+        await asyncio.wait([ending], timeout=_GRACE)
+        for keeper in self._keepers:
+            keeper.kill()
+        await ending
+
+    def _listen_to_second_signals(self) -> None:
+        """End all at once when a signal comes once more."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end_at_once, number)
+
+    def _end_at_once(self, number: signal.Signals) -> None:
+        for keeper in self._keepers:
+            keeper.kill()
+        shutil.rmtree(self._shared.folder, ignore_errors=True)
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    def _changed(self, keeper: Keeper, code: int | None) -> None:
+        self._metrics.worker_up[keeper.number].set(code is None)
+        if code is not None:
+            self._metrics.worker_ended[keeper.number].inc()
+            self._scraping.worker_ended(keeper.number)
+
+    def _compile(self, loaded: LoadedConfig) -> Compiled:
+        return Compiled(loaded, None, None)
+
+    def _swap(self, compiled: Compiled, _: Changes) -> None:
+        self._compiled = compiled
+        self._operator.use_token(compiled.operator_token)
+
+    async def _share(self, loaded: LoadedConfig) -> Sequence[Problem]:
+        return await share(loaded, self._compiled.loaded, self._shared, self._keepers)
+
+
+async def _probe(keeper: Keeper) -> str | None:
+    """Say what is not well with a worker."""
+    if not keeper.runs:
+        return "not running"
+    if not keeper.serves:
+        return "starting"
+    try:
+        answer = await keeper.asking.ask("/readyz", within=_PROBE_WITHIN)
+        parts = answer.json()["parts"]
+    except (NoAnswerError, KeyError, TypeError):
+        return "does not answer"
+    return None if answer.status == _OK else ", ".join(f"{part}: {state}" for part, state in parts.items())
+
+
+def workers_for(wanted: int | None, loaded: LoadedConfig) -> int:
+    """Return how many workers there shall be; None: one per core, if the store can be shared.
+
+    Raises `GatewayError` for more than one on SQLite.
+    """
+    can_share = not loaded.config.store.url.startswith("sqlite:")
+    if wanted is None:
+        return _cores() if can_share else 1
+    if wanted > 1 and not can_share:
+        raise GatewayError(
+            f"{wanted} workers can't share {loaded.config.store.url}: a SQLite store belongs to one process",
+            hint="serve without --workers, or give store.url a postgresql:// URL; docs/scaling.md says when",
+        )
+    return wanted
+
+
+def _cores() -> int:
+    """Return how many cores there are for this process."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

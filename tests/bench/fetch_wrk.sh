@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Puts wrk into .tools/wrk/ at the root of the repository, out of Debian's packages `wrk`, `libluajit-5.1-2` and
+# `libluajit-5.1-common`, which it does not install: no root is needed. Does nothing when there is a wrk already.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+folder=.tools/wrk
+if command -v wrk > /dev/null || [[ -x $folder/usr/bin/wrk ]]; then
+    exit 0
+fi
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+packages=(wrk libluajit-5.1-2 libluajit-5.1-common)
+
+# Package lists of our own: the machine's may be missing or old, and only root may update them.
+mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/packages"
+apt=(apt-get -qq -o Dir::State::Lists="$scratch/lists" -o Dir::Cache="$scratch/cache"
+    -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3)
+
+cd "$scratch/packages"
+if ! apt-get -qq -o APT::Sandbox::User="$(id -un)" download "${packages[@]}" 2> /dev/null; then
+    "${apt[@]}" update
+    "${apt[@]}" download "${packages[@]}"
+fi
+cd "$OLDPWD"
+
+for package in "$scratch"/packages/*.deb; do
+    dpkg -x "$package" "$scratch/unpacked"
+done
+mkdir -p .tools
+rm -rf "$folder"
+mv "$scratch/unpacked" "$folder"

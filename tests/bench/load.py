@@ -1,0 +1,146 @@
+"""One stretch of load on one contestant, and what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from bench import machine, signed
+from bench.contestants import Contestant
+from postgres_server import PostgresServer
+
+_LUA = Path(__file__).with_name("wrk.lua")
+_FETCHED = Path(__file__).parents[2] / ".tools/wrk/usr"
+_CONNECTIONS = 32
+#: More than any contestant that may not get one twice answers in a second.
+_MOST_PER_SECOND = 10_000
+_DRAINED_WITHIN = 120.0
+
+
+class Stretch(NamedTuple):
+    """What a stretch of load has shown."""
+
+    #: Answers of 2xx per second.
+    accepted: float
+    p50: float
+    p99: float
+    refused: int
+    #: Deliveries per second, from the first request to the last delivery; 0 without a destination.
+    delivered: float = 0.0
+    #: Per event, in µs of a core.
+    gateway_cpu: float = 0.0
+    database_cpu: float = 0.0
+    #: Bytes of write-ahead log per event.
+    wal: float = 0.0
+    #: Connections to the database when the load ended.
+    connections: int = 0
+    #: The share of the machine that was taken by what is not part of this.
+    others: float = 0.0
+
+
+class Load:
+    """Runs wrk."""
+
+    def __init__(self, folder: Path, cores: set[int], postgres: PostgresServer, destination: int) -> None:
+        """`destination` is the process that events are delivered to."""
+        self._file = folder / "requests"
+        self._cores = ",".join(map(str, sorted(cores)))
+        self._postgres = postgres
+        self._destination = destination
+        self._wrk, self._environment = _find_wrk()
+        self._number = 0
+
+    def run(self, on: Contestant, path: str, seconds: float) -> Stretch:
+        """Have all connections send one request after another for a while, and wait for the deliveries."""
+        self._number += 1
+        count = round(seconds * _MOST_PER_SECOND)
+        signed.write(self._file, path, f"{os.getpid()}_{self._number:04}", count)
+        before, counted, started = self._usage(on), on.counted(), time.monotonic()
+        found = self._wrk_on(on, seconds)
+        connections = self._connections(on)
+        ended = _drained(on, counted) if path.endswith("/sent") else 0.0
+        wall = time.monotonic() - started
+        after, now = self._usage(on), on.counted()
+        accepted = now["accepted"] - counted["accepted"] or found["answers"]
+        assert now["duplicate"] == counted["duplicate"], "the requests came round"
+        assert not found["broken"], f"{found['broken']} connections broke"
+        used = after - before
+        cores = os.cpu_count() or 1
+        return Stretch(
+            accepted=(found["answers"] - found["refused"]) / found["seconds"],
+            p50=found["p50"],
+            p99=found["p99"],
+            refused=int(found["refused"]),
+            delivered=(now["delivered"] - counted["delivered"]) / (ended - started) if ended else 0.0,
+            gateway_cpu=used.gateway / accepted * 1e6,
+            database_cpu=used.database / accepted * 1e6,
+            wal=used.wal / accepted,
+            connections=connections,
+            others=max(0.0, used.machine - used.all_ours - found["cpu"]) / (wall * cores),
+        )
+
+    def _wrk_on(self, on: Contestant, seconds: float) -> dict[str, float]:
+        url = f"http://127.0.0.1:{on.port}"
+        options = ["-t1", f"-c{_CONNECTIONS}", f"-d{max(1, round(seconds))}", "-s", str(_LUA), url]
+        command = ["taskset", "-c", self._cores, self._wrk, *options, "--", str(self._file)]
+        before = os.times()
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True)
+        after = os.times()
+        found: dict[str, float] = json.loads(done.stdout.strip().rpartition("\n")[2])
+        own = after.children_user - before.children_user + after.children_system - before.children_system
+        return found | {"cpu": own}
+
+    def _usage(self, on: Contestant) -> _Usage:
+        postgres, destination = machine.cpu_seconds(self._postgres.process), self._destination
+        gateway = machine.cpu_seconds(on.process)
+        all_ours = postgres + gateway + machine.cpu_seconds(destination) + sum(os.times()[:2])
+        wal = int(self._postgres.sql("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
+        in_database = on.database is not None
+        return _Usage(gateway, postgres * in_database, wal * in_database, machine.busy_seconds(), all_ours)
+
+    def _connections(self, on: Contestant) -> int:
+        if on.database is None:
+            return 0
+        which = f"datname = '{on.database.name}' AND application_name = 'gatehouse'"
+        return int(self._postgres.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {which}"))  # noqa: S608
+
+
+class _Usage(NamedTuple):
+    gateway: float
+    database: float
+    wal: int
+    machine: float
+    all_ours: float
+
+    def __sub__(self, other: _Usage) -> _Usage:
+        return _Usage(
+            self.gateway - other.gateway,
+            self.database - other.database,
+            self.wal - other.wal,
+            self.machine - other.machine,
+            self.all_ours - other.all_ours,
+        )
+
+
+def _drained(on: Contestant, before: dict[str, int]) -> float:
+    """Wait until all that was accepted has been delivered. Returns when it was."""
+    until = time.monotonic() + _DRAINED_WITHIN
+    while time.monotonic() < until:
+        now = on.counted()
+        if now["delivered"] - before["delivered"] >= now["accepted"] - before["accepted"]:
+            return time.monotonic()
+        time.sleep(0.02)
+    raise AssertionError("what was accepted is not delivered")
+
+
+def _find_wrk() -> tuple[str, dict[str, str]]:
+    """Return the machine's wrk, or the one that fetch_wrk.sh fetched, and its environment."""
+    if found := shutil.which("wrk"):
+        return found, dict(os.environ)
+    (libraries,) = (_FETCHED / "lib").glob("*-linux-gnu")
+    return str(_FETCHED / "bin/wrk"), {**os.environ, "LD_LIBRARY_PATH": str(libraries)}

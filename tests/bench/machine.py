@@ -1,0 +1,107 @@
+"""The machine: which core is for what, who used how much of them, and what is worth saying about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+_TICK = os.sysconf("SC_CLK_TCK")
+FEW_CORES = 4
+_SYNCS = 40
+
+
+class Places(NamedTuple):
+    """The cores for each part."""
+
+    one: set[int]
+    """What is measured, when it is one process."""
+    two: set[int]
+    database: set[int]
+    load: set[int]
+    """The load generator and the destination."""
+
+
+def places() -> Places:
+    """Share the cores out. With fewer than four some parts have to share one."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < FEW_CORES:
+        return Places({cores[0]}, set(cores[:2]), {cores[-1]}, {cores[-1]})
+    return Places({cores[0]}, set(cores[:2]), {cores[2]}, set(cores[3:]))
+
+
+def descendants(process: int) -> list[int]:
+    """Return a process and all that came of it and run."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (stat := _stat(int(entry.name))):
+            parents[int(entry.name)] = int(stat[1])
+    found = [process]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
+
+
+def cpu_seconds(process: int) -> float:
+    """Return what a process, its descendants, and those of them that have ended have used."""
+    ticks = 0
+    for each in descendants(process):
+        stat = _stat(each)
+        ticks += sum(map(int, stat[11:15])) if stat else 0
+    return ticks / _TICK
+
+
+def busy_seconds() -> float:
+    """Return what all of the machine has used, together with what its host took away."""
+    fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
+    user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, fields)
+    return (user + nice + system + irq + softirq + steal) / _TICK
+
+
+def pin(process: int, cores: set[int]) -> None:
+    """Keep a process, with what came of it so far and what will, to these cores."""
+    for each in descendants(process):
+        os.sched_setaffinity(each, cores)
+
+
+def describe() -> str:
+    """Return what the figures hold for."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    return (
+        f"{os.cpu_count()} cores ({cpu}), {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}; "
+        f"fdatasync of 4 KiB {_sync_time() * 1000:.1f} ms; load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def _sync_time() -> float:
+    """Return the median time in which 4 KiB get onto the disk of temporary files."""
+    times = []
+    with tempfile.TemporaryFile() as file:
+        for _ in range(_SYNCS):
+            file.write(b"x" * 4096)
+            file.flush()
+            started = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def _stat(process: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat behind the name: state, parent, …; None when it has ended."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None

@@ -1,0 +1,190 @@
+"""Events per second with each store, and with one and two workers, beside a bare handler.
+
+`make bench-stores` runs it. All contestants run at the same time and take their turns, A B A B; a table has
+the medians. Ratios are to the bare handler's figure of the same round. Each request is a signed event of
+0.8 KB that was not there before, on 32 connections that each send the next one when they have their answer.
+"stored" has no route: an answer follows verification, dedupe and the commit. "sent" is delivered as well,
+one POST per event, while more come in. Nothing here fails for being slow: it prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import machine
+from bench.contestants import Contestant, bare, gateway
+from bench.load import Load, Stretch
+from postgres_server import Database, PostgresServer
+
+_WARM_UP = 1.0
+_STORED, _SENT = "/webhooks/stored", "/webhooks/sent"
+
+console = Console(highlight=False, width=150)
+
+
+class Case(NamedTuple):
+    """A contestant, and what is sent to it."""
+
+    contestant: Contestant
+    path: str
+
+    @property
+    def name(self) -> str:
+        what = "" if self.contestant.operator_port is None else self.path.rpartition("/")[2]
+        return f"{self.contestant.name} {what}".strip()
+
+
+Rounds = Mapping[Case, Sequence[Stretch]]
+_COLUMNS: Mapping[str, Callable[[Stretch], str]] = {
+    "accepted/s": lambda stretch: f"{stretch.accepted:,.0f}",
+    "p50 ms": lambda stretch: f"{stretch.p50:.1f}",
+    "p99 ms": lambda stretch: f"{stretch.p99:.1f}",
+    "503": lambda stretch: f"{stretch.refused:,}",
+    "delivered/s": lambda stretch: f"{stretch.delivered:,.0f}" if stretch.delivered else "",
+    "gateway µs": lambda stretch: f"{stretch.gateway_cpu:.0f}",
+    "database µs": lambda stretch: f"{stretch.database_cpu:.0f}" if stretch.database_cpu else "",
+    "WAL B": lambda stretch: f"{stretch.wal:,.0f}" if stretch.wal else "",
+    "connections": lambda stretch: f"{stretch.connections}" if stretch.connections else "",
+}
+
+
+def measure(load: Load, cases: Sequence[Case], *, rounds: int, seconds: float) -> Rounds:
+    """Let all have their turns, forwards and backwards."""
+    found: dict[Case, list[Stretch]] = {case: [] for case in cases}
+    for case in cases:
+        load.run(case.contestant, case.path, _WARM_UP)
+    for number in range(rounds):
+        for case in cases if number % 2 == 0 else reversed(cases):
+            found[case].append(load.run(case.contestant, case.path, seconds))
+            console.print(f"  round {number + 1}  {case.name:28} {found[case][-1].accepted:8,.0f} /s")
+    return found
+
+
+def median(stretches: Iterable[Stretch]) -> Stretch:
+    """Return the median of each figure."""
+    return Stretch(*map(statistics.median, zip(*stretches, strict=True)))
+
+
+def ratio(of: Sequence[Stretch], to: Sequence[Stretch]) -> float:
+    """Return the median ratio of what was accepted, round by round."""
+    return statistics.median(mine.accepted / theirs.accepted for mine, theirs in zip(of, to, strict=True))
+
+
+def table(found: Rounds) -> Table:
+    """Show the medians."""
+    reference = next(iter(found.values()))
+    shown = Table(title="medians; µs of a core and bytes are per event", title_justify="left")
+    shown.add_column("")
+    for column in (*_COLUMNS, "ratio"):
+        shown.add_column(column, justify="right")
+    for case, stretches in found.items():
+        middle = median(stretches)
+        cells = (write(middle) for write in _COLUMNS.values())
+        shown.add_row(case.name, *cells, f"{ratio(stretches, reference):.2f}")
+    return shown
+
+
+def in_database(server: PostgresServer, database: Database) -> str:
+    """Return what an event has cost a database, from its own statistics."""
+
+    def ask(sql: str) -> float:
+        return float(server.sql(sql, database=database.name))
+
+    events = ask("SELECT count(*) FROM events")
+    deliveries = ask("SELECT count(*) FROM deliveries")
+    rows = events + deliveries + ask("SELECT count(*) FROM dedupe_keys")
+    size = ask("SELECT sum(pg_total_relation_size(relid)) FROM pg_stat_user_tables")
+    updates, hot = (
+        ask(f"SELECT {column} FROM pg_stat_user_tables WHERE relname = 'deliveries'")  # noqa: S608 - of two names
+        for column in ("n_tup_upd", "n_tup_hot_upd")
+    )
+    commits = ask(f"SELECT xact_commit FROM pg_stat_database WHERE datname = '{database.name}'")  # noqa: S608
+    return (
+        f"{events:,.0f} events, {deliveries / events:.2f} deliveries and {rows / events:.2f} rows per event, "
+        f"{size / events:,.0f} B on disk per event with indexes; "
+        f"{updates / max(1, deliveries):.2f} updates per delivery, {hot / max(1, updates):.0%} of them HOT; "
+        f"{events / commits:.1f} events per transaction"
+    )
+
+
+def note(found: Rounds) -> str:
+    """Return what has to be said of the figures."""
+    others = statistics.median(stretch.others for stretches in found.values() for stretch in stretches)
+    text = f"{others:.0%} of the machine was taken by what is not part of this."
+    if (os.cpu_count() or 1) < machine.FEW_CORES:
+        text += (
+            " One core is the gateway's; database, load and destination share the other, where two workers"
+            " have to fit in too: see the µs for what more cores would give."
+        )
+    return text
+
+
+def run(options: argparse.Namespace, folder: Path, running: contextlib.ExitStack) -> None:
+    """Start all, measure, and print."""
+    places, started = machine.places(), time.monotonic()
+    enter = running.enter_context
+    server = enter(PostgresServer())
+    machine.pin(server.process, places.database)
+    console.print(f"{machine.describe()}; PostgreSQL {server.sql('SHOW server_version')}")
+    destination = enter(bare(places.load))
+    reference = enter(bare(places.one))
+    databases = [server.create_database() for _ in range(2)]
+    gateways = contextlib.ExitStack()
+    with gateways:
+        start = gateways.enter_context
+        port = destination.port
+        contestants = [
+            start(gateway("SQLite", folder / "sqlite", places.one, destination=port)),
+            start(gateway("PostgreSQL", folder / "1", places.one, destination=port, database=databases[0])),
+            start(
+                gateway(
+                    "PostgreSQL, 2 workers",
+                    folder / "2",
+                    places.two,
+                    destination=port,
+                    database=databases[1],
+                    workers=2,
+                )
+            ),
+        ]
+        cases = [Case(reference, _STORED)]
+        cases += [Case(contestant, path) for path in (_STORED, _SENT) for contestant in contestants]
+        load = Load(folder, places.load, server, destination.process)
+        found = measure(load, cases, rounds=options.rounds, seconds=options.seconds)
+    console.print(table(found))
+    one, two = (
+        next(stretches for case, stretches in found.items() if case == Case(each, _STORED))
+        for each in contestants[1:]
+    )
+    console.print(f"two workers accept {ratio(two, one):.2f} times as much as one")
+    for contestant, database in zip(contestants[1:], databases, strict=True):
+        console.print(f"{contestant.name}: {in_database(server, database)}")
+    console.print(f"{note(found)} load {os.getloadavg()[0]:.1f}, {time.monotonic() - started:.0f} s in all")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench-stores", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each turn takes; whole seconds")
+    parser.add_argument("--quick", action="store_true", help="one round of 2 s turns")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 2.0
+    return options
+
+
+if __name__ == "__main__":
+    given = parse()
+    with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as scratch, contextlib.ExitStack() as stack:
+        run(given, Path(scratch), stack)

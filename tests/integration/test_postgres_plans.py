@@ -1,0 +1,69 @@
+"""The plans that PostgreSQL keeps for what a gateway asks: made for empty tables, used for full ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import asyncpg
+import pytest
+
+from gatehouse.store.postgres import accepting, leasing, ordering, purging, recording, reviving
+from gatehouse.store.postgres.connecting import HOT
+
+if TYPE_CHECKING:
+    from postgres_server import Database, PostgresServer
+
+STATEMENTS = {
+    "known": accepting._KNOWN_KEYS,
+    "lease": leasing._LEASE,
+    "next_due": leasing._NEXT_DUE,
+    "bury": leasing._BURY,
+    "taken": ordering._TAKEN,
+    "free": ordering._FREE,
+    "record": recording._RECORD,
+    "release": recording._RELEASE,
+    "revive": reviving._REVIVE,
+    "replay": reviving._REPLAY,
+    "purge keys": purging._PURGE_KEYS,
+    "purge events": purging._PURGE_EVENTS,
+}
+#: Of deliveries that are held: the index that finds them by their order key is one of two that would do.
+ORDERED = ("taken", "free")
+
+
+async def plan(database: Database, statement: str) -> list[str]:
+    """Return the lines of the plan that is kept, whatever the parameters."""
+    settings = {**HOT, "plan_cache_mode": "force_generic_plan"}
+    connection = await asyncpg.connect(database.url, password=database.password, server_settings=settings)
+    prepared = await connection.prepare(statement)
+    given = ", ".join("NULL" for _ in prepared.get_parameters())
+    await connection.execute(f"PREPARE asked AS {statement}")
+    rows = await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE asked ({given})")
+    await connection.close()
+    return [line for (line,) in rows]
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+async def test_no_plan_of_empty_tables_reads_all_of_a_table_or_an_index(
+    database: Database, postgres: PostgresServer, name: str
+) -> None:
+    postgres.sql("VACUUM ANALYZE", database=database.name)
+    lines = await plan(database, STATEMENTS[name])
+    assert not any("Seq Scan" in line for line in lines)
+    looks = [number for number, line in enumerate(lines) if "Index Scan" in line or "Index Only Scan" in line]
+    assert looks or any("Tid Scan" in line for line in lines)
+    for number in looks:
+        assert "Index Cond" in lines[number + 1], "\n".join(lines)
+
+
+@pytest.mark.parametrize("name", ORDERED)
+async def test_what_waits_behind_an_order_key_is_found_by_it(
+    database: Database, postgres: PostgresServer, name: str
+) -> None:
+    """And not among all that is pending for the destination, or held behind that key."""
+    postgres.sql("VACUUM ANALYZE", database=database.name)
+    text = "\n".join(await plan(database, STATEMENTS[name]))
+    assert "deliveries_pending" not in text
+    assert "Index Cond: ((destination = " in text
+    assert "(order_key = " in text
+    assert "Filter: (due_ms" not in text

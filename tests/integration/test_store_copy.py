@@ -1,0 +1,331 @@
+"""A SQLite store copied to a real PostgreSQL: what is there afterwards, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conformance.builders import accept, arrival, event, lease, result
+from gatehouse.errors import SchemaVersionError, StoreError, StoreInUseError, StoreUnavailableError
+from gatehouse.store import copying as reading
+from gatehouse.store.base import DeliveryQuery, Store
+from gatehouse.store.copying import copy_source
+from gatehouse.store.postgres import PostgresSettings, PostgresStore, copy_target
+from gatehouse.store.postgres.connecting import SLOW, Connector
+from gatehouse.store.postgres.copy_target import CopyTarget
+from gatehouse.store.postgres.copying import Copy, copy_store
+from gatehouse.store.sqlite import SqliteStore
+from postgres_server import Database, PostgresServer
+from stores import everything, fill
+
+NOW = time.time()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gatehouse.db"
+
+
+async def copy(path: Path, database: Database, *, into_used_store: bool = False) -> Copy:
+    return await copy_store(path, settings(database), into_used_store=into_used_store, report=silent)
+
+
+def silent(what: str, done: int, total: int) -> None:
+    assert what
+    assert 0 <= done <= total
+
+
+def settings(database: Database) -> PostgresSettings:
+    return PostgresSettings(database.url, database.password)
+
+
+async def opened(database: Database) -> PostgresStore:
+    return await PostgresStore.open(settings(database))
+
+
+def keeps(row: Any) -> tuple[Any, ...]:
+    """Return what a copy must not change, and what is told of the time with less than a second."""
+    times = round(row.updated), row.due is not None and row.due > time.time() + 1000
+    return (row.event_id, row.source, row.type, row.destination, row.status, row.received, *times)
+
+
+async def test_what_operators_see_is_the_same_afterwards(path: Path, empty_database: Database) -> None:
+    filled = await fill(path)
+    copied = await copy(path, empty_database)
+    before, after = await SqliteStore.open(path), await opened(empty_database)
+    events, rows = await everything(before)
+    copied_events, copied_rows = await everything(after)
+    paused = await after.paused()
+    await before.close()
+    await after.close()
+
+    assert copied.comparison.is_equal, copied.comparison
+    assert len(events) == 3 + 1 + 4 + 5
+    assert [each.event for each in copied_events] == [each.event for each in events]
+    assert list(map(keeps, copied_rows)) == list(map(keeps, rows))
+    # The one of the two that opened the SQLite store counted the attempt of the lease; so did the copy.
+    assert [row.attempts for row in copied_rows] == [row.attempts for row in rows]
+    assert [row.last_reason for row in copied_rows] == [row.last_reason for row in rows]
+    assert {row.status for row in copied_rows} == {"pending", "delivered", "dead"}
+    assert paused == {"archive"}
+    assert copied.comparison.source["deliveries held"] == len(filled.ordered) - 1
+
+
+async def test_deliveries_go_on_where_they_were(path: Path, empty_database: Database) -> None:
+    filled = await fill(path)
+    await copy(path, empty_database)
+    store = await opened(empty_database)
+    now = time.time() + 1
+    billing = await lease(store, now=now)
+    (leased,) = await lease(store, "slow", now=now)
+    await store.close()
+
+    due = [each.event.id for each in billing]
+    assert sorted(due) == sorted([*filled.pending, filled.replayed])
+    (replayed,) = [each for each in billing if each.event.id == filled.replayed]
+    assert (replayed.attempts, replayed.earlier) == (1, 1)
+    assert (leased.event.id, leased.attempts) == (filled.leased, 1)
+
+
+async def test_what_is_held_comes_in_its_order(path: Path, empty_database: Database) -> None:
+    filled = await fill(path)
+    await copy(path, empty_database)
+    store = await opened(empty_database)
+    newer = event(b"newer", received=NOW)
+    await accept(store, arrival(of=newer, to=["ledger"], order=b"\xff\x00key"))
+    order = await drained(store, "ledger")
+    await store.close()
+
+    assert order == [*filled.ordered, newer.id]
+
+
+async def drained(store: Store, destination: str) -> list[str]:
+    """Deliver one by one, and return the order."""
+    order = []
+    while due := await lease(store, destination, now=time.time() + 1):
+        assert len(due) == 1
+        order.append(due[0].event.id)
+        await store.record([result(due[0])])
+    return order
+
+
+async def test_what_was_seen_is_still_a_duplicate(path: Path, empty_database: Database) -> None:
+    filled = await fill(path)
+    await copy(path, empty_database)
+    store = await opened(empty_database)
+    again = [b"k-delivered", b"k-relayed", b"k-0"]
+    receipts = await accept(store, *(arrival(key, of=event(b"other")) for key in again))
+    await store.close()
+
+    assert [receipt.status for receipt in receipts] == ["conflict"] * 3
+    assert [receipt.event_id for receipt in receipts] == [filled.delivered, filled.relayed, filled.pending[0]]
+    reply = receipts[1].reply
+    assert reply is not None
+    assert (reply.status, reply.content_type, reply.body) == (201, "text/plain; x=\udce9", b"\x00answer")
+
+
+async def test_a_dead_letter_can_be_tried_again(path: Path, empty_database: Database) -> None:
+    await fill(path)
+    await copy(path, empty_database)
+    store = await opened(empty_database)
+    retried = await store.retry(DeliveryQuery(), now=time.time(), limit=10)
+    await store.close()
+
+    assert retried.destinations == {"billing": 1}
+
+
+async def test_damaged_events_are_copied_dead_and_named(path: Path, empty_database: Database) -> None:
+    filled = await fill(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE events SET body = x'00' WHERE id = ?", (filled.ordered[0],))
+        connection.execute("UPDATE events SET type = CAST(x'ff' AS TEXT) WHERE id = ?", (filled.pending[0],))
+        connection.execute("UPDATE events SET id = CAST(x'ff' AS TEXT) WHERE id = ?", (filled.pending[1],))
+    copied = await copy(path, empty_database)
+    store = await opened(empty_database)
+    order = await drained(store, "ledger")
+    rows = (await store.deliveries(DeliveryQuery(), limit=100)).items
+    await store.close()
+
+    found = copied.comparison
+    assert found.is_equal, found
+    assert sorted(found.damaged) == sorted([filled.ordered[0], filled.pending[0]])
+    assert len(found.left_behind) == 1
+    assert order == filled.ordered[1:]
+    reasons = {row.event_id: (row.status, row.last_reason) for row in rows}
+    assert reasons[filled.ordered[0]] == reasons[filled.pending[0]] == ("dead", "corrupt")
+
+
+async def test_a_store_that_a_gateway_has_is_refused(path: Path, empty_database: Database) -> None:
+    store = await SqliteStore.open(path)
+    with pytest.raises(StoreInUseError):
+        await copy(path, empty_database)
+    await store.close()
+
+
+async def test_a_file_that_is_not_there_is_refused_and_not_made(path: Path, empty_database: Database) -> None:
+    with pytest.raises(StoreError, match="is no file"):
+        await copy(path, empty_database)
+    assert not list(path.parent.iterdir())
+
+
+@pytest.mark.parametrize(("version", "said"), [(99, "knows versions up to"), (1, "is needed")])
+async def test_a_store_of_another_schema_is_refused(
+    path: Path, empty_database: Database, version: int, said: str
+) -> None:
+    await (await SqliteStore.open(path)).close()
+    with sqlite3.connect(path) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(SchemaVersionError, match=said):
+        await copy(path, empty_database)
+
+
+async def test_a_database_in_use_is_refused_unless_asked_for(path: Path, database: Database) -> None:
+    await fill(path)
+    store = await opened(database)
+    theirs = event(b"theirs", received=NOW)
+    await accept(store, arrival(b"k-dead", of=theirs, to=["ledger"], until=NOW + 1e6, order=b"\xff\x00key"))
+    with pytest.raises(StoreError, match="holds events already"):
+        await copy(path, database)
+    copied = await copy(path, database, into_used_store=True)
+    (receipt,) = await accept(store, arrival(b"k-dead"))
+    order = await drained(store, "ledger")
+    await store.close()
+
+    assert copied.comparison.is_equal, copied.comparison
+    assert receipt.event_id == theirs.id, "the key that was there wins"
+    assert order[0] == theirs.id, "one of an order key runs at a time"
+    assert len(order) == 5
+
+
+async def test_a_finished_copy_is_not_made_again(path: Path, empty_database: Database) -> None:
+    filled = await fill(path)
+    await copy(path, empty_database)
+    store = await opened(empty_database)
+    delivered = await drained(store, "ledger")
+    again = await copy(path, empty_database)
+    left = await lease(store, "ledger", now=time.time() + 1)
+    await store.close()
+
+    assert again.was_finished
+    assert delivered == filled.ordered
+    assert left == []
+
+
+async def test_a_store_that_went_on_since_the_copy_began_is_refused(
+    path: Path, empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(path)
+    await interrupted(path, empty_database, monkeypatch)
+    store = await SqliteStore.open(path)
+    await accept(store, arrival())
+    await store.close()
+    with pytest.raises(StoreError, match="a gateway ran on the SQLite store"):
+        await copy(path, empty_database)
+
+
+async def interrupted(path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a copy fail behind its first batch of events."""
+    monkeypatch.setattr(reading, "BATCH_EVENTS", 2)
+    write, calls = CopyTarget.write, 0
+
+    async def once(self: CopyTarget, *given: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise StoreUnavailableError("interrupted")
+        await write(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CopyTarget, "write", once)
+        with pytest.raises(StoreUnavailableError):
+            await copy(path, database)
+
+
+async def test_a_copy_goes_on_where_it_was(
+    path: Path, empty_database: Database, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(path)
+    await interrupted(path, empty_database, monkeypatch)
+    before = postgres.sql("SELECT count(*) FROM events", database=empty_database.name)
+    told = []
+    copied = await copy_store(
+        path, settings(empty_database), into_used_store=False, report=lambda *given: told.append(given)
+    )
+
+    assert before == "2"
+    assert told[0] == ("copying events", 4, 13)
+    assert copied.is_resumed
+    assert copied.comparison.is_equal, copied.comparison
+
+
+async def test_two_copies_at_once_are_refused(
+    path: Path, empty_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy_target, "_LOCK_WITHIN", 0.5)
+    await fill(path)
+    other = await Connector(settings(empty_database)).connect(SLOW)
+    await other.execute(f"SELECT pg_advisory_lock({copy_target._LOCK})")
+    with pytest.raises(StoreError, match="another copy"):
+        await copy(path, empty_database)
+    other.terminate()
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("UPDATE events SET body = '' WHERE body = 'k-dead'", "events"),
+        ("UPDATE events SET subject = 'x' WHERE body = 'k-dead'", "events"),
+        ("DELETE FROM events WHERE body = 'k-dead'", "events"),
+        ("UPDATE deliveries SET attempts = 7 WHERE status = 'dead'", "deliveries dead"),
+        ("DELETE FROM deliveries WHERE status = 'delivered'", "deliveries delivered"),
+        ("UPDATE deliveries SET order_seq = -order_seq WHERE due_ms = 2 ^ 62", "deliveries held"),
+        ("DELETE FROM dedupe_keys WHERE key = 'k-dead'", "dedupe keys"),
+        ("UPDATE replies SET status = 500", "replies"),
+        ("DELETE FROM paused_destinations", "paused"),
+    ],
+)
+async def test_the_check_finds_what_differs(
+    path: Path,
+    empty_database: Database,
+    postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+    what: str,
+) -> None:
+    await fill(path)
+    settle = CopyTarget.settle
+
+    async def damaging(self: CopyTarget) -> None:
+        await settle(self)
+        postgres.sql(statement, database=empty_database.name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CopyTarget, "settle", damaging)
+        copied = await copy(path, empty_database)
+    again = await copy(path, empty_database)
+
+    assert not copied.comparison.is_equal
+    assert set(copied.comparison.differing) == {what}
+    assert copied.comparison.named[0].startswith(f"{what}: ")
+    assert not again.was_finished
+    assert not again.comparison.is_equal or what == "paused", "what was lost is not made good silently"
+
+
+async def test_a_batch_is_bounded_by_bytes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "BATCH_BYTES", 25)
+    store = await SqliteStore.open(path)
+    lengths = [10, 10, 10, 100, 1]
+    await store.accept([arrival(of=event(b"x" * length)) for length in lengths], deadline=math.inf)
+    await store.close()
+    found, after = [], 0
+    async with copy_source(path) as source:
+        while (batch := await source.batch(after)) is not None:
+            found.append([len(each.columns[-2]) for each in batch.events])
+            after = batch.last
+
+    assert found == [[10, 10], [10], [100], [1]]

@@ -1,0 +1,142 @@
+"""A worker is kept running: started again when it ends, with a rest, and ended when it hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from gatehouse.errors import GatewayError
+from gatehouse.workers import keeper as module
+from gatehouse.workers.keeper import Keeper
+from gatehouse.workers.worker import Worker
+
+#: Runs until its stdin is closed, as a worker does.
+RUNS = "import sys; sys.stdin.read()"
+ENDS = "raise SystemExit(3)"
+
+Changes = list[int | None]
+
+
+@asynccontextmanager
+async def kept(tmp_path: Path, program: str) -> AsyncIterator[tuple[Keeper, Changes]]:
+    """Keep a program as if it were a worker; what changes is in the list."""
+    changes: Changes = []
+    keeper = Keeper(Worker(tmp_path, 1), [], lambda _, code: changes.append(code))
+    keeper._command = (sys.executable, "-c", program)
+    keeper.start()
+    try:
+        yield keeper, changes
+    finally:
+        keeper.leave()
+        await keeper.ended()
+        await keeper.asking.close()
+
+
+@asynccontextmanager
+async def answering(tmp_path: Path) -> AsyncIterator[web.AppRunner]:
+    """Answer in the place of the worker, until the block ends."""
+    app = web.Application()
+    app.add_routes([web.get("/readyz", _ready), web.get("/healthz", _ready)])
+    runner = web.AppRunner(app, shutdown_timeout=0.01)
+    await runner.setup()
+    await web.UnixSite(runner, str(Worker(tmp_path, 1).socket)).start()
+    try:
+        yield runner
+    finally:
+        await runner.cleanup()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - processes are watched from outside
+            await asyncio.sleep(0.01)
+
+
+async def test_it_serves_once_its_door_is_open(tmp_path: Path) -> None:
+    async with kept(tmp_path, RUNS) as (keeper, changes):
+        await until(lambda: keeper.runs)
+        served = [keeper.serves]
+        async with answering(tmp_path):
+            await keeper.until_serving()
+
+        assert [*served, keeper.serves] == [False, True]
+        assert changes == [None]
+
+
+async def test_one_that_is_asked_to_leave_ends_and_is_not_started_again(tmp_path: Path) -> None:
+    async with kept(tmp_path, RUNS) as (keeper, changes):
+        await until(lambda: keeper.runs)
+        keeper.leave()
+        await keeper.ended()
+
+        assert (keeper.runs, keeper.starts, changes) == (False, 1, [])
+
+
+async def test_one_that_ends_before_it_serves_is_told_of(tmp_path: Path) -> None:
+    async with kept(tmp_path, ENDS) as (keeper, _):
+        with pytest.raises(GatewayError, match="worker 1 ended before it served: exit code 3"):
+            await keeper.until_serving()
+
+
+async def test_one_that_ends_is_started_again_after_rests_that_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+
+    async def rest(_: Keeper, seconds: float) -> bool:
+        rests.append(seconds)
+        return len(rests) == 8
+
+    monkeypatch.setattr(Keeper, "_leaves_within", rest)
+    async with kept(tmp_path, ENDS) as (keeper, changes):
+        await keeper.ended()
+
+        assert rests == [1, 2, 4, 8, 16, 30, 30, 30]
+        assert (keeper.starts, changes) == (8, [3] * 8)
+
+
+async def test_a_rest_ends_when_it_is_asked_to_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_REST", 600.0)
+    async with kept(tmp_path, ENDS) as (keeper, changes):
+        await until(lambda: changes == [3])
+        keeper.leave()
+        async with asyncio.timeout(30):
+            await keeper.ended()
+
+        assert keeper.starts == 1
+
+
+async def test_a_program_that_can_not_be_run_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_REST", 0.01)
+    async with kept(tmp_path, RUNS) as (keeper, changes):
+        keeper._command = (str(tmp_path / "nothing"),)
+        keeper.kill()
+        await until(lambda: len(changes) >= 2)
+
+        assert not keeper.runs
+
+
+async def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("_ALIVE", 0.01), ("_ALIVE_WITHIN", 0.05), ("FIRST_REST", 0.01)):
+        monkeypatch.setattr(module, name, seconds)
+    async with kept(tmp_path, RUNS) as (keeper, changes):
+        async with answering(tmp_path):
+            await keeper.until_serving()
+            await asyncio.sleep(0.2)
+            assert keeper.starts == 1, "it answers"
+        await until(lambda: -signal.SIGKILL in changes)
+
+        assert not keeper.serves
+
+
+async def _ready(_: web.Request) -> web.Response:
+    return web.json_response({"parts": {"ingest": "ok"}})

@@ -1,0 +1,166 @@
+"""What several workers expose, as one: sums, states, and what is of one process alone."""
+
+from __future__ import annotations
+
+from prometheus_client.core import Metric
+
+from gatehouse.metrics import Metrics, SupervisorMetrics
+from gatehouse.workers.merging import GAUGES, Exposed, counted, known_to, merge, parse, render
+
+Values = dict[tuple[str, ...], float]
+
+
+def exposed(*workers: Metrics | SupervisorMetrics) -> list[Exposed]:
+    return [Exposed(str(number), parse(one.render())) for number, one in enumerate(workers, 1)]
+
+
+def values(families: list[Metric]) -> Values:
+    """Read what was merged as a scraper does: by name and label values, in the order of the labels' names."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in parse(render(families))
+        for sample in family.samples
+    }
+
+
+def two() -> tuple[Metrics, Metrics]:
+    return Metrics(), Metrics()
+
+
+def test_counters_are_summed() -> None:
+    one, other = two()
+    one.source("shop").outcomes["accepted"].inc(3)
+    other.source("shop").outcomes["accepted"].inc(4)
+    other.source("mail").outcomes["accepted"].inc(5)
+
+    merged = values(merge(exposed(one, other)))
+
+    assert merged["gatehouse_requests_total", "accepted", "shop"] == 7
+    assert merged["gatehouse_requests_total", "accepted", "mail"] == 5
+    assert merged["gatehouse_requests_total", "duplicate", "shop"] == 0
+
+
+def test_histograms_are_summed_bucket_by_bucket() -> None:
+    one, other = two()
+    one.commit_duration.observe(0.002)
+    other.commit_duration.observe(0.002)
+    other.commit_duration.observe(0.2)
+
+    merged = values(merge(exposed(one, other)))
+
+    assert merged["gatehouse_commit_duration_seconds_bucket", "0.001"] == 0
+    assert merged["gatehouse_commit_duration_seconds_bucket", "0.0025"] == 2
+    assert merged["gatehouse_commit_duration_seconds_bucket", "0.25"] == 3
+    assert merged["gatehouse_commit_duration_seconds_bucket", "+Inf"] == 3
+    assert merged["gatehouse_commit_duration_seconds_count",] == 3
+    assert round(merged["gatehouse_commit_duration_seconds_sum",], 6) == 0.204
+
+
+def test_what_is_in_the_store_is_not_counted_once_per_worker() -> None:
+    one, other = two()
+    for metrics, pending in ((one, 10), (other, 12)):
+        metrics.destination("app").pending.set(pending)
+        metrics.store_bytes.set(4096)
+
+    merged = values(merge(exposed(one, other)))
+
+    assert merged["gatehouse_deliveries_pending", "app"] == 12
+    assert merged["gatehouse_store_bytes",] == 4096
+
+
+def test_a_state_that_one_worker_is_in_shows() -> None:
+    one, other = two()
+    one.destination("app").breaker_open.set(1)
+    other.destination("app").breaker_open.set(0)
+    one.source("shop").ready.set(1)
+    other.source("shop").ready.set(0)
+    other.reload_successful.set(0)
+
+    merged = values(merge(exposed(one, other)))
+
+    assert merged["gatehouse_breaker_open", "app"] == 1
+    assert merged["gatehouse_source_ready", "shop"] == 0
+    assert merged["gatehouse_config_last_reload_successful",] == 0
+
+
+def test_the_last_accepted_request_is_that_of_any_worker() -> None:
+    one, other = two()
+    one.source("shop").last_accepted.set(1_700_000_000.25)
+    other.source("shop").last_accepted.set(1_600_000_000)
+
+    merged = values(merge(exposed(one, other)))
+
+    assert merged["gatehouse_source_last_accepted_timestamp_seconds", "shop"] == 1_700_000_000.25
+
+
+def test_what_is_about_a_process_has_the_worker_as_a_label() -> None:
+    merged = merge(exposed(*two()))
+    (memory,) = [family for family in merged if family.name == "process_resident_memory_bytes"]
+
+    assert [sample.labels for sample in memory.samples] == [{"worker": "1"}, {"worker": "2"}]
+
+
+def test_a_series_is_there_once_in_whatever_order_its_labels_are_written() -> None:
+    supervisor = SupervisorMetrics(2)
+    own = Exposed("supervisor", list(supervisor.registry.collect()))
+
+    text = render(merge([*exposed(*two()), own])).decode()
+    series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
+
+    assert len(series) == len(set(series))
+    assert text.count("\ngatehouse_build_info{") == 1
+
+
+def test_every_gauge_has_a_rule_of_its_own() -> None:
+    """Who adds a gauge has to say what it means of several workers."""
+    families = [*Metrics().registry.collect(), *SupervisorMetrics(1).registry.collect()]
+    gauges = {family.name for family in families if family.type == "gauge"}
+    of_one_process = {name for name in gauges if name.startswith(("process_", "gatehouse_worker_"))}
+
+    assert set(GAUGES) == gauges - of_one_process
+
+
+def test_one_exposition_alone_stays_as_it_is() -> None:
+    metrics = Metrics()
+    metrics.source("shop").outcomes["accepted"].inc(3)
+    metrics.destination("app").lag.observe(7)
+    families = parse(metrics.render())
+
+    merged = values(merge([Exposed("1", families)]))
+
+    assert {key: value for key, value in merged.items() if not key[0].startswith("process_")} == {
+        key: value for key, value in values(families).items() if not key[0].startswith("process_")
+    }
+
+
+def test_what_a_worker_that_ended_had_counted_goes_on_to_count() -> None:
+    one, other = two()
+    one.source("shop").outcomes["accepted"].inc(3)
+    one.destination("app").pending.set(8)
+    other.source("shop").outcomes["accepted"].inc(4)
+    ended = counted(parse(one.render()))
+
+    merged = values(merge([*exposed(other), Exposed("", ended)]))
+
+    assert merged["gatehouse_requests_total", "accepted", "shop"] == 7
+    assert ("gatehouse_deliveries_pending", "app") not in merged, "that is a state, and nobody's any more"
+
+
+def test_what_a_worker_that_ended_had_counted_goes_with_the_source() -> None:
+    one, other = two()
+    one.source("gone").outcomes["accepted"].inc(3)
+    one.source("shop").outcomes["accepted"].inc(3)
+    other.source("shop").outcomes["accepted"].inc(4)
+    running = parse(other.render())
+
+    left = values(known_to(counted(parse(one.render())), running))
+
+    assert left["gatehouse_requests_total", "accepted", "shop"] == 3
+    assert ("gatehouse_requests_total", "accepted", "gone") not in left
+
+
+def test_the_supervisor_has_a_series_for_each_worker_from_the_start() -> None:
+    found = values(list(SupervisorMetrics(2).registry.collect()))
+
+    assert found["gatehouse_worker_up", "1"] == found["gatehouse_worker_up", "2"] == 0
+    assert found["gatehouse_worker_ended_total", "2"] == 0
