@@ -112,8 +112,8 @@ def what_arrived_is_what_was_sent(evidence: Evidence) -> Iterator[str]:
             yield f"{reception.id} arrived with other bytes than were sent"
 
 
-def attempts_tell_themselves_apart(evidence: Evidence) -> Iterator[str]:
-    """I5: every attempt of an event has its key, which no other event has, and a higher number."""
+def keys_tell_events_apart(evidence: Evidence) -> Iterator[str]:
+    """Of I5: every attempt of an event has its key, which no other event has."""
     owners: dict[str, str] = {}
     for name, receptions in evidence.by_id.items():
         keys = {reception.key for reception in receptions}
@@ -122,6 +122,12 @@ def attempts_tell_themselves_apart(evidence: Evidence) -> Iterator[str]:
         for key in keys:
             if owners.setdefault(key, name) != name:
                 yield f"{name} arrived with the idempotency key of {owners[key]}"
+
+
+def attempts_tell_themselves_apart(evidence: Evidence) -> Iterator[str]:
+    """I5: every attempt of an event has its key, which no other event has, and a higher number."""
+    yield from keys_tell_events_apart(evidence)
+    for name, receptions in evidence.by_id.items():
         attempts = [reception.attempt for reception in receptions]
         if attempts != sorted(set(attempts)):
             yield f"{name} arrived as attempts {attempts}"

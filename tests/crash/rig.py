@@ -37,7 +37,7 @@ sources:
   mando: {{provider: mando, secrets: [env:SECRET], dedupe: {{window: {window}}}}}
   hisab: {{provider: hisab, secrets: [env:SECRET], dedupe: {{window: {window}}}}}
 destinations:
-  app: &app
+  app:
     url: "{url}/app"
     timeout: {timeout}s
     concurrency: {concurrency}
@@ -51,7 +51,7 @@ destinations:
 routes:
   - {{from: mando, to: app}}
   - {{from: hisab, to: archive}}
-""".replace(" &app", "")
+"""
 
 
 class Rig:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from crash.checker import INVARIANTS
+from crash.checker import INVARIANTS, keys_tell_events_apart
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,14 +43,8 @@ def invariants(faults: Sequence[Fault], *, under_way: int, replicas: int = 3) ->
 
 def attempts_tell_themselves_apart(evidence: Evidence, faults: Sequence[Fault]) -> Iterator[str]:
     """I5: one key for an event and for no other; numbers that differ, and grow but for what comes late."""
-    owners: dict[str, str] = {}
+    yield from keys_tell_events_apart(evidence)
     for name, receptions in evidence.by_id.items():
-        keys = {reception.key for reception in receptions}
-        if len(keys) != 1 or "" in keys:
-            yield f"{name} arrived with {len(keys)} idempotency keys"
-        for key in keys:
-            if owners.setdefault(key, name) != name:
-                yield f"{name} arrived with the idempotency key of {owners[key]}"
         attempts = [reception.attempt for reception in receptions]
         if len(set(attempts)) < len(attempts) or any(
             not is_late(each, faults) for each in behind(receptions)

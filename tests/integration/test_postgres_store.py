@@ -317,7 +317,7 @@ async def test_the_plans_of_what_may_not_wait_read_no_whole_table(
             assert "Hash Join" not in plan, statement
 
 
-async def test_long_keys_are_told_apart_and_never_taken_for_short_ones() -> None:
+async def test_long_keys_are_told_apart_and_what_is_kept_of_one_stays_as_it_is() -> None:
     long = b"k" * 5000
     kept = short_key(long + b"1")
     assert kept != short_key(long + b"2")
