@@ -42,7 +42,8 @@ _MEMBER_BYTES = 5
 #: No array in memory has more elements than have numbers of so many digits.
 _INDEX_DIGITS = 9
 
-_read_few = msgspec.json.Decoder(dict[_Member, Raw], dec_hook=lambda _, name: _Member(name)).decode
+# The hook gets the type and the name, as `__new__` does: one of Python's own would cost a call per member.
+_read_few = msgspec.json.Decoder(dict[_Member, Raw], dec_hook=str.__new__).decode
 _read_array = msgspec.json.Decoder(list[Raw]).decode
 _read_string = msgspec.json.Decoder(str).decode
 _read_any = msgspec.json.Decoder(Raw).decode
@@ -81,7 +82,10 @@ class Document:
         """
         if not path:
             return bytes(_checked(_read_any, self._raw.strip()))
-        value = self._members(path[:-1]).get(path[-1])
+        members = self._children.get(path[:-1])
+        if members is None:
+            members = self._members(path[:-1])
+        value = members.get(path[-1])
         return None if value is None else bytes(value)
 
     def text(self, path: Path) -> str | None:

@@ -10,19 +10,19 @@ import os
 from functools import lru_cache
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-#: Two characters at once: half as many steps on the way of every event.
-_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
-
-_SHIFTS = tuple(range(70, -1, -10))
+#: From a random byte to a character: each comes from as many bytes as any other.
+_FROM_BYTE = (_ALPHABET * 8).encode()
+_RANDOM_CHARACTERS = 16
+_TIME_SHIFTS = range(45, -1, -5)
 
 
 def new_id(now: float) -> str:
     """Make the id of an event that was received at `now` (unix seconds)."""
     # From the system: a seeded generator would repeat itself in a forked process.
-    number = int.from_bytes(os.urandom(10), "big")
-    return _time_part(int(now * 1000)) + "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
+    random = os.urandom(_RANDOM_CHARACTERS).translate(_FROM_BYTE).decode()
+    return _time_part(int(now * 1000)) + random
 
 
 @lru_cache(maxsize=16)
 def _time_part(milliseconds: int) -> str:
-    return "".join([_PAIRS[milliseconds >> shift & 1023] for shift in range(40, -1, -10)])
+    return "".join([_ALPHABET[milliseconds >> shift & 31] for shift in _TIME_SHIFTS])

@@ -20,6 +20,7 @@ A `?` at the end makes a placeholder optional: `{body:Subject?}` is empty when t
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,15 @@ class Placeholder:
 class Template:
     """A compiled template, or a list of them of which the first that resolves counts."""
 
-    __slots__ = ("_alternatives", "alternatives")
+    __slots__ = ("alternatives", "render", "text")
+
+    #: Resolves to bytes; None when no alternative resolves fully.
+    #:
+    #: Raises `MalformedDocumentError` when a value is to be read from a body that is not JSON, and no
+    #: alternative does without.
+    render: Callable[[Scope], bytes | None]
+    #: Resolves to text; None as well when the bytes are not UTF-8. Raises as `render` does.
+    text: Callable[[Scope], str | None]
 
     def __init__(self, text: str | tuple[str, ...]) -> None:
         texts = (text,) if isinstance(text, str) else text
@@ -62,7 +71,10 @@ class Template:
             raise TemplateError("a list of templates needs at least one")
         #: Each template as its literals and placeholders.
         self.alternatives = tuple(_parse(one) for one in texts)
-        self._alternatives = tuple(tuple(map(_compile, parts)) for parts in self.alternatives)
+        # Most are a lone placeholder: what it stands for is then asked for directly. Half a dozen templates
+        # are resolved per event, and the layers between cost more than the values do.
+        self.render = _first(tuple(map(_joined, self.alternatives)))
+        self.text = _lone_body_text(self.alternatives) or _decoded(self.render)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Template) and self.alternatives == other.alternatives
@@ -77,16 +89,17 @@ class Template:
             part for parts in self.alternatives for part in parts if isinstance(part, Placeholder)
         )
 
-    def render(self, scope: Scope) -> bytes | None:
-        """Resolve to bytes; None when no alternative resolves fully.
 
-        Raises `MalformedDocumentError` when a value is to be read from a body that is not JSON, and no
-        alternative does without.
-        """
+def _first(alternatives: tuple[Resolve, ...]) -> Resolve:
+    """Resolve to what the first alternative gives that resolves."""
+    if len(alternatives) == 1:
+        return alternatives[0]
+
+    def render(scope: Scope) -> bytes | None:
         malformed: MalformedDocumentError | None = None
-        for parts in self._alternatives:
+        for resolve in alternatives:
             try:
-                resolved = _resolve(parts, scope)
+                resolved = resolve(scope)
             except MalformedDocumentError as error:
                 malformed = error
                 continue
@@ -96,9 +109,30 @@ class Template:
             raise malformed
         return None
 
-    def text(self, scope: Scope) -> str | None:
-        """Resolve to text; None as well when the bytes are not UTF-8."""
-        resolved = self.render(scope)
+    return render
+
+
+def _joined(parts: tuple[bytes | Placeholder, ...]) -> Resolve:
+    """Resolve to all parts together; None when one of them is not there."""
+    resolves = tuple(map(_compile, parts))
+    if len(resolves) == 1:
+        return resolves[0]
+
+    def render(scope: Scope) -> bytes | None:
+        resolved = []
+        for resolve in resolves:
+            value = resolve(scope)
+            if value is None:
+                return None
+            resolved.append(value)
+        return b"".join(resolved)
+
+    return render
+
+
+def _decoded(render: Resolve) -> Callable[[Scope], str | None]:
+    def text(scope: Scope) -> str | None:
+        resolved = render(scope)
         if resolved is None:
             return None
         try:
@@ -106,17 +140,18 @@ class Template:
         except UnicodeDecodeError:
             return None
 
+    return text
 
-def _resolve(parts: tuple[Resolve, ...], scope: Scope) -> bytes | None:
-    if len(parts) == 1:
-        return parts[0](scope)
-    resolved = []
-    for part in parts:
-        value = part(scope)
-        if value is None:
-            return None
-        resolved.append(value)
-    return b"".join(resolved)
+
+def _lone_body_text(
+    alternatives: tuple[tuple[bytes | Placeholder, ...], ...],
+) -> Callable[[Scope], str | None] | None:
+    """Return what reads a lone `{body:path}` as the text that it is; None for any other template."""
+    ((first, *rest), *others) = alternatives
+    if rest or others or not isinstance(first, Placeholder) or first.name != "body" or first.optional:
+        return None
+    path = first.path
+    return (lambda scope: scope.document.text(path)) if path else None
 
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")

@@ -133,10 +133,14 @@ class Connection(web.RequestHandler):
         peer = self.peername
         return str(peer[0]) if isinstance(peer, tuple) else None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        # Not a byte may wait unnoticed: a transport that is closed with some left stays until they are taken.
-        cast("asyncio.WriteTransport", transport).set_write_buffer_limits(high=0)
+    async def start(self) -> None:
+        transport = self.transport
+        try:
+            await super().start()
+        finally:
+            # It is closed, or about to be. With some of an answer left it would stay until that is taken.
+            if transport is not None and transport.get_write_buffer_size():
+                self._abort_unless_taken(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._stashed:
@@ -151,6 +155,12 @@ class Connection(web.RequestHandler):
                 self._admission.wait(self)
         else:
             self._parse(data)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        # aiohttp asks for it after each body that was read, and goes through its parser and the transport for
+        # that. Mostly nothing was paused: a twentieth of what a request costs.
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     @property
     def _begins_something(self) -> bool:
@@ -186,7 +196,8 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self._head = 0
-            self._last_body = self._messages[-1][1] if self._messages else None
+            body = self._messages[-1][1] if self._messages else None
+            self._last_body = None if body is None or body.is_eof() else body
             return
         self.is_late = False
         if self._begins_something:
@@ -230,7 +241,11 @@ class Connection(web.RequestHandler):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self.transport is not None:
-            self._unread = self._loop.call_later(self._patience, self.transport.abort)
+            self._abort_unless_taken(self.transport)
+
+    def _abort_unless_taken(self, transport: asyncio.WriteTransport) -> None:
+        self._forget_unread()
+        self._unread = self._loop.call_later(self._patience, transport.abort)
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -10,9 +10,6 @@ import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import hdrs, web
-from multidict import CIMultiDict
-
 from gatehouse.errors import (
     MalformedRequestError,
     MethodNotAllowedError,
@@ -25,11 +22,14 @@ from gatehouse.ingest.answer import Answer, rejected
 from gatehouse.ingest.body import Bodies
 from gatehouse.ingest.connections import Answers, Connections, allowed_connections
 from gatehouse.ingest.listener import Listener
+from gatehouse.ingest.writing import Response, written
 from gatehouse.log import get_logger
 from gatehouse.verify.base import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from aiohttp import web
 
     from gatehouse.config.model import ServerConfig
     from gatehouse.ingest.client import ClientAddress
@@ -39,7 +39,10 @@ if TYPE_CHECKING:
     from gatehouse.metrics import Metrics, RequestMetrics, SourceMetrics
     from gatehouse.source import Source
 
-_HEADERS: Mapping[str, str] = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
+#: After these the rest of the request is in the way of the next one.
+_CLOSING = frozenset(
+    map(int, (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
+)
 
 
 class IngestServer:
@@ -152,15 +155,8 @@ class IngestServer:
                 error.request = request
                 raise
 
-    def _respond(self, answer: Answer) -> web.Response:
-        headers = _HEADERS
-        if answer.headers:
-            headers = CIMultiDict(_HEADERS)
-            headers.update(answer.headers)
-        response = web.Response(body=answer.body, status=answer.status, headers=headers)
-        if self._stopping or answer.status in (400, 408, 413):
-            response.force_close()
-        return response
+    def _respond(self, answer: Answer) -> web.StreamResponse:
+        return Response(answer, close=self._stopping or answer.status in _CLOSING)
 
     def _record(
         self,
@@ -224,11 +220,11 @@ class IngestServer:
 
     def _head_too_long(self, client: str | None) -> bytes:
         error = MalformedRequestError("the head of the request is too long")
-        return _written(self._refused_below_http(error, client))
+        return written(self._refused_below_http(error, client), keep_alive=False)
 
     def _no_room(self, client: str | None) -> bytes:
         error = UnavailableError("overloaded; send again later", reason="overloaded")
-        return _written(self._refused_below_http(error, client))
+        return written(self._refused_below_http(error, client), keep_alive=False)
 
     def _refused_below_http(self, error: RequestRejectedError, client: str | None) -> Answer:
         answer = rejected(error)
@@ -241,19 +237,6 @@ class IngestServer:
             client=client,
         )
         return answer
-
-
-def _written(answer: Answer) -> bytes:
-    """Write an answer out, for a connection that ends with it."""
-    headers = {
-        **_HEADERS,
-        **answer.headers,
-        hdrs.CONTENT_LENGTH: str(len(answer.body)),
-        "Connection": "close",
-    }
-    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    return "\r\n".join([*lines, "", ""]).encode() + answer.body
 
 
 def _log_defect(source: Source | None, error: Exception) -> None:
