@@ -1,30 +1,98 @@
-"""A handler that reads the body and answers 200, on aiohttp and uvloop, and nothing else. Prints its port.
+"""The bare servers on aiohttp and uvloop that the gateway is measured against, and its destinations.
 
-What the gateway is measured against, and the destination that it delivers to.
+Prints the port.
+
+`low-level`: aiohttp's `web.Server`, without routing; also the destination that events are delivered to.
+`handler`: an application with one route that reads the body and answers 200, as aiohttp's documentation
+shows it. `proxy URL`: an application that posts what comes to a URL and answers with the reply's status.
+None of them verifies, remembers or stores anything. `clock`: a destination that notes when each event came;
+`GET` answers with these times by the events' ids, in seconds of the machine's monotonic clock, which all
+processes share.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
+import time
+from collections.abc import AsyncIterator
 
 import uvloop
-from aiohttp import web
+from aiohttp import ClientSession, web
+
+_SESSION = web.AppKey("session", ClientSession)
+_BACKLOG = 1024
 
 
-async def serve(request: web.BaseRequest) -> web.StreamResponse:
+async def _drop(request: web.BaseRequest) -> web.StreamResponse:
     await request.content.read()
     return web.Response()
 
 
-async def main() -> None:
-    runner = web.ServerRunner(web.Server(serve, access_log=None))
+async def _answer(request: web.Request) -> web.Response:
+    await request.read()
+    return web.Response()
+
+
+def _handler() -> web.Application:
+    app = web.Application()
+    app.router.add_post("/webhooks/stored", _answer)
+    return app
+
+
+def _proxy(url: str) -> web.Application:
+    async def forward(request: web.Request) -> web.Response:
+        body = await request.read()
+        headers = {"Content-Type": request.headers["Content-Type"]}
+        async with request.app[_SESSION].post(url, data=body, headers=headers) as reply:
+            await reply.read()
+            return web.Response(status=reply.status)
+
+    async def session(app: web.Application) -> AsyncIterator[None]:
+        async with ClientSession() as app[_SESSION]:
+            yield
+
+    app = web.Application()
+    app.router.add_post("/webhooks/sent", forward)
+    app.cleanup_ctx.append(session)
+    return app
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self._came: dict[str, float] = {}
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await request.content.read()
+        now = time.monotonic()
+        if request.method == "GET":
+            return web.Response(text=json.dumps(self._came), content_type="application/json")
+        self._came.setdefault(json.loads(body)["id"], now)
+        return web.Response()
+
+
+def _runner(kind: str, url: str) -> web.AppRunner | web.ServerRunner:
+    match kind:
+        case "handler":
+            return web.AppRunner(_handler(), access_log=None)
+        case "proxy":
+            return web.AppRunner(_proxy(url), access_log=None)
+        case "clock":
+            return web.ServerRunner(web.Server(_Clock().serve, access_log=None))
+        case _:
+            return web.ServerRunner(web.Server(_drop, access_log=None))
+
+
+async def main(kind: str = "low-level", url: str = "") -> None:
+    """Serve until the process is ended."""
+    runner = _runner(kind, url)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=_BACKLOG).start()
     sys.stdout.write(f"{runner.addresses[0][1]}\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(main())
+    uvloop.run(main(*sys.argv[1:]))

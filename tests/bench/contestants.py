@@ -1,38 +1,33 @@
-"""What is measured: the bare handler, and gateways as an operator runs them, each with its own store."""
+"""What is measured: bare servers, gateways as an operator runs them, and what one would write instead.
+
+Each is a process that is kept to the cores it is given, and each that stores has a store of its own.
+"""
 
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.machine import pin
 from bench.signed import SECRET
 from postgres_server import Database
 
 _WITHIN = 40.0
-_CONFIG = """
-server: {{listen: "127.0.0.1:0"}}
-operator: {{listen: "127.0.0.1:0"}}
-store: {store}
-sources:
-  stored: {{provider: mando, secrets: env:SECRET}}    # no route wants what comes here
-  sent: {{provider: mando, secrets: env:SECRET}}
-destinations:
-  app: {{url: "http://127.0.0.1:{port}/events", secret: env:SIGNING}}
-routes:
-  - {{from: sent, to: app}}
-"""
+_HERE = Path(__file__).parent
+#: What a destination with a path is told, by the name of its source and its destination.
+Destinations = Mapping[str, Mapping[str, object]]
 _ENVIRONMENT = {"SECRET": SECRET, "SIGNING": "whsec_Z2F0ZWhvdXNlLWJlbmNobWFyay1zaWduaW5nLWtleQ=="}
 
 
@@ -42,7 +37,7 @@ class Contestant(NamedTuple):
     name: str
     process: int
     port: int
-    #: None: the bare handler, which counts nothing.
+    #: None: no gateway; it counts nothing, and delivers within its requests if it does.
     operator_port: int | None = None
     database: Database | None = None
 
@@ -63,17 +58,44 @@ class Contestant(NamedTuple):
 
 
 @contextmanager
-def bare(cores: set[int]) -> Iterator[Contestant]:
-    """Run the bare handler."""
-    command = [sys.executable, "-m", "bench.bare"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=_environment())
-    try:
-        pin(process.pid, cores)
-        assert process.stdout is not None
-        yield Contestant("bare handler", process.pid, int(process.stdout.readline()))
-    finally:
-        process.kill()
-        process.wait()
+def program(
+    name: str, command: Sequence[str], cores: set[int], folder: Path | None = None, **variables: str
+) -> Iterator[Contestant]:
+    """Run a program that prints its port, and perhaps what it is called; in a new folder if there is one."""
+    if folder:
+        folder.mkdir()
+    command, given = pinned(command, cores), environment(**variables)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=given, cwd=folder, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port, _, called = process.stdout.readline().strip().partition(" ")
+            assert port, f"{name} did not start"
+            yield Contestant(name.format(called), process.pid, int(port))
+        finally:
+            process.kill()
+
+
+def bare(cores: set[int], kind: str = "low-level", url: str = "") -> AbstractContextManager[Contestant]:
+    """Run a server of bare.py: `low-level`, `handler`, `clock`, or `proxy`, which needs a URL."""
+    names = {"proxy": "bare proxy", "clock": "clock"}
+    return program(names.get(kind, "bare handler"), [sys.executable, "-m", "bench.bare", kind, url], cores)
+
+
+def fastapi(folder: Path, cores: set[int], url: str) -> AbstractContextManager[Contestant] | None:
+    """Run the FastAPI application; None when it is not installed."""
+    if not all(map(importlib.util.find_spec, ("fastapi", "uvicorn", "httptools", "httpx"))):
+        return None
+    command = [sys.executable, "-m", "bench.instead.fastapi_app"]
+    return program("FastAPI", command, cores, folder, DESTINATION=url)
+
+
+def node(cores: set[int], url: str) -> AbstractContextManager[Contestant] | None:
+    """Run the Node application, with Express if it was fetched; None when there is no Node."""
+    if not (found := shutil.which("node")):
+        return None
+    command = [found, str(_HERE / "instead/express.cjs")]
+    modules = _HERE.parents[1] / ".tools/express/node_modules"
+    return program("Node, {}", command, cores, DESTINATION=url, NODE_PATH=str(modules))
 
 
 @contextmanager
@@ -85,20 +107,25 @@ def gateway(
     destination: int,
     database: Database | None = None,
     workers: int = 1,
+    more: Destinations | None = None,
 ) -> Iterator[Contestant]:
-    """Run a gateway, on SQLite unless there is a database. Its log goes to a file."""
+    """Run a gateway, on SQLite unless there is a database. Its log goes to a file.
+
+    Source `stored` has no route; source `sent` is delivered to the port `destination` by the defaults. `more`
+    has sources with a destination each.
+    """
     folder.mkdir()
     store: Mapping[str, object] = {"url": "sqlite:///gatehouse.db", "min_free": 0}
     if database is not None:
         store = {"url": database.url, "password": "env:PASSWORD"}
     config, log = folder / "gateway.yaml", folder / "log"
-    config.write_text(_CONFIG.format(store=json.dumps(store), port=destination))
-    cpus = ",".join(map(str, sorted(cores)))
-    command = ["taskset", "-c", cpus, sys.executable, "-m", "gatehouse", "serve", "-c", str(config)]
-    environment = _environment(PASSWORD=database.password if database else "")
+    destinations = {"sent": {"url": f"http://127.0.0.1:{destination}/events"}, **(more or {})}
+    config.write_text(json.dumps(settings(store, destinations)))
+    command = pinned([sys.executable, "-m", "gatehouse", "serve", "-c", str(config)], cores)
+    variables = environment(PASSWORD=database.password if database else "")
     with log.open("wb") as opened:
         options = ["--workers", str(workers)] if workers > 1 else []
-        process = subprocess.Popen([*command, *options], stderr=opened, env=environment, cwd=folder)
+        process = subprocess.Popen([*command, *options], stderr=opened, env=variables, cwd=folder)
     try:
         line = _started(process, log)
         ingest, operator = (int(str(line[key]).rpartition(":")[2]) for key in ("listen", "operator"))
@@ -108,8 +135,27 @@ def gateway(
         process.wait(_WITHIN)
 
 
-def _environment(**more: str) -> dict[str, str]:
-    tests = Path(__file__).parents[1]
+def settings(store: Mapping[str, object], destinations: Destinations) -> dict[str, object]:
+    """Return a config of which each destination has a source of its name, and `stored` has none."""
+    source = {"provider": "mando", "secrets": "env:SECRET"}
+    return {
+        "server": {"listen": "127.0.0.1:0"},
+        "operator": {"listen": "127.0.0.1:0"},
+        "store": store,
+        "sources": dict.fromkeys(["stored", *destinations], source),
+        "destinations": {name: {"secret": "env:SIGNING", **given} for name, given in destinations.items()},
+        "routes": [{"from": name, "to": name} for name in destinations],
+    }
+
+
+def pinned(command: Sequence[str], cores: set[int]) -> list[str]:
+    """Return a command that is kept to these cores."""
+    return ["taskset", "-c", ",".join(map(str, sorted(cores))), *command]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of all contestants, and more."""
+    tests = _HERE.parent
     paths = [str(tests), str(tests.parent / "src"), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,10 @@ _CONNECTIONS = 32
 #: More than any contestant that may not get one twice answers in a second.
 _MOST_PER_SECOND = 10_000
 _DRAINED_WITHIN = 120.0
+#: Seconds between two looks at what is left, at the least and at the most.
+_LOOK, _LOOK_AGAIN = 0.02, 0.3
+#: Seconds. wrk counts what takes longer as broken, and leaves it out of its times.
+_ANSWERED_WITHIN = 20
 
 
 class Stretch(NamedTuple):
@@ -41,13 +46,21 @@ class Stretch(NamedTuple):
     connections: int = 0
     #: The share of the machine that was taken by what is not part of this.
     others: float = 0.0
+    #: ms.
+    slowest: float = 0.0
+    #: Answers of 503; only what is asked for statuses has it.
+    unavailable: int = 0
+    #: Connections that broke, or got no answer in time.
+    broken: int = 0
 
 
 class Load:
     """Runs wrk."""
 
-    def __init__(self, folder: Path, cores: set[int], postgres: PostgresServer, destination: int) -> None:
-        """`destination` is the process that events are delivered to."""
+    def __init__(
+        self, folder: Path, cores: set[int], postgres: PostgresServer | None, destination: int
+    ) -> None:
+        """`destination` is the process that events are delivered to; `postgres` what the stores use."""
         self._file = folder / "requests"
         self._cores = ",".join(map(str, sorted(cores)))
         self._postgres = postgres
@@ -55,56 +68,92 @@ class Load:
         self._wrk, self._environment = _find_wrk()
         self._number = 0
 
-    def run(self, on: Contestant, path: str, seconds: float) -> Stretch:
-        """Have all connections send one request after another for a while, and wait for the deliveries."""
+    def run(
+        self,
+        on: Contestant,
+        path: str,
+        seconds: float,
+        *,
+        connections: int = _CONNECTIONS,
+        harsh: bool = False,
+    ) -> Stretch:
+        """Have all connections send one request after another for a while, and wait for the deliveries.
+
+        With `harsh` answers of 503 are counted, which slows wrk, and connections may break.
+
+        Raises:
+            AssertionError: duplicates, broken connections, or deliveries that did not come.
+        """
         self._number += 1
         count = round(seconds * _MOST_PER_SECOND)
         signed.write(self._file, path, f"{os.getpid()}_{self._number:04}", count)
         before, counted, started = self._usage(on), on.counted(), time.monotonic()
-        found = self._wrk_on(on, seconds)
-        connections = self._connections(on)
-        ended = _drained(on, counted) if path.endswith("/sent") else 0.0
-        wall = time.monotonic() - started
-        after, now = self._usage(on), on.counted()
-        accepted = now["accepted"] - counted["accepted"] or found["answers"]
-        assert now["duplicate"] == counted["duplicate"], "the requests came round"
-        assert not found["broken"], f"{found['broken']} connections broke"
-        used = after - before
-        cores = os.cpu_count() or 1
+        found = self._wrk_on(on, seconds, connections, harsh=harsh)
+        first = time.monotonic() - found["seconds"]
+        at_database = self._connections(on)
+        delivers = not path.endswith("/stored")
+        last = _drained(on, counted, first) if delivers and on.operator_port else 0.0
+        wall = (time.monotonic() - started) * (os.cpu_count() or 1)
+        used, now = self._usage(on) - before, on.counted() - counted
+        assert not now["duplicate"], "the requests came round"
+        assert harsh or not found["broken"], f"{found['broken']} connections broke"
+        answered = (found["answers"] - found["refused"]) / found["seconds"]
+        delivered = now["delivered"] / (last - first) if last else answered
+        events = max(1, now["accepted"] or found["answers"] - found["refused"])
         return Stretch(
-            accepted=(found["answers"] - found["refused"]) / found["seconds"],
+            accepted=answered,
             p50=found["p50"],
             p99=found["p99"],
             refused=int(found["refused"]),
-            delivered=(now["delivered"] - counted["delivered"]) / (ended - started) if ended else 0.0,
-            gateway_cpu=used.gateway / accepted * 1e6,
-            database_cpu=used.database / accepted * 1e6,
-            wal=used.wal / accepted,
-            connections=connections,
-            others=max(0.0, used.machine - used.all_ours - found["cpu"]) / (wall * cores),
+            delivered=delivered if delivers else 0.0,
+            gateway_cpu=used.gateway / events * 1e6,
+            database_cpu=used.database / events * 1e6,
+            wal=used.wal / events,
+            connections=at_database,
+            others=max(0.0, used.machine - used.all_ours - found["cpu"]) / wall,
+            slowest=found["longest"],
+            unavailable=int(found["unavailable"]),
+            broken=int(found["broken"]),
         )
 
-    def _wrk_on(self, on: Contestant, seconds: float) -> dict[str, float]:
+    def _wrk_on(self, on: Contestant, seconds: float, connections: int, *, harsh: bool) -> dict[str, float]:
         url = f"http://127.0.0.1:{on.port}"
-        options = ["-t1", f"-c{_CONNECTIONS}", f"-d{max(1, round(seconds))}", "-s", str(_LUA), url]
+        options = [
+            "-t1",
+            f"-c{connections}",
+            f"--timeout={_ANSWERED_WITHIN}s",
+            f"-d{max(1, round(seconds))}",
+            "-s",
+            str(_LUA),
+            url,
+        ]
         command = ["taskset", "-c", self._cores, self._wrk, *options, "--", str(self._file)]
         before = os.times()
-        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*command, "statuses"] if harsh else command,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         after = os.times()
         found: dict[str, float] = json.loads(done.stdout.strip().rpartition("\n")[2])
         own = after.children_user - before.children_user + after.children_system - before.children_system
         return found | {"cpu": own}
 
     def _usage(self, on: Contestant) -> _Usage:
-        postgres, destination = machine.cpu_seconds(self._postgres.process), self._destination
         gateway = machine.cpu_seconds(on.process)
-        all_ours = postgres + gateway + machine.cpu_seconds(destination) + sum(os.times()[:2])
+        all_ours = gateway + machine.cpu_seconds(self._destination) + sum(os.times()[:2])
+        if self._postgres is None:
+            return _Usage(gateway, 0, 0, machine.busy_seconds(), all_ours)
+        postgres = machine.cpu_seconds(self._postgres.process)
         wal = int(self._postgres.sql("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
         in_database = on.database is not None
-        return _Usage(gateway, postgres * in_database, wal * in_database, machine.busy_seconds(), all_ours)
+        busy = machine.busy_seconds()
+        return _Usage(gateway, postgres * in_database, wal * in_database, busy, all_ours + postgres)
 
     def _connections(self, on: Contestant) -> int:
-        if on.database is None:
+        if on.database is None or self._postgres is None:
             return 0
         which = f"datname = '{on.database.name}' AND application_name = 'gatehouse'"
         return int(self._postgres.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {which}"))  # noqa: S608
@@ -127,14 +176,21 @@ class _Usage(NamedTuple):
         )
 
 
-def _drained(on: Contestant, before: dict[str, int]) -> float:
-    """Wait until all that was accepted has been delivered. Returns when it was."""
-    until = time.monotonic() + _DRAINED_WITHIN
-    while time.monotonic() < until:
+def _drained(on: Contestant, before: Mapping[str, int], first: float) -> float:
+    """Wait until all that was accepted since `first` has been delivered. Returns when it was.
+
+    Asks seldom while much is left: each time costs the gateway some ms of its core.
+    """
+    until, looked, was = first + _DRAINED_WITHIN, first, 0
+    while (at := time.monotonic()) < until:
         now = on.counted()
-        if now["delivered"] - before["delivered"] >= now["accepted"] - before["accepted"]:
-            return time.monotonic()
-        time.sleep(0.02)
+        delivered = now["delivered"] - before["delivered"]
+        left = now["accepted"] - before["accepted"] - delivered
+        if left <= 0:
+            return at
+        time_left = left * (at - looked) / max(1, delivered - was)
+        time.sleep(min(max(_LOOK, time_left / 2), _LOOK_AGAIN))
+        looked, was = at, delivered
     raise AssertionError("what was accepted is not delivered")
 
 

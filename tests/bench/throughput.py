@@ -15,37 +15,23 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from bench import machine
-from bench.contestants import Contestant, bare, gateway
+from bench.contestants import bare, gateway
 from bench.load import Load, Stretch
+from bench.rounds import SENT, STORED, Case, Rounds, measure, median, ratio
 from postgres_server import Database, PostgresServer
 
-_WARM_UP = 1.0
-_STORED, _SENT = "/webhooks/stored", "/webhooks/sent"
+__all__ = ["median", "ratio"]
 
 console = Console(highlight=False, width=150)
 
 
-class Case(NamedTuple):
-    """A contestant, and what is sent to it."""
-
-    contestant: Contestant
-    path: str
-
-    @property
-    def name(self) -> str:
-        what = "" if self.contestant.operator_port is None else self.path.rpartition("/")[2]
-        return f"{self.contestant.name} {what}".strip()
-
-
-Rounds = Mapping[Case, Sequence[Stretch]]
 _COLUMNS: Mapping[str, Callable[[Stretch], str]] = {
     "accepted/s": lambda stretch: f"{stretch.accepted:,.0f}",
     "p50 ms": lambda stretch: f"{stretch.p50:.1f}",
@@ -57,28 +43,6 @@ _COLUMNS: Mapping[str, Callable[[Stretch], str]] = {
     "WAL B": lambda stretch: f"{stretch.wal:,.0f}" if stretch.wal else "",
     "connections": lambda stretch: f"{stretch.connections}" if stretch.connections else "",
 }
-
-
-def measure(load: Load, cases: Sequence[Case], *, rounds: int, seconds: float) -> Rounds:
-    """Let all have their turns, forwards and backwards."""
-    found: dict[Case, list[Stretch]] = {case: [] for case in cases}
-    for case in cases:
-        load.run(case.contestant, case.path, _WARM_UP)
-    for number in range(rounds):
-        for case in cases if number % 2 == 0 else reversed(cases):
-            found[case].append(load.run(case.contestant, case.path, seconds))
-            console.print(f"  round {number + 1}  {case.name:28} {found[case][-1].accepted:8,.0f} /s")
-    return found
-
-
-def median(stretches: Iterable[Stretch]) -> Stretch:
-    """Return the median of each figure."""
-    return Stretch(*map(statistics.median, zip(*stretches, strict=True)))
-
-
-def ratio(of: Sequence[Stretch], to: Sequence[Stretch]) -> float:
-    """Return the median ratio of what was accepted, round by round."""
-    return statistics.median(mine.accepted / theirs.accepted for mine, theirs in zip(of, to, strict=True))
 
 
 def table(found: Rounds) -> Table:
@@ -158,13 +122,13 @@ def run(options: argparse.Namespace, folder: Path, running: contextlib.ExitStack
                 )
             ),
         ]
-        cases = [Case(reference, _STORED)]
-        cases += [Case(contestant, path) for path in (_STORED, _SENT) for contestant in contestants]
+        cases = [Case(reference, STORED)]
+        cases += [Case(contestant, path) for path in (STORED, SENT) for contestant in contestants]
         load = Load(folder, places.load, server, destination.process)
-        found = measure(load, cases, rounds=options.rounds, seconds=options.seconds)
+        found = measure(load, cases, rounds=options.rounds, seconds=options.seconds, say=console.print)
     console.print(table(found))
     one, two = (
-        next(stretches for case, stretches in found.items() if case == Case(each, _STORED))
+        next(stretches for case, stretches in found.items() if case == Case(each, STORED))
         for each in contestants[1:]
     )
     console.print(f"two workers accept {ratio(two, one):.2f} times as much as one")

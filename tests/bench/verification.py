@@ -1,7 +1,7 @@
 """How long verifying a 1 MiB body takes, as a multiple of the bare digest over the same bytes.
 
-`make bench` runs it. Both are measured in turn, in one process, so that what slows one slows the other; the
-ratio of the medians is what counts. Nothing here fails: it prints.
+`make bench-verification` runs it. Both are measured in turn, in one process, so that what slows one slows
+the other; the ratio of the medians is what counts. Nothing here fails: it prints.
 """
 
 from __future__ import annotations

@@ -1,0 +1,106 @@
+"""What the gateway costs beside servers that do less: `make bench`. docs/benchmarks.md says how to read it.
+
+`--quick` takes about a minute and leaves out latency and overload. `--write FILE` replaces a page by the
+figures of this run; without it nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench import latency, machine, overload, speed, startup
+from bench.load import Load
+from bench.report import Section, page
+from bench.rounds import Rounds, measure
+from gatehouse import __version__
+
+_FILES = 16_384
+
+
+def main() -> None:
+    """Run, print, and write if asked to."""
+    options, began = _parse(), time.monotonic()
+    _prepare()
+    described = machine.describe()
+    print(described)
+    with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as scratch, contextlib.ExitStack() as stack:
+        sections, others = _run(options, Path(scratch), stack)
+    for section in sections:
+        print(f"\n{section.markdown()}")
+    facts = _facts(options, described, others)
+    print("\n" + "\n".join(f"{name}: {text}" for name, text in facts.items()))
+    if options.write:
+        old = options.write.read_text() if options.write.exists() else ""
+        options.write.write_text(page(sections, facts, old))
+    print(f"{time.monotonic() - began:.0f} s in all")
+
+
+def _run(
+    options: argparse.Namespace, folder: Path, running: contextlib.ExitStack
+) -> tuple[list[Section], float]:
+    """Return the tables, and the share of the machine that something else had."""
+    places = machine.places()
+    sections = [startup.measure(places.one, print, options.starts)]
+    servers = speed.start(running, folder, places, options.concurrency)
+    load = Load(folder, places.load, None, servers.destination.process)
+    cases = [*servers.ingest(), *servers.end_to_end(options.concurrency)]
+    turns = {"rounds": options.rounds, "seconds": options.seconds, "warm_up": options.warm_up}
+    found = measure(load, cases, **turns, say=print)
+    if not options.quick:
+        sections.insert(0, latency.measure(servers, folder, print))
+        sections.insert(1, overload.measure(load, servers.gateway, print))
+    return [*speed.sections(servers, found, options.concurrency), *sections], _others(found)
+
+
+def _others(found: Rounds) -> float:
+    return statistics.median(stretch.others for stretches in found.values() for stretch in stretches)
+
+
+def _prepare() -> None:
+    """Keep this process off the core that is measured, and let wrk have its connections."""
+    os.sched_setaffinity(0, machine.places().load)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+
+
+def _facts(options: argparse.Namespace, described: str, others: float) -> Mapping[str, str]:
+    return {
+        "Machine": f"{described}; {others:.0%} of it was taken by what is not part of the run",
+        "Gatehouse": f"{__version__}, the store is SQLite beside its config",
+        "Date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "Rounds": f"{options.rounds}, with turns of {options.seconds:g} s",
+    }
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each turn takes; whole seconds")
+    parser.add_argument(
+        "--concurrency", type=int, help="also deliver to a destination with this `concurrency`"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="one round of 2 s turns, no latency, no overload"
+    )
+    parser.add_argument("--write", type=Path, metavar="FILE", help="the page to replace: docs/benchmarks.md")
+    options = parser.parse_args()
+    options.starts, options.warm_up = (3, 1.0) if options.quick else (7, 2.0)
+    if options.quick and options.write:
+        parser.error("--quick leaves out what the page has to show")
+    if options.quick:
+        options.rounds, options.seconds = 1, 2.0
+    return options
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""A guard against regressions: an event's instructions, as a multiple of what bare aiohttp takes.
+
+`make bench-guard` runs it, and so do the tests. Valgrind's callgrind counts: no time is measured, so that
+neither the machine nor what else it does makes a difference. All stages run in one go and are compared with
+the reference of the same run: what changes with the Python, with aiohttp or with the processor changes both.
+`make bench-guard RECORD=1` records what is found in `instructions.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RECORD = Path(__file__).with_name("instructions.json")
+#: By this factor a stage may have got dearer: what the same code differs by between two runs is far below.
+MOST = 1.08
+#: From here on it has got so much cheaper that the record should be lowered.
+LEAST = 0.85
+REFERENCE = "reference"
+STAGES = ("ingest", "store", "deliver")
+#: `ingest` with a regression in it; for showing that the guard sees it.
+DEARER = "dearer"
+
+_FETCHED = ROOT / ".tools/valgrind"
+#: A run takes about a minute; much longer when the machine has other things to do.
+_WITHIN = 600.0
+#: Of its alternative names the C library has one in its symbols.
+_MARKS = ("--dump-before=sched_yield", "--dump-before=__sched_yield")
+_TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)
+#: The second part that callgrind writes: from the first mark to the next. The third has no number.
+_COUNTED = ".2"
+
+#: The instructions that an event takes in a stage; by the names of stages.
+Instructions = Mapping[str, float]
+#: Those as multiples of the reference's.
+Ratios = Mapping[str, float]
+
+
+def find_valgrind() -> tuple[str, dict[str, str]] | None:
+    """Return the machine's valgrind, or the one that fetch_valgrind.sh fetched, and what it needs set."""
+    found = os.environ.get("GATEHOUSE_TEST_VALGRIND") or shutil.which("valgrind")
+    if found is not None:
+        return found, {}
+    # Beside it is Debian's script, which would look for this one where it is installed.
+    program, tools = _FETCHED / "usr/bin/valgrind.bin", _FETCHED / "usr/libexec/valgrind"
+    return (str(program), {"VALGRIND_LIB": str(tools)}) if program.is_file() else None
+
+
+def measure(stages: Sequence[str] = (*STAGES, REFERENCE)) -> Instructions:
+    """Return how many instructions an event takes in each stage.
+
+    Raises `RuntimeError`, with what was said, when a stage fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="gatehouse-guard-") as folder:
+        done = _run(Path(folder), stages)
+        events: int = done["events"]
+        processes: Mapping[str, int] = done["processes"]
+        return {stage: _counted(Path(folder), processes[stage]) / events for stage in stages}
+
+
+def _run(folder: Path, stages: Sequence[str]) -> Mapping[str, Any]:
+    """Run the stages under callgrind. Returns what they say: see `instructions_child.run`."""
+    valgrind = find_valgrind()
+    assert valgrind is not None, "valgrind is needed: install it, or run tests/bench/fetch_valgrind.sh"
+    program, settings = valgrind
+    options = ["-q", "--vgdb=no", "--tool=callgrind", f"--callgrind-out-file={folder}/part.%p", *_MARKS]
+    python = [sys.executable, "-m", "bench.instructions_child", str(folder), *stages]
+    done = subprocess.run(
+        [program, *options, *python],
+        env=_environment() | settings,
+        capture_output=True,
+        text=True,
+        timeout=_WITHIN,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"the stages can't be counted:\n{done.stderr[-4000:]}")
+    said: Mapping[str, Any] = json.loads(done.stdout)
+    return said
+
+
+def _environment() -> dict[str, str]:
+    """Return this process's environment without what would change how Python or valgrind works."""
+    dropped = ("PYTHON", "VALGRIND_OPTS", "GATEHOUSE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    paths = os.pathsep.join(str(ROOT / folder) for folder in ("tests", "src"))
+    return kept | {"PYTHONPATH": paths, "PYTHONHASHSEED": "0"}
+
+
+def _counted(folder: Path, process: int) -> int:
+    parts = {file.suffix for file in folder.glob(f"part.{process}.*")}
+    assert parts == {".1", ".2"}, "a stage has to set two marks, and nothing else may"
+    total = _TOTAL.search((folder / f"part.{process}{_COUNTED}").read_text())
+    assert total is not None, "callgrind wrote no total"
+    return int(total[1])
+
+
+def ratios(found: Instructions) -> Ratios:
+    """Return what each stage takes as a multiple of the reference."""
+    return {stage: number / found[REFERENCE] for stage, number in found.items() if stage != REFERENCE}
+
+
+def recorded() -> Ratios:
+    """Return the ratios on record."""
+    ratios: Ratios = json.loads(RECORD.read_text())
+    return ratios
+
+
+def regressions(recorded: Ratios, found: Ratios) -> list[str]:
+    """Say which stages got dearer than noise can explain. A stage that is not on record is one of them."""
+    return [
+        f"{stage}: {found[stage]:.3f} x the reference, on record {recorded.get(stage, 0.0):.3f};"
+        f" at most {MOST} times that is let pass. If it has to be: make bench-guard RECORD=1"
+        for stage in found
+        if found[stage] > recorded.get(stage, 0.0) * MOST
+    ]
+
+
+def gains(recorded: Ratios, found: Ratios) -> list[str]:
+    """Say which stages got so much cheaper that a regression could hide below the record."""
+    return [
+        f"{stage}: {found[stage]:.3f} x the reference, on record {recorded[stage]:.3f};"
+        " lower the record with make bench-guard RECORD=1"
+        for stage in found
+        if found[stage] < recorded.get(stage, 0.0) * LEAST
+    ]
+
+
+def _show(found: Instructions) -> None:
+    before = recorded() if RECORD.is_file() else {}
+    print(f"{'stage':12} {'per event':>14} {'ratio':>8} {'on record':>10}")
+    for stage, number in found.items():
+        on_record = f"{before[stage]:.3f}" if stage in before else "-"
+        print(f"{stage:12} {number:14,.0f} {number / found[REFERENCE]:8.3f} {on_record:>10}")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, and compare with the record or, with `--record`, write it. Returns the exit code."""
+    found = measure()
+    _show(found)
+    if "--record" in arguments:
+        rounded = {stage: round(ratio, 3) for stage, ratio in ratios(found).items()}
+        RECORD.write_text(json.dumps(rounded, indent=2) + "\n")
+        return 0
+    before, now = recorded(), ratios(found)
+    problems = regressions(before, now)
+    for line in (*problems, *gains(before, now)):
+        print(line)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,169 @@
+"""The gateway's parts, put together as `gatehouse.app` does, around stores that need no thread."""
+
+from __future__ import annotations
+
+import base64
+import io
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from bench.instructions_memory import NOW, Tally
+from bench.signed import SECRET
+from gatehouse import log
+from gatehouse.compiled import Compiled
+from gatehouse.config.load import parse
+from gatehouse.delivery.dispatcher import Dispatcher
+from gatehouse.ingest.answer import Answer
+from gatehouse.ingest.committer import Committer
+from gatehouse.ingest.confirm import confirm
+from gatehouse.ingest.handshakes import Greeter, ShownSecrets
+from gatehouse.ingest.pipeline import Pipeline
+from gatehouse.ingest.rejected import RejectedRequests
+from gatehouse.ingest.relay import Relay
+from gatehouse.ingest.server import IngestServer
+from gatehouse.metrics import Metrics, SourceMetrics
+from gatehouse.remote_keys import RemoteKeys
+from gatehouse.source import Source
+from gatehouse.store.base import LEASE, Arrival, Counts, Delivery, Receipt, Result, Store
+from gatehouse.store.sqlite import leasing
+from gatehouse.store.sqlite.accepting import Acceptor
+from gatehouse.store.sqlite.migrations import migrate
+from gatehouse.verify.base import Request
+
+PATH = "/webhooks/mando"
+_SIGNING = "whsec_" + base64.b64encode(b"a-key-of-the-benchmark--").decode()
+_CONFIG = """
+server: {listen: "127.0.0.1:0"}
+operator: {listen: "127.0.0.1:0"}
+sources:
+  mando: {provider: mando, secrets: env:SECRET}
+destinations:
+  app: {url: "http://127.0.0.1:9/events", secret: env:SIGNING}
+routes:
+  - {from: mando, to: app}
+"""
+#: The cache of statements is as large as the gateway's.
+_STATEMENTS = 512
+
+
+def clock() -> float:
+    """Return the time of everything here, in unix seconds."""
+    return NOW
+
+
+class InstantStore:
+    """Says that what comes is stored, and keeps it: what `accept` costs is left out."""
+
+    def __init__(self) -> None:
+        self.arrivals: list[Arrival] = []
+
+    async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
+        self.arrivals += arrivals
+        token = int((NOW + LEASE) * 1000)
+        return [Receipt("accepted", arrival.event.id, NOW + LEASE, token=token) for arrival in arrivals]
+
+
+class InlineStore:
+    """The statements of the store in an SQLite file, on the thread that asks for them.
+
+    Nothing is synced and nothing is moved out of the log: both are the kernel's work, or come in bursts.
+    """
+
+    shared = False
+    poll_every = 30.0
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, cached_statements=_STATEMENTS)
+        for pragma in ("journal_mode = wal", "synchronous = 0", "wal_autocheckpoint = 0"):
+            self._connection.execute(f"PRAGMA {pragma}").fetchall()
+        migrate(self._connection)
+        self._acceptor = Acceptor(clock)
+        self._acceptor.resume(self._connection)
+        #: Results that were recorded.
+        self.recorded = Tally()
+
+    async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        receipts = self._acceptor.accept(self._connection, arrivals)
+        self._connection.execute("COMMIT")
+        return receipts
+
+    async def record(self, results: Sequence[Result]) -> list[bool]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        held = leasing.record(self._connection, results)
+        self._connection.execute("COMMIT")
+        reasons = {result.reason for result in results if result.status != "delivered"}
+        if reasons or not all(held):
+            self.recorded.failed(f"not delivered: {reasons or 'the lease is lost'}")
+        self.recorded.happened(len(results))
+        return held
+
+    async def lease(self, destination: str, *, now: float, until: float, limit: int) -> list[Delivery]:
+        return []
+
+    async def next_due(self, destination: str) -> float | None:
+        return None
+
+    async def paused(self) -> frozenset[str]:
+        return frozenset()
+
+    async def counts(self) -> dict[str, Counts]:
+        return {}
+
+    def watch(self, changed: object) -> None: ...
+
+
+class Deliveries(list[Delivery]):
+    """What the committer hands over."""
+
+    def hand_over(self, delivery: Delivery) -> None:
+        self.append(delivery)
+
+    def accepted(self, destination: str) -> None:
+        raise AssertionError("not leased")
+
+
+class _Verifying(Pipeline):
+    """The pipeline, with some verifications more."""
+
+    extra = 0
+
+    async def receive(self, source: Source, metrics: SourceMetrics, request: Request) -> Answer:
+        for _ in range(self.extra):
+            source.verification.verify(request, NOW)
+        return await super().receive(source, metrics, request)
+
+
+async def start_ingest(
+    store: InstantStore | InlineStore, handover: Deliveries, *, extra_verifications: int = 0
+) -> IngestServer:
+    """Start what listens for providers. It logs, and counts, as ever; the log goes to memory."""
+    log.configure(json=True, stream=io.StringIO())
+    keys = RemoteKeys()
+    compiled = Compiled(parse(_CONFIG), {"SECRET": SECRET, "SIGNING": _SIGNING}, keys)
+    metrics, server = Metrics(), compiled.config.server
+    some_store = cast("Store", store)
+    committer = Committer(some_store, handover, metrics, deadline=server.commit_deadline)
+    relay = Relay(committer, some_store, cast("Any", handover))
+    greeter = Greeter(ShownSecrets(), confirm)
+    # Without any it is the pipeline itself: what is measured has nothing in it that the gateway has not.
+    make = _Verifying if extra_verifications else Pipeline
+    pipeline = make(committer, lambda _: True, clock, greeter, keys, relay)
+    if isinstance(pipeline, _Verifying):
+        pipeline.extra = extra_verifications
+    rejected = RejectedRequests(compiled.known, clock)
+    ingest = IngestServer(server, compiled.sources, pipeline, metrics, compiled.client_address, rejected)
+    await ingest.start()
+    return ingest
+
+
+async def start_dispatcher(store: InlineStore) -> Dispatcher:
+    """Start what delivers, to one destination with an address of this machine."""
+    compiled = Compiled(parse(_CONFIG), {"SECRET": SECRET, "SIGNING": _SIGNING}, RemoteKeys())
+    dispatcher = Dispatcher(
+        compiled.destinations.values(), store=cast("Store", store), metrics=Metrics(), clock=clock
+    )
+    await dispatcher.start()
+    return dispatcher

@@ -1,0 +1,119 @@
+"""What the benchmark measures does what is said of it: it takes signed events, and forwards them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from bench import signed
+from bench.contestants import Contestant, bare, fastapi, gateway, node
+from bench.latency import deliveries
+from bench.machine import places
+from bench.steady import Answer, run
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or not shutil.which("taskset"), reason="the benchmark keeps processes to cores"
+)
+
+COUNT = 5
+RATE = 200
+CORES = places().load if sys.platform == "linux" else set()
+
+
+@pytest.fixture
+def clock() -> Iterator[Contestant]:
+    """Run a destination that tells which events came."""
+    with bare(CORES, "clock") as running:
+        yield running
+
+
+def url(of: Contestant) -> str:
+    return f"http://127.0.0.1:{of.port}/events"
+
+
+async def answers(of: Contestant, source: str, folder: Path) -> list[Answer]:
+    file = folder / "requests"
+    signed.write(file, f"/webhooks/{source}", source, COUNT)
+    return await run(of.port, file, RATE)
+
+
+def statuses(found: list[Answer]) -> list[int]:
+    return [answer.status for answer in found]
+
+
+def events(source: str) -> set[str]:
+    return {signed.event_id(source, number) for number in range(COUNT)}
+
+
+@pytest.mark.parametrize(("kind", "source"), [("handler", "stored"), ("low-level", "stored")])
+async def test_a_bare_server_answers(kind: str, source: str, tmp_path: Path) -> None:
+    with bare(CORES, kind) as running:
+        assert statuses(await answers(running, source, tmp_path)) == [200] * COUNT
+
+
+async def test_the_gateway_stores_and_forwards(clock: Contestant, tmp_path: Path) -> None:
+    more = {"timed": {"url": url(clock)}, "batched": {"url": url(clock), "format": "cloudevents-batch"}}
+    with gateway("gateway", tmp_path / "gateway", CORES, destination=clock.port, more=more) as running:
+        for source in ("stored", "timed"):
+            assert statuses(await answers(running, source, tmp_path)) == [200] * COUNT
+        assert deliveries(clock, events("timed")).keys() == events("timed")
+        assert running.counted()["accepted"] == 2 * COUNT
+
+
+async def test_the_bare_proxy_forwards(clock: Contestant, tmp_path: Path) -> None:
+    await forwards(bare(CORES, "proxy", url(clock)), clock, tmp_path)
+
+
+async def test_fastapi_stores_and_forwards_where_it_is_installed(clock: Contestant, tmp_path: Path) -> None:
+    made = fastapi(tmp_path / "fastapi", CORES, url(clock))
+    if made is None:
+        pytest.skip("no FastAPI: it comes with the extra `bench`")
+    with made as running:
+        assert statuses(await answers(running, "stored", tmp_path)) == [200] * COUNT
+        await forwards_once(running, clock, tmp_path)
+
+
+async def test_node_forwards_where_there_is_one(clock: Contestant, tmp_path: Path) -> None:
+    made = node(CORES, url(clock))
+    if made is None:
+        pytest.skip("no Node")
+    await forwards(made, clock, tmp_path)
+
+
+async def forwards(made: AbstractContextManager[Contestant], clock: Contestant, folder: Path) -> None:
+    with made as running:
+        await forwards_once(running, clock, folder)
+
+
+async def forwards_once(running: Contestant, clock: Contestant, folder: Path) -> None:
+    """Send events: all are answered 2xx, and have come to the destination by then."""
+    assert statuses(await answers(running, "sent", folder)) == [200] * COUNT
+    assert came(clock) == events("sent")
+
+
+def came(clock: Contestant) -> set[str]:
+    connection = http.client.HTTPConnection("127.0.0.1", clock.port, timeout=10)
+    connection.request("GET", "/")
+    found = set(json.loads(connection.getresponse().read()))
+    connection.close()
+    return found
+
+
+async def test_what_is_compared_with_refuses_what_is_not_signed(clock: Contestant, tmp_path: Path) -> None:
+    """Else it would be spared what the gateway does."""
+    unsigned = signed.request("/webhooks/sent", "sent", 0).replace(b"sha256=", b"sha256=0")
+    file = tmp_path / "requests"
+    file.write_bytes(b"%d 1\n%b" % (len(unsigned), unsigned))
+    for made in (fastapi(tmp_path / "fastapi", CORES, url(clock)), node(CORES, url(clock))):
+        if made is None:
+            continue
+        with made as running:
+            assert statuses(await run(running.port, file, RATE)) == [401]
+    assert came(clock) == set()
