@@ -7,7 +7,7 @@ error, because the gateway and the app behind it could read different values out
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -65,15 +65,18 @@ class _Elements:
         return self._elements[int(number)] if is_index else None
 
 
+_Members: TypeAlias = dict[str, Raw] | _Elements
+
+
 class Document:
     """One JSON text; each level is read when first asked for, and once, also when it can't be read."""
 
-    __slots__ = ("_children", "_malformed", "_raw")
+    __slots__ = ("_levels", "_raw")
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
-        self._children: dict[Path, dict[str, Raw] | _Elements] = {}
-        self._malformed: set[Path] = set()
+        #: What was read so far, by the path to it; None where that failed.
+        self._levels: dict[Path, _Members | None] = {}
 
     def raw(self, path: Path) -> bytes | None:
         """Return the exact bytes of the value at `path`, or None when there is none.
@@ -82,10 +85,7 @@ class Document:
         """
         if not path:
             return bytes(_checked(_read_any, self._raw.strip()))
-        members = self._children.get(path[:-1])
-        if members is None:
-            members = self._members(path[:-1])
-        value = members.get(path[-1])
+        value = (self._levels.get(path[:-1]) or self._members(path[:-1])).get(path[-1])
         return None if value is None else bytes(value)
 
     def text(self, path: Path) -> str | None:
@@ -93,7 +93,12 @@ class Document:
         raw = self.raw(path)
         if raw is None or raw == b"null":
             return None
-        return _checked(_read_string, raw) if raw.startswith(b'"') else raw.decode()
+        if not raw.startswith(b'"'):
+            return raw.decode()
+        try:
+            return _read_string(raw)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise MalformedDocumentError("not JSON") from error
 
     def items(self, path: Path) -> list[bytes]:
         """Return the exact bytes of each element of the array at `path`."""
@@ -102,17 +107,17 @@ class Document:
             raise MalformedDocumentError("no array to split")
         return [bytes(item) for item in _checked(_read_array, raw)]
 
-    def _members(self, path: Path) -> dict[str, Raw] | _Elements:
-        members = self._children.get(path)
-        if members is None:
-            if path in self._malformed:
+    def _members(self, path: Path) -> _Members:
+        if path in self._levels:
+            members = self._levels[path]
+            if members is None:
                 raise MalformedDocumentError("found before")
-            self._malformed.add(path)
-            members = self._children[path] = self._read_members(path)
-            self._malformed.remove(path)
+            return members
+        self._levels[path] = None
+        members = self._levels[path] = self._read_members(path)
         return members
 
-    def _read_members(self, path: Path) -> dict[str, Raw] | _Elements:
+    def _read_members(self, path: Path) -> _Members:
         if path:
             value: bytes | Raw | None = self._members(path[:-1]).get(path[-1])
         elif not self._raw:
@@ -121,7 +126,7 @@ class Document:
             value = _utf8(self._raw)
         start = b"" if value is None else bytes(value).lstrip()[:1]
         if value is not None and start == b"{":
-            return _unique(_checked(_read_object, value))
+            return _read_object(value)
         if value is not None and start == b"[":
             return _Elements(_checked(_read_array, value))
         if not path:
@@ -129,9 +134,19 @@ class Document:
         return {}
 
 
-def _read_object(raw: bytes | Raw) -> dict[_Member, Raw]:
-    if len(bytes(raw)) <= MAX_MEMBERS * _MEMBER_BYTES:
-        return _read_few(raw)
+def _read_object(raw: bytes | Raw) -> dict[str, Raw]:
+    """Read the members of an object. Raises `MalformedDocumentError`, also for a name that occurs twice."""
+    try:
+        pairs = _read_few(raw) if len(bytes(raw)) <= MAX_MEMBERS * _MEMBER_BYTES else _read_many(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise MalformedDocumentError("not JSON") from error
+    members = dict(zip(map(str, pairs), pairs.values(), strict=True))
+    if len(members) != len(pairs):
+        raise MalformedDocumentError("a name occurs twice in one object")
+    return members
+
+
+def _read_many(raw: bytes | Raw) -> dict[_Member, Raw]:
     names = iter(range(MAX_MEMBERS))
 
     def counted(_: type, name: str) -> _Member:
@@ -140,13 +155,6 @@ def _read_object(raw: bytes | Raw) -> dict[_Member, Raw]:
         return _Member(name)
 
     return msgspec.json.Decoder(dict[_Member, Raw], dec_hook=counted).decode(raw)
-
-
-def _unique(pairs: dict[_Member, Raw]) -> dict[str, Raw]:
-    members = {str(name): value for name, value in pairs.items()}
-    if len(members) != len(pairs):
-        raise MalformedDocumentError("a name occurs twice in one object")
-    return members
 
 
 def _utf8(raw: bytes) -> bytes:
@@ -177,7 +185,7 @@ def with_value(raw: bytes, path: Path, value: bytes) -> bytes:
     if is_list:
         members: dict[str, bytes] = {str(i): item for i, item in enumerate(Document(raw).items(()))}
     else:
-        members = {name: bytes(item) for name, item in _unique(_checked(_read_object, raw)).items()}
+        members = {name: bytes(item) for name, item in _read_object(raw).items()}
     if is_list and path[0] not in members:
         raise MalformedDocumentError("no such element")
     members[path[0]] = with_value(members.get(path[0], b"{}"), path[1:], value)

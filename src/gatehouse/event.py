@@ -13,7 +13,7 @@ from gatehouse.document import MalformedDocumentError, is_json
 from gatehouse.ids import new_id
 from gatehouse.scope import Scope
 from gatehouse.split import Split
-from gatehouse.times import parse_time, rfc3339
+from gatehouse.times import as_rfc3339, rfc3339
 
 if TYPE_CHECKING:
     from gatehouse.config.model import ProviderConfig
@@ -96,6 +96,8 @@ class EventReader:
         self._data_paths = _body_paths(config.event.data)
         split = config.event.split
         self._splits = tuple(map(Split, _body_paths(split))) if split else ()
+        #: Whether a request is one event, and its body the document.
+        self._is_plain = not self._splits and config.event.document is None
         self._dedupe = config.dedupe.by
         self._resists_replay = resists_replay(config)
 
@@ -106,6 +108,8 @@ class EventReader:
 
         What can't be read becomes one event of type `gatehouse.unreadable`: never lost, never an error.
         """
+        if self._is_plain:
+            return [self._read(_scope(verified), now, headers)]
         try:
             scopes = self.scopes(verified)
         except MalformedDocumentError:
@@ -227,24 +231,26 @@ def _body_paths(template: Template) -> tuple[Path, ...]:
 
 def _optional(template: Template | None, scope: Scope) -> str | None:
     """Resolve what an event may lack: a body that is no JSON has none of it."""
+    if template is None:
+        return None
     try:
         return _attribute(template, scope)
     except MalformedDocumentError:
         return None
 
 
-def _attribute(template: Template | None, scope: Scope) -> str | None:
+def _attribute(template: Template, scope: Scope) -> str | None:
     """Resolve a template to what a CloudEvents attribute may hold, or None."""
-    text = template.text(scope) if template else None
-    if not text or len(text) > _MAX_ATTRIBUTE or _CONTROL.search(text):
+    text = template.text(scope)
+    # What can be printed holds no control character.
+    if not text or len(text) > _MAX_ATTRIBUTE or not (text.isprintable() or not _CONTROL.search(text)):
         return None
     return text
 
 
 def _time(template: Template | None, scope: Scope, now: float) -> str:
     text = _optional(template, scope)
-    seconds = parse_time(text) if text else None
-    return rfc3339(now if seconds is None else seconds)
+    return (as_rfc3339(text) if text else None) or rfc3339(now)
 
 
 def render_key(template: Template, scope: Scope) -> bytes | None:

@@ -87,7 +87,7 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: 
     writer = _LineWriter(stream, at_once=sys.maxsize if worker is None else _WHOLE)
     structlog.configure(
         processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=_Logger,
         logger_factory=lambda *_: writer,
     )
     # Bound once: structlog's lazy proxy would put a logger together for every line.
@@ -111,6 +111,19 @@ def get_logger() -> FilteringBoundLogger:
 Fields = MutableMapping[str, Any]
 
 
+class _Logger(structlog.BoundLoggerBase):
+    """structlog's own levels look for values to put into the text, and there are none."""
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("info", event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("warning", event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._proxy_to_logger("error", event, **fields)
+
+
 def _to_line(_logger: Any, level: str, fields: Fields) -> str:
     """Write an event as JSON: when and what first, then its fields but for the empty ones."""
     line = {"time": rfc3339(time.time()), "level": level, "event": fields.pop("event")}
@@ -123,15 +136,13 @@ def _add_time(_logger: Any, level: str, fields: Fields) -> Fields:
 
 
 def _clean_fields(_logger: Any, _level: str, fields: Fields) -> Fields:
-    return {
-        name: clean(value) if isinstance(value, str) and not _is_clean(value) else value
-        for name, value in fields.items()
-        if value is not None
-    }
-
-
-def _is_clean(text: str) -> bool:
-    return len(text) <= _MAX_TEXT and text.isprintable()
+    cleaned: Fields = {}
+    for name, value in fields.items():
+        if isinstance(value, str) and not (len(value) <= _MAX_TEXT and value.isprintable()):
+            cleaned[name] = clean(value)
+        elif value is not None:
+            cleaned[name] = value
+    return cleaned
 
 
 def _to_text(stream: TextIO) -> structlog.dev.ConsoleRenderer:
@@ -169,15 +180,17 @@ class _LineWriter:
 
 def _together(lines: list[str], at_once: int) -> Iterator[str]:
     """Join lines to texts of at most so many bytes; one that is longer alone stays whole."""
-    text, length = "", 0
+    together: list[str] = []
+    length = 0
     for line in lines:
-        longer = length + len(line.encode("utf-8", "replace")) + 1 if at_once < sys.maxsize else 0
-        if text and longer > at_once:
-            yield text
-            text, longer = "", longer - length
-        text, length = f"{text}{line}\n", longer
-    if text:
-        yield text
+        more = len(line.encode("utf-8", "replace")) + 1 if at_once < sys.maxsize else 0
+        if together and length + more > at_once:
+            yield "\n".join([*together, ""])
+            together, length = [], 0
+        together.append(line)
+        length += more
+    if together:
+        yield "\n".join([*together, ""])
 
 
 def _quieten_libraries() -> None:

@@ -25,7 +25,7 @@ _MAX_STRAY = 10_000
 class Scope:
     """What a template sees: one request, or one item of a batch request."""
 
-    __slots__ = ("_document", "_form", "_query", "body", "facts", "outer", "request")
+    __slots__ = ("_form", "_query", "body", "document", "facts", "outer", "request")
 
     def __init__(
         self,
@@ -40,18 +40,12 @@ class Scope:
         self.facts = facts
         #: The JSON that `{body:…}` reads: the request's body, a document inside it, or an item of a batch.
         self.body = request.body if body is None else body
+        #: The body as JSON; read when something is asked of it.
+        self.document = Document(self.body)
         #: What encloses an item, the nearest first.
         self.outer = outer
-        self._document: Document | None = None
         self._form: dict[str, str] | None = None
         self._query: dict[str, str] | None = None
-
-    @property
-    def document(self) -> Document:
-        """The body as JSON, read lazily."""
-        if self._document is None:
-            self._document = Document(self.body)
-        return self._document
 
     @property
     def form(self) -> Mapping[str, str]:

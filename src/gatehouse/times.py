@@ -9,6 +9,8 @@ from functools import lru_cache
 _DATE_TIME = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII
 )
+#: As `rfc3339` writes it.
+_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,5}[1-9])?Z", re.ASCII)
 _UNIX = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
 #: Whole numbers from here on are milliseconds: as seconds they would be past the year 5138.
 _MILLISECONDS_FROM = 100_000_000_000
@@ -33,6 +35,18 @@ def parse_time(text: str) -> float | None:
         return parse_iso8601(text.removesuffix(" UTC"))  # as Ruby writes it
     number = float(text)
     return _writable(number / 1000 if number >= _MILLISECONDS_FROM else number)
+
+
+def as_rfc3339(text: str) -> str | None:
+    """Write as RFC 3339 in UTC what `parse_time` reads; None for anything else."""
+    if not _WRITTEN.fullmatch(text):
+        seconds = parse_time(text)
+        return None if seconds is None else rfc3339(seconds)
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return text
 
 
 def _writable(seconds: float) -> float | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.times import parse_iso8601, parse_time, rfc3339
+from gatehouse.times import as_rfc3339, parse_iso8601, parse_time, rfc3339
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,7 @@ def test_reads_what_providers_write(text: str, expected: str) -> None:
     seconds = parse_time(text)
 
     assert seconds is not None
-    assert rfc3339(seconds) == expected
+    assert rfc3339(seconds) == as_rfc3339(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,16 @@ def test_reads_what_providers_write(text: str, expected: str) -> None:
 )
 def test_refuses_what_is_no_time(text: str) -> None:
     assert parse_time(text) is None
+    assert as_rfc3339(text) is None
+
+
+@given(st.integers(-62_135_596_800 * 10**6, 253_402_300_799 * 10**6))
+def test_a_time_that_is_written_as_rfc_3339_stays_as_it_is(microseconds: int) -> None:
+    text = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).isoformat()
+    fraction = text.removesuffix("+00:00").partition(".")[2].rstrip("0")
+    written = text[: len("2025-01-15T10:00:15")] + (f".{fraction}" if fraction else "") + "Z"
+
+    assert as_rfc3339(written) == written
 
 
 @given(st.text(max_size=40))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,9 +29,9 @@ _ANY = "*"
 
 #: How a hash is written. What arrives is compared with this spelling, so no other spelling passes.
 WRITE: dict[str, Callable[[bytes], bytes]] = {
-    "hex": lambda raw: raw.hex().encode(),
+    "hex": binascii.hexlify,
     "hex-upper": lambda raw: raw.hex().upper().encode(),
-    "base64": base64.b64encode,
+    "base64": partial(binascii.b2a_base64, newline=False),
     # Providers write it with padding and without: it is compared without.
     "base64url": lambda raw: base64.urlsafe_b64encode(raw).rstrip(b"="),
 }
@@ -124,8 +126,9 @@ class SignaturePlace:
     def _bare(self, entries: list[str]) -> list[bytes]:
         """Take what stands around each signature away. More than a few are not looked at."""
         limit = _MAX_NUMBERED if self._numbered else MAX_SIGNATURES
-        found = [entry.encode() for entry in entries[:limit]]
-        prefix = self._prefix
-        if prefix:
-            found = [value[len(prefix) :] for value in found if value.startswith(prefix)]
+        found = []
+        for entry in entries[:limit]:
+            value = entry.encode()
+            if value.startswith(self._prefix):
+                found.append(value[len(self._prefix) :])
         return [value.rstrip(self._padding) for value in found] if self._padding else found
