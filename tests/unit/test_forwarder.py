@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import unquote
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, encode_basic_auth
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
@@ -28,7 +28,7 @@ from doubles.destination import (
 )
 from gatehouse import __version__
 from gatehouse.delivery.address import is_forbidden
-from gatehouse.delivery.exchange import open_session
+from gatehouse.delivery.exchange import Exchange, open_session
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.signing import signing_key
@@ -351,6 +351,28 @@ async def test_an_event_that_cannot_be_sent_is_an_outcome_and_one_log_line(
             "log_level": "error",
         }
     ]
+
+
+@pytest.mark.parametrize("text", ["a\r\nb: c", "a\nb: c", "a\rb", "a\x00b"])
+async def test_a_header_never_becomes_two(
+    text: str, destination: ScriptedDestination, session: ClientSession
+) -> None:
+    exchange = Exchange(make_destination(destination.url), session, clock=time.time)
+    for headers in ({"name": text}, {text: "value"}):
+        with pytest.raises(ValueError, match="control character"):
+            await exchange.post(headers, b"")
+    assert destination.requests == []
+
+
+async def test_what_a_url_says_of_who_we_are_goes_along(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    url = destination.url.replace("127.0.0.1", "me:s%40cret@127.0.0.1") + "?a=b%20c#part"
+    assert (await attempt(session, url)).reason == "ok"
+    (request,) = destination.requests
+    assert request.path == "/events"
+    assert request.headers["Host"] == f"127.0.0.1:{destination.port}"
+    assert request.headers["Authorization"] == encode_basic_auth("me", "s@cret")
 
 
 async def test_only_cancellation_is_raised(destination: ScriptedDestination, session: ClientSession) -> None:

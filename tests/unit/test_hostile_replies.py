@@ -266,6 +266,50 @@ async def test_a_body_behind_a_204_is_no_part_of_any_answer(
 
 
 @pytest.mark.case("S-44")
+async def test_an_answer_that_came_while_nobody_waited_is_not_the_next_ones(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    end = b"Content-Length: 0\r\n\r\n"
+    destination.script(written(OK + end, b"HTTP/1.1 500 X\r\n" + end), status(202))
+    first = await attempt(session, destination)
+    async with asyncio.timeout(5):
+        while not unread_answers(session):  # noqa: ASYNC110 - a pool tells no one
+            await asyncio.sleep(0.01)
+    second = await attempt(session, destination)
+
+    assert [one.http_status for one in (first, second)] == [200, 202]
+    assert unread_answers(session) == 0
+
+
+@pytest.mark.case("S-44")
+async def test_a_connection_whose_answer_came_before_all_was_sent_is_taken_down_at_once(
+    session: ClientSession,
+) -> None:
+    size, taken = 16 * MIB, 0
+    goes_on, ended = asyncio.Event(), asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal taken
+        writer.write(b"HTTP/1.1 413 X\r\nContent-Length: 0\r\n\r\n")
+        await goes_on.wait()
+        with suppress(ConnectionError):
+            while chunk := await reader.read(MIB):
+                taken += len(chunk)
+        writer.transport.abort()
+        ended.set()
+
+    async with asyncio.timeout(10), await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        forwarder = Forwarder(make_destination(f"http://127.0.0.1:{port}/"), session, clock=time.time)
+        outcome = await forwarder.attempt(make_event(b" " * size), 1)
+        assert (outcome.reason, outcome.http_status) == ("rejected", 413)
+        assert idle_connections(session) == 0
+        goes_on.set()
+        await ended.wait()
+    assert taken < size
+
+
+@pytest.mark.case("S-44")
 async def test_an_answer_after_the_timeout_means_a_second_attempt_that_says_so(tmp_path: Path) -> None:
     async with ScriptedDestination() as server:
         server.script(after(0.5, status(200)))
@@ -294,3 +338,9 @@ async def slowest_turn(seconds: float) -> float:
 def idle_connections(session: ClientSession) -> int:
     assert session.connector is not None
     return sum(len(connections) for connections in session.connector._conns.values())
+
+
+def unread_answers(session: ClientSession) -> int:
+    assert session.connector is not None
+    idle = session.connector._conns.values()
+    return sum(len(protocol) for connections in idle for protocol, _ in connections)

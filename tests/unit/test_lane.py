@@ -283,6 +283,23 @@ async def test_gauges_are_zero_when_the_store_cannot_count(file: Path) -> None:
     assert [line["event"] for line in logs] == ["store.unavailable"]
 
 
+async def test_what_comes_together_starts_together(file: Path) -> None:
+    """Not one a turn of the event loop: under load, a turn takes milliseconds."""
+    async with ScriptedDestination() as server:
+        destination = make_destination(server.url, concurrency=16)
+        async with Delivering(file, destination) as gateway:
+            lane = gateway.dispatcher._lanes["billing"]
+            for _ in range(5):
+                await asyncio.sleep(0)  # until all workers wait
+            deliveries = [Delivery(make_event(), "billing", 0, time.time() + 30) for _ in range(16)]
+            for delivery in deliveries:
+                gateway.dispatcher.hand_over(delivery)
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert len(lane._busy) == 16
+            assert len(await server.wait_for(16)) == 16
+
+
 async def test_a_slot_is_held_until_the_result_is_recorded(file: Path) -> None:
     """So that a kill leaves at most `concurrency` events that are sent twice."""
     gate = asyncio.Event()

@@ -83,3 +83,18 @@ async def test_some_is_there_when_something_is_put() -> None:
     assert not coming.done()
     waiting.put(make_delivery())
     await coming
+
+
+async def test_each_delivery_wakes_a_worker_that_is_still_there() -> None:
+    waiting = waiting_with(0)
+    workers = [asyncio.create_task(waiting.another()) for _ in range(4)]
+    await asyncio.sleep(0)
+    workers[0].cancel()
+    await asyncio.sleep(0)
+    for _ in range(2):
+        waiting.put(make_delivery())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [worker.done() for worker in workers] == [True, True, True, False]
+    workers[3].cancel()
+    await asyncio.gather(*workers, return_exceptions=True)

@@ -61,9 +61,13 @@ class Destination:
         """What a lease must have left for an attempt to start."""
         return self.timeout + MARGIN
 
+    def lets_start(self, delivery: Delivery, now: float) -> bool:
+        """Tell whether a lease lasts for an attempt that starts now."""
+        return delivery.leased_until - now >= self.shortest_lease
+
     def outlasts(self, deliveries: Iterable[Delivery], now: float) -> bool:
         """Tell whether the leases last for an attempt that starts now."""
-        return min([one.leased_until for one in deliveries]) - now >= self.shortest_lease
+        return all(self.lets_start(one, now) for one in deliveries)
 
     @property
     def at_once(self) -> int:

@@ -7,17 +7,23 @@ again, and can't change the outcome: an app that answered 200 has taken the even
 from __future__ import annotations
 
 import asyncio
-import io
 from contextlib import suppress
+from functools import cached_property
+from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from gatehouse.delivery.address import open_socket
 from gatehouse.delivery.retry import parse_retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.connector import Connection
+    from aiohttp.http import RawResponseMessage
 
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.outcome import OutcomeReason
@@ -27,8 +33,8 @@ MAX_REPLY = 64 * 1024
 MAX_REPLY_SECONDS = 15.0
 #: Shorter than app servers keep idle connections for: they shall not close one that we are about to use.
 _KEEP_ALIVE = 4.0
-#: aiohttp warns of larger bodies in one piece.
-_IN_ONE_PIECE = 512 * 1024
+#: What a URL says in headers: the host, and who we are where it says that.
+_OF_THE_URL = ("Host", "Authorization")
 
 #: Errors by what they mean; the first that fits counts.
 _REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (
@@ -40,6 +46,7 @@ _REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (
     (aiohttp.InvalidURL, "unsendable"),
     (aiohttp.ClientConnectionError, "disconnected"),
     (aiohttp.ClientError, "invalid_reply"),
+    (HttpProcessingError, "invalid_reply"),
     (OSError, "connect"),
 )
 
@@ -65,7 +72,6 @@ def open_session() -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
-        skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
     )
 
 
@@ -75,7 +81,13 @@ def reason_of(error: Exception) -> OutcomeReason:
 
 
 class Exchange:
-    """Posts to one destination."""
+    """Posts to one destination.
+
+    It has its connections from the session's connector, and aiohttp's parser reads the replies. What lies
+    between, a `ClientRequest`, a task that writes it and a `ClientResponse` for each POST, is left out: for
+    one POST to one URL without redirects, cookies, proxies and compression it made up an eighth of an event's
+    cost.
+    """
 
     def __init__(
         self, destination: Destination, session: aiohttp.ClientSession, *, clock: Callable[[], float]
@@ -83,37 +95,112 @@ class Exchange:
         self._url = destination.url
         self._session = session
         self._clock = clock
-        self._timeout = aiohttp.ClientTimeout(total=destination.timeout)
+        self._timeout = destination.timeout
+        #: For the connector: how long it may take to connect, in all.
+        self._connecting = aiohttp.ClientTimeout(connect=destination.timeout)
 
-    async def post(self, headers: dict[str, str], body: bytes) -> Reply:
+    async def post(self, headers: Mapping[str, str], body: bytes) -> Reply:
         """Post, and wait for the reply. Raises what `reason_of` explains."""
-        response = await self._session.post(
-            self._url,
-            data=body if len(body) <= _IN_ONE_PIECE else io.BytesIO(body),
-            headers=headers,
-            allow_redirects=False,
-            timeout=self._timeout,
-        )
+        request = b"%b%b" % (self._head(headers, len(body)), body)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._timeout
+        connection, protocol = await self._connect()
+        timer = loop.call_at(until, _time_out, protocol)
         try:
-            answered = await _read_out(response)
+            head, content = await _ask(protocol, request)
+            answered = await _read_out(content, until)
+            if answered is not None and not _is_writing(protocol):
+                connection.release()
         finally:
-            # One that was read to its end has let go of its connection already; any other takes it down.
-            response.close()
-        said = response.headers
+            timer.cancel()
+            _hang_up(connection)
+        said = head.headers
         retry_after = parse_retry_after(said.get("Retry-After"), self._clock())
         encoding = said.get("Content-Encoding")
-        return Reply(response.status, retry_after, answered, said.get("Content-Type"), encoding)
+        return Reply(head.code, retry_after, answered, said.get("Content-Type"), encoding)
+
+    async def _connect(self) -> tuple[Connection, ResponseHandler]:
+        connector = self._session.connector
+        assert connector is not None, "the session is closed"  # noqa: S101
+        while True:
+            connection = await connector.connect(self._target, [], self._connecting)
+            protocol = connection.protocol
+            assert protocol is not None  # noqa: S101 - a connection has one until it is let go of
+            if not len(protocol):
+                return connection, protocol
+            # An answer that nobody asked for came while it was idle. It is not the answer to what comes next.
+            connection.close()
+
+    @cached_property
+    def _target(self) -> aiohttp.ClientRequest:
+        """What the connector wants to know of a request: the same for each. Raises `aiohttp.InvalidURL`."""
+        return aiohttp.ClientRequest("POST", self._url, loop=asyncio.get_running_loop())
+
+    @cached_property
+    def _start(self) -> str:
+        """The first lines of each request, up to those that differ."""
+        lines = [f"POST {self._url.raw_path_qs} HTTP/1.1"]
+        said = self._target.headers
+        lines += [f"{name}: {said[name]}" for name in _OF_THE_URL if name in said]
+        return "\r\n".join(lines)
+
+    def _head(self, headers: Mapping[str, str], length: int) -> bytes:
+        """Write a request's head. Raises `ValueError` for text that can't stand in one."""
+        fields = [f"{name}: {value}" for name, value in headers.items()]
+        if not "".join(fields).isprintable():
+            # Lest one header become two.
+            raise ValueError("a control character in a header")
+        lines = (self._start, *fields, f"Content-Length: {length}\r\n\r\n")
+        return "\r\n".join(lines).encode()
 
 
-async def _read_out(response: aiohttp.ClientResponse) -> bytes | None:
+def _time_out(protocol: ResponseHandler) -> None:
+    protocol.set_exception(TimeoutError())
+
+
+async def _ask(protocol: ResponseHandler, request: bytes) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+    """Send a request, and wait for the head of the answer to it."""
+    protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+    if protocol.transport is None:
+        raise aiohttp.ServerDisconnectedError
+    protocol.transport.write(request)
+    while True:
+        head, content = await protocol.read()
+        if not _is_interim(head.code):
+            return head, content
+
+
+def _is_interim(status: int) -> bool:
+    return status < HTTPStatus.OK and status != HTTPStatus.SWITCHING_PROTOCOLS
+
+
+def _hang_up(connection: Connection) -> None:
+    """Take a connection down, unless it was released: to be used again, if what was said on it allows."""
+    protocol = connection.protocol
+    if protocol is not None and _is_writing(protocol):
+        # Closing it would wait until the other side has taken the rest, which it may never do.
+        protocol.abort()
+    connection.close()
+
+
+def _is_writing(protocol: ResponseHandler) -> bool:
+    """Tell whether the answer came before all of the request was sent."""
+    return protocol.transport is not None and protocol.transport.get_write_buffer_size() > 0
+
+
+async def _read_out(content: aiohttp.StreamReader, until: float) -> bytes | None:
     """Read a reply to its end, or as far as is worth it."""
-    content = response.content
     if content.at_eof():
         return b""
     chunks: list[bytes] = []
     left = MAX_REPLY
     with suppress(Exception):
-        async with asyncio.timeout(MAX_REPLY_SECONDS):
+        if content.is_eof():
+            # All of it came with the head, as most do: there is nothing to wait for.
+            body = content.read_nowait(left)
+            return body if content.at_eof() else None
+        now = asyncio.get_running_loop().time()
+        async with asyncio.timeout_at(min(until, now + MAX_REPLY_SECONDS)):
             while left > 0 and (chunk := await content.read(left)):
                 chunks.append(chunk)
                 left -= len(chunk)

@@ -37,7 +37,9 @@ class Intake:
         self._gate = gate
         self._supply = supply
         self._clock = clock
-        #: One worker at a time waits: for the rate, for a delivery, and for more to go with it.
+        #: Whether a delivery can go as soon as it is there: no rate to wait for, and no company.
+        self._at_once = destination.rate is None and destination.batch is None
+        #: Else one worker at a time waits: for the rate, for a delivery, and for more to go with it.
         self._turn = asyncio.Lock()
 
     async def next(self) -> Load:
@@ -46,6 +48,11 @@ class Intake:
         Nothing is taken before the waiting is over: a lease does not run out over the rate, and a worker that
         is stopped holds nothing.
         """
+        while self._at_once:
+            if (load := self._load()).deliveries:
+                return load
+            # No turns here: each delivery wakes a worker of its own, so what came together starts together.
+            await self._waiting.another()
         async with self._turn:
             while True:
                 await self._gate.turn()
@@ -81,7 +88,7 @@ class Intake:
             delivery = self._waiting.take()
             if not self._waiting.plenty:
                 self._supply.has_room_again()
-            if self._destination.outlasts((delivery,), self._clock()) and admit():
+            if self._destination.lets_start(delivery, self._clock()) and admit():
                 return delivery
             self._supply.put_back(delivery)
         return None

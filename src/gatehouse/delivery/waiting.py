@@ -19,7 +19,10 @@ _SECONDS_WAITING = 10.0
 
 
 class Waiting:
-    """The deliveries of one lane that no worker has yet. One worker at a time waits for more of them."""
+    """The deliveries of one lane that no worker has yet.
+
+    Workers that need only one each all wait for `another`. For `some` and `enough`, one waits at a time.
+    """
 
     def __init__(self, destination: Destination) -> None:
         self._deliveries: deque[Delivery] = deque()
@@ -30,6 +33,8 @@ class Waiting:
         self._plenty = min(destination.fetch, self._capacity) // 2
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
+        #: Workers that wait for one delivery each.
+        self._idle: deque[asyncio.Future[None]] = deque()
         #: How many, and how many bytes, a worker waits for.
         self._wanted: tuple[int, int] | None = None
         self._came_at = self._came_before = 0.0
@@ -53,6 +58,7 @@ class Waiting:
         self._bytes += len(delivery.event.body)
         self._came_before, self._came_at = self._came_at, time.monotonic()
         self._some.set()
+        self._wake_one()
         if self._wanted is not None and self._has(*self._wanted):
             self._enough.set()
 
@@ -67,6 +73,19 @@ class Waiting:
         if not self._deliveries:
             self._some.clear()
         return delivery
+
+    async def another(self) -> None:
+        """Wait until one was put for which no other worker was woken. It may be gone by then all the same."""
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(woken)
+        await woken
+
+    def _wake_one(self) -> None:
+        while self._idle:
+            idle = self._idle.popleft()
+            if not idle.done():  # the worker was not stopped meanwhile
+                idle.set_result(None)
+                return
 
     async def some(self) -> None:
         """Wait until there is one."""
