@@ -7,19 +7,18 @@ All of them start at zero, and the objects that the hot path touches are looked 
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from gatehouse import __version__
 from gatehouse.delivery.outcome import OUTCOME_REASONS
 from gatehouse.errors import REASONS
+from gatehouse.series import Counter, Family, Gauge, Histogram, Series
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-T = TypeVar("T", Counter, Gauge, Histogram)
+S = TypeVar("S", bound=Series)
 
 #: What a request can come to.
 OUTCOMES = (
@@ -90,18 +89,17 @@ class ProcessMetrics:
     """What every process that serves operators counts: its config, its listener, itself."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry or CollectorRegistry()
-        self._labelled: dict[str, list[Counter | Gauge | Histogram]] = {"source": [], "destination": []}
+        self._labelled: dict[str, list[Family[Series]]] = {"source": [], "destination": []}
         self._process_metrics()
 
     def _process_metrics(self) -> None:
         self.reload_successful = self._gauge(
             "config_last_reload_successful", "1 when the last config that was read is in use."
-        )
+        ).labels()
         self.reload_success_time = self._gauge(
             "config_last_reload_success_timestamp_seconds", "When a config was last taken into use."
-        )
+        ).labels()
         refused = self._counter(
             "operator_refused_total", "Requests that the operator listener refused.", "reason"
         )
@@ -116,22 +114,23 @@ class ProcessMetrics:
         """Write the text exposition format."""
         return prometheus_client.generate_latest(self.registry)
 
-    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return self._listed(Counter(f"gatehouse_{name}", help_text, labels, registry=self.registry), labels)
+    def _counter(self, name: str, help_text: str, *labels: str) -> Family[Counter]:
+        return self._listed(Family(f"gatehouse_{name}", help_text, labels, Counter, Counter.kind), labels)
 
-    def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
-        return self._listed(Gauge(f"gatehouse_{name}", help_text, labels, registry=self.registry), labels)
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Family[Gauge]:
+        return self._listed(Family(f"gatehouse_{name}", help_text, labels, Gauge, Gauge.kind), labels)
 
-    def _histogram(self, name: str, help_text: str, buckets: Iterable[float], *labels: str) -> Histogram:
-        histogram = Histogram(
-            f"gatehouse_{name}", help_text, labels, buckets=tuple(buckets), registry=self.registry
-        )
-        return self._listed(histogram, labels)
+    def _histogram(
+        self, name: str, help_text: str, bounds: tuple[float, ...], *labels: str
+    ) -> Family[Histogram]:
+        make = partial(Histogram, bounds)
+        return self._listed(Family(f"gatehouse_{name}", help_text, labels, make, Histogram.kind), labels)
 
-    def _listed(self, metric: T, labels: tuple[str, ...]) -> T:
+    def _listed(self, family: Family[S], labels: tuple[str, ...]) -> Family[S]:
+        self.registry.register(family)
         for label in self._labelled.keys() & set(labels):
-            self._labelled[label].append(metric)
-        return metric
+            self._labelled[label].append(family)
+        return family
 
 
 class SupervisorMetrics(ProcessMetrics):
@@ -170,10 +169,10 @@ class Metrics(ProcessMetrics):
             "commit_duration_seconds",
             "From handing a batch to the store to its commit, fsync included.",
             _COMMIT_BUCKETS,
-        )
+        ).labels()
         self.commit_batch = self._histogram(
             "commit_batch_events", "Events that shared a commit.", _BATCH_BUCKETS
-        )
+        ).labels()
         self.events = self._counter("events_total", "Events stored.", "source")
         self.unreadable = self._counter(
             "unreadable_events_total", "Events kept as gatehouse.unreadable.", "source"
@@ -215,8 +214,10 @@ class Metrics(ProcessMetrics):
         )
 
     def _store_metrics(self) -> None:
-        self.store_bytes = self._gauge("store_bytes", "Size of the store on disk.")
-        self.store_free_bytes = self._gauge("store_free_bytes", "Room left on the disk of the store.")
+        self.store_bytes = self._gauge("store_bytes", "Size of the store on disk.").labels()
+        self.store_free_bytes = self._gauge(
+            "store_free_bytes", "Room left on the disk of the store."
+        ).labels()
 
     def source(self, name: str) -> SourceMetrics:
         """Make (or find) the series of a source, all at zero."""
@@ -239,5 +240,5 @@ class Metrics(ProcessMetrics):
         self._forget("destination", name)
 
     def _forget(self, label: str, value: str) -> None:
-        for metric in self._labelled[label]:
-            metric.remove_by_labels({label: value})
+        for family in self._labelled[label]:
+            family.remove_by_labels({label: value})

@@ -93,7 +93,7 @@ async def test_a_lost_lease_changes_nothing(tmp_path: Path) -> None:
     (lost,) = await there.store.lease("billing", now=there.now, until=there.now + 1, limit=1)
     (held,) = await there.store.lease("billing", now=there.now + 2, until=there.now + 30, limit=1)
     assert await there.recorder.attempted(lost, Outcome("gone", 410, 0.1)) == lost.leased_until
-    assert there.metrics.lost_leases._value.get() == 1
+    assert there.metrics.lost_leases.value == 1
     assert await there.recorder.attempted(held, Outcome("ok", 200, 0.1)) is None
     assert await there.store.counts() == {}
     await there.store.close()

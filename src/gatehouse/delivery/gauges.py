@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from prometheus_client import Gauge
-
     from gatehouse.metrics import DestinationMetrics
+    from gatehouse.series import Gauge
     from gatehouse.store.base import Counts
 
 

@@ -21,10 +21,9 @@ from gatehouse.verify.base import ct_equal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from prometheus_client import Counter
-
     from gatehouse.config.scalars import Address
     from gatehouse.reload import ReloadResult
+    from gatehouse.series import Counter
 
 #: What operators send is a few names.
 _LONGEST_BODY = 64 * 1024

@@ -1,0 +1,174 @@
+"""Our own counters, gauges and histograms are exposed as those of prometheus_client are, to the byte."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import prometheus_client
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
+
+from gatehouse.metrics import Metrics
+from gatehouse.series import Counter, Family, Gauge, Histogram
+
+BOUNDS = (0.001, 0.25, 1, 2.5, 64, 86400, 2_500_000)
+
+
+@pytest.fixture(autouse=True)
+def _no_creation_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prometheus_client.metrics._use_created", False)
+
+
+class Both:
+    """The same families twice: ours and theirs."""
+
+    def __init__(self) -> None:
+        self.ours, self.theirs = CollectorRegistry(), CollectorRegistry()
+
+    def counter(self, *given: str) -> tuple[Family[Counter], prometheus_client.Counter]:
+        name, help_text, *labels = given
+        ours = Family(name, help_text, tuple(labels), Counter, Counter.kind)
+        self.ours.register(ours)
+        return ours, prometheus_client.Counter(name, help_text, labels, registry=self.theirs)
+
+    def gauge(self, *given: str) -> tuple[Family[Gauge], prometheus_client.Gauge]:
+        name, help_text, *labels = given
+        ours = Family(name, help_text, tuple(labels), Gauge, Gauge.kind)
+        self.ours.register(ours)
+        return ours, prometheus_client.Gauge(name, help_text, labels, registry=self.theirs)
+
+    def histogram(self, *given: str) -> tuple[Family[Histogram], prometheus_client.Histogram]:
+        name, help_text, *labels = given
+        ours = Family(name, help_text, tuple(labels), partial(Histogram, BOUNDS), Histogram.kind)
+        self.ours.register(ours)
+        theirs = prometheus_client.Histogram(name, help_text, labels, buckets=BOUNDS, registry=self.theirs)
+        return ours, theirs
+
+    def exposed(self) -> str:
+        """Return what both expose, in either format; it is the same."""
+        ours, theirs = generate_latest(self.ours), generate_latest(self.theirs)
+        assert ours == theirs
+        assert generate_open_metrics(self.ours) == generate_open_metrics(self.theirs)  # type: ignore[no-untyped-call]
+        return ours.decode()
+
+
+def test_families_of_every_kind_look_the_same() -> None:
+    both = Both()
+    for counter in both.counter(
+        "requests_total", 'Help with a \\, a "quote"\nand a line.', "source", "outcome"
+    ):
+        counter.labels("mandato", "accepted").inc()
+        counter.labels("mandato", "accepted").inc(0.25)
+        counter.labels('a\\b"c\nd', "é").inc(12_345_678)
+        counter.labels("never", "counted")
+    for gauge in both.gauge("free_bytes", "Room.", "disk"):
+        gauge.labels("one").set(2**40)
+        gauge.labels("two").set(True)
+        gauge.labels("three").set(math.nan)
+        gauge.labels("four").set(-0.5)
+        gauge.labels("five").set(math.inf)
+    for histogram in both.histogram("duration_seconds", "How long.", "source"):
+        histogram.labels("mandato").observe(0.3)
+        histogram.labels("idle")
+    assert 'requests_total{outcome="accepted",source="mandato"} 1.25\n' in both.exposed()
+
+
+def test_a_family_without_labels_has_its_one_series_at_zero() -> None:
+    both = Both()
+    both.counter("ended_total", "Help.")[0].labels()
+    both.gauge("store_bytes", "Help.")[0].labels()
+    both.histogram("commit_seconds", "Help.")[0].labels()
+    exposed = both.exposed()
+    assert "\nended_total 0.0\n" in exposed
+    assert "\nstore_bytes 0.0\n" in exposed
+    assert "\ncommit_seconds_sum 0.0\n" in exposed
+
+
+def test_a_family_of_which_nothing_is_known_yet_has_a_head_only() -> None:
+    both = Both()
+    both.counter("requests_total", "Help.", "source")
+    both.gauge("ready", "Help.", "source")
+    both.histogram("seconds", "Help.", "source")
+    assert "{" not in both.exposed()
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, *BOUNDS, *(math.nextafter(bound, math.inf) for bound in BOUNDS), 0.5, 7, 1e9, math.inf]
+)
+def test_an_observation_falls_into_the_same_buckets(value: float) -> None:
+    both = Both()
+    ours, theirs = both.histogram("seconds", "Help.", "source")
+    for seen in (value, 0.2, value):
+        ours.labels("a").observe(seen)
+        theirs.labels("a").observe(seen)
+    assert '\nseconds_count{source="a"} 3.0\n' in both.exposed()
+
+
+def test_a_sum_of_many_numbers_is_rounded_the_same_way() -> None:
+    both = Both()
+    ours, theirs = both.histogram("seconds", "Help.", "source")
+    for number in range(1000):
+        ours.labels("a").observe(number / 7)
+        theirs.labels("a").observe(number / 7)
+    both.exposed()
+
+
+def test_the_series_with_a_label_go_and_those_beside_them_stay() -> None:
+    both = Both()
+    for counter in both.counter("requests_total", "Help.", "source", "outcome"):
+        for source in ("gone", "stays"):
+            counter.labels(source, "accepted").inc()
+            counter.labels(source, "gone").inc(2)
+        counter.remove_by_labels({"source": "gone"})
+        counter.remove_by_labels({"source": "never there"})
+    exposed = both.exposed()
+    assert 'source="gone"' not in exposed
+    assert 'requests_total{outcome="gone",source="stays"} 2.0\n' in exposed
+
+
+def test_a_series_that_went_and_came_back_begins_at_zero_and_comes_last() -> None:
+    both = Both()
+    for counter in both.counter("requests_total", "Help.", "source"):
+        for source in ("a", "b"):
+            counter.labels(source).inc()
+        counter.remove_by_labels({"source": "a"})
+        counter.labels("a")
+    assert both.exposed().endswith('requests_total{source="b"} 1.0\nrequests_total{source="a"} 0.0\n')
+
+
+def test_asking_twice_gives_the_same_series() -> None:
+    counter, _ = Both().counter("requests_total", "Help.", "source")
+    assert counter.labels("a") is counter.labels("a")
+    assert counter.labels("a") is not counter.labels("b")
+
+
+@pytest.mark.parametrize("values", [(), ("a",), ("a", "b", "c")])
+def test_series_have_all_labels_of_their_family_and_no_others(values: tuple[str, ...]) -> None:
+    counter, _ = Both().counter("requests_total", "Help.", "source", "outcome")
+    with pytest.raises(ValueError, match="outcome"):
+        counter.labels(*values)
+
+
+def test_two_families_of_one_name_are_refused() -> None:
+    both = Both()
+    both.histogram("seconds", "Help.")
+    with pytest.raises(ValueError, match="seconds_count"):
+        both.gauge("seconds_count", "Help.")
+
+
+def test_a_registry_tells_the_number_of_a_series() -> None:
+    metrics = Metrics()
+    metrics.destination("billing").lag.observe(7)
+    tell = metrics.registry.get_sample_value
+    assert tell("gatehouse_delivery_lag_seconds_count", {"destination": "billing"}) == 1
+    assert tell("gatehouse_delivery_lag_seconds_bucket", {"destination": "billing", "le": "5.0"}) == 0
+    assert tell("gatehouse_delivery_lag_seconds_bucket", {"destination": "billing", "le": "30.0"}) == 1
+
+
+def test_no_series_has_a_creation_time() -> None:
+    metrics = Metrics()
+    metrics.source("mandato")
+    metrics.destination("billing")
+    assert b"_created" not in metrics.render()
