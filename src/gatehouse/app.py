@@ -197,7 +197,7 @@ class Gateway:
             dispatcher,
             self.metrics,
             deadline=self.config.server.commit_deadline,
-            disk_is_low=lambda: self._disk is not None and self._disk.is_low,
+            disk=self._disk,
         )
         closing(committer.drain)
         greeter = Greeter(self.shown_secrets, self._confirm)

@@ -37,16 +37,24 @@ class Batcher(Generic[Item, Result]):
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writing: set[asyncio.Task[None]] = set()
         self._is_due = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
         """Queue an item. A future that is done (cancelled) when its turn comes is not written."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Result] = loop.create_future()
+        if self._loop is None:
+            # Once: it is a system call, and there are thousands of items a second.
+            self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append((item, future))
-        if not self._is_due and self._may_start():
+        # The cheap questions first: while a batch is being written nearly all stop here.
+        if (
+            not self._is_due
+            and (not self._writing or len(self._waiting) >= self._limit)
+            and self._may_start()
+        ):
             # With the next turn: what else is submitted in this one comes along.
             self._is_due = True
-            loop.call_soon(self._start)
+            self._loop.call_soon(self._start)
         return future
 
     async def drain(self) -> None:

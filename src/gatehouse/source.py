@@ -90,10 +90,11 @@ class Source:
         """
         return self.handshakes.not_ready if self.handshakes and self.settings.handshake_secrets else None
 
-    def check_ready(self) -> None:
-        """Raise `UnavailableError` while the source lacks a secret."""
-        if self.not_ready is not None:
+    def ready_verification(self) -> Verification:
+        """Return the verification. Raises `UnavailableError` while the source lacks a secret."""
+        if self._verification is None:
             raise UnavailableError("the source is not ready; send again later", reason="not_ready")
+        return self._verification
 
     @property
     def verification(self) -> Verification:
@@ -109,14 +110,12 @@ class Source:
 
     def kept_headers(self, headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
         """Choose the headers that are stored with an event: none that carries a credential."""
-        keeps = self._keeps
-        return tuple(
-            [
-                (kept, value)
-                for name, value in headers.items()
-                if (kept := keeps(name)) and len(value) <= _MAX_KEPT_VALUE and value.isprintable()
-            ]
-        )
+        keeps, chosen = self._keeps, []
+        for name, value in headers.items():
+            kept = keeps(name)
+            if kept and len(value) <= _MAX_KEPT_VALUE and value.isprintable():
+                chosen.append((kept, value))
+        return tuple(chosen)
 
     def _decide_header(self, name: str) -> str | None:
         lower = name.lower()

@@ -19,7 +19,7 @@ from gatehouse.errors import (
     VerificationError,
 )
 from gatehouse.event import Event
-from gatehouse.ingest.answer import committed, rejected
+from gatehouse.ingest.answer import committed, committed_batch, rejected
 from gatehouse.metrics import OUTCOMES
 from gatehouse.store.base import Receipt, Reply
 
@@ -29,17 +29,19 @@ EVENT = Event(
 )
 
 
-def receipts(*statuses: Literal["accepted", "duplicate", "conflict"]) -> list[Receipt]:
-    return [Receipt(status, f"ID{index}") for index, status in enumerate(statuses)]
+Status = Literal["accepted", "duplicate", "conflict"]
+_TEXT = "text/plain; charset=utf-8"
+
+
+def receipt(status: Status, number: int = 0) -> Receipt:
+    return Receipt(status, f"ID{number}")
 
 
 @pytest.mark.parametrize(
     ("status", "word"), [("accepted", "accepted"), ("duplicate", "duplicate"), ("conflict", "duplicate")]
 )
-def test_one_event_is_answered_with_its_id(
-    status: Literal["accepted", "duplicate", "conflict"], word: str
-) -> None:
-    answer = committed([EVENT], receipts(status), DEFAULT, as_batch=False)
+def test_one_event_is_answered_with_its_id(status: Status, word: str) -> None:
+    answer = committed(EVENT, receipt(status), DEFAULT)
 
     assert (answer.status, json.loads(answer.body)) == (200, {"status": word, "id": "ID0"})
     assert answer.outcome == status
@@ -50,9 +52,9 @@ def test_one_event_is_answered_with_its_id(
 def test_what_the_destination_replied_is_the_answer(
     status: Literal["accepted", "duplicate"], content_type: str | None
 ) -> None:
-    receipt = Receipt(status, "ID0", reply=Reply(201, content_type, b"<Response/>"))
+    relayed = Receipt(status, "ID0", reply=Reply(201, content_type, b"<Response/>"))
 
-    answer = committed([EVENT], [receipt], AnswersConfig(accepted=202, body=""), as_batch=False)
+    answer = committed(EVENT, relayed, AnswersConfig(accepted=202, body=""))
 
     assert (answer.status, answer.body, answer.outcome) == (201, b"<Response/>", status)
     assert answer.headers == {"Content-Type": content_type or "application/octet-stream"}
@@ -69,7 +71,7 @@ def test_what_the_destination_replied_is_the_answer(
     ],
 )
 def test_a_batch_is_answered_with_all_ids(statuses: Any, outcome: str, word: str) -> None:
-    answer = committed([EVENT] * len(statuses), receipts(*statuses), DEFAULT, as_batch=True)
+    answer = committed_batch([EVENT] * len(statuses), [*map(receipt, statuses, range(9))], DEFAULT)
 
     assert json.loads(answer.body) == {"status": word, "ids": [f"ID{i}" for i in range(len(statuses))]}
     assert answer.outcome == outcome
@@ -78,8 +80,8 @@ def test_a_batch_is_answered_with_all_ids(statuses: Any, outcome: str, word: str
 def test_a_source_may_ask_for_other_codes() -> None:
     answers = AnswersConfig(accepted=202, duplicate=208, unauthorized=400)
 
-    assert committed([EVENT], receipts("accepted"), answers, as_batch=False).status == 202
-    assert committed([EVENT], receipts("duplicate"), answers, as_batch=False).status == 208
+    assert committed(EVENT, receipt("accepted"), answers).status == 202
+    assert committed(EVENT, receipt("duplicate"), answers).status == 208
     assert rejected(VerificationError("wrong_signature"), answers).status == 400
 
 
@@ -87,9 +89,10 @@ def test_a_source_may_ask_for_a_text_where_all_is_well() -> None:
     answers = AnswersConfig(body="[accepted]")
 
     for status in ("accepted", "duplicate"):
-        answer = committed([EVENT], receipts(status), answers, as_batch=True)
-        assert (answer.body, answer.headers["Content-Type"]) == (b"[accepted]", "text/plain; charset=utf-8")
-        assert answer.event_ids == ("ID0",)
+        one, batch = receipt(status), [receipt(status)]
+        for answer in (committed(EVENT, one, answers), committed_batch([EVENT], batch, answers)):
+            assert (answer.body, answer.headers["Content-Type"]) == (b"[accepted]", _TEXT)
+            assert answer.event_ids == ("ID0",)
     assert json.loads(rejected(VerificationError("wrong_signature"), answers).body)["error"]
 
 
@@ -99,7 +102,7 @@ def test_a_source_may_ask_for_a_text_where_all_is_well() -> None:
 def test_a_source_may_ask_for_no_bodies_at_all(error: RequestRejectedError) -> None:
     answers = AnswersConfig(body="")
 
-    assert committed([EVENT], receipts("accepted"), answers, as_batch=False).body == b""
+    assert committed(EVENT, receipt("accepted"), answers).body == b""
     answer = rejected(error, answers)
     assert (answer.body, answer.status) == (b"", error.status)
     assert ("Retry-After" in answer.headers) == (error.status == 503)

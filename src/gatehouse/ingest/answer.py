@@ -30,7 +30,7 @@ RETRY_AFTER: Final = (5, 30)
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
 #: What HTTP has a reader assume where no type is given (RFC 9110, 8.3).
 _UNKNOWN_TYPE = "application/octet-stream"
-_OPEN, _MIDDLE, _CLOSE = b'{"status":"', b'","id":"', b'"}'
+_ACCEPTED, _DUPLICATE, _END = b'{"status":"accepted","id":"', b'{"status":"duplicate","id":"', b'"}'
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
@@ -49,38 +49,55 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     handshake: str | None = None
 
 
-def committed(
-    events: Sequence[Event], receipts: Sequence[Receipt], answers: AnswersConfig, *, as_batch: bool
-) -> Answer:
-    """Answer for what is on disk: `accepted` when anything was new, else `duplicate`.
+def committed(event: Event, receipt: Receipt, answers: AnswersConfig) -> Answer:
+    """Answer for an event that is on disk: `accepted` when it was new, else `duplicate`.
 
     What the destination replied to an event that was relayed is the answer to it, now and for a duplicate.
     """
-    statuses = [receipt.status for receipt in receipts]
-    is_new = "accepted" in statuses or not statuses
-    outcome = "accepted" if is_new else "conflict" if "conflict" in statuses else "duplicate"
-    word = "accepted" if is_new else "duplicate"
-    ids = tuple([receipt.event_id for receipt in receipts])
+    is_new = receipt.status == "accepted"
     status = answers.accepted if is_new else answers.duplicate or answers.accepted
     headers: dict[str, str] = {}
-    if not as_batch and (reply := receipts[0].reply):
-        status, body = reply.status, reply.body
-        headers = {"Content-Type": reply.content_type or _UNKNOWN_TYPE}
+    if receipt.reply is not None:
+        status, body = receipt.reply.status, receipt.reply.body
+        headers = {"Content-Type": receipt.reply.content_type or _UNKNOWN_TYPE}
     elif answers.body is not None:
-        body = answers.body.encode()
-        headers = {} if is_json(body) and body.startswith(b"{") else _TEXT
-    elif as_batch:
-        body = msgspec.json.encode({"status": word, "ids": ids})
+        body, headers = _wanted(answers.body)
     else:
-        body = _OPEN + word.encode() + _MIDDLE + ids[0].encode() + _CLOSE
+        body = (_ACCEPTED if is_new else _DUPLICATE) + receipt.event_id.encode() + _END
     return Answer(
         status=status,
         body=body,
-        outcome=outcome,
+        outcome=receipt.status,
+        headers=headers,
+        event_ids=(receipt.event_id,),
+        event_type=event.type,
+    )
+
+
+def committed_batch(events: Sequence[Event], receipts: Sequence[Receipt], answers: AnswersConfig) -> Answer:
+    """Answer for a batch that is on disk: `accepted` when anything was new, else `duplicate`."""
+    statuses = [receipt.status for receipt in receipts]
+    is_new = "accepted" in statuses or not statuses
+    ids = tuple([receipt.event_id for receipt in receipts])
+    headers: dict[str, str] = {}
+    if answers.body is not None:
+        body, headers = _wanted(answers.body)
+    else:
+        body = msgspec.json.encode({"status": "accepted" if is_new else "duplicate", "ids": ids})
+    return Answer(
+        status=answers.accepted if is_new else answers.duplicate or answers.accepted,
+        body=body,
+        outcome="accepted" if is_new else "conflict" if "conflict" in statuses else "duplicate",
         headers=headers,
         event_ids=ids,
         event_type=events[0].type if events else None,
     )
+
+
+def _wanted(text: str) -> tuple[bytes, dict[str, str]]:
+    """Return the body that a source asks for, and the headers that go with it."""
+    body = text.encode()
+    return body, {} if is_json(body) and body.startswith(b"{") else _TEXT
 
 
 def handshaken(reply: Reply) -> Answer:

@@ -18,11 +18,13 @@ from gatehouse.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from aiohttp import web
 
     from gatehouse.ingest.connections import Connection
+    from gatehouse.ingest.inbound import Inbound
 
 #: Bytes of all bodies together, from when they arrive until their requests are answered.
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -33,6 +35,8 @@ class Bodies:
 
     When there is no room left, whoever has been sending longest makes some: genuine requests arrive within
     milliseconds, so a flood of slow ones crowds out itself.
+
+    A body that was taken counts until it is given back, with `held -= len(body)`. What raises took nothing.
     """
 
     def __init__(self, budget: int = MAX_BYTES) -> None:
@@ -42,8 +46,39 @@ class Bodies:
         #: Those that are still arriving, the longest under way first.
         self._arriving: dict[Body, None] = {}
 
+    def take_whole(self, http: Inbound, limit: int) -> bytes | None:
+        """Take a body that came together with its head, at most `limit` bytes; None if there is more to come.
+
+        Raises the `RequestRejectedError` that says why it can't be had.
+        """
+        headers, content = http.head.headers, http.content
+        if hdrs.CONTENT_ENCODING in headers:
+            _check_codings(headers.getall(hdrs.CONTENT_ENCODING))
+        if not content.is_eof():
+            return None
+        body = content.read_nowait()
+        size = len(body)
+        if size > limit:
+            raise _too_large(limit)
+        if self.held + size > self._budget:
+            self._make_room_for(size)
+        self.held += size
+        return body
+
+    def _make_room_for(self, size: int) -> None:
+        with self.body() as body:
+            self.take(body, size)
+
+    async def take_arriving(self, http: Inbound, limit: int, deadline: float) -> bytes:
+        """Take the other bodies: at most `limit` bytes, within `deadline` seconds. Raises likewise."""
+        with self.body() as body:
+            whole = await body.read(http, limit, deadline)
+            # From here on it is not this one's to give back.
+            body.size = 0
+            return whole
+
     def body(self) -> Body:
-        """Make room for the body of a request: `with bodies.body() as body:` gives it back at the end."""
+        """Make room for a body that arrives: `with bodies.body() as body:` gives it back at the end."""
         return Body(self)
 
     def give_up_oldest(self) -> None:
@@ -111,21 +146,8 @@ class Body:
 
         Raises the `RequestRejectedError` that says why it can't be had.
         """
-        codings = http.headers.getall(hdrs.CONTENT_ENCODING, ())
-        if any(coding.lower() != "identity" for coding in codings):
-            raise UnsupportedEncodingError("send the body without Content-Encoding")
         if (http.content_length or 0) > limit:
             raise _too_large(limit)
-        content = http.content
-        if content.is_eof():  # the whole body came with the head: nothing to wait for
-            body = content.read_nowait(-1)
-            if len(body) > limit:
-                raise _too_large(limit)
-            self._bodies.take(self, len(body))
-            return body
-        return await self._arriving(http, limit, deadline)
-
-    async def _arriving(self, http: web.BaseRequest, limit: int, deadline: float) -> bytes:
         # Slow senders must not keep others waiting.
         cast("Connection", http.protocol).step_aside()
         try:
@@ -159,6 +181,11 @@ class Body:
         self._bodies.take(self, len(piece))
         self._pieces.append(piece)
         return bool(piece)
+
+
+def _check_codings(codings: Sequence[str]) -> None:
+    if any(coding.lower() != "identity" for coding in codings):
+        raise UnsupportedEncodingError("send the body without Content-Encoding")
 
 
 def _too_large(limit: int) -> BodyTooLargeError:

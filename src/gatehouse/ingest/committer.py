@@ -17,10 +17,13 @@ from gatehouse.log import get_logger
 from gatehouse.store.base import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from gatehouse.metrics import Metrics
     from gatehouse.store.base import Arrival, Receipt, Store
+
+    #: The events of one request, and by when (`time.monotonic()`) they have to be on disk.
+    _Submitted = tuple[Sequence[Arrival], float]
 
 MAX_BATCH = 64
 MAX_WAITING = 1000
@@ -37,6 +40,14 @@ class Handover(Protocol):
         """Take a new delivery, already leased to this process."""
 
 
+class Disk(Protocol):
+    """What the committer needs of who looks after the store's disk."""
+
+    @property
+    def is_low(self) -> bool:
+        """Whether there is no room for new events."""
+
+
 class Committer:
     """Commits arrivals in batches and hands their deliveries over."""
 
@@ -47,14 +58,15 @@ class Committer:
         metrics: Metrics,
         *,
         deadline: float,
-        disk_is_low: Callable[[], bool] = lambda: False,
+        disk: Disk | None = None,
     ) -> None:
+        """`disk` is the one that the store is on, if it is one of this machine's."""
         self._store = store
         self._handover = handover
         self._metrics = metrics
         self._deadline = deadline
-        self._disk_is_low = disk_is_low
-        self._batcher: Batcher[_Submission, Sequence[Receipt]] = Batcher(
+        self._disk = disk
+        self._batcher: Batcher[_Submitted, Sequence[Receipt]] = Batcher(
             self._commit, limit=MAX_BATCH, at_once=MAX_WAITING // MAX_BATCH + 1
         )
         self._waiting = 0
@@ -66,11 +78,11 @@ class Committer:
         """Let requests that come from now on wait for their commit this long (seconds)."""
         self._deadline = deadline
 
-    def check_room(self, size: int = 0) -> None:
-        """Raise `UnavailableError` when no more requests, or no `size` bytes more, may wait."""
-        if self._disk_is_low():
+    def check_room(self) -> None:
+        """Raise `UnavailableError` when no more requests may wait, or the disk has no room for them."""
+        if self._disk is not None and self._disk.is_low:
             raise UnavailableError("no room on the disk; send again later", reason="disk")
-        if self._waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+        if self._waiting >= MAX_WAITING:
             raise UnavailableError("overloaded; send again later", reason="overloaded")
 
     async def accept(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
@@ -78,14 +90,20 @@ class Committer:
 
         Raises `UnavailableError` when the gateway is overloaded, or the store unavailable or too slow.
         """
-        size = sum([len(arrival.event.body) for arrival in arrivals])
-        self.check_room(size)
+        size = 0
+        for arrival in arrivals:
+            size += len(arrival.event.body)
+        # The disk was looked at when the request came: see `check_room`.
+        if self._waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
+            raise UnavailableError("overloaded; send again later", reason="overloaded")
         self._waiting += 1
         self._waiting_bytes += size
         try:
             deadline = time.monotonic() + self._deadline
-            future = self._batcher.submit(_Submission(arrivals, deadline))
-            self._expire_at(deadline, future)
+            future = self._batcher.submit((arrivals, deadline))
+            self._expiring.append((deadline, future))
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(self._deadline, self._expire)
             return await future
         finally:
             self._waiting -= 1
@@ -95,39 +113,34 @@ class Committer:
         """Wait until nothing is being committed."""
         await self._batcher.drain()
 
-    async def _commit(self, batch: Sequence[_Submission]) -> list[Sequence[Receipt]]:
-        arrivals = [arrival for submission in batch for arrival in submission.arrivals]
+    async def _commit(self, batch: Sequence[_Submitted]) -> list[Sequence[Receipt]]:
+        arrivals = [arrival for submitted, _ in batch for arrival in submitted]
+        deadline = min([deadline for _, deadline in batch])
         started = time.monotonic()
         try:
-            receipts = await self._store.accept(arrivals, deadline=min(s.deadline for s in batch))
+            receipts = await self._store.accept(arrivals, deadline=deadline)
         except StoreError as error:
             get_logger().error("store.unavailable", error=str(error), events=len(arrivals))
             raise UnavailableError("the store is unavailable; send again later", reason="store") from error
         self._metrics.commit_duration.observe(time.monotonic() - started)
         self._metrics.commit_batch.observe(len(arrivals))
+        self._deliver(arrivals, receipts)
+        return _by_request(batch, receipts)
+
+    def _deliver(self, arrivals: Sequence[Arrival], receipts: Sequence[Receipt]) -> None:
         for arrival, receipt in zip(arrivals, receipts, strict=True):
-            if receipt.status == "accepted" and arrival.reply is None:
-                self._deliver(arrival, receipt)
-        return _by_submission(batch, receipts)
-
-    def _deliver(self, arrival: Arrival, receipt: Receipt) -> None:
-        for assignment in arrival.assignments:
-            if assignment.leased and assignment.destination not in receipt.held:
-                delivery = Delivery(
-                    arrival.event, assignment.destination, 0, receipt.leased_until, token=receipt.token
-                )
-                self._handover.hand_over(delivery)
-            else:
-                self._handover.accepted(assignment.destination)
-
-    # One timer watches the oldest request: they expire in the order they came.
-
-    def _expire_at(self, deadline: float, future: asyncio.Future[Sequence[Receipt]]) -> None:
-        self._expiring.append((deadline, future))
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._deadline, self._expire)
+            if receipt.status != "accepted" or arrival.reply is not None:
+                continue
+            event, until, token = arrival.event, receipt.leased_until, receipt.token
+            for assignment in arrival.assignments:
+                name = assignment.destination
+                if assignment.leased and name not in receipt.held:
+                    self._handover.hand_over(Delivery(event, name, 0, until, token=token))
+                else:
+                    self._handover.accepted(name)
 
     def _expire(self) -> None:
+        # One timer watches the oldest request: they expire in the order they came.
         self._timer = None
         now = time.monotonic()
         while self._expiring and (self._expiring[0][1].done() or self._expiring[0][0] <= now):
@@ -140,20 +153,10 @@ class Committer:
             self._timer = asyncio.get_running_loop().call_later(delay, self._expire)
 
 
-class _Submission:
-    """The events of one request, and by when (`time.monotonic()`) they have to be on disk."""
-
-    __slots__ = ("arrivals", "deadline")
-
-    def __init__(self, arrivals: Sequence[Arrival], deadline: float) -> None:
-        self.arrivals = arrivals
-        self.deadline = deadline
-
-
-def _by_submission(batch: Sequence[_Submission], receipts: Sequence[Receipt]) -> list[Sequence[Receipt]]:
+def _by_request(batch: Sequence[_Submitted], receipts: Sequence[Receipt]) -> list[Sequence[Receipt]]:
     parts, start = [], 0
-    for submission in batch:
-        end = start + len(submission.arrivals)
+    for arrivals, _ in batch:
+        end = start + len(arrivals)
         parts.append(receipts[start:end])
         start = end
     return parts

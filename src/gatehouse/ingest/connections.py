@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 from aiohttp import web
 
 from gatehouse.ingest.admission import Admission
+from gatehouse.ingest.inbound import Inbound
 
 if TYPE_CHECKING:
     import asyncio
@@ -30,7 +31,7 @@ class Answers(NamedTuple):
     """What is answered below HTTP."""
 
     #: For what is not HTTP as aiohttp understands it.
-    malformed: Callable[[web.BaseRequest], web.StreamResponse]
+    malformed: Callable[[Inbound], web.StreamResponse]
     #: For a head that is too long: the bytes of the answer. It is given the peer's address.
     head_too_long: Callable[[str | None], bytes]
     #: For one connection too many: likewise.
@@ -42,14 +43,16 @@ class Connections(web.Server):
 
     def __init__(
         self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        handler: Callable[[Inbound], Awaitable[web.StreamResponse]],
         answers: Answers,
         *,
         most: int,
         idle_timeout: float,
     ) -> None:
+        """`handler` has to call `done` of the connection, whatever becomes of the request."""
         super().__init__(
-            handler,
+            cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", handler),
+            request_factory=cast("Callable[..., web.BaseRequest]", Inbound),
             access_log=None,
             auto_decompress=False,
             keepalive_timeout=idle_timeout,
@@ -74,9 +77,10 @@ class Connections(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         """Count a connection; one too many takes the place of one that has nothing to do."""
         super().connection_made(handler, transport)
+        newcomer = cast("Connection", handler)
+        newcomer.peer = _host(newcomer.peername)
         if len(self._connections) <= self.most:
             return
-        newcomer = cast("Connection", handler)
         for connection in cast("dict[Connection, object]", self._connections):
             if connection.is_idle:
                 connection.force_close()
@@ -97,6 +101,8 @@ class Connection(web.RequestHandler):
         "_stashed",
         "_unread",
         "is_late",
+        "loop",
+        "peer",
     )
 
     def __init__(
@@ -108,6 +114,9 @@ class Connection(web.RequestHandler):
         **settings: Any,  # noqa: ANN401 - aiohttp's own
     ) -> None:
         super().__init__(server, **settings)
+        self.loop = self._loop
+        #: The address of the other end.
+        self.peer: str | None = None
         self._answers = answers
         self._admission = admission
         #: Seconds for which an answer may lie there unread.
@@ -119,6 +128,7 @@ class Connection(web.RequestHandler):
         self.is_late = False
         #: Bytes of a head that is not complete.
         self._head = 0
+        #: A body that did not come with its head.
         self._last_body: Any = None
         self._unread: asyncio.TimerHandle | None = None
 
@@ -126,12 +136,6 @@ class Connection(web.RequestHandler):
     def is_idle(self) -> bool:
         """Whether it waits for a request, or for the rest of its head."""
         return self._waiter is not None and not self._waiter.done()
-
-    @property
-    def peer(self) -> str | None:
-        """The address of the other end."""
-        peer = self.peername
-        return str(peer[0]) if isinstance(peer, tuple) else None
 
     async def start(self) -> None:
         transport = self.transport
@@ -145,16 +149,15 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._stashed:
             self._stashed += data
-        elif self._begins_something and not self._has_place:
-            self._has_place = self._admission.enter()
-            if self._has_place:
-                self._parse(data)
-            else:
-                self._stashed = data
-                self._pause_reading_for_buffer()
-                self._admission.wait(self)
-        else:
+        elif self._has_place or not self._begins_something():
             self._parse(data)
+        elif self._admission.enter():
+            self._has_place = True
+            self._parse(data)
+        else:
+            self._stashed = data
+            self._pause_reading_for_buffer()
+            self._admission.wait(self)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         # aiohttp asks for it after each body that was read, and goes through its parser and the transport for
@@ -162,13 +165,9 @@ class Connection(web.RequestHandler):
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
-    @property
     def _begins_something(self) -> bool:
-        return not self._request_in_progress and not self._messages and self._is_between_bodies
-
-    @property
-    def _is_between_bodies(self) -> bool:
-        return self._last_body is None or self._last_body.is_eof()
+        body = self._last_body
+        return not self._request_in_progress and not self._messages and (body is None or body.is_eof())
 
     def admit(self) -> None:
         """Go on with what was sent."""
@@ -192,33 +191,33 @@ class Connection(web.RequestHandler):
             self._admission.leave()
 
     def _parse(self, data: bytes) -> None:
-        before, was_between_bodies = self._request_count, self._is_between_bodies
+        before, body = self._request_count, self._last_body
+        was_between_bodies = body is None or body.is_eof()
         super().data_received(data)
-        if self._request_count != before:
-            self._head = 0
-            body = self._messages[-1][1] if self._messages else None
-            self._last_body = None if body is None or body.is_eof() else body
+        if self._request_count == before:
+            # What ends a body is no head.
+            self._await_more(len(data) if was_between_bodies else 0)
             return
+        self._head = 0
+        body = self._messages[-1][1] if self._messages else None
+        self._last_body = None if body is None or body.is_eof() else body
+
+    def _await_more(self, size: int) -> None:
+        """Look at what completed no head. Of a head itself it is `size` bytes, unless a body has begun."""
         self.is_late = False
-        if self._begins_something:
+        if self._begins_something():
             self.step_aside()
-        # What ends a body is no head.
-        if was_between_bodies and self._is_between_bodies:
-            self._head += len(data)
+        if self._last_body is None or self._last_body.is_eof():
+            self._head += size
             if self._head > MAX_HEAD and not self._force_close:
                 self._refuse_head()
 
-    async def _handle_request(
-        self,
-        request: web.BaseRequest,
-        start_time: float | None,
-        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-    ) -> tuple[web.StreamResponse, bool]:
-        try:
-            return await super()._handle_request(request, start_time, request_handler)
-        finally:
-            self.is_late = False
-            self.step_aside()
+    def done(self) -> None:
+        """Be ready for the next request: there is an answer to this one, or nobody to answer."""
+        self.is_late = False
+        if self._has_place:
+            self._has_place = False
+            self._admission.leave()
 
     def _refuse_head(self) -> None:
         if self.is_idle:
@@ -269,7 +268,12 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,  # noqa: ARG002
         message: str | None = None,  # noqa: ARG002
     ) -> web.StreamResponse:
-        return self._answers.malformed(request)
+        self.done()
+        return self._answers.malformed(cast("Inbound", request))
+
+
+def _host(peername: object) -> str | None:
+    return str(peername[0]) if isinstance(peername, tuple) else None
 
 
 def allowed_connections(wanted: int) -> int:

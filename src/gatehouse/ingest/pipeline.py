@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from gatehouse.event import UNREADABLE
-from gatehouse.ingest.answer import Answer, committed
+from gatehouse.ingest.answer import Answer, committed, committed_batch
 from gatehouse.store.base import Arrival, Assignment
 
 if TYPE_CHECKING:
@@ -70,40 +70,46 @@ class Pipeline:
         now = int(self._clock() * 1000) / 1000
         if source.handshakes and (greeting := self._greeter.before_verification(source, request, now)):
             return greeting
-        source.check_ready()
-        if source.verification.remote:
-            await self._remote_keys.prepare(source.name, source.verification, request)
-        verified = source.verification.verify(request, now)
+        verification = source.ready_verification()
+        if verification.remote:
+            await self._remote_keys.prepare(source.name, verification, request)
+        verified = verification.verify(request, now)
         if source.handshakes and (greeting := await self._greeter.after_verification(source, verified, now)):
             return greeting
         read = source.reader.read(verified, now, source.kept_headers(request.headers))
-        arrivals = [
-            Arrival(one.event, one.keys, now + source.window, self._assign(source, one)) for one in read
-        ]
-        receipts: Sequence[Receipt]
-        if source.relay_within and arrivals[0].assignments:
+        if source.splits:
+            return await self._accept_batch(source, metrics, read, now)
+        arrival = self._arrival(source, read[0], now)
+        if source.relay_within and arrival.assignments:
             # Forwarded here and now: its provider is answered with the destination's reply.
-            receipts = [await self._relay.accept(arrivals[0], now=now, within=source.relay_within)]
+            receipt = await self._relay.accept(arrival, now=now, within=source.relay_within)
         else:
-            receipts = await self._committer.accept(arrivals) if arrivals else ()
+            (receipt,) = await self._committer.accept([arrival])
+        if receipt.status == "accepted":
+            _count(metrics, arrival.event, now)
+        return committed(arrival.event, receipt, source.settings.answers)
+
+    async def _accept_batch(
+        self, source: Source, metrics: SourceMetrics, read: Sequence[ReadEvent], now: float
+    ) -> Answer:
+        arrivals = [self._arrival(source, one, now) for one in read]
+        receipts = await self._committer.accept(arrivals) if arrivals else ()
         events = [one.event for one in read]
-        _count(metrics, events, receipts, now)
-        return committed(events, receipts, source.settings.answers, as_batch=source.splits)
+        for event, receipt in zip(events, receipts, strict=True):
+            if receipt.status == "accepted":
+                _count(metrics, event, now)
+        return committed_batch(events, receipts, source.settings.answers)
 
-    def _assign(self, source: Source, read: ReadEvent) -> tuple[Assignment, ...]:
-        has_room, names = self._has_room, source.route(read.event.type)
-        if not source.orders:
-            return tuple([Assignment(name, has_room(name)) for name in names])
-        key = source.order_key
-        return tuple([Assignment(name, has_room(name), key(name, read.scope)) for name in names])
+    def _arrival(self, source: Source, read: ReadEvent, now: float) -> Arrival:
+        assignments: list[Assignment] = []
+        for name in source.route(read.event.type):
+            order_key = source.order_key(name, read.scope) if source.orders else None
+            assignments.append(Assignment(name, self._has_room(name), order_key))
+        return Arrival(read.event, read.keys, now + source.window, tuple(assignments))
 
 
-def _count(metrics: SourceMetrics, events: Sequence[Event], receipts: Sequence[Receipt], now: float) -> None:
-    stored = [event for event, receipt in zip(events, receipts, strict=True) if receipt.status == "accepted"]
-    if not stored:
-        return
-    metrics.events.inc(len(stored))
+def _count(metrics: SourceMetrics, stored: Event, now: float) -> None:
+    metrics.events.inc()
     metrics.last_accepted.set(now)
-    unreadable = sum(event.type == UNREADABLE for event in stored)
-    if unreadable:
-        metrics.unreadable.inc(unreadable)
+    if stored.type == UNREADABLE:
+        metrics.unreadable.inc()

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import hdrs
 
 from gatehouse.errors import (
     MalformedRequestError,
@@ -34,10 +36,13 @@ if TYPE_CHECKING:
     from gatehouse.config.model import ServerConfig
     from gatehouse.ingest.client import ClientAddress
     from gatehouse.ingest.connections import Connection
+    from gatehouse.ingest.inbound import Inbound
     from gatehouse.ingest.pipeline import Pipeline
     from gatehouse.ingest.rejected import RejectedRequests
-    from gatehouse.metrics import Metrics, RequestMetrics, SourceMetrics
+    from gatehouse.metrics import Metrics, SourceMetrics
     from gatehouse.source import Source
+
+    _Served = tuple[Source, SourceMetrics]
 
 #: After these the rest of the request is in the way of the next one.
 _CLOSING = frozenset(
@@ -108,69 +113,61 @@ class IngestServer:
             self._server.pre_shutdown()
             await self._server.shutdown(grace)
 
-    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+    async def _handle(self, http: Inbound) -> web.StreamResponse:
         started = time.perf_counter()
-        path, _, query = http.raw_path.partition("?")
-        client = self._client_address(http.remote, http.headers.getall("X-Forwarded-For", ()))
+        head, connection, client = http.head, http.connection, http.connection.peer
+        if hdrs.X_FORWARDED_FOR in head.headers:
+            client = self._client_address(client, head.headers.getall(hdrs.X_FORWARDED_FOR))
+        path, _, query = head.path.partition("?")
         served = self._by_path.get(path)
-        source, metrics = served or (None, self._unknown)
-        rejected_id: str | None = None
+        request, held, rejected_id = None, 0, None
         try:
-            answer = await self._answer(served, http, path, query, client or "")
+            if served is None or connection.is_late or head.method not in served[0].methods:
+                raise _not_taken(served, connection)  # noqa: TRY301 - no call where all is well
+            source, metrics = served
+            body = self._bodies.take_whole(http, source.max_body)
+            if body is None:
+                body = await self._bodies.take_arriving(http, source.max_body, self._config.request_deadline)
+            held = len(body)
+            request = Request(head.method, path, query, head.headers, body, source.public_url, client or "")
+            answer = await self._pipeline.receive(source, metrics, request)
         except RequestRejectedError as error:
-            answer = rejected(error, source.settings.answers if source else None)
-            if isinstance(error, VerificationError) and served:
-                served[1].failures[error.reason].inc()
-            if source is not None:
-                rejected_id = self._remember(source, http, error, answer, client)
+            error.request = request
+            answer, rejected_id = self._refuse(served, http, error, client)
         except Exception as error:  # noqa: BLE001 - a defect of ours must not look like a refusal to the provider
-            _log_defect(source, error)
+            _log_defect(served, error)
             answer = rejected(UnavailableError("internal error; send again later", reason="defect"))
-        self._record(source, metrics, client, answer, time.perf_counter() - started, rejected_id)
-        return self._respond(answer)
+        finally:
+            self._bodies.held -= held
+            connection.done()
+        self._record(served, client, answer, time.perf_counter() - started, rejected_id)
+        return Response(answer, http, close=self._stopping or answer.status in _CLOSING)
 
-    async def _answer(
-        self,
-        served: tuple[Source, SourceMetrics] | None,
-        http: web.BaseRequest,
-        path: str,
-        query: str,
-        client: str,
-    ) -> Answer:
+    def _refuse(
+        self, served: _Served | None, http: Inbound, error: RequestRejectedError, client: str | None
+    ) -> tuple[Answer, str | None]:
+        """Return the answer, and the id under which the request is kept, if it is."""
         if served is None:
-            raise UnknownSourceError("no source is served here")
-        if cast("Connection", http.protocol).is_late:
-            raise UnavailableError("overloaded; send again later", reason="overloaded")
+            return rejected(error), None
         source, metrics = served
-        method = http.method
-        if method not in source.methods:
-            allow = ", ".join(source.methods)
-            raise MethodNotAllowedError(f"only {allow} is served here", allow=allow)
-        with self._bodies.body() as reading:
-            body = await reading.read(http, source.max_body, self._config.request_deadline)
-            request = Request(method, path, query, http.headers, body, source.public_url, client)
-            try:
-                return await self._pipeline.receive(source, metrics, request)
-            except RequestRejectedError as error:
-                error.request = request
-                raise
-
-    def _respond(self, answer: Answer) -> web.StreamResponse:
-        return Response(answer, close=self._stopping or answer.status in _CLOSING)
+        answer = rejected(error, source.settings.answers)
+        if isinstance(error, VerificationError):
+            metrics.failures[error.reason].inc()
+        return answer, self._remember(source, http, error, answer, client)
 
     def _record(
         self,
-        source: Source | None,
-        metrics: RequestMetrics,
+        served: _Served | None,
         client: str | None,
         answer: Answer,
         duration: float,
         rejected_id: str | None,
     ) -> None:
+        metrics = served[1] if served else self._unknown
         metrics.outcomes[answer.outcome].inc()
         metrics.duration.observe(duration)
         fields: dict[str, Any] = {
-            "source": source.name if source else None,
+            "source": served[0].name if served else None,
             "outcome": answer.outcome,
             "status": answer.status,
             "client": client,
@@ -189,12 +186,7 @@ class IngestServer:
             get_logger().warning("request.rejected", reason=answer.reason, rejected_id=rejected_id, **fields)
 
     def _remember(
-        self,
-        source: Source,
-        http: web.BaseRequest,
-        error: RequestRejectedError,
-        answer: Answer,
-        client: str | None,
+        self, source: Source, http: Inbound, error: RequestRejectedError, answer: Answer, client: str | None
     ) -> str | None:
         """Keep a refused request for the operator; not after a fault of our own, which says nothing of it."""
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -206,17 +198,12 @@ class IngestServer:
         else:
             length = len(request.body)
         return self._rejections.add(
-            source.name,
-            request,
-            error,
-            status=answer.status,
-            body_length=length,
-            client=client,
+            source.name, request, error, status=answer.status, body_length=length, client=client
         )
 
-    def _malformed(self, http: web.BaseRequest) -> web.StreamResponse:
+    def _malformed(self, http: Inbound) -> web.StreamResponse:
         error = MalformedRequestError("not a well-formed HTTP request")
-        return self._respond(self._refused_below_http(error, http.remote))
+        return Response(self._refused_below_http(error, http.connection.peer), http, close=True)
 
     def _head_too_long(self, client: str | None) -> bytes:
         error = MalformedRequestError("the head of the request is too long")
@@ -239,11 +226,21 @@ class IngestServer:
         return answer
 
 
-def _log_defect(source: Source | None, error: Exception) -> None:
+def _not_taken(served: _Served | None, connection: Connection) -> RequestRejectedError:
+    """Say why a request is refused before its body is looked at."""
+    if served is None:
+        return UnknownSourceError("no source is served here")
+    if connection.is_late:
+        return UnavailableError("overloaded; send again later", reason="overloaded")
+    allow = ", ".join(served[0].methods)
+    return MethodNotAllowedError(f"only {allow} is served here", allow=allow)
+
+
+def _log_defect(served: _Served | None, error: Exception) -> None:
     """Say where it broke. The error's message may quote the request, so it is left out."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     where = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else None
-    name = source.name if source else None
+    name = served[0].name if served else None
     get_logger().error("request.failed", source=name, error=type(error).__name__, where=where)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiohttp import HttpVersion
 
     from gatehouse.ingest.answer import Answer
+    from gatehouse.ingest.inbound import Inbound
 
 _HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
 #: No length either: RFC 9110, 8.6.
@@ -77,25 +78,27 @@ class Response(web.StreamResponse):
     request costs. None of what it keeps for handlers and middlewares is needed here.
     """
 
-    def __init__(self, answer: Answer, *, close: bool) -> None:
+    #: Whether the connection stays.
+    keep_alive = False
+
+    def __init__(self, answer: Answer, http: Inbound, *, close: bool) -> None:
         self._answer = answer
-        self._keep_alive = False if close else None
+        self._http = http
+        self.keep_alive = not (close or http.head.should_close)
 
     async def prepare(self, request: web.BaseRequest) -> None:
         """Send it, all at once. Raises `ConnectionResetError` when nobody is there any more."""
-        if self._keep_alive is None:
-            self._keep_alive = request.keep_alive
+        head, transport = self._http.head, self._http.connection.transport
         data = written(
             self._answer,
-            keep_alive=self._keep_alive,
-            version=request.version,
-            with_body=request.method != hdrs.METH_HEAD,
+            keep_alive=self.keep_alive,
+            version=head.version,
+            with_body=head.method != "HEAD",
         )
-        protocol = request.protocol
-        if protocol.transport is None or protocol.transport.is_closing():
+        if transport is None or transport.is_closing():
             raise ConnectionResetError("the connection is closed")
-        protocol.transport.write(data)
-        if protocol.writing_paused:
+        transport.write(data)
+        if self._http.connection.writing_paused:
             await request.writer.drain()
 
     async def write_eof(self, data: bytes = b"") -> None:

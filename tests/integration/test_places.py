@@ -1,0 +1,73 @@
+"""However a request ends, it gives back its place among those that are worked on, and its memory."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from doubles import providers
+from doubles.raw import connected, head, request
+from gatehouse.ingest.pipeline import Pipeline
+from gateways import Running
+
+BODY = providers.body(id="evt_1", type="sale.created", data={})
+GOOD = request(BODY, *(f"{name}: {value}" for name, value in providers.mando(BODY).items()))
+REFUSED = request(b"{}")
+
+#: What is sent; whether an answer is waited for before the connection ends.
+ENDINGS = {
+    "accepted": (GOOD, True),
+    "refused": (REFUSED, True),
+    "two at once": (GOOD + REFUSED, True),
+    "unknown source": (GOOD.replace(b"/webhooks/", b"/nowhere/"), True),
+    "wrong method": (GOOD.replace(b"POST", b"PATCH"), True),
+    "encoded": (request(b"{}", "Content-Encoding: gzip"), True),
+    "too large": (head("Content-Length: 99999999"), True),
+    "no HTTP": (b"GARBAGE\r\n\r\n", True),
+    "no HTTP, after a request": (GOOD + b"GARBAGE\r\n\r\n", True),
+    "a head that is cut off": (GOOD[:40], False),
+    "a body that is cut off": (GOOD[:-3], False),
+    "gone before its answer": (GOOD, False),
+}
+
+
+async def nothing_is_held(running: Running) -> None:
+    """Wait until no place is taken, and no byte is counted."""
+    server = running.gateway.ingest
+    assert server._server is not None
+    async with asyncio.timeout(5):
+        while server._server._admission._busy or server._bodies.held:  # noqa: ASYNC110 - nothing says so
+            await asyncio.sleep(0.01)
+    assert (server._server._admission._busy, server._bodies.held) == (0, 0)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_a_request_gives_back_what_it_took(running: Running, ending: str) -> None:
+    sent, waits = ENDINGS[ending]
+    async with connected(running) as wire:
+        wire.writer.write(sent)
+        if waits:
+            assert await wire.answer()
+            # Not only when the connection ends.
+            await nothing_is_held(running)
+        else:
+            await wire.writer.drain()
+            await asyncio.sleep(0)
+            wire.writer.transport.abort()
+
+    await nothing_is_held(running)
+
+
+async def test_a_defect_of_ours_gives_back_what_the_request_took(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(Pipeline, "receive", broken)
+    async with connected(running) as wire:
+        wire.writer.write(GOOD)
+        assert (await wire.answer()).startswith(b"HTTP/1.1 503 ")
+
+        await nothing_is_held(running)

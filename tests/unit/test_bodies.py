@@ -1,0 +1,127 @@
+"""What bodies take of the memory is counted to the byte, whatever becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.streams import StreamReader
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from gatehouse.errors import (
+    BodyTooLargeError,
+    RequestRejectedError,
+    RequestTimeoutError,
+    UnavailableError,
+    UnsupportedEncodingError,
+)
+from gatehouse.ingest.body import Bodies
+
+BUDGET = 100
+
+
+async def sent(*pieces: bytes, ends: bool = True, coding: str | None = None) -> Any:
+    """Return a request of which these pieces of a body have arrived."""
+    loop = asyncio.get_running_loop()
+    protocol = BaseProtocol(loop)
+    protocol.transport = asyncio.Transport()
+    content = StreamReader(protocol, 2**16, loop=loop)
+    for piece in pieces:
+        content.feed_data(piece)
+    if ends:
+        content.feed_eof()
+    fields = CIMultiDictProxy(CIMultiDict({"content-encoding": coding} if coding else {}))
+    return SimpleNamespace(
+        head=SimpleNamespace(headers=fields),
+        headers=fields,
+        content=content,
+        content_length=None,
+        protocol=SimpleNamespace(step_aside=lambda: None),
+    )
+
+
+@pytest.mark.parametrize("pieces", [(), (b"{}",), (b"{", b"}", b" ")])
+async def test_a_body_that_came_with_its_head_counts_until_it_is_given_back(
+    pieces: tuple[bytes, ...],
+) -> None:
+    bodies = Bodies(BUDGET)
+
+    body = bodies.take_whole(await sent(*pieces), 10)
+
+    assert body == b"".join(pieces)
+    assert bodies.held == len(body)
+
+
+async def test_a_body_that_is_still_to_come_is_left_alone() -> None:
+    bodies, http = Bodies(BUDGET), await sent(b"{", ends=False)
+
+    assert bodies.take_whole(http, 10) is None
+    assert bodies.held == 0
+    http.content.feed_data(b"}")
+    http.content.feed_eof()
+    assert await bodies.take_arriving(http, 10, 5.0) == b"{}"
+    assert bodies.held == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "coding", "error"),
+    [
+        (11, None, BodyTooLargeError),
+        (2, "gzip", UnsupportedEncodingError),
+        (2, "Identity, br", UnsupportedEncodingError),
+    ],
+)
+async def test_what_is_refused_counts_for_nothing(
+    size: int, coding: str | None, error: type[RequestRejectedError]
+) -> None:
+    bodies = Bodies(BUDGET)
+
+    with pytest.raises(error):
+        bodies.take_whole(await sent(b"x" * size, coding=coding), 10)
+    assert bodies.held == 0
+
+
+async def test_a_body_that_says_it_is_not_encoded_is_taken() -> None:
+    assert Bodies(BUDGET).take_whole(await sent(b"{}", coding="Identity"), 10) == b"{}"
+
+
+async def test_without_room_a_body_is_refused_and_the_others_stay_counted() -> None:
+    bodies = Bodies(BUDGET)
+    bodies.take_whole(await sent(b"x" * 60), BUDGET)
+
+    with pytest.raises(UnavailableError):
+        bodies.take_whole(await sent(b"x" * 41), BUDGET)
+    assert bodies.held == 60
+    assert bodies.take_whole(await sent(b"x" * 40), BUDGET) is not None
+    assert bodies.held == BUDGET
+
+
+async def test_one_that_is_sent_slowly_makes_room_for_one_that_is_there() -> None:
+    bodies, slow = Bodies(BUDGET), await sent(b"x" * 60, ends=False)
+    reading = asyncio.create_task(bodies.take_arriving(slow, BUDGET, 5.0))
+    await asyncio.sleep(0)
+    assert bodies.held == 60
+
+    assert bodies.take_whole(await sent(b"y" * 60), BUDGET) == b"y" * 60
+
+    assert bodies.held == 60
+    with pytest.raises(UnavailableError):
+        await reading
+    assert bodies.held == 60
+
+
+@pytest.mark.parametrize("ending", ["late", "cancelled"])
+async def test_a_body_that_never_arrives_whole_counts_for_nothing_in_the_end(ending: str) -> None:
+    bodies, slow = Bodies(BUDGET), await sent(b"x" * 60, ends=False)
+    reading = asyncio.create_task(bodies.take_arriving(slow, BUDGET, 0.01 if ending == "late" else 5.0))
+    await asyncio.sleep(0)
+    assert bodies.held == 60
+    if ending == "cancelled":
+        reading.cancel()
+
+    with pytest.raises(RequestTimeoutError if ending == "late" else asyncio.CancelledError):
+        await reading
+    assert bodies.held == 0
