@@ -93,3 +93,45 @@ async def test_drain_waits_for_all_that_was_submitted() -> None:
 
     assert all(future.done() for future in futures)
     await batcher.drain()
+
+
+async def test_after_a_batch_of_several_those_that_send_again_share_the_next_one() -> None:
+    recorder = Recorder()
+    batcher = Batcher(recorder.write, limit=20, pause=0.2)
+    first = [batcher.submit(item) for item in range(4)]
+    await asyncio.sleep(0)
+    waiting = [batcher.submit(item) for item in range(4, 6)]
+    recorder.gate.set()
+    await asyncio.gather(*first)
+    again = [batcher.submit(item) for item in range(6, 10)]
+    await asyncio.gather(*waiting, *again)
+
+    assert recorder.batches == [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9]]
+
+
+@pytest.mark.parametrize(("first", "waiting"), [(3, 2), (4, 20)])
+async def test_there_is_no_pause_after_few_or_before_a_full_batch(first: int, waiting: int) -> None:
+    recorder = Recorder()
+    batcher = Batcher(recorder.write, limit=20, pause=3600)
+    futures = [batcher.submit(item) for item in range(first)]
+    await asyncio.sleep(0)
+    futures += [batcher.submit(item) for item in range(waiting)]
+    recorder.gate.set()
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*futures)
+    assert [len(batch) for batch in recorder.batches] == [first, waiting]
+
+
+async def test_a_drain_does_not_wait_for_the_pause() -> None:
+    recorder = Recorder()
+    batcher = Batcher(recorder.write, limit=20, pause=3600)
+    futures = [batcher.submit(item) for item in range(4)]
+    await asyncio.sleep(0)
+    futures += [batcher.submit(4)]
+    recorder.gate.set()
+    await asyncio.gather(*futures[:4])
+
+    async with asyncio.timeout(5):
+        await batcher.drain()
+    assert all(future.done() for future in futures)

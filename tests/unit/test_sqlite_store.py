@@ -478,6 +478,14 @@ async def test_a_transaction_that_took_too_long_is_rolled_back(store: SqliteStor
         await store.accept([arrival(b"late")], deadline=past())
 
 
+def test_bytes_and_none_reach_the_file_as_they_are() -> None:
+    """The driver is told that there is nothing to make of them."""
+    connection = sqlite3.connect(":memory:")
+    row = connection.execute("SELECT ?1, typeof(?1), ?2, typeof(?2)", (b"\x00\xff", None)).fetchone()
+    connection.close()
+    assert row == (b"\x00\xff", "blob", None, "null")
+
+
 async def test_a_closed_connection_is_unavailable() -> None:
     connection = Connection(lambda: sqlite3.connect(":memory:"))
     with pytest.raises(StoreUnavailableError, match="closed"):

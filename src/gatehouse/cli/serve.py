@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: Seconds. A busy event loop gives Python's lock up often, and each time takes it back before the store's
 #: thread has waited the default of 5 ms and may ask for it: under overload commits then stall for seconds.
-_SWITCH_INTERVAL = 20e-6
+_SWITCH_INTERVAL = 200e-6
 #: Objects made before the young generation is looked through, and rounds before the older ones are. Hardly
 #: anything here is cyclic garbage; at Python's defaults the slowest answers are those that meet a collection.
 _GC_THRESHOLDS = (50_000, 20, 50)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Delivery, Store
 
 MAX_BATCH = 128
+#: Seconds until the next results are recorded after several that were recorded together; see `Batcher`.
+PAUSE = 0.002
 #: While the store is unavailable, a result is offered again after a pause between these (seconds).
 _PAUSES = (0.1, 0.5)
 #: For how many deliveries refusals are counted. Whatever is forgotten gets a few attempts more.
@@ -34,7 +36,7 @@ Results = Batcher[Result, bool]
 
 def batch_results(store: Store) -> Results:
     """Make the batcher that all destinations record through, so that they share commits."""
-    return Batcher(store.record, limit=MAX_BATCH)
+    return Batcher(store.record, limit=MAX_BATCH, pause=PAUSE)
 
 
 class Recorder:

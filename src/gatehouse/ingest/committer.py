@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     _Submitted = tuple[Sequence[Arrival], float]
 
 MAX_BATCH = 64
+#: Seconds until the next commit after one that several requests shared; see `Batcher`.
+PAUSE = 0.002
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 
@@ -67,7 +69,7 @@ class Committer:
         self._deadline = deadline
         self._disk = disk
         self._batcher: Batcher[_Submitted, Sequence[Receipt]] = Batcher(
-            self._commit, limit=MAX_BATCH, at_once=MAX_WAITING // MAX_BATCH + 1
+            self._commit, limit=MAX_BATCH, at_once=MAX_WAITING // MAX_BATCH + 1, pause=PAUSE
         )
         self._waiting = 0
         self._waiting_bytes = 0

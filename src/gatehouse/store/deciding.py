@@ -6,30 +6,26 @@ decided in memory, arrival by arrival, since an arrival can repeat or follow an 
 
 from __future__ import annotations
 
-import itertools
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
 
 from gatehouse.store.base import Receipt
-from gatehouse.store.rows import digest, milliseconds
+from gatehouse.store.rows import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from gatehouse.store.base import Arrival, Reply
 
 #: A destination and an order key.
 Lock: TypeAlias = tuple[str, bytes]
+#: A dedupe key in its scope: source, place and key. Three values, never joined to one: "a" + "bc" is not
+#: "ab" + "c".
+Key: TypeAlias = tuple[str, int, bytes]
 
 
-class Key(NamedTuple):
-    """A dedupe key in its scope. Three values, never joined to one: "a" + "bc" is not "ab" + "c"."""
-
-    source: str
-    place: int
-    key: bytes
-
-
-class First(NamedTuple):
+class First(msgspec.Struct, frozen=True, gc=False):
     """The event that a known key belongs to."""
 
     event_id: str
@@ -39,21 +35,22 @@ class First(NamedTuple):
     reply: Reply | None
 
 
-def keys_in(source: str, keys: tuple[bytes | None, ...]) -> Iterator[Key]:
+def keys_in(source: str, keys: tuple[bytes | None, ...]) -> list[Key]:
     """Return the keys that resolved, in their scope and order."""
-    for place, key in enumerate(keys):
-        if key is not None:
-            yield Key(source, place, key)
+    return [(source, place, key) for place, key in enumerate(keys) if key is not None]
 
 
-def keys_of(arrival: Arrival) -> Iterator[Key]:
-    """Return the keys of an arrival, in order."""
-    return keys_in(arrival.event.source, arrival.keys)
-
-
-def all_keys(arrivals: Sequence[Arrival]) -> list[Key]:
-    """Return the keys of a batch, each once."""
-    return list(dict.fromkeys(itertools.chain.from_iterable(map(keys_of, arrivals))))
+def keys_of(arrivals: Sequence[Arrival]) -> list[list[Key]]:
+    """Return the keys of each arrival, in order."""
+    found = []
+    for arrival in arrivals:
+        source = arrival.event.source
+        keys = []
+        for place, key in enumerate(arrival.keys):
+            if key is not None:
+                keys.append((source, place, key))
+        found.append(keys)
+    return found
 
 
 def locks_of(arrivals: Sequence[Arrival]) -> set[Lock]:
@@ -83,31 +80,32 @@ class Batch:
         # By key, because an expired one can be recorded twice in a batch.
         self._new_keys: dict[Key, First] = {}
 
-    def add(self, arrival: Arrival) -> Receipt:
-        """Decide on an arrival, and keep what is to be written of it."""
-        keys = tuple(keys_of(arrival))
-        body_digest = digest(arrival.event.body)
-        first = next((self._known[key] for key in keys if key in self._known), None)
-        if first is not None:
-            # Its unknown keys are not recorded: an unsigned one would let a replay block a genuine event.
-            conflict = first.digest is not None and first.digest != body_digest
-            return Receipt("conflict" if conflict else "duplicate", first.event_id, reply=first.reply)
-        expires_ms = self._expiry(arrival)
-        self._record(keys, First(arrival.event.id, expires_ms, body_digest, arrival.reply))
-        return self._store(arrival, body_digest)
-
-    def _record(self, keys: Sequence[Key], first: First) -> None:
+    def add(self, arrival: Arrival, keys: Sequence[Key]) -> Receipt:
+        """Decide on an arrival with these keys, and keep what is to be written of it."""
+        event = arrival.event
+        body_digest = digest(event.body)
+        for key in keys:
+            if key in self._known:
+                # Its unknown keys are not recorded: an unsigned one would let a replay block a genuine event.
+                return _repeated(self._known[key], body_digest)
+        first = First(event.id, self._expiry(arrival), body_digest, arrival.reply)
         for key in keys:
             self._new_keys[key] = first
             if first.expires_ms > self._now_ms:
                 self._known[key] = first
+        return self._store(arrival, body_digest)
 
     def _must_wait(self, lock: Lock, event_id: str) -> bool:
         """Tell whether another event goes first; this one, named twice, is not another."""
         return self._taken.setdefault(lock, event_id) != event_id
 
     def _expiry(self, arrival: Arrival) -> int:
-        return milliseconds(arrival.keep_keys_until)
+        return round(arrival.keep_keys_until * 1000)
 
     def _store(self, arrival: Arrival, body_digest: bytes) -> Receipt:
         raise NotImplementedError
+
+
+def _repeated(first: First, body_digest: bytes) -> Receipt:
+    conflict = first.digest is not None and first.digest != body_digest
+    return Receipt("conflict" if conflict else "duplicate", first.event_id, reply=first.reply)

@@ -22,7 +22,7 @@ EVENT_COLUMNS: Final = (
     "id, source, path, provider, external_id, type, time, received_ms, subject, account,"
     " content_type, headers, data_start, data_end, data_is_json, body, document"
 )
-
+_BODY: Final = -2
 
 #: The time in an id has 48 bits, its first ten characters.
 _MAX_ID_TIME: Final = 2**48 / 1000 - 1
@@ -46,8 +46,7 @@ def digest(body: bytes) -> bytes:
 
 def checksum(columns: Sequence[Value]) -> int:
     """Return the CRC-32 of the values of `EVENT_COLUMNS` but for the body: it has its digest."""
-    *attributes, _, document = columns
-    return zlib.crc32(msgspec.msgpack.encode((attributes, document)))
+    return zlib.crc32(msgspec.msgpack.encode((columns[:_BODY], columns[-1])))
 
 
 def event_row(event: Event) -> Row:
@@ -64,11 +63,11 @@ def event_row(event: Event) -> Row:
         milliseconds(event.received),
         event.subject,
         event.account,
-        encode_text(event.content_type),
+        None if event.content_type is None else encode_text(event.content_type),
         _encode_headers(event.headers),
         start,
         end,
-        int(event.data_is_json),
+        1 if event.data_is_json else 0,
         event.body,
         event.document,
     )

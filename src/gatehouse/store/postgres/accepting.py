@@ -8,6 +8,7 @@ a null where none may be: the batch begins again, and finds the key.
 from __future__ import annotations
 
 import time
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ import asyncpg
 
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.store.base import LEASE, Receipt, Reply
-from gatehouse.store.deciding import Batch, First, Key, all_keys, duplicate_of, keys_in, locks_of
+from gatehouse.store.deciding import Batch, First, Key, duplicate_of, keys_in, keys_of, locks_of
 from gatehouse.store.postgres import ordering
 from gatehouse.store.postgres.confirming import confirm
 from gatehouse.store.postgres.leasing import ORDERED
@@ -110,7 +111,8 @@ async def accept(
     connection: Connection, arrivals: Sequence[Arrival], *, clock: DatabaseClock, token: int, deadline: float
 ) -> list[Receipt]:
     """Store what is new, in one transaction."""
-    keys = all_keys(arrivals)
+    keys = keys_of(arrivals)
+    each_key = list(chain.from_iterable(keys))
     locks = locks_of(arrivals)
     for tries in range(_TRIES):
         if time.monotonic() > deadline:
@@ -119,11 +121,11 @@ async def accept(
         alone = tries >= _TRIES_AT_ONCE
         if locks or alone:
             await ordering.begin(connection, locks, alone=alone)
-        known = await _look_up(connection, keys, now_ms)
+        known = await _look_up(connection, each_key, now_ms)
         taken = await ordering.taken(connection, locks) if locks else set()
         # What is recorded of these takes the way of those with order keys.
         batch = _Rows(known, taken, now_ms, clock, token | ORDERED if locks else token)
-        receipts = [batch.add(arrival) for arrival in arrivals]
+        receipts = list(map(batch.add, arrivals, keys))
         try:
             await batch.write(connection, deadline)
         except asyncpg.NotNullViolationError as error:
@@ -143,7 +145,7 @@ async def known(
     connection: Connection, source: str, keys: tuple[bytes | None, ...], now_ms: int
 ) -> Receipt | None:
     """Return the receipt of a duplicate, if these keys make one."""
-    wanted = list(keys_in(source, keys))
+    wanted = keys_in(source, keys)
     receipt = duplicate_of(source, keys, await _look_up(connection, wanted, now_ms))
     if receipt is not None:
         await confirm(connection)
@@ -224,7 +226,10 @@ class _Rows(Batch):
             await confirm(connection)
             return
         # In one order, whoever writes: so that none waits for another in a circle.
-        keys = [(*key[:2], short_key(key.key), *first[:2]) for key, first in sorted(self._new_keys.items())]
+        keys = [
+            (source, place, short_key(key), first.event_id, first.expires_ms)
+            for (source, place, key), first in sorted(self._new_keys.items())
+        ]
         self._plain.sort(key=_RECEIVED)
         rows = [*columns(self._events, CHECKED_TYPES), *columns(keys, _KEY_TYPES)]
         if self._unusual:

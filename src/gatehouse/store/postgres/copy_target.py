@@ -144,7 +144,7 @@ class CopyTarget:
         if mark is not None:
             self.is_resumed = True
             self.is_used_store, self.event_seq, *key, self.is_finished = mark
-            self.key = None if key[2] is None else Key(*key)
+            self.key = None if key[2] is None else (key[0], key[1], key[2])
             return
         name = str(path).encode("utf-8", "surrogateescape")
         self.is_used_store = await self._is_used(name, allowed=into_used_store)

@@ -140,4 +140,4 @@ async def _batches(source: CopySource, after: int) -> AsyncGenerator[SourceBatch
 async def _key_batches(source: CopySource, after: Key | None) -> AsyncGenerator[list[KeyRow]]:
     while rows := await source.keys(after):
         yield rows
-        after = Key(*rows[-1][:3])
+        after = rows[-1][:3]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from gatehouse.store.base import LEASE, Receipt, Reply
-from gatehouse.store.deciding import Batch, First, Key, all_keys, duplicate_of, keys_in, locks_of
-from gatehouse.store.rows import checksum, decode_text, encode_text, event_row, milliseconds
+from gatehouse.store.deciding import Batch, First, duplicate_of, keys_in, keys_of, locks_of
+from gatehouse.store.rows import EVENT_COLUMNS, checksum, decode_text, encode_text, event_row, milliseconds
 from gatehouse.store.sqlite import ordering
 from gatehouse.store.sqlite.statements import execute_rows, in_pieces
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gatehouse.store.base import Arrival
-    from gatehouse.store.deciding import Lock
+    from gatehouse.store.deciding import Key, Lock
     from gatehouse.store.rows import Row
 
 #: The join goes key by key: left to itself the planner may walk the index on expires_ms instead.
@@ -50,6 +51,8 @@ _INSERT_RELAYED: Final = _INSERT_DELIVERIES.replace(
     "updated_ms)", "updated_ms, last_reason, last_http_status)"
 )
 _INSERT_REPLIES: Final = "INSERT INTO replies (event_seq, status, content_type, body) VALUES {rows}"
+#: Where in an event's columns the time is when it was received.
+_RECEIVED: Final = EVENT_COLUMNS.split(", ").index("received_ms")
 
 
 class Acceptor:
@@ -66,10 +69,11 @@ class Acceptor:
     def accept(self, connection: sqlite3.Connection, arrivals: Sequence[Arrival]) -> list[Receipt]:
         """Store what is new, inside the caller's transaction."""
         now_ms = milliseconds(self._clock())
-        known = _look_up(connection, all_keys(arrivals), now_ms)
+        keys = keys_of(arrivals)
+        known = _look_up(connection, list(chain.from_iterable(keys)), now_ms)
         taken = ordering.taken(connection, locks_of(arrivals))
         batch = _Rows(known, taken, now_ms, self._last_seq)
-        receipts = [batch.add(arrival) for arrival in arrivals]
+        receipts = list(map(batch.add, arrivals, keys))
         batch.write(connection)
         # A number is spent even if the transaction is rolled back: gaps do no harm.
         self._last_seq = batch.last_seq
@@ -80,13 +84,13 @@ def known(
     connection: sqlite3.Connection, source: str, keys: tuple[bytes | None, ...], now: float
 ) -> Receipt | None:
     """Return the receipt of a duplicate, if these keys make one."""
-    wanted = list(keys_in(source, keys))
+    wanted = keys_in(source, keys)
     return duplicate_of(source, keys, _look_up(connection, wanted, milliseconds(now)))
 
 
 def _look_up(connection: sqlite3.Connection, keys: Sequence[Key], now_ms: int) -> dict[Key, First]:
     rows = execute_rows(connection, _KNOWN_KEYS, keys, now_ms)
-    return {Key(*cast("Key", row[:3])): _first(*row[3:]) for row in rows}
+    return {cast("Key", row[:3]): _first(*row[3:]) for row in rows} if rows else {}
 
 
 def _first(event_id: Any, expires_ms: Any, body_digest: Any, *reply: Any) -> First:  # noqa: ANN401 - columns
@@ -118,7 +122,7 @@ class _Rows(Batch):
         if arrival.reply is not None:
             self._store_relayed(arrival, arrival.reply)
             return Receipt("accepted", event.id)
-        received_ms = milliseconds(event.received)
+        received_ms = columns[_RECEIVED]
         leased_until_ms, held = 0, []
         for assignment in arrival.assignments:
             destination, order_key = assignment.destination, assignment.order_key
@@ -132,7 +136,8 @@ class _Rows(Batch):
                 self._deliveries.append(row)
             else:
                 self._ordered.append((*row, order_key))
-            leased_until_ms = max(leased_until_ms, token)
+            if token:
+                leased_until_ms = token
         return Receipt("accepted", event.id, leased_until_ms / 1000, tuple(held), token=leased_until_ms)
 
     def _store_relayed(self, arrival: Arrival, reply: Reply) -> None:
@@ -146,7 +151,10 @@ class _Rows(Batch):
     def write(self, connection: sqlite3.Connection) -> None:
         for events in in_pieces(self._events, long=2):
             execute_rows(connection, _INSERT_EVENTS, events)
-        keys: list[Row] = [(*key, first.event_id, first.expires_ms) for key, first in self._new_keys.items()]
+        keys: list[Row] = [
+            (source, place, key, first.event_id, first.expires_ms)
+            for (source, place, key), first in self._new_keys.items()
+        ]
         execute_rows(connection, _INSERT_KEYS, keys)
         execute_rows(connection, _INSERT_DELIVERIES, self._deliveries)
         execute_rows(connection, _INSERT_ORDERED, self._ordered)

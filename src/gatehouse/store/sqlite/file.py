@@ -30,21 +30,23 @@ class SqliteFile:
         self._prepare = prepare
         self._lock = FileLock(path)
         self._opening = asyncio.Lock()
-        self._writer: Connection | None = None
+        #: What `writer` returns, when it is open already.
+        self.open_writer: Connection | None = None
         self._reader: Connection | None = None
         self._was_open = False
 
     async def writer(self) -> Connection:
         """Return the connection for everything that writes, checkpoints among it."""
         async with self._opening:
-            if self._writer is None:
-                self._writer = await self._open_writer()
-            return self._writer
+            if self.open_writer is None:
+                self.open_writer = await self._open_writer()
+            return self.open_writer
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run what may take long on the other connection: it sees what was committed before."""
         # A writer first: it makes the file what a reader can rely on.
-        await self.writer()
+        if self.open_writer is None:
+            await self.writer()
         connection = await self._open_reader()
         try:
             return await connection.run(work)
@@ -77,8 +79,8 @@ class SqliteFile:
 
     async def discard(self) -> None:
         """Close the connections. The next use opens them again, and SQLite recovers what is on disk."""
-        reader, writer = self._reader, self._writer
-        self._reader = self._writer = None
+        reader, writer = self._reader, self.open_writer
+        self._reader = self.open_writer = None
         # The writer last: whoever is last to close moves the log into the file.
         for connection in (reader, writer):
             if connection is not None:

@@ -136,6 +136,19 @@ def record(connection: sqlite3.Connection, results: Sequence[Result]) -> list[bo
     """Write the results whose lease is still held, inside the caller's transaction."""
     leases = [_lease_row(result.delivery) for result in results]
     unusual = execute_rows(connection, _UNUSUAL, leases)
+    if unusual or len(set(leases)) < len(leases):
+        return _record_unusual(connection, results, leases, unusual)
+    execute_rows(connection, _RECORD, [_result_row(result) for result in results])
+    return [True] * len(results)
+
+
+def _record_unusual(
+    connection: sqlite3.Connection,
+    results: Sequence[Result],
+    leases: Sequence[Row],
+    unusual: Sequence[tuple[Any, ...]],
+) -> list[bool]:
+    """Record where a lease is lost, used twice, or keeps others waiting."""
     gone = {row[:2] for row in unusual if row[2] is None}
     order_keys = {row[:2]: row[3] for row in unusual if row[2] is not None}
     rows: list[Row] = []
@@ -149,19 +162,20 @@ def record(connection: sqlite3.Connection, results: Sequence[Result]) -> list[bo
             gone.add(name)
             rows.append(_result_row(result))
             if name in order_keys and result.status != "pending":
-                ended.add((result.delivery.destination, cast("bytes", order_keys[name])))
+                ended.add((result.delivery.destination, order_keys[name]))
     execute_rows(connection, _RECORD, rows)
     ordering.free(connection, ended)
     return held
 
 
 def _result_row(result: Result) -> Row:
+    delivery, status = result.delivery, result.status
     return (
-        result.delivery.event.id,
-        result.delivery.destination,
-        result.status,
+        delivery.event.id,
+        delivery.destination,
+        status,
         result.attempts,
-        milliseconds(result.due_at) if result.status == "pending" else None,
+        milliseconds(result.due_at) if status == "pending" else None,
         result.reason,
         result.http_status,
         milliseconds(result.at),

@@ -8,7 +8,6 @@ driver's prepared statement) cached by the number of rows.
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ _MAX_ROWS: Final = 256
 #: Bytes of long values in one statement. What was bound to it stays in memory for as long as the driver keeps
 #: it prepared, and there is one for each number of rows: unbounded, 64 bodies of 1 MiB beside 63, 62, ...
 _MAX_BYTES: Final = 64 * 1024
+_LONG: Final = (str, bytes)
 
 
 @lru_cache(maxsize=1024)
@@ -37,8 +37,11 @@ def execute_rows(
     found: list[tuple[object, ...]] = []
     for start in range(0, len(rows), _MAX_ROWS):
         part = rows[start : start + _MAX_ROWS]
-        sql = _statement(template, len(part[0]), len(part))
-        found += connection.execute(sql, (*chain.from_iterable(part), *extra))
+        values: list[Value] = []
+        for row in part:
+            values += row
+        values += extra
+        found += connection.execute(_statement(template, len(part[0]), len(part)), values)
     return found
 
 
@@ -46,7 +49,10 @@ def in_pieces(rows: Sequence[Row], *, long: int) -> Iterator[Sequence[Row]]:
     """Part rows, of which so many last columns are long, into as many as one statement should hold."""
     start = size = 0
     for number, row in enumerate(rows):
-        more = sum([len(value) for value in row[-long:] if isinstance(value, str | bytes)])
+        more = 0
+        for value in row[-long:]:
+            if isinstance(value, _LONG):
+                more += len(value)
         if size + more > _MAX_BYTES and number > start:
             yield rows[start:number]
             start, size = number, 0

@@ -61,9 +61,8 @@ class Writer:
         await self._batcher.drain()
 
     async def _write(self, operations: Sequence[Operation[Any]]) -> Sequence[Operation[Any]]:
-        connection = await self._file.writer()
-        is_stuck = await connection.run(partial(_settle_all, operations=operations))
-        if is_stuck or any(breaks_connection(operation.error) for operation in operations):
+        connection = self._file.open_writer or await self._file.writer()
+        if await connection.run(partial(_settle_all, operations=operations)):
             await self._file.discard()
         return operations
 
@@ -77,8 +76,11 @@ class _TooLateError(Exception):
 
 
 def _settle_all(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> bool:
-    """Settle the operations. Whether a transaction is left that could not be rolled back."""
+    """Settle the operations. Whether that broke the connection, or left a transaction that can't be ended."""
     _settle(connection, operations)
+    for operation in operations:
+        if breaks_connection(operation.error):
+            return True
     return connection.in_transaction
 
 
