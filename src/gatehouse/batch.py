@@ -26,9 +26,9 @@ class Batcher(Generic[Item, Result]):
     A batch that is full need not wait for the one before it: up to `at_once` are handed over at a time. Under
     overload a turn of the event loop takes long, and a store that got one batch a turn would mostly be idle.
 
-    After a batch of several, the next one waits for `pause` seconds: those that have their results now send
-    again, and would else be a batch of their own, in turn with those that wait already. Half as many writes,
-    each twice as large, make an event a tenth cheaper, and more where a sync takes long.
+    After a batch of several, the next one waits until as many have come again, for `pause` seconds at most:
+    else they would be a batch of their own, in turn with those that wait already. Half as many writes, each
+    twice as large, make an event a tenth cheaper, and more where a sync takes long.
     """
 
     def __init__(
@@ -46,6 +46,9 @@ class Batcher(Generic[Item, Result]):
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writing: set[asyncio.Task[int]] = set()
         self._is_due = False
+        #: In a pause: how many have to wait for it to end before its time.
+        self._expected = 0
+        self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
@@ -55,12 +58,7 @@ class Batcher(Generic[Item, Result]):
             self._loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append((item, future))
-        # The cheap questions first: while a batch is being written nearly all stop here.
-        if (
-            not self._is_due
-            and (not self._writing or len(self._waiting) >= self._limit)
-            and self._may_start()
-        ):
+        if not self._is_due and self._may_start():
             # With the next turn: what else is submitted in this one comes along.
             self._is_due = True
             self._loop.call_soon(self._start)
@@ -74,10 +72,13 @@ class Batcher(Generic[Item, Result]):
                 await asyncio.wait(self._writing)
 
     def _may_start(self) -> bool:
-        return not self._writing or (len(self._waiting) >= self._limit and len(self._writing) < self._at_once)
+        if self._writing:
+            return len(self._waiting) >= self._limit and len(self._writing) < self._at_once
+        return len(self._waiting) >= self._expected
 
     def _start(self) -> None:
         self._is_due = False
+        self._end_pause()
         while self._waiting and self._may_start():
             if batch := self._next_batch():
                 task = asyncio.create_task(self._write_batch(batch))
@@ -87,11 +88,21 @@ class Batcher(Generic[Item, Result]):
     def _written(self, task: asyncio.Task[int]) -> None:
         self._writing.discard(task)
         several = not task.cancelled() and task.result() >= _SEVERAL
-        if self._pause and several and 0 < len(self._waiting) < self._limit:
-            self._is_due = True
-            asyncio.get_running_loop().call_later(self._pause, self._start)
-        else:
+        if self._pause and several and self._waiting and not self._writing:
+            self._begin_pause(len(self._waiting) + task.result())
+        if self._may_start():
             self._start()
+
+    def _begin_pause(self, expected: int) -> None:
+        self._end_pause()
+        self._expected = min(self._limit, expected)
+        self._timer = asyncio.get_running_loop().call_later(self._pause, self._start)
+
+    def _end_pause(self) -> None:
+        self._expected = 0
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _next_batch(self) -> list[tuple[Item, asyncio.Future[Result]]]:
         batch: list[tuple[Item, asyncio.Future[Result]]] = []

@@ -97,16 +97,30 @@ async def test_drain_waits_for_all_that_was_submitted() -> None:
 
 async def test_after_a_batch_of_several_those_that_send_again_share_the_next_one() -> None:
     recorder = Recorder()
-    batcher = Batcher(recorder.write, limit=20, pause=0.2)
+    batcher = Batcher(recorder.write, limit=20, pause=3600)
     first = [batcher.submit(item) for item in range(4)]
     await asyncio.sleep(0)
     waiting = [batcher.submit(item) for item in range(4, 6)]
     recorder.gate.set()
     await asyncio.gather(*first)
     again = [batcher.submit(item) for item in range(6, 10)]
-    await asyncio.gather(*waiting, *again)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*waiting, *again)
 
     assert recorder.batches == [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9]]
+
+
+async def test_nobody_waits_longer_for_those_that_do_not_send_again_than_the_pause() -> None:
+    recorder = Recorder()
+    batcher = Batcher(recorder.write, limit=20, pause=0.01)
+    futures = [batcher.submit(item) for item in range(4)]
+    await asyncio.sleep(0)
+    futures += [batcher.submit(4)]
+    recorder.gate.set()
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(*futures)
+    assert recorder.batches == [[0, 1, 2, 3], [4]]
 
 
 @pytest.mark.parametrize(("first", "waiting"), [(3, 2), (4, 20)])
