@@ -90,8 +90,11 @@ class Document:
 
     def text(self, path: Path) -> str | None:
         """Return the value as text: a string without its quotes, anything else as sent; None for null."""
-        raw = self.raw(path)
-        if raw is None or raw == b"null":
+        value = (self._levels.get(path[:-1]) or self._members(path[:-1])).get(path[-1])
+        if value is None:
+            return None
+        raw = bytes(value)
+        if raw == b"null":
             return None
         if not raw.startswith(b'"'):
             return raw.decode()

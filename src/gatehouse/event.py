@@ -16,6 +16,8 @@ from gatehouse.split import Split
 from gatehouse.times import as_rfc3339, rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from gatehouse.config.model import ProviderConfig
     from gatehouse.document import Document, Path
     from gatehouse.template import Template
@@ -92,7 +94,14 @@ class EventReader:
         self._name = name
         self._path = path
         self._provider = provider
-        self._templates = config.event
+        self._templates = templates = config.event
+        self._attributes = (
+            templates.id,
+            templates.type,
+            templates.time,
+            templates.subject,
+            templates.account,
+        )
         self._data_paths = _body_paths(config.event.data)
         split = config.event.split
         self._splits = tuple(map(Split, _body_paths(split))) if split else ()
@@ -141,8 +150,7 @@ class EventReader:
             return ReadEvent(self._unreadable(scope, now, headers), self._unreadable_keys(scope), scope)
 
     def _event(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> Event:
-        templates = self._templates
-        event_type = _attribute(templates.type, scope)
+        external_id, event_type, time, subject, account = _resolved(self._attributes, scope)
         if event_type is None:
             raise MalformedDocumentError("no type")
         span, data_is_json = self._data(scope)
@@ -154,12 +162,12 @@ class EventReader:
             source=self._name,
             path=self._path,
             provider=self._provider,
-            external_id=_optional(templates.id, scope) or event_id,
+            external_id=external_id or event_id,
             type=event_type,
-            time=_time(templates.time, scope, now),
+            time=(as_rfc3339(time) if time else None) or rfc3339(now),
             received=now,
-            subject=_optional(templates.subject, scope),
-            account=_optional(templates.account, scope),
+            subject=subject,
+            account=account,
             content_type=self._content_type(scope),
             headers=headers,
             body=body,
@@ -229,28 +237,22 @@ def _body_paths(template: Template) -> tuple[Path, ...]:
     return tuple(part.path for (part,) in template.alternatives if not isinstance(part, bytes))
 
 
-def _optional(template: Template | None, scope: Scope) -> str | None:
-    """Resolve what an event may lack: a body that is no JSON has none of it."""
-    if template is None:
-        return None
-    try:
-        return _attribute(template, scope)
-    except MalformedDocumentError:
-        return None
+def _resolved(templates: Iterable[Template | None], scope: Scope) -> list[str | None]:
+    """Resolve templates to what CloudEvents attributes may hold; None for what isn't there or can't be read.
 
-
-def _attribute(template: Template, scope: Scope) -> str | None:
-    """Resolve a template to what a CloudEvents attribute may hold, or None."""
-    text = template.text(scope)
-    # What can be printed holds no control character.
-    if not text or len(text) > _MAX_ATTRIBUTE or not (text.isprintable() or not _CONTROL.search(text)):
-        return None
-    return text
-
-
-def _time(template: Template | None, scope: Scope, now: float) -> str:
-    text = _optional(template, scope)
-    return (as_rfc3339(text) if text else None) or rfc3339(now)
+    All in one go: with calls for each of them, this was a tenth of what taking in an event costs.
+    """
+    found: list[str | None] = []
+    for template in templates:
+        try:
+            text = template.text(scope) if template else None
+        except MalformedDocumentError:
+            text = None
+        # What can be printed holds no control character.
+        if not text or len(text) > _MAX_ATTRIBUTE or not (text.isprintable() or not _CONTROL.search(text)):
+            text = None
+        found.append(text)
+    return found
 
 
 def render_key(template: Template, scope: Scope) -> bytes | None:
