@@ -112,16 +112,25 @@ Fields = MutableMapping[str, Any]
 
 
 class _Logger(structlog.BoundLoggerBase):
-    """structlog's own levels look for values to put into the text, and there are none."""
+    """structlog's own passes the fields on from call to call, and looks for values to put into the text."""
 
     def info(self, event: str, **fields: Any) -> None:
-        self._proxy_to_logger("info", event, **fields)
+        self._log("info", event, fields)
 
     def warning(self, event: str, **fields: Any) -> None:
-        self._proxy_to_logger("warning", event, **fields)
+        self._log("warning", event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        self._proxy_to_logger("error", event, **fields)
+        self._log("error", event, fields)
+
+    def _log(self, level: str, event: str, fields: Fields) -> None:
+        line: Any = {**self._context, **fields, "event": event}
+        try:
+            for processor in self._processors:
+                line = processor(self._logger, level, line)
+        except structlog.DropEvent:
+            return
+        self._logger.msg(line)
 
 
 def _to_line(_logger: Any, level: str, fields: Fields) -> str:
