@@ -68,15 +68,12 @@ class _Elements:
 _Members: TypeAlias = dict[str, Raw] | _Elements
 
 
-class Document:
+class Document(msgspec.Struct, gc=False, eq=False):
     """One JSON text; each level is read when first asked for, and once, also when it can't be read."""
 
-    __slots__ = ("_levels", "_raw")
-
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-        #: What was read so far, by the path to it; None where that failed.
-        self._levels: dict[Path, _Members | None] = {}
+    _raw: bytes
+    #: What was read so far, by the path to it; None where that failed.
+    _levels: dict[Path, _Members | None] = {}
 
     def raw(self, path: Path) -> bytes | None:
         """Return the exact bytes of the value at `path`, or None when there is none.
@@ -143,7 +140,7 @@ def _read_object(raw: bytes | Raw) -> dict[str, Raw]:
         pairs = _read_few(raw) if len(bytes(raw)) <= MAX_MEMBERS * _MEMBER_BYTES else _read_many(raw)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise MalformedDocumentError("not JSON") from error
-    members = dict(zip(map(str, pairs), pairs.values(), strict=True))
+    members = {str(name): value for name, value in pairs.items()}
     if len(members) != len(pairs):
         raise MalformedDocumentError("a name occurs twice in one object")
     return members

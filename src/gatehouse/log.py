@@ -83,7 +83,7 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: 
     With `worker` each line has that number in it, and the stream is one that other workers write to as well.
     """
     as_json = not stream.isatty() if json is None else json
-    processors: list[Any] = [_to_line] if as_json else [_add_time, _clean_fields, _to_text(stream)]
+    processors: list[Any] = [_to_line] if as_json else [_add_time, _to_text(stream)]
     writer = _LineWriter(stream, at_once=sys.maxsize if worker is None else _WHOLE)
     structlog.configure(
         processors=processors,
@@ -136,22 +136,20 @@ class _Logger(structlog.BoundLoggerBase):
 def _to_line(_logger: Any, level: str, fields: Fields) -> str:
     """Write an event as JSON: when and what first, then its fields but for the empty ones."""
     line = {"time": rfc3339(time.time()), "level": level, "event": fields.pop("event")}
-    line.update(_clean_fields(_logger, level, fields))
-    return msgspec.json.encode(line).decode()
+    return msgspec.json.encode(_clean_into(line, fields)).decode()
 
 
 def _add_time(_logger: Any, level: str, fields: Fields) -> Fields:
-    return {"timestamp": rfc3339(time.time()), "level": level, **fields}
+    return _clean_into({"timestamp": rfc3339(time.time()), "level": level}, fields)
 
 
-def _clean_fields(_logger: Any, _level: str, fields: Fields) -> Fields:
-    cleaned: Fields = {}
+def _clean_into(line: Fields, fields: Fields) -> Fields:
     for name, value in fields.items():
         if isinstance(value, str) and not (len(value) <= _MAX_TEXT and value.isprintable()):
-            cleaned[name] = clean(value)
+            line[name] = clean(value)
         elif value is not None:
-            cleaned[name] = value
-    return cleaned
+            line[name] = value
+    return line
 
 
 def _to_text(stream: TextIO) -> structlog.dev.ConsoleRenderer:
