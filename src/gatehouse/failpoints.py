@@ -17,9 +17,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
-
-from gatehouse.delivery import dispatcher
+from gatehouse.delivery import exchange
 from gatehouse.errors import GatewayError
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.store.sqlite import SqliteStore, connection, file, purging
@@ -142,16 +140,10 @@ def _after_lease(fuse: Fuse) -> None:
 def _after_sent(fuse: Fuse) -> None:
     """A request to a destination is on its way, and its answer not here."""
 
-    async def sent(*_: object) -> None:
+    def asking(*_: object) -> None:
         asyncio.get_running_loop().call_later(_ON_ITS_WAY, fuse.burn)
 
-    def opened(session: aiohttp.ClientSession) -> None:
-        trace = aiohttp.TraceConfig()
-        trace.on_request_chunk_sent.append(sent)
-        trace.freeze()
-        session.trace_configs.append(trace)
-
-    _behind(dispatcher, "open_session", opened)
+    _around(exchange, "_ask", before=asking)
 
 
 def _before_record(fuse: Fuse) -> None:
