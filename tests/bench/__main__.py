@@ -29,11 +29,13 @@ _FILES = 16_384
 def main() -> None:
     """Run, print, and write if asked to."""
     options, began = _parse(), time.monotonic()
-    _prepare()
+    # Before this process keeps to one of them: the others are what is left to share out.
+    places = machine.places()
+    _prepare(places)
     described = machine.describe()
     print(described)
     with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as scratch, contextlib.ExitStack() as stack:
-        sections, others = _run(options, Path(scratch), stack)
+        sections, others = _run(options, places, Path(scratch), stack)
     for section in sections:
         print(f"\n{section.markdown()}")
     facts = _facts(options, described, others)
@@ -45,10 +47,9 @@ def main() -> None:
 
 
 def _run(
-    options: argparse.Namespace, folder: Path, running: contextlib.ExitStack
+    options: argparse.Namespace, places: machine.Places, folder: Path, running: contextlib.ExitStack
 ) -> tuple[list[Section], float]:
     """Return the tables, and the share of the machine that something else had."""
-    places = machine.places()
     sections = [startup.measure(places.one, print, options.starts)]
     servers = speed.start(running, folder, places, options.concurrency)
     load = Load(folder, places.load, None, servers.destination.process)
@@ -65,9 +66,9 @@ def _others(found: Rounds) -> float:
     return statistics.median(stretch.others for stretches in found.values() for stretch in stretches)
 
 
-def _prepare() -> None:
+def _prepare(places: machine.Places) -> None:
     """Keep this process off the core that is measured, and let wrk have its connections."""
-    os.sched_setaffinity(0, machine.places().load)
+    os.sched_setaffinity(0, places.load)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))

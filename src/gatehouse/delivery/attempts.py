@@ -69,9 +69,12 @@ class Attempts:
             self._supply.look()
             self._supply.has_room_again()
 
-    async def _settle(self, delivery: Delivery, outcome: Outcome, *, alone: bool = True) -> None:
-        """Have an outcome recorded, and the store looked into when that makes something due."""
-        due = await self._recorder.attempted(delivery, outcome, alone=alone)
+    async def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Have an outcome recorded."""
+        self._look_for(await self._recorder.attempted(delivery, outcome))
+
+    def _look_for(self, due: float | None) -> None:
+        """Have the store looked into when an outcome made something due there."""
         if due is not None:
             self._supply.look_at(due)
         elif self._destination.ordered:

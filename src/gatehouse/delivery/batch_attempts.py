@@ -116,9 +116,8 @@ class BatchAttempts(Attempts):
 
     async def _settle_all(self, group: Group, came_to: Together, *, alone: bool = True) -> None:
         outcomes = came_to.items or [came_to.whole] * len(group.parts)
-        settle = self._settle
-        pairs = zip(group.deliveries, outcomes, strict=True)
-        await asyncio.gather(*[settle(delivery, outcome, alone=alone) for delivery, outcome in pairs])
+        for due in await self._recorder.attempted_together(group.deliveries, outcomes, alone=alone):
+            self._look_for(due)
 
 
 def _once_more(delivery: Delivery) -> Delivery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gatehouse.batch import Batcher
@@ -14,7 +15,7 @@ from gatehouse.store.base import Result
 from gatehouse.times import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.gauges import DestinationGauges
@@ -60,25 +61,29 @@ class Recorder:
         self._uniform = uniform
         self._refusals: dict[str, int] = {}
 
-    async def attempted(self, delivery: Delivery, outcome: Outcome, *, alone: bool = True) -> float | None:
-        """Record an attempt. Returns when the store has the delivery due again, if it has.
+    async def attempted(self, delivery: Delivery, outcome: Outcome) -> float | None:
+        """Record an attempt. Returns when the store has the delivery due again, if it has."""
+        result = self._result(delivery, outcome, self._clock(), alone=True)
+        return await self._record(result, self._results.submit(result))
 
-        `alone`: a refusal is about this event. If not, it may have been about another one that was sent with
+    async def attempted_together(
+        self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], *, alone: bool = True
+    ) -> list[float | None]:
+        """Record what came of several events in one POST, as `attempted` does for one.
+
+        `alone`: a refusal is about its event. If not, it may have been about another one that was sent with
         it, so it is tried again and nothing is held against it.
         """
         now = self._clock()
-        said = listed(self._destination.retry_on, outcome.http_status) if alone else "retried"
-        decision = decide(
-            outcome,
-            attempts=delivery.attempts - delivery.earlier + 1,
-            refusals=self._count_refusal(delivery, outcome) if said is None else 0,
-            received=delivery.since,
-            now=now,
-            policy=self._destination.retry,
-            uniform=self._uniform,
-            said=said,
-        )
-        return await self._record(delivery, outcome, decision, now)
+        pairs = zip(deliveries, outcomes, strict=True)
+        results = [self._result(delivery, outcome, now, alone=alone) for delivery, outcome in pairs]
+        # All before any is waited for: they share a commit. A task for each would cost more than its record.
+        written = [self._results.submit(result) for result in results]
+        await asyncio.wait(written)
+        recording = [self._record(*both) for both in zip(results, written, strict=True)]
+        if all(one.exception() is None for one in written):
+            return [await one for one in recording]
+        return await asyncio.gather(*recording)
 
     def again(self, delivery: Delivery, outcome: Outcome) -> None:
         """Count an attempt that is followed by another one at once: the store learns of the last."""
@@ -96,55 +101,74 @@ class Recorder:
     async def interrupted(self, delivery: Delivery, duration: float) -> None:
         """Record an attempt that was cut short, as the gateway stops: it counts, and is due at once."""
         now = self._clock()
-        await self._record(delivery, Outcome("timeout", None, duration), Decision("pending", now), now)
+        outcome = Outcome("timeout", None, duration)
+        result = self._counted(delivery, outcome, Decision("pending", now), now)
+        await self._record(result, self._results.submit(result))
 
     async def expired(self, delivery: Delivery, reason: OutcomeReason) -> None:
         """Give up on a delivery without an attempt: its time passed while the destination was let be."""
         now = self._clock()
-        if await self._store(Result(delivery, "dead", delivery.attempts, reason, None, now, now)):
-            self._finish(delivery, "dead", reason, delivery.attempts, now)
+        result = Result(delivery, "dead", delivery.attempts, reason, None, now, now)
+        await self._record(result, self._results.submit(result))
 
     def deadline(self, delivery: Delivery) -> float:
         """Return when a delivery is given up on."""
         return delivery.since + self._destination.retry.give_up_after
 
-    async def _record(
-        self, delivery: Delivery, outcome: Outcome, decision: Decision, now: float
-    ) -> float | None:
-        attempts = delivery.attempts + 1
-        due = decision.due_at if decision.status == "pending" else None
-        self._count(delivery, outcome, due)
-        result = Result(
-            delivery, decision.status, attempts, outcome.reason, outcome.http_status, decision.due_at, now
+    def _result(self, delivery: Delivery, outcome: Outcome, now: float, *, alone: bool) -> Result:
+        """Decide what an attempt means, and count it."""
+        said = listed(self._destination.retry_on, outcome.http_status) if alone else "retried"
+        decision = decide(
+            outcome,
+            attempts=delivery.attempts - delivery.earlier + 1,
+            refusals=self._count_refusal(delivery, outcome) if said is None else 0,
+            received=delivery.since,
+            now=now,
+            policy=self._destination.retry,
+            uniform=self._uniform,
+            said=said,
         )
-        if not await self._store(result):
-            return delivery.leased_until
-        self._finish(delivery, decision.status, outcome.reason, attempts, now)
-        return due
+        return self._counted(delivery, outcome, decision, now)
 
-    async def _store(self, result: Result) -> bool:
-        """Write a result, as long as the lease lasts: after it the store gives the delivery out again."""
+    def _counted(self, delivery: Delivery, outcome: Outcome, decision: Decision, now: float) -> Result:
+        self._count(delivery, outcome, decision.due_at if decision.status == "pending" else None)
+        attempts, due_at = delivery.attempts + 1, decision.due_at
+        return Result(delivery, decision.status, attempts, outcome.reason, outcome.http_status, due_at, now)
+
+    async def _record(self, result: Result, written: asyncio.Future[bool]) -> float | None:
+        """Wait until a result is in the store. Returns when that has the delivery due again, if it has."""
+        held: bool | None
+        try:
+            held = await written
+        except StoreUnavailableError:
+            held = await self._write_later(result)
+        if held is None:
+            return result.delivery.leased_until
+        if not held:
+            self._metrics.lost_leases.inc()
+            return result.delivery.leased_until
+        self._finish(result)
+        return result.due_at if result.status == "pending" else None
+
+    async def _write_later(self, result: Result) -> bool | None:
+        """Try again while the lease lasts; None after it, when the store gives the delivery out again."""
         while True:
-            try:
-                held = await self._results.submit(result)
-            except StoreUnavailableError:
-                pause = self._uniform(*_PAUSES)
-                if self._clock() + pause >= result.delivery.leased_until:
-                    return False
-            else:
-                if not held:
-                    self._metrics.lost_leases.inc()
-                return held
+            pause = self._uniform(*_PAUSES)
+            if self._clock() + pause >= result.delivery.leased_until:
+                return None
             await asyncio.sleep(pause)
+            with suppress(StoreUnavailableError):
+                return await self._results.submit(result)
 
-    def _finish(self, delivery: Delivery, status: str, reason: str, attempts: int, now: float) -> None:
+    def _finish(self, result: Result) -> None:
+        delivery, status = result.delivery, result.status
         if status == "pending":
             return
         self._refusals.pop(delivery.event.id, None)
         self._gauges.pending.add(-1)
         if status == "delivered":
             self._metrics.delivered.inc()
-            self._metrics.lag.observe(max(0.0, now - delivery.event.received))
+            self._metrics.lag.observe(max(0.0, result.at - delivery.event.received))
             return
         self._metrics.died.inc()
         self._gauges.dead.add(1)
@@ -154,8 +178,8 @@ class Recorder:
             type=delivery.event.type,
             source=delivery.event.source,
             destination=delivery.destination,
-            attempts=attempts,
-            reason=reason,
+            attempts=result.attempts,
+            reason=result.reason,
         )
 
     def _count_refusal(self, delivery: Delivery, outcome: Outcome) -> int:
