@@ -30,6 +30,7 @@ _MAX_ATTRIBUTE = 1024
 #: What a CloudEvents string may not hold (CloudEvents 1.0.2, type system): control characters.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
+#: Bytes by which a value is mostly found in the text it is part of.
 _BEGINNING = 32
 
 #: Longer keys are kept as a hash. The mark makes a hash longer than any key kept whole.

@@ -215,9 +215,7 @@ class Connection(web.RequestHandler):
     def done(self) -> None:
         """Be ready for the next request: there is an answer to this one, or nobody to answer."""
         self.is_late = False
-        if self._has_place:
-            self._has_place = False
-            self._admission.leave()
+        self.step_aside()
 
     def _refuse_head(self) -> None:
         if self.is_idle:

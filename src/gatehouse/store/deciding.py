@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 
 from gatehouse.store.base import Receipt
-from gatehouse.store.rows import digest
+from gatehouse.store.rows import digest, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,15 +42,7 @@ def keys_in(source: str, keys: tuple[bytes | None, ...]) -> list[Key]:
 
 def keys_of(arrivals: Sequence[Arrival]) -> list[list[Key]]:
     """Return the keys of each arrival, in order."""
-    found = []
-    for arrival in arrivals:
-        source = arrival.event.source
-        keys = []
-        for place, key in enumerate(arrival.keys):
-            if key is not None:
-                keys.append((source, place, key))
-        found.append(keys)
-    return found
+    return [keys_in(arrival.event.source, arrival.keys) for arrival in arrivals]
 
 
 def locks_of(arrivals: Sequence[Arrival]) -> set[Lock]:
@@ -100,7 +92,7 @@ class Batch:
         return self._taken.setdefault(lock, event_id) != event_id
 
     def _expiry(self, arrival: Arrival) -> int:
-        return round(arrival.keep_keys_until * 1000)
+        return milliseconds(arrival.keep_keys_until)
 
     def _store(self, arrival: Arrival, body_digest: bytes) -> Receipt:
         raise NotImplementedError

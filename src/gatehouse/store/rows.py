@@ -63,7 +63,7 @@ def event_row(event: Event) -> Row:
         milliseconds(event.received),
         event.subject,
         event.account,
-        None if event.content_type is None else encode_text(event.content_type),
+        encode_text(event.content_type),
         _encode_headers(event.headers),
         start,
         end,
