@@ -22,6 +22,7 @@ async def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -
 
 
 async def test_without_syncs_the_same_cuts_take_what_was_acknowledged(tmp_path: Path) -> None:
-    findings = await power_loss(tmp_path, cuts=2, acknowledged=200, seed="1", failpoints=UNSYNCED)
+    findings = await power_loss(tmp_path, cuts=5, acknowledged=200, seed="1", failpoints=UNSYNCED)
 
-    assert len(gone(findings.evidence)) > 100
+    # A cut takes what came since the last checkpoint, which syncs: 0 to 110 events, as it happens.
+    assert len(gone(findings.evidence)) > 20
