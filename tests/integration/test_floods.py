@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from aiohttp import web
 from multidict import CIMultiDict
 
 from doubles import providers
 from doubles.raw import request
 from gatehouse.errors import UnavailableError
 from gatehouse.ingest.body import MAX_BYTES, Bodies
+from gatehouse.ingest.inbound import Inbound
 from gatehouse.store.sqlite.connection import Connection
 from gateways import RunGateway
 from processes import GatewayProcess, serving
@@ -117,7 +117,8 @@ class Sender:
 
     def __init__(self, piece: bytes) -> None:
         self.headers: CIMultiDict[str] = CIMultiDict()
-        self.content = self.protocol = self
+        self.head = self.content = self.connection = self
+        self.transport = None
         self._pieces = [piece]
         self.waits = asyncio.Event()
 
@@ -138,7 +139,7 @@ async def test_a_body_that_is_given_up_takes_no_memory_from_then_on() -> None:
     bodies, piece = Bodies(), bytes(MIB)
     sender, before = Sender(piece), sys.getrefcount(piece)
     with bodies.body() as body:
-        reading = asyncio.create_task(body.read(cast("web.BaseRequest", sender), 2 * MIB, 10.0))
+        reading = asyncio.create_task(body.read(cast("Inbound", sender), 2 * MIB, 10.0))
         await sender.waits.wait()
         held = sys.getrefcount(piece)
         bodies.give_up_oldest()

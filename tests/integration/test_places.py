@@ -71,3 +71,21 @@ async def test_a_defect_of_ours_gives_back_what_the_request_took(
         assert (await wire.answer()).startswith(b"HTTP/1.1 503 ")
 
         await nothing_is_held(running)
+
+
+async def test_who_is_gone_before_it_is_admitted_takes_no_place(running: Running) -> None:
+    server = running.gateway.ingest._server
+    assert server is not None
+    admission = server._admission
+    admission._most = 1
+    assert admission.enter()
+    async with connected(running) as wire, asyncio.timeout(5):
+        wire.writer.write(GOOD)
+        while not admission._waiting:  # noqa: ASYNC110 - nothing says so
+            await asyncio.sleep(0.01)
+        wire.writer.transport.abort()
+        while server._open:  # noqa: ASYNC110 - nor this
+            await asyncio.sleep(0.01)
+    admission.leave()
+
+    await nothing_is_held(running)

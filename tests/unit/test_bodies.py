@@ -36,10 +36,9 @@ async def sent(*pieces: bytes, ends: bool = True, coding: str | None = None) -> 
     fields = CIMultiDictProxy(CIMultiDict({"content-encoding": coding} if coding else {}))
     return SimpleNamespace(
         head=SimpleNamespace(headers=fields),
-        headers=fields,
         content=content,
         content_length=None,
-        protocol=SimpleNamespace(step_aside=lambda: None),
+        connection=SimpleNamespace(step_aside=lambda: None, transport=None),
     )
 
 

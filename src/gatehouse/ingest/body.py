@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
 from aiohttp import hdrs
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from aiohttp import web
-
-    from gatehouse.ingest.connections import Connection
     from gatehouse.ingest.inbound import Inbound
 
 #: Bytes of all bodies together, from when they arrive until their requests are answered.
@@ -141,7 +138,7 @@ class Body:
         # Now, and not when the one who reads is told: under a flood that is many others' bytes later.
         self._pieces.clear()
 
-    async def read(self, http: web.BaseRequest, limit: int, deadline: float) -> bytes:
+    async def read(self, http: Inbound, limit: int, deadline: float) -> bytes:
         """Read all of it, at most `limit` bytes within `deadline` seconds.
 
         Raises the `RequestRejectedError` that says why it can't be had.
@@ -149,11 +146,11 @@ class Body:
         if (http.content_length or 0) > limit:
             raise _too_large(limit)
         # Slow senders must not keep others waiting.
-        cast("Connection", http.protocol).step_aside()
+        http.connection.step_aside()
         try:
             async with asyncio.timeout(deadline) as self._timeout:
                 self._bodies.arrives(self)
-                await _continue(http)
+                _continue(http)
                 return await self._read_pieces(http, limit)
         except TimeoutError as error:
             if self._is_given_up:
@@ -164,7 +161,7 @@ class Body:
         finally:
             self._bodies.arrived(self)
 
-    async def _read_pieces(self, http: web.BaseRequest, limit: int) -> bytes:
+    async def _read_pieces(self, http: Inbound, limit: int) -> bytes:
         # No variable here may hold a piece: it would be kept while the next one is waited for.
         while await self._read_piece(http, limit):
             pass
@@ -172,7 +169,7 @@ class Body:
         self._pieces.clear()
         return body
 
-    async def _read_piece(self, http: web.BaseRequest, limit: int) -> bool:
+    async def _read_piece(self, http: Inbound, limit: int) -> bool:
         piece = await http.content.readany()
         if self._is_given_up:
             raise TimeoutError
@@ -192,9 +189,8 @@ def _too_large(limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body is longer than {limit} bytes")
 
 
-async def _continue(http: web.BaseRequest) -> None:
+def _continue(http: Inbound) -> None:
     """Tell a client that waits for it to send the body: path, method and length are fine."""
-    if http.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-        await http.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        # What went out so far is no part of the answer.
-        http.writer.output_size = 0
+    transport = http.connection.transport
+    if http.head.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and transport is not None:
+        transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

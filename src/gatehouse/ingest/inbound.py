@@ -1,33 +1,29 @@
-"""A request as it comes in, with what aiohttp has of it at hand."""
+"""A request as it comes in."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+import msgspec
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from aiohttp.abc import AbstractStreamWriter
-    from aiohttp.http_parser import RawRequestMessage
+    from aiohttp.http import RawRequestMessage
     from aiohttp.streams import StreamReader
 
-    from gatehouse.ingest.connections import Connection
+    from gatehouse.ingest.connection import Connection
 
 
-class Inbound(web.BaseRequest):
-    """A request. aiohttp's own attributes are a call each, and one more for the first time."""
+class Inbound(msgspec.Struct, frozen=True, gc=False):
+    """A request whose head is complete."""
 
-    def __init__(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: Connection,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> None:
-        super().__init__(message, payload, protocol, writer, task, protocol.loop)
-        #: Method, path as sent, version and headers.
-        self.head = message
-        self.connection = protocol
+    #: Method, path as sent, version and headers.
+    head: RawRequestMessage
+    #: The body, as far as it has arrived.
+    content: StreamReader
+    connection: Connection
+
+    @property
+    def content_length(self) -> int | None:
+        """How long the body is, if that was said."""
+        length = self.head.headers.get("Content-Length")
+        return None if length is None else int(length)

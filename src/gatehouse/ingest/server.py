@@ -1,6 +1,6 @@
 """The listener for providers: HTTP in, HTTP out, and the limits on what is read.
 
-aiohttp's low-level server without an application: one lookup by path is all the routing there is.
+One lookup by path is all the routing there is.
 """
 
 from __future__ import annotations
@@ -22,20 +22,19 @@ from gatehouse.errors import (
 )
 from gatehouse.ingest.answer import Answer, rejected
 from gatehouse.ingest.body import Bodies
-from gatehouse.ingest.connections import Answers, Connections, allowed_connections
+from gatehouse.ingest.connection import Answers
+from gatehouse.ingest.connections import Connections, allowed_connections
 from gatehouse.ingest.listener import Listener
-from gatehouse.ingest.writing import Response, written
+from gatehouse.ingest.writing import written
 from gatehouse.log import get_logger
 from gatehouse.verify.base import Request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from aiohttp import web
-
     from gatehouse.config.model import ServerConfig
     from gatehouse.ingest.client import ClientAddress
-    from gatehouse.ingest.connections import Connection
+    from gatehouse.ingest.connection import Connection
     from gatehouse.ingest.inbound import Inbound
     from gatehouse.ingest.pipeline import Pipeline
     from gatehouse.ingest.rejected import RejectedRequests
@@ -43,11 +42,6 @@ if TYPE_CHECKING:
     from gatehouse.source import Source
 
     _Served = tuple[Source, SourceMetrics]
-
-#: After these the rest of the request is in the way of the next one.
-_CLOSING = frozenset(
-    map(int, (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
-)
 
 
 class IngestServer:
@@ -71,7 +65,6 @@ class IngestServer:
         self._server: Connections | None = None
         self.replace(config, sources, client_address)
         self._listener: Listener | None = None
-        self._stopping = False
 
     @property
     def port(self) -> int:
@@ -94,8 +87,7 @@ class IngestServer:
     async def start(self, shared_port: int | None = None) -> None:
         """Listen, perhaps on a port that other workers share. Raises `OSError` when it can't be had."""
         self._server = Connections(
-            self._handle,
-            Answers(self._malformed, self._head_too_long, self._no_room),
+            Answers(self._handle, _defect, self._malformed, self._head_too_long, self._no_room),
             most=allowed_connections(self._config.max_connections),
             idle_timeout=self._config.idle_timeout,
         )
@@ -105,15 +97,13 @@ class IngestServer:
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, let requests under way finish within `grace` seconds, close."""
-        self._stopping = True
         if self._listener is not None and self._server is not None:
             await self._listener.stop()
             # What was sent before that is to be seen as a request under way.
             await asyncio.sleep(0)
-            self._server.pre_shutdown()
-            await self._server.shutdown(grace)
+            await self._server.stop(grace)
 
-    async def _handle(self, http: Inbound) -> web.StreamResponse:
+    async def _handle(self, http: Inbound) -> Answer:
         started = time.perf_counter()
         head, connection, client = http.head, http.connection, http.connection.peer
         if hdrs.X_FORWARDED_FOR in head.headers:
@@ -135,13 +125,11 @@ class IngestServer:
             error.request = request
             answer, rejected_id = self._refuse(served, http, error, client)
         except Exception as error:  # noqa: BLE001 - a defect of ours must not look like a refusal to the provider
-            _log_defect(served, error)
-            answer = rejected(UnavailableError("internal error; send again later", reason="defect"))
+            answer = _defect(error, served)
         finally:
             self._bodies.held -= held
-            connection.done()
         self._record(served, client, answer, time.perf_counter() - started, rejected_id)
-        return Response(answer, http, close=self._stopping or answer.status in _CLOSING)
+        return answer
 
     def _refuse(
         self, served: _Served | None, http: Inbound, error: RequestRejectedError, client: str | None
@@ -191,19 +179,19 @@ class IngestServer:
         """Keep a refused request for the operator; not after a fault of our own, which says nothing of it."""
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return None
-        request, length = error.request, http.content_length
+        request, length, head = error.request, http.content_length, http.head
         if request is None:
-            path, _, query = http.raw_path.partition("?")
-            request = Request(http.method, path, query, http.headers, b"", source.public_url, client or "")
+            path, _, query = head.path.partition("?")
+            request = Request(head.method, path, query, head.headers, b"", source.public_url, client or "")
         else:
             length = len(request.body)
         return self._rejections.add(
             source.name, request, error, status=answer.status, body_length=length, client=client
         )
 
-    def _malformed(self, http: Inbound) -> web.StreamResponse:
+    def _malformed(self, client: str | None) -> bytes:
         error = MalformedRequestError("not a well-formed HTTP request")
-        return Response(self._refused_below_http(error, http.connection.peer), http, close=True)
+        return written(self._refused_below_http(error, client), keep_alive=False)
 
     def _head_too_long(self, client: str | None) -> bytes:
         error = MalformedRequestError("the head of the request is too long")
@@ -236,7 +224,7 @@ def _not_taken(served: _Served | None, connection: Connection) -> RequestRejecte
     return MethodNotAllowedError(f"only {allow} is served here", allow=allow)
 
 
-def _log_defect(served: _Served | None, error: Exception) -> None:
+def _defect(error: Exception, served: _Served | None = None) -> Answer:
     """Say where it broke. The error's message may quote the request, so it is left out."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -244,3 +232,4 @@ def _log_defect(served: _Served | None, error: Exception) -> None:
     where = f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}" if trace else None
     name = served[0].name if served else None
     get_logger().error("request.failed", source=name, error=type(error).__name__, where=where)
+    return rejected(UnavailableError("internal error; send again later", reason="defect"))

@@ -8,7 +8,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs
 from multidict import CIMultiDict
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from aiohttp import HttpVersion
 
     from gatehouse.ingest.answer import Answer
-    from gatehouse.ingest.inbound import Inbound
 
 _HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
 #: No length either: RFC 9110, 8.6.
@@ -69,37 +68,3 @@ def _phrase(status: int) -> str:
 @lru_cache(maxsize=1)
 def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
-
-
-class Response(web.StreamResponse):
-    """An answer, as aiohttp's server takes it.
-
-    aiohttp's own puts its headers together anew for each request, in two dozen calls: an eighth of what a
-    request costs. None of what it keeps for handlers and middlewares is needed here.
-    """
-
-    #: Whether the connection stays.
-    keep_alive = False
-
-    def __init__(self, answer: Answer, http: Inbound, *, close: bool) -> None:
-        self._answer = answer
-        self._http = http
-        self.keep_alive = not (close or http.head.should_close)
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Send it, all at once. Raises `ConnectionResetError` when nobody is there any more."""
-        head, transport = self._http.head, self._http.connection.transport
-        data = written(
-            self._answer,
-            keep_alive=self.keep_alive,
-            version=head.version,
-            with_body=head.method != "HEAD",
-        )
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the connection is closed")
-        transport.write(data)
-        if self._http.connection.writing_paused:
-            await request.writer.drain()
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        """Do nothing: it went out whole."""

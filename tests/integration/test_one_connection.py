@@ -1,0 +1,115 @@
+"""Requests on one connection: each is answered, in its order, whatever the others were."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+
+import pytest
+
+from doubles import providers
+from doubles.raw import connected, head, request
+from gatehouse.ingest.answer import Answer
+from gatehouse.ingest.pipeline import Pipeline
+from gateways import Running
+
+BODY = providers.body(id="evt_1", type="sale.created", data={})
+
+
+def event(number: int, *lines: str) -> bytes:
+    body = providers.body(id=f"evt_{number}", type="sale.created", data={})
+    return request(body, *(f"{name}: {value}" for name, value in providers.mando(body).items()), *lines)
+
+
+async def stored(running: Running) -> float:
+    metrics = await running.metrics()
+    return sum(value for (name, *_), value in metrics.items() if name == "gatehouse_events_total")
+
+
+@pytest.mark.parametrize("piece", [100_000, 1000, 37])
+async def test_events_that_are_sent_without_waiting_are_answered_in_their_order(
+    running: Running, piece: int
+) -> None:
+    sent = b"".join(map(event, range(80)))
+
+    async with connected(running) as wire, asyncio.timeout(20):
+        for start in range(0, len(sent), piece):
+            wire.writer.write(sent[start : start + piece])
+            await wire.writer.drain()
+            await asyncio.sleep(0)
+        answers = [await wire.answer() for _ in range(80)]
+
+    ids = [json.loads(answer.rpartition(b"\r\n")[2])["id"] for answer in answers]
+    assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+    assert sorted(set(ids)) == ids
+    assert await stored(running) == 80
+
+
+@pytest.mark.parametrize("offer", ["websocket", "h2c", "tcp"])
+async def test_who_offers_to_upgrade_is_answered_in_the_protocol_at_hand(
+    running: Running, offer: str
+) -> None:
+    async with connected(running) as wire, asyncio.timeout(5):
+        wire.writer.write(event(1, "Connection: Upgrade", f"Upgrade: {offer}") + event(2))
+        answers = await wire.reader.read()
+
+    # What follows in the same breath may be in either protocol: it gets no answer, so it is sent again.
+    assert answers.startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: close\r\n" in answers
+    assert await stored(running) == answers.count(b"HTTP/1.1 ") == 1
+
+
+async def test_a_body_that_turns_out_malformed_is_400_without_waiting_for_more(running: Running) -> None:
+    async with connected(running) as wire, asyncio.timeout(5):
+        wire.writer.write(head("Transfer-Encoding: chunked") + b"3\r\n{}\n\r\n")
+        await wire.writer.drain()
+        while not running.gateway.ingest._bodies.held:  # noqa: ASYNC110 - nothing says that it has come
+            await asyncio.sleep(0.01)
+        wire.writer.write(b"no length\r\n")
+
+        answer = await wire.reader.read()
+
+    assert answer[9:12] == b"400"
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert await stored(running) == 0
+
+
+async def test_an_event_counts_though_its_sender_is_gone(running: Running) -> None:
+    async with connected(running) as wire, asyncio.timeout(5):
+        wire.writer.write(event(1))
+        await wire.writer.drain()
+        wire.writer.transport.abort()
+        while not await stored(running):  # noqa: ASYNC110 - nothing says so
+            await asyncio.sleep(0.01)
+
+    assert (await running.send("mando", BODY, providers.mando(BODY)))[0] == 200
+    assert await stored(running) == 1
+
+
+async def test_an_answer_that_http_cannot_carry_is_503(
+    running: Running, logged: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> Answer:
+        return Answer(status=200, body=b"", outcome="accepted", headers={"X-Echo": "a\r\nb: c"})
+
+    monkeypatch.setattr(Pipeline, "receive", broken)
+    async with connected(running) as wire, asyncio.timeout(5):
+        wire.writer.write(event(1) + event(2))
+
+        assert [(await wire.answer())[9:12] for _ in range(2)] == [b"503"] * 2
+    assert '"request.failed"' in logged.getvalue()
+    assert "b: c" not in logged.getvalue()
+
+
+async def test_a_stop_answers_what_was_sent_and_ends_what_was_not(running: Running) -> None:
+    async with connected(running) as busy, connected(running) as idle, asyncio.timeout(5):
+        busy.writer.write(event(1))
+        await busy.writer.drain()
+        await asyncio.sleep(0)
+        await running.gateway.ingest.stop(grace=3.0)
+
+        assert await idle.reader.read() == b""
+        answer = await busy.reader.read()
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"Connection: close\r\n" in answer
