@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
+
 from doubles.delivery import make_destination, make_event
-from gatehouse.delivery.waiting import MAX_WAITING, MAX_WAITING_BYTES, Waiting
+from gatehouse.delivery.waiting import MAX_WAITING, MAX_WAITING_BYTES, MOST_WAITING, Waiting
 from gatehouse.store.base import Delivery
 
 LONG = 5.0
@@ -47,6 +49,56 @@ def test_room_is_bounded_by_number_bytes_and_rate() -> None:
     assert waiting.room == 0
     waiting.take()
     assert waiting.room == MAX_WAITING
+
+
+class Clock:
+    """What `time.monotonic` says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+    def pass_with(self, waiting: Waiting, taken: int) -> None:
+        """Let a second pass in which so many came and were taken, and have another one come."""
+        for _ in range(taken):
+            waiting.put(make_delivery())
+            waiting.take()
+        self.now += 1
+        waiting.put(make_delivery())
+
+
+@pytest.mark.parametrize(
+    ("taken", "capacity"), [(0, MAX_WAITING), (100, MAX_WAITING), (600, 3000), (3000, MOST_WAITING)]
+)
+def test_as_many_may_wait_as_are_taken_within_seconds(
+    monkeypatch: pytest.MonkeyPatch, taken: int, capacity: int
+) -> None:
+    clock, waiting = Clock(monkeypatch), waiting_with(0)
+
+    clock.pass_with(waiting, taken)
+
+    assert waiting.room == capacity - 1
+
+
+def test_when_it_gets_slower_fewer_may_wait_and_those_that_do_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, waiting = Clock(monkeypatch), waiting_with(0)
+    clock.pass_with(waiting, 1000)
+    while waiting.room:
+        waiting.put(make_delivery())
+    assert len(waiting) == 5000
+
+    clock.pass_with(waiting, 0)
+
+    assert waiting.room == 0
+    assert len(waiting) == 5001
+
+
+def test_with_a_rate_no_more_may_wait_than_start_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, waiting = Clock(monkeypatch), waiting_with(0, rate=2.0)
+
+    clock.pass_with(waiting, 1000)
+
+    assert waiting.room == 19
 
 
 async def test_what_comes_alone_does_not_wait_for_company() -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _LONGEST_PAUSE = 30.0
 #: The shortest pause between looks: what falls due within it is fetched together.
 _SHORTEST_PAUSE = 0.01
+#: How many are given back in one transaction: others wait to commit meanwhile.
+_RELEASED_AT_ONCE = 1000
 #: After a fault of the store.
 _PAUSE_AFTER_FAULT = 1.0
 
@@ -116,8 +118,9 @@ class Supply:
 
     async def release(self) -> None:
         """Give back what was put back: due at once, for whoever asks."""
-        returned, self._returned = self._returned, []
-        if returned:
+        while self._returned:
+            returned = self._returned[:_RELEASED_AT_ONCE]
+            del self._returned[:_RELEASED_AT_ONCE]
             await self._store.release(returned)
 
     async def _turn(self) -> float:

@@ -12,8 +12,15 @@ if TYPE_CHECKING:
     from gatehouse.delivery.destination import Destination
     from gatehouse.store.base import Delivery
 
+#: How many may wait for a destination that is slow, or of which nothing is known.
 MAX_WAITING = 1000
+#: How many for one that is fast. What finds no room is read from the store again, which costs a tenth more.
+MOST_WAITING = 10_000
 MAX_WAITING_BYTES = 16 * 1024 * 1024
+#: No more wait than were taken lately in so many seconds: half of what their leases leave, if it gets slower.
+_SECONDS_AHEAD = 5.0
+#: Seconds after which it is looked at again how many were taken.
+_LATELY = 0.1
 #: With a rate, no more waits in memory than can start in this many seconds: the rest would outwait its lease.
 _SECONDS_WAITING = 10.0
 
@@ -38,6 +45,10 @@ class Waiting:
         #: How many, and how many bytes, a worker waits for.
         self._wanted: tuple[int, int] | None = None
         self._came_at = self._came_before = 0.0
+        #: Without a rate: how many were taken since when.
+        self._measures = destination.rate is None
+        self._taken = 0
+        self._taken_since = time.monotonic()
 
     def __len__(self) -> int:
         return len(self._deliveries)
@@ -45,7 +56,7 @@ class Waiting:
     @property
     def room(self) -> int:
         """How many more may wait."""
-        return 0 if self._bytes >= MAX_WAITING_BYTES else self._capacity - len(self._deliveries)
+        return 0 if self._bytes >= MAX_WAITING_BYTES else max(0, self._capacity - len(self._deliveries))
 
     @property
     def plenty(self) -> bool:
@@ -57,10 +68,17 @@ class Waiting:
         self._deliveries.append(delivery)
         self._bytes += len(delivery.event.body)
         self._came_before, self._came_at = self._came_at, time.monotonic()
+        if self._measures and self._came_at - self._taken_since >= _LATELY:
+            self._measure(self._came_at)
         self._some.set()
         self._wake_one()
         if self._wanted is not None and self._has(*self._wanted):
             self._enough.set()
+
+    def _measure(self, now: float) -> None:
+        ahead = self._taken / (now - self._taken_since) * _SECONDS_AHEAD
+        self._capacity = min(MOST_WAITING, max(MAX_WAITING, int(ahead)))
+        self._taken, self._taken_since = 0, now
 
     def first(self) -> Delivery:
         """Return the one that waits longest, and leave it there."""
@@ -70,6 +88,7 @@ class Waiting:
         """Take the one that waits longest."""
         delivery = self._deliveries.popleft()
         self._bytes -= len(delivery.event.body)
+        self._taken += 1
         if not self._deliveries:
             self._some.clear()
         return delivery
