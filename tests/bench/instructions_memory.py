@@ -66,6 +66,9 @@ class _Wire(asyncio.Transport):
         self._closing = False
         protocol.connection_made(self)
 
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = cast("asyncio.Protocol", protocol)
+
     def write(self, data: Data) -> None:
         self.taken(bytes(data))
 

@@ -13,6 +13,8 @@
       forwarder   one attempt, from events to outcomes
         item_statuses      what a destination says of each event of a batch (pure)
         exchange  one POST over HTTP, and what errors mean
+          pool    connections that are free, and used again
+          wire    one connection: a request, and its answer
         signing   Standard Webhooks signatures (pure)
         address   which addresses are never connected to
       recorder    what an outcome means for the delivery: decided, stored, counted, logged

@@ -9,21 +9,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from functools import cached_property
-from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatehouse.delivery.address import open_socket
+from gatehouse.delivery.pool import Pool
 from gatehouse.delivery.retry import parse_retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from aiohttp.client_proto import ResponseHandler
-    from aiohttp.connector import Connection
-    from aiohttp.http import RawResponseMessage
 
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.outcome import OutcomeReason
@@ -31,8 +27,6 @@ if TYPE_CHECKING:
 #: How much of a reply is read, and for how long.
 MAX_REPLY = 64 * 1024
 MAX_REPLY_SECONDS = 15.0
-#: Shorter than app servers keep idle connections for: they shall not close one that we are about to use.
-_KEEP_ALIVE = 4.0
 #: What a URL says in headers: the host, and who we are where it says that.
 _OF_THE_URL = ("Host", "Authorization")
 
@@ -68,7 +62,7 @@ def open_session() -> aiohttp.ClientSession:
     """Open the session that all destinations share: no cookies, no proxies, nothing but connections."""
     return aiohttp.ClientSession(
         # Lanes bound how many attempts run at once; a limit here would let one destination hold up another.
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE, socket_factory=open_socket),
+        connector=aiohttp.TCPConnector(limit=0, socket_factory=open_socket),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
@@ -83,53 +77,39 @@ def reason_of(error: Exception) -> OutcomeReason:
 class Exchange:
     """Posts to one destination.
 
-    It has its connections from the session's connector, and aiohttp's parser reads the replies. What lies
-    between, a `ClientRequest`, a task that writes it and a `ClientResponse` for each POST, is left out: for
-    one POST to one URL without redirects, cookies, proxies and compression it made up an eighth of an event's
-    cost.
+    There are no redirects, cookies, proxies or compression, so a request is the same few lines each time.
     """
 
     def __init__(
         self, destination: Destination, session: aiohttp.ClientSession, *, clock: Callable[[], float]
     ) -> None:
         self._url = destination.url
-        self._session = session
+        self._pool = Pool(destination, session)
         self._clock = clock
         self._timeout = destination.timeout
-        #: For the connector: how long it may take to connect, in all.
-        self._connecting = aiohttp.ClientTimeout(connect=destination.timeout)
 
     async def post(self, headers: Mapping[str, str], body: bytes) -> Reply:
         """Post, and wait for the reply. Raises what `reason_of` explains."""
         request = b"%b%b" % (self._head(headers, len(body)), body)
         loop = asyncio.get_running_loop()
         until = loop.time() + self._timeout
-        connection, protocol = await self._connect()
-        timer = loop.call_at(until, _time_out, protocol)
+        wire = await self._pool.take(self._target)
+        timer = loop.call_at(until, wire.time_out)
+        stays = False
         try:
-            head, content = await _ask(protocol, request)
+            head, content = await wire.ask(request)
             answered = await _read_out(content, until)
-            if answered is not None and not _is_writing(protocol):
-                connection.release()
+            stays = answered is not None and not head.should_close
         finally:
             timer.cancel()
-            _hang_up(connection)
+            if stays:
+                self._pool.give_back(wire)
+            else:
+                wire.hang_up()
         said = head.headers
         retry_after = parse_retry_after(said.get("Retry-After"), self._clock())
         encoding = said.get("Content-Encoding")
         return Reply(head.code, retry_after, answered, said.get("Content-Type"), encoding)
-
-    async def _connect(self) -> tuple[Connection, ResponseHandler]:
-        connector = self._session.connector
-        assert connector is not None, "the session is closed"  # noqa: S101
-        while True:
-            connection = await connector.connect(self._target, [], self._connecting)
-            protocol = connection.protocol
-            assert protocol is not None  # noqa: S101 - a connection has one until it is let go of
-            if not len(protocol):
-                return connection, protocol
-            # An answer that nobody asked for came while it was idle. It is not the answer to what comes next.
-            connection.close()
 
     @cached_property
     def _target(self) -> aiohttp.ClientRequest:
@@ -152,40 +132,6 @@ class Exchange:
             raise ValueError("a control character in a header")
         lines = (self._start, *fields, f"Content-Length: {length}\r\n\r\n")
         return "\r\n".join(lines).encode()
-
-
-def _time_out(protocol: ResponseHandler) -> None:
-    protocol.set_exception(TimeoutError())
-
-
-async def _ask(protocol: ResponseHandler, request: bytes) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
-    """Send a request, and wait for the head of the answer to it."""
-    protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-    if protocol.transport is None:
-        raise aiohttp.ServerDisconnectedError
-    protocol.transport.write(request)
-    while True:
-        head, content = await protocol.read()
-        if not _is_interim(head.code):
-            return head, content
-
-
-def _is_interim(status: int) -> bool:
-    return status < HTTPStatus.OK and status != HTTPStatus.SWITCHING_PROTOCOLS
-
-
-def _hang_up(connection: Connection) -> None:
-    """Take a connection down, unless it was released: to be used again, if what was said on it allows."""
-    protocol = connection.protocol
-    if protocol is not None and _is_writing(protocol):
-        # Closing it would wait until the other side has taken the rest, which it may never do.
-        protocol.abort()
-    connection.close()
-
-
-def _is_writing(protocol: ResponseHandler) -> bool:
-    """Tell whether the answer came before all of the request was sent."""
-    return protocol.transport is not None and protocol.transport.get_write_buffer_size() > 0
 
 
 async def _read_out(content: aiohttp.StreamReader, until: float) -> bytes | None:

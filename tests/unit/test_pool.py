@@ -1,0 +1,176 @@
+"""Connections to a destination are used again while they can be, and closed when they can't."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import ClientSession
+
+from doubles.delivery import make_destination, make_event
+from gatehouse.delivery import pool
+from gatehouse.delivery.exchange import open_session
+from gatehouse.delivery.forwarder import Forwarder
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+WITHIN = 5.0
+
+
+class Server:
+    """Answers each request on a connection with the next of some bytes; None closes it."""
+
+    def __init__(self, *answers: bytes | None) -> None:
+        self._answers = answers
+        #: How many requests came on each connection, in the order they were opened.
+        self.requests: list[int] = []
+        self.open = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(self.requests)
+        self.requests.append(0)
+        self.open += 1
+        try:
+            for answer in self._answers:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+                await reader.readexactly(int(length))
+                self.requests[number] += 1
+                if answer is None:
+                    break
+                writer.write(answer)
+                await writer.drain()
+            else:
+                await reader.read()
+        except asyncio.IncompleteReadError:
+            pass
+        finally:
+            self.open -= 1
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(*answers: bytes | None) -> AsyncIterator[tuple[Server, Forwarder, ClientSession]]:
+    server = Server(*answers)
+    async with (
+        await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening,
+        open_session() as session,
+    ):
+        port = listening.sockets[0].getsockname()[1]
+        destination = make_destination(f"http://127.0.0.1:{port}/", timeout=WITHIN)
+        yield server, Forwarder(destination, session, clock=time.time), session
+
+
+async def until(met: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN):
+        while not met():  # noqa: ASYNC110 - a connection tells no one
+            await asyncio.sleep(0.01)
+
+
+async def posted(forwarder: Forwarder, count: int = 1) -> list[str]:
+    attempts: list[Awaitable[object]] = [forwarder.attempt(make_event(), 1) for _ in range(count)]
+    return [str(getattr(outcome, "reason", outcome)) for outcome in await asyncio.gather(*attempts)]
+
+
+async def test_what_is_free_is_used_before_another_is_opened() -> None:
+    async with serving(*[OK] * 10) as (server, forwarder, _):
+        assert await posted(forwarder, 3) == ["ok"] * 3
+        for _ in range(4):
+            assert await posted(forwarder) == ["ok"]
+
+        assert sorted(server.requests) == [1, 1, 5]
+
+
+async def test_what_nobody_used_for_a_while_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "_KEEP_ALIVE", 0.1)
+    async with serving(*[OK] * 10) as (server, forwarder, _):
+        assert await posted(forwarder, 2) == ["ok"] * 2
+        await until(lambda: server.open == 0)
+
+        assert await posted(forwarder) == ["ok"]
+        assert server.requests == [1, 1, 1]
+
+
+async def test_what_has_lain_for_too_long_is_not_used_even_if_it_is_open_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(*[OK] * 10) as (server, forwarder, _):
+        assert await posted(forwarder) == ["ok"]
+        # As if the event loop had been busy when it was to be closed.
+        monkeypatch.setattr(pool, "_KEEP_ALIVE", 0.0)
+        assert await posted(forwarder) == ["ok"]
+
+        assert server.requests == [1, 1]
+
+
+async def test_what_the_other_side_closed_is_not_used() -> None:
+    async with serving(OK, None) as (server, forwarder, session):
+        assert await posted(forwarder) == ["ok"]
+        assert await posted(forwarder) == ["disconnected"]
+        await until(lambda: open_connections(session) == 0)
+
+        assert await posted(forwarder) == ["ok"]
+        assert server.requests == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n",
+        OK + OK,
+    ],
+    ids=["closes", "HTTP/1.0", "two answers"],
+)
+async def test_an_answer_after_which_nothing_can_follow_is_the_last_of_its_connection(answer: bytes) -> None:
+    async with serving(answer, OK) as (server, forwarder, session):
+        assert await posted(forwarder) == ["ok"]
+        await until(lambda: open_connections(session) == 0)
+        assert await posted(forwarder) == ["ok"]
+
+        assert server.requests == [1, 1]
+
+
+async def test_who_switches_to_another_protocol_has_not_taken_the_event() -> None:
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    async with serving(switch, OK) as (server, forwarder, session):
+        assert await posted(forwarder) == ["invalid_reply"]
+        await until(lambda: open_connections(session) == 0)
+        assert server.requests == [1]
+
+
+async def test_interim_answers_are_passed_over() -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    async with serving(interim + interim + OK, interim + OK) as (server, forwarder, _):
+        assert await posted(forwarder) == ["ok"]
+        assert await posted(forwarder) == ["ok"]
+        assert server.requests == [2]
+
+
+async def test_a_body_without_a_length_ends_with_the_connection() -> None:
+    async with serving(b"HTTP/1.1 200 OK\r\n\r\ntaken", None) as (server, forwarder, session):
+        attempt = asyncio.create_task(posted(forwarder))
+        await until(lambda: server.requests == [1])
+        await until(lambda: open_connections(session) == 1)
+        await session.close()
+
+        assert await attempt == ["ok"]
+
+
+async def test_a_stop_closes_free_connections_and_those_in_use() -> None:
+    async with serving(OK, b"", b"") as (server, forwarder, session):
+        assert await posted(forwarder, 2) == ["ok"] * 2
+        hanging = asyncio.create_task(posted(forwarder))
+        await until(lambda: sum(server.requests) == 3)
+
+        async with asyncio.timeout(WITHIN / 2):
+            await session.close()
+            assert await hanging == ["disconnected"]
+            await until(lambda: server.open == 0)
+
+
+def open_connections(session: ClientSession) -> int:
+    assert session.connector is not None
+    return len(session.connector._acquired)
