@@ -35,7 +35,7 @@ class Wire(BaseProtocol):
     _parser: HttpResponseParser
 
     def __init__(self, connection: Connection) -> None:
-        """Raises `aiohttp.ServerDisconnectedError` if nothing can be asked on it: it is closed, or spoke first."""
+        """Raises `aiohttp.ServerDisconnectedError` if it is closed, or the other side spoke first."""
         opened = connection.protocol
         assert opened is not None  # noqa: S101 - a connection has one until it is let go of
         if opened.transport is None or opened.should_close:
