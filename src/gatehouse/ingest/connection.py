@@ -237,6 +237,7 @@ class Connection(BaseProtocol):
             while self._messages:
                 message, content = self._messages[0]
                 if message is None:
+                    self.step_aside()
                     self._send(self._answers.malformed(self.peer))
                 if message is None or not await self._answer(message, content):
                     self.hang_up()
