@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 
@@ -11,6 +12,7 @@ import pytest
 from doubles import providers
 from doubles.raw import connected, head, request
 from gatehouse.ingest.answer import Answer
+from gatehouse.ingest.connection import Connection
 from gatehouse.ingest.pipeline import Pipeline
 from gateways import Running
 
@@ -113,3 +115,45 @@ async def test_a_stop_answers_what_was_sent_and_ends_what_was_not(running: Runni
         answer = await busy.reader.read()
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"Connection: close\r\n" in answer
+
+
+SIGNED = event(1)
+ENDINGS = {
+    "nothing sent": b"",
+    "a head that is cut off": SIGNED[:50],
+    "a body that is cut off": SIGNED[:-3],
+    "chunks that are cut off": head("Transfer-Encoding: chunked") + b"3\r\n{}\n\r\n",
+    "no HTTP": b"GARBAGE\r\n\r\n",
+    "accepted": SIGNED,
+    "several": SIGNED * 3,
+    "unknown source, and no body": head("Content-Length: 10", target="/nowhere"),
+    "too large": head("Content-Length: 99999999"),
+}
+
+
+def alive(kind: type) -> int:
+    return sum(type(each) is kind for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("sent", ENDINGS.values(), ids=ENDINGS)
+async def test_nothing_is_left_of_a_connection_that_is_closed(running: Running, sent: bytes) -> None:
+    """What is only found by a collection, which is rare, would add up under many short connections."""
+    server = running.gateway.ingest._server
+    assert server is not None
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            async with connected(running) as wire:
+                wire.writer.write(sent)
+                await wire.writer.drain()
+                await asyncio.sleep(0.02)
+                wire.writer.transport.abort()
+            async with asyncio.timeout(5):
+                while server._open:  # noqa: ASYNC110 - nothing says so
+                    await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+
+        assert alive(Connection) == 0
+    finally:
+        gc.enable()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +16,7 @@ from doubles.delivery import make_destination, make_event
 from gatehouse.delivery import pool
 from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
+from gatehouse.delivery.wire import Wire
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 WITHIN = 5.0
@@ -174,3 +177,36 @@ async def test_a_stop_closes_free_connections_and_those_in_use() -> None:
 def open_connections(session: ClientSession) -> int:
     assert session.connector is not None
     return len(session.connector._acquired)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nnot all",
+        b"no HTTP\r\n\r\n",
+        b"HTTP/1.1 2",
+        b"",
+        None,
+    ],
+    ids=["closes", "cut off", "no HTTP", "half a line", "silent", "hangs up"],
+)
+async def test_nothing_is_left_of_a_connection_that_is_closed(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None
+) -> None:
+    """What is only found by a collection, which is rare, would add up where each event has a connection."""
+    monkeypatch.setattr(sys.modules[__name__], "WITHIN", 0.2)
+    async with serving(answer, None) as (_, forwarder, session):
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await posted(forwarder)
+            async with asyncio.timeout(5):
+                while open_connections(session):  # noqa: ASYNC110 - a connection tells no one
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+
+            assert sum(type(each) is Wire for each in gc.get_objects()) == 0
+        finally:
+            gc.enable()

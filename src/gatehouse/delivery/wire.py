@@ -32,7 +32,7 @@ class Wire(BaseProtocol):
 
     __slots__ = ("_answer", "_connection", "_content", "_is_spoiled", "_opened", "free_since")
 
-    _parser: HttpResponseParser
+    _parser: HttpResponseParser | None
 
     def __init__(self, connection: Connection) -> None:
         """Raises `aiohttp.ServerDisconnectedError` if it is closed, or the other side spoke first."""
@@ -104,6 +104,7 @@ class Wire(BaseProtocol):
                 # Nobody asked. It is not the answer to what comes next.
                 self.transport.close()
             return
+        assert self._parser is not None  # noqa: S101 - it is let go of with the connection
         try:
             messages, _, _ = self._parser.feed_data(data)
         except Exception as error:  # noqa: BLE001 - whatever the parser makes of it, it is no answer
@@ -120,7 +121,7 @@ class Wire(BaseProtocol):
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         # aiohttp asks for it after each body that was read: see `ingest.connection`.
-        if self._reading_paused:
+        if self._reading_paused and self.transport is not None:
             super().resume_reading(resume_parser)
 
     def _break(self, error: Exception) -> None:
@@ -131,10 +132,13 @@ class Wire(BaseProtocol):
             self.transport.close()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        with suppress(Exception):
-            # Of a body without a length it is the end.
-            self._parser.feed_eof()
+        if self._parser is not None:
+            with suppress(Exception):
+                # Of a body without a length it is the end.
+                self._parser.feed_eof()
         self._break(aiohttp.ServerDisconnectedError())
+        # They know the wire, and a circle would stay until a rare collection finds it.
+        self._parser = self._content = self._answer = None
         super().connection_lost(exc)
         self._opened.connection_lost(exc)
         self._connection.close()

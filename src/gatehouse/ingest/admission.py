@@ -39,6 +39,7 @@ class Admission:
         self._most = most
         self._patience = patience
         self._busy = 0
+        self._is_admitting = False
         self._waiting: deque[tuple[float, Waiting]] = deque()
         self._late: deque[Waiting] = deque()
         self._timer: asyncio.TimerHandle | None = None
@@ -59,11 +60,19 @@ class Admission:
     def leave(self) -> None:
         """Give a place back, to the next one if there is any."""
         self._busy -= 1
-        if self._waiting:
-            self._set_late_aside()
-            if self._waiting and self._busy < self._most:
-                self._busy += 1
-                self._waiting.popleft()[1].admit()
+        if self._waiting and not self._is_admitting:
+            # One that is gone leaves at once. In a loop: a thousand of them in turn would be too deep a nest.
+            self._is_admitting = True
+            try:
+                self._admit_next()
+            finally:
+                self._is_admitting = False
+
+    def _admit_next(self) -> None:
+        self._set_late_aside()
+        while self._waiting and self._busy < self._most:
+            self._busy += 1
+            self._waiting.popleft()[1].admit()
 
     def _set_late_aside(self) -> None:
         now = self._clock()

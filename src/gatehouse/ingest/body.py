@@ -157,7 +157,9 @@ class Body:
                 raise UnavailableError("overloaded; send again later", reason="overloaded") from error
             raise RequestTimeoutError("the body took too long to arrive") from error
         except (aiohttp.ClientPayloadError, HttpProcessingError, ConnectionError) as error:
-            raise MalformedRequestError("the body ended before its announced end") from error
+            # Without the way it came: what waited for the body has it still, which would be a circle.
+            cause = error.with_traceback(None)
+            raise MalformedRequestError("the body ended before its announced end") from cause
         finally:
             self._bodies.arrived(self)
 

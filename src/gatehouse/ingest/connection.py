@@ -87,7 +87,7 @@ class Connection(BaseProtocol):
         "serving",
     )
 
-    _parser: HttpRequestParser
+    _parser: HttpRequestParser | None
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class Connection(BaseProtocol):
     def resume_reading(self, resume_parser: bool = True) -> None:
         # aiohttp asks for it after each body that was read, and goes through its parser and the transport for
         # that. Mostly nothing was paused: a twentieth of what a request costs.
-        if self._reading_paused:
+        if self._reading_paused and self.transport is not None:
             super().resume_reading(resume_parser)
 
     def _begins_something(self) -> bool:
@@ -212,6 +212,7 @@ class Connection(BaseProtocol):
             self._pause_reading_for_buffer()
 
     def _read(self, data: bytes) -> Sequence[_Message]:
+        assert self._parser is not None  # noqa: S101 - it is let go of with the connection
         try:
             messages, _, _ = self._parser.feed_data(data)
         except HttpProcessingError as error:
@@ -244,6 +245,7 @@ class Connection(BaseProtocol):
                     break
                 # Not before: of a request whose body is still to come, the parser would lose count.
                 self._messages.popleft()
+                assert self._parser is not None  # noqa: S101 - the connection is open
                 self._parser.message_consumed()
                 if self._buffer_paused:
                     self._take_more()
@@ -364,6 +366,8 @@ class Connection(BaseProtocol):
         super().connection_lost(exc)
         if self._arriving is not None and not self._arriving.is_eof():
             self._arriving.set_exception(exc or ConnectionResetError("the connection was closed"))
+        # Both know the connection, and a circle would stay until a rare collection finds it.
+        self._parser = self._arriving = None
         if self.serving is None:
             self.step_aside()
             self._server.forget(self)
@@ -376,10 +380,13 @@ class Connection(BaseProtocol):
 
 async def _thrown_away(content: StreamReader) -> bool:
     """Throw the rest of a body away, for a while. Returns whether it has come to its end."""
-    with suppress(TimeoutError, OSError, aiohttp.ClientPayloadError, HttpProcessingError):
+    try:
         async with asyncio.timeout(LINGER):
             while not content.is_eof():
                 await content.readany()
+    except (OSError, aiohttp.ClientPayloadError, HttpProcessingError) as error:
+        # The body has it, too: a circle, as in `Connection.connection_lost`.
+        error.__traceback__ = None
     return content.is_eof()
 
 
