@@ -6,6 +6,7 @@ import asyncio
 import gc
 import io
 import json
+import socket
 
 import pytest
 
@@ -115,6 +116,20 @@ async def test_a_stop_answers_what_was_sent_and_ends_what_was_not(running: Runni
         answer = await busy.reader.read()
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"Connection: close\r\n" in answer
+
+
+async def test_an_answer_does_not_wait_for_the_one_before_it_to_be_confirmed(running: Running) -> None:
+    async with connected(running) as wire:
+        wire.writer.write(event(1))
+        await wire.answer()
+        server = running.gateway.ingest._server
+        assert server is not None
+        (connection,) = server._open
+        assert connection.transport is not None
+        options = connection.transport.get_extra_info("socket")
+
+        assert options.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert options.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 SIGNED = event(1)

@@ -58,8 +58,10 @@ class Listener:
             for family, address in dict.fromkeys((family, address) for family, *_, address in found):
                 listening = socket.create_server(address, family=family, backlog=_BACKLOG, reuse_port=shared)
                 self._sockets.append(listening)
-                # Connections inherit it.
+                # Connections inherit them.
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 listening.setblocking(False)
                 self._loop.add_reader(listening, self._accept, listening)
         except BaseException:
