@@ -30,6 +30,8 @@ class Server:
         #: How many requests came on each connection, in the order they were opened.
         self.requests: list[int] = []
         self.open = 0
+        #: Whether a connection is closed behind the last answer.
+        self.ends_early = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = len(self.requests)
@@ -46,7 +48,8 @@ class Server:
                 writer.write(answer)
                 await writer.drain()
             else:
-                await reader.read()
+                if not self.ends_early:
+                    await reader.read()
         except asyncio.IncompleteReadError:
             pass
         finally:
@@ -183,6 +186,7 @@ def alive(kind: type) -> int:
     return sum(type(each) is kind for each in gc.get_objects())
 
 
+@pytest.mark.parametrize("ends_early", [False, True])
 @pytest.mark.parametrize(
     "answer",
     [
@@ -196,11 +200,12 @@ def alive(kind: type) -> int:
     ids=["closes", "cut off", "no HTTP", "half a line", "silent", "hangs up"],
 )
 async def test_nothing_is_left_of_a_connection_that_is_closed(
-    monkeypatch: pytest.MonkeyPatch, answer: bytes | None
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None, *, ends_early: bool
 ) -> None:
     """What is only found by a collection, which is rare, would add up where each event has a connection."""
     monkeypatch.setattr(sys.modules[__name__], "WITHIN", 0.2)
-    async with serving(answer, None) as (_, forwarder, session):
+    async with serving(answer) as (server, forwarder, session):
+        server.ends_early = ends_early
         gc.collect()
         before = alive(Wire)
         gc.disable()

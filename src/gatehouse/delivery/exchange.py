@@ -7,7 +7,6 @@ again, and can't change the outcome: an app that answered 200 has taken the even
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -140,7 +139,7 @@ async def _read_out(content: aiohttp.StreamReader, until: float) -> bytes | None
         return b""
     chunks: list[bytes] = []
     left = MAX_REPLY
-    with suppress(Exception):
+    try:
         if content.is_eof():
             # All of it came with the head, as most do: there is nothing to wait for.
             body = content.read_nowait(left)
@@ -152,4 +151,7 @@ async def _read_out(content: aiohttp.StreamReader, until: float) -> bytes | None
                 left -= len(chunk)
             # At the limit it may have ended all the same; nothing is waited for to find out.
             return b"".join(chunks) if left > 0 or content.at_eof() else None
-    return None
+    except Exception as error:  # noqa: BLE001 - however a reply ends, its status line is the answer
+        # The body has it still, which would be a circle; see `Wire.connection_lost`.
+        error.__traceback__ = None
+        return None

@@ -1,8 +1,8 @@
 """One connection of a provider: bytes in, requests one after the other, answers out.
 
 aiohttp's parser makes requests of the bytes, and its streams hold their bodies. The rest of aiohttp's server
-serves any application, with a task, a request and a response that can do whatever one may want: a fifth of
-what taking in an event costs.
+serves any application, with a task, a request and a response that can do whatever one may want: a tenth of
+what taking in an event cost.
 """
 
 from __future__ import annotations
