@@ -1,4 +1,6 @@
-"""Each case of docs/hardening.md has a test that is marked with it, or a reason why it can't apply."""
+"""Each case of docs/hardening.md and docs/operations.md has a test that is marked with it, or a reason why
+it can't apply.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,12 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parent
-PAGE = (TESTS.parent / "docs" / "hardening.md").read_text()
-ROWS = dict(re.findall(r"^\| ([DFOPSU]-\d\d) \| .+ \| (.+) \|$", PAGE, re.MULTILINE))
+DOCS = TESTS.parent / "docs"
+PAGES = [(DOCS / name).read_text() for name in ("hardening.md", "operations.md")]
+FOUND = [
+    row for page in PAGES for row in re.findall(r"^\| ([DFOPSU]-\d\d) \| .+ \| (.+) \|$", page, re.MULTILINE)
+]
+ROWS = dict(FOUND)
 NOT_HERE = "Does not apply:"
 
 
@@ -38,3 +44,7 @@ def test_each_case_that_a_test_shows_is_on_the_page() -> None:
 
 def test_there_are_cases_at_all() -> None:
     assert len(ROWS) >= 80
+
+
+def test_each_case_is_on_one_page_once() -> None:
+    assert len(FOUND) == len(ROWS)

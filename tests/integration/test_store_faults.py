@@ -237,7 +237,7 @@ async def test_a_commit_that_fails_on_the_disk_is_503_and_the_next_one_a_new_con
     assert after is not before
 
 
-@pytest.mark.case("D-22", "F-01")
+@pytest.mark.case("D-22")
 async def test_the_driver_failing_at_each_statement_in_turn_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +260,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(failing_disk.SOURCE, tmp_path_factory.mktemp("shim"))
 
 
-@pytest.mark.case("D-22", "F-01")
+@pytest.mark.case("D-22")
 @pytest.mark.parametrize(
     ("number", "lasts"),
     [
