@@ -23,11 +23,12 @@ from gatehouse.log import get_logger
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from aiohttp.abc import AbstractResolver
 
-    from gatehouse.verify.base import Request, Verification
+    from gatehouse.verify.base import Request
+    from gatehouse.verify.keys import RemoteVerifier
 
 #: Seconds for one fetch, from waiting for its turn to its last byte.
 MAX_SECONDS = 2.0
@@ -78,19 +79,27 @@ class RemoteKeys:
         """Return what an address holds, as far as it is known."""
         return self._cache.get(url)
 
-    async def prepare(self, source: str, verification: Verification, request: Request) -> None:
-        """Get the keys that verifying this request needs, and let its verifiers look them up.
+    async def prepare(
+        self, source: str, verifiers: Sequence[RemoteVerifier], request: Request
+    ) -> UnavailableError | None:
+        """Get the keys that these verifiers need for a request, and let them look the keys up.
 
-        Raises `UnavailableError` when an address can't be asked now. One that has no key is for the verifier
-        to refuse, as is a request that no key would help.
+        Returns why an address can't be asked now, if one can't: another verifier may let the request in. An
+        address that has no key is for the verifier to refuse, as is a request that no key would help.
         """
-        for verifier in verification.remote:
+        missing: UnavailableError | None = None
+        for verifier in verifiers:
             verifier.keys = self
             # What is wrong with the request, `verify` finds and says: in its order, if there are several.
             with suppress(VerificationError):
                 url = verifier.key_url(request)
-                if url is not None:
+                if url is None:
+                    continue
+                try:
                     await self._provide(source, url, partial(verifier.is_outdated, request))
+                except UnavailableError as error:
+                    missing = missing or error
+        return missing
 
     async def close(self) -> None:
         """Give up what is under way and close all connections."""
