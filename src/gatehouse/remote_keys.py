@@ -23,12 +23,11 @@ from gatehouse.log import get_logger
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from aiohttp.abc import AbstractResolver
 
-    from gatehouse.verify.base import Request
-    from gatehouse.verify.keys import RemoteVerifier
+    from gatehouse.verify.base import Request, Verification
 
 #: Seconds for one fetch, from waiting for its turn to its last byte.
 MAX_SECONDS = 2.0
@@ -79,27 +78,19 @@ class RemoteKeys:
         """Return what an address holds, as far as it is known."""
         return self._cache.get(url)
 
-    async def prepare(
-        self, source: str, verifiers: Sequence[RemoteVerifier], request: Request
-    ) -> UnavailableError | None:
-        """Get the keys that these verifiers need for a request, and let them look the keys up.
+    async def prepare(self, source: str, verification: Verification, request: Request) -> None:
+        """Get the keys that verifying this request needs, and let its verifiers look them up.
 
-        Returns why an address can't be asked now, if one can't: another verifier may let the request in. An
-        address that has no key is for the verifier to refuse, as is a request that no key would help.
+        Raises `UnavailableError` when an address can't be asked now. One that has no key is for the verifier
+        to refuse, as is a request that no key would help.
         """
-        missing: UnavailableError | None = None
-        for verifier in verifiers:
+        for verifier in verification.remote:
             verifier.keys = self
             # What is wrong with the request, `verify` finds and says: in its order, if there are several.
             with suppress(VerificationError):
                 url = verifier.key_url(request)
-                if url is None:
-                    continue
-                try:
+                if url is not None:
                     await self._provide(source, url, partial(verifier.is_outdated, request))
-                except UnavailableError as error:
-                    missing = missing or error
-        return missing
 
     async def close(self) -> None:
         """Give up what is under way and close all connections."""

@@ -6,6 +6,7 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 DEMO = (sys.executable, "-m", "gatehouse", "demo", "--port", "0", "--operator-port", "0")
 TIMEOUT = 45
 
@@ -64,7 +66,7 @@ class Demo:
 
 @contextmanager
 def staying(environment: dict[str, str]) -> Iterator[Demo]:
-    with subprocess.Popen(DEMO, env=environment, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen([*DEMO, "--stay"], env=environment, stdout=subprocess.PIPE) as process:
         try:
             yield Demo(process)
         finally:
@@ -189,9 +191,73 @@ def test_the_suggested_commands_work_from_another_shell(environment: dict[str, s
         demo.read_until("invoice.rejected from /webhooks/mandato")
 
 
+@pytest.mark.case("F-58")
+def test_the_demo_ends_by_itself_when_nobody_watches_it_on_a_terminal(environment: dict[str, str]) -> None:
+    result = subprocess.run(
+        DEMO, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "All as it should be" in result.stdout
+    assert "Ctrl-C" not in result.stdout
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Make what `make` looks at in a fresh clone: no `.venv` is there yet."""
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, clone)
+    (clone / "deploy").mkdir()
+    shutil.copy(ROOT / "deploy" / "constraints.txt", clone / "deploy")
+    return clone
+
+
+def plan(clone: Path, verb: str) -> list[str]:
+    """Return what pip would be asked for by a verb."""
+    told = subprocess.run(["make", "-n", verb], cwd=clone, capture_output=True, text=True, check=True).stdout
+    return re.findall(r"constraints\.txt (-e \S+)", told)
+
+
+@pytest.mark.case("F-58")
+def test_make_demo_installs_what_runs_and_make_test_the_tools_on_top(clone: Path) -> None:
+    assert plan(clone, "demo") == ["-e ."]
+    assert plan(clone, "test") == ["-e '.[dev]'"]
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / ".demo").touch()
+    assert plan(clone, "demo") == []
+    assert plan(clone, "test") == ["-e '.[dev]'"]
+    (clone / ".venv" / ".installed").touch()
+    assert plan(clone, "demo") == plan(clone, "test") == []
+    assert plan(clone, ".venv/.bench") == ["-e '.[dev,bench]'"]
+
+
+@pytest.mark.case("F-58")
+def test_ctrl_c_ends_make_demo_on_a_terminal_with_0(clone: Path, environment: dict[str, str]) -> None:
+    programs = clone / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (clone / ".venv" / ".demo").touch()
+    (programs / "gatehouse").write_text(f"#!/bin/sh\nexec {shlex.join(DEMO)}\n")
+    (programs / "gatehouse").chmod(0o755)
+    on_a_terminal = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(['make', 'demo'])))"
+    with subprocess.Popen(
+        [sys.executable, "-c", on_a_terminal],
+        cwd=clone,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        Demo(process).read_until("Ctrl-C to stop")
+        process.stdin.write(b"\x03")
+        process.stdin.flush()
+        assert process.wait(timeout=TIMEOUT) == 0
+
+
 def test_a_demo_that_is_stopped_too_early_leaves_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     with staying(environment) as demo:
         demo.read_until("Gatehouse ")
         demo.process.send_signal(signal.SIGINT)
-        assert demo.process.wait(timeout=TIMEOUT) in (0, 1)
+        assert demo.process.wait(timeout=TIMEOUT) == 0
     assert list(tmp_path.iterdir()) == []

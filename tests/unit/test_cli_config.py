@@ -182,7 +182,7 @@ def test_a_database_needs_its_driver_and_a_file_does_not(run: Run) -> None:
     served = run(GOOD + STORE, "serve", STORE_PASSWORD=SECRET)
     assert served.exit_code == 1
     for said in (checked, served):
-        assert 'pip install "gatehouse[postgres]"' in said.stderr
+        assert 'pip install "asyncpg>=0.32,<0.33"' in said.stderr
     assert run(GOOD, "check").exit_code == 0
 
 

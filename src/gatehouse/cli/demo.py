@@ -15,14 +15,17 @@ _PORT = click.IntRange(0, 65535)
 
 @click.command("demo")
 @click.option(
-    "--once", is_flag=True, help="Exit when everything is shown: 0 when all was as it should be, else 1."
+    "--once/--stay",
+    default=None,
+    help="Exit when everything is shown (0 when all was as it should be, else 1), or run until Ctrl-C."
+    "  [default: --stay on a terminal, else --once]",
 )
 @click.option("--port", type=_PORT, metavar="N", help="Port for providers.  [default: 8080, or a free one]")
 @click.option(
     "--operator-port", type=_PORT, metavar="N", help="Port for operators.  [default: 9090, or a free one]"
 )
 @click.option("--no-color", is_flag=True, help="Plain text.  [env: NO_COLOR]")
-def command(once: bool, port: int | None, operator_port: int | None, no_color: bool) -> None:
+def command(once: bool | None, port: int | None, operator_port: int | None, no_color: bool) -> None:
     """Run the real gateway with an app behind it, and show what it does with good and bad requests.
 
     Five providers send their documented examples, signed as each of them signs. It all happens on this
@@ -35,6 +38,7 @@ def command(once: bool, port: int | None, operator_port: int | None, no_color: b
     from gatehouse.demo.run import Options, run
     from gatehouse.demo.screen import Screen
 
+    once = not sys.stdout.isatty() if once is None else once
     options = Options(once=once, server_port=port, operator_port=operator_port, program=_program())
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         as_it_should_be = runner.run(run(options, Screen(color=not no_color)))

@@ -47,7 +47,9 @@ def _operator(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
 def _store(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     config, document = loaded.config.store, loaded.document
     if not config.url.startswith("sqlite:") and find_spec("asyncpg") is None:
-        hint = 'serve would not start; pip install "gatehouse[postgres]"'
+        from gatehouse.store.opening import INSTALL_DRIVER
+
+        hint = f"serve would not start; {INSTALL_DRIVER}"
         yield document.problem(("store", "url"), "the driver asyncpg is not installed", hint)
     references = () if config.password is None else (config.password,)
     path: Path = ("store", "password")

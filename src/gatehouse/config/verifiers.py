@@ -13,7 +13,6 @@ from gatehouse.config.signatures import SigningConfig, VerifierConfig
 from gatehouse.config.texts import AtLeastOne, HeaderName, Text, UserName
 
 Digest = Literal["sha1", "sha256", "sha512"]
-KeyEncoding = Literal["utf8", "hex", "base64", "whsec", "sha1"]
 PublicKeyEncoding = Literal["pem", "base64"]
 
 
@@ -24,9 +23,8 @@ class HmacConfig(SigningConfig):
     """A keyed hash over the request."""
     digest: Digest = "sha256"
     """The hash function."""
-    key: AtLeastOne[KeyEncoding] = ("utf8",)
-    """How the secret becomes key bytes; `whsec` is base64 behind `whsec_`, `sha1` the SHA-1 of the secret.
-    With a list, each secret is tried under each reading that fits it."""
+    key: Literal["utf8", "hex", "base64", "whsec", "sha1"] = "utf8"
+    """How the secret becomes key bytes; `whsec` is base64 behind `whsec_`, `sha1` the SHA-1 of the secret."""
 
 
 class Ed25519Config(SigningConfig):
@@ -220,12 +218,12 @@ OneVerifier = Annotated[_Alone, Field(discriminator="type")]
 
 
 class AnyConfig(Model):
-    """`type: any`: several verifiers, of which one has to pass."""
+    """`type: any`: several ways to sign, of which the first whose signature is there decides."""
 
     type: Literal["any"]
-    """Several verifiers, tried in order until one passes."""
+    """Several ways, of which the first whose signature is there decides; the others are not asked."""
     of: AtLeastOne[OneVerifier]
-    """The verifiers. Each may have its own `secrets`."""
+    """The verifiers."""
 
 
 VerifyEntry = Annotated[_Alone | AnyConfig | NoneConfig, Field(discriminator="type")]

@@ -56,7 +56,7 @@ class _Stage:
 
 
 async def run(options: Options, screen: Screen) -> bool:
-    """Run the demo; tell whether all was as it should be. Ctrl-C before the end: False."""
+    """Run the demo; tell whether all was as it should be, as far as it got before Ctrl-C."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -69,7 +69,9 @@ async def run(options: Options, screen: Screen) -> bool:
                 await _stay(stage, options, screen, stop)
     if stop.is_set():
         screen.farewell(stage.workspace)
-    return played is not None and not played.differences
+    if played is None:
+        return not options.once
+    return not played.differences
 
 
 @contextlib.asynccontextmanager

@@ -85,7 +85,7 @@ class KnownSource:
 
     name: str
     max_body: int
-    #: All have to open; of each, one has to (`type: any`).
+    #: All have to open; of each, the first whose signature is there decides (`type: any`).
     locks: tuple[tuple[Lock, ...], ...]
 
     def lets_in(self, request: Request, now: float) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from gatehouse.errors import VerificationError
 from gatehouse.event import UNREADABLE
 from gatehouse.ingest.answer import Answer, committed, committed_batch
 from gatehouse.store.base import Arrival, Assignment
@@ -12,14 +11,12 @@ from gatehouse.store.base import Arrival, Assignment
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gatehouse.errors import UnavailableError
     from gatehouse.event import Event, ReadEvent
     from gatehouse.ingest.handshakes import Greeter
     from gatehouse.metrics import SourceMetrics
     from gatehouse.source import Source
     from gatehouse.store.base import Receipt
-    from gatehouse.verify.base import Request, Verification, VerifiedRequest
-    from gatehouse.verify.keys import RemoteVerifier
+    from gatehouse.verify.base import Request, Verification
 
 
 class Accepting(Protocol):
@@ -35,10 +32,8 @@ class Accepting(Protocol):
 class Preparing(Protocol):
     """What the pipeline needs of who fetches the keys that providers publish."""
 
-    async def prepare(
-        self, source: str, verifiers: Sequence[RemoteVerifier], request: Request
-    ) -> UnavailableError | None:
-        """Get the keys that these verifiers need. Return why one can't be had now, if one can't."""
+    async def prepare(self, source: str, verification: Verification, request: Request) -> None:
+        """Get the keys that verifying this request needs, or raise `UnavailableError`."""
 
 
 class Relaying(Protocol):
@@ -77,9 +72,8 @@ class Pipeline:
             return greeting
         verification = source.ready_verification()
         if verification.remote:
-            verified = await self._verified_with_keys(source, verification, request, now)
-        else:
-            verified = verification.verify(request, now)
+            await self._remote_keys.prepare(source.name, verification, request)
+        verified = verification.verify(request, now)
         if source.handshakes and (greeting := await self._greeter.after_verification(source, verified, now)):
             return greeting
         read = source.reader.read(verified, now, source.kept_headers(request.headers))
@@ -94,22 +88,6 @@ class Pipeline:
         if receipt.status == "accepted":
             _count(metrics, arrival.event, now)
         return committed(arrival.event, receipt, source.settings.answers)
-
-    async def _verified_with_keys(
-        self, source: Source, verification: Verification, request: Request, now: float
-    ) -> VerifiedRequest:
-        """Verify a request whose proof may need a published key.
-
-        A key that can't be fetched now refuses nobody: what passes without it is accepted, and the rest is
-        told to send again later.
-        """
-        missing = await self._remote_keys.prepare(source.name, verification.needed(request, now), request)
-        try:
-            return verification.verify(request, now)
-        except VerificationError as error:
-            if missing is not None:
-                raise missing from error
-            raise
 
     async def _accept_batch(
         self, source: Source, metrics: SourceMetrics, read: Sequence[ReadEvent], now: float

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Store
 
 _SQLITE = "sqlite:///"
+#: What to try without the driver. It names the driver alone: on the index `gatehouse` is another project.
+INSTALL_DRIVER = 'pip install "asyncpg>=0.32,<0.33", where Gatehouse is installed'
 
 
 class OpenedStore(NamedTuple):
@@ -65,6 +67,5 @@ async def _open_postgres(
 def driver_is_missing() -> StoreError:
     """Return the error for a PostgreSQL URL where the driver is not installed."""
     return StoreError(
-        "store.url: PostgreSQL needs the driver asyncpg, which is not installed",
-        hint='pip install "gatehouse[postgres]"',
+        "store.url: PostgreSQL needs the driver asyncpg, which is not installed", hint=INSTALL_DRIVER
     )
