@@ -205,6 +205,7 @@ NUMBERS = {
     "sources.a.answers.duplicate": HISAB % "answers: {duplicate: %s}",
     "sources.a.answers.unauthorized": HISAB % "answers: {unauthorized: %s}",
     "destinations.a.timeout": TARGET % "timeout: %s",
+    "destinations.a.max_connection_age": TARGET % "max_connection_age: %s",
     "destinations.a.concurrency": TARGET % "concurrency: %s",
     "destinations.a.batch.events": TARGET % "format: cloudevents-batch, batch: {events: %s}",
     "destinations.a.batch.bytes": TARGET % "format: cloudevents-batch, batch: {bytes: %s}",

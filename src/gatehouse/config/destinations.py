@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: time, so that nothing would ever wait for anything.
 _NOT_IN_AN_EVENT = ("challenge", "proof", "token", "value", "signed", "timestamp", "id")
 _LONGEST_LINGER = 1.0
+#: Between these the greatest age of a connection has to be.
+_CONNECTION_AGES = (1.0, 86400.0)
 _BATCH = "cloudevents-batch"
 
 
@@ -27,6 +29,7 @@ def destination_problems(data: dict[str, Any], document: YamlDocument) -> Iterat
     has_url = at(data, "server", "public_url") is not None
     for name, destination in mappings(data.get("destinations")).items():
         yield from _retry(name, destination, document)
+        yield from _connections(name, destination, document)
         yield from _batch(name, destination, document)
         yield from _order(name, destination, document, has_url=has_url)
 
@@ -44,6 +47,15 @@ def _retry(name: str, destination: dict[str, Any], document: YamlDocument) -> It
             message = f"{key} is shorter than first"
             hint = f"{key}: at least {format_duration(first)}, or a shorter first"
             yield document.problem((*path, key if key in own else "first"), message, hint)
+
+
+def _connections(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    age = read(parse_duration, destination.get("max_connection_age"))
+    least, most = _CONNECTION_AGES
+    if age is not None and not least <= age <= most:
+        hint = f"{format_duration(least)} to {format_duration(most)}, as in max_connection_age: 5m"
+        fault = "too short: each attempt would open its own" if age < least else "too long: a name may move"
+        yield document.problem(("destinations", name, "max_connection_age"), fault, hint)
 
 
 def _batch(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:

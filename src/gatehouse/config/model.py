@@ -177,6 +177,8 @@ class DestinationConfig(Model):
     """Provider headers that go along with `format: raw`; `*` matches any text."""
     timeout: Duration = 10.0
     """How long one attempt may take."""
+    max_connection_age: Duration = 300.0
+    """After how long a connection is replaced by a new one, so that the name is looked up again: 1s to 1d."""
     concurrency: Annotated[int, Between(1, 10_000)] = 16
     """How many attempts run at once; of a batch, how many POSTs."""
     rate: Rate | None = None

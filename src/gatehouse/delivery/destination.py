@@ -51,6 +51,8 @@ class Destination:
     #: Whether the store holds deliveries back until the one before them has come to its end.
     ordered: bool = False
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
+    #: Seconds after which a connection is not used again, so that the name is looked up again.
+    max_connection_age: float = 300.0
     #: What to sign with. Kept out of the repr, as secrets are.
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     #: Why nothing can be sent; None when it can.
@@ -122,6 +124,7 @@ def compile_destination(name: str, config: DestinationConfig, secrets: Secrets) 
         retry_on=config.retry_on,
         batch=config.batch if config.format == "cloudevents-batch" else None,
         ordered=config.order_by is not None,
+        max_connection_age=config.max_connection_age,
         keys=keys,
         not_ready=not_ready,
     )

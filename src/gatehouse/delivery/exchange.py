@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.outcome import OutcomeReason
+    from gatehouse.delivery.wire import Wire
 
 #: How much of a reply is read, and for how long.
 MAX_REPLY = 64 * 1024
@@ -87,28 +88,40 @@ class Exchange:
         self._clock = clock
         self._timeout = destination.timeout
 
-    async def post(self, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Post, and wait for the reply. Raises what `reason_of` explains."""
+    async def post(self, headers: Mapping[str, str], body: bytes, *, within: float | None = None) -> Reply:
+        """Post, and wait for the reply. Raises what `reason_of` explains.
+
+        `within`: how long its end may take, if the destination's timeout is not shorter. Without it the reply
+        counts from its status on.
+        """
         request = b"%b%b" % (self._head(headers, len(body)), body)
-        loop = asyncio.get_running_loop()
-        until = loop.time() + self._timeout
-        wire = await self._pool.take(self._target)
-        timer = loop.call_at(until, wire.time_out)
+        seconds = self._timeout if within is None else min(within, self._timeout)
+        until = asyncio.get_running_loop().time() + seconds
+        if (wire := self._pool.take()) is not None:
+            try:
+                return await self._ask(wire, request, until, whole=within is not None)
+            except aiohttp.ServerDisconnectedError:
+                if not wire.is_silent:
+                    raise
+            # The other side had closed a connection that lay idle: the request most likely never arrived.
+        wire = await self._pool.open(self._target, until)
+        return await self._ask(wire, request, until, whole=within is not None)
+
+    async def _ask(self, wire: Wire, request: bytes, until: float, *, whole: bool) -> Reply:
         stays = False
         try:
-            head, content = await wire.ask(request)
-            answered = await _read_out(content, until)
-            stays = answered is not None and not head.should_close
+            answer = await wire.ask(request, until)
+            answered = await _read_out(wire, answer.content, until, whole=whole)
+            stays = answered is not None and not answer.is_last
         finally:
-            timer.cancel()
             if stays:
                 self._pool.give_back(wire)
             else:
                 wire.hang_up()
-        said = head.headers
+        said = answer.headers
         retry_after = parse_retry_after(said.get("Retry-After"), self._clock())
         encoding = said.get("Content-Encoding")
-        return Reply(head.code, retry_after, answered, said.get("Content-Type"), encoding)
+        return Reply(answer.status, retry_after, answered, said.get("Content-Type"), encoding)
 
     @cached_property
     def _target(self) -> aiohttp.ClientRequest:
@@ -133,8 +146,12 @@ class Exchange:
         return "\r\n".join(lines).encode()
 
 
-async def _read_out(content: aiohttp.StreamReader, until: float) -> bytes | None:
-    """Read a reply to its end, or as far as is worth it."""
+async def _read_out(
+    wire: Wire, content: aiohttp.StreamReader | None, until: float, *, whole: bool
+) -> bytes | None:
+    """Read a reply to its end, or as far as is worth it. `whole`: raises `TimeoutError` if it has no end."""
+    if content is None:
+        return None
     if content.at_eof():
         return b""
     chunks: list[bytes] = []
@@ -144,14 +161,15 @@ async def _read_out(content: aiohttp.StreamReader, until: float) -> bytes | None
             # All of it came with the head, as most do: there is nothing to wait for.
             body = content.read_nowait(left)
             return body if content.at_eof() else None
-        now = asyncio.get_running_loop().time()
-        async with asyncio.timeout_at(min(until, now + MAX_REPLY_SECONDS)):
-            while left > 0 and (chunk := await content.read(left)):
-                chunks.append(chunk)
-                left -= len(chunk)
-            # At the limit it may have ended all the same; nothing is waited for to find out.
-            return b"".join(chunks) if left > 0 or content.at_eof() else None
+        wire.set_limit(min(until, asyncio.get_running_loop().time() + MAX_REPLY_SECONDS))
+        while left > 0 and (chunk := await content.read(left)):
+            chunks.append(chunk)
+            left -= len(chunk)
+        # At the limit it may have ended all the same; nothing is waited for to find out.
+        return b"".join(chunks) if left > 0 or content.at_eof() else None
     except Exception as error:  # noqa: BLE001 - however a reply ends, its status line is the answer
         # The body has it still, which would be a circle; see `Wire.connection_lost`.
         error.__traceback__ = None
+        if whole and isinstance(error, TimeoutError):
+            raise TimeoutError from None
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,8 +67,7 @@ class Forwarder:
         started = time.perf_counter()
         try:
             headers, body = self._request(event, number)
-            async with asyncio.timeout(within):
-                reply = await self._exchange.post(headers, body)
+            reply = await self._exchange.post(headers, body, within=within)
         except Exception as error:  # noqa: BLE001 - as above
             return Outcome(self._reason(error, event.id), None, time.perf_counter() - started), None
         took = time.perf_counter() - started

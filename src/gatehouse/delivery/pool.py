@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 #: Seconds. Shorter than app servers keep idle connections for: they shall not close one that we are about to
 #: use.
 _KEEP_ALIVE: Final = 4.0
+#: Of its greatest age, how much a connection reaches: a random part between these.
+_SPREAD: Final = (0.8, 1.0)
+#: Seconds that a connection still gets to stand when its time is over.
+_GRACE: Final = 0.002
+_NO_LIMIT: Final = aiohttp.ClientTimeout()
 
 
 class Pool:
@@ -23,31 +29,44 @@ class Pool:
 
     def __init__(self, destination: Destination, session: aiohttp.ClientSession) -> None:
         self._session = session
-        #: How long it may take to connect, in all.
-        self._timeout = aiohttp.ClientTimeout(connect=destination.timeout)
+        self._max_age = destination.max_connection_age
         #: The longest free one first.
         self._free: deque[Wire] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
 
-    async def take(self, target: aiohttp.ClientRequest) -> Wire:
-        """Return a connection for this request. Raises aiohttp's errors of connecting."""
-        oldest = asyncio.get_running_loop().time() - _KEEP_ALIVE
+    def take(self) -> Wire | None:
+        """Return a connection that was used before, if one is free."""
+        now = asyncio.get_running_loop().time()
         while self._free:
             wire = self._free.pop()
-            if wire.is_usable and wire.free_since > oldest:
+            if wire.is_usable and wire.free_since > now - _KEEP_ALIVE and wire.expires > now:
                 return wire
             wire.hang_up()
+        return None
+
+    async def open(self, target: aiohttp.ClientRequest, until: float) -> Wire:
+        """Open a connection for this request. Raises aiohttp's errors of connecting, and `TimeoutError`."""
         connector = self._session.connector
         assert connector is not None, "the session is closed"  # noqa: S101
-        return Wire(await connector.connect(target, [], self._timeout))
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(None) as limit:
+            # Not at once: some event loops run timers before they see that a connection stands.
+            timer = loop.call_at(until, lambda: limit.reschedule(loop.time() + _GRACE))
+            try:
+                connection = await connector.connect(target, [], _NO_LIMIT)
+            finally:
+                timer.cancel()
+        # Not all of them at once: the destination's next address would get them in one moment.
+        return Wire(connection, loop.time() + self._max_age * random.uniform(*_SPREAD))  # noqa: S311
 
     def give_back(self, wire: Wire) -> None:
         """Keep a connection, if it can be used again."""
-        if not wire.is_usable:
-            wire.hang_up()
-            return
+        wire.finish()
         loop = asyncio.get_running_loop()
         wire.free_since = loop.time()
+        if not wire.is_usable or wire.expires <= wire.free_since:
+            wire.hang_up()
+            return
         self._free.append(wire)
         if self._sweeper is None:
             self._sweeper = loop.call_later(_KEEP_ALIVE, self._sweep)

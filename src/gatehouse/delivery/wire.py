@@ -2,14 +2,20 @@
 
 aiohttp's connector opens it and aiohttp's parser reads the answers. Its own protocol and pool do more, for
 clients of any kind: with them, a delivery costs a tenth more.
+
+Each answer has a parser of its own. aiohttp's parser keeps the last trailer of a chunked answer and hands it
+out as a header of the next one; a parser that is thrown away can't (it costs half a microsecond). Where the
+head of an answer ends is found here, before the parser sees it: an interim answer ends there whatever its
+headers say (RFC 9112, 6.3), and a head that the parser rejects still has a status line.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aiohttp
 from aiohttp.base_protocol import BaseProtocol
@@ -17,49 +23,85 @@ from aiohttp.http import HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp.connector import Connection
     from aiohttp.http import RawResponseMessage
     from aiohttp.streams import StreamReader
 
-    _Answer = tuple[RawResponseMessage, StreamReader]
+    _Parsed = tuple[RawResponseMessage, StreamReader]
 
 #: Bytes of an answer that wait to be read; at twice as many no more is taken from the kernel.
 _READ_BUFFER: Final = 64 * 1024
+#: The largest head whose headers are read, in bytes and in lines. Of a larger one only the status counts.
+MAX_HEAD: Final = 256 * 1024
+MAX_FIELDS: Final = 2048
+#: Seconds to read what has arrived before a timeout counts: at least, and at most. A late timer gets as much
+#: as it was late, because the other side could not answer a process that stood still.
+_LEAST_GRACE: Final = 0.002
+_MOST_GRACE: Final = 1.0
+
+_PROTOCOL: Final = b"HTTP/"
+_STATUS_LINE: Final = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?:[ \t][^\r\n]*)?\r?\n")
+#: The first line of an answer that another one follows: all of 1xx but 101, which switches protocols.
+_INTERIM: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1(?!01)[0-9]{2}[ \t\r\n]")
+_END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
+
+
+class Answer(NamedTuple):
+    """The head of an answer, and its body as it comes in."""
+
+    status: int
+    headers: Mapping[str, str]
+    #: None when the body can't be read.
+    content: StreamReader | None
+    #: Whether the connection can't be used again.
+    is_last: bool
 
 
 class Wire(BaseProtocol):
     """A connection that the connector has opened, taken over."""
 
-    __slots__ = ("_answer", "_connection", "_content", "_is_spoiled", "_opened", "free_since")
+    __slots__ = (
+        "_answer",
+        "_connection",
+        "_content",
+        "_head",
+        "_is_spoiled",
+        "_opened",
+        "_timer",
+        "expires",
+        "free_since",
+        "is_silent",
+        "is_used",
+    )
 
     _parser: HttpResponseParser | None
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, expires: float = float("inf")) -> None:
         """Raises `aiohttp.ServerDisconnectedError` if it is closed, or the other side spoke first."""
         opened = connection.protocol
         assert opened is not None  # noqa: S101 - a connection has one until it is let go of
         if opened.transport is None or opened.should_close:
             connection.close()
             raise aiohttp.ServerDisconnectedError
-        loop = asyncio.get_running_loop()
-        parser = HttpResponseParser(
-            self,
-            loop,
-            _READ_BUFFER,
-            payload_exception=aiohttp.ClientPayloadError,
-            read_until_eof=True,
-            auto_decompress=False,
-        )
-        super().__init__(loop, parser)
+        super().__init__(asyncio.get_running_loop())
         self._connection = connection
         #: The connector's protocol: the connector waits for its end.
         self._opened = opened
-        self._answer: asyncio.Future[_Answer] | None = None
+        self._answer: asyncio.Future[Answer] | None = None
+        #: What has come of a head that is not complete.
+        self._head: bytes | bytearray = b""
         #: The body of the last answer.
         self._content: StreamReader | None = None
         #: Whether more was said on it than was asked for, or something that is no answer.
         self._is_spoiled = False
-        #: Since when nobody has used it, on the event loop's clock.
+        self._timer: asyncio.TimerHandle | None = None
+        #: Whether an answer came over it before, and whether nothing came since the last request was sent.
+        self.is_used = False
+        self.is_silent = True
+        #: From when on it is not used again, and since when nobody has used it: on the event loop's clock.
+        self.expires = expires
         self.free_since = 0.0
         self.transport = opened.transport
         self.transport.set_protocol(self)
@@ -76,48 +118,162 @@ class Wire(BaseProtocol):
             and not transport.get_write_buffer_size()
         )
 
-    async def ask(self, request: bytes) -> _Answer:
+    async def ask(self, request: bytes, until: float) -> Answer:
         """Send a request, and wait for the head of its answer.
 
         Raises `aiohttp.ServerDisconnectedError` when there is none, `HttpProcessingError` when it is no HTTP,
-        and `TimeoutError` after `time_out`.
+        and `TimeoutError` when it has not come by `until`.
         """
         if self.transport is None:
             raise aiohttp.ServerDisconnectedError
-        self._content = None
+        self._content = self._parser = None
+        self._head = b""
+        self.is_silent = True
         self._answer = self._loop.create_future()
+        self.set_limit(until)
         self.transport.write(request)
         return await self._answer
 
-    def time_out(self) -> None:
-        """End the waiting for an answer."""
+    def set_limit(self, until: float) -> None:
+        """Have the answer end by then, on the event loop's clock."""
+        self._stop_timer()
+        self._timer = self._loop.call_at(until, self._on_limit, until)
+
+    def finish(self) -> None:
+        """End an answer that was read."""
+        self._stop_timer()
+        self.is_used = True
+        parser, self._parser = self._parser, None
+        if parser is not None:
+            try:
+                # A message that began behind the answer: what follows would be the rest of it.
+                self._is_spoiled |= parser.feed_eof() is not None
+            except Exception:  # noqa: BLE001 - as above
+                self._is_spoiled = True
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_limit(self, until: float) -> None:
+        """Read what has arrived meanwhile: some event loops run timers before they read."""
+        grace = min(max(self._loop.time() - until, _LEAST_GRACE), _MOST_GRACE)
+        self._timer = self._loop.call_later(grace, self._time_out)
+
+    def _time_out(self) -> None:
         self._fail(TimeoutError())
 
     def _fail(self, error: Exception) -> None:
         self._is_spoiled = True
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(error)
+        elif self._content is not None and not self._content.is_eof():
+            self._content.set_exception(error)
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None or (self._content is not None and self._content.is_eof()):
             if data and self.transport is not None:
                 # Nobody asked. It is not the answer to what comes next.
-                self.transport.close()
-            return
-        assert self._parser is not None  # noqa: S101 - it is let go of with the connection
-        try:
-            messages, _, _ = self._parser.feed_data(data)
-        except Exception as error:  # noqa: BLE001 - whatever the parser makes of it, it is no answer
-            self._break(error if isinstance(error, HttpProcessingError) else HttpProcessingError())
-            return
-        for head, content in messages:
-            if _is_interim(head.code):
-                continue
-            if self._answer.done() or head.code == HTTPStatus.SWITCHING_PROTOCOLS:
                 self._is_spoiled = True
-            if not self._answer.done():
-                self._content = content
-                self._answer.set_result((head, content))
+                self.transport.close()
+        elif self._parser is not None:
+            try:
+                messages, _, _ = self._parser.feed_data(data)
+            except Exception as error:  # noqa: BLE001 - whatever the parser makes of it, it is no body
+                self._break(error)
+            else:
+                self._is_spoiled |= bool(messages)
+        elif data and not self._answer.done():
+            self._read_head(data)
+
+    def _read_head(self, data: bytes) -> None:
+        """Look for the end of an answer's head, and pass over interim answers."""
+        self.is_silent = False
+        start, seen = 0, max(len(self._head) - 2, 0)
+        if self._head:
+            if not isinstance(self._head, bytearray):
+                self._head = bytearray(self._head)
+            self._head += data
+        else:
+            self._head = data.lstrip(b"\r\n")
+        head = self._head
+        while found := _END_OF_HEAD.search(head, max(start, seen)):
+            end = found.end()
+            if not _INTERIM.match(head, start):
+                self._take(bytes(head[start:]), end - start)
+                return
+            start = end
+        self._head = head[start:] if start else head
+        self._check_unfinished()
+
+    def _check_unfinished(self) -> None:
+        """Wait for the rest of a head, unless it can't become an answer or is too large."""
+        head = self._head
+        if head[: len(_PROTOCOL)] != _PROTOCOL[: len(head)] or (
+            b"\n" in head[:MAX_HEAD] and not _STATUS_LINE.match(head)
+        ):
+            self._break(HttpProcessingError(message="the reply is not HTTP"))
+        elif len(head) > MAX_HEAD:
+            self._take_status(bytes(head))
+
+    def _take(self, data: bytes, end: int) -> None:
+        """Take an answer whose head is complete."""
+        parsed = self._parse(data) if end <= MAX_HEAD else None
+        if parsed is None:
+            parsed = self._parse_apart(data, end)
+        if parsed is None:
+            self._take_status(data)
+            return
+        head, self._content = parsed
+        self._is_spoiled |= head.code == HTTPStatus.SWITCHING_PROTOCOLS
+        self._settle(Answer(head.code, head.headers, self._content, head.should_close))
+
+    def _parse(self, data: bytes) -> _Parsed | None:
+        """Give a new parser what came of an answer; None when it rejects that."""
+        parser = self._parser = HttpResponseParser(
+            self,
+            self._loop,
+            _READ_BUFFER,
+            max_line_size=MAX_HEAD,
+            max_field_size=MAX_HEAD,
+            max_headers=MAX_FIELDS,
+            payload_exception=aiohttp.ClientPayloadError,
+            read_until_eof=True,
+            auto_decompress=False,
+        )
+        try:
+            messages, _, _ = parser.feed_data(data)
+        except Exception:  # noqa: BLE001 - whatever the parser makes of it
+            return None
+        self._is_spoiled |= len(messages) > 1
+        return messages[0] if messages else None
+
+    def _parse_apart(self, data: bytes, end: int) -> _Parsed | None:
+        """Parse the head alone: what the parser rejected may be what follows it."""
+        self._is_spoiled = True
+        parsed = self._parse(data[:end]) if end <= MAX_HEAD else None
+        if parsed is not None and self._parser is not None:
+            try:
+                self._parser.feed_data(data[end:])
+            except Exception as error:  # noqa: BLE001 - whatever the parser makes of it, the body ends here
+                if not parsed[1].is_eof():
+                    parsed[1].set_exception(error)
+        return parsed
+
+    def _take_status(self, head: bytes) -> None:
+        """Take the status line of an answer whose head the parser rejects."""
+        self._is_spoiled = True
+        line = _STATUS_LINE.match(head)
+        if line is not None and not _INTERIM.match(head):
+            self._settle(Answer(int(line[1]), {}, None, is_last=True))
+        self._break(HttpProcessingError(message="the reply is not HTTP"))
+        self._parser = None
+
+    def _settle(self, answer: Answer) -> None:
+        self._head = b""
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(answer)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         # aiohttp asks for it after each body that was read: see `ingest.connection`.
@@ -136,6 +292,7 @@ class Wire(BaseProtocol):
             with suppress(Exception):
                 # Of a body without a length it is the end.
                 self._parser.feed_eof()
+        self._stop_timer()
         self._break(aiohttp.ServerDisconnectedError())
         # They know the wire, and a circle would stay until a rare collection finds it.
         self._parser = self._content = self._answer = None
@@ -145,12 +302,9 @@ class Wire(BaseProtocol):
 
     def hang_up(self) -> None:
         """Take it down."""
+        self._stop_timer()
         transport = self.transport
         if transport is not None and transport.get_write_buffer_size():
             # Closing it would wait until the other side has taken the rest, which it may never do.
             transport.abort()
         self._connection.close()
-
-
-def _is_interim(status: int) -> bool:
-    return status < HTTPStatus.OK and status != HTTPStatus.SWITCHING_PROTOCOLS

@@ -1,0 +1,291 @@
+"""What a destination says in one reply is about that reply alone, and its status is the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvloop
+
+from doubles.delivery import Delivering, make_destination, make_event
+from doubles.peer import OK, Peer, Pieces
+from gatehouse.delivery import wire
+from gatehouse.delivery.exchange import Exchange, Reply, open_session
+from gatehouse.delivery.forwarder import Forwarder
+from gatehouse.delivery.outcome import Outcome
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
+#: A reply that says nothing of itself, so that whatever is said of it is from elsewhere.
+BARE = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
+#: What would matter if it became a header of the next reply.
+TRAILERS = [
+    b"Retry-After: 3000",
+    b"Content-Type: text/html",
+    b"Content-Encoding: gzip",
+    b"Connection: close",
+    b"Connection: upgrade\r\nUpgrade: websocket",
+    b"Content-Length: 1",
+    b"Transfer-Encoding: chunked",
+]
+
+
+@asynccontextmanager
+async def exchanging(*answers: Pieces, **fields: Any) -> AsyncIterator[tuple[Peer, Exchange]]:
+    async with Peer(answers) as peer, open_session() as session:
+        destination = make_destination(peer.url, **fields)
+        yield peer, Exchange(destination, session, clock=time.time)
+
+
+async def attempted(*answers: Pieces, count: int = 1) -> list[Outcome]:
+    """Attempt events one after the other."""
+    async with Peer(answers) as peer, open_session() as session:
+        forwarder = Forwarder(make_destination(peer.url), session, clock=time.time)
+        return [await forwarder.attempt(make_event(), 1) for _ in range(count)]
+
+
+def is_bare(reply: Reply) -> bool:
+    return reply == Reply(503, None, b"busy", None, None)
+
+
+def one_at_a_time(data: bytes) -> list[bytes | float]:
+    return [part for byte in data for part in (bytes([byte]), 0.001)]
+
+
+@pytest.mark.case("F-01")
+@pytest.mark.parametrize("trailer", TRAILERS, ids=lambda trailer: trailer.decode().replace("\r\n", ", "))
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "byte by byte"])
+async def test_the_trailer_of_a_reply_is_no_header_of_the_next(trailer: bytes, *, split: bool) -> None:
+    said = CHUNKED + b"Trailer-One: 1\r\n" + trailer + b"\r\n\r\n"
+    async with exchanging(one_at_a_time(said) if split else said, BARE) as (_, exchange):
+        first = await exchange.post({}, b"{}")
+        assert (first.status, first.retry_after, first.content_type, first.encoding) == (200, *[None] * 3)
+
+        assert is_bare(await exchange.post({}, b"{}"))
+        assert is_bare(await exchange.post({}, b"{}"))
+
+
+@pytest.mark.case("F-01")
+async def test_a_reply_with_a_trailer_delays_no_retry(tmp_path: Any) -> None:
+    """As it was seen: 200 with the trailer `Retry-After: 3000`, then 503, then 50 minutes of nothing."""
+    async with Peer([CHUNKED + b"Retry-After: 3000\r\n\r\n", BARE, OK]) as peer:
+        destination = make_destination(peer.url, concurrency=1)
+        async with Delivering(tmp_path / "gatehouse.db", destination) as gateway:
+            await gateway.accept(make_event(received=int(time.time())))
+            await gateway.until(1, "deliveries_total", destination="billing", result="delivered")
+            await gateway.accept(make_event(received=int(time.time())))
+            await gateway.until(2, "deliveries_total", destination="billing", result="delivered")
+
+            assert gateway.value("attempts_total", destination="billing", reason="server_error") == 1
+
+
+@pytest.mark.case("F-01")
+@pytest.mark.parametrize(
+    "interim",
+    [
+        b"HTTP/1.1 100 Continue\r\nRetry-After: 3000\r\nContent-Type: text/html\r\n\r\n",
+        b"HTTP/1.1 102 Processing\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Encoding: gzip\r\nRetry-After: 3000\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\nContent-Type: text/html\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nContent-Length: 4\r\n\r\n",
+        b"HTTP/1.1 199 What\nRetry-After: 3000\n\n",
+    ],
+)
+@pytest.mark.parametrize("split", [False, True], ids=["whole", "byte by byte"])
+async def test_an_interim_answer_says_nothing_of_the_reply(interim: bytes, *, split: bool) -> None:
+    said = interim + interim + BARE
+    async with exchanging(one_at_a_time(said) if split else said) as (peer, exchange):
+        for _ in range(2):
+            assert is_bare(await exchange.post({}, b"{}"))
+        assert peer.requests == [2]
+
+
+@pytest.mark.case("F-01")
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"H",
+        b"HTTP/1.1 200 OK\r\nRetry-After: 3000\r\n",
+        b"HTTP/1.1 200 OK\r\nRetry-After: 3000\r\nX: ",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"\0",
+        b"0\r\nRetry-After: 3000\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True], ids=["in one segment", "later"])
+async def test_what_comes_behind_a_reply_is_no_part_of_the_next(more: bytes, *, apart: bool) -> None:
+    async with exchanging([BARE, 0.02, more] if apart else BARE + more, OK) as (peer, exchange):
+        assert is_bare(await exchange.post({}, b"{}"))
+        if apart:
+            async with asyncio.timeout(5):
+                while peer.writers:  # noqa: ASYNC110 - the peer is not told
+                    await asyncio.sleep(0.01)
+        reply = await exchange.post({}, b"{}")
+
+        assert (reply.status, reply.retry_after, peer.requests) == (200, None, [1, 1])
+
+
+@pytest.mark.case("F-01")
+async def test_a_body_that_was_not_read_to_its_end_is_no_part_of_the_next_reply() -> None:
+    body = b"HTTP/1.1 410 Gone\r\n\r\n" * 8000
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    async with exchanging(said, BARE) as (peer, exchange):
+        assert (await exchange.post({}, b"{}")).body is None
+        assert is_bare(await exchange.post({}, b"{}"))
+        assert peer.requests == [1, 1]
+
+
+@pytest.mark.case("F-41")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Security-Policy: " + b"x" * 100_000 + b"\r\n",
+        b"".join(b"X-%d: y\r\n" % number for number in range(1500)),
+    ],
+    ids=["100 KB in one", "1500 of them"],
+)
+async def test_many_or_long_headers_are_read(headers: bytes) -> None:
+    said = b"HTTP/1.1 503 Busy\r\n" + headers + b"Retry-After: 7\r\nContent-Length: 0\r\n\r\n"
+    async with exchanging(said) as (peer, exchange):
+        for _ in range(2):
+            reply = await exchange.post({}, b"{}")
+            assert (reply.status, reply.retry_after, reply.body) == (503, 7.0, b"")
+        assert peer.requests == [2]
+
+
+@pytest.mark.case("F-41")
+@pytest.mark.parametrize("status", [200, 410, 503])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"X: " + b"y" * wire.MAX_HEAD + b"\r\n\r\n",
+        b"X: y\r\n" * (wire.MAX_FIELDS + 1) + b"\r\n",
+        b"X: y\r\n" * wire.MAX_HEAD,
+        b"no colon in it\r\n\r\n",
+        b"X: \0\r\n\r\n",
+        b"Content-Length: many\r\n\r\n",
+        b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nno chunk\r\n",
+    ],
+    ids=[
+        *("too long", "too many", "without end", "no colon", "NUL"),
+        *("no number", "two lengths", "two framings", "no chunk"),
+    ],
+)
+async def test_a_head_that_can_not_be_read_still_has_a_status(status: int, headers: bytes) -> None:
+    said = b"HTTP/1.1 %d X\r\n" % status + headers
+    for outcome in await attempted(said, count=2):
+        assert outcome.http_status == status
+        assert outcome.duration < 3
+
+
+@pytest.mark.case("F-41")
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 2000 OK\r\n\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 200OK\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"\x15\x03\x03\x00\x02\x02\x16",
+        b"HTTP/1.1 103 " + b"x" * 2 * wire.MAX_HEAD,
+        b"HTTP/1.1 103 X\r\n" + b"X: y\r\n" * wire.MAX_HEAD,
+    ],
+)
+async def test_without_a_status_line_it_is_no_reply_and_that_is_known_at_once(said: bytes) -> None:
+    (outcome,) = await attempted(said)
+
+    assert (outcome.reason, outcome.http_status) == ("invalid_reply", None)
+    assert outcome.duration < 3
+
+
+@pytest.mark.case("F-42")
+@pytest.mark.parametrize("way", ["closed", "reset"])
+async def test_a_used_connection_that_drops_in_silence_is_no_failed_attempt(way: str) -> None:
+    async with Peer([OK, [b"", None], OK]) as peer, open_session() as session:
+        forwarder = Forwarder(make_destination(peer.url), session, clock=time.time)
+        assert (await forwarder.attempt(make_event(), 1)).reason == "ok"
+        if way == "reset":
+            peer.say([0.02], OK)
+            asyncio.get_running_loop().call_later(0.02, peer.drop_all)
+        outcome = await forwarder.attempt(make_event(), 1)
+
+        assert (outcome.reason, outcome.http_status) == ("ok", 200)
+        assert peer.requests == [2, 1]
+        first, again = (head.lower().partition(b"webhook-id: ")[2][:26] for head in peer.heads[1:])
+        assert first == again
+        assert b"gatehouse-attempt: 1" in peer.heads[2].lower()
+
+
+@pytest.mark.case("F-42")
+@pytest.mark.parametrize("part", [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 103 X\r\n\r\n", b"\r\n"])
+async def test_after_any_part_of_a_reply_nothing_is_sent_again(part: bytes) -> None:
+    async with Peer([OK, [part, 0.02, None], OK]) as peer, open_session() as session:
+        forwarder = Forwarder(make_destination(peer.url), session, clock=time.time)
+        outcomes = [await forwarder.attempt(make_event(), 1) for _ in range(2)]
+
+        assert [outcome.reason for outcome in outcomes] == ["ok", "disconnected"]
+        assert peer.requests == [2]
+
+
+@pytest.mark.case("F-42")
+async def test_a_new_connection_that_drops_is_a_failed_attempt() -> None:
+    async with Peer([None]) as peer, open_session() as session:
+        forwarder = Forwarder(make_destination(peer.url), session, clock=time.time)
+        assert (await forwarder.attempt(make_event(), 1)).reason == "disconnected"
+        assert peer.requests == [1]
+
+        peer.say(OK, None)
+        outcomes = [await forwarder.attempt(make_event(), 1) for _ in range(2)]
+        assert [outcome.reason for outcome in outcomes] == ["ok", "disconnected"]
+        # Once again, and no more.
+        assert peer.requests == [1, 2, 1]
+
+
+@pytest.mark.case("F-42")
+async def test_the_second_time_gets_what_is_left_of_the_timeout() -> None:
+    async with Peer([OK, [0.3, None], [60.0]]) as peer, open_session() as session:
+        forwarder = Forwarder(make_destination(peer.url, timeout=0.6), session, clock=time.time)
+        assert (await forwarder.attempt(make_event(), 1)).reason == "ok"
+        outcome = await forwarder.attempt(make_event(), 1)
+
+        assert outcome.reason == "timeout"
+        assert 0.55 < outcome.duration < 0.85
+
+
+@pytest.mark.case("F-40")
+async def test_a_busy_connection_is_replaced_when_it_is_old() -> None:
+    async with exchanging(OK, max_connection_age=0.3) as (peer, exchange):
+        until = time.monotonic() + 1.2
+        while time.monotonic() < until:
+            assert (await exchange.post({}, b"{}")).status == 200
+
+        assert 4 <= len(peer.requests) <= 7
+        assert len(peer.writers) == 1
+
+
+def stand_still(seconds: float) -> None:
+    """Keep the event loop from everything, as a stopped process is kept."""
+    time.sleep(seconds)
+
+
+@pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_reply_that_came_while_the_gateway_stood_still_counts(factory: Any) -> None:
+    async def ask() -> list[str]:
+        async with Peer([[0.05, OK]]) as peer, open_session() as session:
+            forwarder = Forwarder(make_destination(peer.url, timeout=0.2), session, clock=time.time)
+            loop = asyncio.get_running_loop()
+            reasons: list[str] = []
+            # Once for a new connection, once for one that was used.
+            for _ in range(2):
+                loop.call_later(0.1, stand_still, 0.4)
+                attempt = asyncio.create_task(forwarder.attempt(make_event(), 1))
+                reasons.append((await attempt).reason)
+            return reasons
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        assert runner.run(ask()) == ["ok", "ok"]
