@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from gatehouse.config.coverage import resists_replay
+from gatehouse.dedupe import KeyReader
 from gatehouse.document import MalformedDocumentError, is_json
 from gatehouse.ids import new_id
 from gatehouse.scope import Scope
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gatehouse.config.model import ProviderConfig
+    from gatehouse.dedupe import DedupeKey
     from gatehouse.document import Document, Path
     from gatehouse.template import Template
     from gatehouse.verify.base import VerifiedRequest
@@ -32,10 +33,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 #: Bytes by which a value is mostly found in the text it is part of.
 _BEGINNING = 32
-
-#: Longer keys are kept as a hash. The mark makes a hash longer than any key kept whole.
-_HASH_MARK = b"sha256:"
-_MAX_WHOLE_KEY = len(_HASH_MARK) + 31
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -84,8 +81,8 @@ class ReadEvent(NamedTuple):
     """An event as it was read, and what it was read from."""
 
     event: Event
-    #: Its dedupe keys by place in `dedupe.by`.
-    keys: tuple[bytes | None, ...]
+    #: Its dedupe key for each entry of `dedupe.by`.
+    keys: tuple[DedupeKey | None, ...]
     #: What templates see of it, for those that a destination brings.
     scope: Scope
 
@@ -110,7 +107,7 @@ class EventReader:
         self._splits = tuple(map(Split, _body_paths(split))) if split else ()
         #: Whether a request is one event, and its body the document.
         self._is_plain = not self._splits and config.event.document is None
-        self._dedupe = config.dedupe.by
+        self._keys = KeyReader(config.dedupe)
         self._resists_replay = resists_replay(config)
 
     def read(
@@ -126,7 +123,9 @@ class EventReader:
             scopes = self.scopes(verified)
         except MalformedDocumentError:
             whole = _scope(verified)
-            return [ReadEvent(self._unreadable(whole, now, headers), self._unreadable_keys(whole), whole)]
+            return [
+                ReadEvent(self._unreadable(whole, now, headers), self._unreadable_keys(whole, now), whole)
+            ]
         return [self._read(scope, now, headers) for scope in scopes]
 
     def scopes(self, verified: VerifiedRequest) -> list[Scope]:
@@ -148,9 +147,9 @@ class EventReader:
     def _read(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> ReadEvent:
         """Read one event. An item that can't be read does not take its neighbours with it."""
         try:
-            return ReadEvent(self._event(scope, now, headers), self._keys(scope), scope)
+            return ReadEvent(self._event(scope, now, headers), self._keys.read(scope, now), scope)
         except MalformedDocumentError:
-            return ReadEvent(self._unreadable(scope, now, headers), self._unreadable_keys(scope), scope)
+            return ReadEvent(self._unreadable(scope, now, headers), self._unreadable_keys(scope, now), scope)
 
     def _event(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> Event:
         external_id, event_type, time, subject, account = _resolved(self._attributes, scope)
@@ -213,20 +212,17 @@ class EventReader:
                 return (start, start + len(raw)), True
         return None, True
 
-    def _keys(self, scope: Scope) -> tuple[bytes | None, ...]:
-        return tuple([render_key(template, scope) for template in self._dedupe])
-
-    def _unreadable_keys(self, scope: Scope) -> tuple[bytes | None, ...]:
-        """Give what can't be read one more key: the signed bytes, in a place of their own.
+    def _unreadable_keys(self, scope: Scope, now: float) -> tuple[DedupeKey | None, ...]:
+        """Give what can't be read one more key: the signed bytes, in a scope of their own.
 
         A captured request can be made unreadable in many ways that its signature does not see. An item has no
         signature that its neighbours do not share.
         """
-        keys = self._keys(scope)
+        keys = self._keys.read(scope, now)
         signed = scope.facts.get("signed")
         if signed is None or scope.outer or not self._resists_replay:
             return keys
-        return (*keys, _shortened(signed))
+        return (*keys, self._keys.unreadable(signed, now))
 
 
 def _scope(
@@ -263,19 +259,3 @@ def _resolved(templates: Iterable[Template | None], scope: Scope) -> list[str | 
             text = None
         found.append(text)
     return found
-
-
-def render_key(template: Template, scope: Scope) -> bytes | None:
-    """Resolve a dedupe or order key, a long one to its hash; None, and never a shared empty key, without one.
-
-    Keys are equal when what the template stands for is.
-    """
-    try:
-        key = template.render(scope)
-    except MalformedDocumentError:
-        return None
-    return _shortened(key) if key else None
-
-
-def _shortened(key: bytes) -> bytes:
-    return key if len(key) <= _MAX_WHOLE_KEY else _HASH_MARK + hashlib.sha256(key).digest()

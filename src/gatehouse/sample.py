@@ -132,11 +132,11 @@ def _identifying(settings: ProviderConfig) -> frozenset[Placeholder]:
     event = settings.event
     kept = _single_values(event.type) | _single_values(event.time) | _single_values(event.account)
     identity = (_single_values(event.id) | _signed_ids(settings)) - kept
-    for template in settings.dedupe.by:
+    for template in settings.dedupe.templates:
         for alternative in map(_values_among, template.alternatives):
             # A key is new with one new part: the others, such as an amount, stay as documented.
             identity |= frozenset() if alternative & identity else alternative - kept
-    by_content = any(Placeholder("body") in template.placeholders for template in settings.dedupe.by)
+    by_content = any(Placeholder("body") in template.placeholders for template in settings.dedupe.templates)
     if by_content or all(placeholder.name == "header" for placeholder in identity):
         # Bodies that are alike, signed in the same second, are alike as signed: let their subject differ.
         identity |= _single_values(event.subject)

@@ -6,8 +6,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gatehouse.config.references import source_path
+from gatehouse.dedupe import render_key
 from gatehouse.errors import UnavailableError
-from gatehouse.event import EventReader, render_key
+from gatehouse.event import EventReader
 from gatehouse.routing import compile_routes, reached
 from gatehouse.secrets import SecretError
 from gatehouse.verify.build import build_verification
@@ -57,7 +58,6 @@ class Source:
         self.settings = settings
         self.path = source_path(name, settings.path)
         self.max_body = settings.max_body or config.server.max_body
-        self.window = settings.dedupe.window
         self.public_url = (config.server.public_url or "").rstrip("/")
         self.splits = settings.event.split is not None
         self.reader = EventReader(name, self.path, settings, provider=settings.provider or name)

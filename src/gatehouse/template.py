@@ -55,7 +55,7 @@ class Placeholder:
 class Template:
     """A compiled template, or a list of them of which the first that resolves counts."""
 
-    __slots__ = ("alternatives", "render", "text")
+    __slots__ = ("alternatives", "render", "resolves", "text")
 
     #: Resolves to bytes; None when no alternative resolves fully.
     #:
@@ -73,7 +73,9 @@ class Template:
         self.alternatives = tuple(_parse(one) for one in texts)
         # Most are a lone placeholder: what it stands for is then asked for directly. Half a dozen templates
         # are resolved per event, and the layers between cost more than the values do.
-        self.render = _first(tuple(map(_joined, self.alternatives)))
+        #: What each of them resolves to, alone.
+        self.resolves = tuple(map(_joined, self.alternatives))
+        self.render = _first(self.resolves)
         self.text = _lone_body_text(self.alternatives) or _decoded(self.render)
 
     def __eq__(self, other: object) -> bool:

@@ -6,6 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
+from doubles.dedupe import dedupe_keys
 from gatehouse.event import Event
 from gatehouse.ids import new_id
 from gatehouse.store.base import Arrival, Assignment, Result
@@ -64,7 +65,7 @@ def arrival(
 ) -> Arrival:
     """Make an arrival with these dedupe keys, by place, that goes to these destinations."""
     assignments = tuple(Assignment(destination, leased, order) for destination in to)
-    return Arrival(of or event(), keys, until, assignments, reply)
+    return Arrival(of or event(), dedupe_keys(*keys, until=until), assignments, reply)
 
 
 def result(

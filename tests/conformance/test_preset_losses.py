@@ -42,9 +42,8 @@ def read(preset: str, body: object, headers: dict[str, str]) -> list[ReadEvent]:
     return source(preset).reader.read(verified, 1_800_000_000, ())
 
 
-def keys(preset: str, body: object, headers: dict[str, str]) -> set[tuple[int, bytes]]:
-    found = [enumerate(places) for _, places, _ in read(preset, body, headers)]
-    return {(place, key) for places in found for place, key in places if key}
+def keys(preset: str, body: object, headers: dict[str, str]) -> set[bytes]:
+    return {key.scoped for _, found, _ in read(preset, body, headers) for key in found if key}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.builders import NOW, WINDOW, accept, arrival, event, lease
+from doubles.dedupe import dedupe_keys
 from gatehouse.store.base import DeliveryQuery, Receipt, Reply
 
 if TYPE_CHECKING:
@@ -75,20 +76,24 @@ async def test_a_purge_takes_the_reply_with_the_event(store: Store) -> None:
 
 async def test_known_says_what_a_duplicate_would_be_told(store: Store) -> None:
     first, relayed = arrival(b"1", None), arrival(b"2", b"b", reply=REPLY)
-    assert await store.known("mandato", (b"1", None), now=NOW) is None
+    assert await store.known("mandato", dedupe_keys(b"1", None), now=NOW) is None
     await accept(store, first, relayed)
-    assert await store.known("mandato", (b"1", b"x"), now=NOW) == Receipt("duplicate", first.event.id)
+    assert await store.known("mandato", dedupe_keys(b"1", b"x"), now=NOW) == Receipt(
+        "duplicate", first.event.id
+    )
     expected = Receipt("duplicate", relayed.event.id, reply=REPLY)
-    assert await store.known("mandato", (None, b"b"), now=NOW) == expected
-    assert await store.known("mandato", (b"1", b"b"), now=NOW) == Receipt("duplicate", first.event.id)
+    assert await store.known("mandato", dedupe_keys(None, b"b"), now=NOW) == expected
+    assert await store.known("mandato", dedupe_keys(b"1", b"b"), now=NOW) == Receipt(
+        "duplicate", first.event.id
+    )
 
 
 async def test_known_goes_by_source_place_and_time_as_accept_does(store: Store, clock: Clock) -> None:
     await accept(store, arrival(b"k"))
-    assert await store.known("shop", (b"k",), now=NOW) is None
-    assert await store.known("mandato", (None, b"k"), now=NOW) is None
-    assert await store.known("mandato", (None,), now=NOW) is None
-    assert await store.known("mandato", (), now=NOW) is None
-    assert await store.known("mandato", (b"k",), now=NOW + WINDOW) is None
+    assert await store.known("shop", dedupe_keys(b"k"), now=NOW) is None
+    assert await store.known("mandato", dedupe_keys(None, b"k"), now=NOW) is None
+    assert await store.known("mandato", dedupe_keys(None), now=NOW) is None
+    assert await store.known("mandato", dedupe_keys(), now=NOW) is None
+    assert await store.known("mandato", dedupe_keys(b"k"), now=NOW + WINDOW) is None
     clock.now = NOW + WINDOW
     assert (await accept(store, arrival(b"k")))[0].status == "accepted"

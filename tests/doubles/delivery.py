@@ -109,7 +109,7 @@ class Delivering:
             key = order_by(event)
             order_key = None if key is None else key.encode()
             assignments = [Assignment(*pair, order_key) for pair in zip(to, leased, strict=True)]
-            arrivals.append(Arrival(event, (), 0.0, tuple(assignments)))
+            arrivals.append(Arrival(event, (), tuple(assignments)))
         receipts = await self.store.accept(arrivals, deadline=time.monotonic() + 5)
         for event, arrival, receipt in zip(events, arrivals, receipts, strict=True):
             for assignment in arrival.assignments:

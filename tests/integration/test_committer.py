@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from doubles.dedupe import dedupe_keys
 from gatehouse.errors import UnavailableError
 from gatehouse.event import Event
 from gatehouse.ids import new_id
@@ -69,7 +70,7 @@ def arrival(number: int, *assignments: Assignment, size: int = 10) -> Arrival:
         received=now,
         body=b"x" * size,
     )
-    return Arrival(event, (str(number).encode(),), now + 60, assignments)
+    return Arrival(event, dedupe_keys(str(number).encode(), until=now + 60), assignments)
 
 
 async def test_requests_that_wait_for_a_commit_share_the_next(setting: Setting) -> None:

@@ -17,6 +17,7 @@ import asyncpg
 import pytest
 
 from conformance.builders import NEVER, NOW, arrival, event, result
+from doubles.dedupe import dedupe_keys
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.store.base import Arrival, Assignment, Delivery, DeliveryQuery
 from gatehouse.store.postgres import PostgresSettings, PostgresStore
@@ -104,7 +105,7 @@ class Model:
         self.rows: dict[Name, Row] = {}
         self.received: dict[str, float] = {}
         #: By place and key: the events it was accepted with, from when until when.
-        self.windows: defaultdict[tuple[int, bytes], list[tuple[str, float, float]]] = defaultdict(list)
+        self.windows: defaultdict[bytes, list[tuple[str, float, float]]] = defaultdict(list)
         self.leases: list[Delivery] = []
         self.used: set[tuple[Name, int]] = set()
         self.damaged: set[str] = set()
@@ -128,7 +129,7 @@ class Model:
         assignments = tuple(
             Assignment(each, self.chance.random() < 0.3, self.chance.choice(ORDER_KEYS)) for each in to
         )
-        return Arrival(event(received=self.now), keys, self.now + KEEP_KEYS, assignments)
+        return Arrival(event(received=self.now), dedupe_keys(*keys, until=self.now + KEEP_KEYS), assignments)
 
     async def lease(self, store: PostgresStore) -> None:
         destination, limit = self.chance.choice(DESTINATIONS), self.chance.randint(1, 5)
@@ -210,31 +211,32 @@ class Model:
         self.rows, self.round = found, Round()
 
     def check_receipt(self, arrived: Arrival, receipt: Receipt) -> None:
-        mine = [(place, key) for place, key in enumerate(arrived.keys) if key is not None]
+        mine = [key for key in arrived.keys if key is not None]
         if receipt.status != "accepted":
             assert any(
                 first == receipt.event_id and start <= self.now < end
                 for key in mine
-                for first, start, end in [*self.windows[key], *self.accepted_now(key)]
+                for first, start, end in [*self.windows[key.scoped], *self.accepted_now(key.scoped)]
             ), "a duplicate of what has no such key"
             return
         assert receipt.event_id not in self.received
         self.received[receipt.event_id] = self.now
         for key in mine:
-            assert all(end <= self.now for _, _, end in self.windows[key]), "accepted twice"
-            self.windows[key].append((receipt.event_id, self.now, arrived.keep_keys_until))
+            assert all(end <= self.now for _, _, end in self.windows[key.scoped]), "accepted twice"
+            self.windows[key.scoped].append((receipt.event_id, self.now, key.until))
         if receipt.token:
             for each in arrived.assignments:
                 if each.leased and each.destination not in receipt.held:
                     until, token = receipt.leased_until, receipt.token
                     self.take(Delivery(arrived.event, each.destination, 0, until, token=token))
 
-    def accepted_now(self, key: tuple[int, bytes]) -> list[tuple[str, float, float]]:
+    def accepted_now(self, scoped: bytes) -> list[tuple[str, float, float]]:
         return [
-            (receipt.event_id, self.now, arrived.keep_keys_until)
+            (receipt.event_id, self.now, key.until)
             for batch, receipts in self.round.accepted
             for arrived, receipt in zip(batch, receipts, strict=True)
-            if receipt.status == "accepted" and arrived.keys[key[0]] == key[1]
+            for key in arrived.keys
+            if receipt.status == "accepted" and key is not None and key.scoped == scoped
         ]
 
     def check_order_of_arrival(self, found: dict[Name, Row]) -> None:

@@ -312,3 +312,23 @@ def test_check_tells_of_secrets_that_nothing_uses(run: Run) -> None:
     result = run(f"sources: {{wallet: {source}}}\n", "check")
     assert result.exit_code == 0
     assert "secrets    none needed: what is named is not used" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("dedupe", "where"),
+    [
+        ("{by: ['{header:X-A}', {key: '{signed}', window: 6h}], window: 2d}", None),
+        ("{by: ['{header:X-A}', {key: '{signed}', window: 9d}], window: 1h}", None),
+        ("{by: ['{header:X-A}', {key: '{signed}', window: 6h}], window: 1h}", "dedupe.window"),
+        ("{by: [{key: '{header:X-A}', window: 1h}, {key: '{signed}', window: 6h}]}", "dedupe.by.1.window"),
+    ],
+)
+def test_a_key_may_be_known_for_less_long_than_retries_come_and_not_all_of_them(
+    run: Run, dedupe: str, where: str | None
+) -> None:
+    result = run(GOOD.replace("mandato: {", f"mandato: {{dedupe: {dedupe}, "), "check")
+    warnings = [line for line in result.stderr.splitlines() if "GH04" in line]
+
+    assert [f"sources.mandato.{where}: shorter than the provider's" in line for line in warnings] == (
+        [True] if where else []
+    )

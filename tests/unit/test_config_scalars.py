@@ -199,6 +199,7 @@ NUMBERS = {
     "sources.a.answer_deadline": HISAB % "answer_deadline: %s",
     "sources.a.retry_horizon": HISAB % "retry_horizon: %s",
     "sources.a.dedupe.window": HISAB % "dedupe: {window: %s}",
+    "sources.a.dedupe.by.0.window": HISAB % "dedupe: {by: [{key: '{body:id}', window: %s}]}",
     "sources.a.verify.min_secret": HISAB % "verify: {min_secret: %s}",
     "sources.a.verify.timestamp.tolerance": HISAB % "verify: {timestamp: {tolerance: %s}}",
     "sources.a.answers.accepted": HISAB % "answers: {accepted: %s}",

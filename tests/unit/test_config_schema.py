@@ -46,6 +46,7 @@ GOOD = [
     HISAB % "verify: preset",
     HISAB % "verify: [preset, {type: basic, username: u}]",
     HISAB % "dedupe: {by: ['{body:a}', ['{body:b}', '{signed}']], window: 1d}",
+    HISAB % "dedupe: {by: ['{body:a}', {key: '{body:b}'}, {key: ['{body:c}', '{signed}'], window: 6h}]}",
     HISAB % "dedupe: , answers: {accepted: 202, duplicate: }",
     HISAB % "samples: [{headers: {X-A: b}, body: '{}'}], types: [a]",
     "sources: {a: {provider: '', verify: {type: none, insecure: true}, event: {type: x}}}",

@@ -132,9 +132,7 @@ async def test_a_destination_that_hangs_delays_no_other(file: Path) -> None:
 async def test_what_an_earlier_process_left_behind_is_delivered(file: Path) -> None:
     events = [make_event() for _ in range(250)]
     store = await SqliteStore.open(file)
-    arrivals = [
-        Arrival(e, (), 0.0, (Assignment("billing", leased=n % 2 == 0),)) for n, e in enumerate(events)
-    ]
+    arrivals = [Arrival(e, (), (Assignment("billing", leased=n % 2 == 0),)) for n, e in enumerate(events)]
     await store.accept(arrivals, deadline=time.monotonic() + 5)
     await store.close()
     async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
@@ -221,8 +219,7 @@ async def test_of_a_thousand_the_one_that_is_damaged_and_the_one_for_nobody_keep
     events = [make_event(subject=f"no {number}") for number in range(1000)]
     to = ["nobody" if number == 700 else "billing" for number in range(1000)]
     arrivals = [
-        Arrival(event, (), 0.0, (Assignment(name, leased=False),))
-        for event, name in zip(events, to, strict=True)
+        Arrival(event, (), (Assignment(name, leased=False),)) for event, name in zip(events, to, strict=True)
     ]
     await store.accept(arrivals, deadline=time.monotonic() + 10)
     await store.close()

@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Path:
 async def commit(gateway: Delivering) -> Delivery:
     """Commit an event whose delivery is leased, and do not hand it over yet."""
     event = make_event()
-    arrival = Arrival(event, (), 0.0, (Assignment("billing", leased=True),))
+    arrival = Arrival(event, (), (Assignment("billing", leased=True),))
     (receipt,) = await gateway.store.accept([arrival], deadline=time.monotonic() + 5)
     return Delivery(event, "billing", 0, receipt.leased_until, token=receipt.token)
 

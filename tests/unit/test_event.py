@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from doubles.dedupe import values
 from gatehouse import providers
 from gatehouse.config.model import SourceConfig
 from gatehouse.envelope import encode, structured
@@ -129,26 +130,26 @@ def test_all_keys_that_resolve_are_kept_by_their_place() -> None:
         X_Delivery="d1",
     )
 
-    assert keys == (b"d1", None, b"e1", None)
+    assert values(keys) == (b"d1", None, b"e1", None)
 
 
 def test_an_empty_key_is_no_key() -> None:
     ((_, keys, _),) = read(b'{"type":"t","id":""}', by=("{body:id}",))
 
-    assert keys == (None,)
+    assert values(keys) == (None,)
 
 
 def test_long_keys_are_kept_as_a_hash_and_short_ones_whole() -> None:
     ((_, keys, _),) = read(b'{"type":"t"}', by=("{signed}", "{header:X}"), signed=b"s" * 500, X="y" * 38)
 
-    assert keys == (b"sha256:" + hashlib.sha256(b"s" * 500).digest(), b"y" * 38)
+    assert values(keys) == (b"sha256:" + hashlib.sha256(b"s" * 500).digest(), b"y" * 38)
 
 
 def test_a_short_key_never_equals_the_hash_of_a_long_one() -> None:
     hashed = b"sha256:" + hashlib.sha256(b"s" * 500).digest()
     ((_, keys, _),) = read(b'{"type":"t"}', by=("{signed}",), signed=hashed)
 
-    assert keys != (hashed,)
+    assert values(keys) != (hashed,)
 
 
 def test_an_unreadable_event_still_has_the_keys_that_do_not_need_the_body() -> None:
@@ -157,7 +158,7 @@ def test_an_unreadable_event_still_has_the_keys_that_do_not_need_the_body() -> N
     )
 
     assert event.type == UNREADABLE
-    assert keys == (b"d1", b"nope", b"nope")
+    assert values(keys) == (b"d1", b"nope", b"nope")
 
 
 @pytest.mark.parametrize("body", [b"1{}", b"12{}", b'{"id":'])
@@ -165,7 +166,7 @@ def test_what_can_not_be_read_is_known_by_what_was_signed_however_it_is_cut(body
     ((event, keys, _),) = read(body, by=(("{body:id}", "{body}"),), signed=b"12{}")
 
     assert event.type == UNREADABLE
-    assert keys == (body, b"12{}")
+    assert values(keys) == (body, b"12{}")
 
 
 def test_a_form_that_does_not_say_so_is_unreadable_though_a_header_names_its_type() -> None:
@@ -184,7 +185,7 @@ def test_unreadable_items_of_one_signature_are_events_of_their_own() -> None:
         signed=b"s",
     )
 
-    assert [(event.type, keys) for event, keys, _ in read_events] == [
+    assert [(event.type, values(keys)) for event, keys, _ in read_events] == [
         (UNREADABLE, (b"a",)),
         (UNREADABLE, (b"b",)),
     ]
@@ -194,7 +195,7 @@ def test_keys_that_the_config_leaves_unsigned_are_not_overruled_by_the_signed_by
     ((event, keys, _),) = read(b"ping", by=("{header:X-Delivery}",), signed=b"ping", X_Delivery="d1")
 
     assert event.type == UNREADABLE
-    assert keys == (b"d1",)
+    assert values(keys) == (b"d1",)
 
 
 def test_a_batch_is_split_and_each_item_has_its_own_identity() -> None:
@@ -204,7 +205,7 @@ def test_a_batch_is_split_and_each_item_has_its_own_identity() -> None:
         by=("{body:id}",),
     )
 
-    assert [(event.external_id, event.type, keys) for event, keys, _ in read_events] == [
+    assert [(event.external_id, event.type, values(keys)) for event, keys, _ in read_events] == [
         ("a", "x", (b"a",)),
         ("b", "y", (b"b",)),
     ]

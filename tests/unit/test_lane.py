@@ -120,7 +120,7 @@ async def test_what_is_too_old_ends_although_its_destination_never_comes_back(fi
         store = await SqliteStore.open(file)
         old = [make_event(received=long_ago) for _ in range(150)]
         events = [*old, *(make_event() for _ in range(5))]
-        arrivals = [Arrival(event, (), 0.0, (Assignment("billing", leased=False),)) for event in events]
+        arrivals = [Arrival(event, (), (Assignment("billing", leased=False),)) for event in events]
         await store.accept(arrivals, deadline=time.monotonic() + 5)
         await store.close()
         destination = make_destination(server.url, concurrency=1, breaker=breaker, retry=RetryConfig())
@@ -187,7 +187,7 @@ async def test_no_attempt_is_made_that_its_lease_would_not_outlive(file: Path) -
         Delivering(file, make_destination(server.url, timeout=26.0)) as gateway,
     ):
         event = make_event()
-        arrival = Arrival(event, (), 0.0, (Assignment("billing", leased=True),))
+        arrival = Arrival(event, (), (Assignment("billing", leased=True),))
         (receipt,) = await gateway.store.accept([arrival], deadline=time.monotonic() + 5)
         with capture_logs() as logs:
             gateway.dispatcher.hand_over(

@@ -131,7 +131,7 @@ async def test_the_order_holds_across_a_crash(file: Path) -> None:
         # As a process leaves it that is killed: the first of each key is leased, the others wait for it.
         store = await SqliteStore.open(file)
         arrivals = [
-            Arrival(keyed(f"k{n % 3}", n), (), 0.0, (Assignment("billing", True, f"k{n % 3}".encode()),))
+            Arrival(keyed(f"k{n % 3}", n), (), (Assignment("billing", True, f"k{n % 3}".encode()),))
             for n in range(30)
         ]
         await store.accept(arrivals, deadline=time.monotonic() + 5)

@@ -42,7 +42,7 @@ class Desk:
 async def desk(file: Path) -> Desk:
     now = time.time()
     store = await SqliteStore.open(file, clock=lambda: now)
-    arrival = Arrival(make_event(received=now), (), 0.0, (Assignment("billing", leased=False),))
+    arrival = Arrival(make_event(received=now), (), (Assignment("billing", leased=False),))
     await store.accept([arrival], deadline=time.monotonic() + 5)
     return Desk(store, now)
 

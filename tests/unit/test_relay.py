@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from doubles.dedupe import dedupe_keys
 from doubles.delivery import make_event
 from gatehouse.errors import RelayFailedError, RelayTimeoutError, StoreUnavailableError, UnavailableError
 from gatehouse.event import Event
@@ -80,7 +81,7 @@ class Relaying:
 
     async def accept(self, *keys: bytes | None, within: float = 5.0, **fields: Any) -> Receipt:
         event = make_event(received=NOW, **fields)
-        arrival = Arrival(event, keys, NOW + 3600, (Assignment("app", leased=True),))
+        arrival = Arrival(event, dedupe_keys(*keys, until=NOW + 3600), (Assignment("app", leased=True),))
         return await self.relay.accept(arrival, now=NOW, within=within)
 
 
@@ -112,7 +113,7 @@ async def test_a_duplicate_gets_the_stored_reply_and_is_not_forwarded(relaying: 
 
 
 async def test_a_duplicate_of_an_event_that_was_not_relayed_has_no_reply(relaying: Relaying) -> None:
-    await relaying.committer.accept([Arrival(make_event(id="FIRST"), (b"key",), NOW + 3600)])
+    await relaying.committer.accept([Arrival(make_event(id="FIRST"), dedupe_keys(b"key", until=NOW + 3600))])
 
     assert await relaying.accept(b"key") == Receipt("duplicate", "FIRST")
     assert not relaying.destination.asked

@@ -78,7 +78,7 @@ def _source(name: str, source: SourceConfig, missing: list[Problem]) -> Iterator
     from gatehouse.config import describe
     from gatehouse.config.references import source_path
 
-    keys = " · ".join(map(describe.template, source.dedupe.by)) or "nothing"
+    keys = " · ".join(map(describe.dedupe_key, source.dedupe.by)) or "nothing"
     yield f"     {name}"
     yield f"       provider   {source.provider or 'its own'}"
     yield f"       path       {source_path(name, source.path)}"

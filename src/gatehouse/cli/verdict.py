@@ -19,6 +19,7 @@ from gatehouse.remote_keys import RemoteKeys
 
 if TYPE_CHECKING:
     from gatehouse.config.model import Config
+    from gatehouse.dedupe import DedupeKey
     from gatehouse.event import Event
     from gatehouse.secrets import Secrets
     from gatehouse.source import Source
@@ -105,21 +106,19 @@ def _notes(source: Source, request: Request) -> tuple[str, ...]:
     return (f"it was sent to another path than the source's, {source.path}",)
 
 
-def _event(source: Source, event: Event, keys: tuple[bytes | None, ...]) -> dict[str, Any]:
+def _event(source: Source, event: Event, keys: tuple[DedupeKey | None, ...]) -> dict[str, Any]:
     return {
         "id": event.external_id,
         "type": event.type,
         "time": event.time,
         "subject": event.subject,
         "account": event.account,
-        "keys": [_key(key) for key in keys],
+        "keys": [None if key is None else _key(key.key) for key in keys],
         "destinations": list(source.route(event.type)),
     }
 
 
-def _key(key: bytes | None) -> str | None:
-    if key is None:
-        return None
+def _key(key: bytes) -> str:
     if key.startswith(_HASH_MARK) and len(key) == _HASHED:
         return _HASH_MARK.decode() + key.removeprefix(_HASH_MARK).hex()
     return key.decode("utf-8", "replace")

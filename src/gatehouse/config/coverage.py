@@ -42,7 +42,7 @@ def resists_replay(config: ProviderConfig) -> bool:
 
     An event type that is not signed may be part of a key: under another type it is another event to anyone.
     """
-    return any(_is_covered(template, config) for template in config.dedupe.by)
+    return any(_is_covered(template, config) for template in config.dedupe.templates)
 
 
 def covers_body(entry: VerifyEntry) -> bool:

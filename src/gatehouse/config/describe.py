@@ -25,7 +25,7 @@ from gatehouse.config.model import (
 from gatehouse.config.scalars import format_duration
 
 if TYPE_CHECKING:
-    from gatehouse.config.model import ProviderConfig, SignatureConfig, VerifyEntry
+    from gatehouse.config.model import DedupeKeyConfig, ProviderConfig, SignatureConfig, VerifyEntry
     from gatehouse.template import Template
 
 #: Schemes that need no more words than these.
@@ -78,6 +78,11 @@ def template(text: Template) -> str:
         "".join(part.decode() if isinstance(part, bytes) else str(part) for part in parts)
         for parts in text.alternatives
     )
+
+
+def dedupe_key(one: DedupeKeyConfig) -> str:
+    """Write a dedupe key, with its own window if it has one: `{signed} (6h)`."""
+    return template(one.key) + ("" if one.window is None else f" ({format_duration(one.window)})")
 
 
 def duration(seconds: float | None) -> str:

@@ -120,12 +120,17 @@ class _Linter:
         if signs(source) and not resists_replay(source):
             message = "no dedupe key is signed as a whole: a captured request with other ids is a new event"
             yield self._warn("GH05", (*path, "dedupe", "by"), message, 'add "{signed}", or an id in the body')
-        if horizon is not None and dedupe.window < horizon:
+        if horizon is not None and max(dedupe.windows) < horizon:
             shown = format_duration(horizon)
             message = (
                 f"shorter than the provider's retry horizon of {shown}: its last retries would be new events"
             )
-            yield self._warn("GH04", (*path, "dedupe", "window"), message, f"at least {shown}")
+            # A key may well have a shorter one, where another goes on to know the event.
+            where = (*path, "dedupe", "window")
+            if all(one.window is not None for one in dedupe.by):
+                longest = dedupe.windows.index(max(dedupe.windows))
+                where = (*path, "dedupe", "by", longest, "window")
+            yield self._warn("GH04", where, message, f"at least {shown}")
 
     def _allowlist(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
         if not any(isinstance(verifier, AllowlistConfig) for verifier in source.verify):

@@ -24,6 +24,7 @@ from gatehouse.config.signatures import SignatureConfig, SigningConfig, Timestam
 from gatehouse.config.sources import (
     AnswersConfig,
     DedupeConfig,
+    DedupeKeyConfig,
     EventConfig,
     ProviderConfig,
     SampleConfig,
@@ -59,6 +60,7 @@ __all__ = [
     "BatchConfig",
     "Config",
     "DedupeConfig",
+    "DedupeKeyConfig",
     "DestinationConfig",
     "EbayConfig",
     "EcdsaConfig",

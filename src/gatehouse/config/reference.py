@@ -39,6 +39,7 @@ TABLES = {
     "none": "NoneConfig",
     "event": "EventConfig",
     "dedupe": "DedupeConfig",
+    "dedupe-key": "DedupeKeyConfig",
     "answers": "AnswersConfig",
     "handshake": "HandshakeConfig",
     "handshake-answer": "HandshakeAnswer",

@@ -147,7 +147,8 @@ def _templates(path: Path, source: dict[str, Any]) -> Iterator[tuple[Path, Templ
     found = [
         ((*path, "event", key), value) for key, value in (event if isinstance(event, dict) else {}).items()
     ]
-    found += list(entries(by, (*path, "dedupe", "by")))
+    for where, value in entries(by, (*path, "dedupe", "by")):
+        found.append(((*where, "key"), value.get("key")) if isinstance(value, dict) else (where, value))
     for where, value in found:
         template = read(parse_template, value)
         if template is not None:

@@ -12,7 +12,7 @@ from gatehouse.config.handshakes import HandshakeConfig
 from gatehouse.config.places import PathText
 from gatehouse.config.scalars import Between, Duration, SecretReference, Size, wrong
 from gatehouse.config.signatures import SecretLength
-from gatehouse.config.texts import AtLeastOne, HeaderName, Name, OneOrMany, TemplateText
+from gatehouse.config.texts import AtLeastOne, HeaderName, Name, OneOrMany, OrTemplate, TemplateText
 from gatehouse.config.verifiers import VerifyEntry
 from gatehouse.template import Template
 
@@ -51,13 +51,32 @@ def _is_lone_body(parts: tuple[object, ...]) -> bool:
     return len(parts) == 1 and getattr(parts[0], "name", None) == "body"
 
 
+class DedupeKeyConfig(Model):
+    """One dedupe key. A template alone is short for a key that has the window of them all."""
+
+    key: TemplateText
+    """What it is made of."""
+    window: Duration | None = None
+    """For how long this key makes duplicates. Default: the `window` of `dedupe`."""
+
+
 class DedupeConfig(Model):
     """What makes two requests the same event, and for how long."""
 
-    by: tuple[TemplateText, ...] = ()
+    by: tuple[Annotated[DedupeKeyConfig, OrTemplate("key")], ...] = ()
     """Dedupe keys: all that resolve are recorded, any known one makes a duplicate."""
     window: Duration = 7 * 86400.0
-    """For how long; not shorter than the provider's retry horizon."""
+    """For how long a key makes duplicates that has no window of its own."""
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """What each key is made of."""
+        return tuple(one.key for one in self.by)
+
+    @property
+    def windows(self) -> tuple[float, ...]:
+        """For how long each key makes duplicates (seconds)."""
+        return tuple(self.window if one.window is None else one.window for one in self.by)
 
 
 class AnswersConfig(Model):

@@ -95,6 +95,32 @@ class _OneOrMany:
         return {"anyOf": [many["items"], many]}
 
 
+@dataclass(frozen=True)
+class OrTemplate:
+    """A model that may be written as the template of one of its keys."""
+
+    key: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def in_full(value: Any) -> Any:
+            if isinstance(value, dict | source):
+                return value
+            return source.model_construct(**{self.key: parse_template(value)})
+
+        return core_schema.no_info_before_validator_function(in_full, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [_TEMPLATE_SCHEMA, handler(core)]}
+
+
+_TEMPLATE_SCHEMA = {
+    "title": "template",
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+    ],
+}
+
 T = TypeVar("T")
 OneOrMany = Annotated[tuple[T, ...], _OneOrMany()]
 #: As `OneOrMany`, and an empty list is refused.
@@ -140,13 +166,5 @@ UserName = Annotated[
 TemplateText = Annotated[
     InstanceOf[Template],
     BeforeValidator(parse_template),
-    WithJsonSchema(
-        {
-            "title": "template",
-            "anyOf": [
-                {"type": "string", "minLength": 1},
-                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
-            ],
-        }
-    ),
+    WithJsonSchema(_TEMPLATE_SCHEMA),
 ]

@@ -79,7 +79,7 @@ class Pipeline:
         read = source.reader.read(verified, now, source.kept_headers(request.headers))
         if source.splits:
             return await self._accept_batch(source, metrics, read, now)
-        arrival = self._arrival(source, read[0], now)
+        arrival = self._arrival(source, read[0])
         if source.relay_within and arrival.assignments:
             # Forwarded here and now: its provider is answered with the destination's reply.
             receipt = await self._relay.accept(arrival, now=now, within=source.relay_within)
@@ -92,7 +92,7 @@ class Pipeline:
     async def _accept_batch(
         self, source: Source, metrics: SourceMetrics, read: Sequence[ReadEvent], now: float
     ) -> Answer:
-        arrivals = [self._arrival(source, one, now) for one in read]
+        arrivals = [self._arrival(source, one) for one in read]
         receipts = await self._committer.accept(arrivals) if arrivals else ()
         events = [one.event for one in read]
         for event, receipt in zip(events, receipts, strict=True):
@@ -100,12 +100,12 @@ class Pipeline:
                 _count(metrics, event, now)
         return committed_batch(events, receipts, source.settings.answers)
 
-    def _arrival(self, source: Source, read: ReadEvent, now: float) -> Arrival:
+    def _arrival(self, source: Source, read: ReadEvent) -> Arrival:
         assignments: list[Assignment] = []
         for name in source.route(read.event.type):
             order_key = source.order_key(name, read.scope) if source.orders else None
             assignments.append(Assignment(name, self._has_room(name), order_key))
-        return Arrival(read.event, read.keys, now + source.window, tuple(assignments))
+        return Arrival(read.event, read.keys, tuple(assignments))
 
 
 def _count(metrics: SourceMetrics, stored: Event, now: float) -> None:

@@ -20,6 +20,7 @@ from gatehouse.store.base import Assignment
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from gatehouse.dedupe import DedupeKey
     from gatehouse.event import Event
     from gatehouse.store.base import Arrival, Receipt, Reply
 
@@ -30,8 +31,8 @@ MAX_REMEMBERED = 10_000
 #: How long the store may take to say whether an event is known (seconds).
 _LOOK_UP = 0.8
 
-#: A dedupe key: of which source, at which place in `dedupe.by`, and its value.
-_Key = tuple[str, int, bytes]
+#: A dedupe key: of which source, and its value in its scope.
+_Key = tuple[str, bytes]
 
 
 class Exchanging(Protocol):
@@ -54,7 +55,7 @@ class Committing(Protocol):
 class Knowing(Protocol):
     """What the relay needs of the store."""
 
-    async def known(self, source: str, keys: tuple[bytes | None, ...], *, now: float) -> Receipt | None:
+    async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
         """Return the receipt of a duplicate; None for a new event."""
 
 
@@ -140,7 +141,7 @@ class Relay:
 
 def _keys(arrival: Arrival) -> list[_Key]:
     source = arrival.event.source
-    return [(source, place, key) for place, key in enumerate(arrival.keys) if key is not None]
+    return list(dict.fromkeys((source, key.scoped) for key in arrival.keys if key is not None))
 
 
 class _Forwarded(NamedTuple):
@@ -156,14 +157,14 @@ class _Begun:
     """
 
     def __init__(self) -> None:
-        self._forwarded: dict[tuple[str, tuple[bytes | None, ...]], _Forwarded] = {}
+        self._forwarded: dict[frozenset[_Key], _Forwarded] = {}
 
     def begin(self, arrival: Arrival) -> tuple[Event, int]:
         """Return the event under the id it was forwarded with before, if it was, and the attempt's number."""
         event = arrival.event
         if not any(arrival.keys):
             return event, 1
-        key = (event.source, arrival.keys)
+        key = frozenset(_keys(arrival))
         event_id, attempts = self._forwarded.pop(key, _Forwarded(event.id, 0))
         if len(self._forwarded) >= MAX_REMEMBERED:
             del self._forwarded[next(iter(self._forwarded))]
@@ -172,7 +173,7 @@ class _Begun:
 
     def forget(self, arrival: Arrival) -> None:
         """Let go of an event that is committed: from now on the store knows it."""
-        self._forwarded.pop((arrival.event.source, arrival.keys), None)
+        self._forwarded.pop(frozenset(_keys(arrival)), None)
 
 
 def _under(event: Event, event_id: str) -> Event:

@@ -56,7 +56,14 @@ def mask(value: str) -> str:
 def _configured(settings: SourceConfig) -> Iterator[str]:
     """Name the headers that the config reads an event or a timestamp from."""
     event = settings.event
-    for template in (event.id, event.type, event.time, event.subject, event.account, *settings.dedupe.by):
+    for template in (
+        event.id,
+        event.type,
+        event.time,
+        event.subject,
+        event.account,
+        *settings.dedupe.templates,
+    ):
         for placeholder in template.placeholders if template else ():
             if placeholder.name == "header":
                 yield placeholder.argument.lower()

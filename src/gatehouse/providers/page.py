@@ -14,7 +14,7 @@ from gatehouse.config.coverage import covers_body, resists_replay, signs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gatehouse.config.model import ProviderConfig
+    from gatehouse.config.model import DedupeKeyConfig, ProviderConfig
 
 #: Preset → its vectors, as in tests/vectors.
 Vectors = dict[str, list[dict[str, Any]]]
@@ -83,7 +83,7 @@ def _facts(preset: ProviderConfig) -> Iterator[tuple[str, str]]:
     yield "id", _code(describe.template(event.id)) if event.id else ""
     yield "type", _code(describe.template(event.type))
     yield "one event per", _code(describe.template(event.split)) if event.split else ""
-    yield "dedupe by", ", ".join(_code(describe.template(key)) for key in preset.dedupe.by)
+    yield "dedupe by", ", ".join(map(_key, preset.dedupe.by))
     yield "mind", "; ".join(_warnings(preset))
     blanks = [f"`values.{name}`" for name, value in preset.values.items() if not value]
     yield "the source has to say", ", ".join(blanks)
@@ -109,6 +109,11 @@ def _proofs(vectors: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         verdict = f", refused: {vector['refused']}" if vector.get("refused") else ""
         name = vector["name"].removeprefix("published: ").removeprefix("refused: ")
         yield f"{_PROOFS[vector['proof']]}: {name}{verdict} ({vector['source']})"
+
+
+def _key(one: DedupeKeyConfig) -> str:
+    own = "" if one.window is None else f" ({describe.duration(one.window)})"
+    return _code(describe.template(one.key)) + own
 
 
 def _code(text: str) -> str:

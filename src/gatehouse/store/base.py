@@ -12,6 +12,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gatehouse.dedupe import DedupeKey
     from gatehouse.event import Event
 
 T = TypeVar("T")
@@ -42,10 +43,8 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     """An event on its way in: what `accept` needs to know about it."""
 
     event: Event
-    #: Dedupe keys by their place in `dedupe.by`; None where the template did not resolve.
-    keys: tuple[bytes | None, ...]
-    #: Until when the keys make a duplicate (unix seconds).
-    keep_keys_until: float
+    #: A dedupe key for each entry of `dedupe.by`; None where its template did not resolve.
+    keys: tuple[DedupeKey | None, ...]
     assignments: tuple[Assignment, ...] = ()
     #: The event was delivered already, within its request: its deliveries are stored as delivered, and this
     #: with the event, for a duplicate of it.
@@ -231,7 +230,7 @@ class Store(Protocol):
     async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
         """Store what is new of a batch, in ONE transaction, and return a receipt per arrival, in order.
 
-        An arrival of which any key is known (same source, same place, not expired) is a duplicate, also of an
+        An arrival of which any key is known (same source, same scope, not expired) is a duplicate, also of an
         earlier arrival in the same batch. Its unknown keys are not recorded: one of them may be an unsigned
         id that a replay made up, and would make a duplicate of the genuine event that carries it later. A new
         event is stored with all its keys and one delivery per assignment; without keys it is always new. Its
@@ -265,7 +264,7 @@ class Store(Protocol):
     async def next_due(self, destination: str) -> float | None:
         """Return when the next pending delivery of this destination can be leased; None without any."""
 
-    async def known(self, source: str, keys: tuple[bytes | None, ...], *, now: float) -> Receipt | None:
+    async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
         """Return the receipt that an arrival with these keys would get as a duplicate; None for a new one."""
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:

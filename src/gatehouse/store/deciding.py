@@ -6,7 +6,7 @@ decided in memory, arrival by arrival, since an arrival can repeat or follow an 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -16,28 +16,30 @@ from gatehouse.store.rows import digest, milliseconds
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from gatehouse.dedupe import DedupeKey
     from gatehouse.store.base import Arrival, Reply
 
 #: A destination and an order key.
 Lock: TypeAlias = tuple[str, bytes]
-#: A dedupe key in its scope: source, place and key. Three values, never joined to one: "a" + "bc" is not
-#: "ab" + "c".
+#: A dedupe key as it is kept: source, place, and the key behind its scope, whose length is fixed: "a" + "bc"
+#: is never "ab" + "c".
 Key: TypeAlias = tuple[str, int, bytes]
+#: The place of all keys. Version 0.1 told keys apart by their place in `dedupe.by`, from 0 on, instead.
+SCOPED: Final = -1
 
 
 class First(msgspec.Struct, frozen=True, gc=False):
     """The event that a known key belongs to."""
 
     event_id: str
-    expires_ms: int
     #: None when the event has been purged.
     digest: bytes | None
     reply: Reply | None
 
 
-def keys_in(source: str, keys: tuple[bytes | None, ...]) -> list[Key]:
-    """Return the keys that resolved, in their scope and order."""
-    return [(source, place, key) for place, key in enumerate(keys) if key is not None]
+def keys_in(source: str, keys: Sequence[DedupeKey | None]) -> list[Key]:
+    """Return the keys that resolved, in their order."""
+    return [(source, SCOPED, key.scoped) for key in keys if key is not None]
 
 
 def keys_of(arrivals: Sequence[Arrival]) -> list[list[Key]]:
@@ -55,9 +57,9 @@ def locks_of(arrivals: Sequence[Arrival]) -> set[Lock]:
     }
 
 
-def duplicate_of(source: str, keys: tuple[bytes | None, ...], known: Mapping[Key, First]) -> Receipt | None:
+def duplicate_of(keys: Sequence[Key], known: Mapping[Key, First]) -> Receipt | None:
     """Return the receipt of a duplicate, if these keys make one."""
-    first = next((known[key] for key in keys_in(source, keys) if key in known), None)
+    first = next((known[key] for key in keys if key in known), None)
     return None if first is None else Receipt("duplicate", first.event_id, reply=first.reply)
 
 
@@ -69,8 +71,8 @@ class Batch:
         #: By which event of this batch an order key is taken; "": by one of before.
         self._taken = dict.fromkeys(taken, "")
         self._now_ms = now_ms
-        # By key, because an expired one can be recorded twice in a batch.
-        self._new_keys: dict[Key, First] = {}
+        # By key, because an expired one can be recorded twice in a batch. With when it expires.
+        self._new_keys: dict[Key, tuple[str, int]] = {}
 
     def add(self, arrival: Arrival, keys: Sequence[Key]) -> Receipt:
         """Decide on an arrival with these keys, and keep what is to be written of it."""
@@ -80,19 +82,23 @@ class Batch:
             if key in self._known:
                 # Its unknown keys are not recorded: an unsigned one would let a replay block a genuine event.
                 return _repeated(self._known[key], body_digest)
-        first = First(event.id, self._expiry(arrival), body_digest, arrival.reply)
-        for key in keys:
-            self._new_keys[key] = first
-            if first.expires_ms > self._now_ms:
-                self._known[key] = first
+        self._record(arrival, keys, First(event.id, body_digest, arrival.reply))
         return self._store(arrival, body_digest)
+
+    def _record(self, arrival: Arrival, keys: Sequence[Key], first: First) -> None:
+        untils = [key.until for key in arrival.keys if key is not None]
+        for key, until in zip(keys, untils, strict=True):
+            expires_ms = self._expiry(until)
+            self._new_keys[key] = (first.event_id, expires_ms)
+            if expires_ms > self._now_ms:
+                self._known[key] = first
 
     def _must_wait(self, lock: Lock, event_id: str) -> bool:
         """Tell whether another event goes first; this one, named twice, is not another."""
         return self._taken.setdefault(lock, event_id) != event_id
 
-    def _expiry(self, arrival: Arrival) -> int:
-        return milliseconds(arrival.keep_keys_until)
+    def _expiry(self, until: float) -> int:
+        return milliseconds(until)
 
     def _store(self, arrival: Arrival, body_digest: bytes) -> Receipt:
         raise NotImplementedError

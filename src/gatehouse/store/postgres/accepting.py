@@ -27,6 +27,7 @@ from gatehouse.store.rows import decode_text, encode_text, milliseconds
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from gatehouse.dedupe import DedupeKey
     from gatehouse.store.base import Arrival, Assignment
     from gatehouse.store.deciding import Lock
     from gatehouse.store.postgres.clock import DatabaseClock
@@ -39,7 +40,7 @@ _TRIES_AT_ONCE: Final = 3
 _TRIES: Final = 30
 
 _KNOWN_KEYS: Final = """
-SELECT wanted.number, keys.event_id, keys.expires_ms, events.digest,
+SELECT wanted.number, keys.event_id, events.digest,
   replies.status, replies.content_type, replies.body
 FROM unnest($1::text[], $2::smallint[], $3::bytea[]) WITH ORDINALITY AS wanted (source, place, key, number)
 CROSS JOIN LATERAL (
@@ -142,11 +143,11 @@ async def accept(
 
 
 async def known(
-    connection: Connection, source: str, keys: tuple[bytes | None, ...], now_ms: int
+    connection: Connection, source: str, keys: Sequence[DedupeKey | None], now_ms: int
 ) -> Receipt | None:
     """Return the receipt of a duplicate, if these keys make one."""
     wanted = keys_in(source, keys)
-    receipt = duplicate_of(source, keys, await _look_up(connection, wanted, now_ms))
+    receipt = duplicate_of(wanted, await _look_up(connection, wanted, now_ms))
     if receipt is not None:
         await confirm(connection)
     return receipt
@@ -160,8 +161,8 @@ async def _look_up(connection: Connection, keys: Sequence[Key], now_ms: int) -> 
     return {keys[number - 1]: _first(*first) for number, *first in rows}
 
 
-def _first(event_id: str, expires_ms: int, body_digest: bytes | None, *reply: Any) -> First:  # noqa: ANN401
-    return First(event_id, expires_ms, body_digest, _reply(*reply))
+def _first(event_id: str, body_digest: bytes | None, *reply: Any) -> First:  # noqa: ANN401
+    return First(event_id, body_digest, _reply(*reply))
 
 
 def _reply(status: int | None, content_type: bytes | None, body: bytes) -> Reply | None:
@@ -184,8 +185,8 @@ class _Rows(Batch):
         self._unusual: list[tuple[Any, ...]] = []
         self._replies: list[tuple[Any, ...]] = []
 
-    def _expiry(self, arrival: Arrival) -> int:
-        return self._clock.to_database(arrival.keep_keys_until)
+    def _expiry(self, until: float) -> int:
+        return self._clock.to_database(until)
 
     def _store(self, arrival: Arrival, body_digest: bytes) -> Receipt:
         event = arrival.event
@@ -227,8 +228,8 @@ class _Rows(Batch):
             return
         # In one order, whoever writes: so that none waits for another in a circle.
         keys = [
-            (source, place, short_key(key), first.event_id, first.expires_ms)
-            for (source, place, key), first in sorted(self._new_keys.items())
+            (source, place, short_key(key), *recorded)
+            for (source, place, key), recorded in sorted(self._new_keys.items())
         ]
         self._plain.sort(key=_RECEIVED)
         rows = [*columns(self._events, CHECKED_TYPES), *columns(keys, _KEY_TYPES)]

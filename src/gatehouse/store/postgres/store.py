@@ -38,6 +38,7 @@ from gatehouse.store.postgres.rows import is_storable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
+    from gatehouse.dedupe import DedupeKey
     from gatehouse.store.base import (
         Arrival,
         Counts,
@@ -183,7 +184,7 @@ class PostgresStore:
         )
         return None if due is None else self._clock.from_database(due)
 
-    async def known(self, source: str, keys: tuple[bytes | None, ...], *, now: float) -> Receipt | None:
+    async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
         now_ms = self._clock.to_database(now)
         return await self._on(self._hot, partial(accepting.known, source=source, keys=keys, now_ms=now_ms))
 

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
+    from gatehouse.dedupe import DedupeKey
     from gatehouse.store.base import Arrival
     from gatehouse.store.deciding import Key, Lock
     from gatehouse.store.rows import Row
 
 #: The join goes key by key: left to itself the planner may walk the index on expires_ms instead.
 _KNOWN_KEYS: Final = """
-SELECT keys.source, keys.place, keys.key, keys.event_id, keys.expires_ms, events.digest,
+SELECT keys.source, keys.place, keys.key, keys.event_id, events.digest,
   replies.status, replies.content_type, replies.body
 FROM (VALUES {rows}) AS wanted
 CROSS JOIN dedupe_keys AS keys
@@ -81,11 +82,11 @@ class Acceptor:
 
 
 def known(
-    connection: sqlite3.Connection, source: str, keys: tuple[bytes | None, ...], now: float
+    connection: sqlite3.Connection, source: str, keys: Sequence[DedupeKey | None], now: float
 ) -> Receipt | None:
     """Return the receipt of a duplicate, if these keys make one."""
     wanted = keys_in(source, keys)
-    return duplicate_of(source, keys, _look_up(connection, wanted, milliseconds(now)))
+    return duplicate_of(wanted, _look_up(connection, wanted, milliseconds(now)))
 
 
 def _look_up(connection: sqlite3.Connection, keys: Sequence[Key], now_ms: int) -> dict[Key, First]:
@@ -93,8 +94,8 @@ def _look_up(connection: sqlite3.Connection, keys: Sequence[Key], now_ms: int) -
     return {cast("Key", row[:3]): _first(*row[3:]) for row in rows} if rows else {}
 
 
-def _first(event_id: Any, expires_ms: Any, body_digest: Any, *reply: Any) -> First:  # noqa: ANN401 - columns
-    return First(event_id, expires_ms, body_digest, _reply(*reply))
+def _first(event_id: Any, body_digest: Any, *reply: Any) -> First:  # noqa: ANN401 - columns
+    return First(event_id, body_digest, _reply(*reply))
 
 
 def _reply(status: int | None, content_type: bytes | None, body: bytes) -> Reply | None:
@@ -151,10 +152,7 @@ class _Rows(Batch):
     def write(self, connection: sqlite3.Connection) -> None:
         for events in in_pieces(self._events, long=2):
             execute_rows(connection, _INSERT_EVENTS, events)
-        keys: list[Row] = [
-            (source, place, key, first.event_id, first.expires_ms)
-            for (source, place, key), first in self._new_keys.items()
-        ]
+        keys: list[Row] = [(*key, *recorded) for key, recorded in self._new_keys.items()]
         execute_rows(connection, _INSERT_KEYS, keys)
         execute_rows(connection, _INSERT_DELIVERIES, self._deliveries)
         execute_rows(connection, _INSERT_ORDERED, self._ordered)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from gatehouse.dedupe import DedupeKey
     from gatehouse.store.base import (
         Arrival,
         Counts,
@@ -114,7 +115,7 @@ class SqliteStore:
     async def next_due(self, destination: str) -> float | None:
         return await self._read(partial(leasing.next_due, destination=destination))
 
-    async def known(self, source: str, keys: tuple[bytes | None, ...], *, now: float) -> Receipt | None:
+    async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
         return await self._read(partial(known, source=source, keys=keys, now=now))
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:

@@ -1,0 +1,23 @@
+"""Dedupe keys by hand, and what they look like without their scopes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatehouse.dedupe import SCOPE_LENGTH, DedupeKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def dedupe_keys(*keys: bytes | None, until: float = 4e9) -> tuple[DedupeKey | None, ...]:
+    """Make keys, each in a scope of its place."""
+    return tuple(
+        None if key is None else DedupeKey(b"%0*d" % (SCOPE_LENGTH, place) + key, until)
+        for place, key in enumerate(keys)
+    )
+
+
+def values(keys: Iterable[DedupeKey | None]) -> tuple[bytes | None, ...]:
+    """Return the keys themselves."""
+    return tuple(None if key is None else key.key for key in keys)

@@ -1,0 +1,91 @@
+"""Dedupe keys: what they are made of, and for how long they count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from multidict import CIMultiDict
+
+from gatehouse.config.sources import DedupeConfig
+from gatehouse.dedupe import UNREADABLE_SCOPE, KeyReader, scopes_of
+from gatehouse.scope import Scope
+from gatehouse.template import Template
+from gatehouse.verify.base import Request
+
+if TYPE_CHECKING:
+    from gatehouse.dedupe import DedupeKey
+
+NOW = 1_750_000_000.0
+HOUR, DAY = 3600.0, 86400.0
+
+
+def scope(body: bytes = b'{"id":"e1"}', **headers: str) -> Scope:
+    return Scope(Request("POST", "/", "", CIMultiDict(headers), body), facts={"signed": b"s1"})
+
+
+def keys(*by: Any, of: Scope | None = None, **options: Any) -> list[DedupeKey]:
+    """Read the keys that resolve."""
+    config = DedupeConfig.model_validate({"by": by} | options)
+    return [key for key in KeyReader(config).read(of or scope(Id="h1"), NOW) if key is not None]
+
+
+def scoped(*by: Any, of: Scope | None = None) -> list[bytes]:
+    return [key.scoped for key in keys(*by, of=of)]
+
+
+@pytest.mark.case("F-08")
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["{header:Id}", "{body:id}"], ["{body:id}"]),
+        (["{body:id}"], ["{header:Id}", "{body:id}"]),
+        (["{header:Id}", "{body:id}"], ["{body:id}", "{header:Id}"]),
+        ([("{body:id}", "{signed}")], ["{body:id}"]),
+        ([("{body:none}", "{signed}")], [("{body:id}x{body:none}", "{signed}")]),
+        (["{header:Id}"], [{"key": "{header:iD}", "window": "1h"}]),
+        (["{body:id}/{body:none?}"], ["{body:id?}/{body:none?}"]),
+    ],
+    ids=["without", "in front", "order", "list", "list in front", "spelling", "optional"],
+)
+def test_a_key_stays_the_same_whatever_becomes_of_the_others(before: list[Any], after: list[Any]) -> None:
+    assert set(scoped(*before)) & set(scoped(*after))
+
+
+@pytest.mark.case("F-08")
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["{header:Id}", "{body:id}", "{signed}"],
+        ["{body:id} ", " {body:id}", "{{body:id}}"],
+        ["{body:id}", "{body:Id}"],
+        [("{body:none}", "{header:Id}"), "{body:id}"],
+    ],
+)
+def test_equal_values_of_different_templates_are_different_keys(others: list[Any]) -> None:
+    same = scope(b'{"id":"e1","Id":"e1"}', Id="e1")
+    found = scoped(*others, of=same)
+
+    assert len(set(found)) == len(found) == len(others)
+
+
+def test_each_key_counts_for_its_own_window() -> None:
+    found = keys("{header:Id}", {"key": "{signed}", "window": "6h"}, {"key": "{body:id}"}, window="2d")
+
+    assert [key.until - NOW for key in found] == [2 * DAY, 6 * HOUR, 2 * DAY]
+
+
+def test_of_two_windows_for_one_template_the_longer_holds() -> None:
+    for by in (
+        [{"key": "{header:Id}", "window": "1h"}, {"key": ("{header:ID}", "{signed}"), "window": "3h"}],
+        [{"key": "{header:Id}", "window": "3h"}, {"key": "{header:id}", "window": "1h"}],
+    ):
+        assert {(key.key, key.until - NOW) for key in keys(*by)} == {(b"h1", 3 * HOUR)}
+
+
+def test_what_can_not_be_read_is_known_for_the_longest_window() -> None:
+    config = DedupeConfig.model_validate({"by": ("{signed}", {"key": "{body}", "window": "9d"})})
+    key = KeyReader(config).unreadable(b"s1", NOW)
+
+    assert (key.scope, key.key, key.until) == (UNREADABLE_SCOPE, b"s1", NOW + 9 * DAY)
+    assert UNREADABLE_SCOPE not in scopes_of(Template(("{signed}", "unreadable")))
