@@ -6,17 +6,18 @@ stripped of control characters, so that one event is one line.
 
 from __future__ import annotations
 
-import asyncio
+import atexit
 import logging
-import re
 import sys
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 import structlog
 
+from gatehouse.log_limit import LineLimit
+from gatehouse.log_writer import WHOLE, LineWriter
 from gatehouse.times import rfc3339
 
 if TYPE_CHECKING:
@@ -61,20 +62,31 @@ EVENTS = (
     "worker.ended",
     "worker.hangs",
     "http.error",
+    "log.lines_dropped",
+    "log.lines_suppressed",
 )
 
 _logger: FilteringBoundLogger | None = None
+_writer: LineWriter | None = None
 
 _MAX_TEXT = 512
-#: Bytes that reach a pipe in one piece, whoever else writes to it (POSIX's PIPE_BUF, and Linux's).
-_WHOLE = 4096
-#: Control characters, terminal escapes, line and paragraph separators, and what is not text at all.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+#: Seconds that the last lines have to get out when logging ends. A pipe may be full, with nobody to read it.
+_LAST_LINES = 1.0
+#: Of a list, how many items are logged.
+_MAX_ITEMS = 20
 
 
 def clean(text: str) -> str:
-    """Make text from outside fit for one log line."""
-    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text[:_MAX_TEXT])
+    """Make text from outside fit for one log line.
+
+    What Unicode does not call printable is escaped: control characters, terminal escapes, line separators,
+    characters that change the direction of the text around them or are invisible, and lone surrogates.
+    """
+    text = text[:_MAX_TEXT]
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)[:_MAX_TEXT]
 
 
 def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: int | None = None) -> None:
@@ -84,28 +96,66 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: 
     """
     as_json = not stream.isatty() if json is None else json
     processors: list[Any] = [_to_line] if as_json else [_add_time, _to_text(stream)]
-    writer = _LineWriter(stream, at_once=sys.maxsize if worker is None else _WHOLE)
+    context = {} if worker is None else {"worker": worker}
+
+    def lost(count: int) -> str:
+        line: Any = {**context, "count": count, "event": "log.lines_dropped"}
+        for processor in processors:
+            line = processor(None, "warning", line)
+        return str(line)
+
+    writer = LineWriter(stream, sys.maxsize if worker is None else WHOLE, lost)
     structlog.configure(
         processors=processors,
         wrapper_class=_Logger,
         logger_factory=lambda *_: writer,
     )
     # Bound once: structlog's lazy proxy would put a logger together for every line.
-    global _logger  # noqa: PLW0603 - the process has one log
-    _logger = structlog.get_logger().bind(**({} if worker is None else {"worker": worker}))
+    global _logger, _writer
+    _end_writer()
+    _logger, _writer = structlog.get_logger().bind(**context), writer
+    atexit.register(_end_writer)
     _quieten_libraries()
 
 
 def reset() -> None:
     """Undo `configure`, for tests: the process logs as structlog does by default."""
     global _logger  # noqa: PLW0603 - as above
+    _end_writer()
     _logger = None
     structlog.reset_defaults()
+
+
+def _end_writer() -> None:
+    global _writer
+    ended, _writer = _writer, None
+    if ended is not None:
+        ended.close(_LAST_LINES)
+
+
+def flush() -> None:
+    """Wait until the lines logged so far are written, for a second at most."""
+    if _writer is not None:
+        _writer.flush(_LAST_LINES)
+
+
+def lines_dropped() -> int:
+    """Return how many lines found no reader in time, or could not be written."""
+    return 0 if _writer is None else _writer.dropped
 
 
 def get_logger() -> FilteringBoundLogger:
     """Return the process's logger, as last configured."""
     return _logger or structlog.get_logger()
+
+
+def limited(event: str) -> LineLimit:
+    """Make a limit for the lines of an event that anyone can cause."""
+
+    def report(count: int, kind: Mapping[str, str | None]) -> None:
+        get_logger().warning("log.lines_suppressed", of=event, count=count, **kind)
+
+    return LineLimit(report)
 
 
 Fields = MutableMapping[str, Any]
@@ -147,6 +197,8 @@ def _clean_into(line: Fields, fields: Fields) -> Fields:
     for name, value in fields.items():
         if isinstance(value, str) and not (len(value) <= _MAX_TEXT and value.isprintable()):
             line[name] = clean(value)
+        elif isinstance(value, list | tuple) and len(value) > _MAX_ITEMS:
+            line[name] = [*value[:_MAX_ITEMS], f"and {len(value) - _MAX_ITEMS} more"]
         elif value is not None:
             line[name] = value
     return line
@@ -154,50 +206,6 @@ def _clean_into(line: Fields, fields: Fields) -> Fields:
 
 def _to_text(stream: TextIO) -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(colors=stream.isatty())
-
-
-class _LineWriter:
-    """Writes lines; those of one turn of the event loop together: a write costs more than a line does.
-
-    No more than `at_once` bytes of them: longer ones could be torn apart by those of another process.
-    """
-
-    def __init__(self, stream: TextIO, at_once: int) -> None:
-        self._stream = stream
-        self._at_once = at_once
-        self._lines: list[str] = []
-
-    def msg(self, line: str) -> None:
-        self._lines.append(line)
-        if len(self._lines) > 1:
-            return
-        try:
-            asyncio.get_running_loop().call_soon(self.flush)
-        except RuntimeError:  # no event loop here: nothing would come to write it
-            self.flush()
-
-    debug = info = warning = error = critical = msg
-
-    def flush(self) -> None:
-        lines, self._lines = self._lines, []
-        for text in _together(lines, self._at_once):
-            self._stream.write(text)
-            self._stream.flush()
-
-
-def _together(lines: list[str], at_once: int) -> Iterator[str]:
-    """Join lines to texts of at most so many bytes; one that is longer alone stays whole."""
-    together: list[str] = []
-    length = 0
-    for line in lines:
-        more = len(line.encode("utf-8", "replace")) + 1 if at_once < sys.maxsize else 0
-        if together and length + more > at_once:
-            yield "\n".join([*together, ""])
-            together, length = [], 0
-        together.append(line)
-        length += more
-    if together:
-        yield "\n".join([*together, ""])
 
 
 def _quieten_libraries() -> None:
@@ -215,6 +223,11 @@ def _quieten_libraries() -> None:
 class _OneLine(logging.Handler):
     """Turns a library's record into one `http.error` line: where and what kind, never what was in it."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = limited("http.error")
+
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
-        get_logger().warning("http.error", logger=record.name, error=error, where=record.funcName)
+        if self._limit.allows(logger=record.name, where=record.funcName):
+            get_logger().warning("http.error", logger=record.name, error=error, where=record.funcName)

@@ -6,17 +6,22 @@ All of them start at zero, and the objects that the hot path touches are looked 
 
 from __future__ import annotations
 
+import asyncio
 import platform
+import time
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry
 
-from gatehouse import __version__
+from gatehouse import __version__, log
 from gatehouse.delivery.outcome import OUTCOME_REASONS
 from gatehouse.errors import REASONS
 from gatehouse.series import Counter, Family, Gauge, Histogram, Series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 S = TypeVar("S", bound=Series)
 
@@ -46,6 +51,10 @@ _COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0
 _ATTEMPT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 3600, 21600, 86400)
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+
+#: Seconds of writing the exposition after which other work gets its turn.
+_SLICE = 0.002
 
 
 class RequestMetrics:
@@ -85,11 +94,19 @@ class DestinationMetrics:
         self.paused = metrics.paused.labels(destination)
 
 
+class _LinesDropped(Counter):
+    """Counts where the lines are dropped."""
+
+    def numbers(self) -> list[float]:
+        return [log.lines_dropped()]
+
+
 class ProcessMetrics:
     """What every process that serves operators counts: its config, its listener, itself."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
+        self._families: list[Family[Series]] = []
         self._labelled: dict[str, list[Family[Series]]] = {"source": [], "destination": []}
         self._process_metrics()
 
@@ -105,14 +122,44 @@ class ProcessMetrics:
         )
         #: By why.
         self.operator_refused = {reason: refused.labels(reason) for reason in REFUSALS}
+        self._listed(
+            Family(
+                "gatehouse_log_lines_dropped_total",
+                "Log lines that found no reader in time, or could not be written.",
+                (),
+                _LinesDropped,
+                Counter.kind,
+            ),
+            (),
+        ).labels()
         self.build_info = self._gauge("build_info", "1, with the versions as labels.", "version", "python")
         self.build_info.labels(__version__, platform.python_version()).set(1)
         self.reload_successful.set(1)
-        prometheus_client.ProcessCollector(registry=self.registry)
+        process = prometheus_client.ProcessCollector(registry=self.registry)
+        self._process = CollectorRegistry()
+        self._process.register(process)
 
     def render(self) -> bytes:
-        """Write the text exposition format."""
-        return prometheus_client.generate_latest(self.registry)
+        """Write the text exposition format, in one go."""
+        return self._whole("".join(self._written()))
+
+    async def exposition(self) -> bytes:
+        """Write the text exposition format. Between its parts, all else gets its turn."""
+        parts: list[str] = []
+        until = time.perf_counter() + _SLICE
+        for part in self._written():
+            parts.append(part)
+            if time.perf_counter() > until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + _SLICE
+        return self._whole("".join(parts))
+
+    def _written(self) -> Iterator[str]:
+        for family in tuple(self._families):
+            yield from family.write()
+
+    def _whole(self, families: str) -> bytes:
+        return families.encode() + prometheus_client.generate_latest(self._process)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Family[Counter]:
         return self._listed(Family(f"gatehouse_{name}", help_text, labels, Counter, Counter.kind), labels)
@@ -128,6 +175,7 @@ class ProcessMetrics:
 
     def _listed(self, family: Family[S], labels: tuple[str, ...]) -> Family[S]:
         self.registry.register(family)
+        self._families.append(family)
         for label in self._labelled.keys() & set(labels):
             self._labelled[label].append(family)
         return family

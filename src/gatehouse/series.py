@@ -2,7 +2,7 @@
 
 A request counts five times, a delivery as often. Those of prometheus_client take a lock and make some checks
 each time; here only the event loop's thread counts, with labels that are known beforehand. What is exposed is
-the same to the byte.
+the same to the byte, and is written one series at a time, so that requests need not wait for a long page.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from prometheus_client.utils import floatToGoString
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-#: One line of the exposition: what follows the family's name, labels of its own, and the number.
-_Line = tuple[str, dict[str, str], float]
+#: What one line of the exposition has beside the number: what follows the family's name, and its own labels.
+_Shape = tuple[str, dict[str, str]]
 
 
 class Series:
@@ -30,8 +30,12 @@ class Series:
     #: The type in the exposition.
     kind: ClassVar[str]
 
-    def lines(self) -> Iterator[_Line]:
-        """Give what there is to expose."""
+    def shape(self) -> list[_Shape]:
+        """Return what each line of the exposition looks like. It never changes."""
+        raise NotImplementedError
+
+    def numbers(self) -> list[float]:
+        """Return the number of each line, as it is now."""
         raise NotImplementedError
 
 
@@ -48,8 +52,11 @@ class Counter(Series):
         """Count so many more; never fewer than none."""
         self.value += amount
 
-    def lines(self) -> Iterator[_Line]:
-        yield "_total", {}, self.value
+    def shape(self) -> list[_Shape]:
+        return [("_total", {})]
+
+    def numbers(self) -> list[float]:
+        return [self.value]
 
 
 class Gauge(Series):
@@ -65,8 +72,11 @@ class Gauge(Series):
         """Show this number from now on."""
         self.value = value
 
-    def lines(self) -> Iterator[_Line]:
-        yield "", {}, self.value
+    def shape(self) -> list[_Shape]:
+        return [("", {})]
+
+    def numbers(self) -> list[float]:
+        return [self.value]
 
 
 class Histogram(Series):
@@ -86,12 +96,13 @@ class Histogram(Series):
         self._sum += value
         self._counts[bisect_left(self._bounds, value)] += 1
 
-    def lines(self) -> Iterator[_Line]:
-        total = 0
-        for bound, total in zip((*self._bounds, float("inf")), accumulate(self._counts), strict=True):
-            yield "_bucket", {"le": floatToGoString(bound)}, total  # type: ignore[no-untyped-call]
-        yield "_count", {}, total
-        yield "_sum", {}, self._sum
+    def shape(self) -> list[_Shape]:
+        buckets = [("_bucket", {"le": _written(bound)}) for bound in (*self._bounds, float("inf"))]
+        return [*buckets, ("_count", {}), ("_sum", {})]
+
+    def numbers(self) -> list[float]:
+        totals = list(accumulate(self._counts))
+        return [*totals, totals[-1], self._sum]
 
 
 S_co = TypeVar("S_co", bound=Series, covariant=True)
@@ -110,6 +121,8 @@ class Family(Collector, Generic[S_co]):
         self._make = make
         self._kind = kind
         self._series: dict[tuple[str, ...], S_co] = {}
+        #: How the lines of a series begin, once they were written: they stay the same.
+        self._starts: dict[tuple[str, ...], list[str]] = {}
 
     def labels(self, *values: str) -> S_co:
         """Make (or find) the series with these labels, at zero. Raises `ValueError` where one lacks."""
@@ -124,6 +137,7 @@ class Family(Collector, Generic[S_co]):
         for values in list(self._series):
             if labels.items() <= self._named(values).items():
                 del self._series[values]
+                self._starts.pop(values, None)
 
     def describe(self) -> list[Metric]:
         """Name the family, for the registry to see that no two have the same name."""
@@ -135,9 +149,45 @@ class Family(Collector, Generic[S_co]):
         for values, series in self._series.copy().items():
             labels = self._named(values)
             metric.samples += [
-                Sample(self._name + suffix, labels | own, number) for suffix, own, number in series.lines()
+                Sample(self._name + suffix, labels | own, number)
+                for (suffix, own), number in zip(series.shape(), series.numbers(), strict=True)
             ]
         return [metric]
 
+    def write(self) -> Iterator[str]:
+        """Write the family in the text exposition format: its head, then one series after the other.
+
+        The numbers of a series are read together, when it is written.
+        """
+        name = self._name + ("_total" if self._kind == Counter.kind else "")
+        help_text = self._help.replace("\\", r"\\").replace("\n", r"\n")
+        yield f"# HELP {name} {help_text}\n# TYPE {name} {self._kind}\n"
+        for values, series in self._series.copy().items():
+            starts = self._starts.get(values)
+            if starts is None:
+                starts = self._starts[values] = self._starts_of(values, series)
+            lines = zip(starts, map(_written, series.numbers()), strict=True)
+            yield "".join([f"{start}{number}\n" for start, number in lines])
+
+    def _starts_of(self, values: tuple[str, ...], series: Series) -> list[str]:
+        labels = self._named(values)
+        return [f"{self._name}{suffix}{_braced(labels | own)} " for suffix, own in series.shape()]
+
     def _named(self, values: tuple[str, ...]) -> dict[str, str]:
         return dict(zip(self._labels, values, strict=True))
+
+
+def _braced(labels: Mapping[str, str]) -> str:
+    """Write labels in the order of their names, as prometheus_client does."""
+    if not labels:
+        return ""
+    return "{" + ",".join([f'{name}="{_escaped(labels[name])}"' for name in sorted(labels)]) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def _written(number: float) -> str:
+    written: str = floatToGoString(number)  # type: ignore[no-untyped-call]
+    return written

@@ -68,7 +68,7 @@ async def test_any_method_but_post_is_405(running: Running, method: str) -> None
         assert (await answer.json())["error"]["code"] == "method_not_allowed"
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "GZIP", "gzip, identity"])
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "GZIP", "gzip, identity", "UTF-8, gzip"])
 async def test_a_compressed_body_is_415(running: Running, encoding: str) -> None:
     headers = providers.mando(BODY) | {"Content-Encoding": encoding}
 
@@ -85,8 +85,10 @@ async def test_a_second_content_encoding_counts_as_the_first_does(running: Runni
     assert (await raw(running, (head + coded).encode() + BODY)).startswith(b"HTTP/1.1 415 ")
 
 
-async def test_identity_is_no_encoding(running: Running) -> None:
-    headers = providers.mando(BODY) | {"Content-Encoding": "identity"}
+@pytest.mark.case("F-24")
+@pytest.mark.parametrize("value", ["identity", "UTF-8", "utf-8, identity", "", "text/plain", "none", "é"])
+async def test_what_is_no_content_coding_changes_nothing(running: Running, value: str) -> None:
+    headers = providers.mando(BODY) | {"Content-Encoding": value}
 
     assert (await running.send("mando", BODY, headers))[0] == 200
 

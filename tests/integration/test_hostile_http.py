@@ -352,6 +352,19 @@ async def test_who_asks_before_it_sends_is_told_to_go_on_only_when_all_but_the_b
         assert (await wire.reader.readuntil(b"\r\n"))[9:12] == status
 
 
+@pytest.mark.case("F-31")
+async def test_a_client_of_http_1_0_gets_the_answer_and_no_interim_one(running: Running) -> None:
+    lines = (f"Content-Length: {len(BODY)}", *SIGNED, "Expect: 100-continue")
+    async with connected(running) as wire, asyncio.timeout(5):
+        wire.writer.write(head(*lines, version="1.0"))
+        await wire.writer.drain()
+        # In a packet of its own, as from a client that would wait if it could.
+        await asyncio.sleep(0)
+        wire.writer.write(BODY)
+
+        assert (await wire.reader.read()).startswith(b"HTTP/1.0 200 ")
+
+
 @pytest.mark.case("S-24")
 async def test_header_values_that_are_no_text_are_neither_stored_nor_forwarded(
     run_gateway: RunGateway, destination: ScriptedDestination

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from functools import partial
+from typing import Any
 
 import prometheus_client
 import pytest
@@ -26,23 +28,27 @@ class Both:
 
     def __init__(self) -> None:
         self.ours, self.theirs = CollectorRegistry(), CollectorRegistry()
+        self._families: list[Family[Any]] = []
 
     def counter(self, *given: str) -> tuple[Family[Counter], prometheus_client.Counter]:
         name, help_text, *labels = given
         ours = Family(name, help_text, tuple(labels), Counter, Counter.kind)
         self.ours.register(ours)
+        self._families.append(ours)
         return ours, prometheus_client.Counter(name, help_text, labels, registry=self.theirs)
 
     def gauge(self, *given: str) -> tuple[Family[Gauge], prometheus_client.Gauge]:
         name, help_text, *labels = given
         ours = Family(name, help_text, tuple(labels), Gauge, Gauge.kind)
         self.ours.register(ours)
+        self._families.append(ours)
         return ours, prometheus_client.Gauge(name, help_text, labels, registry=self.theirs)
 
     def histogram(self, *given: str) -> tuple[Family[Histogram], prometheus_client.Histogram]:
         name, help_text, *labels = given
         ours = Family(name, help_text, tuple(labels), partial(Histogram, BOUNDS), Histogram.kind)
         self.ours.register(ours)
+        self._families.append(ours)
         theirs = prometheus_client.Histogram(name, help_text, labels, buckets=BOUNDS, registry=self.theirs)
         return ours, theirs
 
@@ -50,6 +56,9 @@ class Both:
         """Return what both expose, in either format; it is the same."""
         ours, theirs = generate_latest(self.ours), generate_latest(self.theirs)
         assert ours == theirs
+        # Twice: the second time what never changes is remembered.
+        for _ in range(2):
+            assert "".join(part for family in self._families for part in family.write()) == ours.decode()
         assert generate_open_metrics(self.ours) == generate_open_metrics(self.theirs)  # type: ignore[no-untyped-call]
         return ours.decode()
 
@@ -172,3 +181,28 @@ def test_no_series_has_a_creation_time() -> None:
     metrics.source("mandato")
     metrics.destination("billing")
     assert b"_created" not in metrics.render()
+
+
+@pytest.mark.case("F-43")
+async def test_a_long_page_of_metrics_is_written_in_parts_between_which_all_else_has_its_turn() -> None:
+    metrics = Metrics()
+    for number in range(300):
+        metrics.source(f"source-{number}").outcomes["accepted"].inc(number)
+    turns, is_written = 0, False
+
+    async def something_else() -> None:
+        nonlocal turns
+        while not is_written:
+            turns += 1
+            await asyncio.sleep(0)
+
+    others = asyncio.create_task(something_else())
+    page = await metrics.exposition()
+    is_written = True
+    await others
+
+    lines = page.decode().splitlines()
+    assert 'gatehouse_requests_total{outcome="accepted",source="source-299"} 299.0' in lines
+    assert len(lines) > 10_000
+    # A series of a histogram is the longest part, and takes some 30 microseconds.
+    assert turns > 10

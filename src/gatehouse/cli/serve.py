@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -63,6 +64,8 @@ def command(
     config: str | None, strict: bool, workers: int | None, log_format: str, worker: str | None
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C."""
+    # Until the gateway handles it, a reload would end the process: that is what the signal does by default.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from gatehouse import log
     from gatehouse.errors import GatewayError
     from gatehouse.workers.worker import Worker

@@ -83,6 +83,8 @@ async def _stage(options: Options) -> AsyncIterator[_Stage]:
         )
         lines = running.enter_context(workspace.log.open("w", buffering=1, encoding="utf-8"))
         log.configure(json=True, stream=lines)
+        # Before its file is closed.
+        running.callback(log.reset)
         secret = new_app_secret()
         app = await running.enter_async_context(App(secret).serve())
         server_port = choose_port(options.server_port, SERVER_PORT)

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, Self
 
 import aiohttp
-from aiohttp import hdrs
+from aiohttp import HttpVersion11, hdrs
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatehouse.errors import (
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
     from gatehouse.ingest.inbound import Inbound
 
+#: The content codings there are (IANA's HTTP Content Coding Registry, and `x-` as in RFC 9110, 8.4.1). Real
+#: senders write other things into the header, such as `UTF-8`: those change nothing about the bytes.
+_CODINGS: Final = frozenset(
+    (
+        *("aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"),
+        *("x-compress", "x-gzip"),
+    )
+)
 #: Bytes of all bodies together, from when they arrive until their requests are answered.
 MAX_BYTES: Final = 64 * 1024 * 1024
 
@@ -182,8 +190,10 @@ class Body:
         return bool(piece)
 
 
-def _check_codings(codings: Sequence[str]) -> None:
-    if any(coding.lower() != "identity" for coding in codings):
+def _check_codings(values: Sequence[str]) -> None:
+    """Refuse what is compressed: the signature covers the bytes as they were sent."""
+    codings = {coding.strip().lower() for value in values for coding in value.split(",")}
+    if codings & _CODINGS:
         raise UnsupportedEncodingError("send the body without Content-Encoding")
 
 
@@ -193,6 +203,9 @@ def _too_large(limit: int) -> BodyTooLargeError:
 
 def _continue(http: Inbound) -> None:
     """Tell a client that waits for it to send the body: path, method and length are fine."""
-    transport = http.connection.transport
-    if http.head.headers.get(hdrs.EXPECT, "").lower() == "100-continue" and transport is not None:
+    transport, head = http.connection.transport, http.head
+    if head.headers.get(hdrs.EXPECT, "").lower() != "100-continue" or transport is None:
+        return
+    # HTTP/1.0 has no interim answers: such a client would take it for the answer (RFC 9110, 10.1.1).
+    if head.version >= HttpVersion11:
         transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

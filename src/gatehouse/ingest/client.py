@@ -3,30 +3,60 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
 
 #: From the peer and the values of X-Forwarded-For to the client's address; None when it is unknown.
 ClientAddress = Callable[[str | None, Sequence[str]], str | None]
 
 
+#: A hop as proxies write it: an address, perhaps in brackets, perhaps with a port behind it. Azure's gateways
+#: write `203.0.113.7:51234`.
+_HOP = re.compile(r"\[(?P<v6>[^\[\]]*)\](?::\d{1,5})?|(?P<v4>[\d.]+):\d{1,5}|(?P<bare>.*)", re.ASCII)
+#: What stands for a peer on a Unix socket, in `server.trusted_proxies` too.
+UNIX: Final = "unix"
+
+_Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
 def client_address(trusted: Sequence[str]) -> ClientAddress:
     """Compile `server.trusted_proxies`. What an untrusted peer forwards is never believed."""
-    networks = [ipaddress.ip_network(network) for network in trusted]
+    networks = [ipaddress.ip_network(network) for network in trusted if network != UNIX]
+    trusts_sockets = UNIX in trusted
 
     def is_trusted(text: str) -> bool:
-        try:
-            address = ipaddress.ip_address(text)
-        except ValueError:
-            return False
-        return any(address in network for network in networks)
+        if text == UNIX:
+            return trusts_sockets
+        address = _address(text)
+        return address is not None and any(address in network for network in networks)
 
     def find(peer: str | None, forwarded: Sequence[str]) -> str | None:
-        if not networks or not forwarded or peer is None:
+        if not trusted or not forwarded or peer is None:
             return peer
-        hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+        hops = [hop for value in forwarded for hop in _hops(value)]
         client = peer
         while hops and is_trusted(client):
-            client = hops.pop()
+            hop = hops.pop()
+            address = _address(hop)
+            if address is None:
+                # No allowlist has it, and whoever stands before it may be anybody.
+                return hop
+            client = str(address)
         return client
 
     return find
+
+
+def _hops(value: str) -> list[str]:
+    """Cut a header into hops. Empty items are none, but a header without any item is an unknown hop."""
+    return [hop for item in value.split(",") if (hop := item.strip())] or [""]
+
+
+def _address(hop: str) -> _Ip | None:
+    """Read the address of a hop; None when it is none, such as `unknown` (RFC 7239, 6.2)."""
+    found = _HOP.fullmatch(hop)
+    try:
+        return None if found is None else ipaddress.ip_address(found["v6"] or found["v4"] or found["bare"])
+    except ValueError:
+        return None

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import aiohttp
+from aiohttp import HttpVersion10
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
@@ -215,10 +216,11 @@ class Connection(BaseProtocol):
         assert self._parser is not None  # noqa: S101 - it is let go of with the connection
         try:
             messages, _, _ = self._parser.feed_data(data)
-        except HttpProcessingError as error:
+        except Exception as error:  # noqa: BLE001 - whatever the parser stumbles over, it is not HTTP
             if self._arriving is None or self._arriving.is_eof():
                 return [(None, EMPTY_PAYLOAD)]
-            self._arriving.set_exception(error)
+            is_known = isinstance(error, HttpProcessingError)
+            self._arriving.set_exception(error if is_known else HttpProcessingError())
             return []
         return messages
 
@@ -237,6 +239,9 @@ class Connection(BaseProtocol):
         try:
             while self._messages:
                 message, content = self._messages[0]
+                # The parser takes HTTP/0.9, too: without a version, and for CONNECT even without a target.
+                if message is not None and message.version < HttpVersion10:
+                    message = None
                 if message is None:
                     self.step_aside()
                     self._send(self._answers.malformed(self.peer))

@@ -26,7 +26,7 @@ from gatehouse.ingest.connection import Answers
 from gatehouse.ingest.connections import Connections, allowed_connections
 from gatehouse.ingest.listener import Listener
 from gatehouse.ingest.writing import written
-from gatehouse.log import get_logger
+from gatehouse.log import get_logger, limited
 from gatehouse.verify.base import Request
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ class IngestServer:
         self._rejections = rejections
         self._unknown = metrics.unknown()
         self._bodies = Bodies()
+        self._refusal_lines = limited("request.rejected")
         self._server: Connections | None = None
         self.replace(config, sources, client_address)
         self._listener: Listener | None = None
@@ -102,6 +103,7 @@ class IngestServer:
             # What was sent before that is to be seen as a request under way.
             await asyncio.sleep(0)
             await self._server.stop(grace)
+        self._refusal_lines.report()
 
     async def _handle(self, http: Inbound) -> Answer:
         started = time.perf_counter()
@@ -164,13 +166,16 @@ class IngestServer:
         if answer.event_ids:
             event = "request.accepted" if answer.outcome == "accepted" else "request.duplicate"
             ids = answer.event_ids
-            fields["event_id"] = ids[0] if len(ids) == 1 else ids
+            if len(ids) == 1:
+                fields["event_id"] = ids[0]
+            else:
+                fields |= {"event_id": ids, "events": len(ids)}
             get_logger().info(event, type=answer.event_type, **fields)
         elif answer.outcome == "accepted":
             get_logger().info("request.accepted", **fields)
         elif answer.handshake is not None:
             get_logger().info("request.handshake", handshake=answer.handshake, **fields)
-        else:
+        elif self._refusal_lines.allows(source=fields["source"], outcome=answer.outcome):
             get_logger().warning("request.rejected", reason=answer.reason, rejected_id=rejected_id, **fields)
 
     def _remember(
@@ -204,13 +209,14 @@ class IngestServer:
     def _refused_below_http(self, error: RequestRejectedError, client: str | None) -> Answer:
         answer = rejected(error)
         self._unknown.outcomes[answer.outcome].inc()
-        get_logger().warning(
-            "request.rejected",
-            reason=answer.reason,
-            outcome=answer.outcome,
-            status=answer.status,
-            client=client,
-        )
+        if self._refusal_lines.allows(source=None, outcome=answer.outcome):
+            get_logger().warning(
+                "request.rejected",
+                reason=answer.reason,
+                outcome=answer.outcome,
+                status=answer.status,
+                client=client,
+            )
         return answer
 
 

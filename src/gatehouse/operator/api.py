@@ -11,6 +11,7 @@ from aiohttp import web
 
 from gatehouse.config import describe
 from gatehouse.operator.masking import seen_headers, seen_query
+from gatehouse.operator.queries import BadQueryError, limit_of
 from gatehouse.times import rfc3339
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from gatehouse.ingest.rejected import Refused, RejectedRequests
     from gatehouse.source import Source
 
-_DEFAULT_LIMIT, _MOST = 50, 500
 #: Hex digits of the body's SHA-256: enough to tell bodies apart.
 _HASH_DIGITS = 16
 
@@ -52,12 +52,14 @@ class OperatorApi:
         ]
 
     async def _list_rejected(self, request: web.Request) -> web.Response:
-        source, text = request.query.get("source"), request.query.get("limit", str(_DEFAULT_LIMIT))
+        source = request.query.get("source")
         if source is not None and source not in self._sources:
             return error_answer(400, "bad_request", "no source has this name")
-        if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _MOST):
-            return error_answer(400, "bad_request", f"limit is a number from 1 to {_MOST}")
-        chosen = self._rejected.newest(source)[: int(text)]
+        try:
+            limit = limit_of(request.query)
+        except BadQueryError as error:
+            return error_answer(400, "bad_request", error.message)
+        chosen = self._rejected.newest(source)[:limit]
         return _json({"rejected": await self._seen(chosen)})
 
     async def _show_rejected(self, request: web.Request) -> web.Response:

@@ -45,7 +45,7 @@ class Counting(Protocol):
     #: By why.
     operator_refused: dict[str, Counter]
 
-    def render(self) -> bytes:
+    async def exposition(self) -> bytes:
         """Write the text exposition format."""
 
 
@@ -152,7 +152,11 @@ class OperatorServer:
         return answer
 
     def _foreign_name_refusal(self, request: web.Request) -> web.Response | None:
-        if is_loopback(request.url.host or ""):
+        try:
+            host = request.url.host
+        except ValueError:
+            return error_answer(400, "bad_request", "the Host header is not a host and a port")
+        if is_loopback(host or ""):
             return None
         # Without a token only this machine may ask, and a browser on it may be led here under any name.
         self._metrics.operator_refused["cross_site"].inc()
@@ -168,7 +172,7 @@ class OperatorServer:
         return reload_answer(await self._reload())
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
-        body = await self._exposition() if self._exposition else self._metrics.render()
+        body = await (self._exposition or self._metrics.exposition)()
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: _METRICS_TYPE})
 
     async def _show_health(self, _: web.Request) -> web.Response:

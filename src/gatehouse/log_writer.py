@@ -1,0 +1,165 @@
+"""The thread that writes log lines, so that nothing else waits for whoever reads them.
+
+A pipe that nobody reads, a terminal that is stopped or a disk that stalls blocks whoever writes to it. The
+event loop hands its lines to this thread and goes on. Lines that find no room in the buffer are dropped and
+counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import sys
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Characters of the lines that wait to be written.
+_MOST: Final = 4 * 1024 * 1024
+#: Seconds between two writes: under load the lines of this time share one.
+_REST: Final = 0.005
+#: Bytes that reach a pipe in one piece, whoever else writes to it (POSIX's PIPE_BUF, and Linux's).
+WHOLE: Final = 4096
+
+
+class LineWriter:
+    """Writes lines to a stream: from a thread of its own when the stream is a file, pipe or terminal.
+
+    No more than `at_once` bytes are written at a time: longer pieces could be torn apart by those of another
+    process. `lost` makes the line that says how many lines were dropped; it is written once there is room.
+    """
+
+    def __init__(self, stream: TextIO, at_once: int, lost: Callable[[int], str]) -> None:
+        self._stream = stream
+        self._at_once = at_once
+        self._lost = lost
+        self._encoding = getattr(stream, "encoding", None) or "utf-8"
+        self._file = _file_of(stream)
+        #: Lines of this turn of the event loop.
+        self._lines: list[str] = []
+        self._waiting: deque[str] = deque()
+        # Each of these is changed by one thread alone, so that no change is lost.
+        self._put = self._overflowed = 0
+        self._taken = self._failed = self._reported = 0
+        self._is_writing = False
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._is_ended = False
+
+    @property
+    def dropped(self) -> int:
+        """How many lines were dropped so far."""
+        return self._overflowed + self._failed
+
+    def msg(self, line: str) -> None:
+        """Write a line soon. Never blocks, unless the stream is in memory."""
+        self._lines.append(line)
+        if len(self._lines) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_soon(self.hand_over)
+        except RuntimeError:  # no event loop here: nothing would come to write it
+            self.hand_over()
+
+    debug = info = warning = error = critical = msg
+
+    def hand_over(self) -> None:
+        """Give the thread what there is to write."""
+        lines, self._lines = self._lines, []
+        if self._file is None:
+            for text in _together(lines, self._at_once):
+                self._stream.write(text)
+                self._stream.flush()
+            return
+        for line in lines:
+            if self._put - self._taken + len(line) > _MOST:
+                self._overflowed += 1
+            else:
+                self._put += len(line)
+                self._waiting.append(line)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+            self._thread.start()
+        self._wake.set()
+
+    def flush(self, timeout: float) -> None:
+        """Wait until all lines are written, at most `timeout` seconds."""
+        self.hand_over()
+        until = time.monotonic() + timeout
+        while (self._waiting or self._is_writing) and time.monotonic() < until:
+            time.sleep(0.001)
+
+    def close(self, timeout: float) -> None:
+        """Flush, and end the thread. It stays behind if it is blocked; it does not keep the process alive."""
+        self.flush(timeout)
+        self._is_ended = True
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._is_ended:
+            self._wake.wait()
+            self._wake.clear()
+            self._write_waiting()
+            time.sleep(_REST)
+
+    def _write_waiting(self) -> None:
+        # Set first: whoever flushes must not find both empty while a line is on its way.
+        self._is_writing = True
+        try:
+            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            for text in _together(lines, self._at_once):
+                if not self._write(text):
+                    self._failed += text.count("\n")
+            self._taken += sum(map(len, lines))
+            self._report()
+        finally:
+            self._is_writing = False
+
+    def _report(self) -> None:
+        """Say how many lines are missing."""
+        missing = self.dropped - self._reported
+        if missing and self._write(self._lost(missing) + "\n"):
+            self._reported += missing
+
+    def _write(self, text: str) -> bool:
+        """Write all of it, however long that takes. False: it can't be written."""
+        assert self._file is not None  # noqa: S101 - without one there is no thread
+        rest = text.encode(self._encoding, "replace")
+        while rest:
+            try:
+                rest = rest[os.write(self._file, rest) :]
+            except BlockingIOError:
+                # Somebody who has the same pipe made it non-blocking.
+                select.select((), (self._file,), ())
+            except OSError:
+                return False
+        return True
+
+
+def _file_of(stream: TextIO) -> int | None:
+    """Return the descriptor behind a stream; None for one in memory."""
+    try:
+        stream.flush()
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _together(lines: list[str], at_once: int) -> Iterator[str]:
+    """Join lines to texts of at most so many bytes; one that is longer alone stays whole."""
+    together: list[str] = []
+    length = 0
+    for line in lines:
+        more = len(line.encode("utf-8", "replace")) + 1 if at_once < sys.maxsize else 0
+        if together and length + more > at_once:
+            yield "\n".join([*together, ""])
+            together, length = [], 0
+        together.append(line)
+        length += more
+    if together:
+        yield "\n".join([*together, ""])

@@ -1,0 +1,89 @@
+"""Lines are written by a thread that may block, from a buffer that is bounded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from gatehouse import log_writer
+from gatehouse.log_writer import WHOLE, LineWriter
+
+LINE = "x" * 99
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, TextIO]]:
+    """Give a pipe: what comes out, and a stream into it."""
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        yield reading, stream
+    os.close(reading)
+
+
+def writer(stream: TextIO) -> LineWriter:
+    return LineWriter(stream, WHOLE, lambda count: f"{count} lines are missing")
+
+
+def read(reading: int, until: str) -> list[str]:
+    text = ""
+    while not text.endswith(until + "\n"):
+        text += os.read(reading, 65536).decode()
+    return text.splitlines()
+
+
+@pytest.mark.case("F-06")
+def test_lines_reach_a_pipe_in_their_order(pipe: tuple[int, TextIO]) -> None:
+    reading, stream = pipe
+    lines = writer(stream)
+    for number in range(200):
+        lines.msg(f"{number} é")
+    lines.close(5)
+
+    assert read(reading, "199 é") == [f"{number} é" for number in range(200)]
+    assert lines.dropped == 0
+
+
+@pytest.mark.case("F-06")
+def test_what_finds_no_room_is_dropped_counted_and_reported_when_there_is_room_again(
+    pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_writer, "_MOST", 100 * len(LINE))
+    reading, stream = pipe
+    lines = writer(stream)
+    sent = 2000  # some 650 fill the pipe, and 100 the buffer
+    for _ in range(sent):
+        lines.msg(LINE)
+
+    assert lines.dropped > 0
+    got = read(reading, f"{lines.dropped} lines are missing")
+    assert got[:-1] == [LINE] * (sent - lines.dropped)
+    lines.close(5)
+
+
+@pytest.mark.case("F-06")
+def test_a_pipe_without_a_reader_loses_lines_and_raises_nothing() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        lines = writer(stream)
+        for _ in range(10):
+            lines.msg(LINE)
+        lines.close(5)
+
+        assert lines.dropped == 10
+
+
+def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(pipe: tuple[int, TextIO]) -> None:
+    reading, stream = pipe
+    os.set_blocking(stream.fileno(), False)
+    lines = writer(stream)
+    for _ in range(2000):
+        lines.msg(LINE)
+    lines.msg("the end")
+
+    assert len(read(reading, "the end")) == 2001
+    lines.close(5)
+    assert lines.dropped == 0
