@@ -16,6 +16,7 @@ from gatehouse.config.load import LoadedConfig, parse
 from gatehouse.config.model import AnyConfig, JwtConfig, ProviderConfig, VerifierConfig, VerifyEntry
 from gatehouse.secrets import Secrets
 from gatehouse.source import Source
+from gatehouse.template import Template
 from gatehouse.verify.base import Request
 
 #: Schemes in which only the provider can sign.
@@ -69,6 +70,9 @@ class VectorFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     preset: str
     vectors: list[Vector]
 
+
+#: Presets that the rules of `test_preset_retries` and `test_preset_identity` are not kept by yet.
+LATER = tuple(name for name in providers.names() if name >= "n")
 
 FOLDER = Path(__file__).parent / "vectors"
 FILES = {
@@ -166,3 +170,14 @@ def _secret(entry: VerifyEntry) -> str:
         "base64": base64.b64encode(raw).decode(),
         "whsec": "whsec_" + base64.b64encode(raw).decode(),
     }.get(key, "s3cr3t-of-at-least-16-bytes")
+
+
+def dedupe_keys(settings: ProviderConfig) -> list[Template]:
+    """List the templates of the dedupe keys, each with its alternatives."""
+    return [getattr(key, "key", key) for key in settings.dedupe.by]
+
+
+def windows(settings: ProviderConfig) -> list[tuple[Template, float]]:
+    """List the templates of the dedupe keys with how long each is kept."""
+    kept = settings.dedupe.window
+    return [(getattr(key, "key", key), getattr(key, "window", None) or kept) for key in settings.dedupe.by]

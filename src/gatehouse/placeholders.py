@@ -77,6 +77,14 @@ def _query_value(argument: str) -> Resolve:
     return lambda scope: _encoded(scope.query.get(argument))
 
 
+def _query_lower(argument: str) -> Resolve:
+    def resolve(scope: Scope) -> bytes | None:
+        value = _encoded(scope.query.get(argument))
+        return None if value is None else value.lower()  # ASCII letters, and no others
+
+    return resolve
+
+
 def _encoded(text: str | None) -> bytes | None:
     return None if text is None else as_sent(text)
 
@@ -125,6 +133,8 @@ WITHOUT_ARGUMENT: dict[str, Resolve] = {
     # Of the request's own bytes: what schemes sign that put a hash in the place of the body.
     "body_sha256": lambda scope: hashlib.sha256(scope.request.body).hexdigest().encode(),
     "body_sorted": lambda scope: sorted_json(scope.body),
+    # Of what `{body}` is: the item of a batch, or the document inside a form.
+    "item_sha256": lambda scope: hashlib.sha256(scope.body).hexdigest().encode(),
     "form": _form,
     "form_sorted": _form_sorted,
     "method": lambda scope: scope.request.method.encode(),
@@ -141,6 +151,7 @@ WITH_ARGUMENT: dict[str, Callable[[str], Resolve]] = {
     "header": _header,
     "outer": _outer_value,
     "query": _query_value,
+    "query_lower": _query_lower,
     # What a preset leaves open is filled in before its texts are compiled.
     "value": lambda _: lambda _: None,
 }

@@ -9,7 +9,8 @@ names is not there. A list of templates means the first that resolves fully. `{{
     {form:name}      a field of a form body         {form_sorted}     all fields: name and value, sorted
     {form}           all fields, as a JSON object   {query:name}      a query parameter; {query} all of it
     {url} {path} {method}                           {url_decoded}     as HubSpot signs it
-    {body_sha256}    its hash, in hex
+    {body_sha256}    its hash, in hex               {item_sha256}     the same of one item of a batch
+    {query_lower:name}  a query parameter in lower case
     {timestamp}      as sent, from `timestamp:`     {id}              the signed id, from `id:`
     {signed}         the signed bytes               {value:name}      what `values:` of the source says
     {challenge} {proof} {token}                     of a handshake

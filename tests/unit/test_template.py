@@ -38,8 +38,9 @@ def scope(
         ("{body:a.b}", b"[1.50]"),
         ("{header:x-id}", b"d1"),
         ("{query:q}", b"v 1"),
+        ("{query_lower:Q}", "über-9k".encode()),
         ("{method} {path}", b"POST /webhooks/a"),
-        ("{url}", b"https://hooks.example.com/webhooks/a?q=v%201"),
+        ("{url}", b"https://hooks.example.com/webhooks/a?q=v%201&Q=%C3%BCber-9K"),
         ("{timestamp}.{signed}", b"12.s"),
         ("v0:{timestamp}:{{x}}", b"v0:12:{x}"),
         ("{body_sorted}", b'{"a": {"b": [1.5]}}'),
@@ -47,7 +48,8 @@ def scope(
     ],
 )
 def test_each_placeholder_resolves(text: str, expected: bytes) -> None:
-    seen = scope(b'{"a": {"b": [1.50]}}', query="q=v%201", timestamp=b"12", signed=b"s", X_Id="d1")
+    query = "q=v%201&Q=%C3%BCber-9K"
+    seen = scope(b'{"a": {"b": [1.50]}}', query=query, timestamp=b"12", signed=b"s", X_Id="d1")
 
     assert Template(text).render(seen) == expected
 
@@ -130,6 +132,7 @@ def test_no_field_is_read_out_of_json_that_says_it_is_a_form(body: bytes) -> Non
         (r"{body:a.@odata\.etag}", b'{"a": {"@odata.etag": "W"}}', b"W"),
         ("{body:anything}", b"", None),
         ("{body_sha256}", b"x", hashlib.sha256(b"x").hexdigest().encode()),
+        ("{item_sha256}", b"x", hashlib.sha256(b"x").hexdigest().encode()),
         ("{query}", b"", b""),
         (("{body:id}", "{signed?}"), b"not JSON", b""),
     ],

@@ -373,6 +373,9 @@ class TestSns:
             SNS_URL.replace(".pem", ".pem?x"),
             SNS_URL.replace(".pem", ".pem#x"),
             SNS_URL.replace(".com", ".com.us"),
+            SNS_URL.replace("amazonaws.com", "amazonaws.eu"),
+            SNS_URL.replace("amazonaws.com", "c2s.ic.gov"),
+            SNS_URL.replace("eu-west-1.amazonaws.com", "us-iso-east-1xc2s.ic.gov"),
             SNS_URL + "\n",
             "https://mybucket.s3.amazonaws.com/SimpleNotificationService-f3ec.pem",
         ],
@@ -384,7 +387,18 @@ class TestSns:
         with pytest.raises(VerificationError):
             checked.remote[0].key_url(asked)
 
-    @pytest.mark.parametrize("host", ["us-gov-west-1.amazonaws.com", "cn-north-1.amazonaws.com.cn"])
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "us-gov-west-1.amazonaws.com",
+            "cn-north-1.amazonaws.com.cn",
+            "eusc-de-east-1.amazonaws.eu",
+            "us-iso-east-1.c2s.ic.gov",
+            "us-isob-east-1.sc2s.sgov.gov",
+            "eu-isoe-west-1.cloud.adc-e.uk",
+            "us-isof-south-1.csp.hci.ic.gov",
+        ],
+    )
     def test_every_region_has_its_host(self, host: str) -> None:
         url = SNS_URL.replace("eu-west-1.amazonaws.com", host)
 

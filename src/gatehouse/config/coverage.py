@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from gatehouse.config.model import ProviderConfig, VerifyEntry
     from gatehouse.template import Template
 
-_WHOLE_BODY = ("body", "body_sorted", "body_name", "outer")
+_WHOLE_BODY = ("body", "body_sorted", "body_name", "item_sha256", "outer")
 _FORM = ("form", "form_sorted")
-_URL = ("url", "url_decoded", "query", "path")
+_URL = ("url", "url_decoded", "query", "query_lower", "path")
 #: What Amazon SNS signs: https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html
 _SNS = ("Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 #: Given by the verifier itself, out of what is signed, or written in the config.

@@ -131,10 +131,14 @@ class ProviderConfig(Model):
     """How long after the first request the provider may still retry on its own."""
     retries: str = ""
     """The provider's retry schedule, in words."""
+    retries_resigned: str = ""
+    """Where the provider says that it signs each retry anew, with a fresh timestamp."""
     disables: str = ""
     """What makes the provider disable the registered address, in words."""
     types: tuple[str, ...] = ()
     """The documented event types."""
+    unique_bodies: str = ""
+    """Why no two events have equal bodies, where a dedupe key is made of the signed bytes alone."""
     unconfirmed: tuple[str, ...] = ()
     """What no primary source confirms."""
     samples: tuple[SampleConfig, ...] = ()

@@ -91,6 +91,8 @@ def _facts(preset: ProviderConfig) -> Iterator[tuple[str, str]]:
     yield "answer within", describe.duration(preset.answer_deadline)
     yield "retries", preset.retries
     yield "retries for", describe.duration(preset.retry_horizon)
+    yield "retries are signed anew", preset.retries_resigned
+    yield "no two bodies are equal", preset.unique_bodies
     yield "disables", preset.disables
     yield "unconfirmed", "; ".join(preset.unconfirmed)
 

@@ -29,10 +29,18 @@ if TYPE_CHECKING:
     from gatehouse.errors import Reason
     from gatehouse.verify.base import Facts, Request
 
+#: The regions and the domain of each partition of AWS, by https://github.com/boto/botocore, partitions.json.
+_PARTITIONS = (
+    r"[a-z]{2}(-[a-z]{2,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(\.cn)?",
+    r"eusc-[a-z]{2}-[a-z]{2,12}-[0-9]{1,2}\.amazonaws\.eu",
+    r"us-iso-[a-z]{2,12}-[0-9]{1,2}\.c2s\.ic\.gov",
+    r"us-isob-[a-z]{2,12}-[0-9]{1,2}\.sc2s\.sgov\.gov",
+    r"eu-isoe-[a-z]{2,12}-[0-9]{1,2}\.cloud\.adc-e\.uk",
+    r"us-isof-[a-z]{2,12}-[0-9]{1,2}\.csp\.hci\.ic\.gov",
+)
 #: Where SNS serves its certificates, and nobody else anything.
 ADDRESSES = re.compile(
-    r"https://sns\.[a-z]{2}(-[a-z]{2,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(\.cn)?"
-    r"/SimpleNotificationService-[0-9a-f]{1,64}\.pem"
+    rf"https://sns\.({'|'.join(_PARTITIONS)})/SimpleNotificationService-[0-9a-f]{{1,64}}\.pem"
 )
 _HASHES = {"1": HASHES["sha1"], "2": HASHES["sha256"]}
 _CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")

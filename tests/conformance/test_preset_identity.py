@@ -1,0 +1,207 @@
+"""The CloudEvents `id` of a preset is as unique as its dedupe keys: equal `source` and `id` mean a duplicate.
+
+CloudEvents 1.0.2, `id`: producers must make `source` and `id` together unique for each distinct event, and
+consumers may take equal ones for duplicates. A destination that does so must not drop what the gateway took
+for two events.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from multidict import CIMultiDict
+
+from gatehouse.document import Document, MalformedDocumentError
+from gatehouse.event import UNREADABLE, ReadEvent
+from gatehouse.placeholders import WITH_ARGUMENT, WITHOUT_ARGUMENT
+from gatehouse.scope import Scope
+from gatehouse.source import Source
+from gatehouse.template import Placeholder, Template
+from gatehouse.verify.base import VerifiedRequest
+from presets import FILES, LATER, VECTORS, Vector, built, dedupe_keys, source
+
+#: What stands for the bytes as a whole.
+BYTES = ("body", "signed", "body_sha256", "item_sha256", "body_sorted", "form_sorted", "claims")
+Keys = tuple[bytes | None, ...]
+
+each_good_vector = pytest.mark.parametrize(
+    ("preset", "vector"),
+    [
+        pytest.param(preset, vector, id=f"{preset}-{number}")
+        for preset, number, vector in VECTORS
+        if vector.refused is None and preset not in LATER
+    ],
+)
+
+
+def verified(of: Source, vector: Vector) -> VerifiedRequest:
+    return of.verification.verify(vector.request(), vector.now)
+
+
+def are_duplicates(one: Keys, other: Keys) -> bool:
+    return any(first is not None and first == second for first, second in zip(one, other, strict=False))
+
+
+def identity(read: ReadEvent) -> str | None:
+    """Give the id that a destination sees; None when it is the gateway's own, which is always new."""
+    event = read.event
+    return None if event.external_id == event.id else event.external_id
+
+
+@pytest.mark.parametrize("preset", [name for name in FILES if name not in LATER])
+def test_two_vectors_with_one_id_are_duplicates(preset: str) -> None:
+    found: dict[str, list[Keys]] = defaultdict(list)
+    for vector in FILES[preset].vectors:
+        if vector.refused is not None:
+            continue
+        of = built(preset, vector)
+        for read in of.reader.read(verified(of, vector), vector.now, ()):
+            given = identity(read)
+            if given is not None:
+                found[given].append(read.keys)
+
+    for given, keys in found.items():
+        for one, other in itertools.combinations(keys, 2):
+            assert are_duplicates(one, other), given
+
+
+@pytest.mark.case("F-21")
+@each_good_vector
+def test_an_event_that_differs_in_any_part_of_its_keys_has_another_id(preset: str, vector: Vector) -> None:
+    of = built(preset, vector)
+    try:
+        scopes = of.reader.scopes(verified(of, vector))
+    except MalformedDocumentError:
+        return  # unreadable: its id is the gateway's
+    for scope in scopes:
+        first = of.reader._read(scope, vector.now, ())
+        for parts in varied(of, scope):
+            other = changed(scope, parts)
+            second = of.reader._read(other, vector.now, ())
+            if second.event.type == UNREADABLE or are_duplicates(first.keys, second.keys):
+                continue
+            assert identity(first) is None or identity(first) != identity(second), list(map(str, parts))
+
+
+def varied(of: Source, scope: Scope) -> Iterator[tuple[Placeholder, ...]]:
+    """Give one part of each dedupe key, in every combination: what has to change for a new event."""
+    resolved = [parts for key in dedupe_keys(of.settings) if (parts := resolving(key, scope))]
+    if resolved:
+        yield from itertools.product(*resolved)
+
+
+def resolving(template: Template, scope: Scope) -> list[Placeholder]:
+    """Give the placeholders of the alternative that counts."""
+    for parts in template.alternatives:
+        placeholders = [part for part in parts if isinstance(part, Placeholder)]
+        if all(part.optional or value(part, scope) for part in placeholders):
+            return [part for part in placeholders if part.name not in ("body_name", "value", "method")]
+    return []
+
+
+def value(part: Placeholder, scope: Scope) -> bytes | None:
+    try:
+        if part.argument:
+            return WITH_ARGUMENT[part.name](part.argument)(scope)
+        return WITHOUT_ARGUMENT[part.name](scope)
+    except MalformedDocumentError:
+        return None
+
+
+def changed(scope: Scope, parts: Iterable[Placeholder]) -> Scope:
+    """Return what another event would be that differs in these parts, and in nothing else."""
+    request, facts, body, outer = scope.request, dict(scope.facts), scope.body, scope.outer
+    for part in parts:
+        if part.name == "header":
+            headers = CIMultiDict(request.headers)
+            headers[part.argument] = other_text(headers.get(part.argument, ""))
+            request = msgspec.structs.replace(request, headers=headers)
+        elif part.name == "query":
+            query = (
+                f"{request.query}&{part.argument}=other"
+                if scope.query.get(part.argument) is None
+                else (
+                    request.query.replace(
+                        f"{part.argument}={scope.query[part.argument]}", f"{part.argument}=other"
+                    )
+                )
+            )
+            request = msgspec.structs.replace(request, query=query)
+        elif part.name == "body" and part.argument:
+            body = with_value(body, part.path)
+        elif part.name == "outer":
+            outer = tuple(Document(with_value(bytes(one.raw(()) or b"{}"), part.path)) for one in outer)
+        elif part.name in BYTES or part.name == "form":
+            body = with_bytes(body)
+            # A form's fields are read from the request.
+            request = msgspec.structs.replace(request, body=request.body + b"0")
+            facts["signed"] = (facts.get("signed") or b"") + b"0"
+        else:
+            facts[part.name] = (facts.get(part.name) or b"") + b"0"
+    return Scope(request, facts=facts, body=body, outer=outer)
+
+
+def other_text(text: str) -> str:
+    return f"{text}0" if not text.endswith("0") else f"{text[:-1]}1"
+
+
+def with_bytes(body: bytes) -> bytes:
+    """Return a document that says the same in other bytes."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return body + b"0"
+    if isinstance(document, dict):
+        return json.dumps({**document, "gatehouse-says-nothing": 1}).encode()
+    return json.dumps(document).encode() + b" "
+
+
+def with_value(body: bytes, path: tuple[str, ...]) -> bytes:
+    """Return the document with another value at the path."""
+    document = json.loads(body)
+    place: Any = document
+    for step in path[:-1]:
+        if isinstance(place, list):
+            place = place[int(step)]
+        else:
+            if not isinstance(place.get(step), dict | list):
+                place[step] = {}
+            place = place[step]
+    last: Any = int(path[-1]) if isinstance(place, list) else path[-1]
+    old = place[last] if isinstance(place, list) else place.get(last)
+    place[last] = another(old)
+    return json.dumps(document).encode()
+
+
+def another(old: Any) -> Any:
+    match old:
+        case bool():
+            return not old
+        case int() | float():
+            return old + 1
+        case None:
+            return "other"
+        case str():
+            return other_text(old)
+        case _:
+            return "other"
+
+
+def test_the_test_finds_an_id_that_is_less_unique_than_the_key() -> None:
+    """What it compares: the same preset with an id that says too little."""
+    vector = FILES["mandrill"].vectors[0]
+    of = source("mandrill", vector.secrets, event={"id": "{body:event}"})
+    scope = of.reader.scopes(verified(of, vector))[0]
+    first = of.reader._read(scope, vector.now, ())
+    seconds = [of.reader._read(changed(scope, parts), vector.now, ()) for parts in varied(of, scope)]
+
+    assert any(
+        identity(first) == identity(second) and not are_duplicates(first.keys, second.keys)
+        for second in seconds
+    )

@@ -1,0 +1,389 @@
+"""What happens twice is two events, though a provider says it in the same words; a retry is one event."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
+
+import pytest
+
+from gatehouse.sample import Sample, signed
+from gatehouse.source import Source
+from gatehouse.verify.base import Request
+from presets import source, windows
+
+NOW = 1_800_000_000
+HOUR = 3600
+DAY = 24 * HOUR
+Headers = Mapping[str, str]
+
+
+class Repeat(NamedTuple):
+    """Two genuine events that look alike, and how long after the first one its last retry comes."""
+
+    preset: str
+    name: str
+    first: Any
+    #: The second event, as far as it differs from the first.
+    second: Any = None
+    headers: Headers = MappingProxyType({})
+    again: Headers = MappingProxyType({})
+    #: How many seconds lie between the two.
+    apart: float = 600
+    #: How many seconds after the first request its last retry comes.
+    retry: float = HOUR
+    #: Whether a retry is signed anew, with a time of its own.
+    resigned: bool = False
+    #: What a retry counts up.
+    counted: Any = None
+    #: The field of a form that holds the document.
+    form: str = ""
+
+
+def delivery(name: str, event: str = "", value: str = "") -> tuple[Headers, Headers]:
+    """Give the headers of two requests that differ in their delivery id."""
+    kept = {event: value} if event else {}
+    return {**kept, name: "72d3162e-cc78-11e3-81ab-4c9367dc0958"}, {
+        **kept,
+        name: "0b989ba4-242f-11e5-81e1-c7b6966d2516",
+    }
+
+
+GITHUB_CHECK = {
+    "action": "requested_action",
+    "check_run": {"id": 128620228, "head_sha": "ec26c3e57ca3", "status": "completed"},
+    "requested_action": {"identifier": "fix"},
+    "repository": {"full_name": "octo-org/octo-repo"},
+}
+GITHUB_ISSUE = {
+    "action": "closed",
+    "issue": {
+        "id": 73464126,
+        "html_url": "https://github.com/o/r/issues/2",
+        "updated_at": "2026-05-04T09:12:31Z",
+    },
+}
+BITBUCKET_PUSH = {
+    "push": {"changes": [{"new": {"name": "staging", "target": {"hash": "da15608"}}}]},
+    "repository": {"full_name": "team_name/repo_name"},
+}
+GITLAB_PUSH = {"object_kind": "push", "ref": "refs/heads/main", "after": "da156088", "project": {"id": 15}}
+BUILDKITE_BLOCKED = {
+    "event": "cluster_token.registration_blocked",
+    "blocked_ip": "203.0.113.7",
+    "cluster_token": {"uuid": "c2110af8", "description": "Default agent token"},
+    "sender": {"id": "8a7693f8", "name": "Some Person"},
+}
+BUILDKITE_RUNNING = {
+    "event": "build.running",
+    "build": {
+        "id": "f62a1b4d",
+        "state": "running",
+        "started_at": "2026-05-09T21:05:59.874Z",
+        "finished_at": None,
+    },
+}
+BUILDKITE_FINISHED = {
+    "event": "build.finished",
+    "build": {"id": "f62a1b4d", "state": "passed", "finished_at": "2026-05-09T21:07:59.874Z"},
+}
+ADYEN_REPORT = {
+    "notificationItems": [
+        {
+            "NotificationRequestItem": {
+                "additionalData": {"hmacSignature": ""},
+                "amount": {"currency": "EUR", "value": 0},
+                "eventCode": "REPORT_AVAILABLE",
+                "eventDate": "2026-05-06T17:15:34.121+02:00",
+                "merchantAccountCode": "Shop1",
+                "merchantReference": "",
+                "pspReference": "settlement_detail_report_batch_1.csv",
+                "success": "true",
+            }
+        }
+    ]
+}
+LINEAR_UPDATE = {
+    "action": "update",
+    "type": "Issue",
+    "createdAt": "2026-01-23T12:53:18.084Z",
+    "data": {"id": "2174add1", "identifier": "ENG-1"},
+    "webhookTimestamp": NOW * 1000,
+    "webhookId": "000042e3",
+}
+LEMON = {
+    "meta": {"event_name": "subscription_updated"},
+    "data": {"type": "subscriptions", "id": "1", "attributes": {"updated_at": "2026-01-17T12:43:24.000000Z"}},
+}
+HUBSPOT = [
+    {
+        "eventId": 3816279340,
+        "subscriptionId": 25,
+        "portalId": 33,
+        "occurredAt": 1462216307945,
+        "subscriptionType": "object.propertyChange",
+        "objectTypeId": "0-1",
+        "attemptNumber": 0,
+        "objectId": 1246965,
+        "propertyName": "lifecyclestage",
+        "propertyValue": "lead",
+    }
+]
+META_REACTION = {
+    "object": "page",
+    "entry": [
+        {
+            "id": "682498302938465",
+            "time": 1518479195594,
+            "messaging": [
+                {
+                    "sender": {"id": "6789"},
+                    "recipient": {"id": "682498302938465"},
+                    "timestamp": 1518479195308,
+                    "reaction": {"reaction": "love", "action": "react", "mid": "m_1"},
+                }
+            ],
+        }
+    ],
+}
+MAILGUN = {
+    "signature": {"timestamp": str(NOW), "token": "", "signature": ""},
+    "event-data": {"id": "Ase7i2zsRYeDXztHGENqRA", "event": "opened", "timestamp": 1521243339.873676},
+}
+MANDRILL = {"event": "open", "_id": "exampleaaa", "ts": 1384954004, "ip": "203.0.113.1", "user_agent": "Mail"}
+TEAMS = {"type": "message", "id": "1780668000123", "conversation": {"id": "19:one@thread.tacv2"}}
+FIGMA = {
+    "event_type": "FILE_UPDATE",
+    "file_key": "CL06nJNn5eZLQKDoARMND5",
+    "passcode": "s3cr3t-of-at-least-16-bytes",
+    "timestamp": "2026-02-23T20:27:16Z",
+    "webhook_id": "22",
+}
+ASANA = {
+    "events": [
+        {
+            "user": {"gid": "1123"},
+            "created_at": "2026-08-21T18:20:37.972Z",
+            "action": "changed",
+            "resource": {"gid": "1337", "resource_type": "task"},
+            "change": {"field": "due_on", "action": "changed"},
+        }
+    ]
+}
+JIRA = {"timestamp": 1780668000123, "webhookEvent": "jira:issue_updated", "issue": {"key": "TP-1"}}
+CALENDLY = {
+    "event": "invitee.created",
+    "created_at": "2026-06-05T14:00:00.000000Z",
+    "payload": {"uri": "https://api.calendly.com/scheduled_events/1/invitees/2"},
+}
+DOCUSIGN = {
+    "event": "template-modified",
+    "retryCount": 0,
+    "generatedDateTime": "2026-06-05T14:00:00.5730000Z",
+    "data": {"accountId": "1", "templateId": "55555555"},
+}
+
+
+def changed(document: Any, **values: Any) -> Any:
+    """Return a document in which every member of these names has another value."""
+    match document:
+        case dict():
+            return {name: values.get(name, changed(value, **values)) for name, value in document.items()}
+        case list():
+            return [changed(value, **values) for value in document]
+        case _:
+            return document
+
+
+REPEATS = [
+    Repeat(
+        "github",
+        "an action of a check run clicked twice",
+        GITHUB_CHECK,
+        None,
+        *delivery("X-GitHub-Delivery", "X-GitHub-Event", "check_run"),
+        retry=3 * DAY,
+    ),
+    Repeat(
+        "github",
+        "an issue closed, opened and closed again",
+        GITHUB_ISSUE,
+        changed(GITHUB_ISSUE, updated_at="2026-05-04T09:15:02Z"),
+        *delivery("X-GitHub-Delivery", "X-GitHub-Event", "issues"),
+        retry=3 * DAY,
+    ),
+    Repeat(
+        "bitbucket",
+        "a branch moved back",
+        BITBUCKET_PUSH,
+        None,
+        *delivery("X-Request-UUID", "X-Event-Key", "x"),
+    ),
+    Repeat("gitlab", "a branch moved back", GITLAB_PUSH, None, *delivery("Idempotency-Key")),
+    Repeat("gitlab", "the same before 17.4", GITLAB_PUSH, None, *delivery("X-Gitlab-Event-UUID")),
+    Repeat("buildkite", "an agent blocked twice", BUILDKITE_BLOCKED, retry=240),
+    Repeat("buildkite", "a build that runs again after it was blocked", BUILDKITE_RUNNING, retry=240),
+    Repeat(
+        "buildkite",
+        "a build that finishes twice",
+        BUILDKITE_FINISHED,
+        changed(BUILDKITE_FINISHED, finished_at="2026-05-09T21:09:59.874Z"),
+        resigned=True,
+    ),
+    Repeat(
+        "adyen",
+        "a report of two merchant accounts",
+        ADYEN_REPORT,
+        changed(ADYEN_REPORT, merchantAccountCode="Shop2"),
+        apart=1,
+        retry=30 * DAY,
+    ),
+    Repeat(
+        "linear",
+        "a state changed there and back",
+        LINEAR_UPDATE,
+        changed(LINEAR_UPDATE, createdAt="2026-01-23T12:54:19.100Z"),
+        *delivery("Linear-Delivery"),
+        retry=7 * HOUR + 60,
+    ),
+    Repeat(
+        "lemon-squeezy",
+        "a subscription updated there and back",
+        LEMON,
+        changed(LEMON, updated_at="2026-01-17T12:44:25.000000Z"),
+        retry=155,
+    ),
+    Repeat(
+        "hubspot",
+        "a property changed there and back",
+        HUBSPOT,
+        changed(HUBSPOT, occurredAt=1462216309000, eventId=3816279999),
+        retry=DAY,
+        resigned=True,
+        counted=changed(HUBSPOT, attemptNumber=9),
+    ),
+    Repeat(
+        "hubspot",
+        "ids of two kinds of objects",
+        HUBSPOT,
+        changed(HUBSPOT, objectTypeId="0-2"),
+        retry=DAY,
+    ),
+    Repeat(
+        "meta",
+        "a reaction taken back and given again",
+        META_REACTION,
+        changed(META_REACTION, timestamp=1518479199000, time=1518479199111),
+        retry=36 * HOUR,
+    ),
+    Repeat(
+        "mailgun",
+        "a message opened twice",
+        MAILGUN,
+        changed(MAILGUN, id="Bse7i2zsRYeDXztHGENqRB", token="b" * 50, timestamp=1521243400.1),
+        retry=8 * HOUR,
+    ),
+    Repeat(
+        "mandrill",
+        "two readers in one second",
+        [MANDRILL],
+        [changed(MANDRILL, ip="203.0.113.2")],
+        apart=1,
+        form="mandrill_events",
+    ),
+    Repeat(
+        "ms-teams",
+        "one number in two conversations",
+        TEAMS,
+        changed(TEAMS, conversation={"id": "19:two"}),
+        apart=1,
+    ),
+    Repeat(
+        "figma",
+        "a file updated twice",
+        FIGMA,
+        changed(FIGMA, timestamp="2026-02-23T20:57:16Z"),
+        retry=3.5 * HOUR,
+    ),
+    Repeat(
+        "asana",
+        "a date changed there and back",
+        ASANA,
+        changed(ASANA, created_at="2026-08-21T18:25:00.001Z"),
+        retry=DAY,
+    ),
+    Repeat(
+        "jira",
+        "an issue moved there and back",
+        JIRA,
+        changed(JIRA, timestamp=1780668111123),
+        *delivery("X-Atlassian-Webhook-Identifier"),
+        retry=1800,
+    ),
+    Repeat(
+        "calendly",
+        "somebody else at the same time",
+        CALENDLY,
+        changed(CALENDLY, uri="https://api.calendly.com/scheduled_events/1/invitees/3"),
+        apart=1,
+        retry=DAY,
+    ),
+    Repeat(
+        "docusign",
+        "a template changed twice",
+        DOCUSIGN,
+        changed(DOCUSIGN, generatedDateTime="2026-06-05T14:10:00.1230000Z"),
+        retry=15 * DAY,
+        counted=changed(DOCUSIGN, retryCount=7),
+    ),
+]
+
+
+@pytest.mark.case("F-21")
+@pytest.mark.parametrize("repeat", REPEATS, ids=[f"{one.preset}: {one.name}" for one in REPEATS])
+def test_what_happens_again_is_a_second_event_and_a_retry_is_none(repeat: Repeat) -> None:
+    of = source(repeat.preset)
+    seen = Seen(of)
+    soon, late = NOW + repeat.apart, NOW + repeat.retry
+
+    assert seen.are_new(sent(of, repeat, repeat.first, repeat.headers, NOW), NOW)
+    assert seen.are_new(sent(of, repeat, repeat.second or repeat.first, repeat.again, soon), soon)
+
+    retried = late if repeat.resigned else NOW
+    retry = sent(of, repeat, repeat.counted or repeat.first, repeat.headers, retried)
+    assert not seen.are_new(retry, late)
+
+
+def sent(of: Source, repeat: Repeat, body: Any, headers: Headers, now: float) -> Request:
+    """Send it as the provider does."""
+    raw, content_type = json.dumps(body).encode(), "application/json"
+    if repeat.form:
+        raw, content_type = urlencode({repeat.form: raw}).encode(), "application/x-www-form-urlencoded"
+    return signed(of, Sample({"Content-Type": content_type, **headers}, raw), now)
+
+
+class Seen:
+    """Remembers dedupe keys for as long as each is kept."""
+
+    def __init__(self, of: Source) -> None:
+        self._of = of
+        self._windows = [window for _, window in windows(of.settings)]
+        self._until: dict[tuple[int, Any], float] = {}
+
+    def are_new(self, request: Request, now: float) -> bool:
+        """Verify a request, and tell whether its events are new."""
+        verified = self._of.verification.verify(request, now)
+        keys = [
+            (place, key)
+            for _, found, _ in self._of.reader.read(verified, now, ())
+            for place, key in enumerate(found)
+            if key
+        ]
+        assert keys, "nothing tells the event from another"
+        if any(self._until.get(key, 0) > now for key in keys):
+            return False
+        self._until |= {key: now + self._windows[key[0]] for key in keys}
+        return True

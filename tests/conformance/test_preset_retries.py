@@ -1,0 +1,142 @@
+"""Every preset takes in a provider's retries, however late, and takes no new event for one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gatehouse import providers
+from gatehouse.config.model import JwtConfig, ProviderConfig, SigningConfig
+from gatehouse.document import MalformedDocumentError
+from gatehouse.scope import Scope
+from gatehouse.template import Placeholder, Template
+from presets import FILES, LATER, Vector, built, entries, is_symmetric, windows
+
+each_preset = pytest.mark.parametrize("name", [name for name in providers.names() if name not in LATER])
+#: What stands for everything that was sent, or signed.
+BYTES = ("signed", "body", "body_sha256", "item_sha256", "body_sorted", "form", "form_sorted", "claims")
+#: What tells two events apart by no more than what they are called.
+SAYS_NOTHING = ("body_name", "value", "method", "path")
+
+
+def tolerances(settings: ProviderConfig) -> list[float]:
+    """List for how long a request of the provider verifies."""
+    signed = [
+        entry.timestamp.tolerance
+        for entry in entries(settings)
+        if isinstance(entry, SigningConfig) and entry.timestamp
+    ]
+    tokens = [entry.max_age for entry in entries(settings) if isinstance(entry, JwtConfig) and entry.max_age]
+    return signed + tokens
+
+
+@pytest.mark.case("F-20")
+@each_preset
+def test_a_retry_that_carries_the_first_timestamp_is_not_too_old(name: str) -> None:
+    settings = providers.preset(name)
+    if settings.retries_resigned:
+        assert settings.retries_resigned.startswith("https://")
+        return
+
+    assert all(tolerance >= (settings.retry_horizon or 0) for tolerance in tolerances(settings))
+
+
+@pytest.mark.case("F-20")
+@each_preset
+def test_no_request_that_still_verifies_is_forgotten(name: str) -> None:
+    """A captured request passes for as long as the tolerance: the keys have to be kept for longer."""
+    settings = providers.preset(name)
+    checked = [tolerance for tolerance in tolerances(settings) if tolerance != float("inf")]
+
+    # A time that lies ahead is let in as well, and passes until it is as far behind.
+    assert all(settings.dedupe.window >= 2 * tolerance for tolerance in checked)
+
+
+@pytest.mark.case("F-20")
+@each_preset
+def test_the_last_retry_with_the_bytes_of_the_first_request_verifies(name: str) -> None:
+    settings = providers.preset(name)
+    if settings.retries_resigned or not tolerances(settings) or not is_symmetric(settings):
+        return
+    vector = next(vector for vector in FILES[name].vectors if vector.refused is None)
+    of = built(name, vector)
+
+    of.verification.verify(vector.request(), signed_at(name, vector) + (settings.retry_horizon or 0))
+
+
+def signed_at(name: str, vector: Vector) -> float:
+    """Tell when a request was signed: the vector's own time may be a little later."""
+    of = built(name, vector)
+    facts = of.verification.verify(vector.request(), vector.now).facts
+    units = {
+        entry.timestamp.unit
+        for entry in entries(of.settings)
+        if isinstance(entry, SigningConfig) and entry.timestamp
+    }
+    digits = (facts.get("timestamp") or b"").decode()
+    return int(digits) / (1000 if "ms" in units else 1) if digits.isdecimal() else vector.now
+
+
+@pytest.mark.case("F-21")
+@each_preset
+def test_no_key_is_made_of_bytes_alone_where_bodies_repeat(name: str) -> None:
+    """Bytes are a key where the preset says why they are unique, or for no longer than retries come."""
+    settings = providers.preset(name)
+    if settings.unique_bodies:
+        return
+    scopes = list(seen(name))
+    for template, window in windows(settings):
+        for place, parts in enumerate(template.alternatives):
+            if is_bytes_alone(parts, settings) and window > (settings.retry_horizon or 0):
+                assert place, f"{name}: bytes are the first choice"
+                # Behind an id, it is for what the provider does not document.
+                assert all(comes_before(template, place, scope) for scope in scopes), (
+                    f"{name}: bytes are used"
+                )
+
+
+def is_bytes_alone(parts: tuple[bytes | Placeholder, ...], settings: ProviderConfig) -> bool:
+    """Tell whether equal bodies have equal keys."""
+    types = settings.event.type.placeholders
+    signed = {
+        template
+        for entry in entries(settings)
+        if isinstance(entry, SigningConfig)
+        for alternative in entry.signed.alternatives
+        if len(alternative) == 1
+        for template in alternative
+    }
+    placeholders = {part for part in parts if isinstance(part, Placeholder)}
+    telling = {part for part in placeholders - types if part.name not in SAYS_NOTHING}
+    return bool(telling) and all(
+        (part.name in BYTES and not part.argument) or part in signed for part in telling
+    )
+
+
+def seen(name: str) -> Iterator[Scope]:
+    """Give what templates see of every event of the vectors."""
+    for vector in FILES[name].vectors:
+        if vector.events:  # the others are signatures of toy bodies
+            of = built(name, vector)
+            try:
+                yield from of.reader.scopes(of.verification.verify(vector.request(), vector.now))
+            except MalformedDocumentError:
+                continue
+
+
+def comes_before(template: Template, place: int, scope: Scope) -> bool:
+    """Tell whether an earlier alternative resolves, so that this one does not count."""
+    earlier = [part for parts in template.alternatives[:place] for part in (parts,)]
+    return any(resolves(parts, scope) for parts in earlier)
+
+
+def resolves(parts: tuple[bytes | Placeholder, ...], scope: Scope) -> bool:
+    text = "".join(
+        part.decode().replace("{", "{{").replace("}", "}}") if isinstance(part, bytes) else str(part)
+        for part in parts
+    )
+    try:
+        return Template(text).render(scope) is not None
+    except MalformedDocumentError:
+        return False
