@@ -16,7 +16,6 @@ from gatehouse.config.load import LoadedConfig, parse
 from gatehouse.config.model import AnyConfig, JwtConfig, ProviderConfig, VerifierConfig, VerifyEntry
 from gatehouse.secrets import Secrets
 from gatehouse.source import Source
-from gatehouse.template import Template
 from gatehouse.verify.base import Request
 
 #: Schemes in which only the provider can sign.
@@ -170,14 +169,3 @@ def _secret(entry: VerifyEntry) -> str:
         "base64": base64.b64encode(raw).decode(),
         "whsec": "whsec_" + base64.b64encode(raw).decode(),
     }.get(key, "s3cr3t-of-at-least-16-bytes")
-
-
-def dedupe_keys(settings: ProviderConfig) -> list[Template]:
-    """List the templates of the dedupe keys, each with its alternatives."""
-    return [getattr(key, "key", key) for key in settings.dedupe.by]
-
-
-def windows(settings: ProviderConfig) -> list[tuple[Template, float]]:
-    """List the templates of the dedupe keys with how long each is kept."""
-    kept = settings.dedupe.window
-    return [(getattr(key, "key", key), getattr(key, "window", None) or kept) for key in settings.dedupe.by]

@@ -17,6 +17,7 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
+from gatehouse.dedupe import DedupeKey
 from gatehouse.document import Document, MalformedDocumentError
 from gatehouse.event import UNREADABLE, ReadEvent
 from gatehouse.placeholders import WITH_ARGUMENT, WITHOUT_ARGUMENT
@@ -24,11 +25,11 @@ from gatehouse.scope import Scope
 from gatehouse.source import Source
 from gatehouse.template import Placeholder, Template
 from gatehouse.verify.base import VerifiedRequest
-from presets import FILES, LATER, VECTORS, Vector, built, dedupe_keys, source
+from presets import FILES, LATER, VECTORS, Vector, built, source
 
 #: What stands for the bytes as a whole.
 BYTES = ("body", "signed", "body_sha256", "item_sha256", "body_sorted", "form_sorted", "claims")
-Keys = tuple[bytes | None, ...]
+Keys = tuple[DedupeKey | None, ...]
 
 each_good_vector = pytest.mark.parametrize(
     ("preset", "vector"),
@@ -45,7 +46,7 @@ def verified(of: Source, vector: Vector) -> VerifiedRequest:
 
 
 def are_duplicates(one: Keys, other: Keys) -> bool:
-    return any(first is not None and first == second for first, second in zip(one, other, strict=False))
+    return bool({key.scoped for key in one if key} & {key.scoped for key in other if key})
 
 
 def identity(read: ReadEvent) -> str | None:
@@ -91,7 +92,7 @@ def test_an_event_that_differs_in_any_part_of_its_keys_has_another_id(preset: st
 
 def varied(of: Source, scope: Scope) -> Iterator[tuple[Placeholder, ...]]:
     """Give one part of each dedupe key, in every combination: what has to change for a new event."""
-    resolved = [parts for key in dedupe_keys(of.settings) if (parts := resolving(key, scope))]
+    resolved = [parts for key in of.settings.dedupe.templates if (parts := resolving(key, scope))]
     if resolved:
         yield from itertools.product(*resolved)
 

@@ -13,7 +13,7 @@ import pytest
 from gatehouse.sample import Sample, signed
 from gatehouse.source import Source
 from gatehouse.verify.base import Request
-from presets import source, windows
+from presets import source
 
 NOW = 1_800_000_000
 HOUR = 3600
@@ -370,20 +370,14 @@ class Seen:
 
     def __init__(self, of: Source) -> None:
         self._of = of
-        self._windows = [window for _, window in windows(of.settings)]
-        self._until: dict[tuple[int, Any], float] = {}
+        self._until: dict[bytes, float] = {}
 
     def are_new(self, request: Request, now: float) -> bool:
         """Verify a request, and tell whether its events are new."""
         verified = self._of.verification.verify(request, now)
-        keys = [
-            (place, key)
-            for _, found, _ in self._of.reader.read(verified, now, ())
-            for place, key in enumerate(found)
-            if key
-        ]
+        keys = [key for _, found, _ in self._of.reader.read(verified, now, ()) for key in found if key]
         assert keys, "nothing tells the event from another"
-        if any(self._until.get(key, 0) > now for key in keys):
+        if any(self._until.get(key.scoped, 0) > now for key in keys):
             return False
-        self._until |= {key: now + self._windows[key[0]] for key in keys}
+        self._until |= {key.scoped: key.until for key in keys}
         return True

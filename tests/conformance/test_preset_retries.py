@@ -11,7 +11,7 @@ from gatehouse.config.model import JwtConfig, ProviderConfig, SigningConfig
 from gatehouse.document import MalformedDocumentError
 from gatehouse.scope import Scope
 from gatehouse.template import Placeholder, Template
-from presets import FILES, LATER, Vector, built, entries, is_symmetric, windows
+from presets import FILES, LATER, Vector, built, entries, is_symmetric
 
 each_preset = pytest.mark.parametrize("name", [name for name in providers.names() if name not in LATER])
 #: What stands for everything that was sent, or signed.
@@ -86,7 +86,7 @@ def test_no_key_is_made_of_bytes_alone_where_bodies_repeat(name: str) -> None:
     if settings.unique_bodies:
         return
     scopes = list(seen(name))
-    for template, window in windows(settings):
+    for template, window in zip(settings.dedupe.templates, settings.dedupe.windows, strict=True):
         for place, parts in enumerate(template.alternatives):
             if is_bytes_alone(parts, settings) and window > (settings.retry_horizon or 0):
                 assert place, f"{name}: bytes are the first choice"
