@@ -22,8 +22,8 @@ compiles what a source needs, `retention` removes what has expired. `compiled` i
 `reload` replaces one by the next, and `changes` says how they differ. `operator/` serves metrics, health and
 the API; `ingest/rejected` remembers what was refused, and `diagnosis/` says why. `metrics` and `log` name all
 that is counted and logged, `errors` draws the tree of what can go wrong. `app` builds and runs it all, and
-`workers/` runs several of it on one machine; `cli/` and `demo/` are for people, with the requests that
-`sample` makes. `failpoints` is for tests of crashes alone.
+`workers/` runs several of it on one machine, on the event loop of `loop`, where `names` are looked up. `cli/`
+and `demo/` are for people, with the requests that `sample` makes. `failpoints` is for tests of crashes alone.
 """
 
 __version__ = "0.1.0"

@@ -20,6 +20,7 @@ from gatehouse.delivery.address import open_socket
 from gatehouse.errors import UnavailableError, VerificationError
 from gatehouse.key_cache import KeyCache
 from gatehouse.log import get_logger
+from gatehouse.names import Names, Resolver
 
 if TYPE_CHECKING:
     import ssl
@@ -35,6 +36,8 @@ MAX_SECONDS = 2.0
 MAX_BYTES = 64 * 1024
 #: Fetches under way at a time.
 AT_ONCE = 4
+#: Names that are looked up at a time.
+MOST_LOOKUPS = 32
 #: New addresses that one source may ask for in a minute.
 NEW_PER_MINUTE = 10
 
@@ -65,7 +68,7 @@ class RemoteKeys:
         deadline: float = MAX_SECONDS,
     ) -> None:
         self._clock = clock
-        self._resolver = resolver
+        self._resolver = resolver or Resolver(Names(at_once=MOST_LOOKUPS))
         self._tls = tls
         self._deadline = deadline
         self._session: aiohttp.ClientSession | None = None

@@ -25,9 +25,10 @@ Pieces = bytes | None | Sequence[bytes | float | None]
 class Peer:
     """The server. Use it as an async context manager."""
 
-    def __init__(self, answers: Sequence[Pieces] = (OK,), *, host: str = "127.0.0.1") -> None:
+    def __init__(self, answers: Sequence[Pieces] = (OK,), *, host: str = "127.0.0.1", port: int = 0) -> None:
         self._answers = list(answers)
         self._host = host
+        self.port = port
         #: How many requests came on each connection, in the order they were opened.
         self.requests: list[int] = []
         #: The head of each request.
@@ -51,8 +52,8 @@ class Peer:
             writer.transport.abort()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self._host, 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, self._host, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     async def __aexit__(

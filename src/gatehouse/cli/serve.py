@@ -104,9 +104,8 @@ def _run(serving: Gateway | Supervisor, worker: Worker | None) -> None:
     import gc
     import sys
 
-    import uvloop
-
     from gatehouse import app
+    from gatehouse.loop import Loop
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -122,7 +121,7 @@ def _run(serving: Gateway | Supervisor, worker: Worker | None) -> None:
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=Loop) as runner:
             runner.run(run())
     finally:
         if worker is not None:

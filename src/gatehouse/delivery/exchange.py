@@ -16,6 +16,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from gatehouse.delivery.address import open_socket
 from gatehouse.delivery.pool import Pool
 from gatehouse.delivery.retry import parse_retry_after
+from gatehouse.names import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -62,7 +63,7 @@ def open_session() -> aiohttp.ClientSession:
     """Open the session that all destinations share: no cookies, no proxies, nothing but connections."""
     return aiohttp.ClientSession(
         # Lanes bound how many attempts run at once; a limit here would let one destination hold up another.
-        connector=aiohttp.TCPConnector(limit=0, socket_factory=open_socket),
+        connector=aiohttp.TCPConnector(limit=0, resolver=Resolver(), socket_factory=open_socket),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,

@@ -9,17 +9,20 @@ import aiohttp
 from yarl import URL
 
 from gatehouse.delivery.address import open_socket
+from gatehouse.names import Names, Resolver
 
 #: Seconds in all. The provider waits for our own answer meanwhile.
 DEADLINE = 5.0
 #: Bytes of the reply that are read; its content means nothing to us.
 MAX_REPLY = 64 * 1024
 
+_NAMES = Names(at_once=8)
+
 
 async def confirm(url: str, *, deadline: float = DEADLINE) -> bool:
     """Fetch the URL, as it stands, and tell whether the answer was 200. Raises nothing."""
     timeout = aiohttp.ClientTimeout(total=deadline)
-    connector = aiohttp.TCPConnector(socket_factory=open_socket)
+    connector = aiohttp.TCPConnector(resolver=Resolver(_NAMES), socket_factory=open_socket)
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,

@@ -1,0 +1,201 @@
+"""Looking names up, so that a look-up that hangs delays only its own name, and no stop.
+
+The system's own look-up (`getaddrinfo`) blocks for as long as its settings say, and can't be interrupted.
+Event loops run it in a few shared threads: a handful of names whose servers do not answer then keep every
+other name waiting, and the process from ending. Here each look-up has a daemon thread, each name has at most
+two, and whoever asks waits for a bounded time. What the system answers is what counts: /etc/hosts, search
+domains and name services stay as they are configured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from aiohttp.abc import AbstractResolver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp.abc import ResolveResult
+
+#: Seconds to wait for an answer: with its first name server down, the system takes five.
+PATIENCE: Final = 6.0
+#: Seconds to wait while an earlier answer is known, and for how long that one may be used instead.
+STALE_AFTER: Final = 1.0
+STALE_FOR: Final = 3600.0
+#: Threads for one name: the second one asks again when the first has hung for longer than anyone waits.
+_PER_NAME: Final = 2
+#: Names whose last answer is remembered.
+_REMEMBERED: Final = 512
+#: What says that a name has no address, which an earlier answer does not change.
+_NO_ADDRESS: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+
+#: An address as the system gives it: family, kind, protocol, canonical name, address.
+Found = list[tuple[Any, Any, int, str, Any]]
+
+
+class Question(NamedTuple):
+    """What is asked of the system."""
+
+    host: str | bytes | None
+    port: str | int | None
+    family: int = 0
+    kind: int = 0
+    protocol: int = 0
+    flags: int = 0
+
+
+class _Lookup(NamedTuple):
+    answer: asyncio.Future[Found]
+    since: float
+
+
+class Names:
+    """Looks names up. `at_once` bounds the threads for all names, where outsiders can choose them."""
+
+    def __init__(
+        self,
+        *,
+        at_once: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        system: Callable[..., Found] | None = None,
+    ) -> None:
+        self._at_once = at_once
+        self._clock = clock
+        self._system = system
+        #: What has no answer yet.
+        self._under_way: dict[Question, list[_Lookup]] = {}
+        self._known: OrderedDict[Question, tuple[Found, float]] = OrderedDict()
+
+    async def find(self, question: Question) -> Found:
+        """Return the addresses of a name. Raises `socket.gaierror`, at the latest after `PATIENCE`."""
+        if _is_numeric(question.host):
+            return socket.getaddrinfo(*question)  # asks nobody
+        stale = self._stale(question)
+        try:
+            lookup = self._lookup(question)
+            patience = PATIENCE if stale is None else STALE_AFTER
+            async with asyncio.timeout(lookup.since + patience - self._clock()):
+                found = await asyncio.shield(lookup.answer)
+        except (OSError, UnicodeError) as error:
+            # `TimeoutError` is one of them.
+            if isinstance(error, socket.gaierror) and error.errno in _NO_ADDRESS:
+                self._known.pop(question, None)
+            elif stale is not None:
+                return stale
+            raise _fault(error) from None
+        self._known[question] = found, self._clock()
+        self._known.move_to_end(question)
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return found
+
+    def _stale(self, question: Question) -> Found | None:
+        found, at = self._known.get(question, (None, 0.0))
+        return found if self._clock() - at < STALE_FOR else None
+
+    def _lookup(self, question: Question) -> _Lookup:
+        """Return the look-up to wait for: the one under way, or a new one when that has hung for long."""
+        loop, now = asyncio.get_running_loop(), self._clock()
+        lookups = [one for one in self._under_way.get(question, ()) if one.answer.get_loop() is loop]
+        if lookups and now - lookups[-1].since < PATIENCE:
+            return lookups[-1]
+        if len(lookups) >= _PER_NAME:
+            return _Lookup(lookups[-1].answer, now)
+        if self._at_once is not None and sum(map(len, self._under_way.values())) >= self._at_once:
+            raise socket.gaierror(socket.EAI_AGAIN, "too many look-ups are under way")
+        lookup = _Lookup(loop.create_future(), now)
+        self._under_way[question] = [*lookups, lookup]
+        lookup.answer.add_done_callback(partial(self._finish, question))
+        # A daemon: nobody waits for it at the end of the process.
+        system = self._system or socket.getaddrinfo
+        Thread(target=_ask, args=(system, question, lookup.answer), name="look-up", daemon=True).start()
+        return lookup
+
+    def _finish(self, question: Question, answer: asyncio.Future[Found]) -> None:
+        left = [one for one in self._under_way.pop(question, ()) if one.answer is not answer]
+        if left:
+            self._under_way[question] = left
+        if not answer.cancelled():
+            answer.exception()  # looked at, also when nobody waits any more
+
+
+def _ask(system: Callable[..., Found], question: Question, answer: asyncio.Future[Found]) -> None:
+    """Ask the system, in a thread of its own."""
+    fault, found = None, []
+    try:
+        found = system(*question)
+    except Exception as error:  # noqa: BLE001 - whoever waits gets it
+        fault = error
+    with suppress(RuntimeError):  # the event loop has ended meanwhile
+        answer.get_loop().call_soon_threadsafe(_settle, answer, found, fault)
+
+
+def _settle(answer: asyncio.Future[Found], found: Found, fault: Exception | None) -> None:
+    if answer.done():
+        return
+    if fault is None:
+        answer.set_result(found)
+    else:
+        answer.set_exception(fault)
+
+
+def _fault(error: Exception) -> socket.gaierror:
+    if isinstance(error, TimeoutError):
+        return socket.gaierror(socket.EAI_AGAIN, "the name server does not answer")
+    if isinstance(error, socket.gaierror):
+        return socket.gaierror(*error.args)
+    # A name that can't be one, or no thread.
+    return socket.gaierror(socket.EAI_FAIL, "the name can't be looked up")
+
+
+def _is_numeric(host: str | bytes | None) -> bool:
+    if host is None:
+        return True
+    text = host.decode("ascii", "replace") if isinstance(host, bytes) else host
+    try:
+        ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return False
+    return True
+
+
+class Resolver(AbstractResolver):
+    """Looks names up for aiohttp's connections."""
+
+    def __init__(self, names: Names | None = None) -> None:
+        self._names = names or Names()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host. Raises `OSError`."""
+        question = Question(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+        return [
+            {
+                "hostname": host,
+                "host": _with_zone(address),
+                "port": address[1],
+                "family": found_family,
+                "proto": protocol,
+                "flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            }
+            for found_family, _, protocol, _, address in await self._names.find(question)
+        ]
+
+    async def close(self) -> None:
+        """Leave look-ups to themselves: nobody waits for them."""
+
+
+def _with_zone(address: tuple[Any, ...]) -> str:
+    """Write an address, with the zone that a link-local one has."""
+    host, _, *more = address
+    return f"{host}%{more[1]}" if len(more) == 2 and more[1] else str(host)  # noqa: PLR2004 - IPv6
