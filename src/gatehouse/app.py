@@ -212,8 +212,8 @@ class Gateway:
             self._compiled.client_address,
             self.rejected,
         )
-        shared_port = self._worker.port if self._worker else None
-        await listening(self.ingest.start(shared_port), "server.listen", self.config.server.listen)
+        shared_ports = self._worker.ports if self._worker else None
+        await listening(self.ingest.start(shared_ports), "server.listen", self.config.server.listen)
         self._is_open = True
         closing(self.ingest.stop, REQUEST_GRACE)
 
@@ -257,7 +257,7 @@ class Gateway:
         get_logger().info(
             "gateway.started",
             version=__version__,
-            listen=str(listen._replace(port=self.ingest.port)),
+            listen=str(listen.at(self.ingest.ports)),
             operator=str(self._worker.socket if self._worker else operator(port=self.operator.port)),
             sources=sorted(self.sources),
             destinations=sorted(self.destinations),

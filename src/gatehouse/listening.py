@@ -1,9 +1,14 @@
-"""What is said when an address can't be listened on."""
+"""Addresses to listen on: how they are bound, and what is said when that fails."""
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
-from typing import TYPE_CHECKING, TypeVar
+import socket
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gatehouse.errors import GatewayError
 
@@ -11,6 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 T = TypeVar("T")
+
+#: What a machine without one of the two families of addresses answers.
+_NO_SUCH_FAMILY: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+#: A socket that a proxy of the same group may open.
+_SOCKET_MODE: Final = 0o660
 
 
 async def listening(starting: Awaitable[T], key: str, address: object) -> T:
@@ -21,3 +31,85 @@ async def listening(starting: Awaitable[T], key: str, address: object) -> T:
         why = os.strerror(error.errno) if error.errno else str(error)
         message = f"{key}: can't listen on {address}: {why}"
         raise GatewayError(message, hint="is another process there? choose another address") from error
+
+
+async def bound(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+    """Bind every address that a host has; all get the same port, also when `port` is 0, which is any.
+
+    An empty host has all addresses of this machine, of IPv4 and of IPv6, as far as it has both. `shared` lets
+    other processes of the same user bind them too. Raises `OSError` when one can't be had.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, address in dict.fromkeys((family, address) for family, *_, address in found):
+            chosen = sockets[0].getsockname()[1] if sockets else port
+            try:
+                sockets.append(_bound(family, (address[0], chosen, *address[2:]), shared=shared))
+            except OSError as error:
+                if host or error.errno not in _NO_SUCH_FAMILY:
+                    raise
+                missing = error
+    except BaseException:
+        for one in sockets:
+            one.close()
+        raise
+    if not sockets and missing is not None:
+        raise missing
+    return sockets
+
+
+def _bound(family: int, address: Any, *, shared: bool) -> socket.socket:  # noqa: ANN401 - as sockets have them
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # IPv4 has a socket of its own, so that a client's address is written in one way only.
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def bound_to_path(path: str) -> socket.socket:
+    """Bind a Unix socket. One that a process left behind makes room; one that is served does not.
+
+    Raises `OSError` when another process serves it, or something else is at this path.
+    """
+    if _is_left_behind(path):
+        Path(path).unlink()
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.bind(path)
+        Path(path).chmod(_SOCKET_MODE)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _is_left_behind(path: str) -> bool:
+    try:
+        if not stat.S_ISSOCK(Path(path).stat().st_mode):
+            return False
+    except FileNotFoundError:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trying:
+        trying.setblocking(False)
+        return trying.connect_ex(path) == errno.ECONNREFUSED
+
+
+def unbind_path(listening_on: socket.socket) -> None:
+    """Remove the path of a Unix socket, unless another process has put its own there since."""
+    path = listening_on.getsockname()
+    # A socket's own inode is not the path's, so the path is asked who serves it once this one is closed.
+    listening_on.close()
+    if _is_left_behind(path):
+        Path(path).unlink()

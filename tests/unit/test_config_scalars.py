@@ -49,7 +49,7 @@ GOOD: list[tuple[Callable[[Any], Any], Any, Any]] = [
     (parse_rate, "30/m", 0.5),
     (parse_rate, "0.5/h", 0.5 / 3600),
     (parse_address, "127.0.0.1:9090", Address("127.0.0.1", 9090)),
-    (parse_address, ":8080", Address("0.0.0.0", 8080)),
+    (parse_address, ":8080", Address("", 8080)),
     (parse_address, "[::1]:0", Address("::1", 0)),
     (parse_address, "gate-1.internal:65535", Address("gate-1.internal", 65535)),
     (parse_http_url, "http://a", "http://a"),

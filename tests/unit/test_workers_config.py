@@ -45,7 +45,7 @@ def test_a_worker_starts_with_the_config_in_use_and_not_with_the_file(file: Path
 
     assert list(loaded.config.sources) == ["mando"]
     assert loaded.directory == file.parent
-    assert shared.worker(2).port == 4711
+    assert shared.worker(2).ports == (4711,)
 
 
 def test_what_only_a_restart_changes_stays_as_at_the_supervisors_start(file: Path, shared: Shared) -> None:

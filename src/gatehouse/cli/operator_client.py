@@ -22,7 +22,7 @@ _TIMEOUT_SECONDS = 15.0
 #: An event with the largest body, and what JSON makes of it, fits; memory does not grow beyond it.
 _LONGEST_ANSWER = 256 * 1024 * 1024
 #: Addresses that mean "every address of this machine", where a client can't connect everywhere.
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
+_WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104
 _HINT = "is the gateway running? name its operator listener with --operator http://host:port"
 
 #: Answers that are about one name or id.

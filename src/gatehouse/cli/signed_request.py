@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from gatehouse.config.scalars import Address
+from gatehouse.config.scalars import Address, Listens
 from gatehouse.errors import GatewayError
 from gatehouse.sample import Sample, documented, freshened, signed, with_type
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gatehouse.source import Source
 
 #: Addresses that mean "every address of this machine", where a client can't connect everywhere.
-_WILDCARDS = ("0.0.0.0", "::")  # noqa: S104
+_WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class SignedRequest:
 class Maker:
     """Makes the requests that the options ask for: each time a new one, unless they say otherwise."""
 
-    def __init__(self, source: Source, listen: Address, wanted: Wanted) -> None:
+    def __init__(self, source: Source, listen: Listens, wanted: Wanted) -> None:
         self._source = source
         self._wanted = wanted
         #: The bytes of the file, when the options name one.
@@ -87,11 +87,13 @@ def read_body(file: str) -> bytes:
         raise GatewayError(message, hint="--body FILE, or --body - for standard input") from error
 
 
-def _complete(url: str | None, source: Source, listen: Address) -> str:
+def _complete(url: str | None, source: Source, listens: Listens) -> str:
     """Complete the URL: without one it is the gateway of this config, and an address alone gets the path."""
-    if url is None and listen.port == 0:
-        raise GatewayError("the config's listener takes any free port", hint="--url http://host:port")
     if url is None:
+        listen = next(iter(listens.addresses), None)
+        if listen is None or listen.port == 0:
+            what = "is a Unix socket" if listen is None else "takes any free port"
+            raise GatewayError(f"the config's listener {what}", hint="--url http://host:port")
         host = "127.0.0.1" if listen.host in _WILDCARDS else listen.host
         return f"http://{Address(host, listen.port)}{source.path}"
     parts = urlsplit(url)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gatehouse.config.coverage import covers_body, resists_replay, signs
 from gatehouse.config.handshakes import HashProof
 from gatehouse.config.model import AllowlistConfig, AnyConfig, NoneConfig, SigningConfig, TokenConfig
+from gatehouse.config.places import UNIX
 from gatehouse.config.scalars import format_duration
 from gatehouse.config.stores import postgres_parts
 from gatehouse.routing import matches
@@ -136,7 +137,8 @@ class _Linter:
         if not any(isinstance(verifier, AllowlistConfig) for verifier in source.verify):
             return
         server, where = self._config.server, (*path, "verify")
-        if any(ipaddress.ip_network(network).prefixlen == 0 for network in server.trusted_proxies):
+        networks = [ipaddress.ip_network(proxy) for proxy in server.trusted_proxies if proxy != UNIX]
+        if any(network.prefixlen == 0 for network in networks):
             message = "every address is a trusted proxy: any client can claim the provider's address"
             yield self._warn("GH12", where, message, "server: {trusted_proxies: [the proxy's own address]}")
         elif server.public_url and not server.trusted_proxies:

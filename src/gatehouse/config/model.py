@@ -9,12 +9,14 @@ from pydantic import Field
 
 from gatehouse.config.base import Model
 from gatehouse.config.handshakes import HandshakeConfig
-from gatehouse.config.places import HttpUrl, Network, PublicUrl
+from gatehouse.config.places import HttpUrl, PublicUrl, TrustedProxy
 from gatehouse.config.scalars import (
     Address,
     Between,
     Duration,
     ListenAddress,
+    ListenPlaces,
+    Listens,
     Rate,
     SecretReference,
     Size,
@@ -94,14 +96,16 @@ __all__ = [
 class ServerConfig(Model):
     """The listener for providers."""
 
-    listen: ListenAddress = Address("0.0.0.0", 8080)  # noqa: S104 - providers are outside
-    """Where providers reach the gateway."""
+    listen: ListenPlaces = Listens((Address("0.0.0.0", 8080),))  # noqa: S104 - providers are outside
+    """Where providers reach the gateway: `host:port`, `:8080` for every address in IPv4 and IPv6, or
+    `unix:/path` for a socket that a proxy on this machine opens; or a list of these."""
     public_url: PublicUrl | None = None
     """Scheme and host that providers use, for schemes that sign the URL."""
     max_body: Size = 1024 * 1024
     """The longest body that is read."""
-    trusted_proxies: tuple[Network, ...] = ()
-    """Networks of the proxies in front, whose X-Forwarded-For is believed: in logs and by allowlists."""
+    trusted_proxies: tuple[TrustedProxy, ...] = ()
+    """Networks of the proxies in front, whose X-Forwarded-For is believed: in logs and by allowlists. `unix`
+    stands for those that come through a Unix socket of `listen`."""
     request_deadline: Duration = 10.0
     """How long a request may take to arrive."""
     commit_deadline: Duration = 0.8

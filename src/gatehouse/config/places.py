@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator
 
 from gatehouse.config.scalars import in_words, wrong
 
+#: What stands for a peer on a Unix socket.
+UNIX: Final = "unix"
 _PATH = r"/[A-Za-z0-9._~/-]{1,255}"
 
 
@@ -63,6 +65,16 @@ def parse_path(value: Any) -> Any:
     return value
 
 
+def parse_trusted_proxy(value: Any) -> Any:
+    """Check an address, a network, or the word for Unix sockets."""
+    if value == UNIX:
+        return value
+    try:
+        return parse_network(value)
+    except ValueError as error:
+        raise wrong("not a network", "as in 10.0.0.0/8 or 127.0.0.1; unix for Unix sockets") from error
+
+
 def parse_network(value: Any) -> Any:
     """Check an address or a network in CIDR form."""
     try:
@@ -91,3 +103,6 @@ PublicUrl = Annotated[
 ]
 PathText = Annotated[str, BeforeValidator(parse_path), in_words("path", _PATH, "/in/shop")]
 Network = Annotated[str, BeforeValidator(parse_network), in_words("network", r".+", "10.0.0.0/8")]
+TrustedProxy = Annotated[
+    str, BeforeValidator(parse_trusted_proxy), in_words("network or `unix`", r".+", "10.0.0.0/8", "unix")
+]

@@ -14,7 +14,7 @@ from gatehouse.config.places import parse_path
 from gatehouse.config.readable import at, mappings, read, texts
 from gatehouse.config.relations import source_problems
 from gatehouse.config.relays import relay_problems
-from gatehouse.config.scalars import Address, is_loopback, parse_address
+from gatehouse.config.scalars import Address, Listens, is_loopback, parse_address, parse_listens
 from gatehouse.config.stores import store_problems
 from gatehouse.config.texts import parse_text
 from gatehouse.config.words import expected, shown
@@ -83,7 +83,7 @@ def _paths(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
 
 
 def _listeners(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    server: Address | None = read(parse_address, at(data, "server", "listen"), ServerConfig().listen)
+    server: Listens | None = read(parse_listens, at(data, "server", "listen"), ServerConfig().listen)
     operator: Address | None = read(parse_address, at(data, "operator", "listen"), OperatorConfig().listen)
     if operator is None:
         return
@@ -93,6 +93,6 @@ def _listeners(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem
             "the operator listener is not on loopback and has no token",
             "operator: {token: env:GATEHOUSE_OPERATOR_TOKEN}, or listen on 127.0.0.1",
         )
-    if server is not None and operator.overlaps(server):
+    if server is not None and any(map(operator.overlaps, server.addresses)):
         message = f"both listeners want {operator}"
         yield document.problem(("operator", "listen"), message, "another port, as in 127.0.0.1:9090")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -24,9 +25,13 @@ _SPACE = r"[0-9]{1,9}(B|KB|MB|GB|KiB|MiB|GiB)"
 _RATE = r"[0-9]{1,9}(\.[0-9]{1,9})?/(s|m|h)"
 _REFERENCE = r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)"
 _ADDRESS = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):(?P<port>[0-9]{1,5})"
+_LISTEN = r"^(.*:[0-9]{1,5}|unix:/.+)$"
 
 _HIGHEST_PORT = 65535
-_ANY_HOST = ("0.0.0.0", "::")  # noqa: S104 - names it to recognise it
+#: What fits into a `sockaddr_un` on every system (unix(7); macOS has 104 with the NUL at the end).
+_LONGEST_SOCKET_PATH = 103
+#: The empty host is every address of either family.
+_ANY_HOST = ("", "0.0.0.0", "::")  # noqa: S104 - names it to recognise it
 #: Ten years: longer is a slip of the keyboard.
 _LONGEST = 3650 * 86_400.0
 #: What may wait for the store in all; a longer body could never be accepted.
@@ -154,6 +159,46 @@ class Address(NamedTuple):
         return self.port == other.port != 0 and same_host
 
 
+class UnixSocket(NamedTuple):
+    """A listener's path in the file system."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+class Listens(tuple[Address | UnixSocket, ...]):
+    """Where a listener binds: one place or several."""
+
+    __slots__ = ()
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Those with a port."""
+        return tuple(one for one in self if isinstance(one, Address))
+
+    @property
+    def sockets(self) -> tuple[UnixSocket, ...]:
+        """Those in the file system."""
+        return tuple(one for one in self if isinstance(one, UnixSocket))
+
+    @property
+    def port(self) -> int:
+        """The port of the first address; 0 when there is none."""
+        return self.addresses[0].port if self.addresses else 0
+
+    def at(self, ports: Sequence[int]) -> Listens:
+        """Return the same with the ports that its addresses got: port 0 is any free one."""
+        got = iter(ports)
+        return Listens(
+            one._replace(port=next(got, one.port)) if isinstance(one, Address) else one for one in self
+        )
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self))
+
+
 def is_loopback(host: str) -> bool:
     """Tell whether an address is reachable from this machine alone."""
     try:
@@ -163,12 +208,34 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_address(value: Any) -> Any:
-    """Turn `host:port` into an `Address`; an empty host means every address of the machine."""
+    """Turn `host:port` into an `Address`; an empty host means every address of the machine, IPv4 and IPv6."""
     if isinstance(value, str) and (match := re.fullmatch(_ADDRESS, value)):
-        host, port = match["host"].strip("[]") or _ANY_HOST[0], int(match["port"])
+        host, port = match["host"].strip("[]"), int(match["port"])
         if port <= _HIGHEST_PORT and _could_be_a_host(host):
             return Address(host, port)
     raise wrong("not an address", "host:port, as in 127.0.0.1:9090 or [::1]:9090")
+
+
+def parse_listens(value: Any) -> Any:
+    """Turn an address, a `unix:/path`, or a list of them into `Listens`."""
+    many = value if isinstance(value, tuple) else (value,)
+    if not many:
+        raise wrong("needs at least one address", 'as in ":8080"')
+    found = Listens(map(_parse_listen, many))
+    if len(set(found)) < len(found):
+        raise wrong("an address is there twice", "each address once")
+    return found
+
+
+def _parse_listen(value: Any) -> Address | UnixSocket:
+    if isinstance(value, str) and value.startswith("unix:"):
+        path = value.removeprefix("unix:")
+        if not path.startswith("/") or not path.isprintable() or len(path.encode()) > _LONGEST_SOCKET_PATH:
+            hint = f"a path from the root, at most {_LONGEST_SOCKET_PATH} bytes: unix:/run/gatehouse/in.sock"
+            raise wrong("not a path for a socket", hint)
+        return UnixSocket(path)
+    address: Address = parse_address(value)
+    return address
 
 
 def _could_be_a_host(host: str) -> bool:
@@ -241,6 +308,19 @@ SecretReference = Annotated[
     InstanceOf[SecretRef],
     BeforeValidator(parse_secret_ref),
     in_words("secret", _REFERENCE, "env:STRIPE_SECRET", "file:/run/secrets/stripe"),
+]
+ListenPlaces = Annotated[
+    InstanceOf[Listens],
+    BeforeValidator(parse_listens),
+    WithJsonSchema(
+        {
+            "title": "address or list of addresses",
+            "anyOf": [
+                {"type": "string", "pattern": _LISTEN, "examples": [":8080", "unix:/run/gatehouse/in.sock"]},
+                {"type": "array", "items": {"type": "string", "pattern": _LISTEN}, "minItems": 1},
+            ],
+        }
+    ),
 ]
 ListenAddress = Annotated[
     InstanceOf[Address],

@@ -37,6 +37,7 @@ _WRITERS: dict[str, Callable[[Any], Any]] = {
     "disk space": format_size,
     "template": format_template,
     "address": str,
+    "address or list of addresses": str,
 }
 #: Models of which a source with a provider gives only what it overrides.
 _OVERRIDABLE = (

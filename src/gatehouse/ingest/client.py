@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+from gatehouse.config.places import UNIX
+
+if TYPE_CHECKING:
+    import asyncio
 
 #: From the peer and the values of X-Forwarded-For to the client's address; None when it is unknown.
 ClientAddress = Callable[[str | None, Sequence[str]], str | None]
@@ -14,10 +20,17 @@ ClientAddress = Callable[[str | None, Sequence[str]], str | None]
 #: A hop as proxies write it: an address, perhaps in brackets, perhaps with a port behind it. Azure's gateways
 #: write `203.0.113.7:51234`.
 _HOP = re.compile(r"\[(?P<v6>[^\[\]]*)\](?::\d{1,5})?|(?P<v4>[\d.]+):\d{1,5}|(?P<bare>.*)", re.ASCII)
-#: What stands for a peer on a Unix socket, in `server.trusted_proxies` too.
-UNIX: Final = "unix"
 
 _Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def peer_of(transport: asyncio.BaseTransport) -> str | None:
+    """Return the address of the other end: `UNIX` for one on a Unix socket; None for one that is gone."""
+    peername = transport.get_extra_info("peername")
+    if isinstance(peername, tuple):
+        return str(peername[0])
+    used = transport.get_extra_info("socket")
+    return UNIX if used is not None and used.family == socket.AF_UNIX else None
 
 
 def client_address(trusted: Sequence[str]) -> ClientAddress:

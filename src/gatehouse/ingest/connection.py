@@ -20,6 +20,7 @@ from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.streams import EMPTY_PAYLOAD
 
+from gatehouse.ingest.client import peer_of
 from gatehouse.ingest.inbound import Inbound
 from gatehouse.ingest.writing import written
 
@@ -141,7 +142,7 @@ class Connection(BaseProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.peer = _host(transport.get_extra_info("peername"))
+        self.peer = peer_of(transport)
         # There may never come a request.
         self._wait_idly()
         self._server.connection_made(self)
@@ -393,7 +394,3 @@ async def _thrown_away(content: StreamReader) -> bool:
         # The body has it, too: a circle, as in `Connection.connection_lost`.
         error.__traceback__ = None
     return content.is_eof()
-
-
-def _host(peername: object) -> str | None:
-    return str(peername[0]) if isinstance(peername, tuple) else None

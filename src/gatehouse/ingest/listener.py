@@ -11,6 +11,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Final
 
+from gatehouse.listening import bound, bound_to_path, unbind_path
 from gatehouse.log import get_logger
 
 if TYPE_CHECKING:
@@ -43,37 +44,52 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The port that is listened on; 0 when none is."""
-        return int(self._sockets[0].getsockname()[1]) if self._sockets else 0
+        """The port that is listened on, the first of several; 0 when none is."""
+        return next((int(one.getsockname()[1]) for one in self._sockets if one.family != socket.AF_UNIX), 0)
 
-    async def start(self, host: str, port: int, *, shared: bool = False) -> None:
+    async def start(self, host: str, port: int, *, shared: bool = False) -> int:
         """Listen on every address that the host has, perhaps together with other processes.
 
-        Raises `OSError` when one can't be had.
+        An empty host has all addresses of this machine, of IPv4 and of IPv6. Another call adds more. Returns
+        the port. Raises `OSError` when an address can't be had; then nothing is listened on.
         """
-        found = await self._loop.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
         try:
-            for family, address in dict.fromkeys((family, address) for family, *_, address in found):
-                listening = socket.create_server(address, family=family, backlog=_BACKLOG, reuse_port=shared)
-                self._sockets.append(listening)
-                # Connections inherit them.
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-                listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                listening.setblocking(False)
-                self._loop.add_reader(listening, self._accept, listening)
+            sockets = await bound(host, port, shared=shared)
+            for one in sockets:
+                self._listen(one)
+            return int(sockets[0].getsockname()[1])
         except BaseException:
             await self.stop()
             raise
+
+    async def start_unix(self, path: str) -> None:
+        """Listen on a path in the file system, which whoever may write there can open. Raises `OSError`."""
+        try:
+            self._listen(bound_to_path(path))
+        except BaseException:
+            await self.stop()
+            raise
+
+    def _listen(self, listening: socket.socket) -> None:
+        self._sockets.append(listening)
+        listening.listen(_BACKLOG)
+        # Connections inherit them.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        if listening.family != socket.AF_UNIX:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.setblocking(False)
+        self._loop.add_reader(listening, self._accept, listening)
 
     async def stop(self) -> None:
         """Listen no more. Connections that were accepted stay. Idempotent."""
         sockets, self._sockets = self._sockets, []
         for listening in sockets:
             self._loop.remove_reader(listening)
-            listening.close()
+            if listening.family == socket.AF_UNIX:
+                unbind_path(listening)
+            else:
+                listening.close()
         if self._connecting:
             await asyncio.wait(self._connecting)
 

@@ -30,7 +30,7 @@ from gatehouse.log import get_logger, limited
 from gatehouse.verify.base import Request
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from gatehouse.config.model import ServerConfig
     from gatehouse.ingest.client import ClientAddress
@@ -57,6 +57,7 @@ class IngestServer:
         rejections: RejectedRequests,
     ) -> None:
         self._listen = config.listen
+        self._ports: list[int] = []
         self._pipeline = pipeline
         self._metrics = metrics
         self._rejections = rejections
@@ -69,8 +70,13 @@ class IngestServer:
 
     @property
     def port(self) -> int:
-        """The port that is listened on: the config's, or the one that port 0 became."""
+        """The first port that is listened on: the config's, or the one that port 0 became."""
         return self._listener.port if self._listener else 0
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """The ports that are listened on, one for each address of the config."""
+        return self._ports
 
     def replace(
         self, config: ServerConfig, sources: Mapping[str, Source], client_address: ClientAddress
@@ -85,16 +91,23 @@ class IngestServer:
             most = allowed_connections(config.max_connections)
             self._server.use(most=most, idle_timeout=config.idle_timeout)
 
-    async def start(self, shared_port: int | None = None) -> None:
-        """Listen, perhaps on a port that other workers share. Raises `OSError` when it can't be had."""
+    async def start(self, shared_ports: Sequence[int] | None = None) -> None:
+        """Listen, perhaps on ports that other workers share: one for each address of the config.
+
+        Raises `OSError` when one can't be had.
+        """
         self._server = Connections(
             Answers(self._handle, _defect, self._malformed, self._head_too_long, self._no_room),
             most=allowed_connections(self._config.max_connections),
             idle_timeout=self._config.idle_timeout,
         )
         self._listener = Listener(self._server, self._config.max_body)
-        shared = shared_port is not None
-        await self._listener.start(self._listen.host, shared_port or self._listen.port, shared=shared)
+        is_shared = shared_ports is not None
+        wanted = shared_ports or [address.port for address in self._listen.addresses]
+        for address, port in zip(self._listen.addresses, wanted, strict=True):
+            self._ports.append(await self._listener.start(address.host, port, shared=is_shared))
+        for unix in self._listen.sockets:
+            await self._listener.start_unix(unix.path)
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, let requests under way finish within `grace` seconds, close."""

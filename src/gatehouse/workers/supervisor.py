@@ -97,11 +97,12 @@ class Supervisor:
         config, closing = self._compiled.config, self._running.push_async_callback
         self._metrics.reload_success_time.set(self._clock())
         folder = self._make_folder()
-        port = SharedPort()
-        self._running.callback(port.close)
-        await listening(port.hold(config.server.listen), "server.listen", config.server.listen)
+        ports = [SharedPort() for _ in config.server.listen.addresses]
+        for port, address in zip(ports, config.server.listen.addresses, strict=True):
+            self._running.callback(port.close)
+            await listening(port.hold(address), "server.listen", address)
         self._shared = Shared(folder)
-        self._shared.begin(self._compiled.loaded, port.port)
+        self._shared.begin(self._compiled.loaded, *(port.port for port in ports))
 
         workers = map(self._shared.worker, range(1, self._number + 1))
         self._keepers += [Keeper(worker, self._options, self._changed) for worker in workers]
@@ -116,7 +117,7 @@ class Supervisor:
         for keeper in self._keepers:
             keeper.start()
         await asyncio.gather(*(keeper.until_serving() for keeper in self._keepers))
-        self._log_started(port.port)
+        self._log_started([port.port for port in ports])
 
     def _make_folder(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="gatehouse-"))
@@ -138,13 +139,13 @@ class Supervisor:
             exposition=self._scraping.exposition,
         )
 
-    def _log_started(self, port: int) -> None:
+    def _log_started(self, ports: Sequence[int]) -> None:
         config = self._compiled.config
         listen, operator = config.server.listen, config.operator.listen
         get_logger().info(
             "gateway.started",
             version=__version__,
-            listen=str(listen._replace(port=port)),
+            listen=str(listen.at(ports)),
             operator=str(operator._replace(port=self._operator.port)),
             workers=self._number,
         )
@@ -206,11 +207,17 @@ async def _probe(keeper: Keeper) -> str | None:
 def workers_for(wanted: int | None, loaded: LoadedConfig) -> int:
     """Return how many workers there shall be; None: one per core, if the store can be shared.
 
-    Raises `GatewayError` for more than one on SQLite.
+    Raises `GatewayError` for more than one on SQLite or on a Unix socket.
     """
-    can_share = not loaded.config.store.url.startswith("sqlite:")
+    sockets = loaded.config.server.listen.sockets
+    can_share = not loaded.config.store.url.startswith("sqlite:") and not sockets
     if wanted is None:
         return _cores() if can_share else 1
+    if wanted > 1 and sockets:
+        raise GatewayError(
+            f"{wanted} workers can't share {sockets[0]}: a Unix socket belongs to one process",
+            hint="serve without --workers, or give server.listen a port",
+        )
     if wanted > 1 and not can_share:
         raise GatewayError(
             f"{wanted} workers can't share {loaded.config.store.url}: a SQLite store belongs to one process",

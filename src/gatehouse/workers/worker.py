@@ -32,8 +32,8 @@ class _Names(msgspec.Struct):
     #: The config file as the operator named it, and where its relative paths start.
     file: str
     directory: str
-    #: The port that all workers listen on.
-    port: int
+    #: The ports that all workers listen on, one for each address of `server.listen`.
+    ports: tuple[int, ...]
     #: The supervisor's process id.
     supervisor: int
 
@@ -47,9 +47,9 @@ class Shared(NamedTuple):
 
     folder: Path
 
-    def begin(self, loaded: LoadedConfig, port: int) -> None:
+    def begin(self, loaded: LoadedConfig, *ports: int) -> None:
         """Write down what a worker needs to start."""
-        names = _Names(loaded.document.file, str(loaded.directory), port, os.getpid())
+        names = _Names(loaded.document.file, str(loaded.directory), ports, os.getpid())
         (self.folder / _NAMES).write_bytes(msgspec.json.encode(names))
         (self.folder / _FIRST).write_bytes(loaded.text)
         self.use(loaded)
@@ -88,9 +88,9 @@ class Worker(NamedTuple):
         return self.folder / f"{self.number}.sock"
 
     @property
-    def port(self) -> int:
-        """The port that all workers listen on."""
-        return self._names().port
+    def ports(self) -> tuple[int, ...]:
+        """The ports that all workers listen on."""
+        return self._names().ports
 
     def tidy_up(self) -> None:
         """Remove the supervisor's folder when the supervisor is not there to do it."""
