@@ -23,6 +23,7 @@ PURE = (
         "scope.py",
         "split.py",
         "key_cache.py",
+        "key_budget.py",
         "document.py",
         "event.py",
         "envelope.py",

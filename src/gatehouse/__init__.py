@@ -4,7 +4,7 @@ The way of a request, and the room each step is in:
 
     ingest/server      HTTP in: path, method, length, encoding, deadline
     ingest/pipeline    the story from here to the answer, in one screen
-      verify/          raw bytes and the clock ─▶ VerifiedRequest      (remote_keys, key_cache)
+      verify/          raw bytes and the clock ─▶ VerifiedRequest      (remote_keys, key_cache, key_budget)
       verify/handshake a request that only wants an answer             (ingest/handshakes, ingest/confirm)
       event            ─▶ events with their identity and dedupe keys   (split, document, times, ids)
       routing          ─▶ destinations

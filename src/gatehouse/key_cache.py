@@ -19,6 +19,8 @@ FRESH_SECONDS = 3600.0
 USABLE_SECONDS = 24 * 3600.0
 #: An address that gave an answer, or failed while its key is known, is let be for so long.
 RETRY_SECONDS = 60.0
+#: A key that lacks what a request names is asked for again after so long: the provider may have a new one.
+OUTDATED_SECONDS = 10.0
 #: An address that was not reached is let be for so long.
 UNREACHED_SECONDS = 5.0
 #: Keys that are kept, and addresses without one that are remembered.
@@ -45,9 +47,14 @@ class _Miss(NamedTuple):
 
 
 class KeyCache:
-    """Keys by address. Those that were not used for longest go first; junk can't push keys out."""
+    """Keys by address. Those that were not used for longest go first; junk can't push keys out.
+
+    A key that a request was verified with is proved: those that are not go before it, however new they are.
+    """
 
     def __init__(self) -> None:
+        #: Addresses whose key is proved, also while it is not held.
+        self._proved: OrderedDict[str, None] = OrderedDict()
         self._held: OrderedDict[str, _Held] = OrderedDict()
         self._misses: OrderedDict[str, _Miss] = OrderedDict()
 
@@ -61,9 +68,9 @@ class KeyCache:
         held = self._held.get(url)
         if held is not None and now - held.fetched < USABLE_SECONDS:
             self._held.move_to_end(url)
-            if now - held.asked < RETRY_SECONDS:
-                return "held"
-            return "ask" if now - held.fetched >= FRESH_SECONDS or is_outdated(held.key) else "held"
+            if now - held.fetched >= FRESH_SECONDS and now - held.asked >= RETRY_SECONDS:
+                return "ask"
+            return "ask" if now - held.asked >= OUTDATED_SECONDS and is_outdated(held.key) else "held"
         miss = self._misses.get(url)
         return miss.finding if miss and now < miss.until else "ask"
 
@@ -73,7 +80,19 @@ class KeyCache:
         self._held[url] = _Held(key, now)
         self._held.move_to_end(url)
         if len(self._held) > MOST_KEYS:
-            self._held.popitem(last=False)
+            others = [one for one in self._held if one != url]
+            del self._held[next((one for one in others if one not in self._proved), others[0])]
+
+    def prove(self, url: str) -> None:
+        """Note that a request was verified with the key of an address."""
+        self._proved[url] = None
+        self._proved.move_to_end(url)
+        if len(self._proved) > MOST_KEYS:
+            self._proved.popitem(last=False)
+
+    def is_known(self, url: str) -> bool:
+        """Tell whether an address is no made-up one: its key is held, or is proved."""
+        return url in self._held or url in self._proved
 
     def absent(self, url: str, now: float) -> None:
         """Note that an address has no key, or none any more."""

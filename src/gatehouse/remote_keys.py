@@ -2,13 +2,14 @@
 
 What is fetched is decided by requests that nobody has verified yet, so everything is bounded: which hosts
 (the verifiers'), how long, how much, how many at once, how many new addresses a minute for each source.
+Addresses that are known do not share these bounds with new ones, which may be made up.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,13 +19,14 @@ import aiohttp
 from gatehouse import __version__
 from gatehouse.delivery.address import open_socket
 from gatehouse.errors import UnavailableError, VerificationError
+from gatehouse.key_budget import KeyBudget
 from gatehouse.key_cache import KeyCache
 from gatehouse.log import get_logger
 from gatehouse.names import Names, Resolver
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from aiohttp.abc import AbstractResolver
 
@@ -34,19 +36,17 @@ if TYPE_CHECKING:
 MAX_SECONDS = 2.0
 #: No certificate with its chain, and no key set, is longer.
 MAX_BYTES = 64 * 1024
-#: Fetches under way at a time.
+#: Fetches under way at a time from one host, from all, and of addresses that are known.
 AT_ONCE = 4
+MOST_AT_ONCE = 16
 #: Names that are looked up at a time.
 MOST_LOOKUPS = 32
-#: New addresses that one source may ask for in a minute.
-NEW_PER_MINUTE = 10
 
 #: Nothing compressed: what is bounded are the bytes that are read.
 _HEADERS = {"User-Agent": f"Gatehouse/{__version__}", "Accept-Encoding": "identity"}
 _FOUND = 200
 #: Statuses that say: no key here. Those of the same range that only say "not now" are left out.
 _ABSENT = frozenset(range(400, 500)) - {408, 425, 429}
-_MINUTE = 60.0
 
 
 class _AbsentError(Exception):
@@ -72,28 +72,41 @@ class RemoteKeys:
         self._tls = tls
         self._deadline = deadline
         self._session: aiohttp.ClientSession | None = None
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
+        self._turns_of_known = asyncio.Semaphore(MOST_AT_ONCE)
         self._cache = KeyCache()
         self._under_way: dict[str, asyncio.Task[None]] = {}
-        self._budgets: dict[str, _Budget] = {}
+        #: By host: what is under way or waits for its turn there.
+        self._hosts: dict[str, _Host] = {}
+        self._budgets: dict[str, KeyBudget] = {}
 
     def get(self, url: str) -> bytes | None:
         """Return what an address holds, as far as it is known."""
         return self._cache.get(url)
 
-    async def prepare(self, source: str, verification: Verification, request: Request) -> None:
+    async def prepare(self, source: str, verification: Verification, request: Request) -> tuple[str, ...]:
         """Get the keys that verifying this request needs, and let its verifiers look them up.
 
-        Raises `UnavailableError` when an address can't be asked now. One that has no key is for the verifier
-        to refuse, as is a request that no key would help.
+        Returns the addresses they are from; when the request passes, they go to `prove`. Raises
+        `UnavailableError` when an address can't be asked now. One that has no key is for the verifier to
+        refuse, as is a request that no key would help.
         """
+        addresses = []
         for verifier in verification.remote:
             verifier.keys = self
             # What is wrong with the request, `verify` finds and says: in its order, if there are several.
             with suppress(VerificationError):
                 url = verifier.key_url(request)
                 if url is not None:
-                    await self._provide(source, url, partial(verifier.is_outdated, request))
+                    addresses.append(url)
+                    await self._provide(source, url, request.client, partial(verifier.is_outdated, request))
+        return tuple(addresses)
+
+    def prove(self, addresses: Iterable[str]) -> None:
+        """Learn that a request passed that needed the keys of these addresses."""
+        for url in addresses:
+            if self._cache.get(url) is not None:
+                self._cache.prove(url)
 
     async def close(self) -> None:
         """Give up what is under way and close all connections."""
@@ -104,20 +117,30 @@ class RemoteKeys:
         if self._session is not None:
             await self._session.close()
 
-    async def _provide(self, source: str, url: str, is_outdated: Callable[[bytes], bool]) -> None:
+    async def _provide(
+        self, source: str, url: str, sender: str, is_outdated: Callable[[bytes], bool]
+    ) -> None:
         finding = self._cache.find(url, self._clock(), is_outdated=is_outdated)
         if finding == "unreached":
             raise _unavailable()
         if finding == "ask":
             # One request that gives up must not take the key from the others that wait for it.
-            await asyncio.shield(self._under_way.get(url) or self._start(source, url))
+            await asyncio.shield(self._under_way.get(url) or self._start(source, url, sender))
 
-    def _start(self, source: str, url: str) -> asyncio.Task[None]:
+    def _start(self, source: str, url: str, sender: str) -> asyncio.Task[None]:
         """Ask an address. Raises `UnavailableError` when the source asked for too many new ones."""
-        budget = self._budgets.setdefault(source, _Budget())
-        # An address whose key is known is not new: made-up ones can't keep it from being asked again.
-        if self._cache.get(url) is None and not budget.spend(self._clock()):
+        # An address that is known is not new: made-up ones can't keep it from being asked again.
+        if self._cache.is_known(url):
+            return self._begin(source, url)
+        budget = self._budgets.setdefault(source, KeyBudget())
+        for chosen in budget.name(url, sender, self._clock()):
+            if chosen not in self._under_way:
+                self._begin(source, chosen)
+        if url not in self._under_way:
             raise _unavailable()
+        return self._under_way[url]
+
+    def _begin(self, source: str, url: str) -> asyncio.Task[None]:
         task = self._under_way[url] = asyncio.create_task(self._ask(source, url))
         task.add_done_callback(partial(self._finish, url))
         return task
@@ -130,7 +153,7 @@ class RemoteKeys:
     async def _ask(self, source: str, url: str) -> None:
         """Ask, and hold what is answered. Raises `UnavailableError` when there is no answer and no key."""
         try:
-            async with asyncio.timeout(self._deadline), self._turns:
+            async with asyncio.timeout(self._deadline), self._turn(url):
                 key = await self._download(url)
         except _AbsentError:
             self._cache.absent(url, self._clock())
@@ -141,6 +164,24 @@ class RemoteKeys:
                 raise _unavailable() from error
         else:
             self._cache.hold(url, key, self._clock())
+
+    @asynccontextmanager
+    async def _turn(self, url: str) -> AsyncIterator[None]:
+        """Wait for a turn: at the host, and of all. Hosts that hang delay no other, made-up ones no known."""
+        if self._cache.is_known(url):
+            async with self._turns_of_known:
+                yield
+            return
+        name = urlsplit(url).hostname or ""
+        host = self._hosts.setdefault(name, _Host())
+        host.waiting += 1
+        try:
+            async with host.turns, self._turns:
+                yield
+        finally:
+            host.waiting -= 1
+            if not host.waiting:
+                del self._hosts[name]
 
     async def _download(self, url: str) -> bytes:
         if not url.startswith("https://"):
@@ -157,7 +198,7 @@ class RemoteKeys:
         if self._session is None:
             tls: ssl.SSLContext | bool = True if self._tls is None else self._tls
             connector = aiohttp.TCPConnector(
-                limit=AT_ONCE, resolver=self._resolver, ssl=tls, socket_factory=open_socket
+                limit=0, force_close=True, resolver=self._resolver, ssl=tls, socket_factory=open_socket
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -169,21 +210,14 @@ class RemoteKeys:
         return self._session
 
 
-class _Budget:
-    """How many new addresses a source may still ask for in this minute."""
+class _Host:
+    """The turns at one host, and how many have or want one."""
 
-    __slots__ = ("_began", "_spent")
+    __slots__ = ("turns", "waiting")
 
     def __init__(self) -> None:
-        self._began = float("-inf")
-        self._spent = 0
-
-    def spend(self, now: float) -> bool:
-        """Take one; tell whether there was one left."""
-        if now - self._began >= _MINUTE:
-            self._began, self._spent = now, 0
-        self._spent += 1
-        return self._spent <= NEW_PER_MINUTE
+        self.turns = asyncio.Semaphore(AT_ONCE)
+        self.waiting = 0
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:

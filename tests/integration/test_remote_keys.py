@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -25,7 +26,8 @@ from doubles.keys import certificate, ec_key, rsa_key, tls_server
 from gatehouse.app import Gateway
 from gatehouse.config.load import parse
 from gatehouse.errors import UnavailableError, VerificationError
-from gatehouse.remote_keys import AT_ONCE, MAX_BYTES, NEW_PER_MINUTE, RemoteKeys
+from gatehouse.key_budget import NEW_PER_MINUTE
+from gatehouse.remote_keys import AT_ONCE, MAX_BYTES, RemoteKeys
 from gatehouse.times import rfc3339
 from gatehouse.verify.base import Facts, Request, Verification
 from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
@@ -324,7 +326,7 @@ async def test_closing_gives_up_what_is_under_way(setting: Setting) -> None:
 
 
 CONFIG = """
-server: {{listen: "127.0.0.1:0"}}
+server: {{listen: "127.0.0.1:0", trusted_proxies: [127.0.0.1]}}
 operator: {{listen: "127.0.0.1:0"}}
 sources:
   orders:
@@ -409,6 +411,73 @@ async def test_a_gateway_that_can_not_fetch_a_certificate_answers_503(
     lines = [json.loads(line) for line in logged.getvalue().splitlines()]
     assert [line["reason"] for line in lines if line["event"] == "request.rejected"] == ["keys"]
     assert [line["host"] for line in lines if line["event"] == "keys.unavailable"] == [HOST]
+
+
+def made_up(number: int) -> str:
+    return f"https://{HOST}/SimpleNotificationService-{number:032x}.pem"
+
+
+@pytest.mark.case("F-09")
+@pytest.mark.parametrize("sender", ["198.51.100.1", "203.0.113.9"], ids=["the flood's", "another"])
+async def test_a_flood_of_made_up_addresses_keeps_no_request_from_its_key(
+    sender: str, tmp_path: Path, destination: ScriptedDestination
+) -> None:
+    """61 a second of them, and one genuine request, also when all seem to be from one sender."""
+    now = time.time()
+    made = partial(certificate, issuer=ec_key("authority"), since=now - 99, until=now + 99)
+    pem = made(rsa_key().public_key(), "sns.amazonaws.com")
+
+    async def answer(asked: web.BaseRequest) -> web.StreamResponse:
+        return await (key(pem) if URL.endswith(asked.path) else key(b"no", 404))(asked)
+
+    async with (
+        serving(tmp_path) as (server, keys, setting),
+        gateway(tmp_path, keys, destination.url) as running,
+    ):
+        server.answer = answer
+        genuine, junk = [], []
+        for number in range(1, 15 * 61):
+            setting.now += 1 / 61
+            forged = notification(f"j{number}", made_up(number))
+            junk.append((await running.send("orders", forged, {"X-Forwarded-For": "198.51.100.1"}))[0])
+            if number % 61 == 0:
+                sent = notification(f"m{number}")
+                genuine.append((await running.send("orders", sent, {"X-Forwarded-For": sender}))[0])
+
+    assert set(junk) == {401, 503}
+    # As soon as the address is named by another sender, or again after a few seconds.
+    assert genuine.index(200) <= (4 if sender == "198.51.100.1" else 0)
+    assert set(genuine[genuine.index(200) :]) == {200}
+    assert len(server.asked) < 90
+
+
+@pytest.mark.case("F-09")
+async def test_a_host_that_hangs_keeps_no_key_of_another_waiting(setting: Setting) -> None:
+    other = "https://sns.us-east-1.amazonaws.com/x.pem"
+    setting.server.answer = after(setting.server.stopping)
+    hanging = [asyncio.create_task(setting.reason_of(f"{URL}/{n}", f"s{n}")) for n in range(3 * AT_ONCE)]
+    await until(lambda: setting.server.open == AT_ONCE)
+    setting.server.answer = key(b"the key")
+
+    began = time.monotonic()
+    assert await setting.key_of(other) == b"the key"
+    assert time.monotonic() - began < 0.5
+    await asyncio.gather(*hanging, return_exceptions=True)
+
+
+@pytest.mark.case("F-09")
+async def test_a_known_key_is_refreshed_while_new_addresses_hang(setting: Setting) -> None:
+    assert await setting.key_of() == b"the key"
+    setting.now = 3600
+    setting.server.answer = after(setting.server.stopping)
+    hanging = [asyncio.create_task(setting.reason_of(f"{URL}/{n}", f"s{n}")) for n in range(3 * AT_ONCE)]
+    await until(lambda: setting.server.open == AT_ONCE)
+    setting.server.answer = key(b"the next key")
+
+    began = time.monotonic()
+    assert await setting.key_of() == b"the next key"
+    assert time.monotonic() - began < 0.5
+    await asyncio.gather(*hanging, return_exceptions=True)
 
 
 async def until(holds: Callable[[], bool], within: float = 5.0) -> None:

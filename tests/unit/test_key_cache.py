@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gatehouse.key_cache import MOST_KEYS, MOST_MISSES, KeyCache
 
 URL = "https://p.example/key"
@@ -26,14 +28,16 @@ def test_a_key_is_held_for_an_hour_and_then_asked_for_again() -> None:
     assert find(cache, HOUR) == "ask"
 
 
-def test_a_key_that_will_not_do_is_asked_for_once_a_minute() -> None:
+def test_a_key_that_will_not_do_is_asked_for_every_ten_seconds() -> None:
     cache = KeyCache()
     cache.hold(URL, b"key", 0)
 
-    assert find(cache, 59, outdated=True) == "held"
-    assert find(cache, 60, outdated=True) == "ask"
-    cache.hold(URL, b"key", 60)
-    assert find(cache, 119, outdated=True) == "held"
+    assert find(cache, 9, outdated=True) == "held"
+    assert find(cache, 10, outdated=True) == "ask"
+    cache.hold(URL, b"key", 10)
+    assert find(cache, 19, outdated=True) == "held"
+    assert cache.unreached(URL, HOUR + 20)
+    assert find(cache, HOUR + 29, outdated=True) == "held"
 
 
 def test_when_asking_fails_a_known_key_is_used_for_a_day() -> None:
@@ -104,3 +108,27 @@ def test_made_up_addresses_push_no_key_out() -> None:
     assert cache.get(URL) == b"key"
     assert find(cache, 1, url=f"{URL}/0") == "ask"
     assert find(cache, 1, url=f"{URL}/{MOST_MISSES}") == "absent"
+
+
+@pytest.mark.case("F-09")
+def test_a_key_that_verified_a_request_outlives_any_number_that_did_not() -> None:
+    cache = KeyCache()
+    cache.hold(URL, b"key", 0)
+    cache.prove(URL)
+    for number in range(3 * MOST_KEYS):
+        cache.hold(f"{URL}/{number}", b"a page that says there is nothing", 1)
+
+    assert cache.get(URL) == b"key"
+    assert cache.get(f"{URL}/{3 * MOST_KEYS - 1}") is not None
+    assert cache.get(f"{URL}/0") is None
+
+
+@pytest.mark.case("F-09")
+def test_of_too_many_keys_that_verified_requests_the_longest_unused_goes() -> None:
+    cache = KeyCache()
+    for number in range(MOST_KEYS + 1):
+        cache.hold(f"{URL}/{number}", b"key", 0)
+        cache.prove(f"{URL}/{number}")
+
+    assert cache.get(f"{URL}/0") is None
+    assert cache.get(f"{URL}/{MOST_KEYS}") == b"key"

@@ -32,8 +32,14 @@ class Accepting(Protocol):
 class Preparing(Protocol):
     """What the pipeline needs of who fetches the keys that providers publish."""
 
-    async def prepare(self, source: str, verification: Verification, request: Request) -> None:
-        """Get the keys that verifying this request needs, or raise `UnavailableError`."""
+    async def prepare(self, source: str, verification: Verification, request: Request) -> tuple[str, ...]:
+        """Get the keys that verifying this request needs, or raise `UnavailableError`.
+
+        Returns the addresses they are from.
+        """
+
+    def prove(self, addresses: tuple[str, ...]) -> None:
+        """Learn that the request passed."""
 
 
 class Relaying(Protocol):
@@ -72,8 +78,11 @@ class Pipeline:
             return greeting
         verification = source.ready_verification()
         if verification.remote:
-            await self._remote_keys.prepare(source.name, verification, request)
-        verified = verification.verify(request, now)
+            addresses = await self._remote_keys.prepare(source.name, verification, request)
+            verified = verification.verify(request, now)
+            self._remote_keys.prove(addresses)
+        else:
+            verified = verification.verify(request, now)
         if source.handshakes and (greeting := await self._greeter.after_verification(source, verified, now)):
             return greeting
         read = source.reader.read(verified, now, source.kept_headers(request.headers))
