@@ -7,12 +7,14 @@ import contextlib
 import math
 import signal
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from gatehouse import __version__
 from gatehouse.compiled import Compiled
 from gatehouse.delivery.dispatcher import Dispatcher
 from gatehouse.disk import DiskWatch
+from gatehouse.earlier_places import earlier_places
 from gatehouse.errors import StoreError
 from gatehouse.ingest.committer import Committer
 from gatehouse.ingest.confirm import confirm
@@ -141,6 +143,7 @@ class Gateway:
         opened = await self._open_store()
         store = self._store = opened.store
         closing(store.close)
+        await store.use_places(partial(earlier_places, self._compiled.loaded))
 
         self._dispatcher = dispatcher = Dispatcher(
             self.destinations.values(), store=store, metrics=self.metrics, clock=self._clock

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from gatehouse.config.describe import alternatives
+from gatehouse.dedupe import scopes_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from gatehouse.compiled import Compiled
     from gatehouse.config.base import Model
-    from gatehouse.config.model import RouteConfig
+    from gatehouse.config.model import Config, DedupeConfig, RouteConfig
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,3 +100,28 @@ def _surplus(more: Counter[str], less: Counter[str]) -> tuple[str, ...]:
 def _in_words(route: RouteConfig) -> str:
     parts: Iterator[str] = (", ".join(names) for names in (route.sources, route.types, route.to))
     return "from {}, types {}, to {}".format(*parts)
+
+
+def lost_keys(before: Config, after: Config) -> dict[str, list[str]]:
+    """Name, by source, the dedupe keys that some event may be known by and that its retry would not have."""
+    found = {
+        name: _lost(before.sources[name].dedupe, settings.dedupe)
+        for name, settings in after.sources.items()
+        if name in before.sources
+    }
+    return {name: keys for name, keys in found.items() if keys}
+
+
+def _lost(before: DedupeConfig, after: DedupeConfig) -> list[str]:
+    new = [scopes_of(template) for template in after.templates]
+    return [
+        text
+        for template in before.templates
+        for number, text in enumerate(alternatives(template))
+        if not any(_still_reads(scopes, scopes_of(template), number) for scopes in new)
+    ]
+
+
+def _still_reads(new: tuple[bytes, ...], old: tuple[bytes, ...], number: int) -> bool:
+    """Tell whether a list reads this one whenever another list did: none that is new comes before it."""
+    return old[number] in new and set(new[: new.index(old[number])]) <= set(old[:number])

@@ -41,6 +41,7 @@ EVENTS = (
     "config.reloaded",
     "config.reload_failed",
     "config.needs_restart",
+    "dedupe.keys_lost",
     "destination.parked",
     "destination.paused",
     "destination.resumed",

@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from gatehouse.changes import Changes, compare
+from gatehouse.changes import Changes, compare, lost_keys
 from gatehouse.config.load import load
 from gatehouse.config.scalars import is_loopback
 from gatehouse.errors import ConfigError, Problem
 from gatehouse.log import clean, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from gatehouse.compiled import Compiled
     from gatehouse.config.load import LoadedConfig
@@ -44,6 +44,8 @@ class ReloadResult(NamedTuple):
     needs_restart: tuple[str, ...] = ()
     #: What can't serve for lack of a secret.
     not_ready: tuple[str, ...] = ()
+    #: By source, the dedupe keys that went: events that only these tell would be accepted again.
+    keys_lost: Mapping[str, Sequence[str]] = {}
 
 
 class Reloader:
@@ -102,6 +104,7 @@ class Reloader:
 
     def _use(self, compiled: Compiled, kept: tuple[str, ...]) -> ReloadResult:
         changes = compare(self._current, compiled)
+        lost = lost_keys(self._current.config, compiled.config)
         self._swap(compiled, changes)
         self._current = compiled
         self._metrics.reload_successful.set(1)
@@ -109,7 +112,11 @@ class Reloader:
         get_logger().info("config.reloaded", file=str(self._file), **changes.named())
         if kept:
             get_logger().warning("config.needs_restart", keys=kept)
-        return ReloadResult(changes, needs_restart=kept, not_ready=tuple(compiled.not_ready_lines()))
+        for source, keys in lost.items():
+            get_logger().warning("dedupe.keys_lost", source=source, keys=keys)
+        return ReloadResult(
+            changes, needs_restart=kept, not_ready=tuple(compiled.not_ready_lines()), keys_lost=lost
+        )
 
     def _refuse(self, problems: Sequence[Problem]) -> ReloadResult:
         self._metrics.reload_successful.set(0)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from conformance.builders import accept, arrival, event, lease, result
+from doubles.dedupe import dedupe_keys
+from doubles.old_store import BODY, OldKey, write_sqlite
 from gatehouse.errors import SchemaVersionError, StoreError, StoreInUseError, StoreUnavailableError
 from gatehouse.store import copying as reading
 from gatehouse.store.base import DeliveryQuery, Store
@@ -284,7 +286,7 @@ async def test_two_copies_at_once_are_refused(
         ("UPDATE deliveries SET attempts = 7 WHERE status = 'dead'", "deliveries dead"),
         ("DELETE FROM deliveries WHERE status = 'delivered'", "deliveries delivered"),
         ("UPDATE deliveries SET order_seq = -order_seq WHERE due_ms = 2 ^ 62", "deliveries held"),
-        ("DELETE FROM dedupe_keys WHERE key = 'k-dead'", "dedupe keys"),
+        ("DELETE FROM dedupe_keys WHERE key = '00000000k-dead'", "dedupe keys"),
         ("UPDATE replies SET status = 500", "replies"),
         ("DELETE FROM paused_destinations", "paused"),
     ],
@@ -329,3 +331,25 @@ async def test_a_batch_is_bounded_by_bytes(path: Path, monkeypatch: pytest.Monke
             after = batch.last
 
     assert found == [[10, 10], [10], [100], [1]]
+
+
+@pytest.mark.case("F-08")
+async def test_what_version_0_1_knew_is_known_after_an_upgrade_and_a_copy(
+    path: Path, empty_database: Database
+) -> None:
+    """The keys by place, and which they are, though the config is another one by then."""
+    now_ms = int(NOW * 1000)
+    first = event(received=NOW - 60).id
+    write_sqlite(path, [OldKey(1, b"e1", first, now_ms + 10**9)], received_ms=now_ms - 60_000)
+    (_, key) = dedupe_keys(None, b"e1", until=NOW + 3600)
+    assert key is not None
+    store = await SqliteStore.open(path)
+    await store.use_places(lambda: {"mandato": [[b"header.."], [key.scope]]})
+    await store.close()
+
+    assert (await copy(path, empty_database)).comparison.is_equal
+    there = await opened(empty_database)
+    await there.use_places(lambda: {"mandato": [[b"another."]], "shop": [[b"another."]]})
+    (receipt,) = await there.accept([arrival(None, b"e1", of=event(BODY))], deadline=math.inf)
+    await there.close()
+    assert (receipt.status, receipt.event_id) == ("duplicate", first)

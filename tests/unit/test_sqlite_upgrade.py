@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.builders import NOW, accept, arrival, event, lease, result
+from doubles.dedupe import dedupe_keys
 from gatehouse.store.base import Counts, DeliveryQuery, EventQuery
 from gatehouse.store.sqlite import SqliteStore
 from gatehouse.store.sqlite.migrations import migrations
@@ -74,6 +75,9 @@ async def test_what_was_pending_is_delivered_and_counts_from_when_it_was_receive
 @pytest.mark.case("U-01")
 async def test_what_was_known_is_known_and_listed(path: Path) -> None:
     store = await SqliteStore.open(path, clock=lambda: NOW)
+    (key,) = dedupe_keys(b"3")
+    assert key is not None
+    await store.use_places(lambda: {"mandato": [[key.scope]]})
     (receipt,) = await accept(store, arrival(b"3"))
     assert (receipt.status, receipt.event_id, receipt.reply) == ("duplicate", IDS[2], None)
     rows = (await store.events(EventQuery(), limit=10)).items

@@ -39,6 +39,9 @@ def command(operator: str | None, config: str | None) -> None:
         click.echo(f"Warning: {key} stays as it was until a restart", err=True)
     for line in answer["not_ready"]:
         click.echo(f"Warning: {line}", err=True)
+    for source, keys in answer.get("keys_lost", {}).items():
+        message = f"source {source}: events known only by {', '.join(keys)} may be accepted again"
+        click.echo(f"Warning: {message}", err=True)
 
 
 def _changes(answer: dict[str, Any]) -> Iterator[str]:

@@ -74,10 +74,15 @@ def _scheme(entry: VerifyEntry) -> str:
 
 def template(text: Template) -> str:
     """Write a template as in the config; a list of them with `or`."""
-    return " or ".join(
+    return " or ".join(alternatives(text))
+
+
+def alternatives(text: Template) -> list[str]:
+    """Write each of a list of templates."""
+    return [
         "".join(part.decode() if isinstance(part, bytes) else str(part) for part in parts)
         for parts in text.alternatives
-    )
+    ]
 
 
 def dedupe_key(one: DedupeKeyConfig) -> str:

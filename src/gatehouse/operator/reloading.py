@@ -24,5 +24,6 @@ def reload_answer(result: ReloadResult) -> web.Response:
             **msgspec.to_builtins(result.changes),
             "needs_restart": result.needs_restart,
             "not_ready": result.not_ready,
+            "keys_lost": result.keys_lost,
         }
     )

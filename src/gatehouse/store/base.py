@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from gatehouse.dedupe import DedupeKey
     from gatehouse.event import Event
+    from gatehouse.store.earlier import Places
 
 T = TypeVar("T")
 
@@ -226,6 +227,13 @@ class Store(Protocol):
     @property
     def poll_every(self) -> float:
         """How often to look when nothing is known to be due (seconds): another process may know."""
+
+    async def use_places(self, places: Callable[[], Places]) -> None:
+        """Know the keys that version 0.1 recorded, which stand in the store by their place in `dedupe.by`.
+
+        Before anything is accepted. `places` says which key had which place; it is only asked where there may
+        be such keys, and for sources of which that is not in the store yet.
+        """
 
     async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
         """Store what is new of a batch, in ONE transaction, and return a receipt per arrival, in order.

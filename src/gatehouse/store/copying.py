@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gatehouse.event import Event
     from gatehouse.store.deciding import Key
+    from gatehouse.store.earlier import PlaceRow
     from gatehouse.store.sqlite.connection import Connection
 
 #: A batch ends at whichever comes first; one event alone may be longer.
@@ -59,6 +60,7 @@ SELECT source, place, key, event_id, expires_ms FROM dedupe_keys WHERE (source, 
 ORDER BY source, place, key LIMIT ?
 """
 _KEYS_UP_TO: Final = "SELECT count(*) FROM dedupe_keys WHERE (source, place, key) <= (?, ?, ?)"
+_PLACES: Final = "SELECT source, place, scope FROM dedupe_places ORDER BY source, place, scope"
 _PAUSED: Final = "SELECT destination FROM paused_destinations ORDER BY destination"
 _COUNT: Final = "SELECT count(*) FROM {table}"
 #: What changes when a gateway runs on the store: all that is pending, how much is dead, what came last.
@@ -178,6 +180,10 @@ class CopySource:
         """Return the dedupe keys that follow; none at the end."""
         return await self._connection.run(partial(_keys, after=after))
 
+    async def places(self) -> list[PlaceRow]:
+        """Return which keys version 0.1 may have recorded."""
+        return await self._connection.run(_places)
+
     async def paused(self) -> list[str]:
         """Return the destinations that are paused."""
         return await self._connection.run(_paused)
@@ -268,6 +274,10 @@ def _keys(connection: sqlite3.Connection, after: Key | None) -> list[KeyRow]:
     if after is None:
         return connection.execute(_FIRST_KEYS, (BATCH_KEYS,)).fetchall()
     return connection.execute(_NEXT_KEYS, (*after, BATCH_KEYS)).fetchall()
+
+
+def _places(connection: sqlite3.Connection) -> list[PlaceRow]:
+    return connection.execute(_PLACES).fetchall()
 
 
 def _paused(connection: sqlite3.Connection) -> list[str]:

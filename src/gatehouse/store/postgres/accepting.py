@@ -16,7 +16,7 @@ import asyncpg
 
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.store.base import LEASE, Receipt, Reply
-from gatehouse.store.deciding import Batch, First, Key, duplicate_of, keys_in, keys_of, locks_of
+from gatehouse.store.deciding import Batch, First, Key, duplicate_of, keys_of, locks_of
 from gatehouse.store.postgres import ordering
 from gatehouse.store.postgres.confirming import confirm
 from gatehouse.store.postgres.leasing import ORDERED
@@ -25,13 +25,14 @@ from gatehouse.store.postgres.statements import arrays, columns, first_behind
 from gatehouse.store.rows import decode_text, encode_text, milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from gatehouse.dedupe import DedupeKey
     from gatehouse.store.base import Arrival, Assignment
     from gatehouse.store.deciding import Lock
+    from gatehouse.store.earlier import EarlierKeys
     from gatehouse.store.postgres.clock import DatabaseClock
     from gatehouse.store.postgres.connecting import Connection
+    from gatehouse.store.postgres.placing import EarlierKeysHere
 
 _LEASE_MS: Final = milliseconds(LEASE)
 #: Each time another gateway was faster with a key of the batch. After a few times, of those that collide one
@@ -109,7 +110,13 @@ _WRITE_UNUSUAL: Final = _WRITE.replace(
 
 
 async def accept(
-    connection: Connection, arrivals: Sequence[Arrival], *, clock: DatabaseClock, token: int, deadline: float
+    connection: Connection,
+    arrivals: Sequence[Arrival],
+    *,
+    clock: DatabaseClock,
+    token: int,
+    deadline: float,
+    earlier: EarlierKeysHere,
 ) -> list[Receipt]:
     """Store what is new, in one transaction."""
     keys = keys_of(arrivals)
@@ -122,10 +129,12 @@ async def accept(
         alone = tries >= _TRIES_AT_ONCE
         if locks or alone:
             await ordering.begin(connection, locks, alone=alone)
-        known = await _look_up(connection, each_key, now_ms)
+        known = await _look_up(connection, each_key, now_ms, earlier)
         taken = await ordering.taken(connection, locks) if locks else set()
         # What is recorded of these takes the way of those with order keys.
         batch = _Rows(known, taken, now_ms, clock, token | ORDERED if locks else token)
+        if earlier.is_recorded:
+            batch.also = earlier.of
         receipts = list(map(batch.add, arrivals, keys))
         try:
             await batch.write(connection, deadline)
@@ -143,22 +152,27 @@ async def accept(
 
 
 async def known(
-    connection: Connection, source: str, keys: Sequence[DedupeKey | None], now_ms: int
+    connection: Connection, keys: Sequence[Key], now_ms: int, earlier: EarlierKeys
 ) -> Receipt | None:
     """Return the receipt of a duplicate, if these keys make one."""
-    wanted = keys_in(source, keys)
-    receipt = duplicate_of(wanted, await _look_up(connection, wanted, now_ms))
+    receipt = duplicate_of(keys, await _look_up(connection, keys, now_ms, earlier))
     if receipt is not None:
         await confirm(connection)
     return receipt
 
 
-async def _look_up(connection: Connection, keys: Sequence[Key], now_ms: int) -> dict[Key, First]:
+async def _look_up(
+    connection: Connection, keys: Sequence[Key], now_ms: int, earlier: EarlierKeys
+) -> dict[Key, First]:
     if not keys:
         return {}
-    sources, places, values = zip(*keys, strict=True)
+    wanted = [*keys, *earlier.of_all(keys)] if earlier else keys
+    sources, places, values = zip(*wanted, strict=True)
     rows = await connection.fetch(_KNOWN_KEYS, sources, places, list(map(short_key, values)), now_ms)
-    return {keys[number - 1]: _first(*first) for number, *first in rows}
+    known = {wanted[number - 1]: _first(*first) for number, *first in rows}
+    if earlier and known:
+        earlier.recognise(keys, known)
+    return known
 
 
 def _first(event_id: str, body_digest: bytes | None, *reply: Any) -> First:  # noqa: ANN401
@@ -184,6 +198,8 @@ class _Rows(Batch):
         self._plain: list[tuple[Any, ...]] = []
         self._unusual: list[tuple[Any, ...]] = []
         self._replies: list[tuple[Any, ...]] = []
+        #: What else to record a key as: for gateways of version 0.1, while they may run.
+        self.also: Callable[[Key], list[Key]] | None = None
 
     def _expiry(self, until: float) -> int:
         return self._clock.to_database(until)
@@ -227,9 +243,12 @@ class _Rows(Batch):
             await confirm(connection)
             return
         # In one order, whoever writes: so that none waits for another in a circle.
+        new_keys = self._new_keys
+        if self.also is not None:
+            new_keys = new_keys | {also: first for key, first in new_keys.items() for also in self.also(key)}
         keys = [
             (source, place, short_key(key), *recorded)
-            for (source, place, key), recorded in sorted(self._new_keys.items())
+            for (source, place, key), recorded in sorted(new_keys.items())
         ]
         self._plain.sort(key=_RECEIVED)
         rows = [*columns(self._events, CHECKED_TYPES), *columns(keys, _KEY_TYPES)]

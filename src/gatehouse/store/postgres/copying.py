@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gatehouse.store.copying import copy_source
 from gatehouse.store.deciding import Key
+from gatehouse.store.postgres import placing
 from gatehouse.store.postgres.clock import DatabaseClock
 from gatehouse.store.postgres.comparing import Comparison, compare_batch, compare_keys, compare_paused
 from gatehouse.store.postgres.connecting import SLOW, Connector
@@ -85,6 +86,7 @@ async def _copy(source: CopySource, connection: Connection, *, into_used_store: 
         return Copy(was_finished=True, comparison=Comparison(lenient=True), is_resumed=True)
     totals = await source.totals()
     await target.pause(await source.paused())
+    await placing.write(connection, await source.places())
     done = await source.up_to(target.event_seq, target.key)
     await _copy_events(source, target, report, done.events, totals.events)
     await _copy_keys(source, target, report, done.keys, totals.keys)

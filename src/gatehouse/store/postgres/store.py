@@ -15,12 +15,14 @@ import asyncpg
 from gatehouse.errors import StoreError, StoreUnavailableError
 from gatehouse.log import get_logger
 from gatehouse.store.base import Retried
+from gatehouse.store.deciding import keys_in
 from gatehouse.store.postgres import (
     accepting,
     leasing,
     listing,
     ordering,
     pausing,
+    placing,
     purging,
     recording,
     reviving,
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
         Result,
         StoredEvent,
     )
+    from gatehouse.store.earlier import Places
     from gatehouse.store.postgres.connecting import Connection
     from gatehouse.store.postgres.settings import PostgresSettings
 
@@ -90,6 +93,7 @@ class PostgresStore:
         self._commits_hang = False
         self._hints = Hints(partial(connector.connect, SLOW))
         self._purge_place = purging.Place()
+        self._earlier = placing.EarlierKeysHere()
         self._size = 0
         self._closed = False
         self._calls = 0
@@ -116,10 +120,15 @@ class PostgresStore:
             raise store_error(error) from error
         return store
 
+    async def use_places(self, places: Callable[[], Places]) -> None:
+        self._earlier = await self._on(self._slow, partial(placing.add, places=places))
+
     async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
         if not arrivals:
             return []
-        work = partial(accepting.accept, arrivals=arrivals, clock=self._clock, deadline=deadline)
+        work = partial(
+            accepting.accept, arrivals=arrivals, clock=self._clock, deadline=deadline, earlier=self._earlier
+        )
         left = deadline - time.monotonic()
         if left <= 0:
             raise StoreUnavailableError("the store is too slow")
@@ -186,7 +195,8 @@ class PostgresStore:
 
     async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
         now_ms = self._clock.to_database(now)
-        return await self._on(self._hot, partial(accepting.known, source=source, keys=keys, now_ms=now_ms))
+        work = partial(accepting.known, keys=keys_in(source, keys), now_ms=now_ms, earlier=self._earlier)
+        return await self._on(self._hot, work)
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
         return await self._on(self._slow, partial(listing.events, query=query, limit=limit, cursor=cursor))
@@ -250,6 +260,8 @@ class PostgresStore:
         self._purge_place = step.place
         if step.purged.done:
             self._size = await self._on(self._slow, purging.size)
+        if step.purged.done and self._earlier:
+            self._earlier = await self._on(self._slow, placing.left)
         return step.purged
 
     async def ping(self) -> None:

@@ -6,7 +6,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from gatehouse.store.base import LEASE, Receipt, Reply
-from gatehouse.store.deciding import Batch, First, duplicate_of, keys_in, keys_of, locks_of
+from gatehouse.store.deciding import Batch, First, duplicate_of, keys_of, locks_of
+from gatehouse.store.earlier import EarlierKeys
 from gatehouse.store.rows import EVENT_COLUMNS, checksum, decode_text, encode_text, event_row, milliseconds
 from gatehouse.store.sqlite import ordering
 from gatehouse.store.sqlite.statements import execute_rows, in_pieces
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
-    from gatehouse.dedupe import DedupeKey
     from gatehouse.store.base import Arrival
     from gatehouse.store.deciding import Key, Lock
     from gatehouse.store.rows import Row
@@ -62,6 +62,8 @@ class Acceptor:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._last_seq = 0
+        #: What version 0.1 may have recorded keys as.
+        self.earlier = EarlierKeys()
 
     def resume(self, connection: sqlite3.Connection) -> None:
         """Continue to count where the file ends."""
@@ -71,7 +73,7 @@ class Acceptor:
         """Store what is new, inside the caller's transaction."""
         now_ms = milliseconds(self._clock())
         keys = keys_of(arrivals)
-        known = _look_up(connection, list(chain.from_iterable(keys)), now_ms)
+        known = _look_up(connection, list(chain.from_iterable(keys)), now_ms, self.earlier)
         taken = ordering.taken(connection, locks_of(arrivals))
         batch = _Rows(known, taken, now_ms, self._last_seq)
         receipts = list(map(batch.add, arrivals, keys))
@@ -82,16 +84,21 @@ class Acceptor:
 
 
 def known(
-    connection: sqlite3.Connection, source: str, keys: Sequence[DedupeKey | None], now: float
+    connection: sqlite3.Connection, keys: Sequence[Key], now: float, earlier: EarlierKeys
 ) -> Receipt | None:
     """Return the receipt of a duplicate, if these keys make one."""
-    wanted = keys_in(source, keys)
-    return duplicate_of(wanted, _look_up(connection, wanted, milliseconds(now)))
+    return duplicate_of(keys, _look_up(connection, keys, milliseconds(now), earlier))
 
 
-def _look_up(connection: sqlite3.Connection, keys: Sequence[Key], now_ms: int) -> dict[Key, First]:
-    rows = execute_rows(connection, _KNOWN_KEYS, keys, now_ms)
-    return {cast("Key", row[:3]): _first(*row[3:]) for row in rows} if rows else {}
+def _look_up(
+    connection: sqlite3.Connection, keys: Sequence[Key], now_ms: int, earlier: EarlierKeys
+) -> dict[Key, First]:
+    wanted = [*keys, *earlier.of_all(keys)] if earlier else keys
+    rows = execute_rows(connection, _KNOWN_KEYS, wanted, now_ms)
+    known = {cast("Key", row[:3]): _first(*row[3:]) for row in rows} if rows else {}
+    if earlier and known:
+        earlier.recognise(keys, known)
+    return known
 
 
 def _first(event_id: Any, body_digest: Any, *reply: Any) -> First:  # noqa: ANN401 - columns

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.log import get_logger
 from gatehouse.store.base import Retried
-from gatehouse.store.sqlite import leasing, listing, pausing, purging, reviving
+from gatehouse.store.deciding import keys_in
+from gatehouse.store.sqlite import leasing, listing, pausing, placing, purging, reviving
 from gatehouse.store.sqlite.accepting import Acceptor, known
 from gatehouse.store.sqlite.connection import check_version, has_wal_reset_bug
 from gatehouse.store.sqlite.file import SqliteFile
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         Result,
         StoredEvent,
     )
+    from gatehouse.store.earlier import Places
 
 T = TypeVar("T")
 
@@ -95,6 +97,10 @@ class SqliteStore:
             self._recovered = True
         self._acceptor.resume(connection)
 
+    async def use_places(self, places: Callable[[], Places]) -> None:
+        if await self._read(placing.may_be_any):
+            self._acceptor.earlier = await self._write(partial(placing.add, places=places))
+
     async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
         work = partial(self._acceptor.accept, arrivals=arrivals)
         return await self._write(work, deadline=deadline)
@@ -116,7 +122,8 @@ class SqliteStore:
         return await self._read(partial(leasing.next_due, destination=destination))
 
     async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
-        return await self._read(partial(known, source=source, keys=keys, now=now))
+        work = partial(known, keys=keys_in(source, keys), now=now, earlier=self._acceptor.earlier)
+        return await self._read(work)
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
         return await self._read(partial(listing.events, query=query, limit=limit, cursor=cursor))
@@ -162,6 +169,8 @@ class SqliteStore:
         work = partial(purging.purge, horizon=horizon, limit=limit, cursor=self._purge_cursor)
         step = await self._write(work)
         self._purge_cursor = step.cursor
+        if step.purged.done and self._acceptor.earlier:
+            self._acceptor.earlier = await self._write(placing.left)
         return step.purged
 
     async def ping(self) -> None:
