@@ -202,6 +202,10 @@ class TestHmac:
             verification(PLAIN | {"key": "base64", "min_secret": 1}, secrets=("=",))
 
 
+def in_pairs(**changes: str) -> dict[str, Any]:
+    return PAIRS | {"signature": {**PAIRS["signature"], **changes}}  # type: ignore[dict-item]
+
+
 class TestPairs:
     """`t=1,v1=ab`."""
 
@@ -245,6 +249,36 @@ class TestPairs:
 
         assert refused(verification(PLAIN | {"signature": signature}), asked) == "malformed_signature"
         assert time.process_time() - began < 5  # counting each among all the others takes a minute
+
+    def test_of_several_sets_any_signature_may_pass_wherever_it_stands(self) -> None:
+        sets = verification(in_pairs(sets=" "))
+        right, wrong = f"t={NOW},v1={self.sign(NOW)}", f"t={NOW},v1={'0' * 64}"
+
+        for value in (right, f"{right} {wrong}", f"{wrong} {right}"):
+            assert sets.verify(request(b"x", {"X-Sig": value}), NOW).facts["timestamp"] == str(NOW).encode()
+        assert refused(sets, request(b"x", {"X-Sig": f"{wrong} {wrong}"})) == "wrong_signature"
+
+    def test_sets_that_say_two_times_are_refused(self) -> None:
+        sets = verification(in_pairs(sets=" "))
+        value = f"t={NOW},v1={self.sign(NOW)} t={NOW + 1},v1={self.sign(NOW + 1)}"
+
+        assert refused(sets, request(b"x", {"X-Sig": value})) == "malformed_timestamp"
+
+    def test_entries_a_comma_and_a_space_apart_are_written_so_and_read_with_and_without(self) -> None:
+        spaced = verification(in_pairs(between=", "))
+
+        signed = spaced.sign(request(b"x"), NOW)
+
+        assert signed.headers["X-Sig"] == f"t={NOW}, v1={self.sign(NOW)}"
+        for value in (signed.headers["X-Sig"], signed.headers["X-Sig"].replace(", ", ",")):
+            spaced.verify(request(b"x", {"X-Sig": value}), NOW)
+
+    def test_a_list_may_be_a_comma_and_a_space_apart(self) -> None:
+        listed = {"header": "X-Sig", "format": "list", "key": "v1", "between": ", "}
+        checked = verification(PLAIN | {"signature": listed})
+
+        for value in (f"v1,{hexdigest(b'x')}, v1,{'0' * 64}", f"v1,{'0' * 64}, v1,{hexdigest(b'x')}"):
+            checked.verify(request(b"x", {"X-Sig": value}), NOW)
 
     def test_a_timestamp_that_is_there_twice_is_refused(self) -> None:
         value = f"t={NOW},t={NOW + 1},v1={self.sign(NOW)}"

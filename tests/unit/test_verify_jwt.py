@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jwt as pyjwt
@@ -460,6 +461,20 @@ def test_one_changed_character_never_passes(index: int, character: str) -> None:
     changed = TOKEN[:index] + character + TOKEN[index + 1 :]
     if changed != TOKEN:
         refused(hs256(), bearing(changed))
+
+
+@pytest.mark.parametrize("wrap", [str, lambda key: f'\n{{"request_id": "a", "key": {key}}}\n'])
+def test_a_public_key_may_be_a_jwk_or_an_answer_that_holds_one(wrap: Callable[[str], str]) -> None:
+    settings = BEARER | {"algorithm": "ES256", "key": "pem"}
+    header = base64.urlsafe_b64encode(b'{"alg":"ES256"}').decode().rstrip("=")
+
+    checked = verification(settings, secrets=(wrap(json.dumps(A3_KEY)),))
+
+    checked.verify(bearing(f"{header}.{CLAIMS}.{A3_SIGNATURE}"), EXPIRES - 1)
+
+    for spoilt in ({"x": A3_KEY["y"]}, {"crv": "P-384"}, {"kty": "oct"}, {"use": "enc"}):
+        with pytest.raises(SecretError):
+            verification(settings, secrets=(wrap(json.dumps(A3_KEY | spoilt)),))
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "RS256", "ES256"])

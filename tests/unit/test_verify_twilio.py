@@ -94,6 +94,29 @@ class TestForms:
         assert refused(TWILIO, form(signature(signed), (*fields, ("b", "3")))) == "wrong_signature"
         assert refused(TWILIO, form(signature(signed), fields[2:])) == "wrong_signature"
 
+    def test_a_shared_key_signs_the_same_text_with_sha_256(self) -> None:
+        signed = "https://mycompany.com/myapp.php?foo=1&bar=2a1"
+        made = base64.b64encode(hmac.digest(SECRET.encode(), signed.encode(), "sha256")).decode()
+
+        assert TWILIO.verify(form(made, (("a", "1"),)), NOW).facts["signed"] == signed.encode()
+        assert refused(TWILIO, form(made, (("a", "2"),))) == "wrong_signature"
+        assert refused(TWILIO, form(made[:28], (("a", "1"),))) == "wrong_signature"
+        assert refused(TWILIO, form(made[:43], (("a", "1"),))) == "malformed_signature"
+
+    def test_the_count_of_attempts_is_signed_and_is_no_part_of_the_identity(self) -> None:
+        url = "https://mycompany.com/myapp.php?foo=1&bar=2"
+
+        def identity(*fields: tuple[str, str]) -> bytes | None:
+            signed = url + "".join(name + value for name, value in sorted(fields))
+            return TWILIO.verify(form(signature(signed), fields), NOW).facts["id"]
+
+        first = identity(("MessageSid", "IM1"), ("RetryCount", "0"))
+
+        assert identity(("MessageSid", "IM1"), ("RetryCount", "12")) == first
+        assert identity(("MessageSid", "IM2"), ("RetryCount", "0")) != first
+        # Cut anew, with the count inside another field, the signature stays: so does the identity.
+        assert identity(("MessageSid", "IM1RetryCount0")) == first
+
     def test_an_empty_form_is_the_url_alone(self) -> None:
         TWILIO.verify(form(signature("https://mycompany.com/myapp.php?foo=1&bar=2"), ()), NOW)
 

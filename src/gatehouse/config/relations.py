@@ -108,6 +108,7 @@ def _gives(verifier: dict[str, Any]) -> set[str]:
     if verifier.get("each") is not None:
         return set()  # each item has its own
     found = {"signed"} if kind in (*_SIGNING, "twilio", "ebay", "paypal", "aws-sns") else set()
+    found |= {"id"} if kind == "twilio" else set()
     if kind == "jwt":
         covers_body = verifier.get("body") or verifier.get("body_hash")
         found = {"claims", "signed"} if covers_body else {"claims"}

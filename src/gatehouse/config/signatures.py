@@ -58,8 +58,12 @@ class SignatureConfig(Model):
     key: OneOrMany[Text] = ()
     """For pairs, list and positional: which entries are signatures, `*` for any. Several may match; any may
     pass."""
-    between: Literal[",", "&", ";", " ", "|"] = ","
-    """For pairs and positional: what stands between two entries."""
+    between: Literal[",", "&", ";", " ", "|", ", "] = ","
+    """For pairs and positional: what stands between two entries. For list it is a space, unless `, ` is
+    given."""
+    sets: Literal[" "] | None = None
+    """For pairs: what stands between two whole sets, as in `t=1,s=ab t=1,s=cd`. Any signature may pass; the
+    other entries count only when all sets agree on them."""
     assign: Literal["=", "|", ":"] = "="
     """For pairs: what stands between an entry's name and its value."""
     prefix: str = ""
@@ -75,6 +79,8 @@ class SignatureConfig(Model):
             raise wrong(f"format {self.format} needs to know its entries", "key: v1")
         if self.format == "plain" and self.key:
             raise wrong("key is for pairs, list and positional", "format: pairs, or leave key out")
+        if self.sets and (self.format != "pairs" or self.between == self.sets):
+            raise wrong("sets are of pairs that something else is between", 'format: pairs, between: ","')
         if self.between == self.assign:
             raise wrong("between and assign are the same", 'between: "&", assign: "|"')
         return self

@@ -83,7 +83,8 @@ class JwtConfig(VerifierConfig):
     body: Literal[True] | None = None
     """The whole body is the token; `{claims}` is what it says."""
     key: Literal["utf8", "base64", "pem"] = "utf8"
-    """How the secret is written: `pem` for RS256 and ES256, whose secrets are public keys."""
+    """How the secret is written: `pem` for RS256 and ES256, whose secrets are public keys. Such a key may be
+    a JWK too."""
     jwks: HttpsUrl | None = None
     """Where the provider publishes its keys (RFC 7517), instead of secrets."""
     audience: Text | None = None

@@ -48,6 +48,25 @@ def published(document: bytes, algorithm: Algorithm) -> tuple[tuple[str | None, 
     return tuple(key for key in found if key is not None)
 
 
+class _Answer(msgspec.Struct, frozen=True):
+    key: msgspec.Raw = msgspec.Raw()
+
+
+def own_key(secret: bytes, algorithm: Algorithm) -> Check:
+    """Read one key that the config gives as a JWK.
+
+    It may stand inside what a provider answered, as Plaid's `{"key": {…}}`. Raises `ValueError`.
+    """
+    try:
+        entry = bytes(msgspec.json.decode(secret, type=_Answer).key)
+    except msgspec.MsgspecError as error:
+        raise ValueError("not a JWK") from error
+    found = _check(entry or secret, algorithm)
+    if found is None:
+        raise ValueError(f"not a public key for {algorithm}")
+    return found[1]
+
+
 def _check(entry: bytes, algorithm: Algorithm) -> tuple[str | None, Check] | None:
     try:
         key = msgspec.json.decode(entry, type=_Key)

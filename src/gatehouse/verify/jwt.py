@@ -11,7 +11,7 @@ from gatehouse.document import Document, MalformedDocumentError, with_value
 from gatehouse.errors import VerificationError
 from gatehouse.verify.asymmetric import only_the_provider_signs
 from gatehouse.verify.base import ct_equal, single_header
-from gatehouse.verify.jwks import published
+from gatehouse.verify.jwks import own_key, published
 from gatehouse.verify.jws import Token, check_for, read_token, secret_bytes, text_of, written
 from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
 from gatehouse.verify.places import with_header
@@ -36,7 +36,7 @@ class JwtVerifier:
             raise ValueError("a verifier needs a secret, or the address of published keys")
         self._config = config
         self._secrets = () if config.jwks else tuple(secrets)
-        self._checks = [check_for(config.algorithm, secret, config.key) for secret in self._secrets]
+        self._checks = [_own_check(secret, config) for secret in self._secrets]
         self.keys: KnownKeys = NoKeys()
         self.remote: tuple[RemoteVerifier, ...] = (self,) if config.jwks else ()
 
@@ -132,6 +132,13 @@ class JwtVerifier:
         for name, value in claims.items():
             document = with_value(document, (name,), msgspec.json.encode(value))
         return document
+
+
+def _own_check(secret: bytes, config: JwtConfig) -> Check:
+    """Make the check with a secret of the config. Raises `ValueError` when it is not of the right form."""
+    if config.key == "pem" and secret.lstrip().startswith(b"{"):
+        return own_key(secret, config.algorithm)
+    return check_for(config.algorithm, secret, config.key)
 
 
 def _matching(token: Token, key_set: bytes, config: JwtConfig) -> list[Check]:

@@ -55,6 +55,10 @@ class SignaturePlace:
         self._numbered = tuple(name.removesuffix(_NUMBER) for name in config.header if name.endswith(_NUMBER))
         self._format = config.format
         self._between = config.between
+        #: A space beside it is tolerated.
+        self._split_at = config.between.strip() or " "
+        self._sets = config.sets
+        self._list_split_at = ", " if config.between == ", " else " "
         self._assign = config.assign
         self._keys = frozenset(config.key)
         self._prefix = config.prefix.encode()
@@ -72,7 +76,9 @@ class SignaturePlace:
         if self._format == "plain":
             return Carried(self._bare([text]))
         if self._format == "list":
-            return Carried(self._bare(self._chosen(entry.partition(",") for entry in text.split(" "))))
+            return Carried(
+                self._bare(self._chosen(entry.partition(",") for entry in text.split(self._list_split_at)))
+            )
         return self._read_pairs(text)
 
     def write(self, request: Request, signature: bytes, timestamps: dict[str, str]) -> Request:
@@ -109,13 +115,17 @@ class SignaturePlace:
         return [value for value in found if value.isascii()]
 
     def _read_pairs(self, text: str) -> Carried:
-        entries = [entry.strip(" ") for entry in text.split(self._between)]
+        entries = [
+            entry.strip(" ")
+            for one in (text.split(self._sets) if self._sets else (text,))
+            for entry in one.split(self._split_at)
+        ]
         if self._format == "positional":
             pairs = [(str(position), "", entry) for position, entry in enumerate(entries)]
         else:
             pairs = [entry.partition(self._assign) for entry in entries]
         # Counted in one go: a form field may hold a hundred thousand entries, and nobody is verified yet.
-        counts = Counter(name for name, _, _ in pairs)
+        counts = Counter(name for name, _, _ in (set(pairs) if self._sets else pairs))
         once = {name: value for name, _, value in pairs if counts[name] == 1}
         return Carried(self._bare(self._chosen(pairs)), once)
 

@@ -3,6 +3,10 @@
 https://www.twilio.com/docs/usage/security#validating-requests. HMAC-SHA1 in base64, with the auth token, of
 the registered URL; for a form with each name and value behind it, sorted and without repetitions; for any
 other body with `?bodySHA256=` in the URL. Twilio's own validators try the URL with its port and without.
+
+With a SharedKey (https://www.twilio.com/docs/usage/webhooks/webhook-shared-keys) the same text is signed with
+HMAC-SHA256. The header X-Twilio-Webhooks-Signature-Settings names the hash, but nothing signs that header.
+The length of the signature decides instead. All secrets are tried with that hash.
 """
 
 from __future__ import annotations
@@ -35,8 +39,10 @@ _FIELDS = Template("{form_sorted?}")
 _URL = Template("{url}")
 _PORT = re.compile(r":[0-9]+$")
 _STANDARD_PORTS = {"https": 443, "http": 80}
-#: SHA-1 in base64.
-_LENGTH = 28
+#: How Conversations counts its attempts.
+_ATTEMPTS = re.compile(rb"RetryCount[0-9]{1,9}")
+#: The length of a signature in base64 → its hash.
+_DIGESTS = {28: "sha1", 44: "sha256"}
 
 
 class TwilioVerifier:
@@ -48,38 +54,44 @@ class TwilioVerifier:
         self._keys = tuple(secrets)
 
     def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - Twilio signs no time
-        given = _signature(request)
+        given, digest = _signature(request)
         _check_body_hash(request)
         # A retry may be signed with the port and the first try without: as an identity only one form will do.
         signed = _signed(request)
         variants = [signed] + [_signed(_at(request, url)) for url in _other_urls(request.public_url)]
-        if not any([ct_equal(given, self._made(key, one)) for key in self._keys for one in variants]):  # noqa: C419 - compares with all
+        if not any([ct_equal(given, _made(key, one, digest)) for key in self._keys for one in variants]):  # noqa: C419 - compares with all
             raise VerificationError("wrong_signature")
-        return {"signed": signed}
+        if not is_form(request):
+            return {"signed": signed}
+        # What tells one event of a form from another. Twilio signs nothing between names and values, so
+        # whoever replays a form could cut it anew, with the count inside another field: it goes anywhere.
+        return {"signed": signed, "id": hashlib.sha256(_ATTEMPTS.sub(b"", signed)).hexdigest().encode()}
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         if not is_form(request) and request.body:
             hashed = urlencode({_BODY_HASH: hashlib.sha256(request.body).hexdigest()})
             kept = [part for part in request.query.split("&") if part and not part.startswith(_BODY_HASH)]
             request = msgspec.structs.replace(request, query="&".join([*kept, hashed]))
-        signature = self._made(self._keys[0], _signed(request))
+        signature = _made(self._keys[0], _signed(request), "sha1")
         return with_header(request, _HEADER, signature.decode())
 
     def credential_headers(self) -> frozenset[str]:
         return frozenset({_HEADER.lower()})
 
-    @staticmethod
-    def _made(key: bytes, signed: bytes) -> bytes:
-        return base64.b64encode(hmac.digest(key, signed, "sha1"))
+
+def _made(key: bytes, signed: bytes, digest: str) -> bytes:
+    return base64.b64encode(hmac.digest(key, signed, digest))
 
 
-def _signature(request: Request) -> bytes:
+def _signature(request: Request) -> tuple[bytes, str]:
+    """Read the signature, and tell the hash by its length."""
     text = single_header(request, _HEADER)
     if not text:
         raise VerificationError("missing_signature")
-    if len(text) != _LENGTH or not text.isascii():
+    digest = _DIGESTS.get(len(text))
+    if digest is None or not text.isascii():
         raise VerificationError("malformed_signature")
-    return text.encode()
+    return text.encode(), digest
 
 
 def _check_body_hash(request: Request) -> None:
