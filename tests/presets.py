@@ -70,9 +70,6 @@ class VectorFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vectors: list[Vector]
 
 
-#: Presets that the rules of `test_preset_retries` and `test_preset_identity` are not kept by yet.
-LATER = tuple(name for name in providers.names() if name >= "n")
-
 FOLDER = Path(__file__).parent / "vectors"
 FILES = {
     file.stem: msgspec.json.decode(file.read_bytes(), type=VectorFile)

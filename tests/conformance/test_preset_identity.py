@@ -25,7 +25,7 @@ from gatehouse.scope import Scope
 from gatehouse.source import Source
 from gatehouse.template import Placeholder, Template
 from gatehouse.verify.base import VerifiedRequest
-from presets import FILES, LATER, VECTORS, Vector, built, source
+from presets import FILES, VECTORS, Vector, built, source
 
 #: What stands for the bytes as a whole.
 BYTES = ("body", "signed", "body_sha256", "item_sha256", "body_sorted", "form_sorted", "claims")
@@ -36,7 +36,7 @@ each_good_vector = pytest.mark.parametrize(
     [
         pytest.param(preset, vector, id=f"{preset}-{number}")
         for preset, number, vector in VECTORS
-        if vector.refused is None and preset not in LATER
+        if vector.refused is None
     ],
 )
 
@@ -55,7 +55,7 @@ def identity(read: ReadEvent) -> str | None:
     return None if event.external_id == event.id else event.external_id
 
 
-@pytest.mark.parametrize("preset", [name for name in FILES if name not in LATER])
+@pytest.mark.parametrize("preset", FILES)
 def test_two_vectors_with_one_id_are_duplicates(preset: str) -> None:
     found: dict[str, list[Keys]] = defaultdict(list)
     for vector in FILES[preset].vectors:

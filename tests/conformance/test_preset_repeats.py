@@ -2,55 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
-from urllib.parse import urlencode
-
 import pytest
 
-from gatehouse.sample import Sample, signed
-from gatehouse.source import Source
-from gatehouse.verify.base import Request
-from presets import source
-
-NOW = 1_800_000_000
-HOUR = 3600
-DAY = 24 * HOUR
-Headers = Mapping[str, str]
-
-
-class Repeat(NamedTuple):
-    """Two genuine events that look alike, and how long after the first one its last retry comes."""
-
-    preset: str
-    name: str
-    first: Any
-    #: The second event, as far as it differs from the first.
-    second: Any = None
-    headers: Headers = MappingProxyType({})
-    again: Headers = MappingProxyType({})
-    #: How many seconds lie between the two.
-    apart: float = 600
-    #: How many seconds after the first request its last retry comes.
-    retry: float = HOUR
-    #: Whether a retry is signed anew, with a time of its own.
-    resigned: bool = False
-    #: What a retry counts up.
-    counted: Any = None
-    #: The field of a form that holds the document.
-    form: str = ""
-
-
-def delivery(name: str, event: str = "", value: str = "") -> tuple[Headers, Headers]:
-    """Give the headers of two requests that differ in their delivery id."""
-    kept = {event: value} if event else {}
-    return {**kept, name: "72d3162e-cc78-11e3-81ab-4c9367dc0958"}, {
-        **kept,
-        name: "0b989ba4-242f-11e5-81e1-c7b6966d2516",
-    }
-
+from repeats import DAY, HOUR, NOW, Repeat, assert_two_events, changed, delivery
 
 GITHUB_CHECK = {
     "action": "requested_action",
@@ -185,17 +139,6 @@ DOCUSIGN = {
     "generatedDateTime": "2026-06-05T14:00:00.5730000Z",
     "data": {"accountId": "1", "templateId": "55555555"},
 }
-
-
-def changed(document: Any, **values: Any) -> Any:
-    """Return a document in which every member of these names has another value."""
-    match document:
-        case dict():
-            return {name: values.get(name, changed(value, **values)) for name, value in document.items()}
-        case list():
-            return [changed(value, **values) for value in document]
-        case _:
-            return document
 
 
 REPEATS = [
@@ -345,39 +288,4 @@ REPEATS = [
 @pytest.mark.case("F-21")
 @pytest.mark.parametrize("repeat", REPEATS, ids=[f"{one.preset}: {one.name}" for one in REPEATS])
 def test_what_happens_again_is_a_second_event_and_a_retry_is_none(repeat: Repeat) -> None:
-    of = source(repeat.preset)
-    seen = Seen(of)
-    soon, late = NOW + repeat.apart, NOW + repeat.retry
-
-    assert seen.are_new(sent(of, repeat, repeat.first, repeat.headers, NOW), NOW)
-    assert seen.are_new(sent(of, repeat, repeat.second or repeat.first, repeat.again, soon), soon)
-
-    retried = late if repeat.resigned else NOW
-    retry = sent(of, repeat, repeat.counted or repeat.first, repeat.headers, retried)
-    assert not seen.are_new(retry, late)
-
-
-def sent(of: Source, repeat: Repeat, body: Any, headers: Headers, now: float) -> Request:
-    """Send it as the provider does."""
-    raw, content_type = json.dumps(body).encode(), "application/json"
-    if repeat.form:
-        raw, content_type = urlencode({repeat.form: raw}).encode(), "application/x-www-form-urlencoded"
-    return signed(of, Sample({"Content-Type": content_type, **headers}, raw), now)
-
-
-class Seen:
-    """Remembers dedupe keys for as long as each is kept."""
-
-    def __init__(self, of: Source) -> None:
-        self._of = of
-        self._until: dict[bytes, float] = {}
-
-    def are_new(self, request: Request, now: float) -> bool:
-        """Verify a request, and tell whether its events are new."""
-        verified = self._of.verification.verify(request, now)
-        keys = [key for _, found, _ in self._of.reader.read(verified, now, ()) for key in found if key]
-        assert keys, "nothing tells the event from another"
-        if any(self._until.get(key.scoped, 0) > now for key in keys):
-            return False
-        self._until |= {key.scoped: key.until for key in keys}
-        return True
+    assert_two_events(repeat)

@@ -11,9 +11,9 @@ from gatehouse.config.model import JwtConfig, ProviderConfig, SigningConfig
 from gatehouse.document import MalformedDocumentError
 from gatehouse.scope import Scope
 from gatehouse.template import Placeholder, Template
-from presets import FILES, LATER, Vector, built, entries, is_symmetric
+from presets import FILES, Vector, built, entries, is_symmetric
 
-each_preset = pytest.mark.parametrize("name", [name for name in providers.names() if name not in LATER])
+each_preset = pytest.mark.parametrize("name", providers.names())
 #: What stands for everything that was sent, or signed.
 BYTES = ("signed", "body", "body_sha256", "item_sha256", "body_sorted", "form", "form_sorted", "claims")
 #: What tells two events apart by no more than what they are called.

@@ -38,6 +38,8 @@ each_good_vector = pytest.mark.parametrize(
 WITHOUT_IDENTITY = ("dropbox",)
 #: Their types stand in unsigned headers, and equal bodies may be of two types.
 TYPE_IN_A_KEY = ("shopify", "woocommerce")
+#: The id of the delivery, which is not signed, is the key: the provider says so, and bodies repeat.
+BY_DELIVERY = ("shopify",)
 
 each_preset = pytest.mark.parametrize("name", providers.names())
 
@@ -187,6 +189,8 @@ def test_a_captured_request_gives_no_more_than_one_new_event_and_that_one_unread
     of = built(preset, vector)
     if not signs(of.settings) or preset in WITHOUT_IDENTITY or preset in TYPE_IN_A_KEY:
         return
+    if preset == "zendesk" and b"zendesk_event_version" not in vector.content:
+        return  # what an admin made up: it has no id but that of the delivery, and may repeat
     known = keys_of(of, vector.request(), vector.now)
     new: list[str] = []
     for request in recut(vector.request()):
@@ -290,4 +294,4 @@ def test_no_preset_deduplicates_by_unsigned_values_alone(name: str) -> None:
     """A captured request, sent again under another delivery id, has to be a duplicate."""
     settings = providers.preset(name)
 
-    assert resists_replay(settings) or not signs(settings) or name in WITHOUT_IDENTITY
+    assert resists_replay(settings) or not signs(settings) or name in (*WITHOUT_IDENTITY, *BY_DELIVERY)

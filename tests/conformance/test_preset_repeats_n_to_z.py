@@ -1,0 +1,303 @@
+"""What happens twice, and what comes twice, for the presets from n to z; see `test_preset_repeats`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from multidict import CIMultiDict
+
+from gatehouse.sample import Sample, signed
+from gatehouse.verify.base import Request, VerifiedRequest
+from presets import FILES, Vector, built, source
+from repeats import DAY, HOUR, NOW, Repeat, Seen, assert_two_events, changed, delivery
+
+SHOPIFY_HOLD = {"fulfillment_order": {"id": "gid://shopify/FulfillmentOrder/1", "status": "open"}}
+SHOPIFY_FIELDS = {"id": 788032119674292922, "title": "Example T-Shirt"}
+SENTRY = {
+    "action": "resolved",
+    "actor": {"id": 1, "name": "Jane", "type": "user"},
+    "data": {"issue": {"id": "1170820242", "status": "resolved", "lastSeen": "2026-08-19T20:58:37.391Z"}},
+    "installation": {"uuid": "a8e5d37a"},
+}
+WEBFLOW = {
+    "triggerType": "ecomm_inventory_changed",
+    "payload": {"id": "5bfedb42", "quantity": 5, "inventoryType": "finite"},
+}
+WEBFLOW_ITEM = {
+    "triggerType": "collection_item_changed",
+    "payload": {"id": "67a0e1d6", "lastUpdated": "2026-06-05T14:00:00.123Z", "fieldData": {"name": "a"}},
+}
+STREAM = [
+    {
+        "specversion": "1.0",
+        "type": "com.twilio.eventstreams.test-event",
+        "source": "Sink",
+        "id": "TEST0001",
+        "time": "2026-06-05T14:00:00.000Z",
+        "data": {"test_id": "1"},
+    }
+]
+X_FOLLOW = {
+    "for_user_id": "2244994945",
+    "follow_events": [
+        {
+            "type": "follow",
+            "created_timestamp": "1780667990123",
+            "target": {"id": "2244994945", "followers_count": 530000},
+            "source": {"id": "3001969357", "followers_count": 7},
+        }
+    ],
+}
+X_POST = {
+    "data": {
+        "event_uuid": "2080761390344937796",
+        "event_type": "post.create",
+        "filter": {"user_id": "2244994945"},
+        "payload": {"id": "2080761390344937700", "public_metrics": {"like_count": 0}},
+    }
+}
+SUPABASE = {"metadata": {"uuid": "8b1b7c5a"}, "user_id": "6481a5c1", "factor_id": "f1", "valid": False}
+QUICKBOOKS = {
+    "eventNotifications": [
+        {
+            "realmId": "1185883450",
+            "dataChangeEvent": {"entities": [{"name": "Customer", "id": "1", "operation": "Delete"}]},
+        }
+    ]
+}
+INTUIT = [{"specversion": "1.0", "id": "88cd52aa", "source": "intuit.one", "type": "qbo.invoice.created.v1"}]
+XERO = {
+    "events": [
+        {
+            "resourceId": "717f2bfc",
+            "tenantId": None,
+            "eventCategory": "SUBSCRIPTION",
+            "eventType": "Update",
+            "eventDateUtc": "2017-06-21T01:15:39.902",
+        }
+    ],
+    "firstEventSequence": 1,
+    "lastEventSequence": 1,
+    "entropy": "one",
+}
+PAYSTACK = {"event": "invoice.update", "data": {"invoice_code": "INV_1", "paid": False, "description": None}}
+ZOOM = {
+    "event": "meeting.participant_joined",
+    "event_ts": 1783979091123,
+    "payload": {"account_id": "A", "object": {"uuid": "4444", "participant": {"participant_uuid": "55"}}},
+}
+SINCH = {"accepted_time": "2026-06-05T14:00:00.1506Z", "message": {"id": "01EQ"}, "project_id": "c36f"}
+
+REPEATS = [
+    Repeat(
+        "shopify",
+        "a hold released twice",
+        SHOPIFY_HOLD,
+        None,
+        *delivery("X-Shopify-Webhook-Id", "X-Shopify-Topic", "fulfillment_orders/hold_released"),
+        apart=120,
+        retry=4 * HOUR,
+    ),
+    Repeat(
+        "shopify",
+        "a product updated twice, with include_fields",
+        SHOPIFY_FIELDS,
+        None,
+        *delivery("X-Shopify-Webhook-Id", "X-Shopify-Topic", "products/update"),
+        apart=1,
+        retry=4 * HOUR,
+    ),
+    Repeat(
+        "sentry",
+        "an issue resolved, opened and resolved again",
+        SENTRY,
+        None,
+        *delivery("Request-ID", "Sentry-Hook-Resource", "issue"),
+        apart=HOUR + 1,
+        retry=900,
+    ),
+    Repeat("webflow", "an inventory that is 5, 4 and 5 again", WEBFLOW, None, apart=2, retry=1830),
+    Repeat(
+        "webflow",
+        "an item changed there and back",
+        WEBFLOW_ITEM,
+        changed(WEBFLOW_ITEM, lastUpdated="2026-06-05T14:10:00.000Z"),
+        retry=1830,
+        resigned=True,
+    ),
+    Repeat(
+        "zendesk",
+        "a trigger with a fixed text, twice in one second",
+        {"text": "A ticket was solved."},
+        None,
+        *delivery("X-Zendesk-Webhook-Invocation-Id"),
+        apart=0.2,
+        retry=120,
+    ),
+    Repeat(
+        "zendesk",
+        "the same with retries that are signed anew",
+        {"text": "A ticket was solved."},
+        None,
+        *delivery("X-Zendesk-Webhook-Invocation-Id"),
+        apart=0.2,
+        retry=120,
+        resigned=True,
+    ),
+    Repeat(
+        "woocommerce",
+        "an order deleted, restored and deleted again",
+        {"id": 727},
+        None,
+        *delivery("X-WC-Webhook-Delivery-ID", "X-WC-Webhook-Topic", "order.deleted"),
+    ),
+    Repeat(
+        "twilio",
+        "a sink tested twice",
+        STREAM,
+        changed(STREAM, time="2026-06-05T14:01:30.250Z"),
+        retry=4 * HOUR,
+    ),
+    Repeat(
+        "x",
+        "a follower who comes back",
+        X_FOLLOW,
+        changed(X_FOLLOW, created_timestamp="1780668999999"),
+        retry=DAY,
+        counted=changed(X_FOLLOW, followers_count=530001),
+    ),
+    Repeat(
+        "x",
+        "two posts",
+        X_POST,
+        changed(X_POST, event_uuid="2080761390344937799"),
+        retry=DAY,
+        counted=changed(X_POST, like_count=3),
+    ),
+    Repeat(
+        "supabase",
+        "a wrong code twice",
+        SUPABASE,
+        changed(SUPABASE, uuid="9c2c8d6b"),
+        {"webhook-id": "one"},
+        {"webhook-id": "two"},
+        apart=1,
+        retry=5,
+        resigned=True,
+    ),
+    Repeat(
+        "quickbooks",
+        "a customer and a vendor of one number",
+        QUICKBOOKS,
+        changed(QUICKBOOKS, name="Vendor"),
+        apart=1,
+        retry=7 * DAY - 60,
+    ),
+    Repeat(
+        "quickbooks",
+        "one id from two sources",
+        INTUIT,
+        changed(INTUIT, source="intuit.two"),
+        apart=1,
+        retry=7 * DAY - 60,
+    ),
+    Repeat(
+        "xero",
+        "an app's own subscription, which has no tenant, updated twice",
+        XERO,
+        changed(XERO, eventDateUtc="2017-06-21T01:15:41.000", entropy="two"),
+        retry=DAY,
+        counted=changed(XERO, entropy="three"),
+    ),
+    Repeat("paystack", "an invoice updated twice", PAYSTACK, changed(PAYSTACK, paid=True), retry=3 * DAY),
+    Repeat("zoom", "somebody who joins twice", ZOOM, changed(ZOOM, event_ts=1783979099123), retry=5100),
+    Repeat(
+        "sinch",
+        "two messages",
+        SINCH,
+        changed(SINCH, accepted_time="2026-06-05T14:00:00.2000Z"),
+        retry=HOUR,
+        resigned=True,
+    ),
+]
+
+
+@pytest.mark.case("F-21")
+@pytest.mark.parametrize("repeat", REPEATS, ids=[f"{one.preset}: {one.name}" for one in REPEATS])
+def test_what_happens_again_is_a_second_event_and_a_retry_is_none(repeat: Repeat) -> None:
+    assert_two_events(repeat)
+
+
+#: Vectors of one event, and of two: preset, name, name.
+ONE_EVENT = [
+    ("twilio", "a message of Conversations", "the same again: RetryCount, which is signed too, has gone up"),
+    ("plaid", "a payment, which has a time", "a retry of it: another token over the same bytes"),
+    ("x", "a new follower", "the same again, when there was one follower more"),
+    ("zendesk", "a trigger with a fixed text", "a retry that is signed anew"),
+    ("supabase", "two secrets: the first of them", "two secrets: the last of them"),
+]
+TWO_EVENTS = [
+    ("twilio", "a test of a sink", "another test of the sink: the same id at another time"),
+    ("webflow", "an inventory fell to 5", "and is 5 again: the same bytes as before, a second event"),
+    ("paystack", "the invoice changed", "the invoice changed once more"),
+    ("x", "a new follower", "the follower is gone"),
+    ("quickbooks", "two CloudEvents", "a CloudEvent with an id that another source has used"),
+]
+
+
+@pytest.mark.case("F-21")
+@pytest.mark.parametrize(
+    ("preset", "first", "second", "is_new"),
+    [(*names, False) for names in ONE_EVENT] + [(*names, True) for names in TWO_EVENTS],
+)
+def test_two_vectors_are_one_event_or_two(preset: str, first: str, second: str, is_new: bool) -> None:
+    vectors = {vector.name: vector for vector in FILES[preset].vectors}
+    seen = Seen(built(preset, vectors[first]))
+
+    assert seen.are_new(vectors[first].request(), vectors[first].now)
+    assert seen.are_new(vectors[second].request(), vectors[second].now) is is_new
+
+
+def test_a_retry_of_sentry_has_an_id_of_its_own_and_is_known_by_its_bytes() -> None:
+    of = source("sentry")
+    seen = Seen(of)
+    first, again = delivery("Request-ID", "Sentry-Hook-Resource", "issue")
+
+    assert seen.are_new(signed(of, Sample(dict(first), json.dumps(SENTRY).encode()), NOW), NOW)
+    assert not seen.are_new(
+        signed(of, Sample(dict(again), json.dumps(SENTRY).encode()), NOW + 900), NOW + 900
+    )
+
+
+@pytest.mark.parametrize("preset", ["shopify", "zendesk"])
+def test_who_adds_the_signed_bytes_to_an_unsigned_id_keeps_captured_requests_out(preset: str) -> None:
+    """What the presets tell those whose bodies do not repeat to do."""
+    vector = first_of(preset)
+    names = {"shopify": "X-Shopify-Webhook-Id", "zendesk": "X-Zendesk-Webhook-Invocation-Id"}
+    key = f"{{header:{names[preset]}}}"
+    of = source(preset, vector.secrets, dedupe={"by": [key, "{signed}"]})
+    request = vector.request()
+    headers = CIMultiDict(request.headers)
+    headers[names[preset]] = "another"
+    seen = Seen(of)
+
+    assert seen.are_new(request, vector.now)
+    captured = Request("POST", request.path, "", headers, request.body, "https://gateway.example", "")
+    assert not seen.are_new(captured, vector.now)
+
+
+def first_of(preset: str) -> Vector:
+    return next(vector for vector in FILES[preset].vectors if vector.events)
+
+
+def test_a_captured_trigger_of_zendesk_does_not_block_the_one_whose_id_it_takes() -> None:
+    of = source("zendesk")
+    taken = {"X-Zendesk-Webhook-Invocation-Id": "01GH4BVGTPVJWE3PNPTC1T5EZQ"}
+
+    def keys(body: bytes, signed_bytes: bytes) -> set[bytes]:
+        request = Request("POST", "/webhooks/it", "", CIMultiDict(taken), body, "", "")
+        read = of.reader.read(VerifiedRequest(request, facts={"signed": signed_bytes}), NOW, ())
+        return {key.scoped for _, found, _ in read for key in found if key}
+
+    assert not keys(b"captured", b"1captured") & keys(b"genuine", b"2genuine")
