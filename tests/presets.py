@@ -28,7 +28,7 @@ class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One request, with what has to come of it."""
 
     name: str
-    #: Who made it: `published` by the provider, with its `sdk`, or by `hand`.
+    #: Who made it: `published` by the provider, with its `sdk` or accepted by it, or by `hand`.
     proof: str
     source: str
     secrets: tuple[str, ...]

@@ -223,11 +223,11 @@ def plan(clone: Path, verb: str) -> list[str]:
 @pytest.mark.case("F-58")
 def test_make_demo_installs_what_runs_and_make_test_the_tools_on_top(clone: Path) -> None:
     assert plan(clone, "demo") == ["-e ."]
-    assert plan(clone, "test") == ["-e '.[dev]'"]
+    assert plan(clone, "test") == ["-e '.[dev,judges]'"]
     (clone / ".venv").mkdir()
     (clone / ".venv" / ".demo").touch()
     assert plan(clone, "demo") == []
-    assert plan(clone, "test") == ["-e '.[dev]'"]
+    assert plan(clone, "test") == ["-e '.[dev,judges]'"]
     (clone / ".venv" / ".installed").touch()
     assert plan(clone, "demo") == plan(clone, "test") == []
     assert plan(clone, ".venv/.bench") == ["-e '.[dev,bench]'"]

@@ -402,7 +402,7 @@ async def test_event_grid_gets_its_code_back(running: Running) -> None:
         200,
         {"validationResponse": "512d38b6-c7b8-40c8-89fe-f46f9e9622b6"},
     )
-    assert (await ask(running, "event-grid", body, query={"code": "x"}, headers=headers)).status == 401
+    assert (await ask(running, "event-grid", body, query={"code": "x"}, headers=headers)).status == 404
 
 
 async def test_event_grids_origin_is_allowed(running: Running) -> None:
