@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from gatehouse.config.model import HmacConfig
+from gatehouse.config.scalars import format_duration
 from gatehouse.sample import Sample, documented, signed, tampered, with_delivery_id
 
 if TYPE_CHECKING:
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 Kind = Literal["example", "retry", "forged", "old"]
 KINDS: tuple[Kind, ...] = ("example", "retry", "forged", "old")
 
-_STALE_MINUTES = 15
+#: How long after the time for which a signature counts.
+_TOO_LATE = 15 * 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,13 @@ def read_answer(status: int, body: bytes) -> Answer:
 
 
 def _stale(source: Source, sample: Sample, now: float) -> Case | None:
-    """Sign properly, a while ago; None when the scheme signs no time."""
-    if not any(isinstance(entry, HmacConfig) and entry.timestamp for entry in source.settings.verify):
+    """Sign properly, too long ago; None when the scheme signs no time, or its age does not matter."""
+    timestamps = [entry.timestamp for entry in source.settings.verify if isinstance(entry, HmacConfig)]
+    age = sum(timestamp.tolerance for timestamp in timestamps if timestamp) + _TOO_LATE
+    if not any(timestamps) or not math.isfinite(age):
         return None
-    request = signed(source, sample, now - _STALE_MINUTES * 60)
-    return Case("old", dict(request.headers), request.body, REFUSED, f"{_STALE_MINUTES} min old")
+    request = signed(source, sample, now - age)
+    return Case("old", dict(request.headers), request.body, REFUSED, f"{format_duration(age)} old")
 
 
 def _replayed(source: Source, captured: Case) -> Case | None:

@@ -25,9 +25,9 @@ Generated from the presets and from their vectors (`make providers`); do not edi
 in the language of [configuration.md](configuration.md), which `gatehouse providers NAME` prints.
 
 What the proof is: **published** means that requests published by the provider, or in the tests of its SDK,
-verify; **SDK** that requests made with the provider's own SDK, or accepted by it, do; **by hand** that requests
-made from the documented scheme with a cryptography library do. Every vector is also tampered with, in each part that is
-signed, and has to be refused.
+verify; **SDK** that requests made with the provider's own SDK, or accepted by it, do; **by hand** that
+requests made from the documented scheme with a cryptography library do. Every vector is also tampered with,
+in each part that is signed, and has to be refused.
 
 "Answer within" and "retries for" are what the provider documents; a dash means that it documents nothing.
 
