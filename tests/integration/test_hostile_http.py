@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import hmac
 import io
 import json
 import os
@@ -247,12 +248,13 @@ async def test_a_shape_that_two_parsers_could_read_differently_is_400_and_closed
     [
         head(*[f"X-{number}: y" for number in range(129)]),
         head(target="/" + "x" * 8191),
-        head("X: " + "y" * 8191),
+        head("X: " + "y" * 16_385),
+        head(*[f"X-{number}: " + "y" * 8000 for number in range(9)]),
         head(*[f"X-{number}: " + "y" * 8000 for number in range(60)]),
         b"POST /webhooks/mando HTTP/1.1\r\n"
         + b"".join(b"X-%d: %s\r\n" % (n, b"y" * 8000) for n in range(60)),
     ],
-    ids=["129 headers", "long target", "long header", "480 KB", "480 KB without an end"],
+    ids=["129 headers", "long target", "long header", "72 KB", "480 KB", "480 KB without an end"],
 )
 async def test_a_head_without_measure_is_400(running: Running, sent: bytes) -> None:
     assert (await exchange(running, sent))[9:12] == b"400"
@@ -330,6 +332,92 @@ async def test_other_protocols_get_a_plain_answer(
     assert CANARY not in logged.getvalue()
     assert "http.error" not in logged.getvalue()
     assert await stored(running) == 0
+
+
+ABSOLUTE = [
+    "http://hooks.example.com/webhooks/mando",
+    "https://hooks.example.com/webhooks/mando",
+    "HTTP://HOOKS.EXAMPLE.COM:8080/webhooks/mando",
+    "http://[::1]:8080/webhooks/mando",
+    "http://hooks.example.com/webhooks/mando?a=b",
+]
+
+
+@pytest.mark.case("F-27")
+@pytest.mark.parametrize("target", ABSOLUTE)
+async def test_a_target_may_be_a_whole_url(running: Running, target: str) -> None:
+    answer = await exchange(running, request(BODY, *SIGNED, CLOSE, target=target))
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.case("F-27")
+@pytest.mark.parametrize("target", ["http://other.example/in?a=b", "HTTPS://h:1/in?a=b", "/in?a=b"])
+async def test_what_is_signed_of_a_target_is_its_path_and_query(
+    run_gateway: RunGateway, destination: ScriptedDestination, target: str
+) -> None:
+    """In whichever form it was sent; and a refused one is kept for the operator in the same words."""
+    sources = """
+sources:
+  acme:
+    path: /in
+    verify:
+      type: hmac
+      signature: {{header: X-Signature}}
+      signed: "{{method}} {{path}} {{query:a}} {{url}}"
+    secrets: env:SECRET
+    event: {{type: made}}
+"""
+    before, _, after = CONFIG.partition("sources:")
+    config = f"{before.strip()}{sources}destinations:{after.partition('destinations:')[2]}"
+    text = "POST /in b https://hooks.example.com/in?a=b"
+    signature = hmac.new(providers.SECRET.encode(), text.encode(), "sha256").hexdigest()
+    async with run_gateway(config.format(url=destination.url)) as running:
+        taken = await exchange(running, request(b"{}", f"X-Signature: {signature}", CLOSE, target=target))
+        refused = await exchange(running, request(b"{}", "X-Signature: 00", CLOSE, target=target))
+        async with running.client.get(f"{running.operator_url}/api/v1/rejected") as kept:
+            listed = json.dumps(await kept.json())
+
+    assert (taken[9:12], refused[9:12]) == (b"200", b"401")
+    assert "other.example" not in listed
+
+
+@pytest.mark.case("F-27")
+@pytest.mark.parametrize(
+    ("target", "method"),
+    [
+        ("*", "OPTIONS"),
+        ("hooks.example.com:443", "CONNECT"),
+        ("http://user@hooks.example.com/webhooks/mando", "POST"),
+        ("ftp://hooks.example.com/webhooks/mando", "POST"),
+        ("http:///webhooks/mando", "POST"),
+    ],
+)
+async def test_a_target_that_is_neither_a_path_nor_a_url_is_400(
+    running: Running, target: str, method: str
+) -> None:
+    answer = await exchange(
+        running, request(BODY, *SIGNED, target=target).replace(b"POST", method.encode(), 1)
+    )
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert await stored(running) == 0
+
+
+@pytest.mark.case("F-28")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [f"X-DocuSign-Signature-{number}: {'A' * 44}" for number in range(1, 101)],
+        ["X-Forwarded-Client-Cert: " + "A" * 16_000],
+        [f"X-{number}: {'A' * 8_000}" for number in range(7)],
+    ],
+    ids=["100 signatures", "a certificate", "56 KB"],
+)
+async def test_the_heads_of_real_senders_are_read(running: Running, fields: list[str]) -> None:
+    answer = await exchange(running, request(BODY, *SIGNED, *fields, CLOSE))
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.case("S-38")

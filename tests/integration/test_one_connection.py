@@ -118,6 +118,61 @@ async def test_a_stop_answers_what_was_sent_and_ends_what_was_not(running: Runni
     assert b"Connection: close\r\n" in answer
 
 
+@pytest.mark.case("F-26")
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        (event(1), [b"200"]),
+        (b"".join(map(event, range(80))), [b"200"] * 80),
+        (event(1) + event(2)[:-3], [b"200", b"400"]),
+        (event(1)[:-3], [b"400"]),
+        (event(1)[:50], [b"400"]),
+        (head("Transfer-Encoding: chunked") + b"3\r\n{}\n\r\n", [b"400"]),
+        (head("Content-Length: 10", target="/nowhere"), [b"404"]),
+        (b"", []),
+    ],
+    ids=["one", "many", "one and a half", "half a body", "half a head", "chunks", "refused first", "nothing"],
+)
+@pytest.mark.parametrize("loop", ["at once", "later"])
+async def test_who_sends_nothing_more_still_gets_its_answers(
+    running: Running, sent: bytes, statuses: list[bytes], loop: str
+) -> None:
+    """And the gateway closes as soon as they are given."""
+    server = running.gateway.ingest._server
+    assert server is not None
+    async with connected(running) as wire, asyncio.timeout(5):
+        wire.writer.write(sent)
+        if loop == "later":
+            await wire.writer.drain()
+            await asyncio.sleep(0.001)
+        wire.writer.write_eof()
+        answers = (await wire.reader.read()).split(b"HTTP/1.1 ")[1:]
+        while server._open:  # noqa: ASYNC110 - nothing says so
+            await asyncio.sleep(0.001)
+
+    assert [answer[:3] for answer in answers] == statuses
+    assert await stored(running) == statuses.count(b"200")
+
+
+@pytest.mark.case("F-26")
+async def test_who_sends_nothing_more_while_it_waits_to_be_admitted_is_answered(running: Running) -> None:
+    server = running.gateway.ingest._server
+    assert server is not None
+    admission = server._admission
+    taken = 0
+    while admission.enter():
+        taken += 1
+    async with connected(running) as wire, asyncio.timeout(5):
+        wire.writer.write(event(1))
+        wire.writer.write_eof()
+        while not admission._waiting:  # noqa: ASYNC110 - nothing says so
+            await asyncio.sleep(0.001)
+        for _ in range(taken):
+            admission.leave()
+
+        assert (await wire.reader.read()).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_an_answer_does_not_wait_for_the_one_before_it_to_be_confirmed(running: Running) -> None:
     async with connected(running) as wire:
         wire.writer.write(event(1))

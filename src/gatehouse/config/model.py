@@ -113,7 +113,8 @@ class ServerConfig(Model):
     idle_timeout: Duration = 15.0
     """How long a connection may be idle, take to send a request's head, or leave an answer unread."""
     max_connections: Annotated[int, Between(1, 1_000_000)] = 4096
-    """How many connections there are at the most; the longest idle one makes room for a new one."""
+    """How many connections there are at the most; the one idle longest makes room for a new one, else
+    the one that has been sending longest."""
 
 
 class OperatorConfig(Model):

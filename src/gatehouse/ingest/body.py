@@ -16,6 +16,7 @@ from gatehouse.errors import (
     UnavailableError,
     UnsupportedEncodingError,
 )
+from gatehouse.ingest.reading import GivenUpError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,11 +87,6 @@ class Bodies:
         """Make room for a body that arrives: `with bodies.body() as body:` gives it back at the end."""
         return Body(self)
 
-    def give_up_oldest(self) -> None:
-        """Answer 503 to the request whose body has been arriving for longest, if there is one."""
-        if self._arriving:
-            next(iter(self._arriving)).give_up()
-
     def take(self, body: Body, size: int) -> None:
         """Count what has arrived. Raises `UnavailableError` when there is no room to be made for it."""
         self.held += size
@@ -98,7 +94,7 @@ class Bodies:
         while self.held > self._budget:
             oldest = next((one for one in self._arriving if one.size), None)
             if oldest is None or oldest is body:
-                raise UnavailableError("overloaded; send again later", reason="overloaded")
+                raise _overloaded()
             oldest.give_up()
 
     def release(self, body: Body) -> None:
@@ -162,11 +158,13 @@ class Body:
                 return await self._read_pieces(http, limit)
         except TimeoutError as error:
             if self._is_given_up:
-                raise UnavailableError("overloaded; send again later", reason="overloaded") from error
+                raise _overloaded() from error
             raise RequestTimeoutError("the body took too long to arrive") from error
         except (aiohttp.ClientPayloadError, HttpProcessingError, ConnectionError) as error:
             # Without the way it came: what waited for the body has it still, which would be a circle.
             cause = error.with_traceback(None)
+            if isinstance(error, GivenUpError):
+                raise _overloaded() from cause
             raise MalformedRequestError("the body ended before its announced end") from cause
         finally:
             self._bodies.arrived(self)
@@ -199,6 +197,10 @@ def _check_codings(values: Sequence[str]) -> None:
 
 def _too_large(limit: int) -> BodyTooLargeError:
     return BodyTooLargeError(f"the body is longer than {limit} bytes")
+
+
+def _overloaded() -> UnavailableError:
+    return UnavailableError("overloaded; send again later", reason="overloaded")
 
 
 def _continue(http: Inbound) -> None:

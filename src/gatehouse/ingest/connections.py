@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from gatehouse.ingest.admission import Admission
 from gatehouse.ingest.connection import Connection
+from gatehouse.ingest.link import Lines
 
 if TYPE_CHECKING:
     from gatehouse.ingest.connection import Answers
@@ -17,7 +18,12 @@ _RESERVED: Final = 512
 
 
 class Connections:
-    """Makes connections, and has the idle ones make room for new ones."""
+    """Makes connections, and has others make room for new ones.
+
+    Whoever has been idle longest goes first, then those that are answered and stay only to see it, then
+    whoever has been sending its request longest: genuine requests arrive within milliseconds, so a flood of
+    slow ones crowds out itself. What is complete and worked on stays.
+    """
 
     def __init__(self, answers: Answers, *, most: int, idle_timeout: float) -> None:
         self._answers = answers
@@ -25,6 +31,7 @@ class Connections:
         self._admission = Admission(self._loop.time)
         #: Those that are open, or have a request under way.
         self._open: dict[Connection, None] = {}
+        self.lines = Lines()
         self.use(most=most, idle_timeout=idle_timeout)
 
     def use(self, *, most: int, idle_timeout: float) -> None:
@@ -35,16 +42,10 @@ class Connections:
         """Make the protocol of a connection."""
         return Connection(self, self._answers, self._admission, self._idle_timeout, self._loop)
 
-    def connection_made(self, newcomer: Connection) -> None:
-        """Count a connection; one too many takes the place of one that has nothing to do."""
+    def connection_made(self, newcomer: Connection) -> bool:
+        """Count a connection; one too many takes the place of another. Returns whether there is a place."""
         self._open[newcomer] = None
-        if len(self._open) <= self._most:
-            return
-        for connection in self._open:
-            if connection.is_idle and connection is not newcomer:
-                connection.hang_up()
-                return
-        newcomer.refuse(self._answers.no_room(newcomer.peer))
+        return len(self._open) <= self._most or self.lines.make_room()
 
     def forget(self, connection: Connection) -> None:
         """Count one less: it is closed, and nothing of it is under way."""

@@ -25,6 +25,7 @@ from gatehouse.ingest.body import Bodies
 from gatehouse.ingest.connection import Answers
 from gatehouse.ingest.connections import Connections, allowed_connections
 from gatehouse.ingest.listener import Listener
+from gatehouse.ingest.target import path_and_query
 from gatehouse.ingest.writing import written
 from gatehouse.log import get_logger, limited
 from gatehouse.verify.base import Request
@@ -125,10 +126,13 @@ class IngestServer:
             client = self._client_address(client, head.headers.getall(hdrs.X_FORWARDED_FOR))
         path, _, query = head.path.partition("?")
         served = self._by_path.get(path)
+        if served is None:
+            path, query = path_and_query(head.path)
+            served = self._by_path.get(path)
         request, held, rejected_id = None, 0, None
         try:
             if served is None or connection.is_late or head.method not in served[0].methods:
-                raise _not_taken(served, connection)  # noqa: TRY301 - no call where all is well
+                raise _not_taken(path, served, connection)  # noqa: TRY301 - no call where all is well
             source, metrics = served
             body = self._bodies.take_whole(http, source.max_body)
             if body is None:
@@ -199,7 +203,7 @@ class IngestServer:
             return None
         request, length, head = error.request, http.content_length, http.head
         if request is None:
-            path, _, query = head.path.partition("?")
+            path, query = path_and_query(head.path)
             request = Request(head.method, path, query, head.headers, b"", source.public_url, client or "")
         else:
             length = len(request.body)
@@ -233,8 +237,10 @@ class IngestServer:
         return answer
 
 
-def _not_taken(served: _Served | None, connection: Connection) -> RequestRejectedError:
+def _not_taken(path: str, served: _Served | None, connection: Connection) -> RequestRejectedError:
     """Say why a request is refused before its body is looked at."""
+    if not path:
+        return MalformedRequestError("the target is neither a path nor an http URL")
     if served is None:
         return UnknownSourceError("no source is served here")
     if connection.is_late:

@@ -1,0 +1,149 @@
+"""The line to a client: what is sent on it, where it stands when room is needed, and how it ends."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from aiohttp.base_protocol import BaseProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+
+#: Seconds for which what still comes after the last answer is thrown away, so that its sender gets to see it.
+LINGER: Final = 2.0
+
+
+class Lines:
+    """Who makes room for new connections; in each line whoever came first goes first."""
+
+    def __init__(self) -> None:
+        #: Those that have nothing to do.
+        self.idle: dict[Link, None] = {}
+        #: Those that are answered, and have to take it or to stop sending.
+        self.leaving: dict[Link, None] = {}
+        #: Those of whose request more has to arrive.
+        self.sending: dict[Link, None] = {}
+
+    def make_room(self) -> bool:
+        """Let one go. Returns whether there was one."""
+        for line in (self.idle, self.leaving, self.sending):
+            for first in line:
+                first.make_room()
+                return True
+        return False
+
+
+class Link(BaseProtocol):
+    """A connection, without what it is for."""
+
+    __slots__ = (
+        "_has_ended",
+        "_is_closing",
+        "_is_hurried",
+        "_leaving",
+        "_line",
+        "_lines",
+        "_patience",
+        "peer",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, lines: Lines, patience: float) -> None:
+        super().__init__(loop)
+        self._lines = lines
+        #: Seconds for which it may be idle, and for which an answer may lie there unread.
+        self._patience = patience
+        #: The address of the other end.
+        self.peer: str | None = None
+        #: Whether no more requests are taken.
+        self._is_closing = False
+        #: Whether the other end sends nothing more. It may still wait for answers.
+        self._has_ended = False
+        #: Whether others need its place: it goes without waiting for anything.
+        self._is_hurried = False
+        #: Where it stands; nowhere while it is worked for.
+        self._line: dict[Link, None] | None = None
+        #: Ends it although the other end has not taken all that was sent to it.
+        self._leaving: asyncio.TimerHandle | None = None
+
+    @abstractmethod
+    def make_room(self) -> None:
+        """Go at once, for others."""
+
+    def stand_in(self, line: dict[Link, None] | None) -> None:
+        """Stand at the end of a line, or stay in it."""
+        if line is not self._line:
+            if self._line is not None:
+                del self._line[self]
+            self._line = line
+            if line is not None:
+                line[self] = None
+
+    def send(self, data: bytes) -> None:
+        """Send; a peer that is gone takes nothing more."""
+        if self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    async def until_taken(self) -> None:
+        """Wait until the other end has taken most of what was sent to it."""
+        self.stand_in(self._lines.leaving)
+        with suppress(ConnectionError):
+            await self._drain_helper()
+        self.stand_in(None)
+
+    def hang_up(self) -> None:
+        """Go as soon as the other end has taken what was sent to it; see `patience`."""
+        self._is_closing = True
+        self.stand_in(None)
+        if self.transport is not None:
+            self.transport.close()
+            # With some of an answer left it would stay until that is taken.
+            if self.transport.get_write_buffer_size():
+                if self._is_hurried:
+                    self.leave()
+                else:
+                    self._leave_after(self._patience)
+                    self.stand_in(self._lines.leaving)
+
+    def part(self, last: bytes = b"") -> None:
+        """Send the last, and throw away what still comes for a while: see `LINGER`."""
+        self._is_closing = True
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        self.stand_in(self._lines.leaving)
+        transport.write(last)
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._resume_transport_reading()
+        self._leave_after(self._patience if transport.get_write_buffer_size() else LINGER)
+
+    def leave(self) -> None:
+        """Go at once, whatever has not been taken."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._leave_after(self._patience)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self._is_closing:
+            self._stay()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._is_closing = True
+        self._stay()
+        self.stand_in(None)
+        super().connection_lost(exc)
+
+    def _leave_after(self, seconds: float) -> None:
+        self._stay()
+        self._leaving = self._loop.call_later(seconds, self.leave)
+
+    def _stay(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None

@@ -1,0 +1,173 @@
+"""Each request is read as if it were the first one on its connection, or not read at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from aiohttp.base_protocol import BaseProtocol
+
+from gatehouse.ingest.reading import MAX_FIELD, MAX_HEAD, MAX_HEADERS, GivenUpError, Reader
+
+CHUNKED = b"POST /first HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+PROBE = b"POST /second HTTP/1.1\r\nHost: h\r\nX-Empty:\r\nContent-Length: 2\r\n\r\n{}"
+#: What comes before the probe. The first ones are chunked, so that nothing may follow.
+CLOSING = {
+    "no trailer": CHUNKED + b"2\r\n{}\r\n0\r\n\r\n",
+    "no chunk": CHUNKED + b"0\r\n\r\n",
+    "a trailer": CHUNKED + b"2\r\n{}\r\n0\r\nX-Signature: forged\r\n\r\n",
+    "two trailers": CHUNKED + b"0\r\nX-Signature: forged\r\nX-Subject: forged\r\n\r\n",
+    "a coding": CHUNKED + b"0\r\nContent-Encoding: gzip\r\nX-Signature: forged\r\n\r\n",
+    "a host": CHUNKED + b"0\r\nHost: other\r\n\r\n",
+    "an empty trailer": CHUNKED + b"0\r\nX-Signature:\r\n\r\n",
+    "an upgrade in the trailers": CHUNKED + b"0\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "a chunk extension": CHUNKED + b"2;name=value\r\n{}\r\n0;last\r\n\r\n",
+    "many chunks": CHUNKED + b"1\r\nx\r\n" * 5000 + b"0\r\n\r\n",
+    "an upgrade": b"POST /first HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: tcp\r\n"
+    b"Content-Length: 2\r\n\r\n{}",
+    "a WebSocket": b"GET /first HTTP/1.1\r\nHost: h\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+}
+KEEPING = {
+    "no body": b"GET /first HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a body": b"POST /first HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nxx",
+    "many fields": b"POST /first HTTP/1.1\r\nHost: h\r\n" + b"X: y\r\n" * 100 + b"Content-Length: 1\r\n\r\nx",
+    "an empty field at the end": b"POST /first HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nX:\r\n\r\nx",
+    "an old version": b"POST /first HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\nx",
+    "an absolute target": b"POST http://h/first?a=b HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\nx",
+}
+
+
+def reader() -> Reader:
+    loop = asyncio.get_running_loop()
+    protocol = BaseProtocol(loop)
+    made = Reader(protocol, loop)
+    assert made.parser is not None
+    protocol._parser = made.parser
+    return made
+
+
+def read(pieces: Iterable[bytes]) -> list[Any]:
+    """Read the pieces, each with its body taken at once, as the gateway does."""
+    one = reader()
+    messages = []
+    for piece in pieces:
+        for message, content in one.read(piece):
+            messages.append(message)
+            content.read_nowait()
+    return messages
+
+
+def paths(messages: Iterable[Any]) -> tuple[str | None, ...]:
+    return tuple(message and message.path for message in messages)
+
+
+def seen(message: Any) -> Sequence[Any]:
+    return (
+        message.method,
+        message.path,
+        message.version,
+        message.raw_headers,
+        dict(message.headers),
+        message.should_close,
+        message.compression,
+        message.upgrade,
+        message.chunked,
+    )
+
+
+@pytest.mark.case("F-01")
+@pytest.mark.parametrize("before", CLOSING.values(), ids=CLOSING)
+async def test_nothing_is_read_behind_a_chunked_body_or_an_upgrade_wherever_the_bytes_are_split(
+    before: bytes,
+) -> None:
+    sent = before + PROBE
+    splits = range(max(0, len(before) - 300), len(sent))
+
+    # What is not well-formed in one piece is refused in one piece: None.
+    assert {paths(read([sent[:at], sent[at:]])) for at in splits} <= {("/first",), (None,)}
+    assert paths(read(bytes([byte]) for byte in sent)) == ("/first",)
+
+
+@pytest.mark.case("F-01")
+@pytest.mark.parametrize("before", KEEPING.values(), ids=KEEPING)
+async def test_a_request_is_read_the_same_whatever_came_before_it(before: bytes) -> None:
+    (alone,) = read([PROBE])
+    sent = before + PROBE
+
+    for at in range(len(sent)):
+        first, second = read([sent[:at], sent[at:]])
+        assert first.path.endswith(("/first", "/first?a=b"))
+        assert seen(second) == seen(alone)
+
+
+@pytest.mark.case("F-01")
+async def test_trailers_are_no_headers_of_their_own_request() -> None:
+    (message,) = read([CHUNKED, b"2\r\n{}\r\n0\r\nX-Signature: late\r\nX-Other: late\r\n\r\n"])
+
+    assert "X-Signature" not in message.headers
+    assert [name for name, _ in message.raw_headers] == [b"Host", b"Transfer-Encoding"]
+
+
+@pytest.mark.case("F-01")
+async def test_what_is_malformed_behind_the_last_request_is_nobodys() -> None:
+    assert paths(read([CHUNKED + b"0\r\n\r\n", b"garbage\r\n\r\n"])) == ("/first",)
+
+
+def with_fields(*fields: str) -> bytes:
+    return "\r\n".join(["POST / HTTP/1.1", "Host: h", *fields, "Content-Length: 0", "", ""]).encode()
+
+
+@pytest.mark.case("F-28")
+@pytest.mark.parametrize("size", [1, 1000, 16_384, 1_000_000], ids=lambda size: f"{size} at once")
+async def test_a_head_is_read_up_to_its_limits_and_refused_beyond_them(size: int) -> None:
+    def outcome(sent: bytes) -> str:
+        one = reader()
+        for at in range(0, len(sent), size):
+            for message, _ in one.read(sent[at : at + size]):
+                return "read" if message is not None else "too long" if one.is_too_long else "refused"
+        return "waiting"
+
+    name = "X-Client-Certificate: "
+    certificate = name + "A" * (MAX_FIELD - len(name))
+    rest = MAX_HEAD - 4 * 14_000 - 100
+    assert outcome(with_fields(*[f"X-{n}: y" for n in range(MAX_HEADERS - 2)])) == "read"
+    assert outcome(with_fields(*[f"X-{n}: y" for n in range(MAX_HEADERS - 1)])) == "refused"
+    assert outcome(with_fields(certificate)) == "read"
+    assert outcome(with_fields(certificate + "A" * (len(name) + 1))) == "refused"
+    fields = [f"X-{n}: " + "y" * 14_000 for n in range(4)]
+    assert outcome(with_fields(*fields, "X-Rest: " + "y" * (rest - 100))) == "read"
+    assert outcome(with_fields(*fields, "X-Rest: " + "y" * (rest + 100))) == "too long"
+
+
+@pytest.mark.case("F-28")
+@pytest.mark.parametrize(
+    "endless",
+    [b"2;" + b"x" * 10_000_000, b"1;name=valuevalue\r\nx\r\n" * 100_000, b"0\r\n" + b"X: y\r\n" * 100_000],
+    ids=["one extension", "many extensions", "trailers"],
+)
+async def test_what_comes_around_a_chunked_body_is_bounded(endless: bytes) -> None:
+    one = reader()
+    ((_, content),) = one.read(CHUNKED)
+    taken = 0
+    for at in range(0, len(endless), 10_000):
+        assert one.read(endless[at : at + 10_000]) == ()
+        if content.exception():
+            break
+        content.read_nowait()
+        taken = at
+
+    assert content.exception() is not None
+    assert taken < 512 * 1024
+    assert one.read(PROBE) == ()
+
+
+async def test_who_waits_for_a_body_that_ends_early_is_told_why() -> None:
+    one = reader()
+    ((_, content),) = one.read(CHUNKED + b"2\r\n{}\r\n")
+    one.end(GivenUpError())
+
+    with pytest.raises(GivenUpError):
+        await content.readany()
+    assert one.read(b"0\r\n\r\n" + PROBE) == ()
