@@ -1,9 +1,10 @@
-"""Batches over real sockets: one event per item, each known by itself, all of a request accepted at once."""
+"""Batches over real sockets: one event per item, each known by itself."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,10 @@ import pytest
 from multidict import CIMultiDict
 
 from doubles.destination import ScriptedDestination
+from gatehouse.errors import UnavailableError
+from gatehouse.ingest.committer import Committer
+from gatehouse.ingest.pipeline import MOST_ROWS
+from gatehouse.store.base import Arrival, Receipt
 from gateways import RunGateway, Running
 from presets import FILES, Vector, blanks, environment
 
@@ -145,3 +150,69 @@ async def test_one_forged_item_among_ten_refuses_the_whole_request_and_stores_no
     assert accepted[1] == "[accepted]"
     assert scraped["gatehouse_events_total", "it"] == 10
     assert scraped["gatehouse_verification_failures_total", "wrong_signature", "it"] == 1
+
+
+LARGEST = 10_000
+ORDERED = """
+server: {listen: "127.0.0.1:0"}
+operator: {listen: "127.0.0.1:0"}
+sources:
+  open:
+    verify: {type: none, insecure: true}
+    event: {id: "{body:id}", type: "{body:type}", split: "{body:items}"}
+    dedupe: {by: ["{body:id}"]}
+destinations:
+%s
+routes:
+  - {from: "*", to: [%s]}
+"""
+
+
+def ordered(destinations: int) -> str:
+    """Write a config with destinations that nobody serves, each in order."""
+    names = [f"app{number}" for number in range(destinations)]
+    lines = [f'  {name}: {{url: "http://127.0.0.1:9/", order_by: "{{body:group}}"}}' for name in names]
+    return ORDERED % ("\n".join(lines), ", ".join(names))
+
+
+def batch(items: int) -> bytes:
+    return msgspec.json.encode(
+        {"items": [{"id": str(n), "type": "made.up", "group": str(n % 50)} for n in range(items)]}
+    )
+
+
+@pytest.mark.case("F-13")
+async def test_a_batch_of_the_largest_size_for_ten_ordered_destinations_is_accepted(
+    run_gateway: RunGateway,
+) -> None:
+    async with run_gateway(ordered(10)) as running:
+        status, answer = await running.send("open", batch(LARGEST), {})
+        assert (status, answer["status"], len(set(answer["ids"]))) == (200, "accepted", LARGEST)
+
+        status, again = await running.send("open", batch(LARGEST), {})
+        assert (status, again) == (200, {"status": "duplicate", "ids": answer["ids"]})
+
+
+@pytest.mark.case("F-13")
+async def test_a_batch_of_which_a_part_fails_is_503_and_sent_again_each_event_is_stored_once(
+    run_gateway: RunGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, calls = Committer.accept, 0
+
+    async def fails_once(committer: Committer, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise UnavailableError("the store is too slow; send again later", reason="commit_deadline")
+        return await accept(committer, arrivals)
+
+    monkeypatch.setattr(Committer, "accept", fails_once)
+    items = MOST_ROWS  # each takes three rows
+    async with run_gateway(ordered(1)) as running:
+        assert (await running.send("open", batch(items), {}))[0] == 503
+        stored = (await running.metrics())["gatehouse_events_total", "open"]
+        assert 0 < stored < items
+
+        status, answer = await running.send("open", batch(items), {})
+        assert (status, answer["status"], len(set(answer["ids"]))) == (200, "accepted", items)
+        assert (await running.metrics())["gatehouse_events_total", "open"] == items

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gatehouse.event import UNREADABLE
 from gatehouse.ingest.answer import Answer, committed, committed_batch
 from gatehouse.store.base import Arrival, Assignment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gatehouse.event import Event, ReadEvent
     from gatehouse.ingest.handshakes import Greeter
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from gatehouse.source import Source
     from gatehouse.store.base import Receipt
     from gatehouse.verify.base import Request, Verification
+
+
+#: Rows of one commit of a batch. A thousand take some 30 ms; the deadline is 800, also on a slow disk.
+MOST_ROWS: Final = 1000
 
 
 class Accepting(Protocol):
@@ -101,13 +105,32 @@ class Pipeline:
     async def _accept_batch(
         self, source: Source, metrics: SourceMetrics, read: Sequence[ReadEvent], now: float
     ) -> Answer:
-        arrivals = [self._arrival(source, one) for one in read]
-        receipts = await self._committer.accept(arrivals) if arrivals else ()
-        events = [one.event for one in read]
-        for event, receipt in zip(events, receipts, strict=True):
-            if receipt.status == "accepted":
-                _count(metrics, event, now)
-        return committed_batch(events, receipts, source.settings.answers)
+        receipts: list[Receipt] = []
+        for part in self._parts(source, read):
+            committed_part = await self._committer.accept(part)
+            receipts += committed_part
+            for arrival, receipt in zip(part, committed_part, strict=True):
+                if receipt.status == "accepted":
+                    _count(metrics, arrival.event, now)
+        return committed_batch([one.event for one in read], receipts, source.settings.answers)
+
+    def _parts(self, source: Source, read: Sequence[ReadEvent]) -> Iterator[list[Arrival]]:
+        """Cut a batch into what a commit can write in its time; almost every batch is one part.
+
+        When a later part can't be committed, the provider sends all of it again: the events of the earlier
+        ones are duplicates then.
+        """
+        part: list[Arrival] = []
+        rows = 0
+        for one in read:
+            arrival = self._arrival(source, one)
+            part.append(arrival)
+            rows += 1 + len(arrival.keys) + len(arrival.assignments)
+            if rows >= MOST_ROWS:
+                yield part
+                part, rows = [], 0
+        if part:
+            yield part
 
     def _arrival(self, source: Source, read: ReadEvent) -> Arrival:
         assignments: list[Assignment] = []
