@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 class TemplateError(ValueError):
     """The text is not a template."""
 
+    def __init__(self, message: str, *, inside: str = "", possible: str = "") -> None:
+        """`inside`: what stands between the braces of what is no placeholder; `possible`: what may."""
+        super().__init__(f"{message}; expected one of: {possible}" if possible else message)
+        self.brief = message
+        self.inside = inside
+
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
@@ -180,7 +186,9 @@ def _placeholder(inside: str) -> Placeholder:
     name, colon, argument = text.partition(":")
     if name not in WITHOUT_ARGUMENT and name not in WITH_ARGUMENT:
         known = ", ".join(sorted({*WITHOUT_ARGUMENT, *WITH_ARGUMENT}))
-        raise TemplateError(f'unknown placeholder "{{{inside}}}"; expected one of: {known}')
+        raise TemplateError(f'unknown placeholder "{{{inside}}}"', inside=inside, possible=known)
+    if argument != argument.strip():
+        raise TemplateError(f'"{{{inside}}}": a space beside the name', inside=inside)
     if colon and (name not in WITH_ARGUMENT or not argument):
         raise TemplateError(f'"{{{inside}}}": write {{{name}}} or {{{name}:…}} with a name behind the colon')
     if not colon and name not in WITHOUT_ARGUMENT:

@@ -54,7 +54,7 @@ def test_check_of_a_good_config_says_what_it_found(run: Run) -> None:
         "secrets    configured: true",
         "2 destinations",
         "secret     none: what is sent is not signed",
-        "2. from *, types *, to archive, billing",
+        "routes.1  from *, types *, to archive, billing",
     ):
         assert part in result.stdout
     assert result.stderr == ""
@@ -261,7 +261,7 @@ def test_route_names_each_destination_with_the_routes_that_lead_there(run: Run) 
     result = run(GOOD, "route", "mandato", "invoice.accepted")
     assert result.exit_code == 0
     assert result.stdout == (
-        "billing  route 1 (gateway.yaml:7), route 2 (gateway.yaml:8)\narchive  route 2 (gateway.yaml:8)\n"
+        "billing  routes.0 (gateway.yaml:7), routes.1 (gateway.yaml:8)\narchive  routes.1 (gateway.yaml:8)\n"
     )
     assert result.stderr == ""
 

@@ -63,8 +63,8 @@ def _found(loaded: LoadedConfig, missing: list[Problem]) -> Iterator[str]:
     for name, destination in config.destinations.items():
         yield from _destination(name, destination, _of(("destinations", name), missing))
     yield f" - {_count(config.routes, 'route')}"
-    for number, route in enumerate(config.routes, 1):
-        yield f"     {number}. {_route(route)}"
+    for index, route in enumerate(config.routes):
+        yield f"     routes.{index}  {_route(route)}"
 
 
 def _listeners(config: Config) -> Iterator[str]:

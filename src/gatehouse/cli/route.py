@@ -39,7 +39,7 @@ def _destinations(loaded: LoadedConfig, source: str, event_type: str) -> dict[st
         line, _ = loaded.document.locate(("routes", index))
         # One route at a time, through the very function that the gateway routes with.
         for destination in compile_routes([route], source)(event_type):
-            place = f"route {index + 1} ({loaded.document.file}:{line})"
+            place = f"routes.{index} ({loaded.document.file}:{line})"
             found.setdefault(destination, []).append(place)
     return found
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from gatehouse.config.syntax import NO_TAGS, mistake
 from gatehouse.config.words import shown
 from gatehouse.errors import ConfigError, Problem
 
@@ -29,7 +30,6 @@ _MAX_MESSAGE = 400
 Path = tuple[str | int, ...]
 
 _TAG = "tag:yaml.org,2002:"
-_NO_TAGS = 'plain YAML without tags; quote text that begins with "!"'
 
 
 class _Loader(yaml.SafeLoader):
@@ -44,8 +44,14 @@ class _Loader(yaml.SafeLoader):
         self._count += 1
         self._depth += 1
         if self._count > MAX_VALUES or self._depth > MAX_DEPTH:
-            what = "nested too deep" if self._depth > MAX_DEPTH else "too many values"
-            raise yaml.MarkedYAMLError(problem=what, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+            too_deep = self._depth > MAX_DEPTH
+            what = "nested too deep" if too_deep else "too many values"
+            hint = (
+                f"no more than {MAX_DEPTH} levels"
+                if too_deep
+                else f"no more than {MAX_VALUES} keys and values"
+            )
+            raise _RefusedError(self.peek_event().start_mark.line + 1, f"not YAML: {what}", hint)  # type: ignore[no-untyped-call]
         node = super().compose_node(parent, index)
         self._depth -= 1
         return node
@@ -145,33 +151,11 @@ def _read_into(document: YamlDocument, text: str) -> None:
         if node is not None:
             document.data = _Construction(document).value(node, ())
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise _RefusedError(mark.line + 1 if mark else 0, *_in_words(error.problem or "")) from None
+        raise _RefusedError(*mistake(error, text)) from None
     except (ValueError, RecursionError):  # "%YAML 1.99…9" and the like, deep in the parser
         raise _RefusedError(0, "not readable as YAML", "check its first lines") from None
     finally:
         loader.dispose()
-
-
-#: What the parser's problem says → what to try.
-_TRY = {
-    "alias": 'quote text that begins with "*"',
-    "anchor": 'quote text that begins with "&"',
-    "tag": _NO_TAGS,
-    "another document": "one document in a file, without a second ---",
-    "\\t": "indent with spaces, not with tabs",
-    "mapping values": 'quote text that holds ": ", and check the indentation',
-    "too deep": f"no more than {MAX_DEPTH} levels",
-    "too many": f"no more than {MAX_VALUES} keys and values",
-}
-
-
-def _in_words(problem: str) -> tuple[str, str]:
-    # Behind these words the parser quotes the file, as in: undefined alias 'S3cret'.
-    problem = problem.removeprefix("but ")
-    message = re.sub(r"\b(alias|anchor|handle) .*", r"\1", problem, flags=re.DOTALL)
-    hints = (hint for word, hint in _TRY.items() if word in message)
-    return f"not YAML: {shown(message)}", next(hints, "check the indentation, brackets and quotes here")
 
 
 class _Construction:
@@ -194,7 +178,7 @@ class _Construction:
                 return self._sequence(node, path)
             case yaml.ScalarNode():
                 return self._scalar(node, path)
-        return self._refuse(node, path, "a tag is not allowed", _NO_TAGS)
+        return self._refuse(node, path, "a tag is not allowed", NO_TAGS)
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         members: dict[str, Any] = {}
@@ -233,7 +217,7 @@ class _Construction:
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> Any:
         read = _READ.get(node.tag.removeprefix(_TAG))
         if read is None:
-            return self._refuse(node, path, "a tag is not allowed", _NO_TAGS)
+            return self._refuse(node, path, "a tag is not allowed", NO_TAGS)
         try:
             return read(node.value)
         except (ValueError, KeyError):

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator
 
+from gatehouse.config.mistakes import url_hint
 from gatehouse.config.scalars import in_words, wrong
 
 #: What stands for a peer on a Unix socket.
@@ -20,7 +21,8 @@ def parse_http_url(value: Any) -> Any:
     """Check an http or https URL with a host and without credentials."""
     if _http_parts(value) is None:
         raise wrong(
-            "not a URL that can be posted to", "http://host:port/path or https://…, without credentials"
+            "not a URL that can be posted to",
+            url_hint(value) or "http://host:port/path or https://…, without credentials",
         )
     return value
 
@@ -30,7 +32,9 @@ def parse_public_url(value: Any) -> Any:
     parts = _http_parts(value)
     if parts is None or parts.path not in ("", "/") or "?" in value:
         raise wrong(
-            "not scheme and host alone", "as in https://hooks.example.com; paths are those of the sources"
+            "not scheme and host alone",
+            (parts is None and url_hint(value))
+            or "as in https://hooks.example.com; paths are those of the sources",
         )
     return value.removesuffix("/")
 
@@ -50,7 +54,7 @@ def parse_https_url(value: Any) -> Any:
     """Check an https URL: keys that came over an open line would prove nothing."""
     parts = _http_parts(value)
     if parts is None or parts.scheme != "https":
-        raise wrong("not an https URL", "https://host/path, without credentials")
+        raise wrong("not an https URL", url_hint(value) or "https://host/path, without credentials")
     return value
 
 
@@ -58,7 +62,8 @@ def parse_path(value: Any) -> Any:
     """Check the path of a source: as it stands in requests, so nothing that a proxy would rewrite."""
     hint = "as in /in/shop: letters, digits, - _ . ~ between single slashes"
     if not isinstance(value, str) or not re.fullmatch(_PATH, value):
-        raise wrong("not a path", hint)
+        is_url = isinstance(value, str) and "://" in value
+        raise wrong("not a path", f"the path alone, without scheme and host: {hint}" if is_url else hint)
     segments = value.removeprefix("/").removesuffix("/").split("/")
     if any(segment in ("", ".", "..") for segment in segments):
         raise wrong("a path that proxies rewrite", f"{hint}; no //, /./ or /../")

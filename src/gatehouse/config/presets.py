@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,30 @@ from gatehouse.errors import Problem
 #: The word that stands for the preset's own verifiers in a list.
 PRESET = "preset"
 #: Where in a request something may be. Exactly one is given, so naming one takes the place of the preset's.
+#: More words than these are no name.
+_MOST_WORDS = 6
 _PLACES = frozenset({"header", "body", "form", "query", "pair"})
+
+
+def _near(given: str) -> str:
+    """Say which preset was meant: by its name, in whatever letters, or by what people call the provider."""
+    known = providers.names()
+    words = set(re.findall(r"[a-z0-9]+", given.lower())) - {
+        "com",
+        "webhooks",
+        "webhook",
+        "http",
+        "https",
+        "www",
+    }
+    name = "-".join(re.findall(r"[a-z0-9]+", given.lower()))
+    meant = name if name in known else next((one for one in known if one in words), None)
+    if meant is None and len(words) <= _MOST_WORDS:
+        titles = {one: str(providers.raw(one).get("title", "")).lower() for one in known}
+        meant = next(
+            (one for one, title in titles.items() if words & set(re.findall(r"[a-z0-9]+", title))), None
+        )
+    return f'did you mean "{meant}"? {expected("", known)}' if meant else expected(given, known)
 
 
 @dataclass
@@ -64,7 +88,7 @@ class _Merging:
         self._document.incomplete.add(path)
         if isinstance(provider, str):
             message = f'unknown provider "{shown(provider)}"'
-            hint = f"{expected(provider, providers.names())}: gatehouse providers lists them"
+            hint = f"{_near(provider)}: gatehouse providers lists them"
             self._report((*path, "provider"), message, hint)
         return {}
 

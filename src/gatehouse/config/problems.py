@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from gatehouse import providers
+from gatehouse.config.misspelt import key_hint, type_hint, value_hint
 from gatehouse.config.model import Config
-from gatehouse.config.words import expected, shown
+from gatehouse.config.words import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,7 +31,7 @@ def model_problems(
             path = (*path, "type")
         follows = detail["type"] == "missing" and path[:-1] in document.incomplete
         if path not in document.unreadable and not follows:
-            message, hint = _words(detail)
+            message, hint = _words(detail, _value(merged.data, _path(detail["loc"], merged.data)))
             yield document.problem(path, message, hint)
 
 
@@ -63,6 +65,12 @@ def _member(data: Any, step: int | str) -> Any:
     return None
 
 
+def _value(data: Any, path: Path) -> Any:
+    for step in path:
+        data = _member(data, step)
+    return data
+
+
 #: pydantic's kind of error → message and hint. Nothing here repeats the value.
 _WORDS = {
     "string_type": ("has to be text", "put it in quotes"),
@@ -79,43 +87,86 @@ _SAME = {
 }
 
 
-def _words(detail: ErrorDetails) -> tuple[str, str]:
+#: What each of these sections holds under its name.
+_ENTRIES = {
+    "sources": "shop: {provider: NAME, secrets: [env:SHOP_SECRET]}",
+    "destinations": "app: {url: http://host:port/path}",
+}
+_ROUTES = "- {from: SOURCE, to: DESTINATION}"
+
+
+def _words(detail: ErrorDetails, value: Any) -> tuple[str, str]:
     location, context = detail["loc"], detail.get("ctx", {})
     match detail["type"]:
         case "gatehouse":
             return context["problem"], context["hint"]
         case "extra_forbidden":
-            return "unknown key", expected(str(location[-1]), _fields(location[:-1]))
+            models = _models(location[:-1])
+            return "unknown key", key_hint(str(location[-1]), _fields(models), _elsewhere(models))
         case "missing":
-            return "is needed", _fields(location[:-1]).get(str(location[-1]), "")
+            return "is needed", _fields(_models(location[:-1])).get(str(location[-1]), "")
         case "union_tag_invalid":
-            return f'unknown type "{shown(context["tag"])}"', expected(
-                context["tag"], _listed(context["expected_tags"])
+            types = _listed(context["expected_tags"])
+            return f'unknown type "{shown(context["tag"])}"', type_hint(
+                context["tag"], types, providers.names()
             )
         case "literal_error":
-            return (
-                "not one of the possible values",
-                f"expected one of: {', '.join(_listed(context['expected']))}",
-            )
+            return "not one of the possible values", value_hint(value, _listed(context["expected"]))
     kind = _SAME.get(detail["type"], detail["type"])
-    return _WORDS.get(kind, ("not a possible value", "see docs/configuration.md"))
+    message, hint = _WORDS.get(kind, ("not a possible value", "see docs/configuration.md"))
+    return message, _shape(kind, location, value) or hint
+
+
+def _shape(kind: str, location: Path, value: Any) -> str | None:
+    """Say what a section, or an entry of one, looks like."""
+    section, depth = location[0] if location else "", len(location)
+    if kind == "tuple_type" and location == ("routes",):
+        return f"as in {_ROUTES}"
+    if kind == "model_type" and section == "routes":
+        return _ROUTES
+    if kind == "model_type" and section in _ENTRIES and depth == 1:
+        return f"names as keys, and no list: {_ENTRIES[section]}"
+    if kind == "model_type" and section in _ENTRIES and depth == 2:  # noqa: PLR2004 - an entry of a section
+        is_key = location[1] in _fields(_models((section, "")))
+        return f"a key of an entry? indent it further: {_ENTRIES[section]}" if is_key else _ENTRIES[section]
+    if kind == "model_type" and location[-1:] == ("signature",) and isinstance(value, str):
+        return "as in {header: X-Signature}"
+    return None
 
 
 def _listed(names: str) -> list[str]:
-    return names.replace(" or ", ", ").replace("'", "").split(", ")
+    listed = names.replace(" or ", ", ").replace("'", "").split(", ")
+    return [{"True": "true", "False": "false"}.get(name, name) for name in listed]
 
 
-def _fields(location: Path) -> dict[str, str]:
-    """Name the keys that are possible at a location, each with its meaning."""
+def _models(location: Path) -> list[type[BaseModel]]:
+    """Name the models that are possible at a location."""
     models: list[type[BaseModel]] = [Config]
     for depth, step in enumerate(location):
         is_name = depth == 1 and location[0] in ("sources", "destinations")
         if isinstance(step, str) and not is_name:
             models = [found for model in models for found in _models_at(model, step)] or models
+    return models
+
+
+def _fields(models: Iterable[type[BaseModel]]) -> dict[str, str]:
+    """Name the keys of models, each with its meaning."""
     return {
         field.alias or name: field.description or ""
         for model in models
         for name, field in model.model_fields.items()
+    }
+
+
+def _elsewhere(models: Iterable[type[BaseModel]]) -> dict[str, str]:
+    """Name the keys that are possible one step further in, each with how it is written there."""
+    return {
+        key: f"{outer}: {{{key}: …}}"
+        for model in models
+        for outer, field in reversed(model.model_fields.items())
+        if Config not in models or outer in ("server", "operator", "store")
+        for inner in _models_in(field.annotation)
+        for key in _fields([inner])
     }
 
 

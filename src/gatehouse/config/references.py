@@ -52,13 +52,26 @@ def _routes(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     for index, route in enumerate(routes if isinstance(routes, tuple) else ()):
         for where, pattern in texts(at(route, "from"), ("routes", index, "from")):
             if isinstance(sources, dict) and not _fits_any(pattern, sources):
-                yield document.problem(
-                    where, f'no source matches "{shown(pattern)}"', expected(pattern, sources)
-                )
+                message = f'no source matches "{shown(pattern)}"'
+                yield document.problem(where, message, _several(pattern, sources))
+        for where, pattern in texts(at(route, "types"), ("routes", index, "types")):
+            if "," in pattern:
+                yield document.problem(where, "several patterns in one text", f"a list: {_listed(pattern)}")
         for where, name in texts(at(route, "to"), ("routes", index, "to")):
             if isinstance(destinations, dict) and name not in destinations:
                 message = f'unknown destination "{shown(name)}"'
-                yield document.problem(where, message, expected(name, destinations))
+                yield document.problem(where, message, _several(name, destinations))
+
+
+def _several(given: str, known: dict[str, Any]) -> str:
+    """Say how several names are written where they stand in one text."""
+    if "," in given and all(_fits_any(name.strip(), known) for name in given.split(",")):
+        return f"a list: {_listed(given)}"
+    return expected(given, known)
+
+
+def _listed(given: str) -> str:
+    return "[" + ", ".join(shown(name.strip()) for name in given.split(",")) + "]"
 
 
 def _fits_any(pattern: str, names: dict[str, Any]) -> bool:

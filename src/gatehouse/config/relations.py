@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gatehouse.config.document import Path, YamlDocument
     from gatehouse.config.presets import Merged
     from gatehouse.errors import Problem
-    from gatehouse.template import Template
+    from gatehouse.template import Placeholder, Template
 
 _SIGNING = ("hmac", "ed25519", "ecdsa", "rsa")
 _WITH_SECRET = (*_SIGNING, "token", "basic", "jwt", "twilio", "ebay")
@@ -43,6 +43,7 @@ def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]
         ]
         yield from _none_alone(verifiers, document)
         yield from _placeholders(path, source, verifiers, document)
+        yield from _constants(path, source, document)
         yield from _values(path, source, document)
         every = [one for verifier in verifiers for one in _inside(*verifier)]
         yield from _secrets(path, source, every, document)
@@ -69,7 +70,8 @@ def _inside(where: Path, verifier: dict[str, Any]) -> Iterator[tuple[Path, dict[
 def _secrets(
     path: Path, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
 ) -> Iterator[Problem]:
-    shared = source.get("secrets") not in _NOTHING
+    # An unknown key `secret` is reported as such; that there is none besides it only follows.
+    shared = source.get("secrets") not in _NOTHING or "secret" in source
     for where, verifier in verifiers:
         needs = verifier["type"] in _WITH_SECRET and verifier.get("jwks") is None
         if needs and not shared and verifier.get("secrets") in _NOTHING:
@@ -113,6 +115,18 @@ def _gives(verifier: dict[str, Any]) -> set[str]:
         covers_body = verifier.get("body") or verifier.get("body_hash")
         found = {"claims", "signed"} if covers_body else {"claims"}
     return found | {name for name in ("timestamp", "id") if verifier.get(name) is not None}
+
+
+def _constants(path: Path, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Find dedupe keys that say the same of every request: all but the first would be duplicates."""
+    for where, template in _templates(path, source):
+        if where[2] == "dedupe" and any(map(_is_constant, template.alternatives)):
+            message = "names nothing of the request: all but the first would be duplicates"
+            yield document.problem(where, message, 'a placeholder, as in "{body:id}"')
+
+
+def _is_constant(parts: tuple[bytes | Placeholder, ...]) -> bool:
+    return all(isinstance(part, bytes) for part in parts)
 
 
 def _values(path: Path, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:

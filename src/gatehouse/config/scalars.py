@@ -16,6 +16,8 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, InstanceOf, WithJsonSchema
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from gatehouse.config.mistakes import address_hint, duration_hint, rate_hint, secret_hint, size_hint
+
 _UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _DURATION = r"([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d))+"
 _SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
@@ -27,6 +29,7 @@ _REFERENCE = r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)"
 _ADDRESS = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):(?P<port>[0-9]{1,5})"
 _LISTEN = r"^(.*:[0-9]{1,5}|unix:/.+)$"
 
+_A_DURATION = "more than nothing, with a unit: 300ms, 30s, 5m, 12h, 7d; at most 3650d"
 _HIGHEST_PORT = 65535
 #: What fits into a `sockaddr_un` on every system (unix(7); macOS has 104 with the NUL at the end).
 _LONGEST_SOCKET_PATH = 103
@@ -61,7 +64,7 @@ def parse_duration(value: Any) -> Any:
         seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces) / 1000
         if 0 < seconds <= _LONGEST:
             return seconds
-    raise wrong("not a duration", "more than nothing, with a unit: 300ms, 30s, 5m, 12h, 7d; at most 3650d")
+    raise wrong("not a duration", duration_hint(value) or _A_DURATION)
 
 
 def format_duration(seconds: float) -> str:
@@ -83,7 +86,9 @@ def parse_size(value: Any) -> Any:
         size = int(value.removesuffix(unit)) * _SIZES[unit]
     if 0 < size <= _LARGEST:
         return size
-    raise wrong("not a size", "bytes, or a number and a unit, as in 512KiB, 1MiB; at most 64MiB")
+    raise wrong(
+        "not a size", size_hint(value) or "bytes, or a number and a unit, as in 512KiB, 1MiB; at most 64MiB"
+    )
 
 
 def parse_space(value: Any) -> Any:
@@ -95,7 +100,8 @@ def parse_space(value: Any) -> Any:
     if 0 <= size <= _ROOMIEST:
         return size
     raise wrong(
-        "not an amount of disk", "0, bytes, or a number and a unit, as in 512MiB, 2GiB; at most 1024GiB"
+        "not an amount of disk",
+        size_hint(value) or "0, bytes, or a number and a unit, as in 512MiB, 2GiB; at most 1024GiB",
     )
 
 
@@ -112,7 +118,7 @@ def parse_rate(value: Any) -> Any:
         rate = float(number) * 1000 / _UNITS[unit]
         if 0 < rate <= _FASTEST:
             return rate
-    raise wrong("not a rate", "a number per s, m or h, as in 100/s; at most 100000/s")
+    raise wrong("not a rate", rate_hint(value) or "a number per s, m or h, as in 100/s; at most 100000/s")
 
 
 @dataclass(frozen=True)
@@ -213,7 +219,7 @@ def parse_address(value: Any) -> Any:
         host, port = match["host"].strip("[]"), int(match["port"])
         if port <= _HIGHEST_PORT and _could_be_a_host(host):
             return Address(host, port)
-    raise wrong("not an address", "host:port, as in 127.0.0.1:9090 or [::1]:9090")
+    raise wrong("not an address", address_hint(value) or "host:port, as in 127.0.0.1:9090 or [::1]:9090")
 
 
 def parse_listens(value: Any) -> Any:
@@ -267,11 +273,10 @@ def parse_secret_ref(value: Any) -> Any:
         kind, _, name = value.partition(":")
         return SecretRef(kind, name)
     # The value itself may be the secret: no piece of it is repeated, not even what stands before a colon.
-    if isinstance(value, dict):
-        raise wrong("not a reference to a secret", "env:NAME or file:/path, no space behind the colon")
     if isinstance(value, str) and value.startswith("env:"):
         raise wrong("env: without the name of a variable", "letters, digits and _, as in env:MANDATO_SECRET")
-    raise wrong("not a reference to a secret", "env:NAME or file:/path; never the secret itself")
+    hint = secret_hint(value) or "env:NAME or file:/path; never the secret itself"
+    raise wrong("not a reference to a secret", hint)
 
 
 Duration = Annotated[

@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, core_schema
 
+from gatehouse.config.misspelt import placeholder_hint, template_hint, text_hint, unquoted
 from gatehouse.config.scalars import in_words, wrong
 from gatehouse.template import Placeholder, Template, TemplateError
 
@@ -54,11 +55,14 @@ def parse_regular_expression(value: Any) -> Any:
 def parse_template(value: Any) -> Any:
     """Compile a template, or a list of which the first that resolves counts."""
     if isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(v, str) for v in value)):
+        if hint := text_hint(value):
+            raise wrong("a placeholder of another language", hint)
         try:
             return Template(value)
         except TemplateError as error:
-            raise wrong(str(error), 'text with placeholders, as in "{timestamp}.{body}"') from error
-    raise wrong("not a template", 'text with placeholders, as in "{body:id}", or a list of such texts')
+            example = 'text with placeholders, as in "{timestamp}.{body}"'
+            raise wrong(error.brief, placeholder_hint(error.inside) if error.inside else example) from error
+    raise wrong("not a template", template_hint(value))
 
 
 def format_template(template: Template) -> str | list[str]:
@@ -103,6 +107,8 @@ class OrTemplate:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def in_full(value: Any) -> Any:
+            if isinstance(value, dict) and unquoted(value):
+                raise wrong("not a template", template_hint(value))
             if isinstance(value, dict | source):
                 return value
             return source.model_construct(**{self.key: parse_template(value)})

@@ -1,0 +1,193 @@
+"""What was probably meant by a word that is not known: a placeholder, a type of verifier, a value, a key."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from gatehouse.config.words import expected, shown
+from gatehouse.placeholders import WITH_ARGUMENT, WITHOUT_ARGUMENT
+from gatehouse.template import Template, TemplateError
+
+_EXAMPLE = 'text with placeholders, as in "{body:id}"'
+#: What other programs call what stands before the first dot, bracket or colon.
+_PLACEHOLDERS = {
+    **dict.fromkeys(("$", "payload", "json", "raw", "raw_body", "rawbody", "request_body", "data"), "body"),
+    **dict.fromkeys(("headers", "http_header", "request_headers"), "header"),
+    **dict.fromkeys(("params", "query_params", "args", "querystring", "query_string"), "query"),
+    **dict.fromkeys(("form_data", "formdata", "post"), "form"),
+    **dict.fromkeys(("ts", "t", "time"), "timestamp"),
+    **dict.fromkeys(("http_method", "verb"), "method"),
+    **dict.fromkeys(("uri", "full_url"), "url"),
+}
+_INSIDE = re.compile(r"\s*(\$|[A-Za-z_]+)\s*(?:[.:]\s*(.*?)|\[\s*[\"']?([^\]\"']+)[\"']?\s*\](.*))?\s*")
+
+
+def placeholder_hint(inside: str) -> str:
+    """Guess what `{body.type}`, `{headers.X-Id}`, `{$.type}` or `{type}` should be."""
+    match = _INSIDE.fullmatch(inside)
+    if not match:
+        return _placeholders()
+    word, argument = match[1].lower(), f"{match[2] or match[3] or ''}{match[4] or ''}".strip(" .")
+    name = _PLACEHOLDERS.get(word, word)
+    if name not in WITH_ARGUMENT and name not in WITHOUT_ARGUMENT:
+        near = difflib.get_close_matches(name, {*WITH_ARGUMENT, *WITHOUT_ARGUMENT}, n=1, cutoff=0.8)
+        name, argument = (near[0], argument) if near else ("body", inside.strip())
+    elif word == "data":  # a member of the body far more often than the body
+        name, argument = "body", inside.strip()
+    meant = f"{name}:{argument}" if argument and name in WITH_ARGUMENT else name
+    try:
+        Template("{" + meant + "}")
+    except TemplateError:
+        return _placeholders()
+    return f'did you mean "{{{shown(meant)}}}"?'
+
+
+def _placeholders() -> str:
+    return f"one of: {', '.join(sorted({*WITHOUT_ARGUMENT, *WITH_ARGUMENT}))}"
+
+
+def template_hint(value: Any) -> str:
+    """Say what to write for what is no text: braces without quotes are a mapping to YAML."""
+    if isinstance(value, tuple):
+        return next(
+            (template_hint(one) for one in value if isinstance(one, dict)),
+            f"{_EXAMPLE}, or a list of such texts",
+        )
+    if not isinstance(value, dict):
+        return f"{_EXAMPLE}, or a list of such texts"
+    if len(value) == 1:
+        ((key, inner),) = value.items()
+        braces = "{" + f"{key}" + "}"
+        if inner is None and _is_template(braces):
+            return f'quote it: "{braces}"'
+        if isinstance(inner, str) and key in WITH_ARGUMENT:
+            return f'quote it, and no space behind the colon: "{{{key}:…}}"'
+    return 'quote it, as in "{body:id}"'
+
+
+def unquoted(value: dict[str, Any]) -> bool:
+    """Tell whether a mapping is what YAML makes of `{body:id}` without quotes."""
+    ((key, inner), *rest) = value.items() or [("", "")]
+    is_one = not rest and (inner is None or isinstance(inner, str | int | float))
+    return is_one and re.split("[:.]", key, maxsplit=1)[0] in {*WITH_ARGUMENT, *WITHOUT_ARGUMENT}
+
+
+#: A whole text that other programs would fill in: `$.type`, `{{ body.type }}`, `${body.type}`.
+_FOREIGN = re.compile(r"\$\.([\w.\[\]\"'-]+)|\$?\{\{?\s*([\w.$-]+)\s*\}\}|\$\{([\w.$-]+)\}")
+
+
+def text_hint(value: str | tuple[str, ...]) -> str | None:
+    """Guess what was meant by a text that is written as other programs write their placeholders."""
+    for text in (value,) if isinstance(value, str) else value:
+        if match := _FOREIGN.fullmatch(text):
+            inside = match[1] or match[2] or match[3]
+            return placeholder_hint(f"body.{inside}" if match[1] else inside)
+    return None
+
+
+def _is_template(text: str) -> bool:
+    try:
+        Template(text)
+    except TemplateError:
+        return False
+    return True
+
+
+_DIGESTS = re.compile(r"(?:hmac|hash)?[^a-z0-9]*(sha)[^a-z0-9]?(1|256|512)(?:[^a-z0-9]*hmac)?")
+_SENT_AS_IT_IS = "type: token with header: NAME"
+#: What other programs call a type of verifier.
+_TYPES = {
+    "hmac": "type: hmac",
+    **dict.fromkeys(("hash", "signature", "signed"), "type: hmac"),
+    **dict.fromkeys(("apikey", "sharedsecret", "secret", "header", "static", "key"), _SENT_AS_IT_IS),
+    **dict.fromkeys(
+        ("bearer", "bearertoken"), 'type: token with header: Authorization and prefix: "Bearer "'
+    ),
+    **dict.fromkeys(("basicauth", "httpbasic", "password", "userpass"), "type: basic"),
+    **dict.fromkeys(("ip", "ips", "ipallowlist", "ipwhitelist", "whitelist", "cidr"), "type: allowlist"),
+    **dict.fromkeys(("rsasha256", "rsasha1", "rsasha512"), "type: rsa with digest: …"),
+    **dict.fromkeys(("ecdsasha256", "secp256k1", "p256"), "type: ecdsa"),
+    **dict.fromkeys(("eddsa", "ed25519ph"), "type: ed25519"),
+    **dict.fromkeys(("sns", "aws"), "type: aws-sns"),
+    **dict.fromkeys(("false", "off", "no", "disabled", "insecure"), "type: none with insecure: true"),
+    **dict.fromkeys(("or", "oneof", "anyof"), "type: any with of: […]"),
+    **{name: f"type: jwt with algorithm: {name.upper()}" for name in ("hs256", "rs256", "es256")},
+}
+
+
+def type_hint(given: str, known: list[str], providers: tuple[str, ...]) -> str:
+    """Guess what `hmac-sha256`, `HMAC`, `bearer` or `stripe` should be."""
+    lower = given.strip().lower()
+    bare = re.sub(r"[^a-z0-9]", "", lower)
+    if match := _DIGESTS.fullmatch(lower):
+        return f"did you mean type: hmac with digest: sha{match[2]}?"
+    if lower.replace("_", "-") in known:
+        return f"did you mean type: {lower.replace('_', '-')}?"
+    if bare in _TYPES:
+        return f"did you mean {_TYPES[bare]}?"
+    if lower in providers:
+        return f"did you mean provider: {lower} of the source, instead of verify?"
+    return expected(given, known)
+
+
+#: What other programs call a value of a closed set; the first one that is possible here counts.
+_VALUES = {
+    **dict.fromkeys(("second", "seconds", "sec", "unix", "epoch"), ("s",)),
+    **dict.fromkeys(("millisecond", "milliseconds", "millis", "unixms"), ("ms",)),
+    **dict.fromkeys(("iso", "rfc3339", "isodate"), ("iso8601",)),
+    **dict.fromkeys(("b64",), ("base64",)),
+    **dict.fromkeys(("utf", "text", "raw", "plain", "ascii"), ("utf8", "plain", "raw")),
+    **dict.fromkeys(("hexadecimal", "base16"), ("hex",)),
+    **dict.fromkeys(("json", "cloudevent", "structured"), ("cloudevents",)),
+    **dict.fromkeys(("yes", "on", "1"), ("true",)),
+    **dict.fromkeys(("batch", "batched"), ("cloudevents-batch",)),
+    **dict.fromkeys(("binary",), ("cloudevents-binary",)),
+}
+
+
+def value_hint(given: Any, known: list[str]) -> str:
+    """Guess which of the possible values `SHA-256`, `seconds` or `yes` should be."""
+    if given is True or given is False or given is None or not isinstance(given, (str, int)):
+        return f"expected one of: {', '.join(known)}"
+    text = str(given).strip().lower()
+    bare = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in known}
+    meant = bare.get(re.sub(r"[^a-z0-9]", "", text))
+    meant = meant or next((value for value in _VALUES.get(text, ()) if value in known), None)
+    # Nothing of the value is repeated: only what is possible.
+    listed = f"expected one of: {', '.join(known)}"
+    return f"did you mean {meant}? {listed}" if meant else listed
+
+
+#: What other programs call a key; the first one that is possible here counts.
+_KEYS = {
+    **dict.fromkeys(("destination", "destinations", "dest", "target", "targets", "deliver_to"), ("to",)),
+    **dict.fromkeys(("source", "sources", "in", "provider"), ("from",)),
+    **dict.fromkeys(("type", "event", "events", "event_type", "event_types", "topics"), ("types",)),
+    **dict.fromkeys(("algorithm", "algo", "hash", "hash_algorithm"), ("digest", "algorithm")),
+    **dict.fromkeys(("endpoint", "uri", "address", "href"), ("url", "path", "listen")),
+    **dict.fromkeys(("bind", "port", "addr", "host"), ("listen",)),
+    **dict.fromkeys(("token", "key", "signing_secret", "signing_key", "password"), ("secrets", "secret")),
+    **dict.fromkeys(("preset", "vendor", "kind"), ("provider",)),
+    **dict.fromkeys(("retries", "backoff"), ("retry",)),
+    **dict.fromkeys(("dsn", "database", "file", "path"), ("url",)),
+    **dict.fromkeys(("idempotency", "dedup", "deduplication", "deduplicate"), ("dedupe",)),
+    **dict.fromkeys(("verification", "auth", "authentication", "verifier"), ("verify",)),
+    **dict.fromkeys(("content", "payload", "template", "message"), ("signed",)),
+    **dict.fromkeys(("body_limit", "max_size", "limit"), ("max_body",)),
+    **dict.fromkeys(("parallel", "parallelism", "workers", "max_concurrency"), ("concurrency",)),
+    **dict.fromkeys(("rate_limit", "ratelimit"), ("rate",)),
+}
+
+
+def key_hint(given: str, known: Collection[str], elsewhere: Mapping[str, str]) -> str:
+    """Guess which key was meant. `elsewhere` says of keys that are possible further in or out, where."""
+    word = given.strip().lower().replace("-", "_")
+    meant = word if word in known else next((key for key in _KEYS.get(word, ()) if key in known), None)
+    if meant:
+        return f'did you mean "{meant}"? {expected("", known)}'
+    if word in elsewhere:
+        return f"did you mean {elsewhere[word]}? {expected('', known)}"
+    return expected(given, known)

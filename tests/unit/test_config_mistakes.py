@@ -1,0 +1,204 @@
+"""The usual mistakes of newcomers: each is shown on its own line, with what would be right."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gatehouse.config.load import parse
+from gatehouse.errors import ConfigError, Problem
+
+PRESET = """\
+sources:
+  shop:
+    provider: mando
+    secrets: [env:S]
+destinations:
+  billing: {url: "http://127.0.0.1:1/e"}
+  ledger: {url: "http://127.0.0.1:2/e"}
+routes:
+  - {from: shop, to: billing}
+"""
+OWN = """\
+sources:
+  acme:
+    secrets: [env:S]
+    verify:
+      type: hmac
+      signature: {header: X-Sig}
+      signed: "{timestamp}.{body}"
+      timestamp: {header: X-T}
+    event: {id: "{body:id}", type: "{body:type}"}
+    dedupe: {by: ["{body:id}", "{signed}"]}
+"""
+ROUTE, URL = "{from: shop, to: billing}", '"http://127.0.0.1:1/e"'
+
+
+def problems_of(text: str) -> tuple[Problem, ...]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    return caught.value.problems
+
+
+def only_problem(base: str, old: str, new: str) -> Problem:
+    assert base.count(old) == 1
+    (problem,) = problems_of(base.replace(old, new))
+    return problem
+
+
+@pytest.mark.case("F-57")
+@pytest.mark.parametrize(
+    ("new", "line", "hint"),
+    [
+        ("from: *\n    to: billing", 9, 'quote it: from: "*"'),
+        ("from: * # every source\n    to: billing", 9, 'quote it: from: "*"'),
+        ("{from: *, to: billing}", 9, 'quote it: from: "*"'),
+        ("{from: [*], to: billing}", 9, 'quote it: from: "*"'),
+        ("from: shop\n    types: [*.paid]\n    to: billing", 10, 'quote text that begins with "*"'),
+        ("from: shop\n    to: *", 10, 'quote it: to: "*"'),
+        ("{from: shop, to: billing", 9, "} behind it"),
+        ('{from: "shop, to: billing}', 9, '" behind it'),
+        ("from:shop\n    to: billing", 9, "key: value"),
+        ("from: shop\n      to: billing", 10, "4 spaces, as the key above, and not 6"),
+        ("from: shop\n\tto: billing", 10, "indent with spaces, not with tabs"),
+        ("from: @shop\n    to: billing", 9, 'quote text that begins with "@"'),
+    ],
+)
+def test_what_is_no_yaml_is_shown_where_the_mistake_is(new: str, line: int, hint: str) -> None:
+    problem = only_problem(PRESET, ROUTE, new)
+
+    assert problem.line == line
+    assert problem.message.startswith("not YAML: ")
+    assert hint in str(problem.hint)
+
+
+@pytest.mark.case("F-57")
+@pytest.mark.parametrize(
+    ("old", "new", "line", "hint"),
+    [
+        ('signed: "{timestamp}.{body}"', "signed: {body}", 7, 'quote it: "{body}"'),
+        ('signed: "{timestamp}.{body}"', "signed: {timestamp}.{body}", 7, 'as in "{timestamp}.{body}"'),
+        ('id: "{body:id}"', "id: {body:id}", 9, 'quote it: "{body:id}"'),
+        ('id: "{body:id}"', "id: {body: id}", 9, 'no space behind the colon: "{body:…}"'),
+        ('["{body:id}", "{signed}"]', "[{body:id}]", 10, 'quote it: "{body:id}"'),
+        ('["{body:id}", "{signed}"]', "[id]", 10, 'a placeholder, as in "{body:id}"'),
+        ("{body:type}", "{body.type}", 9, 'did you mean "{body:type}"?'),
+        ("{body:type}", "{body: type}", 9, 'did you mean "{body:type}"?'),
+        ("{body:type}", "{body[type]}", 9, 'did you mean "{body:type}"?'),
+        ("{body:type}", "{body['data'].type}", 9, 'did you mean "{body:data.type}"?'),
+        ("{body:type}", "{$.type}", 9, 'did you mean "{body:type}"?'),
+        ("{body:type}", "$.type", 9, 'did you mean "{body:type}"?'),
+        ("{body:type}", "{{ body.type }}", 9, 'did you mean "{body:type}"?'),
+        ("{body:type}", "${body.type}", 9, 'did you mean "{body:type}"?'),
+        ("{body:type}", "{type}", 9, 'did you mean "{body:type}"?'),
+        ("{body:type}", "{data.object.id}", 9, 'did you mean "{body:data.object.id}"?'),
+        ("{body:type}", "{headers.X-Type}", 9, 'did you mean "{header:X-Type}"?'),
+        ("{body:type}", "{Header:X-Type}", 9, 'did you mean "{header:X-Type}"?'),
+        ("{body:type}", "{query.type}", 9, 'did you mean "{query:type}"?'),
+        ("{timestamp}.{body}", "{timestamp}.{raw_body}", 7, 'did you mean "{body}"?'),
+        ("{timestamp}.{body}", "{timestmp}.{body}", 7, 'did you mean "{timestamp}"?'),
+        ("type: hmac", "type: hmac-sha256", 5, "did you mean type: hmac with digest: sha256?"),
+        ("type: hmac", "type: HMAC-SHA512", 5, "did you mean type: hmac with digest: sha512?"),
+        ("type: hmac", "type: sha1", 5, "did you mean type: hmac with digest: sha1?"),
+        ("type: hmac", "type: HMAC", 5, "did you mean type: hmac?"),
+        ("type: hmac", "type: bearer", 5, 'type: token with header: Authorization and prefix: "Bearer "'),
+        ("type: hmac", "type: api-key", 5, "did you mean type: token with header: NAME?"),
+        ("type: hmac", "type: RS256", 5, "did you mean type: jwt with algorithm: RS256?"),
+        ("type: hmac", "type: stripe", 5, "did you mean provider: stripe of the source, instead of verify?"),
+        ("type: hmac", "type: hmac\n      digest: SHA-256", 6, "did you mean sha256?"),
+        ("type: hmac", "type: hmac\n      algorithm: sha256", 6, 'did you mean "digest"?'),
+        ("type: hmac", "type: hmac\n      tolerance: 5m", 6, "did you mean timestamp: {tolerance: …}?"),
+        ("{header: X-T}", "{header: X-T, unit: seconds}", 8, "did you mean s?"),
+        ("{header: X-T}", "{header: X-T, tolerance: 300}", 8, "did you mean 300s?"),
+        ("{header: X-Sig}", "X-Sig", 6, "as in {header: X-Signature}"),
+    ],
+)
+def test_a_source_of_ones_own_says_what_would_be_right(old: str, new: str, line: int, hint: str) -> None:
+    problem = only_problem(OWN, old, new)
+
+    assert problem.line == line
+    assert hint in str(problem.hint)
+
+
+@pytest.mark.case("F-57")
+@pytest.mark.parametrize(
+    ("old", "new", "line", "hint"),
+    [
+        ("[env:S]", '["${SHOP_SECRET}"]', 4, "env:SHOP_SECRET"),
+        ("[env:S]", "[${SHOP_SECRET}]", 4, "env:SHOP_SECRET"),
+        ("[env:S]", "[$SHOP_SECRET]", 4, "env:SHOP_SECRET"),
+        ("[env:S]", "[ENV:SHOP]", 4, "in lower-case letters"),
+        ("[env:S]", "[env: SHOP]", 4, "no space behind the colon"),
+        ("[env:S]", "[SHOP_SECRET]", 4, "env: in front of the name of a variable"),
+        ("[env:S]", "[/run/secrets/shop]", 4, "file:/run/secrets/shop"),
+        ("[env:S]", "[whsec_c29tZXRoaW5n]", 4, "never the secret itself"),
+        ("secrets:", "secret:", 4, 'did you mean "secrets"?'),
+        ("mando", "Stripe", 3, 'did you mean "stripe"?'),
+        ("mando", "github.com", 3, 'did you mean "github"?'),
+        ("mando", "github:latest", 3, 'did you mean "github"?'),
+        ("mando", "Amazon SNS", 3, 'did you mean "aws-sns"?'),
+        ("mando", "Standard Webhooks", 3, 'did you mean "standard-webhooks"?'),
+        ("mando", "strpe", 3, 'did you mean "stripe"?'),
+        (URL, '"billing:8000/events"', 6, "http:// or https:// in front of it"),
+        (URL, '"${BILLING_URL}"', 6, "variables are not replaced in this file"),
+        (URL, '"http://me:word@billing/"', 6, "without user:password@"),
+        (URL, URL + ", timeout: 10", 6, "did you mean 10s?"),
+        (URL, URL + ", timeout: 10 seconds", 6, "did you mean 10s?"),
+        (URL, URL + ", timeout: PT10S", 6, "did you mean 10s?"),
+        (URL, URL + ", retry: {give_up_after: 1w}", 6, "did you mean 7d?"),
+        (URL, URL + ", rate: 100", 6, "did you mean 100/s?"),
+        (URL, URL + ", rate: 100 per minute", 6, "did you mean 100/m?"),
+        (URL, URL + ", format: json", 6, "did you mean cloudevents?"),
+        (ROUTE, '{from: shop, to: "billing,ledger"}', 9, "a list: [billing, ledger]"),
+        (ROUTE, "{from: shop, types: 'a.*, b.*', to: billing}", 9, "a list: [a.*, b.*]"),
+        (ROUTE, "{from: shop, to: billing, type: a}", 9, 'did you mean "types"?'),
+        (f"  - {ROUTE}", "  shop: billing", 8, "as in - {from: SOURCE, to: DESTINATION}"),
+        ('{url: "http://127.0.0.1:1/e"}', "http://127.0.0.1:1/e", 6, "app: {url: http://host:port/path}"),
+    ],
+)
+def test_a_preset_and_its_routes_say_what_would_be_right(old: str, new: str, line: int, hint: str) -> None:
+    problem = only_problem(PRESET, old, new)
+
+    assert problem.line == line
+    assert hint in str(problem.hint)
+
+
+@pytest.mark.case("F-57")
+@pytest.mark.parametrize(
+    ("section", "hint"),
+    [
+        ("server: {listen: 8080}", '":8080"'),
+        ("server: {listen: localhost}", "localhost:8080"),
+        ("server: {listen: 'http://0.0.0.0:8080'}", "without a scheme"),
+        ("server: {request_deadline: 5min}", "did you mean 5m?"),
+        ("server: {max_body: 1 MB}", "did you mean 1MB?"),
+        ("server: {public_url: hooks.example.com}", "https:// in front of it"),
+        ("listen: ':8080'", "did you mean server: {listen: …}?"),
+    ],
+)
+def test_a_setting_of_the_gateway_says_what_would_be_right(section: str, hint: str) -> None:
+    (problem,) = problems_of(f"{section}\n{PRESET}")
+
+    assert problem.line == 1
+    assert hint in str(problem.hint)
+
+
+@pytest.mark.case("F-57")
+def test_a_section_that_is_a_list_and_a_key_of_the_wrong_depth_say_so() -> None:
+    listed = problems_of("sources:\n  - name: shop\n    provider: mando\n")
+    assert "names as keys, and no list: shop: {provider: NAME" in str(listed[0].hint)
+    shallow = problems_of(PRESET.replace("    secrets", "  secrets"))
+    assert [problem.path for problem in shallow] == ["sources.shop", "sources.secrets"]
+    assert "indent it further" in str(shallow[1].hint)
+
+
+@pytest.mark.parametrize(
+    "value", ["${S3cret}", "$S3cretS3cret", "ENV:S3cret", "S3cret,S3cret", "S3cret 5min", "/S3cret"]
+)
+@pytest.mark.parametrize("place", ["secrets: [%s]", "path: %s", "max_body: %s", "provider: mando%s"])
+def test_no_hint_repeats_what_may_be_a_secret(place: str, value: str) -> None:
+    problems = problems_of(PRESET.replace("secrets: [env:S]", place % f'"{value}"'))
+
+    said = " ".join(f"{problem.hint}" for problem in problems)
+    assert not re.search(r"S3cret(?!\")", said), said
