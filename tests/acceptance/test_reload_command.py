@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from doubles import providers
-from processes import GatewayProcess, serving
+from processes import GatewayProcess, serving, spawn
 
 CONFIG = """\
 server: {listen: "127.0.0.1:0"}
@@ -120,3 +120,27 @@ async def test_reload_prints_the_problems_that_the_gateway_has_with_the_file(
         assert code == 1
         assert "answered 401" in err
         assert "SIGHUP" in err
+
+
+@pytest.mark.case("F-15")
+async def test_sighup_while_the_gateway_starts_does_not_end_it(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text('server: {listen: "127.0.0.1:0"}\noperator: {listen: "127.0.0.1:0"}\nsources: {}\n')
+    gateway = await spawn(config)
+    try:
+        status = Path(f"/proc/{gateway.process.pid}/status")
+        async with asyncio.timeout(20):
+            # Until Python has begun to run the command, the signal does what it does to any process.
+            while not ignores_hangup(status.read_text()):  # noqa: ASYNC110 - it is another process
+                await asyncio.sleep(0.001)
+        gateway.process.send_signal(signal.SIGHUP)
+        await gateway.started()
+    finally:
+        gateway.terminate()
+        assert await gateway.wait() == 0
+
+
+def ignores_hangup(status: str) -> bool:
+    """Tell from /proc/PID/status whether a process ignores SIGHUP, or handles it."""
+    masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigIgn:", "SigCgt:"))]
+    return any(int(mask, 16) >> (signal.SIGHUP - 1) & 1 for mask in masks)
