@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
 
 from gatehouse import __version__
+from gatehouse.cli.unanswered import unanswered
 from gatehouse.config.scalars import Address
 from gatehouse.errors import ConfigError, GatewayError, Problem
 from gatehouse.secrets import SecretError, Secrets
@@ -71,8 +71,8 @@ async def _request(
             ) as response,
         ):
             status, body = response.status, await _body(response)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        raise GatewayError(f"no answer from {base}: {_reason(error)}", hint=_HINT) from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise unanswered(error, base, _TIMEOUT_SECONDS, _HINT) from error
     return _read(status, body, base)
 
 
@@ -120,10 +120,3 @@ def _authorization(loaded: LoadedConfig) -> dict[str, str]:
     except SecretError as error:
         raise GatewayError(f"operator.token: {error}", hint="set it where this command runs") from error
     return {"Authorization": "Bearer " + secret.decode("utf-8", "surrogateescape")}
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"nothing within {_TIMEOUT_SECONDS:.0f} s"
-    number = error.errno if isinstance(error, OSError) else None
-    return (os.strerror(number) if number else "") or type(error).__name__

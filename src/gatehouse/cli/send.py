@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -78,7 +77,7 @@ async def _send_all(maker: Maker, count: int, *, times: int) -> list[int]:
 async def _send(session: ClientSession, request: SignedRequest) -> int:
     import aiohttp
 
-    from gatehouse.errors import GatewayError
+    from gatehouse.cli.unanswered import unanswered
 
     started = time.perf_counter()
     try:
@@ -86,19 +85,12 @@ async def _send(session: ClientSession, request: SignedRequest) -> int:
             request.url, data=request.body, headers=request.headers, allow_redirects=False
         ) as response:
             answer = await response.content.read(_LONGEST_ANSWER)
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+    except (aiohttp.ClientError, OSError, ValueError) as error:
         hint = "gatehouse serve, or the gateway's address with --url http://host:port"
-        raise GatewayError(f"no answer from {request.url}: {_reason(error)}", hint=hint) from error
+        raise unanswered(error, request.url, _TIMEOUT_SECONDS, hint) from error
     milliseconds = (time.perf_counter() - started) * 1000
     click.echo(f"{response.status}  {_shown(answer)}  ({milliseconds:.1f} ms)")
     return response.status
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return f"nothing within {_TIMEOUT_SECONDS:.0f} s"
-    number = error.errno if isinstance(error, OSError) else None
-    return (os.strerror(number) if number else "") or str(error) or type(error).__name__
 
 
 def _shown(answer: bytes) -> str:
