@@ -18,11 +18,11 @@ from gatehouse.verify.build import build_verification
 NOW = 1_750_000_000.0
 
 
-def verification(*verify: dict[str, Any], secrets: Sequence[str | bytes] = ()) -> Verification:
+def verification(*verify: dict[str, Any], secrets: Sequence[str | bytes] = (), **more: Any) -> Verification:
     """Build the verification of a source with these verifiers and secrets."""
     texts = [secret if isinstance(secret, str) else secret.decode() for secret in secrets]
     environment = {f"S{index}": text for index, text in enumerate(texts)}
-    settings = {"verify": verify, "event": {"type": "x"}, "min_secret": 1}
+    settings = {"verify": verify, "event": {"type": "x"}, "min_secret": 1} | more
     references = tuple(f"env:{name}" for name in environment)
     config = SourceConfig.model_validate(settings | ({"secrets": references} if references else {}))
     return build_verification(config, Secrets(Path(), environment))

@@ -10,9 +10,9 @@ import msgspec
 from gatehouse.config.coverage import resists_replay
 from gatehouse.dedupe import KeyReader
 from gatehouse.document import MalformedDocumentError, is_json
+from gatehouse.event_scopes import EventScopes, body_paths
 from gatehouse.ids import new_id
 from gatehouse.scope import Scope
-from gatehouse.split import Split
 from gatehouse.times import as_rfc3339, rfc3339
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from gatehouse.config.model import ProviderConfig
     from gatehouse.dedupe import DedupeKey
-    from gatehouse.document import Document, Path
     from gatehouse.template import Template
     from gatehouse.verify.base import VerifiedRequest
 
@@ -102,11 +101,9 @@ class EventReader:
             templates.subject,
             templates.account,
         )
-        self._data_paths = _body_paths(config.event.data)
-        split = config.event.split
-        self._splits = tuple(map(Split, _body_paths(split))) if split else ()
-        #: Whether a request is one event, and its body the document.
-        self._is_plain = not self._splits and config.event.document is None
+        self._data_paths = body_paths(config.event.data)
+        self._scopes = EventScopes(config.event)
+        self._is_plain = self._scopes.is_plain
         self._keys = KeyReader(config.dedupe)
         self._resists_replay = resists_replay(config)
 
@@ -118,31 +115,20 @@ class EventReader:
         What can't be read becomes one event of type `gatehouse.unreadable`: never lost, never an error.
         """
         if self._is_plain:
-            return [self._read(_scope(verified), now, headers)]
+            scope = verified.scopes[0] if verified.scopes else Scope(verified.request, facts=verified.facts)
+            return [self._read(scope, now, headers)]
         try:
             scopes = self.scopes(verified)
         except MalformedDocumentError:
-            whole = _scope(verified)
+            whole = Scope(verified.request, facts=verified.facts)
             return [
                 ReadEvent(self._unreadable(whole, now, headers), self._unreadable_keys(whole, now), whole)
             ]
         return [self._read(scope, now, headers) for scope in scopes]
 
-    def scopes(self, verified: VerifiedRequest) -> list[Scope]:
+    def scopes(self, verified: VerifiedRequest) -> tuple[Scope, ...]:
         """Return what the templates see of each event. Raises `MalformedDocumentError`."""
-        whole = _scope(verified)
-        if self._templates.document is not None:
-            document = self._templates.document.render(whole)
-            if document is None:
-                raise MalformedDocumentError("no document")
-            whole = _scope(verified, body=document)
-        for split in self._splits:
-            if split.leads_anywhere(whole.document):
-                return [_scope(verified, body=raw, outer=outer) for raw, outer in split.items(whole.body)]
-        # A type from a header needs no body: a form sent again under another Content-Type would have one.
-        if self._templates.document is not None and not is_json(whole.body):
-            raise MalformedDocumentError("the document is no JSON")
-        return [whole]
+        return verified.scopes or self._scopes.of(verified.request, verified.facts)
 
     def _read(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> ReadEvent:
         """Read one event. An item that can't be read does not take its neighbours with it."""
@@ -225,22 +211,11 @@ class EventReader:
         return (*keys, self._keys.unreadable(signed, now))
 
 
-def _scope(
-    verified: VerifiedRequest, *, body: bytes | None = None, outer: tuple[Document, ...] = ()
-) -> Scope:
-    return Scope(verified.request, facts=verified.facts, body=body, outer=outer)
-
-
 def _place(part: bytes, whole: bytes) -> int:
     """Return where a part begins, which is somewhere in it."""
     # Looking for all of a long part takes longer than reading it: its beginning is mostly enough.
     start = whole.find(part[:_BEGINNING])
     return start if whole.startswith(part, start) else whole.find(part)
-
-
-def _body_paths(template: Template) -> tuple[Path, ...]:
-    """Return the paths of a template of lone `{body:path}`s; the empty path is the whole body."""
-    return tuple(part.path for (part,) in template.alternatives if not isinstance(part, bytes))
 
 
 def _resolved(templates: Iterable[Template | None], scope: Scope) -> list[str | None]:

@@ -17,10 +17,12 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from multidict import CIMultiDict
 
+from gatehouse.config.coverage import effective_max_age
 from gatehouse.document import MalformedDocumentError
 from gatehouse.errors import GatewayError, VerificationError
 from gatehouse.event import EventReader
 from gatehouse.template import Placeholder
+from gatehouse.times import rfc3339
 from gatehouse.verify.base import Request, VerifiedRequest
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 #: From an id to another one that looks like it.
 NewId = Callable[[str], str]
 
+#: Unix milliseconds have as many digits since 2001.
+_MILLISECOND_DIGITS = 13
 _PREFIX = re.compile(r"[A-Za-z]{1,16}[_-]")
 
 
@@ -84,6 +88,22 @@ def freshened(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id
     for placeholder in sorted(_identifying(settings), key=repr):
         sample = _with_value(sample, settings, placeholder, new_id)
     return sample
+
+
+def with_time(sample: Sample, settings: ProviderConfig, now: float) -> Sample:
+    """Let the events of a sample happen at `now`, where a source refuses old ones by their own time."""
+    if effective_max_age(settings) is None or settings.event.time is None:
+        return sample
+    for placeholder in sorted(_single_values(settings.event.time), key=repr):
+        sample = _with_value(sample, settings, placeholder, lambda old: _time_like(old, now))
+    return sample
+
+
+def _time_like(old: str, now: float) -> str:
+    """Write a time as another one is written: in seconds, in milliseconds, or as ISO 8601."""
+    if not old.isdigit():
+        return rfc3339(int(now))
+    return str(int(now * 1000) if len(old) >= _MILLISECOND_DIGITS else int(now))
 
 
 def with_delivery_id(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample | None:
@@ -212,7 +232,7 @@ def _with_form_value(body: bytes, name: str, old: bytes, new: bytes) -> bytes:
     return urlencode(fields).encode()
 
 
-def _scopes(sample: Sample, settings: ProviderConfig) -> list[Scope]:
+def _scopes(sample: Sample, settings: ProviderConfig) -> tuple[Scope, ...]:
     reader = EventReader("sample", "/", settings, provider="sample")
     return reader.scopes(VerifiedRequest(_unsigned(sample)))
 

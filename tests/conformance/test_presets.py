@@ -11,11 +11,11 @@ from multidict import CIMultiDict
 
 from doubles.dedupe import values
 from gatehouse import providers
-from gatehouse.config.coverage import resists_replay, signs
+from gatehouse.config.coverage import bounds_age, effective_max_age, resists_replay, signs, signs_a_time
 from gatehouse.config.model import BasicConfig, SigningConfig, TokenConfig
 from gatehouse.errors import VerificationError
 from gatehouse.event import UNREADABLE, Event
-from gatehouse.sample import Sample, documented, freshened, signed, type_of
+from gatehouse.sample import Sample, documented, freshened, signed, type_of, with_time
 from gatehouse.scope import Scope
 from gatehouse.source import Source
 from gatehouse.times import rfc3339
@@ -261,6 +261,7 @@ def test_what_the_source_signs_the_source_verifies_as_a_new_event(name: str) -> 
     known: set[bytes] = set()
     for now in (1_800_000_000, 1_800_000_001):
         sample = freshened(documented(settings) or pytest.fail("no sample"), settings)
+        sample = with_time(sample, settings, now)
         request = signed(of, sample, now)
         read = of.reader.read(verify(of, request, now), now, ())
         keys = {key.scoped for _, found, _ in read for key in found if key}
@@ -286,6 +287,17 @@ def test_a_preset_says_what_an_operator_needs(name: str) -> None:
     )
     assert preset.retries or "retr" in unconfirmed
     assert preset.dedupe.window >= (preset.retry_horizon or 0)
+
+
+@pytest.mark.case("F-03")
+@each_preset
+def test_a_captured_request_gets_too_old_or_the_preset_says_why_not(name: str) -> None:
+    preset = providers.preset(name)
+    limit = effective_max_age(preset)
+
+    assert bounds_age(preset) != bool(preset.no_max_age), "either a bound, or the reason for none"
+    assert limit is None or preset.retry_horizon is None or limit >= preset.retry_horizon
+    assert limit is None or (signs_a_time(preset) and limit <= preset.dedupe.window)
 
 
 @pytest.mark.case("S-10")

@@ -21,7 +21,7 @@ from gatehouse.config.texts import format_template
 from gatehouse.diagnosis.diagnose import diagnose
 from gatehouse.diagnosis.known import known_source
 from gatehouse.errors import ConfigError, Reason, VerificationError
-from gatehouse.sample import documented, signed
+from gatehouse.sample import documented, signed, with_time
 from gatehouse.secrets import Secrets
 from gatehouse.source import Source
 from gatehouse.template import Template
@@ -77,7 +77,7 @@ def ready(config: LoadedConfig) -> tuple[Source, Secrets]:
 def sent(source: Source) -> Request:
     sample = documented(source.settings)
     assert sample is not None
-    return signed(source, sample, NOW)
+    return signed(source, with_time(sample, source.settings, NOW), NOW)
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)

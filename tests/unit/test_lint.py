@@ -100,6 +100,17 @@ CASES = {
         verify("{type: token, query: token}"),
         [("GH15", 5)],
     ),
+    "an age limit shorter than the horizon": (
+        (DEDUPE, DEDUPE + "    retry_horizon: 1d\n    max_age: 23h\n"),
+        [("GH17", 10)],
+    ),
+    "an age limit without a signed time": (
+        (
+            VERIFY + "    secrets: env:A\n",
+            "    verify: {type: hmac, signature: {header: X-Sig}}\n    secrets: env:A\n    max_age: 1d\n",
+        ),
+        [("GH18", 7)],
+    ),
     "an open line to the database": (store("postgresql://u@db.internal/d"), [("GH16", 10)]),
 }
 

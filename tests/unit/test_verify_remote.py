@@ -19,7 +19,7 @@ from doubles.keys import Known, certificate, ec_key, rsa_key
 from gatehouse.config.model import AwsSnsConfig, PaypalConfig
 from gatehouse.errors import GatewayError, VerificationError
 from gatehouse.secrets import SecretError
-from gatehouse.times import rfc3339
+from gatehouse.times import parse_time, rfc3339
 from gatehouse.verify.aws_sns import AwsSnsVerifier
 from gatehouse.verify.base import Request, Verification
 from gatehouse.verify.keys import KnownKeys
@@ -92,7 +92,23 @@ class TestPaypal:
     def test_what_paypal_signs_passes(self) -> None:
         facts = self.checked().verify(self.asked(), NOW).facts
 
-        assert facts == {"signed": f"{self.ID}|{self.TIME}|{WEBHOOK_ID}|{zlib.crc32(self.BODY)}".encode()}
+        signed = f"{self.ID}|{self.TIME}|{WEBHOOK_ID}|{zlib.crc32(self.BODY)}".encode()
+        assert facts == {"signed": signed, "timestamp": self.TIME.encode()}
+
+    @pytest.mark.case("F-03")
+    @pytest.mark.parametrize(("settings", "days"), [({}, 4), ({"max_age": "3d"}, 3), ({"max_age": "7d"}, 7)])
+    def test_a_captured_request_gets_too_old_for_any_body_of_its_checksum(
+        self, settings: dict[str, Any], days: int
+    ) -> None:
+        config = {"type": "paypal", "webhook_id": WEBHOOK_ID}
+        key = issued(PAYPAL_NAME, until=NOW + 30 * DAY)
+        checked = knowing(verification(config, **settings), Known({PAYPAL_URL: key}))
+        sent = parse_time(self.TIME) or 0
+
+        checked.verify(self.asked(), sent + days * DAY)
+        assert refused(checked, self.asked(), sent + days * DAY + 1) == "stale_timestamp"
+        renewed = self.asked({"TRANSMISSION-TIME": rfc3339(sent + days * DAY)})
+        assert refused(checked, renewed, sent + days * DAY + 1) == "wrong_signature"
 
     def test_the_sandbox_has_a_host_and_a_certificate_of_its_own(self) -> None:
         url = PAYPAL_URL.replace("api.", "api.sandbox.")
@@ -272,7 +288,8 @@ class TestSns:
             self.confirmation(SignatureVersion=version, Type="UnsubscribeConfirmation"),
         ):
             facts = self.checked().verify(self.asked(members), NOW).facts
-            assert facts == {"signed": self.canonical(members).encode()}
+            timestamp = members["Timestamp"].encode()
+            assert facts == {"signed": self.canonical(members).encode(), "timestamp": timestamp}
 
     @pytest.mark.parametrize("name", ["Message", "MessageId", "Subject", "Timestamp", "Type"])
     def test_every_signed_member_of_a_notification_counts(self, name: str) -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from gatehouse.config.scalars import Address, Listens
 from gatehouse.errors import GatewayError
-from gatehouse.sample import Sample, documented, freshened, signed, with_type
+from gatehouse.sample import Sample, documented, freshened, signed, with_time, with_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,16 +45,16 @@ class Maker:
     def make(self) -> SignedRequest:
         """Make and sign one request. Raises `GatewayError`."""
         wanted, source = self._wanted, self._source
-        sample = self._sample()
+        now = time.time() if wanted.now is None else wanted.now
+        sample = self._sample(now)
         sample = Sample(self._with_own(sample.headers), sample.body)
         parts = urlsplit(self.url)
-        now = time.time() if wanted.now is None else wanted.now
         request = signed(source, sample, now, path=parts.path, query=parts.query)
         url = urlunsplit(parts._replace(query=request.query))
         # Once more, so that an operator can also send a signature of their own.
         return SignedRequest(url, self._with_own(request.headers), request.body)
 
-    def _sample(self) -> Sample:
+    def _sample(self, now: float) -> Sample:
         wanted, settings = self._wanted, self._source.settings
         sample = documented(settings, wanted.event_type)
         if sample is None:
@@ -63,10 +63,10 @@ class Maker:
                 raise GatewayError(message, hint="--body FILE with a body as its provider sends it")
             sample = Sample({"Content-Type": "application/json"}, b"")
         if wanted.fresh is not False:
-            sample = freshened(sample, settings)
+            sample = with_time(freshened(sample, settings), settings, now)
         if self.given is not None:
             sample = Sample(sample.headers, self.given)
-            sample = freshened(sample, settings) if wanted.fresh else sample
+            sample = with_time(freshened(sample, settings), settings, now) if wanted.fresh else sample
         return with_type(sample, settings, wanted.event_type) if wanted.event_type else sample
 
     def _with_own(self, headers: Mapping[str, str]) -> dict[str, str]:

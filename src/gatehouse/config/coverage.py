@@ -6,6 +6,7 @@ only when everything in it is covered.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from gatehouse.config.model import (
@@ -20,12 +21,19 @@ from gatehouse.config.model import (
 from gatehouse.template import Placeholder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gatehouse.config.model import ProviderConfig, VerifyEntry
     from gatehouse.template import Template
 
 _WHOLE_BODY = ("body", "body_sorted", "body_name", "item_sha256", "outer")
 _FORM = ("form", "form_sorted")
 _URL = ("url", "url_decoded", "query", "query_lower", "path")
+#: What PayPal signs, besides a checksum of the body that another body may have as well.
+_PAYPAL = ("paypal-transmission-id", "paypal-transmission-time")
+#: PayPal sends an event again for three days.
+#: https://developer.paypal.com/api/rest/webhooks/
+PAYPAL_MAX_AGE = 4 * 86400.0
 #: What Amazon SNS signs: https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html
 _SNS = ("Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 #: Given by the verifier itself, out of what is signed, or written in the config.
@@ -48,6 +56,79 @@ def resists_replay(config: ProviderConfig) -> bool:
 def covers_body(entry: VerifyEntry) -> bool:
     """Tell whether a verifier ties its proof to the body, or says that there is nothing to tie."""
     return not _signs(entry) or _covers(entry, Placeholder("body")) or bool(getattr(entry, "each", None))
+
+
+def covers_time(config: ProviderConfig) -> bool:
+    """Tell whether an event's time is signed, whichever alternative it is read from."""
+    time = config.event.time
+    return time is not None and all(
+        any(_covers(entry, part) for entry in config.verify) for part in time.placeholders
+    )
+
+
+def proves_timestamp(config: ProviderConfig) -> bool:
+    """Tell whether a `{timestamp}` that is there is always a signed one."""
+    every = list(every_verifier(config))
+    return any(map(_gives_timestamp, every)) and not any(map(has_loose_timestamp, every))
+
+
+def signs_a_time(config: ProviderConfig) -> bool:
+    """Tell whether anything signed says when a request was made."""
+    return proves_timestamp(config) or covers_time(config)
+
+
+def effective_max_age(config: ProviderConfig) -> float | None:
+    """Return how old a request may be, at the most as long as its dedupe keys are known; None for any age.
+
+    PayPal signs the body by a checksum alone, so a captured request fits other bodies: it always has a limit.
+    """
+    max_age = config.max_age
+    if max_age is None and any(isinstance(entry, PaypalConfig) for entry in every_verifier(config)):
+        max_age = PAYPAL_MAX_AGE
+    return None if max_age is None else min(max_age, config.dedupe.window)
+
+
+def bounds_age(config: ProviderConfig) -> bool:
+    """Tell whether a captured request gets too old at some time."""
+    return effective_max_age(config) is not None or any(map(_bounds_age, config.verify))
+
+
+def every_verifier(config: ProviderConfig) -> Iterator[VerifyEntry]:
+    """List all verifiers, those inside `any` too."""
+    for entry in config.verify:
+        yield from entry.of if isinstance(entry, AnyConfig) else (entry,)
+
+
+def has_loose_timestamp(entry: VerifyEntry) -> bool:
+    """Tell whether a timestamp is checked that is not part of what is signed."""
+    if isinstance(entry, AnyConfig):
+        return any(map(has_loose_timestamp, entry.of))
+    if not isinstance(entry, SigningConfig) or entry.timestamp is None:
+        return False
+    names = {placeholder.name for placeholder in entry.signed.placeholders}
+    covered = {"timestamp"} | ({"body", "body_sorted"} if entry.timestamp.body else set())
+    covered |= {"url", "url_decoded"} if entry.timestamp.query else set()
+    return not names & covered
+
+
+def _gives_timestamp(entry: VerifyEntry) -> bool:
+    if isinstance(entry, SigningConfig):
+        return entry.timestamp is not None and entry.each is None
+    return isinstance(entry, PaypalConfig | AwsSnsConfig | JwtConfig)
+
+
+def _bounds_age(entry: VerifyEntry) -> bool:
+    """Every way in counts: whoever holds a captured request takes the one without a limit."""
+    match entry:
+        case AnyConfig():
+            return all(map(_bounds_age, entry.of))
+        case SigningConfig():
+            has_limit = entry.timestamp is not None and entry.timestamp.tolerance != math.inf
+            return has_limit and not has_loose_timestamp(entry)
+        case JwtConfig():
+            return entry.max_age is not None
+        case _:
+            return isinstance(entry, AwsSnsConfig)
 
 
 def _is_covered(template: Template, config: ProviderConfig) -> bool:
@@ -76,6 +157,8 @@ def _covers(entry: VerifyEntry, part: Placeholder) -> bool:
     match entry:
         case SigningConfig():
             return _is_signed(entry, part)
+        case PaypalConfig():
+            return part.name == "header" and part.argument.lower() in _PAYPAL
         case AwsSnsConfig():
             return part.name in ("body", "outer") and part.argument.partition(".")[0] in _SNS
         case _:

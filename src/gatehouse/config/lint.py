@@ -6,9 +6,15 @@ import ipaddress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from gatehouse.config.coverage import covers_body, resists_replay, signs
+from gatehouse.config.coverage import (
+    covers_body,
+    has_loose_timestamp,
+    resists_replay,
+    signs,
+    signs_a_time,
+)
 from gatehouse.config.handshakes import HashProof
-from gatehouse.config.model import AllowlistConfig, AnyConfig, NoneConfig, SigningConfig, TokenConfig
+from gatehouse.config.model import AllowlistConfig, NoneConfig, TokenConfig
 from gatehouse.config.places import UNIX
 from gatehouse.config.scalars import format_duration
 from gatehouse.config.stores import postgres_parts
@@ -39,6 +45,8 @@ CODES = {
     "GH14": "a handshake without its secret",
     "GH15": "a token in the URL",
     "GH16": "an open line to the database",
+    "GH17": "an age limit shorter than the retry horizon",
+    "GH18": "an age limit without a signed time",
 }
 _SHORTEST_SECRET = 16
 
@@ -70,6 +78,7 @@ class _Linter:
                 yield self._warn("GH01", path, message, f"routes: [{{from: {name}, to: […]}}]")
             yield from self._verify(path, source)
             yield from self._dedupe(path, source)
+            yield from self._max_age(path, source)
             yield from self._allowlist(path, source)
             yield from self._timing(path, source)
             yield from self._handshakes(path, source)
@@ -99,7 +108,7 @@ class _Linter:
         if not all(map(covers_body, source.verify)):
             message = "the signature does not cover the body: it fits any other body too"
             yield self._warn("GH06", where, message, 'signed: "{timestamp}.{body}"')
-        if any(map(_has_loose_timestamp, source.verify)):
+        if any(map(has_loose_timestamp, source.verify)):
             message = "the timestamp is checked and not signed: whoever replays a request can renew it"
             yield self._warn("GH07", where, message, 'signed: "{timestamp}.{body}"')
         if any(isinstance(verifier, TokenConfig) and verifier.query for verifier in source.verify):
@@ -132,6 +141,16 @@ class _Linter:
                 longest = dedupe.windows.index(max(dedupe.windows))
                 where = (*path, "dedupe", "by", longest, "window")
             yield self._warn("GH04", where, message, f"at least {shown}")
+
+    def _max_age(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+        if source.max_age is not None and not signs_a_time(source):
+            message = "no time is signed that could be compared: requests of any age pass"
+            yield self._warn("GH18", (*path, "max_age"), message, "event: {time: …} from what is signed")
+        max_age, horizon = source.max_age, source.retry_horizon
+        if max_age is not None and horizon is not None and max_age < horizon:
+            shown = format_duration(horizon)
+            message = f"shorter than the provider's retry horizon of {shown}: its last retries are refused"
+            yield self._warn("GH17", (*path, "max_age"), message, f"at least {shown}")
 
     def _allowlist(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
         if not any(isinstance(verifier, AllowlistConfig) for verifier in source.verify):
@@ -183,17 +202,6 @@ def _includes(earlier: RouteConfig, route: RouteConfig) -> bool:
     pairs = ((earlier.sources, route.sources), (earlier.types, route.types))
     wider = all(all(any(matches(wide, one) for wide in wides) for one in narrow) for wides, narrow in pairs)
     return wider and set(route.to) <= set(earlier.to)
-
-
-def _has_loose_timestamp(entry: object) -> bool:
-    if isinstance(entry, AnyConfig):
-        return any(map(_has_loose_timestamp, entry.of))
-    if not isinstance(entry, SigningConfig) or entry.timestamp is None:
-        return False
-    names = {placeholder.name for placeholder in entry.signed.placeholders}
-    covered = {"timestamp"} | ({"body", "body_sorted"} if entry.timestamp.body else set())
-    covered |= {"url", "url_decoded"} if entry.timestamp.query else set()
-    return not names & covered
 
 
 def _needs_secret(handshake: HandshakeConfig) -> bool:

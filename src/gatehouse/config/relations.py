@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.config.model import DedupeConfig
 from gatehouse.config.readable import at, entries, mappings, read
+from gatehouse.config.scalars import format_duration, parse_duration
 from gatehouse.config.texts import parse_template
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]
         yield from _placeholders(path, source, verifiers, document)
         yield from _constants(path, source, document)
         yield from _values(path, source, document)
+        yield from _max_age(path, source, document)
         every = [one for verifier in verifiers for one in _inside(*verifier)]
         yield from _secrets(path, source, every, document)
         yield from _each(source, every, document)
@@ -114,6 +117,7 @@ def _gives(verifier: dict[str, Any]) -> set[str]:
     if kind == "jwt":
         covers_body = verifier.get("body") or verifier.get("body_hash")
         found = {"claims", "signed"} if covers_body else {"claims"}
+    found |= {"timestamp"} if kind in ("paypal", "aws-sns") else set()
     return found | {name for name in ("timestamp", "id") if verifier.get(name) is not None}
 
 
@@ -136,6 +140,21 @@ def _values(path: Path, source: dict[str, Any], document: YamlDocument) -> Itera
         if value == "":
             where = (*path, "values", name)
             yield document.problem(where, f"values.{name} has to be set", f"values: {{{name}: …}}")
+
+
+def _max_age(path: Path, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Find an age limit that outlasts the dedupe keys: a captured request would pass in between.
+
+    That of a preset is shortened to the source's window instead.
+    """
+    where = (*path, "max_age")
+    max_age, window = read(parse_duration, source.get("max_age")), at(source, "dedupe", "window")
+    known_for = DedupeConfig().window if window is None else read(parse_duration, window)
+    if max_age is None or known_for is None or document.locate(where)[1] != where:
+        return
+    if max_age > known_for:
+        message = f"longer than the dedupe window of {format_duration(known_for)}"
+        yield document.problem(where, message, "max_age: no longer than dedupe.window")
 
 
 def _each(source: dict[str, Any], verifiers: Verifiers, document: YamlDocument) -> Iterator[Problem]:

@@ -117,6 +117,9 @@ class ProviderConfig(Model):
     """How events are read from verified requests."""
     dedupe: DedupeConfig = DedupeConfig()
     """What makes two requests the same event."""
+    max_age: Duration | None = None
+    """How old a verified request may be, by a time that is signed: the verifier's timestamp, or else
+    `event.time`. Not longer than the dedupe window."""
     answers: AnswersConfig = AnswersConfig()
     """Answers, where the provider demands others."""
     handshakes: tuple[HandshakeConfig, ...] = ()
@@ -133,6 +136,8 @@ class ProviderConfig(Model):
     """The provider's retry schedule, in words."""
     retries_resigned: str = ""
     """Where the provider says that it signs each retry anew, with a fresh timestamp."""
+    no_max_age: str = ""
+    """Why nothing bounds the age of a captured request, where nothing does."""
     disables: str = ""
     """What makes the provider disable the registered address, in words."""
     types: tuple[str, ...] = ()

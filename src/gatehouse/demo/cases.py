@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gatehouse.config.model import HmacConfig
 from gatehouse.config.scalars import format_duration
-from gatehouse.sample import Sample, documented, signed, tampered, with_delivery_id
+from gatehouse.sample import Sample, documented, signed, tampered, with_delivery_id, with_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,6 +62,7 @@ def cases(source: Source, now: float) -> list[Case]:
     sample = documented(source.settings)
     if sample is None:
         return []
+    sample = with_time(sample, source.settings, now)
     request = signed(source, sample, now)
     example = Case("example", dict(request.headers), request.body, ACCEPTED)
     made = [

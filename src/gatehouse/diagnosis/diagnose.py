@@ -91,12 +91,24 @@ def diagnose(
         if case:
             findings.extend(about_items(case.lock, request, now))
             case = _narrowed(case)
+        elif reason in ("stale_timestamp", "malformed_timestamp") and source.max_age is not None:
+            findings.append(_too_old(source.max_age, reason))
         signed_at = case.claimed.seconds if case and case.claimed else None
         for finding in _LOOKS[case.reason](case) if case else ():
             findings.append(finding)  # noqa: PERF402 - what was found before a look failed is kept
     with contextlib.suppress(Exception):
         findings.extend(about_request(request))
     return Diagnosis(reason, tuple(dict.fromkeys(findings)), signed_at)
+
+
+def _too_old(max_age: float, reason: Reason) -> str:
+    """Say what is known of a request that every verifier lets in."""
+    allowed = f"`max_age: {format_duration(max_age)}`"
+    if reason == "malformed_timestamp":
+        return f"its signature fits, but nothing in it says when it was signed, which {allowed} needs"
+    return (
+        f"its signature fits, but it is older than {allowed}: an old event sent again, or a replayed request"
+    )
 
 
 def diagnose_head(request: Request, source: KnownSource, now: float, reason: Reason) -> Diagnosis:

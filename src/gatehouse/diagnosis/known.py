@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from gatehouse.config.coverage import effective_max_age
 from gatehouse.config.model import AnyConfig, NoneConfig, SigningConfig, VerifierConfig
 from gatehouse.errors import VerificationError
 from gatehouse.secrets import SecretError
@@ -87,6 +88,8 @@ class KnownSource:
     max_body: int
     #: All have to open; of each, the first whose signature is there decides (`type: any`).
     locks: tuple[tuple[Lock, ...], ...]
+    #: How old a request may be by a time that is signed; None when the verifiers' own limits are all.
+    max_age: float | None = None
 
     def lets_in(self, request: Request, now: float) -> bool:
         """Tell whether the request would verify here, whatever its age. Without a lock nothing is proved."""
@@ -107,7 +110,7 @@ def known_source(
     entries = (entry for entry in settings.verify if not isinstance(entry, NoneConfig))
     groups = (entry.of if isinstance(entry, AnyConfig) else (entry,) for entry in entries)
     locks = tuple(tuple(_lock(entry, settings, secrets, keys) for entry in group) for group in groups)
-    return KnownSource(name, max_body, locks)
+    return KnownSource(name, max_body, locks, effective_max_age(settings))
 
 
 def known_sources(

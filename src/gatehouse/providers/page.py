@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatehouse import providers
 from gatehouse.config import describe
-from gatehouse.config.coverage import covers_body, resists_replay, signs
+from gatehouse.config.coverage import (
+    covers_body,
+    covers_time,
+    effective_max_age,
+    every_verifier,
+    proves_timestamp,
+    resists_replay,
+    signs,
+)
+from gatehouse.config.model import AwsSnsConfig, JwtConfig, SigningConfig
+from gatehouse.config.scalars import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -84,6 +95,8 @@ def _facts(preset: ProviderConfig) -> Iterator[tuple[str, str]]:
     yield "type", _code(describe.template(event.type))
     yield "one event per", _code(describe.template(event.split)) if event.split else ""
     yield "dedupe by", ", ".join(map(_key, preset.dedupe.by))
+    yield "refused when older than", "; ".join(_age_limits(preset))
+    yield "not refused for its age, because", preset.no_max_age
     yield "mind", "; ".join(_warnings(preset))
     blanks = [f"`values.{name}`" for name, value in preset.values.items() if not value]
     yield "the source has to say", ", ".join(blanks)
@@ -95,6 +108,22 @@ def _facts(preset: ProviderConfig) -> Iterator[tuple[str, str]]:
     yield "no two bodies are equal", preset.unique_bodies
     yield "disables", preset.disables
     yield "unconfirmed", "; ".join(preset.unconfirmed)
+
+
+def _age_limits(preset: ProviderConfig) -> Iterator[str]:
+    for entry in every_verifier(preset):
+        if isinstance(entry, SigningConfig) and entry.timestamp and entry.timestamp.tolerance != math.inf:
+            yield f"{format_duration(entry.timestamp.tolerance)}, by its timestamp"
+            break
+        if isinstance(entry, JwtConfig | AwsSnsConfig) and entry.max_age is not None:
+            yield f"{format_duration(entry.max_age)}, by its timestamp"
+    max_age = effective_max_age(preset)
+    if max_age is not None:
+        time = describe.template(preset.event.time) if preset.event.time and covers_time(preset) else ""
+        stated = "the time that it was signed with" if proves_timestamp(preset) else ""
+        yield f"{format_duration(max_age)}, by " + " or ".join(
+            filter(None, (stated, _code(time) if time else ""))
+        )
 
 
 def _warnings(preset: ProviderConfig) -> Iterator[str]:

@@ -76,13 +76,13 @@ class AwsSnsVerifier:
     def verify(self, request: Request, now: float) -> Facts:
         pem = fetched(self, request)
         claimed = self._claimed(request)
-        check_timestamp(claimed.values["Timestamp"], "iso8601", self._max_age, now)
+        timestamp = check_timestamp(claimed.values["Timestamp"], "iso8601", self._max_age, now)
         signature = decoded(claimed.signature.encode(), "base64")
         if not signature:
             raise VerificationError("malformed_signature")
         if not holds(claimed.check, signing_key(pem, now), signature, claimed.signed):
             raise VerificationError("wrong_signature")
-        return {"signed": claimed.signed}
+        return {"signed": claimed.signed, "timestamp": timestamp}
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         raise only_the_provider_signs("Amazon SNS")

@@ -15,6 +15,8 @@ from gatehouse.verify.keys import RemoteVerifier, remote_of
 if TYPE_CHECKING:
     from multidict import CIMultiDict, CIMultiDictProxy
 
+    from gatehouse.scope import Scope
+
 
 class Request(msgspec.Struct, frozen=True, gc=False):
     """One inbound HTTP request, as the bytes that were sent."""
@@ -45,6 +47,18 @@ class VerifiedRequest(msgspec.Struct, frozen=True, gc=False):
 
     request: Request
     facts: Facts = {}
+    #: What the templates of its events see, when it had to be known to verify; None when it had not.
+    scopes: tuple[Scope, ...] | None = None
+
+
+class AgeLimit(Protocol):
+    """How old a request may be."""
+
+    def check(self, request: Request, facts: Facts, now: float) -> tuple[Scope, ...] | None:
+        """Refuse a verified request that was signed too long ago. Raises `VerificationError`.
+
+        Returns the scopes of its events, if they had to be worked out.
+        """
 
 
 class Verifier(Protocol):
@@ -73,6 +87,8 @@ class Verification:
     """All verifiers of a source: each must pass. An empty one lets everything in (`type: none`)."""
 
     verifiers: tuple[Verifier, ...]
+    #: How old a request may be; None when any age will do.
+    age: AgeLimit | None = None
     #: Those that need a key from the provider's address before they can verify; mostly there are none.
     remote: tuple[RemoteVerifier, ...] = field(init=False)
 
@@ -82,11 +98,13 @@ class Verification:
     def verify(self, request: Request, now: float) -> VerifiedRequest:
         """Return the verified request or raise `VerificationError`."""
         if len(self.verifiers) == 1:
-            return VerifiedRequest(request, self.verifiers[0].verify(request, now))
-        facts: dict[str, bytes] = {}
-        for verifier in self.verifiers:
-            facts = {**verifier.verify(request, now), **facts}
-        return VerifiedRequest(request, facts)
+            facts = self.verifiers[0].verify(request, now)
+        else:
+            facts = {}
+            for verifier in self.verifiers:
+                facts = {**verifier.verify(request, now), **facts}
+        scopes = None if self.age is None else self.age.check(request, facts, now)
+        return VerifiedRequest(request, facts, scopes)
 
     def sign(self, request: Request, now: float) -> Request:
         """Let every verifier add what it wants to see."""

@@ -19,6 +19,7 @@ from gatehouse.config.model import (
     VerifierConfig,
 )
 from gatehouse.secrets import SecretError
+from gatehouse.verify.age import age_limit
 from gatehouse.verify.allowlist import AllowlistVerifier
 from gatehouse.verify.any import AnyVerifier
 from gatehouse.verify.base import Verification, Verifier
@@ -56,7 +57,7 @@ _ASYMMETRIC = (*_SCHEMES, "ebay")
 def build_verification(source: SourceConfig, secrets: Secrets) -> Verification:
     """Build all verifiers. Raises `SecretError` when a secret is missing, short or of the wrong form."""
     built = (_built(entry, source, secrets) for entry in source.verify)
-    return Verification(tuple(verifier for verifier in built if verifier is not None))
+    return Verification(tuple(verifier for verifier in built if verifier is not None), age_limit(source))
 
 
 def _built(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> Verifier | None:

@@ -47,10 +47,12 @@ class JwtVerifier:
         if not any(check(token.signed, token.signature) for check in self._checks_for(token, request)):
             raise VerificationError("wrong_signature")
         try:
-            self._check_claims(_claims(token.claims), request, now)
+            claims = _claims(token.claims)
+            self._check_claims(claims, request, now)
+            stated = claims.raw(("iat",)) or claims.raw(("exp",))
         except MalformedDocumentError as error:
             raise VerificationError("malformed_signature") from error
-        facts = {"claims": token.claims}
+        facts = {"claims": token.claims} | ({} if stated is None else {"timestamp": stated})
         return facts | {"signed": token.signed} if self._config.body else facts
 
     def sign(self, request: Request, now: float) -> Request:

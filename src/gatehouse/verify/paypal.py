@@ -65,7 +65,7 @@ class PaypalVerifier:
         signed = self._signed(request)
         if not holds(_check, key, signature, signed):
             raise VerificationError("wrong_signature")
-        return {"signed": signed}
+        return {"signed": signed, "timestamp": _header(request, _TIME).encode()}
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         raise only_the_provider_signs("PayPal")

@@ -1,0 +1,54 @@
+"""From a verified request to what the templates of each of its events see: documents, batches, items."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatehouse.document import MalformedDocumentError, is_json
+from gatehouse.scope import Scope
+from gatehouse.split import Split
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gatehouse.config.model import EventConfig
+    from gatehouse.document import Document, Path
+    from gatehouse.template import Template
+    from gatehouse.verify.base import Request
+
+
+class EventScopes:
+    """Finds the events of a source's requests."""
+
+    def __init__(self, config: EventConfig) -> None:
+        self._document = config.document
+        self._splits = tuple(map(Split, body_paths(config.split))) if config.split else ()
+        #: Whether a request is one event, and its body the document.
+        self.is_plain = not self._splits and config.document is None
+
+    def of(self, request: Request, facts: Mapping[str, bytes]) -> tuple[Scope, ...]:
+        """Return what the templates see of each event. Raises `MalformedDocumentError`."""
+
+        def scope(body: bytes | None = None, outer: tuple[Document, ...] = ()) -> Scope:
+            return Scope(request, facts=facts, body=body, outer=outer)
+
+        whole = scope()
+        if self.is_plain:
+            return (whole,)
+        if self._document is not None:
+            document = self._document.render(whole)
+            if document is None:
+                raise MalformedDocumentError("no document")
+            whole = scope(document)
+        for split in self._splits:
+            if split.leads_anywhere(whole.document):
+                return tuple(scope(raw, outer) for raw, outer in split.items(whole.body))
+        # A type from a header needs no body: a form sent again under another Content-Type would have one.
+        if self._document is not None and not is_json(whole.body):
+            raise MalformedDocumentError("the document is no JSON")
+        return (whole,)
+
+
+def body_paths(template: Template) -> tuple[Path, ...]:
+    """Return the paths of a template of lone `{body:path}`s; the empty path is the whole body."""
+    return tuple(part.path for (part,) in template.alternatives if not isinstance(part, bytes))

@@ -1,0 +1,88 @@
+"""`max_age`: how old a verified request may be, by a time that is signed.
+
+A captured request stays genuine for ever. Its dedupe keys are known for the dedupe window; after that only
+its age tells it from a new one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatehouse.config.coverage import (
+    covers_body,
+    covers_time,
+    effective_max_age,
+    proves_timestamp,
+    signs,
+    signs_a_time,
+)
+from gatehouse.document import MalformedDocumentError
+from gatehouse.errors import VerificationError
+from gatehouse.event_scopes import EventScopes
+from gatehouse.times import parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gatehouse.config.model import ProviderConfig
+    from gatehouse.scope import Scope
+    from gatehouse.verify.base import Facts, Request
+
+
+class SignedAge:
+    """Reads the time that a request was signed with, or else that of its newest event, and compares it."""
+
+    def __init__(self, max_age: float, config: ProviderConfig) -> None:
+        self._max_age = max_age
+        self._proves_timestamp = proves_timestamp(config)
+        self._time = config.event.time if covers_time(config) else None
+        self._scopes = EventScopes(config.event)
+        # Whoever can take the time away can take any request's age away.
+        self._needs_time = not (signs(config) and all(map(covers_body, config.verify)))
+
+    def check(self, request: Request, facts: Facts, now: float) -> tuple[Scope, ...] | None:
+        """Raise `VerificationError` for a request that is too old, or that had to say its age and did not."""
+        sent = facts.get("timestamp") if self._proves_timestamp else None
+        if sent is not None:
+            self._judge(parse_time(sent.decode()), now)
+            return None
+        if self._time is None:
+            self._judge(None, now)
+            return None
+        try:
+            scopes = self._scopes.of(request, facts)
+        except MalformedDocumentError:
+            self._judge(None, now)
+            return None
+        self._judge(self._newest(scopes, now), now)
+        return scopes
+
+    def _newest(self, scopes: Iterable[Scope], now: float) -> float | None:
+        """Return the time of the newest event, or of the first that is new enough; None if one has none."""
+        newest: float | None = None
+        for scope in scopes:
+            seconds = self._time_of(scope)
+            if seconds is None or now - seconds <= self._max_age:
+                return seconds
+            newest = seconds if newest is None else max(newest, seconds)
+        return newest
+
+    def _time_of(self, scope: Scope) -> float | None:
+        try:
+            text = self._time.text(scope) if self._time else None
+        except MalformedDocumentError:
+            return None
+        return parse_time(text) if text else None
+
+    def _judge(self, seconds: float | None, now: float) -> None:
+        if seconds is None:
+            if self._needs_time:
+                raise VerificationError("malformed_timestamp")
+        elif now - seconds > self._max_age:
+            raise VerificationError("stale_timestamp")
+
+
+def age_limit(config: ProviderConfig) -> SignedAge | None:
+    """Make the limit of a source; None without one, or where no time is signed that could be compared."""
+    max_age = effective_max_age(config)
+    return SignedAge(max_age, config) if max_age is not None and signs_a_time(config) else None
