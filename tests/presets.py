@@ -158,6 +158,7 @@ def is_symmetric(settings: ProviderConfig) -> bool:
 
 def _secret(entry: VerifyEntry) -> str:
     key = getattr(entry, "key", "utf8")
+    key = key if isinstance(key, str) else key[0]
     raw = b"0123456789abcdefghijklmn"
     if entry.type == "basic" and not getattr(entry, "username", None):
         return "user:a-long-enough-password"

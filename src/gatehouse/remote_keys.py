@@ -23,14 +23,16 @@ from gatehouse.key_budget import KeyBudget
 from gatehouse.key_cache import KeyCache
 from gatehouse.log import get_logger
 from gatehouse.names import Names, Resolver
+from gatehouse.verify.keys import Prepared
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
     from aiohttp.abc import AbstractResolver
 
-    from gatehouse.verify.base import Request, Verification
+    from gatehouse.verify.base import Request
+    from gatehouse.verify.keys import RemoteVerifier
 
 #: Seconds for one fetch, from waiting for its turn to its last byte.
 MAX_SECONDS = 2.0
@@ -84,23 +86,27 @@ class RemoteKeys:
         """Return what an address holds, as far as it is known."""
         return self._cache.get(url)
 
-    async def prepare(self, source: str, verification: Verification, request: Request) -> tuple[str, ...]:
-        """Get the keys that verifying this request needs, and let its verifiers look them up.
+    async def prepare(self, source: str, verifiers: Sequence[RemoteVerifier], request: Request) -> Prepared:
+        """Get the keys that these verifiers need for a request, and let them look the keys up.
 
-        Returns the addresses they are from; when the request passes, they go to `prove`. Raises
-        `UnavailableError` when an address can't be asked now. One that has no key is for the verifier to
-        refuse, as is a request that no key would help.
+        An address that can't be asked now is no error yet: another verifier may let the request in. One that
+        has no key is for the verifier to refuse, as is a request that no key would help.
         """
-        addresses = []
-        for verifier in verification.remote:
+        addresses: list[str] = []
+        missing: UnavailableError | None = None
+        for verifier in verifiers:
             verifier.keys = self
             # What is wrong with the request, `verify` finds and says: in its order, if there are several.
             with suppress(VerificationError):
                 url = verifier.key_url(request)
-                if url is not None:
-                    addresses.append(url)
+                if url is None:
+                    continue
+                addresses.append(url)
+                try:
                     await self._provide(source, url, request.client, partial(verifier.is_outdated, request))
-        return tuple(addresses)
+                except UnavailableError as error:
+                    missing = missing or error
+        return Prepared(tuple(addresses), missing)
 
     def prove(self, addresses: Iterable[str]) -> None:
         """Learn that a request passed that needed the keys of these addresses."""

@@ -134,7 +134,9 @@ class Setting:
         """Do as the pipeline does."""
         verification = Verification((self.verifier,))
         asked = Request("POST", "/", "", CIMultiDict({"url": url} if url else {}), b"")
-        await self.keys.prepare(source, verification, asked)
+        prepared = await self.keys.prepare(source, verification.needed(asked, 0), asked)
+        if prepared.missing is not None:
+            raise prepared.missing
         return verification.verify(asked, 0).facts["key"]
 
     async def reason_of(self, url: str | None = URL, source: str = "s") -> str:
@@ -341,8 +343,8 @@ routes:
 
 
 @asynccontextmanager
-async def gateway(folder: Path, keys: RemoteKeys, url: str) -> AsyncIterator[Running]:
-    loaded = parse(CONFIG.format(topic=TOPIC, url=url), directory=folder)
+async def gateway(folder: Path, keys: RemoteKeys, url: str, text: str = "") -> AsyncIterator[Running]:
+    loaded = parse(text or CONFIG.format(topic=TOPIC, url=url), directory=folder)
     async with (
         Gateway(loaded, environment={"SIGNING": SIGNING_SECRET}, remote_keys=keys) as running,
         aiohttp.ClientSession() as client,
@@ -478,6 +480,23 @@ async def test_a_known_key_is_refreshed_while_new_addresses_hang(setting: Settin
     assert await setting.key_of() == b"the next key"
     assert time.monotonic() - began < 0.5
     await asyncio.gather(*hanging, return_exceptions=True)
+
+
+async def test_a_key_that_can_not_be_fetched_does_not_keep_out_what_another_verifier_lets_in(
+    tmp_path: Path, destination: ScriptedDestination
+) -> None:
+    sns = f'{{type: aws-sns, topic_arn: "{TOPIC}"}}'
+    basic = "{type: basic, secrets: env:SIGNING, username: sns}"
+    with_key: dict[str, str] = {}
+    without = {"Authorization": "Basic " + base64.b64encode(f"sns:{SIGNING_SECRET}".encode()).decode()}
+    for order in (f"[{sns}, {basic}]", f"[{basic}, {sns}]"):
+        text = CONFIG.format(topic=TOPIC, url=destination.url)
+        text = text.replace(sns, f"{{type: any, of: {order}}}")
+        async with serving(tmp_path) as (server, keys, _), gateway(tmp_path, keys, "", text) as running:
+            server.answer = key(b"", 500)
+            assert (await running.send("orders", notification("m1"), with_key))[0] == 503
+            assert (await running.send("orders", notification("m2"), without))[0] == 200
+            assert (await running.send("orders", b"{}", with_key))[0] == 401
 
 
 async def until(holds: Callable[[], bool], within: float = 5.0) -> None:

@@ -55,10 +55,13 @@ async def judge(source: Source, request: Request, now: float, config: Config, se
         hint = "set it right where this command runs; gatehouse check lists what is missing"
         raise GatewayError(f"source {source.name} can't verify: {source.not_ready}", hint=hint)
     keys = RemoteKeys()
+    missing: RequestRejectedError | None = None
     try:
-        await keys.prepare(source.name, source.verification, request)
+        missing = (await keys.prepare(source.name, source.verification.needed(request, now), request)).missing
         return _accepted(source, request, now)
     except VerificationError as error:
+        if missing is not None:
+            return _refused(source, request, missing)
         known = known_sources(config.sources, secrets, config.server.max_body, keys)
         own = next(one for one in known if one.name == source.name)
         found = diagnose(request, own, known, now, error.reason)
@@ -67,12 +70,7 @@ async def judge(source: Source, request: Request, now: float, config: Config, se
             verified=False, by=None, reason=error.reason, findings=notes, signed_at=found.signed_at
         )
     except RequestRejectedError as error:
-        return Verdict(
-            verified=False,
-            by=None,
-            reason=error.reason or error.outcome,
-            findings=(error.message, *_notes(source, request)),
-        )
+        return _refused(source, request, error)
     finally:
         await keys.close()
 
@@ -89,6 +87,11 @@ def _accepted(source: Source, request: Request, now: float) -> Verdict:
     read = source.reader.read(verified, now, ())
     events = tuple(_event(source, event, keys) for event, keys, _ in read)
     return Verdict(verified=True, by=by, reason=None, findings=notes, events=events)
+
+
+def _refused(source: Source, request: Request, error: RequestRejectedError) -> Verdict:
+    findings = (error.message, *_notes(source, request))
+    return Verdict(verified=False, by=None, reason=error.reason or error.outcome, findings=findings)
 
 
 def _check_limits(source: Source, request: Request) -> None:

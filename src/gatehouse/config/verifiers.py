@@ -13,6 +13,7 @@ from gatehouse.config.signatures import SigningConfig, VerifierConfig
 from gatehouse.config.texts import AtLeastOne, HeaderName, Text, UserName
 
 Digest = Literal["sha1", "sha256", "sha512"]
+KeyEncoding = Literal["utf8", "hex", "base64", "whsec", "sha1"]
 PublicKeyEncoding = Literal["pem", "base64"]
 
 
@@ -23,8 +24,9 @@ class HmacConfig(SigningConfig):
     """A keyed hash over the request."""
     digest: Digest = "sha256"
     """The hash function."""
-    key: Literal["utf8", "hex", "base64", "whsec", "sha1"] = "utf8"
-    """How the secret becomes key bytes; `whsec` is base64 behind `whsec_`, `sha1` the SHA-1 of the secret."""
+    key: AtLeastOne[KeyEncoding] = ("utf8",)
+    """How the secret becomes key bytes; `whsec` is base64 behind `whsec_`, `sha1` the SHA-1 of the secret.
+    With a list, each secret is tried under each reading that fits it."""
 
 
 class Ed25519Config(SigningConfig):
@@ -219,12 +221,12 @@ OneVerifier = Annotated[_Alone, Field(discriminator="type")]
 
 
 class AnyConfig(Model):
-    """`type: any`: several ways to sign, of which the first whose signature is there decides."""
+    """`type: any`: several verifiers, of which one has to pass."""
 
     type: Literal["any"]
-    """Several ways, of which the first whose signature is there decides; the others are not asked."""
+    """Several verifiers, tried in order until one passes."""
     of: AtLeastOne[OneVerifier]
-    """The verifiers."""
+    """The verifiers. Each may have its own `secrets`."""
 
 
 VerifyEntry = Annotated[_Alone | AnyConfig | NoneConfig, Field(discriminator="type")]

@@ -35,6 +35,7 @@ from gatehouse.diagnosis.rewritten import other_addresses, other_bodies
 from gatehouse.diagnosis.timing import Claimed, claimed_time
 from gatehouse.diagnosis.variants import changes, other_secrets
 from gatehouse.errors import Reason
+from gatehouse.verify.any import most_telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -140,13 +141,14 @@ def _age_in_words(age: float) -> str:
 def _case(
     request: Request, source: KnownSource, others: Sequence[KnownSource], now: float, reason: Reason
 ) -> _Case | None:
-    """Find the verifier that refuses; of several ways to sign, the one whose signature is there."""
+    """Find the verifier that refuses; of several of which any may pass, the one whose reason tells most."""
     for group in source.locks:
         tried = [lock for lock in group if lock.can_be_tried and (lock.secrets or not lock.needs_secrets)]
         refusals = [(lock, lock.refusal(request, now)) for lock in tried]
-        decisive = [found for found in refusals if found[1] != "missing_signature"] or refusals
-        if decisive and decisive[0][1] is not None:
-            lock, why = decisive[0][0], decisive[0][1]
+        refused = {why: lock for lock, why in reversed(refusals) if why is not None}
+        if refused and all(why is not None for _, why in refusals):
+            why = most_telling(refused)
+            lock = refused[why]
             return _Case(lock, why, request, request, source, others, now, claimed_time(lock.entry, request))
     untried = next((lock for lock in source.each_lock() if not lock.can_be_tried), None)
     return _Case(untried, reason, request, request, source, others, now, None) if untried else None

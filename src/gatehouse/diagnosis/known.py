@@ -86,7 +86,7 @@ class KnownSource:
 
     name: str
     max_body: int
-    #: All have to open; of each, the first whose signature is there decides (`type: any`).
+    #: All have to open; of each, one has to (`type: any`).
     locks: tuple[tuple[Lock, ...], ...]
     #: How old a request may be by a time that is signed; None when the verifiers' own limits are all.
     max_age: float | None = None

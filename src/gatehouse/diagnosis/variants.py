@@ -70,8 +70,9 @@ def changes(entry: VerifyEntry, request: Request) -> Iterator[Change]:
     for key, choices in _CHOICES.items():
         if isinstance(entry, HmacConfig) or key != "key":
             for choice in choices:
-                if getattr(entry, key, choice) != choice:
-                    yield Change(key, f"`{key}: {choice}`", {key: choice})
+                value = (choice,) if key == "key" else choice
+                if getattr(entry, key, value) != value:
+                    yield Change(key, f"`{key}: {choice}`", {key: value})
     yield from _signatures(entry, request)
     yield from _templates(entry, request)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
+from gatehouse.errors import VerificationError
 from gatehouse.event import UNREADABLE
 from gatehouse.ingest.answer import Answer, committed, committed_batch
 from gatehouse.store.base import Arrival, Assignment
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from gatehouse.metrics import SourceMetrics
     from gatehouse.source import Source
     from gatehouse.store.base import Receipt
-    from gatehouse.verify.base import Request, Verification
+    from gatehouse.verify.base import Request, Verification, VerifiedRequest
+    from gatehouse.verify.keys import Prepared, RemoteVerifier
 
 
 #: Rows of one commit of a batch. A thousand take some 30 ms; the deadline is 800, also on a slow disk.
@@ -36,11 +38,8 @@ class Accepting(Protocol):
 class Preparing(Protocol):
     """What the pipeline needs of who fetches the keys that providers publish."""
 
-    async def prepare(self, source: str, verification: Verification, request: Request) -> tuple[str, ...]:
-        """Get the keys that verifying this request needs, or raise `UnavailableError`.
-
-        Returns the addresses they are from.
-        """
+    async def prepare(self, source: str, verifiers: Sequence[RemoteVerifier], request: Request) -> Prepared:
+        """Get the keys that these verifiers need."""
 
     def prove(self, addresses: tuple[str, ...]) -> None:
         """Learn that the request passed."""
@@ -82,9 +81,7 @@ class Pipeline:
             return greeting
         verification = source.ready_verification()
         if verification.remote:
-            addresses = await self._remote_keys.prepare(source.name, verification, request)
-            verified = verification.verify(request, now)
-            self._remote_keys.prove(addresses)
+            verified = await self._verified_with_keys(source, verification, request, now)
         else:
             verified = verification.verify(request, now)
         if source.handshakes and (greeting := await self._greeter.after_verification(source, verified, now)):
@@ -101,6 +98,24 @@ class Pipeline:
         if receipt.status == "accepted":
             _count(metrics, arrival.event, now)
         return committed(arrival.event, receipt, source.settings.answers)
+
+    async def _verified_with_keys(
+        self, source: Source, verification: Verification, request: Request, now: float
+    ) -> VerifiedRequest:
+        """Verify a request whose proof may need a published key.
+
+        A key that can't be fetched now refuses nobody: what passes without it is accepted, and the rest is
+        told to send again later.
+        """
+        prepared = await self._remote_keys.prepare(source.name, verification.needed(request, now), request)
+        try:
+            verified = verification.verify(request, now)
+        except VerificationError as error:
+            if prepared.missing is not None:
+                raise prepared.missing from error
+            raise
+        self._remote_keys.prove(prepared.addresses)
+        return verified
 
     async def _accept_batch(
         self, source: Source, metrics: SourceMetrics, read: Sequence[ReadEvent], now: float

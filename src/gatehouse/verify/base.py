@@ -106,6 +106,14 @@ class Verification:
         scopes = None if self.age is None else self.age.check(request, facts, now)
         return VerifiedRequest(request, facts, scopes)
 
+    def needed(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
+        """List the verifiers that need a published key; none where another passes without one."""
+        found: list[RemoteVerifier] = []
+        for verifier in self.verifiers:
+            needed = getattr(verifier, "needed", None)
+            found.extend(needed(request, now) if needed else remote_of((verifier,)))
+        return tuple(found)
+
     def sign(self, request: Request, now: float) -> Request:
         """Let every verifier add what it wants to see."""
         for verifier in self.verifiers:

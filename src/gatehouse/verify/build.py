@@ -74,8 +74,12 @@ def _built(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> Verifi
         # The error may quote the secret; the message names where it is kept instead.
         names = ", ".join(map(str, references))
         what = "public key" if entry.type in _ASYMMETRIC else "secret"
-        form = f" (key: {entry.key})" if hasattr(entry, "key") else ""
+        form = f" (key: {_readings(entry.key)})" if hasattr(entry, "key") else ""
         raise SecretError(f"{names}: not a {what} of the form that {entry.type} needs{form}") from error
+
+
+def _readings(key: str | tuple[str, ...]) -> str:
+    return key if isinstance(key, str) else " or ".join(key)
 
 
 def _references(entry: VerifyEntry, source: SourceConfig) -> tuple[SecretRef, ...]:

@@ -34,6 +34,21 @@ def key_bytes(secret: bytes, encoding: KeyEncoding) -> bytes:
             return hashlib.sha1(secret, usedforsecurity=False).digest()
 
 
+def readings(secret: bytes, encodings: Sequence[KeyEncoding]) -> list[bytes]:
+    """Return the key under each encoding in which the secret can be read. Raises `ValueError` without any."""
+    keys: list[bytes] = []
+    for encoding in encodings:
+        try:
+            key = key_bytes(secret, encoding)
+        except ValueError:
+            continue
+        if key and key not in keys:
+            keys.append(key)
+    if not keys:
+        raise ValueError("a secret that no encoding fits")
+    return keys
+
+
 class HmacScheme:
     """Compares signatures, as written, with the hashes that the live secrets give."""
 
@@ -41,9 +56,7 @@ class HmacScheme:
         if not secrets or not all(secrets):
             raise ValueError("a verifier needs a secret")
         self._digest = config.digest
-        self._keys = tuple(key_bytes(secret, config.key) for secret in secrets)
-        if not all(self._keys):
-            raise ValueError("a secret without key bytes")
+        self._keys = tuple(key for secret in secrets for key in readings(secret, config.key))
         self._write = WRITE[config.signature.encoding]
         self._length = len(self.make(b""))
 

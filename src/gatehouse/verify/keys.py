@@ -7,13 +7,14 @@ can sign whatever they like.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from gatehouse.errors import VerificationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from gatehouse.errors import UnavailableError
     from gatehouse.verify.base import Request, Verifier
 
 
@@ -39,6 +40,15 @@ class RemoteVerifier(Protocol):
 
     def is_outdated(self, request: Request, key: bytes) -> bool:
         """Tell whether what the address held lacks the key of this request: it is worth asking again."""
+
+
+class Prepared(NamedTuple):
+    """What came of getting the keys that a request needs."""
+
+    #: The addresses of the keys.
+    addresses: tuple[str, ...]
+    #: Why one of them can't be asked now, if one can't.
+    missing: UnavailableError | None = None
 
 
 class NoKeys:
