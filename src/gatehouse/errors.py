@@ -58,7 +58,16 @@ REASONS: tuple[Reason, ...] = (
 
 #: Why a request got 503: the `reason` in its log line.
 Shortage = Literal[
-    "overloaded", "busy", "disk", "store", "commit_deadline", "not_ready", "keys", "confirmation", "defect"
+    "overloaded",
+    "busy",
+    "disk",
+    "store",
+    "commit_deadline",
+    "not_ready",
+    "keys",
+    "confirmation",
+    "stopped",
+    "defect",
 ]
 
 #: Why an event could not be relayed, besides what came of an attempt: the `reason` in the request's log line.

@@ -16,6 +16,7 @@ from gatehouse.errors import (
     UnavailableError,
     UnsupportedEncodingError,
 )
+from gatehouse.ingest.awake import AwakeClock
 from gatehouse.ingest.reading import GivenUpError
 
 if TYPE_CHECKING:
@@ -45,8 +46,10 @@ class Bodies:
     A body that was taken counts until it is given back, with `held -= len(body)`. What raises took nothing.
     """
 
-    def __init__(self, budget: int = MAX_BYTES) -> None:
+    def __init__(self, budget: int = MAX_BYTES, clock: AwakeClock | None = None) -> None:
         self._budget = budget
+        #: What the deadlines of bodies go by.
+        self.clock = clock or AwakeClock()
         #: Bytes of the bodies in memory.
         self.held = 0
         #: Those that are still arriving, the longest under way first.
@@ -135,12 +138,15 @@ class Body:
     def give_up(self) -> None:
         """End the reading, with 503."""
         self._is_given_up = True
-        if self._timeout is not None and not self._timeout.expired():
-            self._timeout.reschedule(asyncio.get_running_loop().time())
+        self._end()
         self._bodies.arrived(self)
         self._bodies.release(self)
         # Now, and not when the one who reads is told: under a flood that is many others' bytes later.
         self._pieces.clear()
+
+    def _end(self) -> None:
+        if self._timeout is not None and not self._timeout.expired():
+            self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def read(self, http: Inbound, limit: int, deadline: float) -> bytes:
         """Read all of it, at most `limit` bytes within `deadline` seconds.
@@ -152,7 +158,8 @@ class Body:
         # Slow senders must not keep others waiting.
         http.connection.step_aside()
         try:
-            async with asyncio.timeout(deadline) as self._timeout:
+            async with asyncio.timeout(None) as self._timeout:
+                timer = self._bodies.clock.call_later(deadline, self._end)
                 self._bodies.arrives(self)
                 _continue(http)
                 return await self._read_pieces(http, limit)
@@ -167,6 +174,7 @@ class Body:
                 raise _overloaded() from cause
             raise MalformedRequestError("the body ended before its announced end") from cause
         finally:
+            timer.cancel()
             self._bodies.arrived(self)
 
     async def _read_pieces(self, http: Inbound, limit: int) -> bytes:

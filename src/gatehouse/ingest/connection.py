@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from gatehouse.ingest.admission import Admission
     from gatehouse.ingest.answer import Answer
+    from gatehouse.ingest.awake import AwakeTimer
     from gatehouse.ingest.connections import Connections
     from gatehouse.ingest.reading import Message
 
@@ -80,7 +81,7 @@ class Connection(Link):
         patience: float,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(loop, server.lines, patience)
+        super().__init__(loop, server.lines, server.clock, patience)
         self._reader = Reader(self, loop)
         self._parser = self._reader.parser
         self._server = server
@@ -95,8 +96,9 @@ class Connection(Link):
         self._stashed = b""
         #: Whether it waited for too long: its request is to be refused.
         self.is_late = False
+        #: By the clock, which stands still while the gateway does.
         self._idle_until = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_timer: AwakeTimer | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -271,17 +273,18 @@ class Connection(Link):
 
     def _wait_idly(self) -> None:
         self.stand_in(self._lines.sending if self._reader.head else self._lines.idle)
-        self._idle_until = self._loop.time() + self._patience
+        self._idle_until = self._loop.time() - self._clock.stopped + self._patience
         if self._idle_timer is None:
-            self._idle_timer = self._loop.call_at(self._idle_until, self._look_idle)
+            self._idle_timer = self._clock.call_later(self._patience, self._look_idle)
 
     def _look_idle(self) -> None:
         # One timer for many requests: it is put off when it goes off.
         self._idle_timer = None
         if self.serving is not None:
             return
-        if self._loop.time() < self._idle_until:
-            self._idle_timer = self._loop.call_at(self._idle_until, self._look_idle)
+        left = self._patience if self._stashed else self._idle_until - self._clock.time()
+        if left > 0:
+            self._idle_timer = self._clock.call_later(left, self._look_idle)
         else:
             self.hang_up()
 
@@ -316,6 +319,7 @@ class Connection(Link):
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+            self._idle_timer = None
         self._messages.clear()
         super().connection_lost(exc)
         # Both know the connection, and a circle would stay until a rare collection finds it.

@@ -11,10 +11,13 @@ from gatehouse.ingest.connection import Connection
 from gatehouse.ingest.link import Lines
 
 if TYPE_CHECKING:
+    from gatehouse.ingest.awake import AwakeClock
     from gatehouse.ingest.connection import Answers
 
 #: File descriptors that are kept for the store, for destinations and for operators.
 _RESERVED: Final = 512
+#: How many connections are taken at once when there is no room. Until others are gone, they use those.
+_LEAST_AT_ONCE: Final = 64
 
 
 class Connections:
@@ -25,8 +28,9 @@ class Connections:
     slow ones crowds out itself. What is complete and worked on stays.
     """
 
-    def __init__(self, answers: Answers, *, most: int, idle_timeout: float) -> None:
+    def __init__(self, answers: Answers, clock: AwakeClock, *, most: int, idle_timeout: float) -> None:
         self._answers = answers
+        self.clock = clock
         self._loop = asyncio.get_running_loop()
         self._admission = Admission(self._loop.time)
         #: Those that are open, or have a request under way.
@@ -46,6 +50,10 @@ class Connections:
         """Count a connection; one too many takes the place of another. Returns whether there is a place."""
         self._open[newcomer] = None
         return len(self._open) <= self._most or self.lines.make_room()
+
+    def room(self) -> int:
+        """Return how many newcomers may be taken at once: for some of them others have to go first."""
+        return max(_LEAST_AT_ONCE, self._most - len(self._open))
 
     def forget(self, connection: Connection) -> None:
         """Count one less: it is closed, and nothing of it is under way."""

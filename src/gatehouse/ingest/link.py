@@ -11,6 +11,8 @@ from aiohttp.base_protocol import BaseProtocol
 if TYPE_CHECKING:
     import asyncio
 
+    from gatehouse.ingest.awake import AwakeClock, AwakeTimer
+
 #: Seconds for which what still comes after the last answer is thrown away, so that its sender gets to see it.
 LINGER: Final = 2.0
 
@@ -39,6 +41,7 @@ class Link(BaseProtocol):
     """A connection, without what it is for."""
 
     __slots__ = (
+        "_clock",
         "_has_ended",
         "_is_closing",
         "_is_hurried",
@@ -49,9 +52,12 @@ class Link(BaseProtocol):
         "peer",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, lines: Lines, patience: float) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, lines: Lines, clock: AwakeClock, patience: float
+    ) -> None:
         super().__init__(loop)
         self._lines = lines
+        self._clock = clock
         #: Seconds for which it may be idle, and for which an answer may lie there unread.
         self._patience = patience
         #: The address of the other end.
@@ -65,7 +71,7 @@ class Link(BaseProtocol):
         #: Where it stands; nowhere while it is worked for.
         self._line: dict[Link, None] | None = None
         #: Ends it although the other end has not taken all that was sent to it.
-        self._leaving: asyncio.TimerHandle | None = None
+        self._leaving: AwakeTimer | None = None
 
     @abstractmethod
     def make_room(self) -> None:
@@ -141,7 +147,7 @@ class Link(BaseProtocol):
 
     def _leave_after(self, seconds: float) -> None:
         self._stay()
-        self._leaving = self._loop.call_later(seconds, self.leave)
+        self._leaving = self._clock.call_later(seconds, self.leave)
 
     def _stay(self) -> None:
         if self._leaving is not None:

@@ -35,8 +35,14 @@ _REST: Final = 1.0
 class Listener:
     """Accepts connections on an address, each with a protocol of its own."""
 
-    def __init__(self, make_protocol: Callable[[], asyncio.BaseProtocol], max_body: int) -> None:
+    def __init__(
+        self,
+        make_protocol: Callable[[], asyncio.BaseProtocol],
+        max_body: int,
+        room: Callable[[], int] = lambda: _AT_ONCE,
+    ) -> None:
         self._make_protocol = make_protocol
+        self._room = room
         self._receive_buffer = max(_RECEIVE_BUFFER, max_body // _SHARE)
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
@@ -94,7 +100,7 @@ class Listener:
             await asyncio.wait(self._connecting)
 
     def _accept(self, listening: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
+        for _ in range(min(_AT_ONCE, self._room())):
             try:
                 accepted, _ = listening.accept()
             except BlockingIOError:

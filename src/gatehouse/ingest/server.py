@@ -21,6 +21,7 @@ from gatehouse.errors import (
     VerificationError,
 )
 from gatehouse.ingest.answer import Answer, rejected
+from gatehouse.ingest.awake import AwakeClock
 from gatehouse.ingest.body import Bodies
 from gatehouse.ingest.connection import Answers
 from gatehouse.ingest.connections import Connections, allowed_connections
@@ -63,7 +64,8 @@ class IngestServer:
         self._metrics = metrics
         self._rejections = rejections
         self._unknown = metrics.unknown()
-        self._bodies = Bodies()
+        self._clock = AwakeClock()
+        self._bodies = Bodies(clock=self._clock)
         self._refusal_lines = limited("request.rejected")
         self._server: Connections | None = None
         self.replace(config, sources, client_address)
@@ -99,10 +101,12 @@ class IngestServer:
         """
         self._server = Connections(
             Answers(self._handle, _defect, self._malformed, self._head_too_long, self._no_room),
+            self._clock,
             most=allowed_connections(self._config.max_connections),
             idle_timeout=self._config.idle_timeout,
         )
-        self._listener = Listener(self._server, self._config.max_body)
+        self._listener = Listener(self._server, self._config.max_body, self._server.room)
+        self._clock.start()
         is_shared = shared_ports is not None
         wanted = shared_ports or [address.port for address in self._listen.addresses]
         for address, port in zip(self._listen.addresses, wanted, strict=True):
@@ -117,6 +121,7 @@ class IngestServer:
             # What was sent before that is to be seen as a request under way.
             await asyncio.sleep(0)
             await self._server.stop(grace)
+            self._clock.stop()
         self._refusal_lines.report()
 
     async def _handle(self, http: Inbound) -> Answer:
@@ -159,6 +164,9 @@ class IngestServer:
         source, metrics = served
         answer = rejected(error, source.settings.answers)
         if isinstance(error, VerificationError):
+            if error.reason == "stale_timestamp" and self._clock.was_stopped():
+                late = UnavailableError("the request had to wait; send again later", reason="stopped")
+                return rejected(late, source.settings.answers), None
             metrics.failures[error.reason].inc()
         return answer, self._remember(source, http, error, answer, client)
 
