@@ -29,7 +29,11 @@ MIB = 1024 * 1024
 MORE = """
 sources:
   github: {{provider: github, secrets: [env:SECRET]}}
-  shopify: {{provider: shopify, secrets: [env:SECRET]}}
+  shopify:
+    provider: shopify
+    secrets: [env:SECRET]
+    # As the preset tells those to do whose bodies hold a time.
+    dedupe: {{by: ["{{header:X-Shopify-Webhook-Id}}", "{{header:X-Shopify-Topic}}/{{signed}}"]}}
   slack: {{provider: slack, secrets: [env:SECRET]}}
   twilio: {{provider: twilio, secrets: [env:SECRET]}}
   large: {{provider: mando, secrets: [env:SECRET], max_body: 16MiB}}

@@ -104,6 +104,7 @@ class TestHmac:
             ("hex", "00ff" * 10),
             ("base64", base64.b64encode(b"\x00\xff" * 10).decode()),
             ("whsec", "whsec_" + base64.b64encode(b"\x00\xff" * 10).decode()),
+            ("whsec", "v1,whsec_" + base64.b64encode(b"\x00\xff" * 10).decode()),
         ],
     )
     def test_each_key_encoding(self, encoding: str, secret: str) -> None:

@@ -25,8 +25,8 @@ class HmacConfig(SigningConfig):
     digest: Digest = "sha256"
     """The hash function."""
     key: AtLeastOne[KeyEncoding] = ("utf8",)
-    """How the secret becomes key bytes; `whsec` is base64 behind `whsec_`, `sha1` the SHA-1 of the secret.
-    With a list, each secret is tried under each reading that fits it."""
+    """How the secret becomes key bytes; `whsec` is base64 behind `whsec_` or `v1,whsec_`, `sha1` the SHA-1 of
+    the secret. With a list, each secret is tried under each reading that fits it."""
 
 
 class Ed25519Config(SigningConfig):

@@ -29,7 +29,9 @@ def key_bytes(secret: bytes, encoding: KeyEncoding) -> bytes:
         case "base64":
             return base64.b64decode(secret, validate=True)
         case "whsec":
-            return base64.b64decode(secret.removeprefix(b"whsec_"), validate=True)
+            # Supabase writes the version in front, as the signature has it.
+            bare = secret.removeprefix(b"v1,").removeprefix(b"whsec_")
+            return base64.b64decode(bare, validate=True)
         case "sha1":  # Braintree's private key is hashed before it keys anything
             return hashlib.sha1(secret, usedforsecurity=False).digest()
 
