@@ -149,7 +149,7 @@ class Gateway:
             self.destinations.values(), store=store, metrics=self.metrics, clock=self._clock
         )
         # Before the operator listener, whose /readyz asks it.
-        await self._watch_disk(opened.directory)
+        await self._watch_disk(opened)
 
         # The operator listener before anything can go wrong that an operator would want to see.
         self._api = OperatorApi(self.sources, self.rejected, handshakes=self.shown_secrets.entries)
@@ -182,13 +182,19 @@ class Gateway:
         password = self._compiled.store_password
         return await open_store(self.config.store, self._directory, password, self._clock)
 
-    async def _watch_disk(self, directory: Path | None) -> None:
+    async def _watch_disk(self, opened: OpenedStore) -> None:
         """Look after the disk of the store, if it is one of this machine's."""
-        if directory is None:
+        if opened.directory is None:
             # Not the 0 that an untouched gauge has: there would be an alert.
             self.metrics.store_free_bytes.set(math.nan)
             return
-        self._disk = DiskWatch(directory, self.config.store.min_free, self.metrics)
+        self._disk = DiskWatch(
+            opened.directory,
+            self.config.store.min_free,
+            self.metrics,
+            look_at_store=opened.look,
+            ping_store=opened.store.ping,
+        )
         await self._disk.start()
         self._running.push_async_callback(self._disk.stop)
 

@@ -1,18 +1,21 @@
-"""The free-disk watermark: below it new requests get 503, so that what is stored can still be delivered.
+"""The disk under the store, looked at each second: how much room it has, and whether the store is there.
 
-A disk that is full to the last byte stops deliveries too: their results need room to be written.
+Below the free-disk watermark new requests get 503, so that what is stored can still be delivered. A disk that
+is full to the last byte stops deliveries too: their results need room to be written.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from typing import TYPE_CHECKING, Final
 
+from gatehouse.errors import StoreError
 from gatehouse.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from gatehouse.metrics import Metrics
@@ -38,12 +41,18 @@ class DiskWatch:
         *,
         every: float = LOOK_EVERY,
         free: Callable[[Path], int] = free_bytes,
+        look_at_store: Callable[[], None] | None = None,
+        ping_store: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`look_at_store` raises `StoreError` when the file is gone; then `ping_store` lets the store act."""
         self._directory = directory
         self._min_free = min_free
         self._metrics = metrics
         self._every = every
         self._free = free
+        self._look_at_store = look_at_store
+        self._ping_store = ping_store
+        self._is_lost = False
         self._looking: asyncio.Task[None] | None = None
         #: Whether less is left than there should be.
         self.is_low = False
@@ -67,6 +76,24 @@ class DiskWatch:
         while True:
             await asyncio.sleep(self._every)
             await self.look()
+            await self.look_at_store()
+
+    async def look_at_store(self) -> None:
+        """Say when the store's file is lost, and when it is back."""
+        if self._look_at_store is None or self._ping_store is None:
+            return
+        try:
+            await asyncio.to_thread(self._look_at_store)
+        except StoreError as error:
+            if not self._is_lost:
+                get_logger().error("store.file_lost", error=str(error), hint=error.hint)
+            self._is_lost = True
+            with contextlib.suppress(StoreError):
+                await self._ping_store()
+        else:
+            if self._is_lost:
+                get_logger().info("store.file_back")
+            self._is_lost = False
 
     async def look(self) -> None:
         """Ask the file system. One that does not answer leaves things as they were; the store will tell."""

@@ -54,6 +54,8 @@ EVENTS = (
     "store.purged",
     "store.corrupt",
     "store.unavailable",
+    "store.file_lost",
+    "store.file_back",
     "store.disk_low",
     "store.disk_enough",
     "gateway.failpoints",

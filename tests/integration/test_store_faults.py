@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ import pytest
 from doubles import failing_disk, providers
 from doubles.destination import ScriptedDestination
 from doubles.shim import build
+from gatehouse import log
 from gatehouse.app import Gateway
 from gatehouse.config.load import parse
 from gateways import CONFIG, SIGNING_SECRET, Running
@@ -135,6 +137,72 @@ async def test_a_locked_store_is_503_for_as_long_as_it_is_locked(
     traffic.assert_refusals_were_quick()
     assert recovery < 3
     assert_whole(tmp_path, traffic.accepted)
+
+
+async def readiness(running: Running) -> tuple[int, str]:
+    async with running.client.get(f"{running.operator_url}/readyz") as answer:
+        return answer.status, (await answer.json())["parts"]["store"]
+
+
+async def said(logged: io.StringIO, event: str) -> None:
+    async with asyncio.timeout(10):
+        while event not in logged.getvalue():  # noqa: ASYNC110 - polled, as whoever reads a log does
+            await asyncio.sleep(0.02)
+
+
+def moved(folder: Path, to: Path) -> None:
+    to.mkdir(exist_ok=True)
+    for file in folder.glob("gatehouse.db*"):
+        file.rename(to / file.name)
+
+
+@pytest.mark.case("F-07")
+async def test_a_store_that_is_moved_away_confirms_nothing_until_it_is_back(
+    tmp_path: Path, destination: ScriptedDestination
+) -> None:
+    (folder := tmp_path / "store").mkdir()
+    logged = io.StringIO()
+    log.configure(json=True, stream=logged)
+    try:
+        async with gateway_in(folder, destination) as running, Traffic(running) as traffic:
+            await traffic.until(200)
+            moved(folder, tmp_path / "elsewhere")
+            await traffic.until(503)
+            assert await readiness(running) == (503, "unavailable")
+            await said(logged, "store.file_lost")
+            assert not list(folder.iterdir()), "nothing is begun in its place"
+            moved(tmp_path / "elsewhere", folder)
+            await traffic.until(200)
+            assert await readiness(running) == (200, "ok")
+            await said(logged, "store.file_back")
+    finally:
+        log.reset()
+
+    traffic.assert_refusals_were_quick()
+    assert_whole(folder, traffic.accepted)
+    (lost,) = [
+        line for line in map(json.loads, logged.getvalue().splitlines()) if "file_lost" in line["event"]
+    ]
+    assert lost["error"] == f"{folder}/gatehouse.db is gone"
+    assert "restart" in lost["hint"]
+
+
+@pytest.mark.case("F-07")
+async def test_a_log_that_was_removed_costs_nothing_that_was_accepted(
+    tmp_path: Path, destination: ScriptedDestination
+) -> None:
+    """What was in it is moved into the file. The gateway is then killed, as far as its files can tell."""
+    (folder := tmp_path / "store").mkdir()
+    async with gateway_in(folder, destination) as running, Traffic(running) as traffic:
+        await traffic.until(200, count=20)
+        (folder / "gatehouse.db-wal").unlink()
+        await traffic.until(200, count=20)
+        traffic.answers.clear()
+        accepted = set(traffic.accepted)
+        shutil.copytree(folder, killed := tmp_path / "killed")
+
+    assert rows(killed)["check"] == "ok"
+    assert rows(killed)["ids"] >= accepted
 
 
 @pytest.fixture

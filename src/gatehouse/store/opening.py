@@ -28,6 +28,8 @@ class OpenedStore(NamedTuple):
     place: str
     #: The directory whose disk it fills; None when that is not a disk of this machine's.
     directory: Path | None
+    #: Raises `StoreError` when the file is not where it was opened. Asked now and then, from any thread.
+    look: Callable[[], None] | None = None
 
 
 async def open_store(
@@ -42,7 +44,7 @@ async def open_store(
 async def _open_sqlite(file: Path, clock: Callable[[], float]) -> OpenedStore:
     store = await SqliteStore.open(file, clock=clock)
     get_logger().info("store.opened", sqlite=store.sqlite_version, wal_reset_bug=store.has_wal_reset_bug)
-    return OpenedStore(store, str(file), file.parent)
+    return OpenedStore(store, str(file), store.directory, store.look_at_files)
 
 
 async def _open_postgres(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -103,6 +104,17 @@ class Connection(aiosqlite.Connection):
             # an event loop which is closed by then.
             await asyncio.to_thread(self._thread.join)
             raise store_error(error) from error
+
+    def abandon(self) -> None:
+        """Use it no more, and leave its files open for as long as the process lasts.
+
+        The last connection that is closed removes the log by its name, which may be somebody else's by then.
+        """
+        if self._connection is not None:
+            # Python closes what it frees, at the latest when it ends: so this is never freed.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+            self._connection = None
+        self.stop()
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Run `work` on the connection's thread, with its errors turned into ours."""

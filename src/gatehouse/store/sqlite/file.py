@@ -8,8 +8,9 @@ import os
 import sqlite3
 from typing import TYPE_CHECKING, TypeVar
 
-from gatehouse.errors import StoreError, StoreUnavailableError
+from gatehouse.errors import StoreError, StoreInUseError, StoreUnavailableError
 from gatehouse.store.sqlite.connection import breaks_connection, connect
+from gatehouse.store.sqlite.files import FilesLostError, StoreFiles
 from gatehouse.store.sqlite.lock import FileLock
 
 if TYPE_CHECKING:
@@ -25,15 +26,18 @@ class SqliteFile:
     """Opens its connections when they are needed, and again after they were discarded."""
 
     def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
-        self._path = path
+        self._files = StoreFiles(path)
+        self._path = self._files.path
         #: What a new writer does first: migrate and the like.
         self._prepare = prepare
-        self._lock = FileLock(path)
+        self._lock = FileLock(self._path)
         self._opening = asyncio.Lock()
         #: What `writer` returns, when it is open already.
         self.open_writer: Connection | None = None
         self._reader: Connection | None = None
         self._was_open = False
+        #: Raises `FilesLostError` unless the files are where they were opened.
+        self.check = self._files.check
 
     async def writer(self) -> Connection:
         """Return the connection for everything that writes, checkpoints among it."""
@@ -47,6 +51,7 @@ class SqliteFile:
         # A writer first: it makes the file what a reader can rely on.
         if self.open_writer is None:
             await self.writer()
+        self._files.check()
         connection = await self._open_reader()
         try:
             return await connection.run(work)
@@ -57,39 +62,67 @@ class SqliteFile:
             raise
 
     async def _open_writer(self) -> Connection:
-        if self._was_open and not self._path.exists():
-            raise StoreUnavailableError(f"{self._path} is gone", hint="put it back, or restart to begin anew")
+        if self._was_open:
+            # An empty store in the place of a lost one would take every repetition for new.
+            self._files.check_file()
         _make_private(self._path)
+        self._look_at_file()
         connection = await connect(self._path)
         try:
             if self._was_open:
-                await connection.run(_empty_log)
+                await connection.run(empty_log)
             await connection.run(self._prepare)
+            self._files.after_opening()
         except BaseException:
             await _close(connection)
             raise
         self._was_open = True
         return connection
 
+    def _look_at_file(self) -> None:
+        try:
+            self._files.before_opening()
+        except OSError:
+            return  # SQLite will say what is wrong
+
     async def _open_reader(self) -> Connection:
         async with self._opening:
             if self._reader is None:
                 self._reader = await connect(self._path, query_only=True)
+                self._files.check()
             return self._reader
 
     async def discard(self) -> None:
         """Close the connections. The next use opens them again, and SQLite recovers what is on disk."""
         reader, writer = self._reader, self.open_writer
         self._reader = self.open_writer = None
+        may_be_closed = self._files.may_be_closed()
         # The writer last: whoever is last to close moves the log into the file.
         for connection in (reader, writer):
-            if connection is not None:
+            if connection is not None and may_be_closed:
                 await _close(connection)
+            elif connection is not None:
+                connection.abandon()
 
     async def close(self) -> None:
         """Let go of the file. Idempotent."""
         await self.discard()
         self._lock.release()
+
+    @property
+    def directory(self) -> Path:
+        """Where the file is, whatever links lead to it."""
+        return self._path.parent
+
+    def look(self) -> None:
+        """Raise `StoreError` unless the files are where they were opened, and the lock is held."""
+        self._files.check_places()
+        try:
+            self._lock.renew()
+        except StoreInUseError as error:
+            self._files.taken = FilesLostError(str(error), hint=error.hint)
+            raise
+        self._files.taken = None
 
     def size(self) -> int:
         """Return the bytes on disk, by stat: see lock.py for why the file is never opened."""
@@ -102,7 +135,7 @@ def _make_private(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
-def _empty_log(connection: sqlite3.Connection) -> None:
+def empty_log(connection: sqlite3.Connection) -> None:
     """Move the log into the file, and begin it anew.
 
     After an fsync that failed, the log may hold what the kernel calls clean and never wrote. Commits behind

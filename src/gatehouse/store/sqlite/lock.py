@@ -8,33 +8,47 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from gatehouse.errors import StoreError, StoreInUseError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 class FileLock:
     """Held from construction until `release`; the kernel releases it when the process dies."""
 
     def __init__(self, path: Path) -> None:
-        lock_path = path.with_name(path.name + ".lock")
-        self._descriptor = _open(lock_path)
+        # Beside the file itself, whatever links lead to it: two gateways may know it by two names.
+        self._path = Path(os.path.realpath(path))
+        self._lock_path = self._path.with_name(self._path.name + ".lock")
+        self._descriptor = self._take()
+
+    def renew(self) -> None:
+        """Take the lock again when its file was removed. Raises `StoreInUseError` when another has it."""
+        held = os.fstat(self._descriptor)
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = self._lock_path.stat()
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != (held.st_dev, held.st_ino):
+            before, self._descriptor = self._descriptor, self._take()
+            os.close(before)
+
+    def _take(self) -> int:
+        descriptor = _open(self._lock_path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = _holder(self._descriptor)
-            os.close(self._descriptor)
+            holder = _holder(descriptor)
+            os.close(descriptor)
             raise StoreInUseError(
-                f"{path} is in use by another gatehouse{holder}",
+                f"{self._path} is in use by another gatehouse{holder}",
                 hint="stop the other one, or give this one a store of its own (store.url)",
             ) from error
         # For the message that the next one gets. The file stays after release: whoever removed it could
         # remove the lock that somebody else has just taken.
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        return descriptor
 
     def release(self) -> None:
         """Let go of it. Idempotent."""

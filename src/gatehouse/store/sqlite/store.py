@@ -123,7 +123,10 @@ class SqliteStore:
 
     async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
         work = partial(known, keys=keys_in(source, keys), now=now, earlier=self._acceptor.earlier)
-        return await self._read(work)
+        found = await self._read(work)
+        # Its provider is told that the event is stored, and stops sending it.
+        self._file.check()
+        return found
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
         return await self._read(partial(listing.events, query=query, limit=limit, cursor=cursor))
@@ -183,6 +186,18 @@ class SqliteStore:
 
     def size(self) -> int:
         return self._file.size()
+
+    @property
+    def directory(self) -> Path:
+        """Where the file is, whatever links lead to it."""
+        return self._file.directory
+
+    def look_at_files(self) -> None:
+        """Raise `StoreError` unless the store's files are where they were opened, and held by this process.
+
+        Each commit looks as well; this is for when there is none. It may be called from any thread.
+        """
+        self._file.look()
 
     async def close(self) -> None:
         if self._closed:

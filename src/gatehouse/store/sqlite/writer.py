@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 from gatehouse.batch import Batcher
 from gatehouse.errors import StoreError, StoreUnavailableError
 from gatehouse.store.sqlite.connection import breaks_connection, store_error
+from gatehouse.store.sqlite.file import empty_log
+from gatehouse.store.sqlite.files import FilesLostError, LogLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +64,8 @@ class Writer:
 
     async def _write(self, operations: Sequence[Operation[Any]]) -> Sequence[Operation[Any]]:
         connection = self._file.open_writer or await self._file.writer()
-        if await connection.run(partial(_settle_all, operations=operations)):
+        work = partial(_settle_all, operations=operations, check=self._file.check)
+        if await connection.run(work):
             await self._file.discard()
         return operations
 
@@ -75,24 +78,41 @@ class _TooLateError(Exception):
     """Some operation's deadline passed."""
 
 
-def _settle_all(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> bool:
+def _settle_all(
+    connection: sqlite3.Connection, operations: Sequence[Operation[Any]], check: Callable[[], None]
+) -> bool:
     """Settle the operations. Whether that broke the connection, or left a transaction that can't be ended."""
-    _settle(connection, operations)
+    _settle(connection, operations, check)
     for operation in operations:
+        if isinstance(operation.error, LogLostError):
+            return _saves_log(connection)
         if breaks_connection(operation.error):
             return True
     return connection.in_transaction
 
 
-def _settle(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> None:
+def _saves_log(connection: sqlite3.Connection) -> bool:
+    """Move a log that was removed into the file. Whether that worked, so that a new one can be made."""
+    try:
+        empty_log(connection)
+    except (sqlite3.Error, StoreError):
+        return False  # something reads it still: the next operation tries again
+    return True
+
+
+def _settle(
+    connection: sqlite3.Connection, operations: Sequence[Operation[Any]], check: Callable[[], None]
+) -> None:
     """Give each operation a result or an error. Runs on the connection's thread."""
     waiting = _refuse_late(operations)
     if not waiting:
         return
     try:
-        _commit_together(connection, waiting)
+        _commit_together(connection, waiting, check)
     except _TooLateError:
-        _settle(connection, waiting)
+        _settle(connection, waiting, check)
+    except FilesLostError as error:
+        _fail(waiting, error)
     except _NotBegunError as error:
         _fail(waiting, cast("Exception", error.__cause__))
     except Exception as error:  # noqa: BLE001 - whoever asked for the operation gets it, whatever it is
@@ -101,10 +121,12 @@ def _settle(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]
             return
         # One of them did it. Alone, each has its own fate.
         for operation in waiting:
-            _settle(connection, [operation])
+            _settle(connection, [operation], check)
 
 
-def _commit_together(connection: sqlite3.Connection, operations: Sequence[Operation[Any]]) -> None:
+def _commit_together(
+    connection: sqlite3.Connection, operations: Sequence[Operation[Any]], check: Callable[[], None]
+) -> None:
     try:
         connection.execute("BEGIN IMMEDIATE")
     except Exception as error:
@@ -114,7 +136,11 @@ def _commit_together(connection: sqlite3.Connection, operations: Sequence[Operat
             operation.result = operation.work(connection)
         if min(operation.deadline for operation in operations) < time.monotonic():
             raise _TooLateError  # noqa: TRY301 - it takes the same way back as any other failure
+        # Before, so that nothing is in a file that is put back for which there was a 503; and after, so that
+        # nothing is confirmed that is in a file which was gone by then.
+        check()
         connection.execute("COMMIT")
+        check()
     except BaseException:
         # SQLite has rolled back by itself after some errors.
         if connection.in_transaction:
