@@ -83,8 +83,7 @@ class Names:
         try:
             lookup = self._lookup(question)
             patience = PATIENCE if stale is None else STALE_AFTER
-            async with asyncio.timeout(lookup.since + patience - self._clock()):
-                found = await asyncio.shield(lookup.answer)
+            found = await _wait(lookup.answer, lookup.since + patience - self._clock())
         except (OSError, UnicodeError) as error:
             # `TimeoutError` is one of them.
             if isinstance(error, socket.gaierror) and error.errno in _NO_ADDRESS:
@@ -126,6 +125,14 @@ class Names:
             self._under_way[question] = left
         if not answer.cancelled():
             answer.exception()  # looked at, also when nobody waits any more
+
+
+async def _wait(answer: asyncio.Future[Found], seconds: float) -> Found:
+    """Wait for an answer that others may wait for, too: it is not cancelled."""
+    await asyncio.wait([answer], timeout=max(seconds, 0))
+    if not answer.done():
+        raise TimeoutError
+    return answer.result()
 
 
 def _ask(system: Callable[..., Found], question: Question, answer: asyncio.Future[Found]) -> None:

@@ -131,7 +131,9 @@ class RemoteKeys:
             raise _unavailable()
         if finding == "ask":
             # One request that gives up must not take the key from the others that wait for it.
-            await asyncio.shield(self._under_way.get(url) or self._start(source, url, sender))
+            task = self._under_way.get(url) or self._start(source, url, sender)
+            await asyncio.wait([task])
+            task.result()
 
     def _start(self, source: str, url: str, sender: str) -> asyncio.Task[None]:
         """Ask an address. Raises `UnavailableError` when the source asked for too many new ones."""

@@ -24,6 +24,19 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
+#: What an authority's key is for: Python 3.13 and later ask for it.
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Known:
     """Stands for the remote keys: these addresses hold these keys."""
@@ -90,8 +103,9 @@ def certificate(
     until: float,
     hosts: tuple[str, ...] = (),
     is_authority: bool = False,
+    lacks: str = "",
 ) -> bytes:
-    """Make a certificate in PEM, valid between two unix times."""
+    """Make a certificate in PEM, valid between two unix times; of an authority, it may lack an extension."""
     issued_by = name if is_authority or not hosts else "test authority"
     made = (
         x509.CertificateBuilder()
@@ -102,11 +116,13 @@ def certificate(
         .not_valid_before(datetime.fromtimestamp(since, UTC))
         .not_valid_after(datetime.fromtimestamp(until, UTC))
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()), critical=False
-        )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
+    if lacks != "authority key identifier":
+        issued = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())
+        made = made.add_extension(issued, critical=False)
+    if is_authority and lacks != "key usage":
+        made = made.add_extension(_SIGNS_CERTIFICATES, critical=True)
     if hosts:
         names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
         made = made.add_extension(names, critical=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -14,14 +16,20 @@ import aiohttp.connector
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from structlog.testing import capture_logs
 
-from doubles.delivery import make_destination, make_event
+from doubles.delivery import Delivering, make_destination, make_event
 from doubles.keys import certificate, ec_key
+from doubles.peer import Peer
 from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.outcome import Outcome
 
 HOUR = 3600.0
+#: What OpenSSL says of it depends on its version.
+SIGNED_BY_NONE_WE_TRUST = (
+    "unable to get local issuer certificate|self.signed certificate|invalid CA certificate"
+)
 
 
 class Shown(NamedTuple):
@@ -32,6 +40,7 @@ class Shown(NamedTuple):
     until: float = HOUR
     issuer: str = "authority"
     has_leaf_signed_by_itself: bool = False
+    lacks: str = ""
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +64,7 @@ def context_of(folder: Path, shown: Shown) -> ssl.SSLContext:
         since=now + shown.since,
         until=now + shown.until,
         hosts=shown.hosts,
+        lacks=shown.lacks,
     )
     file = folder / "server.pem"
     file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + leaf)
@@ -95,29 +105,37 @@ async def test_a_certificate_that_an_authority_vouches_for_is_trusted(tmp_path: 
     assert (outcome.reason, outcome.http_status, len(got)) == ("ok", 200, 1)
 
 
-@pytest.mark.case("S-58")
+@pytest.mark.case("S-58", "F-61")
 @pytest.mark.parametrize(
-    ("shown", "host"),
+    ("shown", "host", "error"),
     [
-        (Shown(has_leaf_signed_by_itself=True), "localhost"),
-        (Shown(issuer="another authority"), "localhost"),
-        (Shown(since=-2 * HOUR, until=-HOUR), "localhost"),
-        (Shown(since=HOUR, until=2 * HOUR), "localhost"),
-        (Shown(hosts=("other.example", "localhost.other.example", "*.localhost")), "localhost"),
-        (Shown(), "127.0.0.1"),
+        (Shown(has_leaf_signed_by_itself=True), "localhost", SIGNED_BY_NONE_WE_TRUST),
+        (Shown(issuer="another authority"), "localhost", SIGNED_BY_NONE_WE_TRUST),
+        (Shown(since=-2 * HOUR, until=-HOUR), "localhost", "certificate has expired"),
+        (Shown(since=HOUR, until=2 * HOUR), "localhost", "certificate is not yet valid"),
+        (
+            Shown(hosts=("other.example", "localhost.other.example", "*.localhost")),
+            *("localhost", "Hostname mismatch, certificate is not valid for 'localhost'."),
+        ),
+        (Shown(), "127.0.0.1", "IP address mismatch, certificate is not valid for '127.0.0.1'."),
+        # Asked for by Python 3.13 and later.
+        (Shown(lacks="authority key identifier"), "localhost", "Missing Authority Key Identifier"),
     ],
     ids=[
         *("signed by itself", "of another authority", "expired", "not valid yet", "of another host"),
-        "of a name, for an address",
+        *("of a name, for an address", "without an extension"),
     ],
 )
 async def test_any_other_certificate_is_a_tls_failure_and_nothing_is_sent(
-    tmp_path: Path, shown: Shown, host: str
+    tmp_path: Path, shown: Shown, host: str, error: str
 ) -> None:
+    aiohttp.connector._SSL_CONTEXT_VERIFIED.verify_flags |= ssl.VERIFY_X509_STRICT
     async with destination(context_of(tmp_path, shown)) as (port, got):
         outcome = await attempt(port, host)
 
     assert (outcome.reason, outcome.http_status, got) == ("tls", None, [])
+    said = (outcome.error or "").removeprefix("certificate verify failed: ")
+    assert re.fullmatch(error, said), outcome.error
 
 
 @pytest.mark.case("S-58")
@@ -137,3 +155,61 @@ async def test_an_old_protocol_is_not_spoken(tmp_path: Path, version: ssl.TLSVer
         old.set_ciphers("DEFAULT:@SECLEVEL=0")
         old.minimum_version = version
         assert (await attempt(port)).reason == "ok"
+
+
+@pytest.mark.case("F-61")
+async def test_the_log_says_what_a_certificate_lacks(tmp_path: Path) -> None:
+    used = aiohttp.connector._SSL_CONTEXT_VERIFIED
+    used.verify_flags |= ssl.VERIFY_X509_STRICT
+    shown = Shown(lacks="authority key identifier")
+    async with destination(context_of(tmp_path, shown)) as (port, _):
+        settings = make_destination(f"https://user:password@localhost:{port}/events?token=secret")
+        async with Delivering(tmp_path / "gatehouse.db", settings) as gateway:
+            with capture_logs() as lines:
+                await gateway.accept(make_event(received=int(time.time())))
+                await gateway.until(1, "attempts_total", destination="billing", reason="tls")
+
+    attempted = [line for line in lines if line["event"] == "delivery.attempted"]
+    assert {line["error"] for line in attempted} == {
+        "certificate verify failed: Missing Authority Key Identifier"
+    }
+    assert not re.search("password|secret", repr(lines))
+
+
+@pytest.mark.case("F-61")
+async def test_what_the_name_service_and_the_connection_report_is_said_too() -> None:
+    async def said(url: str) -> tuple[str, str | None]:
+        async with open_session() as session:
+            settings = make_destination(url, timeout=0.3)
+            outcome = await Forwarder(settings, session, clock=time.time).attempt(make_event(), 1)
+            return outcome.reason, outcome.error
+
+    async with Peer([b"no HTTP: user:password\r\n", None]) as peer, Peer([[60.0]]) as mute:
+        address = f"user:password@127.0.0.1:{peer.port}/?token=secret"
+        assert await said(f"http://{address}") == ("invalid_reply", "the reply is not HTTP")
+        assert await said(f"http://{address}") == (
+            "disconnected",
+            "the connection ended before an answer",
+        )
+        assert await said(mute.url) == ("timeout", "no answer in time")
+    assert await said(f"http://{address}") == ("connect", "Connection refused")
+    reason, error = await said("http://user:password@nowhere.invalid/")
+    assert reason == "dns"
+    assert error is not None
+    assert "password" not in error
+    assert await said("http://user:password@169.254.169.254/") == (
+        "connect",
+        "link-local addresses are not connected to",
+    )
+
+
+@pytest.mark.case("F-61")
+async def test_a_destination_that_speaks_no_tls_is_told_by_its_error() -> None:
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        outcome = await attempt(server.sockets[0].getsockname()[1])
+
+    assert (outcome.reason, outcome.error) == ("tls", "wrong version number")

@@ -1,4 +1,4 @@
-"""One POST and what came back: connections, limits, and what errors mean.
+"""One POST and what came back: connections and limits.
 
 The status line is the answer. What follows it is read, up to a limit, so that the connection can be used
 again, and can't change the outcome: an app that answered 200 has taken the event, however its reply ends.
@@ -11,9 +11,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 
 from gatehouse.delivery.address import open_socket
+from gatehouse.delivery.faults import LateError
 from gatehouse.delivery.pool import Pool
 from gatehouse.delivery.retry import parse_retry_after
 from gatehouse.names import Resolver
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gatehouse.delivery.destination import Destination
-    from gatehouse.delivery.outcome import OutcomeReason
     from gatehouse.delivery.wire import Wire
 
 #: How much of a reply is read, and for how long.
@@ -30,20 +29,6 @@ MAX_REPLY = 64 * 1024
 MAX_REPLY_SECONDS = 15.0
 #: What a URL says in headers: the host, and who we are where it says that.
 _OF_THE_URL = ("Host", "Authorization")
-
-#: Errors by what they mean; the first that fits counts.
-_REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (
-    (TimeoutError, "timeout"),
-    (aiohttp.ClientConnectorDNSError, "dns"),
-    (aiohttp.ClientSSLError, "tls"),
-    (aiohttp.ServerFingerprintMismatch, "tls"),
-    (aiohttp.ClientConnectorError, "connect"),
-    (aiohttp.InvalidURL, "unsendable"),
-    (aiohttp.ClientConnectionError, "disconnected"),
-    (aiohttp.ClientError, "invalid_reply"),
-    (HttpProcessingError, "invalid_reply"),
-    (OSError, "connect"),
-)
 
 
 class Reply(NamedTuple):
@@ -70,11 +55,6 @@ def open_session() -> aiohttp.ClientSession:
     )
 
 
-def reason_of(error: Exception) -> OutcomeReason:
-    """Say what an error of `Exchange.post` means; `unsendable` when it is no error of the network."""
-    return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "unsendable")
-
-
 class Exchange:
     """Posts to one destination.
 
@@ -90,7 +70,7 @@ class Exchange:
         self._timeout = destination.timeout
 
     async def post(self, headers: Mapping[str, str], body: bytes, *, within: float | None = None) -> Reply:
-        """Post, and wait for the reply. Raises what `reason_of` explains.
+        """Post, and wait for the reply. Raises what `faults` explains.
 
         `within`: how long its end may take, if the destination's timeout is not shorter. Without it the reply
         counts from its status on.
@@ -172,5 +152,5 @@ async def _read_out(
         # The body has it still, which would be a circle; see `Wire.connection_lost`.
         error.__traceback__ = None
         if whole and isinstance(error, TimeoutError):
-            raise TimeoutError from None
+            raise LateError("the answer did not end in time") from None
         return None

@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from gatehouse import __version__
-from gatehouse.delivery.exchange import Exchange, reason_of
+from gatehouse.delivery.exchange import Exchange
+from gatehouse.delivery.faults import line_of, reason_of
 from gatehouse.delivery.item_statuses import item_statuses
 from gatehouse.delivery.outcome import Outcome, reason_for
 from gatehouse.delivery.signing import signature
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.exchange import Reply
-    from gatehouse.delivery.outcome import OutcomeReason
     from gatehouse.event import Event
     from gatehouse.store.base import Delivery
 
@@ -59,7 +59,7 @@ class Forwarder:
             headers, body = self._request(event, number)
             status, retry_after, *_ = await self._exchange.post(headers, body)
         except Exception as error:  # noqa: BLE001 - one event that can't be sent must not stop the others
-            return Outcome(self._reason(error, event.id), None, time.perf_counter() - started)
+            return self._failed(error, event.id, started)
         return Outcome(reason_for(status), status, time.perf_counter() - started, retry_after)
 
     async def ask(self, event: Event, number: int, *, within: float) -> tuple[Outcome, Reply | None]:
@@ -69,7 +69,7 @@ class Forwarder:
             headers, body = self._request(event, number)
             reply = await self._exchange.post(headers, body, within=within)
         except Exception as error:  # noqa: BLE001 - as above
-            return Outcome(self._reason(error, event.id), None, time.perf_counter() - started), None
+            return self._failed(error, event.id, started), None
         took = time.perf_counter() - started
         return Outcome(reason_for(reply.status), reply.status, took, reply.retry_after), reply
 
@@ -78,7 +78,7 @@ class Forwarder:
         try:
             return Part(delivery, element(delivery.event))
         except Exception as error:  # noqa: BLE001 - as above
-            return Outcome(self._reason(error, delivery.event.id), None, 0.0)
+            return self._failed(error, delivery.event.id, time.perf_counter())
 
     async def attempt_together(self, parts: Sequence[Part]) -> Together:
         """POST several events at once. Whatever goes wrong is in the outcome."""
@@ -90,7 +90,7 @@ class Forwarder:
             headers = self._sign({"Content-Type": BATCH_TYPE}, key, number, body)
             status, retry_after, answered, *_ = await self._exchange.post(headers, body)
         except Exception as error:  # noqa: BLE001 - as above
-            return Together(Outcome(self._reason(error, key), None, time.perf_counter() - started), None)
+            return Together(self._failed(error, key, started), None)
         took = time.perf_counter() - started
         whole = Outcome(reason_for(status), status, took, retry_after)
         if whole.reason != "ok" or not answered:
@@ -119,11 +119,12 @@ class Forwarder:
             headers["webhook-signature"] = signature(self._destination.keys, key, timestamp, body)
         return headers
 
-    def _reason(self, error: Exception, key: str) -> OutcomeReason:
+    def _failed(self, error: Exception, key: str, started: float) -> Outcome:
         reason = reason_of(error)
         if reason == "unsendable":
             # Not the error's text: it may quote the event.
             fault = type(error).__name__
             name = self._destination.name
             get_logger().error("delivery.failed", event_id=key, destination=name, error=fault)
-        return reason
+        said = line_of(error) if reason != "unsendable" else None
+        return Outcome(reason, None, time.perf_counter() - started, error=said)

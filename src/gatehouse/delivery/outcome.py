@@ -53,6 +53,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     duration: float
     #: What `Retry-After` asked for, in seconds from the reply; None when it asked for nothing.
     retry_after: float | None = None
+    #: One line of what TLS, the name service or the connection reported.
+    error: str | None = None
 
 
 def reason_for(status: int) -> OutcomeReason:

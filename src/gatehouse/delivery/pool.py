@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from gatehouse.delivery.faults import LateError
 from gatehouse.delivery.wire import Wire
 
 if TYPE_CHECKING:
@@ -49,13 +50,16 @@ class Pool:
         connector = self._session.connector
         assert connector is not None, "the session is closed"  # noqa: S101
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(None) as limit:
-            # Not at once: some event loops run timers before they see that a connection stands.
-            timer = loop.call_at(until, lambda: limit.reschedule(loop.time() + _GRACE))
-            try:
-                connection = await connector.connect(target, [], _NO_LIMIT)
-            finally:
-                timer.cancel()
+        try:
+            async with asyncio.timeout(None) as limit:
+                # Not at once: some event loops run timers before they see that a connection stands.
+                timer = loop.call_at(until, lambda: limit.reschedule(loop.time() + _GRACE))
+                try:
+                    connection = await connector.connect(target, [], _NO_LIMIT)
+                finally:
+                    timer.cancel()
+        except TimeoutError as error:
+            raise LateError("no connection in time") from error
         # Not all of them at once: the destination's next address would get them in one moment.
         return Wire(connection, loop.time() + self._max_age * random.uniform(*_SPREAD))  # noqa: S311
 

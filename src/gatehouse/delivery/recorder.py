@@ -205,4 +205,5 @@ class Recorder:
             status=outcome.http_status,
             duration_ms=round(outcome.duration * 1000, 1),
             next_try=None if due is None else rfc3339(due),
+            **({} if outcome.error is None else {"error": outcome.error}),
         )

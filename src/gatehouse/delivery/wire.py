@@ -22,6 +22,8 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
+from gatehouse.delivery.faults import LateError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -162,7 +164,7 @@ class Wire(BaseProtocol):
         self._timer = self._loop.call_later(grace, self._time_out)
 
     def _time_out(self) -> None:
-        self._fail(TimeoutError())
+        self._fail(LateError("no answer in time"))
 
     def _fail(self, error: Exception) -> None:
         self._is_spoiled = True
