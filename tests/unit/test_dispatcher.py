@@ -45,7 +45,7 @@ async def test_an_event_arrives_and_is_counted(file: Path) -> None:
 
 async def test_a_failed_delivery_is_tried_again_with_the_same_key_and_a_growing_number(file: Path) -> None:
     async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
-        server.script(status(500), reset(), status(429), status(302, location="/"))
+        server.script(reset(), status(500), status(429), status(302, location="/"))
         await gateway.accept(make_event())
         requests = await server.wait_for(5)
         await gateway.until(1, "deliveries_total", **DELIVERED)
