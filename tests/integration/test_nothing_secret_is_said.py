@@ -273,7 +273,7 @@ async def test_no_secret_signature_credential_or_body_is_ever_said(
     # Never so many failures in a row that the destination is let be.
     text = REPLY.encode()
     destination.script(
-        *(status(503, body=text, x_note=REPLY, set_cookie=REPLY, retry_after=REPLY), reset(), status(200)),
+        *(reset(), status(503, body=text, x_note=REPLY, set_cookie=REPLY, retry_after=REPLY), status(200)),
         *(raw(text * 10), raw(f"HTTP/1.1 200 {REPLY}\r\n{REPLY}\r\n\r\n".encode()), status(200)),
         *(status(302, location=IN_URLS), status(410, body=text), status(200), status(400, body=text)),
     )
