@@ -128,18 +128,17 @@ def test_a_timestamp_that_is_not_there_is_told(headers: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("secrets", "told"),
     [
-        (
-            (SECRET,),
-            "the secret does not fit the signature: is it the current one, of this account and mode?",
-        ),
+        ((SECRET,), "the secret does not fit the signature: it is the secret, or a body changed on the way"),
         (
             (SECRET, SECRET + "2"),
-            "none of 2 secrets fits the signature: is it the current one, of this account and mode?",
+            "none of 2 secrets fits the signature: it is the secret, or a body changed on the way",
         ),
     ],
 )
 def test_a_wrong_secret_is_told_with_how_many_were_tried(secrets: tuple[str, ...], told: str) -> None:
-    assert explained(PLAIN, request(acme(BODY, "another")), *secrets).findings == (told,)
+    (found,) = explained(PLAIN, request(acme(BODY, "another")), *secrets).findings
+
+    assert found.startswith(f"{told}; is it the current one, of this account and mode")
 
 
 @pytest.mark.parametrize("name", ["sha1", "sha512"])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import ipaddress
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, NamedTuple
 
 from gatehouse.config.model import BasicConfig, HmacConfig, JwtConfig, SigningConfig, TokenConfig
 from gatehouse.diagnosis.traces import other_headers
@@ -26,6 +28,7 @@ _FIXED = {
     "ebay": ("X-EBAY-SIGNATURE",),
     "paypal": ("PAYPAL-TRANSMISSION-SIG",),
 }
+_DIGEST = re.compile(r"(?:([A-Za-z0-9-]+)=)?:?([A-Za-z0-9+/]{16,88}={0,2}):?")
 _SIZES = {"sha1": 20, "sha256": 32, "sha512": 64}
 
 
@@ -125,6 +128,33 @@ def _length(size: int, encoding: str) -> int:
     if encoding == "hex":
         return 2 * size
     return len(base64.b64encode(bytes(size)).rstrip(b"=" if encoding == "base64url" else b""))
+
+
+class BodyDigest(NamedTuple):
+    """What a header says of the body, compared with the body that came."""
+
+    said: str
+    is_changed: bool
+
+
+def about_digest(request: Request) -> BodyDigest | None:
+    """Compare the body with a digest of it, when the sender gave one: it is not signed, and still tells.
+
+    `Content-Digest` and `Repr-Digest` (RFC 9530), `Digest` (RFC 3230) and `Content-MD5`.
+    """
+    for name in ("Content-Digest", "Repr-Digest", "Digest", "Content-MD5"):
+        for algorithm, text in _DIGEST.findall(request.headers.get(name, "")):
+            kind = "md5" if name == "Content-MD5" else algorithm.lower().replace("-", "")
+            if kind in ("sha256", "sha512", "md5"):
+                own = base64.b64encode(
+                    hashlib.new(kind, request.body, usedforsecurity=False).digest()
+                ).decode()
+                if own.rstrip("=") == text.rstrip("="):
+                    return BodyDigest(f"the body is as {name} says", is_changed=False)
+                return BodyDigest(
+                    f"the body is not what {name} says: it was changed on the way", is_changed=True
+                )
+    return None
 
 
 def about_credentials(entry: VerifyEntry, request: Request) -> Iterator[str]:

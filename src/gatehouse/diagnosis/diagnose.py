@@ -16,9 +16,11 @@ from gatehouse.config.model import (
     EbayConfig,
     EcdsaConfig,
     Ed25519Config,
+    JwtConfig,
     RsaConfig,
     SigningConfig,
     TokenConfig,
+    TwilioConfig,
 )
 from gatehouse.config.scalars import format_duration
 from gatehouse.diagnosis.clues import (
@@ -26,10 +28,12 @@ from gatehouse.diagnosis.clues import (
     about_allowlist,
     about_body,
     about_credentials,
+    about_digest,
     about_form,
     about_request,
     about_twins,
 )
+from gatehouse.diagnosis.combined import combined_bodies
 from gatehouse.diagnosis.items import about_items, alone, fits_others, refused_items
 from gatehouse.diagnosis.rewritten import other_addresses, other_bodies
 from gatehouse.diagnosis.timing import Claimed, claimed_time
@@ -208,23 +212,48 @@ def _with_unit(lock: Lock, unit: str) -> Lock:
 def _look_at_signature(case: _Case) -> Iterator[str]:
     """Search for what would let it in; the first that does is the answer."""
     case = case._replace(lock=case.lock.ageless())
-    for search in (_other_sources, _one_change, _two_changes):
+    for search in (_other_sources, _one_change, _two_changes, _rewritten_twice):
         found = next(search(case), None)
         if found is not None:
             yield found
             return
     yield from about_form(case.lock.entry, case.request)
     yield from about_credentials(case.lock.entry, case.request)
-    if case.lock.secrets and not case.is_secret_right:
-        yield _of_secrets(case.lock)
+    body = about_digest(case.whole)
+    if body:
+        yield body.said
+    if case.lock.secrets and not case.is_secret_right and not (body and body.is_changed):
+        yield _of_secrets(case.lock, is_body_as_sent=body is not None)
 
 
-def _of_secrets(lock: Lock) -> str:
+def _rewritten_twice(case: _Case) -> Iterator[str]:
+    if not _covers_body(case.lock):
+        return
+    opens = case.lock.tries(case.now)
+    for phrase, changed in combined_bodies(case.request):
+        if opens(changed):
+            yield f"it would verify {phrase}"
+
+
+def _covers_body(lock: Lock) -> bool:
+    """Tell whether the bytes of the body decide: of each item, when all are signed by themselves."""
+    entry = lock.entry
+    if not isinstance(entry, SigningConfig):
+        return isinstance(entry, TwilioConfig | EbayConfig | JwtConfig)
+    return any(part.name.startswith(("body", "item_", "form")) for part in entry.signed.placeholders)
+
+
+def _of_secrets(lock: Lock, *, is_body_as_sent: bool) -> str:
     what = "signature" if isinstance(lock.entry, SigningConfig) else "request"
     kind = "public key" if isinstance(lock.entry, _ASYMMETRIC) else "secret"
     count = len(lock.secrets)
     which = f"the {kind} does not fit" if count == 1 else f"none of {count} {kind}s fits"
-    return f"{which} the {what}: is it the current one, of this account and mode?"
+    if is_body_as_sent or not _covers_body(lock):
+        return f"{which} the {what}: is it the current one, of this account and mode?"
+    return (
+        f"{which} the {what}: it is the {kind}, or a body changed on the way; is it the current one, of this "
+        f"account and mode, and does nothing in front rewrite bodies?"
+    )
 
 
 def _other_sources(case: _Case) -> Iterator[str]:

@@ -14,13 +14,13 @@ from gatehouse.verify.build import build_verifier
 from gatehouse.verify.keys import remote_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gatehouse.config.model import SourceConfig, VerifyEntry
     from gatehouse.config.scalars import SecretRef
     from gatehouse.errors import Reason
     from gatehouse.secrets import Secrets
-    from gatehouse.verify.base import Request
+    from gatehouse.verify.base import Request, Verifier
     from gatehouse.verify.keys import KnownKeys
 
 #: As many secrets as one diagnosis tries for each verifier.
@@ -43,15 +43,19 @@ class Lock(NamedTuple):
 
         Raises `ValueError` when the config, perhaps a changed one, can't use these secrets.
         """
-        verifier = build_verifier(self.entry, self.secrets)
-        if self.keys is not None:
-            for remote in remote_of((verifier,)):
-                remote.keys = self.keys
+        verifier = self._verifier()
         try:
             verifier.verify(request, now)
         except VerificationError as error:
             return error.reason
         return None
+
+    def _verifier(self) -> Verifier:
+        verifier = build_verifier(self.entry, self.secrets)
+        if self.keys is not None:
+            for remote in remote_of((verifier,)):
+                remote.keys = self.keys
+        return verifier
 
     def opens(self, request: Request, now: float) -> bool:
         """Tell whether it lets the request in. Changed configs may not even be built: these do not."""
@@ -59,6 +63,21 @@ class Lock(NamedTuple):
             return self.can_be_tried and self.refusal(request, now) is None
         except Exception:  # noqa: BLE001 - tried with configs that nobody checked
             return False
+
+    def tries(self, now: float) -> Callable[[Request], bool]:
+        """Return what tells whether a request would be let in: for many requests, with one verifier."""
+        if not self.can_be_tried:
+            return lambda _: False
+        verifier = self._verifier()
+
+        def opens(request: Request) -> bool:
+            try:
+                verifier.verify(request, now)
+            except Exception:  # noqa: BLE001 - as in `opens`
+                return False
+            return True
+
+        return opens
 
     def ageless(self) -> Lock:
         """Return the same lock for which no request is too old or too new."""

@@ -38,7 +38,8 @@ def _bodies(request: Request, max_body: int) -> Iterator[tuple[str, bytes]]:
     if request.headers.get("Content-Encoding"):
         yield "if the body were not compressed (Content-Encoding)", _unpacked(body, max_body)
     if len(body) <= _LONGEST_JSON:
-        yield from _as_json(body)
+        around = "" if body == body.strip() else ", without white space around it"
+        yield from ((_rewritten(layout + around), written) for layout, written in _as_json(body))
         if "form" in request.headers.get("Content-Type", "").lower():
             yield from _as_form(body)
 
@@ -67,14 +68,14 @@ def _as_json(body: bytes) -> Iterator[tuple[str, bytes]]:
     try:
         value = json.loads(body)
         for layout, indent in (("compact", -1), ("with a space after : and ,", 0), ("indented by 2", 2)):
-            yield _rewritten(layout), msgspec.json.format(body, indent=indent)
+            yield layout, msgspec.json.format(body, indent=indent)
     except (ValueError, RecursionError, msgspec.MsgspecError):
         return
     for layout, options in _LAYOUTS:
-        yield _rewritten(layout), json.dumps(value, **options).encode("utf-8", "surrogatepass")
+        yield layout, json.dumps(value, **options).encode("utf-8", "surrogatepass")
     compact = json.dumps(value, separators=(",", ":")).replace("/", "\\/")
-    yield _rewritten("compact, with \\/ as PHP writes it"), compact.encode()
-    yield _rewritten("compact, with \\u003c as Go writes it"), _as_go(value)
+    yield "compact, with \\/ as PHP writes it", compact.encode()
+    yield "compact, with \\u003c as Go writes it", _as_go(value)
 
 
 def _rewritten(layout: str) -> str:
