@@ -108,7 +108,7 @@ def test_port_0_asks_for_any_free_one() -> None:
     [
         ("e-invoice-be", None, ""),
         ("getpeppr", REFUSED, "15 min old"),
-        ("hisab", REFUSED, "15 min old"),
+        ("hisab", REFUSED, "9 h old"),
         ("mandato", DUPLICATE, "new delivery id"),
         ("mando", None, ""),
     ],
@@ -248,7 +248,8 @@ def test_the_table_shows_every_word_within_the_width(rows: list[Row], width: int
         ("200 accepted", 5),
         ("200 duplicate", 6),
         ("401 refused", 7),
-        ("15 min old", 2),
+        ("15 min old", 1),
+        ("9 h old", 1),
         ("new delivery id", 1),
         ("signs no time", 2),
         ("signature ok", 5),

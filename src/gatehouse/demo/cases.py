@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from gatehouse.config.model import HmacConfig
-from gatehouse.config.scalars import format_duration
 from gatehouse.sample import Sample, documented, signed, tampered, with_delivery_id, with_time
 
 if TYPE_CHECKING:
@@ -19,8 +18,11 @@ if TYPE_CHECKING:
 Kind = Literal["example", "retry", "forged", "old"]
 KINDS: tuple[Kind, ...] = ("example", "retry", "forged", "old")
 
-#: How long after the time for which a signature counts.
-_TOO_LATE = 15 * 60.0
+_MINUTE = 60
+_HOUR = 60 * _MINUTE
+#: How old a request is that is too old, and by how much where a provider's retries may be older than that.
+_OLD = 15 * _MINUTE
+_TOO_LATE = _HOUR
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,13 @@ def read_answer(status: int, body: bytes) -> Answer:
 def _stale(source: Source, sample: Sample, now: float) -> Case | None:
     """Sign properly, too long ago; None when the scheme signs no time, or its age does not matter."""
     timestamps = [entry.timestamp for entry in source.settings.verify if isinstance(entry, HmacConfig)]
-    age = sum(timestamp.tolerance for timestamp in timestamps if timestamp) + _TOO_LATE
-    if not any(timestamps) or not math.isfinite(age):
+    tolerance = max((timestamp.tolerance for timestamp in timestamps if timestamp), default=math.inf)
+    if tolerance == math.inf:
         return None
+    age = _OLD if tolerance < _OLD else tolerance + _TOO_LATE
     request = signed(source, sample, now - age)
-    return Case("old", dict(request.headers), request.body, REFUSED, f"{format_duration(age)} old")
+    note = f"{age // _MINUTE:.0f} min old" if age < _HOUR else f"{age // _HOUR:.0f} h old"
+    return Case("old", dict(request.headers), request.body, REFUSED, note)
 
 
 def _replayed(source: Source, captured: Case) -> Case | None:
