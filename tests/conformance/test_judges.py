@@ -156,7 +156,12 @@ def accepted(judge: Judge, request: Request, secret: str) -> bool:
 
 @pytest.mark.parametrize(
     ("preset", "number"),
-    [(preset, number) for preset in CLOCKLESS for number, _ in enumerate(FILES[preset].vectors)],
+    [
+        (preset, number)
+        for preset in CLOCKLESS
+        for number, vector in enumerate(FILES[preset].vectors)
+        if vector.proof != "hand"
+    ],
 )
 def test_the_providers_library_says_the_same_of_each_vector(preset: str, number: int) -> None:
     vector = FILES[preset].vectors[number]
@@ -164,7 +169,7 @@ def test_the_providers_library_says_the_same_of_each_vector(preset: str, number:
     assert accepted(JUDGES[preset], vector.request(), vector.secrets[0]) == (vector.refused is None)
 
 
-def test_braintree_and_the_preset_accept_each_others_requests() -> None:
+def test_braintree_and_the_preset_accept_each_others_requests_with_and_without_the_last_line_end() -> None:
     secrets = made_secrets(providers.preset("braintree"))
     of = source("braintree", secrets, values={"public_key": PUBLIC_KEY})
     with warnings.catch_warnings():
@@ -172,14 +177,14 @@ def test_braintree_and_the_preset_accept_each_others_requests() -> None:
         form = gateway(secrets[0]).webhook_testing.sample_notification("subscription_canceled", "my_id")
     whole = form["bt_payload"].decode()
     assert whole.endswith("\n")
-    keys = set()
-    for payload in (whole,):
+    keys: list[set[bytes]] = []
+    for payload in (whole, whole.removesuffix("\n")):
         request = posted({**form, "bt_payload": payload})
         by_braintree(request, secrets[0])
         verified = of.verification.verify(request, time.time())
-        keys |= {key for _, found, _ in of.reader.read(verified, 0, ()) for key in found if key}
+        keys.append({key.scoped for _, found, _ in of.reader.read(verified, 0, ()) for key in found if key})
 
-    assert len(keys) == 1
+    assert keys[0] & keys[1], "the line end must not make a second event of a captured request"
     without_a_line = posted({**form, "bt_payload": whole[:-2]})
     with pytest.raises(VerificationError):
         of.verification.verify(without_a_line, time.time())

@@ -107,7 +107,7 @@ MAILGUN = {
     "signature": {"timestamp": str(NOW), "token": "", "signature": ""},
     "event-data": {"id": "Ase7i2zsRYeDXztHGENqRA", "event": "opened", "timestamp": 1521243339.873676},
 }
-MANDRILL = {"event": "open", "_id": "exampleaaa", "ts": 1384954004, "ip": "203.0.113.1", "user_agent": "Mail"}
+MANDRILL = {"event": "open", "_id": "exampleaaa", "ts": NOW - 5, "ip": "203.0.113.1", "user_agent": "Mail"}
 TEAMS = {"type": "message", "id": "1780668000123", "conversation": {"id": "19:one@thread.tacv2"}}
 FIGMA = {
     "event_type": "FILE_UPDATE",
@@ -120,14 +120,14 @@ ASANA = {
     "events": [
         {
             "user": {"gid": "1123"},
-            "created_at": "2026-08-21T18:20:37.972Z",
+            "created_at": "2027-01-15T07:50:37.972Z",
             "action": "changed",
             "resource": {"gid": "1337", "resource_type": "task"},
             "change": {"field": "due_on", "action": "changed"},
         }
     ]
 }
-JIRA = {"timestamp": 1780668000123, "webhookEvent": "jira:issue_updated", "issue": {"key": "TP-1"}}
+JIRA = {"timestamp": NOW * 1000 - 5000, "webhookEvent": "jira:issue_updated", "issue": {"key": "TP-1"}}
 CALENDLY = {
     "event": "invitee.created",
     "created_at": "2026-06-05T14:00:00.000000Z",
@@ -136,11 +136,20 @@ CALENDLY = {
 DOCUSIGN = {
     "event": "template-modified",
     "retryCount": 0,
-    "generatedDateTime": "2026-06-05T14:00:00.5730000Z",
+    "generatedDateTime": "2027-01-15T07:59:00.5730000Z",
     "data": {"accountId": "1", "templateId": "55555555"},
 }
 
 
+MERCADO_PAGO = {
+    "action": "order.processed",
+    "api_version": "v1",
+    "application_id": "76506430185983",
+    "data": {"id": "ORD01JQ4S4KY8HWQ6NA5PXB65B3D3", "status": "processed", "version": 2},
+    "date_created": "2025-04-02T03:20:06Z",
+    "type": "order",
+    "user_id": "724484980",
+}
 REPEATS = [
     Repeat(
         "github",
@@ -255,14 +264,14 @@ REPEATS = [
         "asana",
         "a date changed there and back",
         ASANA,
-        changed(ASANA, created_at="2026-08-21T18:25:00.001Z"),
+        changed(ASANA, created_at="2027-01-15T07:55:00.001Z"),
         retry=DAY,
     ),
     Repeat(
         "jira",
         "an issue moved there and back",
         JIRA,
-        changed(JIRA, timestamp=1780668111123),
+        changed(JIRA, timestamp=NOW * 1000),
         *delivery("X-Atlassian-Webhook-Identifier"),
         retry=1800,
     ),
@@ -275,10 +284,18 @@ REPEATS = [
         retry=DAY,
     ),
     Repeat(
+        "mercado-pago",
+        "an order that changes twice",
+        MERCADO_PAGO,
+        changed(MERCADO_PAGO, data={"id": "ORD01JQ4S4KY8HWQ6NA5PXB65B3D3", "version": 3}),
+        *delivery("x-request-id"),
+        resigned=True,
+    ),
+    Repeat(
         "docusign",
         "a template changed twice",
         DOCUSIGN,
-        changed(DOCUSIGN, generatedDateTime="2026-06-05T14:10:00.1230000Z"),
+        changed(DOCUSIGN, generatedDateTime="2027-01-15T08:00:00.1230000Z"),
         retry=15 * DAY,
         counted=changed(DOCUSIGN, retryCount=7),
     ),

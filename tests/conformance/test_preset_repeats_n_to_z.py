@@ -74,7 +74,7 @@ XERO = {
             "tenantId": None,
             "eventCategory": "SUBSCRIPTION",
             "eventType": "Update",
-            "eventDateUtc": "2017-06-21T01:15:39.902",
+            "eventDateUtc": "2027-01-15T07:59:39.902",
         }
     ],
     "firstEventSequence": 1,
@@ -206,7 +206,7 @@ REPEATS = [
         "xero",
         "an app's own subscription, which has no tenant, updated twice",
         XERO,
-        changed(XERO, eventDateUtc="2017-06-21T01:15:41.000", entropy="two"),
+        changed(XERO, eventDateUtc="2027-01-15T07:59:41.000", entropy="two"),
         retry=DAY,
         counted=changed(XERO, entropy="three"),
     ),
