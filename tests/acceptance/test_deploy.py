@@ -390,7 +390,7 @@ def test_systemd_finds_little_that_the_unit_exposes() -> None:
     assert run.returncode == 0, run.stdout[-300:] + run.stderr
 
 
-@pytest.mark.parametrize("file", ["nginx.conf", "Caddyfile"])
+@pytest.mark.parametrize("file", ["nginx.conf", "Caddyfile", "haproxy.cfg"])
 def test_proxy_passes_to_the_gateway_and_never_to_the_operator_server(file: str) -> None:
     code = _without_comments(file)
 
@@ -425,6 +425,22 @@ def test_caddy_changes_nothing_and_repeats_nothing(line: str) -> None:
 
     assert line in [part.strip() for part in code.splitlines()]
     assert not re.search(r"\b(rewrite|uri|handle_path|encode|log|trusted_proxies|header_up)\b", code)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "http-request set-header X-Forwarded-For %[src]",
+        "retry-on conn-failure",
+        "timeout server 15s",
+        "tune.http.maxhdr 160",
+    ],
+)
+def test_haproxy_changes_nothing_and_repeats_nothing(line: str) -> None:
+    code = _without_comments("haproxy.cfg")
+
+    assert line in [part.strip() for part in code.splitlines()]
+    assert not re.search(r"\b(set-path|set-uri|replace-|compression|redirect|log|http-reuse)\b", code)
 
 
 def _without_comments(file: str) -> str:

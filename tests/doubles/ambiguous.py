@@ -44,3 +44,24 @@ SHAPES = {name: opening + SMUGGLED for name, opening in _OPENINGS.items()} | {
     "TE.CL, with all in a chunk": head("Transfer-Encoding: chunked", "Content-Length: 4")
     + b"%x\r\n%s\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED)
 }
+#: Every header that the gateway reads, with a value that would change what the next request means.
+READ = {
+    "X-Mando-Signature": "sha256=forged",
+    "X-Webhook-Timestamp": "1",
+    "X-Webhook-Delivery-Id": "dlv_forged",
+    "X-Webhook-Event": "forged.type",
+    "Content-Encoding": "gzip",
+    "Content-Type": "application/x-www-form-urlencoded",
+    "X-Forwarded-For": "203.0.113.9",
+    "Expect": "100-continue",
+    "Connection": "close",
+    "Upgrade": "websocket",
+    "Transfer-Encoding": "chunked",
+    "Content-Length": "0",
+    "Host": "forged.example",
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "tracestate": "forged=1",
+    "User-Agent": "forged",
+    "Authorization": "Basic Zm9yZ2Vk",
+    "Sec-WebSocket-Key1": "forged",
+}

@@ -1,4 +1,4 @@
-"""nginx and Caddy in front of a gateway, as deploy/ configures them: on loopback, as this user."""
+"""nginx, Caddy and HAProxy in front of a gateway, as deploy/ configures them: on loopback, as this user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ DEPLOY = ROOT / "deploy"
 #: The name in deploy/'s files.
 HOST = "gatehouse.example.com"
 _FETCHED = ROOT / ".tools/proxies/usr"
-_PROGRAMS = {"nginx": _FETCHED / "sbin/nginx", "caddy": _FETCHED / "bin/caddy"}
+_PROGRAMS = {
+    "nginx": _FETCHED / "sbin/nginx",
+    "caddy": _FETCHED / "bin/caddy",
+    "haproxy": _FETCHED / "sbin/haproxy",
+}
 #: Seconds until a proxy accepts connections.
 _STARTS_WITHIN = 10.0
 
@@ -54,10 +58,11 @@ class Front(NamedTuple):
 
 def find(name: str) -> Path | None:
     """Return the proxy's program: the one named by GATEHOUSE_TEST_…, the machine's, or the fetched one."""
-    found = os.environ.get(f"GATEHOUSE_TEST_{name.upper()}") or shutil.which(name)
+    program, _, _ = name.partition(",")
+    found = os.environ.get(f"GATEHOUSE_TEST_{program.upper()}") or shutil.which(program)
     if found is not None:
         return Path(found)
-    return fetched if (fetched := _PROGRAMS[name]).is_file() else None
+    return fetched if (fetched := _PROGRAMS[program]).is_file() else None
 
 
 def nginx_config(port: int, upstream: int, certificate: Path) -> str:
@@ -89,6 +94,24 @@ def caddy_config(port: int, upstream: int, certificate: Path) -> str:
     )
 
 
+def haproxy_config(port: int, upstream: int, certificate: Path) -> str:
+    """Take deploy/haproxy.cfg; only addresses and the certificate are other ones."""
+    return _replaced(
+        (DEPLOY / "haproxy.cfg").read_text(),
+        {
+            "bind :443": f"bind 127.0.0.1:{port}",
+            "/etc/haproxy/gatehouse.pem": str(certificate),
+            "server gateway 127.0.0.1:8080": f"server gateway 127.0.0.1:{upstream}",
+        },
+    )
+
+
+def haproxy_config_that_shares(port: int, upstream: int, certificate: Path) -> str:
+    """Let each request go over any connection to the gateway, whosever request that one carried before."""
+    config = haproxy_config(port, upstream, certificate)
+    return _replaced(config, {"\nbackend gatehouse\n": "\nbackend gatehouse\n    http-reuse always\n"})
+
+
 def _replaced(text: str, replacements: Mapping[str, str]) -> str:
     for old, new in replacements.items():
         # The comments show addresses, too; what is replaced stands there once without them.
@@ -99,6 +122,12 @@ def _replaced(text: str, replacements: Mapping[str, str]) -> str:
 
 _CONFIGS: Mapping[str, tuple[str, Callable[[int, int, Path], str], list[str]]] = {
     "nginx": ("nginx.conf", nginx_config, ["-p", ".", "-c", "nginx.conf", "-e", "error.log"]),
+    "haproxy": ("haproxy.cfg", haproxy_config, ["-db", "-f", "haproxy.cfg"]),
+    "haproxy, http-reuse always": (
+        "haproxy.cfg",
+        haproxy_config_that_shares,
+        ["-db", "-f", "haproxy.cfg"],
+    ),
     "caddy": ("Caddyfile", caddy_config, ["run", "--config", "Caddyfile", "--adapter", "caddyfile"]),
 }
 

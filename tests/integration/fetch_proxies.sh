@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Puts nginx and Caddy into .tools/proxies/ at the root of the repository, out of Debian's packages, which it does not
-# install: no service is started and no root is needed. Does nothing when the tests find both already.
+# Puts nginx, Caddy and HAProxy into .tools/proxies/ at the root of the repository, out of Debian's packages, which it does not
+# install: no service is started and no root is needed. Does nothing when the tests find all of them already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 folder=.tools/proxies
-if [[ -x $folder/usr/sbin/nginx && -x $folder/usr/bin/caddy ]]; then
+if [[ -x $folder/usr/sbin/nginx && -x $folder/usr/bin/caddy && -x $folder/usr/sbin/haproxy ]]; then
     exit 0
 fi
 if { [[ -n ${GATEHOUSE_TEST_NGINX:-} ]] || command -v nginx > /dev/null; } &&
-    { [[ -n ${GATEHOUSE_TEST_CADDY:-} ]] || command -v caddy > /dev/null; }; then
+    { [[ -n ${GATEHOUSE_TEST_CADDY:-} ]] || command -v caddy > /dev/null; } &&
+    { [[ -n ${GATEHOUSE_TEST_HAPROXY:-} ]] || command -v haproxy > /dev/null; }; then
     exit 0
 fi
 
@@ -22,11 +23,25 @@ own=(-o Dir::State::Lists="$scratch/lists" -o Dir::Cache="$scratch/cache")
 sandbox=(-o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3)
 
 fetch() {
-    # The names of the libraries that nginx is linked with differ between releases.
-    local libraries
-    libraries=$(apt-cache "$@" depends nginx | sed -nE 's/^ +Depends: (lib(pcre2|ssl)[^ ]*)$/\1/p')
+    # The names of the libraries that they are linked with differ between releases.
+    local libraries more
+    libraries=$(needed_by "$@" -- nginx haproxy)
     # shellcheck disable=SC2086 # several names
-    apt-get -qq "$@" "${sandbox[@]}" download nginx caddy $libraries
+    more=$(needed_by "$@" -- $libraries)
+    # shellcheck disable=SC2086 # likewise
+    apt-get -qq "$@" "${sandbox[@]}" download nginx caddy haproxy $libraries $more
+}
+
+# The libraries that packages need, but for those of the compiler and the system, which every machine has.
+needed_by() {
+    local options=()
+    while [[ $1 != -- ]]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    apt-cache "${options[@]}" depends "$@" |
+        sed -nE 's/^ +Depends: (lib(pcre2|ssl|lua|opentracing|jemalloc)[^ ]*)$/\1/p' | sort -u
 }
 
 cd "$scratch/packages"

@@ -16,9 +16,11 @@ import pytest
 
 from doubles import providers
 from doubles.destination import ScriptedDestination
+from doubles.proxies import HOST, find, proxying
 from doubles.raw import Wire, connected, exchange, head, request
 from gatehouse.ingest.connections import Connections
 from gateways import CONFIG, RunGateway, Running
+from machine import lacking
 from processes import serving
 
 MOST = 20
@@ -200,3 +202,35 @@ async def test_a_burst_of_connections_uses_no_more_files_than_are_reserved(tmp_p
             assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
 
         assert [line for line in gateway.log if line["event"] == "http.error"] == []
+
+
+@pytest.mark.case("F-04")
+@pytest.mark.parametrize("name", ["nginx", "caddy", "haproxy"])
+@pytest.mark.parametrize("slow", ["a body", "a chunked body"])
+async def test_slow_bodies_through_a_proxy_keep_no_genuine_request_out(
+    crowded: Running, tmp_path: Path, name: str, slow: str
+) -> None:
+    """Those that the proxy streams hold connections of the gateway, and more of them come all the while."""
+    if find(name) is None:
+        lacking(f"no {name}: run tests/integration/fetch_proxies.sh, or set GATEHOUSE_TEST_{name.upper()}")
+    (folder := tmp_path / "proxy").mkdir()
+    async with (
+        proxying(name, crowded.gateway.ingest.port, folder) as front,
+        AsyncExitStack() as stack,
+    ):
+        writers = []
+
+        async def send(sent: bytes) -> asyncio.StreamReader:
+            reader, writer = await front.connect()
+            stack.callback(writer.transport.abort)
+            writers.append(writer)  # one that nobody has would close by itself
+            writer.write(sent.replace(b"Host: h", b"Host: " + HOST.encode()))
+            return reader
+
+        for _ in range(2 * MOST):
+            await send(SLOW[slow])
+        for number in range(10):
+            await send(SLOW[slow])
+            async with asyncio.timeout(2):
+                genuine = await send(signed(number))
+                assert (await genuine.readline()).startswith(b"HTTP/1.1 200 ")

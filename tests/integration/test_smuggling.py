@@ -1,4 +1,4 @@
-"""Behind nginx and Caddy, as deploy/ configures them, no request is hidden in another."""
+"""Behind nginx, Caddy and HAProxy, as deploy/ configures them, no request hides in another or alters it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import contextlib
 import io
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from doubles import providers
-from doubles.ambiguous import SHAPES
+from doubles.ambiguous import READ, SHAPES
 from doubles.destination import ScriptedDestination
 from doubles.proxies import HOST, Front, find, proxying
-from doubles.raw import request
+from doubles.raw import Wire, head, request
 from gateways import CONFIG, RunGateway, Running
 from machine import lacking
 
@@ -48,6 +49,17 @@ class Chain(NamedTuple):
                 await writer.wait_closed()
         return received
 
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Wire]:
+        """Connect as a sender that keeps its connection."""
+        reader, writer = await self.front.connect()
+        try:
+            yield Wire(reader, writer)
+        finally:
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
     async def accepted(self) -> int:
         """Count the events that were stored."""
         return int((await self.gateway.metrics())["gatehouse_events_total", "mando"])
@@ -58,15 +70,15 @@ class Chain(NamedTuple):
         return int(sum(value for (name, *_), value in scraped.items() if name == "gatehouse_requests_total"))
 
 
-@pytest.fixture(params=["nginx", "caddy"])
+@pytest.fixture(params=["nginx", "caddy", "haproxy", "haproxy, http-reuse always"])
 async def chain(
     request: pytest.FixtureRequest, run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
 ) -> AsyncIterator[Chain]:
-    """Run each proxy. CI must have both; elsewhere their tests are skipped without them."""
+    """Run each proxy. CI must have all; elsewhere their tests are skipped without them."""
     name: str = request.param
     if find(name) is None:
-        lacking(f"no {name}: run tests/integration/fetch_proxies.sh, or set GATEHOUSE_TEST_{name.upper()}")
-    (folder := tmp_path / name).mkdir()
+        lacking(f"no {name}: run tests/integration/fetch_proxies.sh, or set GATEHOUSE_TEST_…")
+    (folder := tmp_path / "proxy").mkdir()
     async with (
         run_gateway(TRUSTING.format(url=destination.url)) as gateway,
         proxying(name, gateway.gateway.ingest.port, folder) as front,
@@ -108,6 +120,50 @@ async def test_each_request_that_the_gateway_sees_is_answered_to_who_sent_it(cha
             wrong[name] = (seen, accepted, answers, others)
 
     assert wrong == {}
+
+
+@pytest.mark.case("F-01")
+async def test_no_client_changes_how_the_requests_of_others_are_read(
+    chain: Chain, destination: ScriptedDestination, logged: io.StringIO
+) -> None:
+    """Not by any header that the gateway reads, as a trailer or as a header, over the proxy's connections."""
+    sent, wrong = 0, {}
+    for name, value in READ.items():
+        chunked = head("Transfer-Encoding: chunked", "TE: trailers", f"Trailer: {name}")
+        trailing = chunked + f"2\r\n{{}}\r\n0\r\n{name}: {value}\r\n\r\n".encode()
+        async with AsyncExitStack() as stack:
+            for attack in (trailing, request(b"{}", f"{name}: {value}")):
+                # It stays, so that the proxy keeps what it opened for it.
+                mallory = await stack.enter_async_context(chain.client())
+                mallory.writer.write(to_the_host(attack))
+                # The proxy may wait for the rest of what it can't make sense of.
+                with contextlib.suppress(ConnectionError, TimeoutError):
+                    await asyncio.wait_for(mallory.reader.read(65_536), 0.5)
+                other = await stack.enter_async_context(chain.client())
+                for _ in range(4):
+                    sent += 1
+                    other.writer.write(signed(sent))
+                    answer = await asyncio.wait_for(other.answer(), PATIENCE)
+                    if ACCEPTED not in answer:
+                        wrong[name, sent] = answer
+    arrived = await destination.wait_for(sent - len(wrong), within=30)
+    accepted = [json.loads(line) for line in logged.getvalue().splitlines() if '"request.accepted"' in line]
+
+    assert wrong == {}
+    assert {line["client"] for line in accepted} == {"127.0.0.1"}
+    assert not [each for each in arrived if b"forged" in each.body or b"traceparent" in each.body]
+    assert not [each for each in arrived if "traceparent" in each.headers]
+
+
+@pytest.mark.case("F-28")
+async def test_the_heads_of_real_senders_pass_the_proxies(chain: Chain) -> None:
+    heads = [
+        [f"X-DocuSign-Signature-{number}: {'A' * 44}" for number in range(1, 101)],
+        ["X-Forwarded-Client-Cert: " + "A" * 16_000],
+        [f"X-{number}: {'A' * 8_000}" for number in range(6)],
+    ]
+    for number, fields in enumerate(heads):
+        assert ACCEPTED in await chain.exchange(signed(number, *fields, "Connection: close"))
 
 
 @pytest.mark.case("S-55")

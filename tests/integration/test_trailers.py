@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from doubles import providers
+from doubles.ambiguous import READ as TRAILERS
 from doubles.destination import ScriptedDestination
 from doubles.raw import connected, exchange, head, request
 from gateways import RunGateway, Running
@@ -40,27 +41,6 @@ routes:
 BODY = providers.body(id="evt_1", type="sale.created", data={})
 SIGNATURE = providers.mando(BODY)["X-Mando-Signature"]
 SIGNED = [f"{name}: {value}" for name, value in providers.mando(BODY).items()]
-#: Every header that the gateway reads, with a value that would change what the next request means.
-TRAILERS = {
-    "X-Mando-Signature": SIGNATURE,
-    "X-Webhook-Timestamp": "1",
-    "X-Webhook-Delivery-Id": "dlv_forged",
-    "X-Webhook-Event": "forged.type",
-    "Content-Encoding": "gzip",
-    "Content-Type": "application/x-www-form-urlencoded",
-    "X-Forwarded-For": "203.0.113.9",
-    "Expect": "100-continue",
-    "Connection": "close",
-    "Upgrade": "websocket",
-    "Transfer-Encoding": "chunked",
-    "Content-Length": "0",
-    "Host": "forged.example",
-    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-    "tracestate": "forged=1",
-    "User-Agent": "forged",
-    "Authorization": "Basic Zm9yZ2Vk",
-    "Sec-WebSocket-Key1": "forged",
-}
 #: Requests that are answered before, while and after their bodies arrive; each has trailers.
 FIRST = {
     "accepted": head("Transfer-Encoding: chunked", *SIGNED) + b"%x\r\n%s\r\n" % (len(BODY), BODY),
