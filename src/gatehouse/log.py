@@ -33,6 +33,8 @@ EVENTS = (
     "delivery.attempted",
     "delivery.dead",
     "delivery.failed",
+    "breaker.opened",
+    "breaker.closed",
     "handshake.secret_shown",
     "source.not_ready",
     "destination.not_ready",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 STATEMENTS = {
     "known": accepting._KNOWN_KEYS,
-    "lease": leasing._LEASE,
+    **{f"lease {which}": statement for which, statement in leasing._LEASES.items()},
     "next_due": leasing._NEXT_DUE,
     "bury": leasing._BURY,
     "taken": ordering._TAKEN,

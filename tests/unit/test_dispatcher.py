@@ -100,7 +100,7 @@ async def test_an_attempt_is_one_log_line_without_the_body(file: Path) -> None:
             "attempt": 1,
             "reason": "server_error",
             "status": 503,
-            "log_level": "info",
+            "log_level": "warning",
         }
         assert (second["attempt"], second["reason"], second["next_try"]) == (2, "ok", None)
         assert "canary" not in repr(logs)

@@ -15,6 +15,7 @@ from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.store.base import Delivery
 from gatehouse.store.sqlite import SqliteStore
+from gatehouse.times import parse_iso8601
 
 BILLING = {"destination": "billing"}
 DELIVERED = {"destination": "billing", "result": "delivered"}
@@ -176,6 +177,9 @@ async def test_destinations_are_described_without_their_credentials(file: Path) 
         await gateway.until(1, "breaker_open", **BILLING)
         await gateway.dispatcher.pause("unready")
         first, second = gateway.dispatcher.describe()
+    opened, probe = first.pop("open_since"), first.pop("next_probe")
+    assert 59 < seconds(probe) - seconds(opened) < 61
+    assert (second["open_since"], second["next_probe"]) == (None, None)
     assert first == {
         "name": "billing",
         "url": "http://127.0.0.1:1/in",
@@ -189,3 +193,9 @@ async def test_destinations_are_described_without_their_credentials(file: Path) 
         "waiting": 0,
     }
     assert (second["ready"], second["not_ready"], second["paused"]) == (False, "env:X is not set", True)
+
+
+def seconds(text: str) -> float:
+    found = parse_iso8601(text)
+    assert found is not None
+    return found

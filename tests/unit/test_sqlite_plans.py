@@ -49,7 +49,7 @@ OF_PARAMETERS = (
     ("statement", "columns", "extra"),
     [
         (accepting._KNOWN_KEYS, 3, 1),
-        (leasing._DUE, 0, 3),
+        *((statement, 0, 5 if which == "next" else 3) for which, statement in leasing._LEASABLE.items()),
         (leasing._LEASE, 0, 3),
         (leasing._BURY, 0, 3),
         (leasing._UNUSUAL, 3, 0),

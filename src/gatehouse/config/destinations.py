@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.config.model import RetryConfig
+from gatehouse.config.model import BreakerConfig, RetryConfig
 from gatehouse.config.readable import at, mappings, read
 from gatehouse.config.scalars import format_duration, parse_duration
 from gatehouse.config.texts import parse_template
@@ -21,6 +21,8 @@ _NOT_IN_AN_EVENT = ("challenge", "proof", "token", "value", "signed", "timestamp
 _LONGEST_LINGER = 1.0
 #: Between these the greatest age of a connection has to be.
 _CONNECTION_AGES = (1.0, 86400.0)
+#: A destination that is back is not left waiting longer than this for its deliveries (seconds).
+_LONGEST_OPEN = 3600.0
 _BATCH = "cloudevents-batch"
 
 
@@ -30,6 +32,7 @@ def destination_problems(data: dict[str, Any], document: YamlDocument) -> Iterat
     for name, destination in mappings(data.get("destinations")).items():
         yield from _retry(name, destination, document)
         yield from _connections(name, destination, document)
+        yield from _breaker(name, destination, document)
         yield from _batch(name, destination, document)
         yield from _order(name, destination, document, has_url=has_url)
 
@@ -56,6 +59,23 @@ def _connections(name: str, destination: dict[str, Any], document: YamlDocument)
         hint = f"{format_duration(least)} to {format_duration(most)}, as in max_connection_age: 5m"
         fault = "too short: each attempt would open its own" if age < least else "too long: a name may move"
         yield document.problem(("destinations", name, "max_connection_age"), fault, hint)
+
+
+def _breaker(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Compare the durations of `breaker`, with the defaults where it says nothing."""
+    defaults, own = BreakerConfig(), destination.get("breaker")
+    if not isinstance(own, dict):
+        return
+    path = ("destinations", name, "breaker")
+    first = read(parse_duration, own.get("open"), defaults.open)
+    longest = read(parse_duration, own.get("max_open"), defaults.max_open)
+    if longest is not None and longest > _LONGEST_OPEN:
+        message = "a destination that is back would wait too long for its deliveries"
+        yield document.problem((*path, "max_open"), message, f"at most {format_duration(_LONGEST_OPEN)}")
+    elif first is not None and longest is not None and longest < first:
+        hint = f"max_open: at least {format_duration(first)}, or a shorter open"
+        key = "max_open" if "max_open" in own else "open"
+        yield document.problem((*path, key), "max_open is shorter than open", hint)
 
 
 def _batch(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:

@@ -60,6 +60,7 @@ __all__ = [
     "AwsSnsConfig",
     "BasicConfig",
     "BatchConfig",
+    "BreakerConfig",
     "Config",
     "DedupeConfig",
     "DedupeKeyConfig",
@@ -158,6 +159,17 @@ class RetryConfig(Model):
     """When a delivery becomes a dead letter, counted from when the event was received."""
 
 
+class BreakerConfig(Model):
+    """When a destination that is down is spared, and how it is found again."""
+
+    failures: Annotated[int, Between(1, 1000)] = 5
+    """After failures of so many different events, without a success between them, attempts stop."""
+    open: Duration = 30.0
+    """How long until the first probe: one event, to find out whether the destination is back."""
+    max_open: Duration = 60.0
+    """The time until the next probe doubles up to this; at most 1h. A recovery is noticed within it."""
+
+
 class BatchConfig(Model):
     """How many events share a POST."""
 
@@ -194,6 +206,8 @@ class DestinationConfig(Model):
     """Events for which this is the same are delivered one after the other, in the order accepted."""
     retry: RetryConfig = RetryConfig()
     """When to try again, and when to give up."""
+    breaker: BreakerConfig = BreakerConfig()
+    """When attempts stop because the destination is down, and how often it is probed then."""
     retry_on: OneOrMany[StatusExpression] = ()
     """Statuses that are tried again whatever the default: `"429"`, `"500-599"`; `"!501"` is final at once."""
 

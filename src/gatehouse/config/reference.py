@@ -49,6 +49,7 @@ TABLES = {
     "destination": "DestinationConfig",
     "batch": "BatchConfig",
     "retry": "RetryConfig",
+    "breaker": "BreakerConfig",
     "route": "RouteConfig",
 }
 _MARKED = re.compile(r"(<!-- generated:([a-z0-9_-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)

@@ -43,7 +43,7 @@ class Asking:
         self._forwarder = forwarder
         self._recorder = recorder
         self._gate = gate
-        #: Called when whether the destination is let be may have changed.
+        #: Called when whether the destination is spared may have changed.
         self._on_change = on_change
         self._under_way = 0
 
@@ -65,7 +65,7 @@ class Asking:
         finally:
             self._under_way -= 1
         self._recorder.asked(Delivery(event, self._destination.name, number - 1, 0.0), outcome)
-        if self._gate.observe(outcome, probe=probe):
+        if self._gate.observe(outcome, probe=probe, event=event.id):
             self._on_change()
         return _relayable(outcome, reply)
 

@@ -25,6 +25,11 @@ class Load(NamedTuple):
     #: Whether it is to find out if the destination is back.
     probe: bool
 
+    @property
+    def is_retry(self) -> bool:
+        """Whether the deliveries were attempted before: all of them, or none."""
+        return self.deliveries[0].attempts > 0
+
 
 class Attempts:
     """Attempts the deliveries of one destination, each in a POST of its own."""
@@ -38,6 +43,7 @@ class Attempts:
         gate: Gate,
         supply: Supply,
         clock: Callable[[], float],
+        on_change: Callable[[], None],
     ) -> None:
         self._destination = destination
         self._forwarder = forwarder
@@ -45,6 +51,8 @@ class Attempts:
         self._gate = gate
         self._supply = supply
         self._clock = clock
+        #: Called when whether the destination is spared may have changed.
+        self._on_change = on_change
         #: Workers that wait for the destination's answer. They may be cancelled; what they attempt counts.
         self.under_way: set[asyncio.Task[None]] = set()
 
@@ -61,13 +69,12 @@ class Attempts:
             await self._recorder.interrupted(delivery, time.monotonic() - started)
             return
         self.under_way.discard(worker)
-        self._observe(outcome, probe=load.probe)
+        self._observe(delivery, outcome, probe=load.probe)
         await self._settle(delivery, outcome)
 
-    def _observe(self, outcome: Outcome, *, probe: bool) -> None:
-        if self._gate.observe(outcome, probe=probe):
-            self._supply.look()
-            self._supply.has_room_again()
+    def _observe(self, delivery: Delivery, outcome: Outcome, *, probe: bool) -> None:
+        if self._gate.observe(outcome, probe=probe, event=delivery.event.id):
+            self._on_change()
 
     async def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
         """Have an outcome recorded."""

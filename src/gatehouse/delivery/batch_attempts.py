@@ -1,4 +1,4 @@
-"""What a worker does with several deliveries: one POST for all, and halves of it when it is refused."""
+"""What a worker does with several deliveries: one POST for all, and halves of it when it fails for one."""
 
 from __future__ import annotations
 
@@ -17,19 +17,23 @@ if TYPE_CHECKING:
 
     from gatehouse.delivery.attempts import Load
     from gatehouse.delivery.forwarder import Together
-    from gatehouse.delivery.outcome import Outcome
+    from gatehouse.delivery.outcome import Outcome, OutcomeReason
     from gatehouse.store.base import Delivery
 
 #: The brackets around a batch, and the comma before each element but the first.
 _BRACKETS, _COMMA = 2, 1
+#: Failures that come fast, so a batch is halved at once. After others it is tried again in smaller company.
+_MAY_BE_FOR_ONE: tuple[OutcomeReason, ...] = ("server_error", "disconnected", "invalid_reply")
 
 
 class Group(NamedTuple):
     """What goes into one POST."""
 
     parts: tuple[Part, ...]
-    #: Half of what was refused: it was sent before, and counts against the rate once more.
+    #: Half of what was sent before: it counts against the rate once more.
     is_half: bool = False
+    #: What that came to, unless it was refused.
+    failed: Outcome | None = None
 
     @property
     def deliveries(self) -> list[Delivery]:
@@ -40,19 +44,24 @@ class Group(NamedTuple):
 class BatchAttempts(Attempts):
     """Attempts the deliveries of one destination, several in a POST.
 
-    A batch that is refused holds at least one event that the destination won't have, and nobody says which.
-    It is sent again at once in halves, and each half that is refused in halves again, until the bad one
-    stands alone and only its own refusals are counted. How often is bounded: enough to find two. When a
+    A batch that is refused, or at which the destination fails, holds at least one event that it can't
+    process, and nobody says which. It is sent again at once in halves, and each half that fails in halves
+    again, until the bad one stands alone. How often is bounded. For refusals it is enough to find two: when a
     destination refuses everything, as an app that is being deployed does, what is left is tried again later.
+    For failures it is enough to find each, but an open breaker ends it. What is left is tried again later, in
+    smaller company.
     """
 
     async def make(self, load: Load, worker: asyncio.Task[None]) -> None:
         """Attempt what was taken, and return when what came of it is in the store."""
         groups = deque(await self._groups(load.deliveries))
-        splits_left = 2 * len(load.deliveries).bit_length()
+        splits, refusals_left = 0, 2 * len(load.deliveries).bit_length()
         probe = load.probe
         while groups:
             group = groups.popleft()
+            if group.failed is not None and self._gate.breaker_open:
+                await self._postpone(group, group.failed)
+                continue
             if not self._destination.outlasts(group.deliveries, self._clock()):
                 self._put_back(group)
                 continue
@@ -60,12 +69,15 @@ class BatchAttempts(Attempts):
             if came_to is None:
                 await self._interrupt([group, *groups])
                 return
-            self._observe(came_to.whole, probe=probe)
+            self._observe(group.deliveries[0], came_to.whole, probe=probe)
             probe = False
-            if not self._is_ambiguous(group, came_to.whole):
+            refused = self._is_refused(came_to.whole)
+            if len(group.parts) == 1 or not (refused or self._failed_for_one(came_to.whole)):
                 await self._settle_all(group, came_to)
-            elif splits_left:
-                splits_left -= 1
+            elif (
+                refusals_left if refused else splits < len(load.deliveries)
+            ) and not self._gate.breaker_open:
+                splits, refusals_left = splits + 1, refusals_left - refused
                 groups.extendleft(reversed(self._halves(group, came_to.whole)))
             else:
                 await self._settle_all(group, came_to, alone=False)
@@ -95,16 +107,25 @@ class BatchAttempts(Attempts):
         finally:
             self.under_way.discard(worker)
 
-    def _is_ambiguous(self, group: Group, whole: Outcome) -> bool:
-        said = listed(self._destination.retry_on, whole.http_status)
-        return len(group.parts) > 1 and is_refused(whole, said)
+    def _is_refused(self, whole: Outcome) -> bool:
+        return is_refused(whole, listed(self._destination.retry_on, whole.http_status))
+
+    def _failed_for_one(self, whole: Outcome) -> bool:
+        """Tell whether one event may be why a POST failed. A hint for all of them, as `retry_on`, is not."""
+        return whole.reason in _MAY_BE_FOR_ONE and not listed(self._destination.retry_on, whole.http_status)
 
     def _halves(self, group: Group, whole: Outcome) -> list[Group]:
         for delivery in group.deliveries:
             self._recorder.again(delivery, whole)
         parts = [Part(_once_more(part.delivery), part.element) for part in group.parts]
         middle = len(parts) // 2
-        return [Group(tuple(some), is_half=True) for some in (parts[:middle], parts[middle:])]
+        failed = None if self._is_refused(whole) else whole
+        return [Group(tuple(some), True, failed) for some in (parts[:middle], parts[middle:])]
+
+    async def _postpone(self, group: Group, outcome: Outcome) -> None:
+        """Have a group recorded that failed as part of a larger one, and is not attempted by itself now."""
+        for due in await self._recorder.postponed(group.deliveries, outcome):
+            self._look_for(due)
 
     def _put_back(self, group: Group) -> None:
         for delivery in group.deliveries:

@@ -1,8 +1,18 @@
-"""Lets a destination that is down be, and finds out when it is back. Pure, the clock is passed in.
+"""The circuit breaker of a destination: spares one that is down, and finds out when it is back. Pure.
 
-    closed ──5 failures in a row──▶ open ──time is up──▶ one probe ──success──▶ closed
-                                     ▲                       │
-                                     └──── twice as long ────┘ failure
+    closed ──5 events failed, and none succeeded between──▶ open ──time is up──▶ one probe ──success──▶ closed
+                                                             ▲                       │
+                                                             └──── twice as long ────┘ failure
+
+An event that the destination cannot process ("poison") fails again and again although the destination is up.
+Four rules keep such events from being taken for an outage:
+
+- Only the first failure of an event counts. A failure of one that failed before says nothing new.
+- Any success starts the count anew, and closes an open breaker.
+- A breaker that opens again soon after a success had closed it was probably wrong. Each time, the next run of
+  failures has to be twice as long to open it. That wears off while the breaker does not open.
+- While failures are seen, `is_suspicious` tells the lane to take events from both ends of what waits: one of
+  them reaches events that the destination can process.
 
 What counts as a failure says something about the destination, not about one event: no answer at all, an
 answer that is not HTTP, 5xx, 408, 425, 429, and a redirect. A destination that refuses an event (other 4xx)
@@ -12,7 +22,7 @@ is up. An event that we could not make a request of says nothing either way.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -20,6 +30,12 @@ if TYPE_CHECKING:
     from gatehouse.delivery.outcome import OutcomeReason
 
 _UP: frozenset[OutcomeReason] = frozenset(("ok", "rejected", "gone"))
+#: Of how many events it is remembered that they failed. One that is forgotten counts once more.
+_MOST_KNOWN: Final = 10_000
+#: The longest run of failures that a breaker waits for, however often it was wrong.
+_LONGEST_RUN: Final = 1024
+#: So many failures without a success between are suspicious.
+_SUSPICIOUS: Final = 2
 
 
 class BreakerSettings(msgspec.Struct, frozen=True):
@@ -27,7 +43,7 @@ class BreakerSettings(msgspec.Struct, frozen=True):
 
     failures: int = 5
     first: float = 30.0
-    longest: float = 300.0
+    longest: float = 60.0
 
 
 class Breaker:
@@ -35,15 +51,41 @@ class Breaker:
 
     def __init__(self, settings: BreakerSettings) -> None:
         self._settings = settings
-        self._failures = 0
+        #: Events that failed, the last ones.
+        self._failed: dict[str, None] = {}
+        #: How many events failed for the first time since the last success.
+        self._run = 0
         self._open_for = 0.0
         self._probe_at = 0.0
         self._probing = False
+        self._opened_at = self._closed_at = -math.inf
+        #: How long a run has to be after the breaker was wrong, and when it was.
+        self._raised = 0
+        self._raised_at = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Whether the destination is let be, probes aside."""
+        """Whether the destination is spared, probes aside."""
         return self._open_for > 0
+
+    @property
+    def failures(self) -> int:
+        """How many events failed for the first time since the last success, probes aside."""
+        return self._run
+
+    @property
+    def opened_at(self) -> float:
+        """When it opened last."""
+        return self._opened_at
+
+    @property
+    def probe_at(self) -> float:
+        """When the next probe may start, or the one under way might have."""
+        return self._probe_at
+
+    def is_suspicious(self, now: float) -> bool:
+        """Tell whether failures may be those of single events, so that others should be tried between."""
+        return self._run >= _SUSPICIOUS or now - self._closed_at < self._settings.longest
 
     def delay(self, now: float) -> float:
         """Return how long until an attempt may start; infinite while a probe is under way."""
@@ -58,20 +100,48 @@ class Breaker:
         self._probing = self.is_open
         return True
 
-    def observe(self, reason: OutcomeReason, now: float, *, probe: bool) -> None:
-        """Learn what an admitted attempt came to."""
+    def observe(self, reason: OutcomeReason, now: float, *, probe: bool, event: str | None = None) -> None:
+        """Learn what an admitted attempt came to. `event` names what was attempted; None: nothing known."""
         if reason in _UP:
-            self._failures, self._open_for, self._probing = 0, 0.0, False
+            if event is not None:
+                self._failed.pop(event, None)
+            self._succeeded(now)
         elif reason == "unsendable":
             self._probing = self._probing and not probe
-        elif probe or not self.is_open:
+        elif probe:
+            self._is_first_failure(event)
+            self._probing = False
+            self._open(now)
+        elif self._is_first_failure(event):
+            self._run += 1
             # While open, what fails was started before: it is no news.
-            self._fail(now)
+            if not self.is_open and self._run >= self._longest_run(now):
+                self._opened_at = now
+                self._open(now)
 
-    def _fail(self, now: float) -> None:
-        self._failures += 1
-        self._probing = False
-        if self._failures >= self._settings.failures:
-            longer = self._open_for * 2 or self._settings.first
-            self._open_for = min(longer, self._settings.longest)
-            self._probe_at = now + self._open_for
+    def _succeeded(self, now: float) -> None:
+        if self.is_open:
+            if self._opened_at - self._closed_at < self._settings.longest:
+                self._raised = min(2 * max(self._longest_run(now), self._run), _LONGEST_RUN)
+                self._raised_at = now
+            self._closed_at = now
+        self._run, self._open_for, self._probing = 0, 0.0, False
+
+    def _is_first_failure(self, event: str | None) -> bool:
+        if event is None:
+            return True
+        if event in self._failed:
+            return False
+        if len(self._failed) >= _MOST_KNOWN:
+            del self._failed[next(iter(self._failed))]
+        self._failed[event] = None
+        return True
+
+    def _longest_run(self, now: float) -> int:
+        """Return how many failures open it: halved with each `longest` since it was last wrong."""
+        halved = int((now - self._raised_at) / self._settings.longest)
+        return max(self._settings.failures, self._raised >> min(halved, 64))
+
+    def _open(self, now: float) -> None:
+        self._open_for = min(self._open_for * 2 or self._settings.first, self._settings.longest)
+        self._probe_at = now + self._open_for

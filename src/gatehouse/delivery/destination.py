@@ -125,6 +125,7 @@ def compile_destination(name: str, config: DestinationConfig, secrets: Secrets) 
         batch=config.batch if config.format == "cloudevents-batch" else None,
         ordered=config.order_by is not None,
         max_connection_age=config.max_connection_age,
+        breaker=BreakerSettings(config.breaker.failures, config.breaker.open, config.breaker.max_open),
         keys=keys,
         not_ready=not_ready,
     )

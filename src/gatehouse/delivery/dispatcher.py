@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gatehouse.delivery.destination import shown
 from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
+from gatehouse.delivery.gate import Gate
 from gatehouse.delivery.gauges import DestinationGauges
 from gatehouse.delivery.lane import Lane
 from gatehouse.delivery.pauses import Pauses
@@ -18,6 +19,7 @@ from gatehouse.delivery.recorder import Recorder, batch_results
 from gatehouse.delivery.retiring import Retiring
 from gatehouse.errors import RelayFailedError
 from gatehouse.log import get_logger
+from gatehouse.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -169,6 +171,14 @@ class Dispatcher:
         if lane := self._lanes.get(name):
             (lane.pause if name in self._pauses else lane.resume)()
 
+    def starts_at(self, name: str, due: float) -> float | None:
+        """Return when what is due at a time may indeed start; None while nothing starts at a destination.
+
+        Nothing does while it is paused, has no secret, or is not configured.
+        """
+        lane = self._lanes.get(name)
+        return None if lane is None or lane.destination.not_ready is not None else lane.gate.starts_at(due)
+
     def describe(self) -> list[dict[str, Any]]:
         """Say how each destination is, in the order of the config."""
         return [self._describe(destination) for destination in self._destinations]
@@ -184,6 +194,8 @@ class Dispatcher:
             "not_ready": destination.not_ready,
             "paused": lane is not None and lane.gate.paused,
             "breaker": "open" if lane is not None and lane.gate.breaker_open else "closed",
+            "open_since": _moment(None if lane is None else lane.gate.open_since),
+            "next_probe": _moment(None if lane is None else lane.gate.next_probe),
             "pending": gauges.pending.number,
             "dead": gauges.dead.number,
             "waiting": 0 if lane is None else lane.waiting,
@@ -228,6 +240,7 @@ class Dispatcher:
                 "destination.not_ready", destination=destination.name, why=destination.not_ready
             )
         metrics = self._metrics.destination(destination.name)
+        gate = Gate(destination, metrics, self._clock)
         recorder = Recorder(
             destination,
             results=self._results,
@@ -235,6 +248,7 @@ class Dispatcher:
             gauges=self._gauges[destination.name],
             clock=self._clock,
             uniform=self._uniform,
+            starts_at=gate.starts_at,
         )
         forwarder = Forwarder(destination, session, clock=self._clock)
         return Lane(
@@ -242,7 +256,7 @@ class Dispatcher:
             store=self._store,
             forwarder=forwarder,
             recorder=recorder,
-            metrics=metrics,
+            gate=gate,
             clock=self._clock,
         )
 
@@ -278,3 +292,7 @@ class Dispatcher:
             elif name not in counts and not self._gauges[name].pending.number and name not in self._retiring:
                 del self._gauges[name]
                 self._metrics.forget_destination(name)
+
+
+def _moment(seconds: float | None) -> str | None:
+    return None if seconds is None else rfc3339(seconds)

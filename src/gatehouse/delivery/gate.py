@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 from gatehouse.delivery.breaker import Breaker
 from gatehouse.delivery.pace import Pace
 from gatehouse.delivery.retry import listed
+from gatehouse.log import get_logger
+from gatehouse.times import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.outcome import Outcome, OutcomeReason
     from gatehouse.metrics import DestinationMetrics
@@ -23,16 +27,19 @@ _SOON = 1.0
 class Gate:
     """The gate of one destination."""
 
-    def __init__(self, destination: Destination, metrics: DestinationMetrics) -> None:
+    def __init__(
+        self, destination: Destination, metrics: DestinationMetrics, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`clock`: unix seconds, for what is shown."""
         self._metrics = metrics
+        self._clock = clock
+        self._name = destination.name
         self._settings = destination.breaker
         self._breaker = Breaker(self._settings)
         self._pace = Pace(destination.rate) if destination.rate else None
         self._retry_on = destination.retry_on
         self._paused = False
         self._retired = False
-        #: What the destination was let be for, when it is.
-        self.last_failure: OutcomeReason = "connect"
 
     @property
     def paused(self) -> bool:
@@ -48,19 +55,50 @@ class Gate:
         """Let attempts start again, at once: whoever says so knows better than the breaker does."""
         self._paused = False
         self._metrics.paused.set(0)
+        if self._breaker.is_open:
+            self._log_closed(self._breaker)
         self._breaker = Breaker(self._settings)
         self._metrics.breaker_open.set(0)
 
     def retire(self) -> None:
         """Leave the gauges to the destination's next gate, if it gets one."""
+        if self._breaker.is_open:
+            self._log_closed(self._breaker)
         self._metrics.breaker_open.set(0)
         self._metrics.paused.set(0)
         self._retired = True
 
     @property
     def breaker_open(self) -> bool:
-        """Whether the destination is let be, probes aside."""
+        """Whether the destination is spared, probes aside."""
         return self._breaker.is_open
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether an event failed for the first time since the last success."""
+        return self._breaker.failures > 0
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether the failures seen may be those of single events."""
+        return self._breaker.is_suspicious(time.monotonic())
+
+    @property
+    def open_since(self) -> float | None:
+        """When the breaker opened (unix seconds); None while it is closed."""
+        return self._unix(self._breaker.opened_at) if self.breaker_open else None
+
+    @property
+    def next_probe(self) -> float | None:
+        """When the next probe starts, or now while one is under way; None while the breaker is closed."""
+        return self._unix(max(self._breaker.probe_at, time.monotonic())) if self.breaker_open else None
+
+    def starts_at(self, due: float) -> float | None:
+        """Return when something that is due then may indeed start, if nothing changes; None while paused."""
+        if self._paused:
+            return None
+        probe = self.next_probe
+        return due if probe is None else max(due, probe)
 
     def delay(self) -> float:
         """Return how long until an attempt may start; infinite when something else has to happen first."""
@@ -85,16 +123,39 @@ class Gate:
         if self._pace is not None:
             self._pace.take(time.monotonic(), events)
 
-    def observe(self, outcome: Outcome, *, probe: bool) -> bool:
-        """Learn what a POST came to. True: whether the destination is let be may have changed."""
-        was_open = self._breaker.is_open
-        if outcome.reason != "ok":
-            self.last_failure = outcome.reason
+    def observe(self, outcome: Outcome, *, probe: bool, event: str) -> bool:
+        """Learn what a POST came to. True: whether the destination is spared may have changed.
+
+        `event` tells what was sent from other things: of a batch, the first event.
+        """
+        breaker, was_open = self._breaker, self._breaker.is_open
         final = listed(self._retry_on, outcome.http_status) == "final"
         # A status that is final by `retry_on` is about the event: the destination is up.
         reason: OutcomeReason = "rejected" if final else outcome.reason
-        self._breaker.observe(reason, time.monotonic(), probe=probe)
-        if not self._retired and (was_open or self._breaker.is_open):
-            self._metrics.breaker_open.set(self._breaker.is_open)
-            return True
-        return False
+        opened_at = breaker.opened_at
+        breaker.observe(reason, time.monotonic(), probe=probe, event=event)
+        if self._retired or not (was_open or breaker.is_open):
+            return False
+        self._metrics.breaker_open.set(breaker.is_open)
+        if was_open and not breaker.is_open:
+            self._log_closed(breaker)
+        elif opened_at != breaker.opened_at:
+            self._log_opened(reason)
+        return True
+
+    def _log_opened(self, reason: OutcomeReason) -> None:
+        probe = self._unix(self._breaker.probe_at)
+        get_logger().warning(
+            "breaker.opened",
+            destination=self._name,
+            reason=reason,
+            failures=self._breaker.failures,
+            next_probe=rfc3339(probe),
+        )
+
+    def _log_closed(self, breaker: Breaker) -> None:
+        lasted = round(time.monotonic() - breaker.opened_at, 3)
+        get_logger().info("breaker.closed", destination=self._name, open_for=lasted)
+
+    def _unix(self, monotonic: float) -> float:
+        return self._clock() + monotonic - time.monotonic()

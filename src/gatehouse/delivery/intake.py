@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 #: What an event's attributes take in a batch, besides its body. A batch that is longer than thought is cut.
 _ATTRIBUTES = 400
+#: After a failure an event goes with so many times fewer others, and after more failures than these alone.
+_SMALLER = 8
+_SMALLER_FOR = 1
 
 
 class Intake:
@@ -41,6 +44,8 @@ class Intake:
         self._at_once = destination.rate is None and destination.batch is None
         #: Else one worker at a time waits: for the rate, for a delivery, and for more to go with it.
         self._turn = asyncio.Lock()
+        #: Whether the last one was taken from the end that came last.
+        self._newest = False
 
     async def next(self) -> Load:
         """Wait for what may be attempted at this moment.
@@ -58,39 +63,72 @@ class Intake:
                 await self._gate.turn()
                 await self._waiting.some()
                 batch = self._destination.batch
-                if batch and self._waiting.room > 0 and not self._gate.breaker_open:
+                if batch and self._waits_for_company():
                     await self._waiting.enough(self._destination.at_once, batch.bytes, batch.linger)
                 load = self._load()
                 if load.deliveries:
                     self._gate.count(len(load.deliveries))
                     return load
 
+    def _waits_for_company(self) -> bool:
+        """Tell whether more may come that goes into the same POST: not with retries, nor with a probe."""
+        return self._waiting.room > 0 and self._waiting.is_new_next and not self._gate.breaker_open
+
     def _load(self) -> Load:
-        """Take as many deliveries as go into a POST; a probe goes alone."""
-        first = self._take(self._gate.admit)
+        """Take as many deliveries as go into a POST; a probe goes alone, and new ones never with retries."""
+        newest = self._takes_newest()
+        first = self._take(newest=newest, admit=self._gate.admit)
         if first is None:
             return Load((), probe=False)
         probe, load = self._gate.breaker_open, [first]
         batch = self._destination.batch
         if batch is not None and not probe:
-            left = batch.bytes - _size(first)
-            while self._waiting and len(load) < self._destination.at_once:
-                left -= _size(self._waiting.first())
-                delivery = self._take() if left >= 0 else None
-                if delivery is None:
-                    break
-                load.append(delivery)
-        return Load(load, probe)
+            self._fill(load, batch.bytes, newest=newest)
+        started = Load(load, probe)
+        self._waiting.started(retry=started.is_retry)
+        return started
 
-    def _take(self, admit: Callable[[], bool] = lambda: True) -> Delivery | None:
+    def _takes_newest(self) -> bool:
+        """Tell which end to take from: by turns while what waits longest may be what can't be processed."""
+        self._waiting.new_first = self._gate.is_failing
+        self._newest = self._gate.is_suspicious and not self._newest
+        return self._newest and self._waiting.is_new_next
+
+    def _fill(self, load: list[Delivery], room: int, *, newest: bool) -> None:
+        """Add what goes into the same POST."""
+        retry, room = bool(load[0].attempts), room - _size(load[0])
+        most = self._company(load[0])
+        while self._waiting.some_may_start and self._waiting.is_new_next != retry:
+            following = self._waiting.first(newest=newest)
+            room, most = room - _size(following), min(most, self._company(following))
+            if room < 0 or len(load) >= most:
+                return
+            delivery = self._take(newest=newest)
+            if delivery is None:
+                return
+            load.append(delivery)
+
+    def _company(self, delivery: Delivery) -> int:
+        """Return how many go with a delivery: fewer after a failure, so that a bad event stands alone."""
+        if delivery.attempts > _SMALLER_FOR:
+            return 1
+        return (
+            max(1, self._destination.at_once // _SMALLER) if delivery.attempts else self._destination.at_once
+        )
+
+    def _take(self, *, newest: bool, admit: Callable[[], bool] = lambda: True) -> Delivery | None:
         """Take the next delivery whose lease lasts for an attempt, if it may start."""
-        while self._waiting:
-            delivery = self._waiting.take()
-            if not self._waiting.plenty:
-                self._supply.has_room_again()
+        waiting, supply = self._waiting, self._supply
+        while waiting.some_may_start:
+            delivery = waiting.take(newest=newest)
+            if not waiting.plenty:
+                supply.has_room_again()
+            if not waiting.plenty_of_retries:
+                supply.has_room_for_retries()
             if self._destination.lets_start(delivery, self._clock()) and admit():
                 return delivery
-            self._supply.put_back(delivery)
+            supply.put_back(delivery)
+            newest = newest and waiting.is_new_next
         return None
 
 

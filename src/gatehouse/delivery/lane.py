@@ -6,12 +6,12 @@ A lane shares no bound with another, so a destination that hangs, fails or is sl
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from gatehouse.delivery.asking import Asking
 from gatehouse.delivery.attempts import Attempts
 from gatehouse.delivery.batch_attempts import BatchAttempts
-from gatehouse.delivery.gate import Gate
 from gatehouse.delivery.intake import Intake
 from gatehouse.delivery.supply import Supply
 from gatehouse.delivery.waiting import Waiting
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from gatehouse.delivery.attempts import Load
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.forwarder import Forwarder
+    from gatehouse.delivery.gate import Gate
     from gatehouse.delivery.recorder import Recorder
-    from gatehouse.metrics import DestinationMetrics
     from gatehouse.store.base import Delivery, Store
 
 #: After the grace of a stop: how long results may still take to be recorded.
@@ -41,13 +41,11 @@ class Lane:
         store: Store,
         forwarder: Forwarder,
         recorder: Recorder,
-        metrics: DestinationMetrics,
+        gate: Gate,
         clock: Callable[[], float],
     ) -> None:
         self.destination = destination
-        self._recorder = recorder
-        self._clock = clock
-        self.gate = Gate(destination, metrics)
+        self.gate = gate
         self._supply = Supply(destination, store, self, clock=clock)
         self._attempts = (BatchAttempts if destination.batch else Attempts)(
             destination,
@@ -56,10 +54,11 @@ class Lane:
             gate=self.gate,
             supply=self._supply,
             clock=clock,
+            on_change=self._changed,
         )
         #: For attempts within a request. What fails in one is no delivery, so nothing of it waits here.
         self.asking = Asking(
-            destination, forwarder=forwarder, recorder=recorder, gate=self.gate, on_change=self.look
+            destination, forwarder=forwarder, recorder=recorder, gate=self.gate, on_change=self._changed
         )
         self._waiting = Waiting(destination)
         self._intake = Intake(
@@ -142,16 +141,26 @@ class Lane:
         """Return how long until an attempt may start; infinite when something else has to happen first."""
         return self.gate.delay()
 
-    def is_let_be(self) -> bool:
-        """Tell whether deliveries end by their age alone: the breaker is open, and no one paused it."""
-        return self.gate.breaker_open and not self.gate.paused
+    @property
+    def is_probing(self) -> bool:
+        """Whether what is fetched is to be a probe."""
+        return self.gate.breaker_open
 
-    async def expire(self, delivery: Delivery) -> bool:
-        """Give up on a delivery whose time passed while the destination is let be. False: it is kept."""
-        if not self.is_let_be() or self._clock() < self._recorder.deadline(delivery):
-            return False
-        await self._recorder.expired(delivery, self.gate.last_failure)
-        return True
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether the failures seen may be those of single events, so that others should be fetched too."""
+        return self.gate.is_suspicious
+
+    @property
+    def has_retries(self) -> bool:
+        """Whether so many deliveries that were attempted before wait that only new ones are wanted."""
+        return self._waiting.plenty_of_retries
+
+    def _changed(self) -> None:
+        """Learn that the breaker may have opened or closed, or is to wait for another probe."""
+        if self.gate.breaker_open:
+            self._put_all_back()
+        self.look()
 
     def _room(self) -> int:
         return self._waiting.room if self._running else 0
@@ -162,16 +171,18 @@ class Lane:
         while self._running:
             load = await self._intake.next()
             self._busy.add(worker)
+            started = time.monotonic()
             try:
                 await self._attempts.make(load, worker)
             except Exception as error:  # noqa: BLE001 - a lane never dies; the delivery comes back by itself
                 self._log_fault(load, error)
             finally:
                 self._busy.discard(worker)
+                self._waiting.ended(time.monotonic() - started, retry=load.is_retry)
 
     def _put_all_back(self) -> None:
-        while self._waiting:
-            self._supply.put_back(self._waiting.take())
+        for delivery in self._waiting.take_all():
+            self._supply.put_back(delivery)
 
     def _log_fault(self, load: Load, error: Exception) -> None:
         fault = type(error).__name__

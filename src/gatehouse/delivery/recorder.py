@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gatehouse.batch import Batcher
 from gatehouse.delivery.outcome import Outcome
-from gatehouse.delivery.retry import REFUSALS, Decision, decide, listed
+from gatehouse.delivery.retry import REFUSALS, Decision, Listed, decide, listed
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.log import get_logger
 from gatehouse.store.base import Result
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.gauges import DestinationGauges
-    from gatehouse.delivery.outcome import OutcomeReason
     from gatehouse.event import Event
     from gatehouse.metrics import DestinationMetrics
     from gatehouse.store.base import Delivery, Store
@@ -52,7 +51,10 @@ class Recorder:
         gauges: DestinationGauges,
         clock: Callable[[], float],
         uniform: Callable[[float, float], float],
+        starts_at: Callable[[float], float | None] = lambda due: due,
     ) -> None:
+        """`starts_at`: when something that is due at a time may indeed start; None when nobody knows."""
+        self._starts_at = starts_at
         self._destination = destination
         self._results = results
         self._metrics = metrics
@@ -76,7 +78,11 @@ class Recorder:
         """
         now = self._clock()
         pairs = zip(deliveries, outcomes, strict=True)
-        results = [self._result(delivery, outcome, now, alone=alone) for delivery, outcome in pairs]
+        return await self._record_together(
+            [self._result(delivery, outcome, now, alone=alone) for delivery, outcome in pairs]
+        )
+
+    async def _record_together(self, results: Sequence[Result]) -> list[float | None]:
         # All before any is waited for: they share a commit. A task for each would cost more than its record.
         written = [self._results.submit(result) for result in results]
         await asyncio.wait(written)
@@ -105,30 +111,37 @@ class Recorder:
         result = self._counted(delivery, outcome, Decision("pending", now), now)
         await self._record(result, self._results.submit(result))
 
-    async def expired(self, delivery: Delivery, reason: OutcomeReason) -> None:
-        """Give up on a delivery without an attempt: its time passed while the destination was let be."""
-        now = self._clock()
-        result = Result(delivery, "dead", delivery.attempts, reason, None, now, now)
-        await self._record(result, self._results.submit(result))
-
-    def deadline(self, delivery: Delivery) -> float:
-        """Return when a delivery is given up on."""
-        return delivery.since + self._destination.retry.give_up_after
+    async def postponed(self, deliveries: Sequence[Delivery], outcome: Outcome) -> list[float | None]:
+        """Have deliveries tried again later, whose last attempt was counted by `again` already."""
+        now, results = self._clock(), []
+        for one in deliveries:
+            attempts = one.attempts - one.earlier
+            decision = self._decide(one, outcome, now, attempts=attempts, refusals=0, said="retried")
+            fields = decision.status, one.attempts, outcome.reason, outcome.http_status, decision.due_at, now
+            results.append(Result(one, *fields))
+        return await self._record_together(results)
 
     def _result(self, delivery: Delivery, outcome: Outcome, now: float, *, alone: bool) -> Result:
         """Decide what an attempt means, and count it."""
-        said = listed(self._destination.retry_on, outcome.http_status) if alone else "retried"
-        decision = decide(
+        said: Listed = listed(self._destination.retry_on, outcome.http_status) if alone else "retried"
+        attempts = delivery.attempts - delivery.earlier + 1
+        refusals = self._count_refusal(delivery, outcome) if said is None else 0
+        decision = self._decide(delivery, outcome, now, attempts=attempts, refusals=refusals, said=said)
+        return self._counted(delivery, outcome, decision, now)
+
+    def _decide(
+        self, delivery: Delivery, outcome: Outcome, now: float, *, attempts: int, refusals: int, said: Listed
+    ) -> Decision:
+        return decide(
             outcome,
-            attempts=delivery.attempts - delivery.earlier + 1,
-            refusals=self._count_refusal(delivery, outcome) if said is None else 0,
+            attempts=attempts,
+            refusals=refusals,
             received=delivery.since,
             now=now,
             policy=self._destination.retry,
             uniform=self._uniform,
             said=said,
         )
-        return self._counted(delivery, outcome, decision, now)
 
     def _counted(self, delivery: Delivery, outcome: Outcome, decision: Decision, now: float) -> Result:
         self._count(delivery, outcome, decision.due_at if decision.status == "pending" else None)
@@ -194,7 +207,9 @@ class Recorder:
     def _count(self, delivery: Delivery, outcome: Outcome, due: float | None) -> None:
         self._metrics.attempts[outcome.reason].inc()
         self._metrics.attempt_duration.observe(outcome.duration)
-        get_logger().info(
+        next_try = None if due is None else self._starts_at(due)
+        log = get_logger().info if outcome.reason == "ok" else get_logger().warning
+        log(
             "delivery.attempted",
             event_id=delivery.event.id,
             type=delivery.event.type,
@@ -204,6 +219,6 @@ class Recorder:
             reason=outcome.reason,
             status=outcome.http_status,
             duration_ms=round(outcome.duration * 1000, 1),
-            next_try=None if due is None else rfc3339(due),
+            next_try=None if next_try is None else rfc3339(next_try),
             **({} if outcome.error is None else {"error": outcome.error}),
         )

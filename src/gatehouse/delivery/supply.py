@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gatehouse.delivery.destination import Destination
-    from gatehouse.store.base import Delivery, Store
+    from gatehouse.store.base import Delivery, Store, Which
 
-#: The longest pause, and how long between looks for what is too old.
+#: The longest pause.
 _LONGEST_PAUSE = 30.0
 #: The shortest pause between looks: what falls due within it is fetched together.
 _SHORTEST_PAUSE = 0.01
@@ -43,11 +43,17 @@ class Customer(Protocol):
     def take(self, delivery: Delivery) -> None:
         """Take a leased delivery."""
 
-    def is_let_be(self) -> bool:
-        """Tell whether deliveries end by their age alone: the breaker is open, and no one paused it."""
+    @property
+    def is_probing(self) -> bool:
+        """Whether what is fetched is to be a probe."""
 
-    async def expire(self, delivery: Delivery) -> bool:
-        """Give up on a delivery whose time passed while the destination is let be. False: it is kept."""
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether the failures seen may be those of single events, so that others should be fetched too."""
+
+    @property
+    def has_retries(self) -> bool:
+        """Whether so many deliveries that were attempted before wait that only new ones are wanted."""
 
 
 class Supply:
@@ -61,7 +67,11 @@ class Supply:
         self._lane = lane
         self._clock = clock
         self._look_at = 0.0
-        self._expire_at = 0.0
+        #: There may be retries due that were left in the store, because enough of them wait.
+        self._left_retries = False
+        #: The probe before, and how many there were: they are taken from both ends by turns.
+        self._probed: str | None = None
+        self._probes = 0
         #: Something is due that the lane has no room for, or may not attempt yet.
         self.held_up = False
         self._returned: list[Delivery] = []
@@ -108,11 +118,15 @@ class Supply:
         if self.held_up:
             self._wakeup.set()
 
+    def has_room_for_retries(self) -> None:
+        """Fetch the retries that were left in the store."""
+        if self._left_retries:
+            self._left_retries = False
+            self.look()
+
     def put_back(self, delivery: Delivery) -> None:
         """Return a delivery that was not attempted, with the next turn."""
         self._returned.append(delivery)
-        # It may be too old: if the breaker is why it comes back, no attempt will find out.
-        self._expire_at = 0.0
         self.look()
         self._wakeup.set()
 
@@ -148,37 +162,49 @@ class Supply:
 
     async def _look(self) -> None:
         limit = min(self._destination.fetch, self._lane.appetite())
-        now = self._clock()
         if not limit:
-            if self._lane.is_let_be() and now >= self._expire_at:
-                self._expire_at = now + _LONGEST_PAUSE
-                await self._expire()
             return
+        now = self._clock()
         # Set before the store is asked: what `look_at` is told meanwhile counts.
         self._look_at = now + self._store.poll_every
-        found = await self._lease(limit)
+        if self._lane.is_probing:
+            for delivery in await self._probe():
+                self._lane.take(delivery)
+            return
+        self._left_retries = self._lane.has_retries
+        which: Which = "new" if self._left_retries else "due"
+        found = await self._lease(limit, which)
+        if self._lane.is_suspicious and len(found) == limit:
+            # What came last is put behind them, for the lane to take from that end, too.
+            found += reversed(await self._lease(limit, "newest"))
         for delivery in found:
             self._lane.take(delivery)
-        due = now if len(found) == limit else await self._store.next_due(self._destination.name)
-        if due is not None:
-            self.look_at(due)
+        if len(found) >= limit:
+            self.look_at(now)
+        elif which == "due":
+            due = await self._store.next_due(self._destination.name)
+            if due is not None:
+                self.look_at(due)
 
-    async def _lease(self, limit: int) -> list[Delivery]:
+    async def _lease(self, limit: int, which: Which, other_than: str | None = None) -> list[Delivery]:
         now = self._clock()
-        until = now + self._destination.lease
-        return await self._store.lease(self._destination.name, now=now, until=until, limit=limit)
+        until, name = now + self._destination.lease, self._destination.name
+        return await self._store.lease(
+            name, now=now, until=until, limit=limit, which=which, other_than=other_than
+        )
 
-    async def _expire(self) -> None:
-        """Give up on what is too old.
+    async def _probe(self) -> list[Delivery]:
+        """Lease what tells best whether the destination is back: one that it never failed at.
 
-        A destination that never comes back must not keep its deliveries pending for ever: they are no longer
-        attempted while the breaker is open, so nothing else would end them.
+        The last one that came and the one that waits longest take turns: all at one end may be events that it
+        can't process. Without any, the next of those that failed, whether it is due or not, but not the one
+        that was the last probe, unless there is no other.
         """
-        limit = 1
-        while found := await self._lease(limit):
-            expired = await asyncio.gather(*map(self._lane.expire, found))
-            kept = [delivery for delivery, gone in zip(found, expired, strict=True) if not gone]
-            if kept:
-                await self._store.release(kept)
-                return
-            limit = self._destination.fetch
+        self._probes += 1
+        found = (
+            await self._lease(1, "newest" if self._probes % 2 else "new")
+            or await self._lease(1, "next", self._probed)
+            or (await self._lease(1, "next") if self._probed else [])
+        )
+        self._probed = found[0].event.id if found else None
+        return found

@@ -1,4 +1,8 @@
-"""What waits in memory for one destination: first in, first out, bounded by number and by bytes."""
+"""What waits in memory for one destination, bounded by number and by bytes.
+
+There are two queues, each first in, first out: new deliveries, and those that were attempted before. `Shares`
+says whose turn it is.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from gatehouse.delivery.shares import Shares
 
 if TYPE_CHECKING:
     from gatehouse.delivery.destination import Destination
@@ -32,7 +38,13 @@ class Waiting:
     """
 
     def __init__(self, destination: Destination) -> None:
-        self._deliveries: deque[Delivery] = deque()
+        self._new: deque[Delivery] = deque()
+        #: Those that were attempted before.
+        self._retries: deque[Delivery] = deque()
+        least = 1 / destination.rate if destination.rate else 0.0
+        self._shares = Shares(destination.concurrency, least=least)
+        #: Whether new ones come first, whatever their share: to find out if the destination fails at all.
+        self.new_first = False
         #: The bytes of their events' bodies.
         self._bytes = 0
         self._capacity = _capacity(destination.rate)
@@ -51,26 +63,42 @@ class Waiting:
         self._taken_since = time.monotonic()
 
     def __len__(self) -> int:
-        return len(self._deliveries)
+        return len(self._new) + len(self._retries)
 
     @property
     def room(self) -> int:
         """How many more may wait."""
-        return 0 if self._bytes >= MAX_WAITING_BYTES else max(0, self._capacity - len(self._deliveries))
+        return 0 if self._bytes >= MAX_WAITING_BYTES else max(0, self._capacity - len(self._new))
 
     @property
     def plenty(self) -> bool:
-        """Whether so many wait that no more need be fetched."""
-        return len(self._deliveries) > self._plenty
+        """Whether so many new ones wait that no more need be fetched."""
+        return len(self._new) > self._plenty
+
+    @property
+    def plenty_of_retries(self) -> bool:
+        """Whether so many retries wait that only new ones need be fetched."""
+        return len(self._retries) > self._plenty
+
+    @property
+    def some_may_start(self) -> bool:
+        """Whether one waits whose turn it is."""
+        return bool(self._new) or (bool(self._retries) and self._shares.may_retry)
+
+    @property
+    def is_new_next(self) -> bool:
+        """Whether the next one to be taken is a new one."""
+        return bool(self._new) and (self.new_first or self._shares.prefers_new or not self._retries)
 
     def put(self, delivery: Delivery) -> None:
-        """Add a delivery behind the others."""
-        self._deliveries.append(delivery)
+        """Add a delivery behind the others of its kind."""
+        (self._retries if delivery.attempts else self._new).append(delivery)
         self._bytes += len(delivery.event.body)
         self._came_before, self._came_at = self._came_at, time.monotonic()
         if self._measures and self._came_at - self._taken_since >= _LATELY:
             self._measure(self._came_at)
-        self._some.set()
+        if self.some_may_start:
+            self._some.set()
         self._wake_one()
         if self._wanted is not None and self._has(*self._wanted):
             self._enough.set()
@@ -80,18 +108,43 @@ class Waiting:
         self._capacity = min(MOST_WAITING, max(MAX_WAITING, int(ahead)))
         self._taken, self._taken_since = 0, now
 
-    def first(self) -> Delivery:
-        """Return the one that waits longest, and leave it there."""
-        return self._deliveries[0]
+    def first(self, *, newest: bool = False) -> Delivery:
+        """Return the one that `take` would, and leave it there."""
+        return self._next()[-1 if newest else 0]
 
-    def take(self) -> Delivery:
-        """Take the one that waits longest."""
-        delivery = self._deliveries.popleft()
+    def take(self, *, newest: bool = False) -> Delivery:
+        """Take the one that waits longest of those whose turn it is; of new ones, the last if `newest`."""
+        queue = self._next()
+        delivery = queue.pop() if newest else queue.popleft()
         self._bytes -= len(delivery.event.body)
         self._taken += 1
-        if not self._deliveries:
+        if not self.some_may_start:
             self._some.clear()
         return delivery
+
+    def take_all(self) -> list[Delivery]:
+        """Take all that wait."""
+        taken = [*self._new, *self._retries]
+        self._new.clear()
+        self._retries.clear()
+        self._bytes = 0
+        self._some.clear()
+        return taken
+
+    def started(self, *, retry: bool) -> None:
+        """Learn that a POST starts."""
+        self._shares.started(retry=retry)
+        if not self.some_may_start:
+            self._some.clear()
+
+    def ended(self, took: float, *, retry: bool) -> None:
+        """Learn that a POST ended, and how long it kept its worker (seconds)."""
+        self._shares.ended(took, retry=retry)
+        if self.some_may_start:
+            self._some.set()
+
+    def _next(self) -> deque[Delivery]:
+        return self._new if self.is_new_next else self._retries
 
     async def another(self) -> None:
         """Wait until one was put for which no other worker was woken. It may be gone by then all the same."""
@@ -107,11 +160,11 @@ class Waiting:
                 return
 
     async def some(self) -> None:
-        """Wait until there is one."""
+        """Wait until there is one that may start."""
         await self._some.wait()
 
     async def enough(self, count: int, size: int, linger: float) -> None:
-        """Wait until there are `count` of them or `size` bytes, at most for `linger` seconds.
+        """Wait until there are `count` new ones or `size` bytes, at most for `linger` seconds.
 
         Not at all when none is coming: when the last two did not follow one another within that time. What
         comes alone shall not wait for company that it never gets.
@@ -128,7 +181,7 @@ class Waiting:
             self._wanted = None
 
     def _has(self, count: int, size: int) -> bool:
-        return len(self._deliveries) >= count or self._bytes >= size
+        return len(self._new) >= count or self._bytes >= size
 
     def _quiet(self) -> float:
         return time.monotonic() - self._came_at

@@ -49,6 +49,9 @@ class Delivering(Protocol):
     def describe(self) -> list[dict[str, Any]]:
         """Say how each destination is."""
 
+    def starts_at(self, name: str, due: float) -> float | None:
+        """Return when what is due at a time may indeed start; None while nothing starts at a destination."""
+
 
 class RecordsApi:
     """Answers from the store, and changes what is in it.
@@ -93,7 +96,7 @@ class RecordsApi:
         stored = await self._store.event(queries.one_line(request.match_info["id"], "the id"))
         if stored is None:
             return error_answer(404, "not_found", _NO_EVENT)
-        return shown.json_answer(shown.stored_event(stored))
+        return shown.json_answer(shown.stored_event(stored, self._delivering.starts_at))
 
     async def _replay(self, request: web.Request) -> web.Response:
         event_id = queries.one_line(request.match_info["id"], "the id")
@@ -133,7 +136,9 @@ class RecordsApi:
         given = request.query
         query, limit = queries.delivery_query(given), queries.limit_of(given)
         page = await _of_list(self._store.deliveries(query, limit=limit, cursor=given.get("cursor")))
-        return shown.page_answer("deliveries", page, shown.delivery_row)
+        return shown.page_answer(
+            "deliveries", page, lambda row: shown.delivery_row(row, self._delivering.starts_at)
+        )
 
     async def _retry(self, request: web.Request) -> web.Response:
         asked = queries.retry_request(await _object(request), self._clock())

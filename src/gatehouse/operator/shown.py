@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 from aiohttp import web
@@ -46,8 +46,13 @@ def event_row(row: EventRow) -> dict[str, Any]:
     }
 
 
-def delivery_row(row: DeliveryRow) -> dict[str, Any]:
+#: When a delivery to a destination that is due at a time may indeed start; None when nobody knows.
+StartsAt: TypeAlias = "Callable[[str, float], float | None]"
+
+
+def delivery_row(row: DeliveryRow, starts_at: StartsAt) -> dict[str, Any]:
     """Show a delivery. Its id is the event's, a colon, and the destination."""
+    due = None if row.due is None else starts_at(row.destination, row.due)
     return {
         "id": f"{row.event_id}:{row.destination}",
         "event_id": row.event_id,
@@ -57,14 +62,14 @@ def delivery_row(row: DeliveryRow) -> dict[str, Any]:
         "status": row.status,
         "attempts": row.attempts,
         "received": rfc3339(row.received),
-        "due": None if row.due is None else rfc3339(row.due),
+        "due": None if due is None else rfc3339(due),
         "last_reason": row.last_reason,
         "last_http_status": row.last_http_status,
         "updated": rfc3339(row.updated),
     }
 
 
-def stored_event(stored: StoredEvent) -> dict[str, Any]:
+def stored_event(stored: StoredEvent, starts_at: StartsAt) -> dict[str, Any]:
     """Show an event with its headers, its body and its deliveries."""
     event = stored.event
     return {
@@ -80,7 +85,7 @@ def stored_event(stored: StoredEvent) -> dict[str, Any]:
         "content_type": event.content_type,
         "headers": event.headers,
         **_body(event.body),
-        "deliveries": [delivery_row(row) for row in stored.deliveries],
+        "deliveries": [delivery_row(row, starts_at) for row in stored.deliveries],
     }
 
 

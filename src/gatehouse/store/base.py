@@ -109,6 +109,10 @@ class Result(msgspec.Struct, frozen=True, gc=False):
 
 Status = Literal["pending", "delivered", "dead"]
 
+#: Which deliveries to lease. `due`: those that are due, the longest due first. `new`: of those, the ones that
+#: were never attempted. `newest`: the same, the last due first. `next`: those that are due first, even later.
+Which = Literal["due", "new", "newest", "next"]
+
 
 class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
     """Which deliveries: all conditions that are given have to hold."""
@@ -252,8 +256,19 @@ class Store(Protocol):
         `StoreUnavailableError` raised.
         """
 
-    async def lease(self, destination: str, *, now: float, until: float, limit: int) -> list[Delivery]:
-        """Take up to `limit` pending deliveries that are due and not leased, the longest due first.
+    async def lease(
+        self,
+        destination: str,
+        *,
+        now: float,
+        until: float,
+        limit: int,
+        which: Which = "due",
+        other_than: str | None = None,
+    ) -> list[Delivery]:
+        """Take up to `limit` pending deliveries that are not leased, in the order that `which` says.
+
+        With `next`, `other_than` is the id of an event whose delivery is not taken.
 
         One whose event is damaged on the disk is never returned: it is dead, with the reason `corrupt`. What
         another process leased and neither recorded nor gave back counts as attempted: it may have been.

@@ -94,6 +94,9 @@ class WorkersApi:
                 shown["waiting"] += other["waiting"]
                 if other["breaker"] != "closed":
                     shown["breaker"] = other["breaker"]
+                    for time in ("open_since", "next_probe"):
+                        # RFC 3339 in UTC is in the order of time as text: the first of those that are open.
+                        shown[time] = min(filter(None, (shown[time], other[time])), default=None)
         return _json({"destinations": list(first.values())})
 
     def _serving(self) -> list[Keeper]:

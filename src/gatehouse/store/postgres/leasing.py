@@ -19,6 +19,7 @@ from gatehouse.store.postgres.rows import CHECKED_COLUMNS, sound_event
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gatehouse.store.base import Which
     from gatehouse.store.postgres.clock import DatabaseClock
     from gatehouse.store.postgres.connecting import Connection
 
@@ -33,13 +34,14 @@ COUNTER_BITS: Final = 36
 #: The bit that says that the delivery may have an order key.
 ORDERED: Final = 1
 
-#: $1 destination, $2 floor, $3 now, $4 until, $5 limit, $6 token. During a lease that has run out an attempt
-#: may have been made, by whomever: it counts. Always a row: the lowest that is pending.
-_LEASE: Final = """
+#: $1 destination, $2 floor, $3 now, $4 until, $5 limit, $6 token, and for `next` $7 the event to leave out.
+#: During a lease that has run out an attempt may have been made, by whomever: it counts. Always a row: the
+#: lowest that is pending.
+_LEASE_OF: Final = """
 WITH due AS (
   SELECT event_id FROM deliveries
-  WHERE destination = $1 AND due_ms >= $2 AND due_ms <= $3 AND leased_until_ms <= $3
-  ORDER BY due_ms, place LIMIT $5 FOR UPDATE SKIP LOCKED
+  WHERE destination = $1 AND due_ms >= $2 AND leased_until_ms <= $3 AND {condition}
+  ORDER BY {order} LIMIT $5 FOR UPDATE SKIP LOCKED
 ), taken AS (
   UPDATE deliveries
   SET leased_until_ms = $4, attempts = attempts + (leased_until_ms > 0)::integer,
@@ -57,6 +59,19 @@ FROM (
 LEFT JOIN taken ON true
 LEFT JOIN LATERAL (SELECT * FROM events WHERE id = taken.event_id LIMIT 1) AS events ON true
 """.replace("{columns}", ", ".join(f"events.{column}" for column in CHECKED_COLUMNS.split(", ")))
+
+
+def _lease_of(condition: str, order: str = "due_ms, place") -> str:
+    return _LEASE_OF.replace("{condition}", condition).replace("{order}", order)
+
+
+_LEASE: Final = _lease_of("due_ms <= $3")
+_LEASES: Final[dict[Which, str]] = {
+    "due": _LEASE,
+    "new": _lease_of("due_ms <= $3 AND attempts = 0"),
+    "newest": _lease_of("due_ms <= $3 AND attempts = 0", "due_ms DESC, place DESC"),
+    "next": _lease_of(f"due_ms < {HELD} AND event_id IS DISTINCT FROM $7"),
+}
 #: The first of what is due by now and leased, and of what is due later.
 _NEXT_DUE: Final = f"""
 SELECT
@@ -96,6 +111,9 @@ class Look(NamedTuple):
     now_ms: int
     until_ms: int
     limit: int
+    which: Which = "due"
+    #: With `next`: the event that is left out.
+    other_than: str | None = None
 
 
 class Floors:
@@ -141,16 +159,18 @@ class Leased(NamedTuple):
 async def lease(connection: Connection, look: Look, *, tokens: Tokens, clock: DatabaseClock) -> Leased:
     """Take what is due."""
     rows = await connection.fetch(
-        _LEASE,
+        _LEASES[look.which],
         look.destination,
         look.floor,
         min(look.now_ms, HELD - 1),
         look.until_ms,
         look.limit,
         tokens.next(),
+        *([look.other_than] if look.which == "next" else []),
     )
     lowest = rows[0][0]
-    found = sorted([tuple(row)[1:] for row in rows if row[1] is not None], key=_by_due)
+    found = [tuple(row)[1:] for row in rows if row[1] is not None]
+    found.sort(key=_by_due, reverse=look.which == "newest")
     leased_until = clock.from_database(look.until_ms)
     deliveries, corrupt = [], []
     for row in found:

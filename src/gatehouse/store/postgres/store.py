@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Receipt,
         Result,
         StoredEvent,
+        Which,
     )
     from gatehouse.store.earlier import Places
     from gatehouse.store.postgres.connecting import Connection
@@ -137,17 +138,27 @@ class PostgresStore:
             self._pool_for(arrivals), partial(work, token=token), timeout=None if left == math.inf else left
         )
 
-    async def lease(self, destination: str, *, now: float, until: float, limit: int) -> list[Delivery]:
+    async def lease(
+        self,
+        destination: str,
+        *,
+        now: float,
+        until: float,
+        limit: int,
+        which: Which = "due",
+        other_than: str | None = None,
+    ) -> list[Delivery]:
         times = self._clock.to_database(now), self._clock.to_database(until)
+        asked = (*times, limit, which, other_than)
         if self._floors.is_full_look_due(destination):
-            look = leasing.Look(destination, leasing.BOTTOM, *times, limit)
+            look = leasing.Look(destination, leasing.BOTTOM, *asked)
             try:
                 return await self._lease(self._slow, look)
             except StoreUnavailableError as error:
                 if self._floors.of(destination) == leasing.BOTTOM or not took_too_long(error):
                     raise
                 self._floors.put_off(destination)
-        look = leasing.Look(destination, self._floors.of(destination), *times, limit)
+        look = leasing.Look(destination, self._floors.of(destination), *asked)
         return await self._lease(self._hot if limit <= _FEW else self._slow, look)
 
     async def _lease(self, pool: Pool, look: leasing.Look) -> list[Delivery]:

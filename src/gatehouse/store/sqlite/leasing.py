@@ -7,6 +7,7 @@ The end of the lease is its fencing token, too: it is another one each time.
 from __future__ import annotations
 
 import json
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from gatehouse.store.base import Counts, Delivery
@@ -20,20 +21,40 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatehouse.event import Event
-    from gatehouse.store.base import Result
+    from gatehouse.store.base import Result, Which
     from gatehouse.store.deciding import Lock
     from gatehouse.store.rows import Row
 
-#: The order is that of the index, so that a million pending ones are not sorted. During a lease that has run
-#: out an attempt may have been made: it counts.
-_DUE: Final = """
+#: During a lease that has run out an attempt may have been made: it counts.
+_PENDING_EVENTS: Final = """
 SELECT deliveries.event_seq, deliveries.attempts + (leased_until_ms > 0), deliveries.since_ms,
   deliveries.earlier, deliveries.order_key, {columns}
-FROM deliveries JOIN events ON events.seq = deliveries.event_seq
-WHERE destination = ? AND due_ms <= ?
-ORDER BY due_ms, leased_until_ms, event_seq
-LIMIT ?
+FROM deliveries {index} JOIN events ON events.seq = deliveries.event_seq
+WHERE destination = ?1 AND due_ms <= ?2 AND {condition}
+ORDER BY {order}
+LIMIT ?3
 """.replace("{columns}", ", ".join(f"events.{column}" for column in CHECKED_COLUMNS.split(", ")))
+
+
+def _pending(order: str, condition: str = "true", index: str = "") -> str:
+    """Say what to lease. The order is that of an index, so that a million pending ones are not sorted."""
+    given = {"{order}": order, "{condition}": condition, "{index}": index}
+    return reduce(lambda text, each: text.replace(*each), given.items(), _PENDING_EVENTS)
+
+
+#: As the index of new ones has it.
+_NEW: Final = "attempts = 0 AND leased_until_ms = 0 AND due_ms IS NOT NULL"
+_DUE: Final = _pending("due_ms, leased_until_ms, deliveries.event_seq")
+_LEASABLE: Final[dict[Which, str]] = {
+    "due": _DUE,
+    "new": _pending("due_ms, deliveries.event_seq", _NEW, "INDEXED BY deliveries_new"),
+    "newest": _pending("due_ms DESC, deliveries.event_seq DESC", _NEW, "INDEXED BY deliveries_new"),
+    # What is leased is due when its lease ends.
+    "next": _pending(
+        "due_ms, leased_until_ms, deliveries.event_seq",
+        "leased_until_ms <= ?4 AND deliveries.event_seq IS NOT (SELECT seq FROM events WHERE id = ?5)",
+    ),
+}
 #: Where in such a row the event's id is.
 _ID: Final = 7
 #: The list of numbers travels as JSON: one statement whatever its length.
@@ -102,11 +123,21 @@ class Leased(NamedTuple):
 
 
 def lease(
-    connection: sqlite3.Connection, destination: str, *, now: float, until: float, limit: int
+    connection: sqlite3.Connection,
+    destination: str,
+    *,
+    now: float,
+    until: float,
+    limit: int,
+    which: Which,
+    other_than: str | None,
 ) -> Leased:
-    """Take what is due, inside the caller's transaction."""
+    """Take what is pending, inside the caller's transaction."""
     now_ms, until_ms = milliseconds(now), milliseconds(until)
-    rows = fetch(connection, _DUE, (destination, min(now_ms, ordering.HELD - 1), limit), text_or_bytes)
+    given: list[object] = [destination, min(now_ms, ordering.HELD - 1), limit]
+    if which == "next":
+        given = [destination, ordering.HELD - 1, limit, now_ms, other_than]
+    rows = fetch(connection, _LEASABLE[which], given, text_or_bytes)
     if not rows:
         return Leased([], [])
     checked = [(row, sound_event(row[5:])) for row in rows]

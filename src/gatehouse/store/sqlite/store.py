@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Receipt,
         Result,
         StoredEvent,
+        Which,
     )
     from gatehouse.store.earlier import Places
 
@@ -105,8 +106,25 @@ class SqliteStore:
         work = partial(self._acceptor.accept, arrivals=arrivals)
         return await self._write(work, deadline=deadline)
 
-    async def lease(self, destination: str, *, now: float, until: float, limit: int) -> list[Delivery]:
-        work = partial(leasing.lease, destination=destination, now=now, until=until, limit=limit)
+    async def lease(
+        self,
+        destination: str,
+        *,
+        now: float,
+        until: float,
+        limit: int,
+        which: Which = "due",
+        other_than: str | None = None,
+    ) -> list[Delivery]:
+        work = partial(
+            leasing.lease,
+            destination=destination,
+            now=now,
+            until=until,
+            limit=limit,
+            which=which,
+            other_than=other_than,
+        )
         leased = await self._write(work)
         for each in leased.corrupt:
             get_logger().error("store.corrupt", event_id=each.event_id, destination=each.destination)
