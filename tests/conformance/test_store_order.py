@@ -258,3 +258,22 @@ async def test_whatever_happens_each_key_is_delivered_in_order(
             ended[key_of[delivery.event.id]].append(delivery.event.id)
         now += 10
     assert ended == accepted
+
+
+@pytest.mark.case("F-11")
+async def test_all_that_is_held_for_a_destination_can_be_made_due_in_steps(store: Store) -> None:
+    batch = [ordered() for _ in range(5)]
+    other = [ordered(to=("ledger",)) for _ in range(2)]
+    await accept(store, *batch, *other)
+    (running,) = await lease(store)
+
+    assert await store.free_held("billing", limit=3) == 3
+    assert await store.free_held("billing", limit=3) == 1
+    assert await store.free_held("billing", limit=3) == 0
+
+    freed = await lease(store)
+    assert {each.event.id for each in freed} == {each.event.id for each in batch[1:]}
+    # None holds back another, and the end of one makes nothing due twice.
+    await store.record([result(each, "delivered") for each in (running, *freed)])
+    assert await lease(store, now=FAR) == []
+    assert len(await lease(store, "ledger")) == 1

@@ -20,6 +20,7 @@ STATEMENTS = {
     "bury": leasing._BURY,
     "taken": ordering._TAKEN,
     "free": ordering._FREE,
+    "free held": ordering._FREE_HELD,
     "record": recording._RECORD,
     "release": recording._RELEASE,
     "revive": reviving._REVIVE,

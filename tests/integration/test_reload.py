@@ -300,7 +300,8 @@ async def test_an_unchanged_destination_keeps_its_breaker(
     running: Running, file: Path, destination: ScriptedDestination
 ) -> None:
     destination.always(status(500))
-    await send(running)
+    for _ in range(5):
+        await send(running)
     await running.until(("gatehouse_breaker_open", "app"), 1)
     rewrite(file, ("sources:", "sources:\n  new: {provider: mando, secrets: [file:secret]}"))
     await running.gateway.reload()
@@ -309,7 +310,7 @@ async def test_an_unchanged_destination_keeps_its_breaker(
     destination.always(status(200))
     rewrite(file, ("app: {", "app: {concurrency: 2, "))
     await running.gateway.reload()
-    await running.until(("gatehouse_deliveries_total", "app", "delivered"), 1)
+    await running.until(("gatehouse_deliveries_total", "app", "delivered"), 5)
     assert (await running.metrics())["gatehouse_breaker_open", "app"] == 0
 
 

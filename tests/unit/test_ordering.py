@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,48 @@ async def test_a_long_key_is_kept_as_its_hash(tmp_path: Path) -> None:
     (other,) = await keys_of(tmp_path, json.dumps({"type": "a", "order": "x" * 5001}).encode())
     assert one["either"] == same["either"] != other["either"]
     assert len(one["either"] or b"") < 64
+
+
+def failing(event: Event) -> Answer:
+    """Fail at one event."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=500 if request.headers["webhook-id"] == event.id else 200)
+
+    return answer
+
+
+@pytest.mark.case("F-11")
+async def test_what_was_held_back_goes_at_once_when_there_is_no_order_any_more(file: Path) -> None:
+    """Also while the one that it was held back for fails, and what a request under way brings afterwards."""
+    async with ScriptedDestination() as server:
+        events = [keyed("k", n) for n in range(40)]
+        server.always(failing(events[0]))
+        destination = make_destination(server.url, ordered=True)
+        async with Delivering(file, destination) as gateway:
+            await gateway.accept(*events, order_by=by_subject)
+            await server.wait_for(2)
+            assert gateway.value("deliveries_pending", **BILLING) == 40
+
+            gateway.dispatcher.replace([replace(destination, ordered=False)])
+            await gateway.until(39, "deliveries_total", **DELIVERED)
+            await gateway.accept(keyed("k", 40), order_by=by_subject)
+            await gateway.until(40, "deliveries_total", **DELIVERED)
+
+
+@pytest.mark.case("F-11")
+async def test_with_an_order_that_is_new_or_another_all_goes_on(file: Path) -> None:
+    async with ScriptedDestination() as server:
+        gate = asyncio.Event()
+        server.script(*[once(gate, status(200))] * 4)
+        plain = make_destination(server.url)
+        async with Delivering(file, plain) as gateway:
+            await gateway.accept(*(keyed("k", n) for n in range(10)))
+            await server.wait_for(4)
+            gateway.dispatcher.replace([replace(plain, ordered=True)])
+            # One order, and then another, of which some keys are the same.
+            await gateway.accept(*(keyed(f"k{n % 2}", n) for n in range(10, 20)), order_by=by_subject)
+            await gateway.accept(*(keyed("k0", n) for n in range(20, 30)), order_by=by_subject)
+            gate.set()
+            await gateway.until(30, "deliveries_total", **DELIVERED)
+    assert [n for n in order(server)["k0"] if n >= 20] == list(range(20, 30))

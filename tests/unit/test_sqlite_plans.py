@@ -58,6 +58,7 @@ OF_PARAMETERS = (
         (leasing._NEXT_DUE, 0, 2),
         (ordering._TAKEN, 2, 0),
         (ordering._FREE, 2, 0),
+        (ordering._FREE_HELD, 0, 2),
         (reviving._ONE_DEAD, 0, 0),
         (reviving._REVIVE, 3, 0),
         (reviving._REPLAY, 0, 3),

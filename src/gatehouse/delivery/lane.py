@@ -104,7 +104,7 @@ class Lane:
 
     def overflowed(self) -> None:
         """Learn of a new delivery that is in the store only."""
-        self._supply.look()
+        self._supply.overflowed()
 
     def has_room(self) -> bool:
         """Tell whether a new delivery should come by memory, leased. If not, it is left in the store.

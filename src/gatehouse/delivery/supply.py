@@ -27,6 +27,10 @@ _LONGEST_PAUSE = 30.0
 _SHORTEST_PAUSE = 0.01
 #: How many are given back in one transaction: others wait to commit meanwhile.
 _RELEASED_AT_ONCE = 1000
+#: How many that were held back are made due in one transaction.
+_FREED_AT_ONCE = 1000
+#: How often to look for what is held back, where nothing told of it (seconds).
+_FREE_EVERY = 30.0
 #: After a fault of the store.
 _PAUSE_AFTER_FAULT = 1.0
 
@@ -69,6 +73,8 @@ class Supply:
         self._look_at = 0.0
         #: There may be retries due that were left in the store, because enough of them wait.
         self._left_retries = False
+        #: When to look for deliveries that are held back, although nothing here is in an order any more.
+        self._free_at = 0.0
         #: The probe before, and how many there were: they are taken from both ends by turns.
         self._probed: str | None = None
         self._probes = 0
@@ -103,6 +109,11 @@ class Supply:
     def look(self) -> None:
         """Look as soon as the lane has room: there is something, or may be."""
         self.look_at(self._clock())
+
+    def overflowed(self) -> None:
+        """Look for a new delivery that is in the store only: overflowed, or held back."""
+        self._free_at = 0.0
+        self.look()
 
     def look_at(self, moment: float) -> None:
         """Look when something falls due, if not sooner."""
@@ -165,6 +176,8 @@ class Supply:
         if not limit:
             return
         now = self._clock()
+        if not self._destination.ordered and now >= self._free_at:
+            await self._free_held(now)
         # Set before the store is asked: what `look_at` is told meanwhile counts.
         self._look_at = now + self._store.poll_every
         if self._lane.is_probing:
@@ -185,6 +198,13 @@ class Supply:
             due = await self._store.next_due(self._destination.name)
             if due is not None:
                 self.look_at(due)
+
+    async def _free_held(self, now: float) -> None:
+        """Let go what was held back by the order that the destination had before a reload."""
+        self._free_at = now + _FREE_EVERY
+        name = self._destination.name
+        while await self._store.free_held(name, limit=_FREED_AT_ONCE) == _FREED_AT_ONCE:
+            pass
 
     async def _lease(self, limit: int, which: Which, other_than: str | None = None) -> list[Delivery]:
         now = self._clock()

@@ -284,6 +284,12 @@ class Store(Protocol):
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Give back leases without an attempt having been made: due at once, attempts unchanged."""
 
+    async def free_held(self, destination: str, *, limit: int) -> int:
+        """Make at most `limit` held deliveries due, and free of their order key. Returns how many.
+
+        For a destination that is in no order any more: what was held back for another delivery goes at once.
+        """
+
     async def next_due(self, destination: str) -> float | None:
         """Return when the next pending delivery of this destination can be leased; None without any."""
 

@@ -52,8 +52,16 @@ WITH following AS MATERIALIZED (
   ) IS NULL
 )
 UPDATE deliveries SET due_ms = $3 FROM following
-WHERE deliveries.event_id = ANY (ARRAY(SELECT event_id FROM following))
+WHERE deliveries.event_id = ANY (ARRAY(SELECT event_id FROM following)) AND deliveries.status = 'pending'
   AND deliveries.event_id = following.event_id AND deliveries.destination = following.destination
+"""  # noqa: S608 - of a constant
+#: All that is held for a destination, whatever runs.
+_FREE_HELD: Final = f"""
+UPDATE deliveries SET due_ms = $2, order_key = NULL
+WHERE destination = $1 AND due_ms = {HELD} AND event_id = ANY (ARRAY(
+  SELECT event_id FROM deliveries WHERE destination = $1 AND due_ms = {HELD}
+  ORDER BY due_ms, place LIMIT $3 FOR UPDATE SKIP LOCKED
+))
 """  # noqa: S608 - of a constant
 
 
@@ -74,6 +82,12 @@ async def free(connection: Connection, locks: Collection[Lock], *, now_ms: int) 
     if locks:
         await connection.execute(_locking(locks))
         await connection.execute(_FREE, *_columns(locks), now_ms)
+
+
+async def free_held(connection: Connection, destination: str, *, now_ms: int, limit: int) -> int:
+    """Make what is held due, and put it in no order any more."""
+    done: str = await connection.execute(_FREE_HELD, destination, now_ms, limit)
+    return int(done.rpartition(" ")[2])
 
 
 def _columns(locks: Collection[Lock]) -> tuple[list[str], list[bytes]]:

@@ -196,6 +196,11 @@ class PostgresStore:
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         await self._on(self._pool_for(deliveries), partial(recording.release, deliveries=deliveries))
 
+    async def free_held(self, destination: str, *, limit: int) -> int:
+        now_ms = self._clock.now()
+        work = partial(ordering.free_held, destination=destination, now_ms=now_ms, limit=limit)
+        return await self._on(self._slow, work)
+
     async def next_due(self, destination: str) -> float | None:
         floor, now_ms = self._floors.of(destination), self._clock.now()
         pool = self._slow if floor == leasing.BOTTOM else self._hot

@@ -46,6 +46,14 @@ FROM (
 ) AS following
 WHERE deliveries.event_seq = following.event_seq AND deliveries.destination = following.destination
 """.replace("{HELD}", str(HELD))
+#: All that is held for a destination, whatever runs.
+_FREE_HELD: Final = """
+UPDATE deliveries SET due_ms = received_ms, order_key = NULL
+WHERE destination = ?1 AND event_seq IN (
+  SELECT event_seq FROM deliveries INDEXED BY deliveries_pending
+  WHERE destination = ?1 AND due_ms = {HELD} LIMIT ?2
+)
+""".replace("{HELD}", str(HELD))
 
 
 def taken(connection: sqlite3.Connection, locks: Collection[Lock]) -> set[Lock]:
@@ -56,3 +64,8 @@ def taken(connection: sqlite3.Connection, locks: Collection[Lock]) -> set[Lock]:
 def free(connection: sqlite3.Connection, locks: Collection[Lock]) -> None:
     """Make the next held delivery of each due, unless one runs; inside the caller's transaction."""
     execute_rows(connection, _FREE, list(locks))
+
+
+def free_held(connection: sqlite3.Connection, destination: str, *, limit: int) -> int:
+    """Make what is held due, and put it in no order any more; inside the caller's transaction."""
+    return connection.execute(_FREE_HELD, (destination, limit)).rowcount

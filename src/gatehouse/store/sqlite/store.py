@@ -18,7 +18,7 @@ from gatehouse.errors import StoreUnavailableError
 from gatehouse.log import get_logger
 from gatehouse.store.base import Retried
 from gatehouse.store.deciding import keys_in
-from gatehouse.store.sqlite import leasing, listing, pausing, placing, purging, reviving
+from gatehouse.store.sqlite import leasing, listing, ordering, pausing, placing, purging, reviving
 from gatehouse.store.sqlite.accepting import Acceptor, known
 from gatehouse.store.sqlite.connection import check_version, has_wal_reset_bug
 from gatehouse.store.sqlite.file import SqliteFile
@@ -135,6 +135,9 @@ class SqliteStore:
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         await self._write(partial(leasing.release, deliveries=deliveries))
+
+    async def free_held(self, destination: str, *, limit: int) -> int:
+        return await self._write(partial(ordering.free_held, destination=destination, limit=limit))
 
     async def next_due(self, destination: str) -> float | None:
         return await self._read(partial(leasing.next_due, destination=destination))
