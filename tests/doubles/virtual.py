@@ -122,7 +122,7 @@ class World:
         events = [make_event(body, id=new_id(now), received=now) for body in bodies]
         leased = self.dispatcher.has_room(name)
         arrivals = [
-            Arrival(event, (), 0.0, (Assignment(name, leased, order_by(event.body) if order_by else None),))
+            Arrival(event, (), (Assignment(name, leased, order_by(event.body) if order_by else None),))
             for event in events
         ]
         receipts = await self.store.accept(arrivals, deadline=0.0)
