@@ -7,6 +7,7 @@ none of it. What is then left to do is one step of the event loop.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,6 +47,9 @@ class ReloadResult(NamedTuple):
     not_ready: tuple[str, ...] = ()
     #: By source, the dedupe keys that went: events that only these tell would be accepted again.
     keys_lost: Mapping[str, Sequence[str]] = {}
+    #: The file that was read, and the SHA-256 of what it held.
+    file: str = ""
+    sha256: str = ""
 
 
 class Reloader:
@@ -115,14 +119,19 @@ class Reloader:
         for source, keys in lost.items():
             get_logger().warning("dedupe.keys_lost", source=source, keys=keys)
         return ReloadResult(
-            changes, needs_restart=kept, not_ready=tuple(compiled.not_ready_lines()), keys_lost=lost
+            changes,
+            needs_restart=kept,
+            not_ready=tuple(compiled.not_ready_lines()),
+            keys_lost=lost,
+            file=str(self._file),
+            sha256=hashlib.sha256(compiled.loaded.text).hexdigest(),
         )
 
     def _refuse(self, problems: Sequence[Problem]) -> ReloadResult:
         self._metrics.reload_successful.set(0)
         lines = [clean(str(problem)) for problem in problems]
         get_logger().error("config.reload_failed", file=str(self._file), problems=lines)
-        return ReloadResult(problems=tuple(problems))
+        return ReloadResult(problems=tuple(problems), file=str(self._file))
 
 
 def keep_fixed(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ import aiohttp
 import pytest
 
 from doubles import providers
+from gatehouse.cli.reload import _is_read
+from gatehouse.config.load import load
 from processes import GatewayProcess, serving, spawn
 
 CONFIG = """\
@@ -41,10 +46,13 @@ async def logged(gateway: GatewayProcess, event: str) -> dict[str, Any]:
     return found[-1]
 
 
-async def reload(gateway: GatewayProcess, config: Path, **environment: str) -> tuple[int | None, str, str]:
+async def reload(
+    gateway: GatewayProcess, config: Path, *, options: Sequence[str] = (), **environment: str
+) -> tuple[int | None, str, str]:
     """Run `gatehouse reload`; return its exit code and what it printed."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gatehouse", "reload", "-c", str(config), "--operator", gateway.operator_url),
+        *options,
         env=os.environ | SECRETS | environment,
         stdout=PIPE,
         stderr=PIPE,
@@ -97,6 +105,35 @@ async def test_reload_prints_what_changed_and_what_has_to_wait(config: Path) -> 
                 "Warning: source shop: env:UNSET is not set\n"
             ),
         )
+
+
+@pytest.mark.case("F-53")
+async def test_reload_of_another_file_than_the_gateways_is_an_error_that_names_both(
+    config: Path, tmp_path: Path
+) -> None:
+    other, link = tmp_path / "other.yaml", tmp_path / "link.yaml"
+    link.symlink_to(config)
+    async with serving(config, **SECRETS) as gateway:
+        other.write_text(CONFIG + "  shop: {provider: mando, secrets: env:SECRET}\n")
+        code, _, err = await reload(gateway, other)
+        assert code == 1
+        assert err.startswith(f"Error: the gateway reads {config}, and not {other}\nTry: ")
+
+        assert await reload(gateway, link) == (0, "reloaded: nothing changed\n", "")
+
+        code, out, _ = await reload(gateway, config, options=["--json"])
+        answer = json.loads(out)
+        assert (code, answer["status"], answer["file"]) == (0, "reloaded", str(config))
+        assert answer["sha256"] == hashlib.sha256(config.read_bytes()).hexdigest()
+
+
+@pytest.mark.case("F-53")
+def test_a_file_that_is_elsewhere_on_the_gateways_machine_is_known_by_what_it_holds(config: Path) -> None:
+    loaded = load(config)
+    own = hashlib.sha256(config.read_bytes()).hexdigest()
+
+    assert _is_read(loaded, {"file": "/etc/gatehouse/in-the-container.yaml", "sha256": own})
+    assert not _is_read(loaded, {"file": "/etc/gatehouse/in-the-container.yaml", "sha256": "0" * 64})
 
 
 async def test_reload_prints_the_problems_that_the_gateway_has_with_the_file(

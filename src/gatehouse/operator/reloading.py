@@ -17,10 +17,12 @@ def reload_answer(result: ReloadResult) -> web.Response:
     if result.changes is None:
         problems = [asdict(problem) for problem in result.problems]
         error = {"code": "bad_config", "message": "the config stays as it was", "problems": problems}
-        return web.json_response({"error": error}, status=400)
+        return web.json_response({"error": error | {"file": result.file}}, status=400)
     return web.json_response(
         {
             "status": "reloaded",
+            "file": result.file,
+            "sha256": result.sha256,
             **msgspec.to_builtins(result.changes),
             "needs_restart": result.needs_restart,
             "not_ready": result.not_ready,
