@@ -22,6 +22,7 @@ from gatehouse.ingest.handshakes import Greeter, ShownSecrets
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.relay import Relay
+from gatehouse.ingest.reviving import Reviver
 from gatehouse.ingest.server import IngestServer
 from gatehouse.listening import listening
 from gatehouse.log import get_logger
@@ -212,7 +213,10 @@ class Gateway:
         greeter = Greeter(self.shown_secrets, self._confirm)
         closing(self._remote_keys.close)
         relay = Relay(committer, store, dispatcher)
-        pipeline = Pipeline(committer, dispatcher.has_room, self._clock, greeter, self._remote_keys, relay)
+        reviver = Reviver(store, dispatcher)
+        pipeline = Pipeline(
+            committer, dispatcher.has_room, self._clock, greeter, self._remote_keys, relay, reviver
+        )
         self.ingest = IngestServer(
             self.config.server,
             self.sources,

@@ -22,6 +22,7 @@ from gatehouse.ingest.handshakes import Greeter, ShownSecrets
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.relay import Relay
+from gatehouse.ingest.reviving import Reviver
 from gatehouse.ingest.server import IngestServer
 from gatehouse.metrics import Metrics, SourceMetrics
 from gatehouse.remote_keys import RemoteKeys
@@ -147,10 +148,11 @@ async def start_ingest(
     some_store = cast("Store", store)
     committer = Committer(some_store, handover, metrics, deadline=server.commit_deadline)
     relay = Relay(committer, some_store, cast("Any", handover))
+    reviver = Reviver(some_store, cast("Any", handover))
     greeter = Greeter(ShownSecrets(), confirm)
     # Without any it is the pipeline itself: what is measured has nothing in it that the gateway has not.
     make = _Verifying if extra_verifications else Pipeline
-    pipeline = make(committer, lambda _: True, clock, greeter, keys, relay)
+    pipeline = make(committer, lambda _: True, clock, greeter, keys, relay, reviver)
     if isinstance(pipeline, _Verifying):
         pipeline.extra = extra_verifications
     rejected = RejectedRequests(compiled.known, clock)

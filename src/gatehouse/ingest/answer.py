@@ -47,9 +47,11 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     event_type: str | None = None
     #: Which handshake was answered.
     handshake: str | None = None
+    #: How many dead deliveries are tried again, because their event was sent again.
+    revived: int = 0
 
 
-def committed(event: Event, receipt: Receipt, answers: AnswersConfig) -> Answer:
+def committed(event: Event, receipt: Receipt, answers: AnswersConfig, revived: int = 0) -> Answer:
     """Answer for an event that is on disk: `accepted` when it was new, else `duplicate`.
 
     What the destination replied to an event that was relayed is the answer to it, now and for a duplicate.
@@ -71,10 +73,13 @@ def committed(event: Event, receipt: Receipt, answers: AnswersConfig) -> Answer:
         headers=headers,
         event_ids=(receipt.event_id,),
         event_type=event.type,
+        revived=revived,
     )
 
 
-def committed_batch(events: Sequence[Event], receipts: Sequence[Receipt], answers: AnswersConfig) -> Answer:
+def committed_batch(
+    events: Sequence[Event], receipts: Sequence[Receipt], answers: AnswersConfig, revived: int = 0
+) -> Answer:
     """Answer for a batch that is on disk: `accepted` when anything was new, else `duplicate`."""
     statuses = [receipt.status for receipt in receipts]
     is_new = "accepted" in statuses or not statuses
@@ -91,6 +96,7 @@ def committed_batch(events: Sequence[Event], receipts: Sequence[Receipt], answer
         headers=headers,
         event_ids=ids,
         event_type=events[0].type if events else None,
+        revived=revived,
     )
 
 

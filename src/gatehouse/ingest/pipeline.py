@@ -10,7 +10,7 @@ from gatehouse.ingest.answer import Answer, committed, committed_batch
 from gatehouse.store.base import Arrival, Assignment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gatehouse.event import Event, ReadEvent
     from gatehouse.ingest.handshakes import Greeter
@@ -52,6 +52,13 @@ class Relaying(Protocol):
         """Forward and commit; the receipt has the reply. Raises `RelayFailedError`, `UnavailableError`."""
 
 
+class Reviving(Protocol):
+    """What the pipeline needs of who has dead deliveries tried again."""
+
+    async def revive(self, duplicates: Iterable[tuple[Arrival, Receipt]], now: float) -> int:
+        """Return how many deliveries are tried again. Raises `UnavailableError`."""
+
+
 class Pipeline:
     """Takes a request from its raw bytes to its answer."""
 
@@ -63,11 +70,13 @@ class Pipeline:
         greeter: Greeter,
         remote_keys: Preparing,
         relay: Relaying,
+        reviver: Reviving,
     ) -> None:
         self._committer = committer
         self._greeter = greeter
         self._remote_keys = remote_keys
         self._relay = relay
+        self._reviver = reviver
         self._has_room = has_room
         self._clock = clock
 
@@ -97,6 +106,9 @@ class Pipeline:
             (receipt,) = await self._committer.accept([arrival])
         if receipt.status == "accepted":
             _count(metrics, arrival.event, now)
+        elif receipt.dead is not None:
+            revived = await self._reviver.revive([(arrival, receipt)], now)
+            return committed(arrival.event, receipt, source.settings.answers, revived)
         return committed(arrival.event, receipt, source.settings.answers)
 
     async def _verified_with_keys(
@@ -121,13 +133,17 @@ class Pipeline:
         self, source: Source, metrics: SourceMetrics, read: Sequence[ReadEvent], now: float
     ) -> Answer:
         receipts: list[Receipt] = []
+        dead: list[tuple[Arrival, Receipt]] = []
         for part in self._parts(source, read):
             committed_part = await self._committer.accept(part)
             receipts += committed_part
             for arrival, receipt in zip(part, committed_part, strict=True):
                 if receipt.status == "accepted":
                     _count(metrics, arrival.event, now)
-        return committed_batch([one.event for one in read], receipts, source.settings.answers)
+                elif receipt.dead is not None:
+                    dead.append((arrival, receipt))
+        revived = await self._reviver.revive(dead, now) if dead else 0
+        return committed_batch([one.event for one in read], receipts, source.settings.answers, revived)
 
     def _parts(self, source: Source, read: Sequence[ReadEvent]) -> Iterator[list[Arrival]]:
         """Cut a batch into what a commit can write in its time; almost every batch is one part.

@@ -195,6 +195,8 @@ class IngestServer:
                 fields["event_id"] = ids[0]
             else:
                 fields |= {"event_id": ids, "events": len(ids)}
+            if answer.revived:
+                fields["revived"] = answer.revived
             get_logger().info(event, type=answer.event_type, **fields)
         elif answer.outcome == "accepted":
             get_logger().info("request.accepted", **fields)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gatehouse.dedupe import DedupeKey
     from gatehouse.event import Event
@@ -67,6 +67,9 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     reply: Reply | None = None
     #: With `leased_until`: the fencing token of those leases.
     token: int = 0
+    #: For a duplicate of an event with dead deliveries: when one was last asked for again (unix seconds), or
+    #: 0.0 for never. Otherwise None.
+    dead: float | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -320,6 +323,14 @@ class Store(Protocol):
         were dead at `now`: when it stays the same in all steps, what dies again meanwhile is not made due
         over and over. The oldest first; those with an order key one after the other, as on arrival. Each has
         the whole of its `give_up_after` again, counted from `now`.
+        """
+
+    async def revive(
+        self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
+    ) -> dict[str, int]:
+        """Make dead deliveries due at once, as `retry` does: of these events, to the destinations of each.
+
+        Only those that nobody asked for again since `asked_before`. Returns how many, by destination.
         """
 
     async def replay(self, event_id: str, destinations: Sequence[str], *, now: float) -> list[str] | None:

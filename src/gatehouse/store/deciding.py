@@ -6,7 +6,7 @@ decided in memory, arrival by arrival, since an arrival can repeat or follow an 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -35,6 +35,8 @@ class First(msgspec.Struct, frozen=True, gc=False):
     #: None when the event has been purged.
     digest: bytes | None
     reply: Reply | None
+    #: When one of its dead deliveries was last asked for again, 0 for never; None when none is dead.
+    dead_ms: int | None = None
 
 
 def keys_in(source: str, keys: Sequence[DedupeKey | None]) -> list[Key]:
@@ -60,7 +62,7 @@ def locks_of(arrivals: Sequence[Arrival]) -> set[Lock]:
 def duplicate_of(keys: Sequence[Key], known: Mapping[Key, First]) -> Receipt | None:
     """Return the receipt of a duplicate, if these keys make one."""
     first = next((known[key] for key in keys if key in known), None)
-    return None if first is None else Receipt("duplicate", first.event_id, reply=first.reply)
+    return None if first is None else _receipt("duplicate", first)
 
 
 class Batch:
@@ -106,4 +108,9 @@ class Batch:
 
 def _repeated(first: First, body_digest: bytes) -> Receipt:
     conflict = first.digest is not None and first.digest != body_digest
-    return Receipt("conflict" if conflict else "duplicate", first.event_id, reply=first.reply)
+    return _receipt("conflict" if conflict else "duplicate", first)
+
+
+def _receipt(status: Literal["duplicate", "conflict"], first: First) -> Receipt:
+    dead = None if first.dead_ms is None else first.dead_ms / 1000
+    return Receipt(status, first.event_id, reply=first.reply, dead=dead)

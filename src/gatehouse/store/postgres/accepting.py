@@ -41,7 +41,7 @@ _TRIES_AT_ONCE: Final = 3
 _TRIES: Final = 30
 
 _KNOWN_KEYS: Final = """
-SELECT wanted.number, keys.event_id, events.digest,
+SELECT wanted.number, keys.event_id, events.digest, dead.asked_ms,
   replies.status, replies.content_type, replies.body
 FROM unnest($1::text[], $2::smallint[], $3::bytea[]) WITH ORDINALITY AS wanted (source, place, key, number)
 CROSS JOIN LATERAL (
@@ -50,6 +50,10 @@ CROSS JOIN LATERAL (
 ) AS keys
 LEFT JOIN LATERAL (SELECT digest FROM events WHERE id = keys.event_id LIMIT 1) AS events ON true
 LEFT JOIN LATERAL (SELECT * FROM replies WHERE event_id = keys.event_id LIMIT 1) AS replies ON true
+LEFT JOIN LATERAL (
+  SELECT min(coalesce(since_ms, 0)) AS asked_ms FROM deliveries
+  WHERE event_id = keys.event_id AND status NOT IN ('pending', 'delivered')
+) AS dead ON true
 WHERE keys.expires_ms > $4
 """
 _KEY_TYPES: Final = ("text", "smallint", "bytea", "text", "bigint")
@@ -175,8 +179,8 @@ async def _look_up(
     return known
 
 
-def _first(event_id: str, body_digest: bytes | None, *reply: Any) -> First:  # noqa: ANN401
-    return First(event_id, body_digest, _reply(*reply))
+def _first(event_id: str, body_digest: bytes | None, dead_ms: int | None, *reply: Any) -> First:  # noqa: ANN401
+    return First(event_id, body_digest, _reply(*reply), dead_ms)
 
 
 def _reply(status: int | None, content_type: bytes | None, body: bytes) -> Reply | None:

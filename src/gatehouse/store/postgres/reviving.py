@@ -1,4 +1,4 @@
-"""Deliveries that a person asks for again: dead ones retried by filter, events replayed by destination.
+"""Deliveries that are asked for again: dead ones by filter or with their event, events by destination.
 
 Each begins anew: `since_ms` is from when on it is tried, `earlier` how many attempts there were before. A
 purge waits meanwhile, or has come first: what is due again must not be what it takes for expired.
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gatehouse.store.postgres.clock import DatabaseClock
     from gatehouse.store.postgres.connecting import Connection
 
+#: After any time.
+_NEVER: Final = 2**62
 #: How many dead ones one statement looks at.
 STRETCH: Final = 5000
 
@@ -46,7 +48,7 @@ UPDATE deliveries SET status = 'pending',
 FROM unnest($1::text[], $2::text[]) AS wanted (event_id, destination)
 WHERE deliveries.event_id = ANY ($1::text[])
   AND deliveries.event_id = wanted.event_id AND deliveries.destination = wanted.destination
-  AND deliveries.status NOT IN ('pending', 'delivered')
+  AND deliveries.status NOT IN ('pending', 'delivered') AND coalesce(deliveries.since_ms, 0) <= $5
 RETURNING deliveries.destination, deliveries.order_key
 """  # noqa: S608 - of a constant
 _EXISTS: Final = "SELECT true FROM events WHERE id = $1"
@@ -102,13 +104,19 @@ def _dead(query: DeliveryQuery, after: str) -> Conditions:
 
 
 async def revive(
-    connection: Connection, rows: Sequence[tuple[str, str]], *, now: float, clock: DatabaseClock
+    connection: Connection,
+    rows: Sequence[tuple[str, str]],
+    *,
+    now: float,
+    clock: DatabaseClock,
+    asked_before: float | None = None,
 ) -> dict[str, int]:
-    """Make those due that are still dead. Returns their numbers by destination."""
+    """Make those due that are still dead, and not asked for since. Returns their numbers by destination."""
+    asked_before_ms = _NEVER if asked_before is None else milliseconds(asked_before)
     due_ms = max(clock.to_database(now), clock.now())
     ids, destinations = zip(*sorted(rows), strict=True)
     await connection.execute(f"{ordering.BEGIN}; {NO_PURGE}")
-    revived = await connection.fetch(_REVIVE, ids, destinations, due_ms, milliseconds(now))
+    revived = await connection.fetch(_REVIVE, ids, destinations, due_ms, milliseconds(now), asked_before_ms)
     await ordering.free(connection, {(name, key) for name, key in revived if key is not None}, now_ms=due_ms)
     numbers = dict(Counter(name for name, _ in revived))
     await connection.execute(NOTIFY, list(numbers))

@@ -38,7 +38,7 @@ from gatehouse.store.postgres.pool import Pool
 from gatehouse.store.postgres.rows import is_storable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from gatehouse.dedupe import DedupeKey
     from gatehouse.store.base import (
@@ -244,6 +244,13 @@ class PostgresStore:
             self._pool_for(rows), partial(reviving.revive, rows=rows, now=now, clock=self._clock)
         )
         return Retried(revived, found.done)
+
+    async def revive(
+        self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
+    ) -> dict[str, int]:
+        rows = [(event_id, name) for event_id, names in events.items() for name in dict.fromkeys(names)]
+        work = partial(reviving.revive, rows=rows, now=now, clock=self._clock, asked_before=asked_before)
+        return await self._on(self._pool_for(rows), work)
 
     async def replay(self, event_id: str, destinations: Sequence[str], *, now: float) -> list[str] | None:
         if not is_storable(event_id):

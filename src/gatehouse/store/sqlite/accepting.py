@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 #: The join goes key by key: left to itself the planner may walk the index on expires_ms instead.
 _KNOWN_KEYS: Final = """
 SELECT keys.source, keys.place, keys.key, keys.event_id, events.digest,
+  (SELECT min(coalesce(since_ms, 0)) FROM deliveries WHERE event_seq = events.seq AND status = 'dead'),
   replies.status, replies.content_type, replies.body
 FROM (VALUES {rows}) AS wanted
 CROSS JOIN dedupe_keys AS keys
@@ -101,8 +102,8 @@ def _look_up(
     return known
 
 
-def _first(event_id: Any, body_digest: Any, *reply: Any) -> First:  # noqa: ANN401 - columns
-    return First(event_id, body_digest, _reply(*reply))
+def _first(event_id: Any, body_digest: Any, dead_ms: Any, *reply: Any) -> First:  # noqa: ANN401 - columns
+    return First(event_id, body_digest, _reply(*reply), dead_ms)
 
 
 def _reply(status: int | None, content_type: bytes | None, body: bytes) -> Reply | None:

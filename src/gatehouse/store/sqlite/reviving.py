@@ -1,4 +1,4 @@
-"""Deliveries that a person asks for again: dead ones retried by filter, events replayed by destination.
+"""Deliveries that are asked for again: dead ones by filter or with their event, events by destination.
 
 Each begins anew: `since_ms` is from when on it is tried, `earlier` how many attempts there were before.
 """
@@ -16,7 +16,7 @@ from gatehouse.store.sqlite.statements import execute_rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gatehouse.store.base import DeliveryQuery
 
@@ -52,6 +52,10 @@ WHERE deliveries.event_seq = wanted.column1 AND deliveries.destination = wanted.
   AND deliveries.status = 'dead'
 RETURNING deliveries.destination, deliveries.order_key
 """.replace("{HELD}", str(ordering.HELD))
+_REVIVE_SENT_AGAIN: Final = _REVIVE.replace(
+    "AND deliveries.status = 'dead'",
+    "AND deliveries.status = 'dead' AND coalesce(deliveries.since_ms, 0) <= wanted.column4",
+)
 #: Without its order key: whoever asks for one event does not ask for it to wait, or to hold back others.
 _REPLAY: Final = """
 INSERT INTO deliveries (event_seq, destination, status, attempts, received_ms, due_ms, leased_until_ms,
@@ -98,7 +102,24 @@ def find(
 def revive(connection: sqlite3.Connection, rows: Sequence[tuple[int, str]], *, now: float) -> dict[str, int]:
     """Make those due that are still dead, inside the caller's transaction. Returns their numbers by name."""
     now_ms = milliseconds(now)
-    revived: list[Any] = execute_rows(connection, _REVIVE, [(*row, now_ms) for row in rows])
+    return _freed(connection, execute_rows(connection, _REVIVE, [(*row, now_ms) for row in rows]))
+
+
+def revive_sent_again(
+    connection: sqlite3.Connection, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
+) -> dict[str, int]:
+    """Make the dead ones due that nobody asked for since, inside the caller's transaction."""
+    times = milliseconds(now), milliseconds(asked_before)
+    rows = [
+        (*found, name, *times)
+        for event_id, names in events.items()
+        if (found := connection.execute(_NUMBER, (event_id,)).fetchone()) is not None
+        for name in dict.fromkeys(names)
+    ]
+    return _freed(connection, execute_rows(connection, _REVIVE_SENT_AGAIN, rows))
+
+
+def _freed(connection: sqlite3.Connection, revived: list[Any]) -> dict[str, int]:
     ordering.free(connection, {(name, key) for name, key in revived if key is not None})
     return dict(Counter(name for name, _ in revived))
 

@@ -27,7 +27,7 @@ from gatehouse.store.sqlite.purging import Horizon
 from gatehouse.store.sqlite.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from gatehouse.dedupe import DedupeKey
@@ -171,6 +171,12 @@ class SqliteStore:
             rows += found.rows
         destinations = await self._write(partial(reviving.revive, rows=rows, now=now)) if rows else {}
         return Retried(destinations, found.done)
+
+    async def revive(
+        self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
+    ) -> dict[str, int]:
+        work = partial(reviving.revive_sent_again, events=events, now=now, asked_before=asked_before)
+        return await self._write(work)
 
     async def replay(self, event_id: str, destinations: Sequence[str], *, now: float) -> list[str] | None:
         work = partial(reviving.replay, event_id=event_id, destinations=destinations, now=now)
