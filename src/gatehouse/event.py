@@ -10,7 +10,7 @@ import msgspec
 from gatehouse.config.coverage import resists_replay
 from gatehouse.dedupe import KeyReader
 from gatehouse.document import MalformedDocumentError, is_json
-from gatehouse.event_scopes import EventScopes, body_paths
+from gatehouse.event_scopes import EventScopes
 from gatehouse.ids import new_id
 from gatehouse.scope import Scope
 from gatehouse.times import as_rfc3339, rfc3339
@@ -60,7 +60,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: tuple[tuple[str, str], ...] = ()
     #: The bytes as sent: of the request, or of the item for a batch request.
     body: bytes
-    #: The JSON that was read out of the body, when it is not the body itself: that of a form.
+    #: The JSON that the data is part of, when it is not the body: a form's, or what is around an item.
     document: bytes | None = None
     #: Where in the document, or else the body, the data is: start and end; None when the event has no data.
     data_span: tuple[int, int] | None = None
@@ -101,7 +101,11 @@ class EventReader:
             templates.subject,
             templates.account,
         )
-        self._data_paths = body_paths(config.event.data)
+        self._data_parts = tuple(
+            (part.name == "outer", part.path)
+            for (part,) in config.event.data.alternatives
+            if not isinstance(part, bytes)
+        )
         self._scopes = EventScopes(config.event)
         self._is_plain = self._scopes.is_plain
         self._keys = KeyReader(config.dedupe)
@@ -141,10 +145,11 @@ class EventReader:
         external_id, event_type, time, subject, account = _resolved(self._attributes, scope)
         if event_type is None:
             raise MalformedDocumentError("no type")
-        span, data_is_json = self._data(scope)
+        around, span, data_is_json = self._data(scope)
         event_id = new_id(now)
         # A document that is the whole request in another form goes beside it; an item stands for itself.
         body = scope.body if scope.outer else scope.request.body
+        document = scope.body if body is not scope.body else None
         return Event(
             id=event_id,
             source=self._name,
@@ -159,7 +164,7 @@ class EventReader:
             content_type=self._content_type(scope),
             headers=headers,
             body=body,
-            document=scope.body if body is not scope.body else None,
+            document=document if around is None else around,
             data_span=span,
             data_is_json=data_is_json,
         )
@@ -188,15 +193,21 @@ class EventReader:
             return "application/json"  # an item of a document inside the body: the request's says form
         return scope.request.headers.get("Content-Type")
 
-    def _data(self, scope: Scope) -> tuple[tuple[int, int] | None, bool]:
-        for path in self._data_paths:
+    def _data(self, scope: Scope) -> tuple[bytes | None, tuple[int, int] | None, bool]:
+        """Find the data: what is around an item, when it is that, and start and end; whether it is JSON."""
+        for is_outer, path in self._data_parts:
+            if is_outer:
+                around = next((raw for one in scope.outer if (raw := one.raw(path)) is not None), None)
+                if around is not None:
+                    return around, (0, len(around)), True
+                continue
             if not path:
-                return (0, len(scope.body)), is_json(scope.body)
+                return None, (0, len(scope.body)), is_json(scope.body)
             raw = scope.document.raw(path)
             if raw is not None:
                 start = _place(raw, scope.body)
-                return (start, start + len(raw)), True
-        return None, True
+                return None, (start, start + len(raw)), True
+        return None, None, True
 
     def _unreadable_keys(self, scope: Scope, now: float) -> tuple[DedupeKey | None, ...]:
         """Give what can't be read one more key: the signed bytes, in a scope of their own.

@@ -122,3 +122,16 @@ def test_two_changes_of_a_drive_that_graph_tells_in_equal_bytes_share_no_key() -
     }
 
     assert not keys("ms-graph", {"value": [element]}, {})
+
+
+def test_a_whatsapp_message_comes_with_who_wrote_it() -> None:
+    contact = {"profile": {"name": "Sheena Nelson"}, "wa_id": "16505551234"}
+    messages = [{"from": "16505551234", "id": f"wamid.A{n}", "type": "text"} for n in (1, 2)]
+    value = {"metadata": {"phone_number_id": "1065"}, "contacts": [contact], "messages": messages}
+    template = {"field": "message_template_status_update", "value": {"event": "APPROVED"}}
+    body = {"entry": [{"id": "1", "changes": [{"field": "messages", "value": value}, template]}]}
+
+    events = [event for event, _, _ in read("whatsapp", body, {})]
+
+    assert [event.subject for event in events] == ["wamid.A1", "wamid.A2", None]
+    assert [json.loads(event.data or b"") for event in events] == [value, value, template]

@@ -215,6 +215,17 @@ def test_a_batch_is_split_and_each_item_has_its_own_identity() -> None:
     ]
 
 
+def test_the_data_of_an_item_may_be_what_encloses_it() -> None:
+    around = b'{"who":"a","items":[{"type":"x"}, {"type":"y"}]}'
+    body = b'{"value":' + around + b"}"
+    read_events = read(body, event={"split": "{body:value.items}", "data": ("{outer:value}", "{body}")})
+
+    assert [event.type for event, _, _ in read_events] == ["x", "y"]
+    assert {event.data for event, _, _ in read_events} == {around}
+    ((alone, _, _),) = read(b'{"type":"z"}', event={"split": "{body:value.items}", "data": "{outer:value}"})
+    assert alone.data is None
+
+
 def test_a_batch_without_its_list_is_one_event() -> None:
     ((event, _, _),) = read(b'{"type":"x"}', event={"split": "{body:events}"})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from gatehouse.config.base import Model
 from gatehouse.config.handshakes import HandshakeConfig
@@ -34,21 +34,23 @@ class EventConfig(Model):
     """Where the JSON is that `{body:…}`, `data` and `split` read, when it is not the body: `{form:name}`, or
     `{form}` for all fields of a form."""
     data: TemplateText = Template("{body}")
-    """What destinations get as `data`: `{body}` or a lone `{body:path}`, whose bytes stay as sent."""
+    """What destinations get as `data`: `{body}` or a lone `{body:path}`, whose bytes stay as sent. For an
+    item of a batch also a lone `{outer:path}`: what is around it, with all items in it."""
     split: TemplateText | None = None
     """For batch providers: a lone `{body:path}` to a list; templates then see one element of it. `*` on the
     way stands for each element, `a|b` for both; an element without the rest of the way is one itself."""
 
     @field_validator("data", "split")
     @classmethod
-    def _is_a_part_of_the_body(cls, template: Template | None) -> Template | None:
-        if template is not None and not all(map(_is_lone_body, template.alternatives)):
+    def _is_a_part_of_the_body(cls, template: Template | None, info: ValidationInfo) -> Template | None:
+        names = ("body", "outer") if info.field_name == "data" else ("body",)
+        if template is not None and not all(_is_lone(parts, names) for parts in template.alternatives):
             raise wrong("has to be a part of the body as sent", 'a lone "{body:path}"')
         return template
 
 
-def _is_lone_body(parts: tuple[object, ...]) -> bool:
-    return len(parts) == 1 and getattr(parts[0], "name", None) == "body"
+def _is_lone(parts: tuple[object, ...], names: tuple[str, ...]) -> bool:
+    return len(parts) == 1 and getattr(parts[0], "name", None) in names
 
 
 class DedupeKeyConfig(Model):
