@@ -18,6 +18,7 @@ import structlog
 
 from gatehouse.log_limit import LineLimit
 from gatehouse.log_writer import WHOLE, LineWriter
+from gatehouse.terminal import is_colored
 from gatehouse.times import rfc3339
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _clean_into(line: Fields, fields: Fields) -> Fields:
 
 
 def _to_text(stream: TextIO) -> structlog.dev.ConsoleRenderer:
-    return structlog.dev.ConsoleRenderer(colors=stream.isatty())
+    return structlog.dev.ConsoleRenderer(colors=is_colored(is_terminal=stream.isatty()))
 
 
 def _quieten_libraries() -> None:

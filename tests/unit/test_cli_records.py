@@ -137,7 +137,10 @@ async def test_events_are_a_table(api: MadeUpApi) -> None:
     ]
 
 
-async def test_tables_keep_within_100_cells_and_show_control_characters(api: MadeUpApi) -> None:
+async def test_tables_keep_within_100_cells_and_show_control_characters(
+    api: MadeUpApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatehouse.cli.records.is_terminal", lambda: True)
     wide = EVENT | {"type": "請求書" * 40, "subject": "\x1b]0;owned\x07\u202e" + "s" * 900}
     result = await api.run("events", answers=[{"events": [EVENT, wide], "cursor": None}])
 
@@ -149,6 +152,47 @@ async def test_tables_keep_within_100_cells_and_show_control_characters(api: Mad
     assert "\\x1b]0;" in lines[2]
     assert "1 pending, 2 dead" in lines[1]
     assert not {"\x1b", "\x07", "\u202e"} & set(result.stdout)
+
+
+@pytest.mark.case("F-54")
+async def test_where_no_terminal_is_no_column_is_cut(api: MadeUpApi) -> None:
+    wide = EVENT | {"id": "01JD" + "9" * 22, "type": "t" * 90, "subject": "s" * 900, "source": "shop" * 16}
+    events = await api.run("events", answers=[{"events": [EVENT, wide], "cursor": None}])
+    (line,) = [line for line in events.stdout.splitlines() if str(wide["id"]) in line]
+    assert line.split() == [
+        *(wide["id"], "2025-06-15T15:06:40Z", "shop" * 16, "t" * 90, "s" * 900),
+        *("1", "pending,", "2", "dead"),
+    ]
+    dead = await api.run("dead", answers=[{"deliveries": [DEAD | {"type": "t" * 300}], "cursor": None}])
+    assert "t" * 300 in dead.stdout
+
+
+@pytest.mark.case("F-54")
+@pytest.mark.parametrize(
+    ("command", "answer", "expected"),
+    [
+        ("events", {"events": [EVENT, EVENT | {"id": "02"}]}, [ID]),
+        ("replay", {"events": [EVENT]}, [ID]),
+        ("retry", {"deliveries": [DEAD]}, [f"{ID}:billing"]),
+    ],
+)
+async def test_ids_out_of_the_running_gateway_are_completed(
+    api: MadeUpApi, command: str, answer: dict[str, Any], expected: list[str]
+) -> None:
+    api.answers = deque([(200, answer)])
+    words = f"gatehouse {command} --operator {api.url} -c {api.file} 01"
+    environment = {
+        "_GATEHOUSE_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    result = await asyncio.to_thread(
+        lambda: CliRunner(env=environment).invoke(
+            main, prog_name="gatehouse", complete_var="_GATEHOUSE_COMPLETE"
+        )
+    )
+
+    assert [line.partition(",")[2] for line in result.stdout.splitlines() if line] == expected
 
 
 def test_whatever_a_terminal_acts_on_is_written_out() -> None:

@@ -48,7 +48,7 @@ def test_filters_are_read() -> None:
         {"source": "\udcff"},
         {"type": "x" * 1025},
         {"type": "*\x00"},
-        {"since": "yesterday"},
+        {"since": "yesteryear"},
         {"since": "-1e400"},
         {"until": "nan"},
     ],

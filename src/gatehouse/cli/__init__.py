@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import shlex
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ import click
 
 from gatehouse import __version__
 from gatehouse.errors import ConfigError, GatewayError, Problem
+from gatehouse.terminal import wants_color
 
 #: Commands in the order of `--help`, each with its one line there.
 COMMANDS = {
@@ -47,6 +49,19 @@ class _Commands(click.Group):
         command: click.Command = importlib.import_module(f"gatehouse.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Say which command was probably meant by one that there is not."""
+        name = args[0]
+        if name in COMMANDS or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        import difflib
+
+        near = difflib.get_close_matches(name, COMMANDS, n=2)
+        meant = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise click.UsageError(f"No such command {name!r}.{meant}", ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -65,11 +80,13 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gatehouse")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Gatehouse, the gatehouse for your webhooks.
 
     Verifies, deduplicates and stores what providers send, and forwards it to your apps.
     """
+    ctx.color = wants_color(os.environ)
 
 
 def show_error(error: GatewayError) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from gatehouse.cli.options import config_option
+from gatehouse.cli.options import chosen_config, config_argument, config_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from gatehouse.config.load import LoadedConfig
     from gatehouse.config.model import Config, DestinationConfig, RouteConfig, SourceConfig
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
 
 @click.command("check")
+@config_argument
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the verdict, problems and warnings.")
 @config_option
-def command(config: str | None) -> None:
+def command(file: str | None, as_json: bool, config: str | None) -> None:
     """Check a config file: what it says, what is wrong with it, and which secrets are missing.
 
     Exits 1 when `serve` would not start, or would start with something that can't serve. Warnings pass.
@@ -28,22 +31,42 @@ def command(config: str | None) -> None:
     from gatehouse.config.load import config_file, load
     from gatehouse.errors import ConfigError
 
-    file = config_file(config)
+    path = config_file(chosen_config(file, config))
     try:
-        loaded = load(file)
-    except ConfigError:
-        _head(str(file), succeeded=False)
+        loaded = load(path)
+    except ConfigError as error:
+        if as_json:
+            _print_json(str(path), error.problems, [])
+            sys.exit(1)
+        _head(str(path), succeeded=False)
         raise
     from gatehouse.cli.readiness import secret_problems
 
     missing = secret_problems(loaded)
-    _head(str(file), succeeded=not missing)
+    if as_json:
+        _print_json(str(path), missing, lint(loaded.config, loaded.document))
+        sys.exit(1 if missing else 0)
+    _head(str(path), succeeded=not missing)
     for line in _found(loaded, missing):
         click.echo(line)
     for warning in lint(loaded.config, loaded.document):
         click.echo(f"Warning: {warning}", err=True)
     if missing:
         raise ConfigError(missing)
+
+
+def _print_json(file: str, problems: Sequence[Problem], warnings: Sequence[Problem]) -> None:
+    """Print what an editor or a pipeline needs: each with file, line, path, message, hint and code."""
+    import json
+    from dataclasses import asdict
+
+    verdict = {
+        "file": file,
+        "ok": not problems,
+        "problems": [asdict(problem) for problem in problems],
+        "warnings": [asdict(warning) for warning in warnings],
+    }
+    click.echo(json.dumps(verdict, indent=2))
 
 
 def _head(file: str, *, succeeded: bool) -> None:

@@ -23,7 +23,8 @@ Enable it for this session:
 
 For every session, put that line into ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish.
 
-Commands, options, provider names and the sources of your config are completed.
+Commands, options, provider names, the sources and destinations of your config, and ids out of the running
+gateway are completed.
 """
 
 

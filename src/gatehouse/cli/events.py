@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gatehouse.cli.completing import complete_event
 from gatehouse.cli.options import config_option, load_config
 from gatehouse.cli.records import filter_options, json_option, listed, operator_option, path, second, visible
 
@@ -26,7 +27,7 @@ _COLUMNS = {
 
 
 @click.command("events")
-@click.argument("event_id", metavar="[ID]", required=False)
+@click.argument("event_id", metavar="[ID]", required=False, shell_complete=complete_event)
 @filter_options(destination=False)
 @click.option(
     "--status",

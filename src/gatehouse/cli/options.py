@@ -23,6 +23,18 @@ config_option = click.option(
 )
 
 
+def config_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the config file as an argument, for commands that are about nothing else."""
+    return click.argument("file", metavar="[FILE]", required=False, type=click.Path())(command)
+
+
+def chosen_config(file: str | None, option: str | None) -> str | None:
+    """Return the config that is named, as an argument or with -c. Raises `click.UsageError` for two."""
+    if file is not None and option is not None and file != option:
+        raise click.UsageError("name one config: FILE or -c FILE")
+    return option if file is None else file
+
+
 def load_config(given: str | None) -> LoadedConfig:
     """Load the config that `-c`, GATEHOUSE_CONFIG or the default names. Raises `ConfigError`."""
     from gatehouse.config.load import config_file, load
@@ -54,6 +66,17 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> GatewayError:
 def source_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the SOURCE argument, which a shell completes from the config."""
     return click.argument("source", metavar="SOURCE", shell_complete=complete_source)(command)
+
+
+def complete_destination(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """List the destinations; nothing when the config does not load."""
+    from gatehouse.errors import GatewayError
+
+    try:
+        destinations = load_config(ctx.params.get("config")).config.destinations
+    except GatewayError:
+        return []
+    return [name for name in destinations if name.startswith(incomplete)]
 
 
 def complete_source(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

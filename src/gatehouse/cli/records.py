@@ -9,12 +9,14 @@ from urllib.parse import urlencode
 
 import click
 
+from gatehouse.cli.options import complete_destination, complete_source
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from gatehouse.config.load import LoadedConfig
 
-#: How wide a table gets, in cells of a terminal.
+#: How wide a table gets on a terminal, in cells.
 _WIDTH = 100
 _GAP = "  "
 
@@ -116,9 +118,10 @@ def listed(
 
 
 def table(rows: list[dict[str, Any]], columns: dict[str, str], whole: Iterable[str]) -> Iterator[str]:
-    """Write rows as a table of 100 cells at most; `columns` are the members and their heads.
+    """Write rows as a table; `columns` are the members and their heads.
 
-    The columns in `whole` are never cut, since someone may copy from them.
+    On a terminal it has 100 cells at most, and the columns in `whole` are never cut, since someone may copy
+    from them. Elsewhere nothing is cut: another program reads it.
     """
     from rich.cells import cell_len, set_cell_size
 
@@ -128,7 +131,8 @@ def table(rows: list[dict[str, Any]], columns: dict[str, str], whole: Iterable[s
         width if name in set(whole) else min(width, len(head))
         for (name, head), width in zip(columns.items(), widths, strict=True)
     ]
-    _shrink(widths, least, _WIDTH - len(_GAP) * (len(columns) - 1))
+    if is_terminal():
+        _shrink(widths, least, _WIDTH - len(_GAP) * (len(columns) - 1))
     for line in lines:
         cells = (
             cell if cell_len(cell) <= width else set_cell_size(cell, width - 1) + "…"
@@ -137,6 +141,13 @@ def table(rows: list[dict[str, Any]], columns: dict[str, str], whole: Iterable[s
         yield _GAP.join(
             set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=True)
         ).rstrip()
+
+
+def is_terminal() -> bool:
+    """Tell whether a person reads the output, and no other program."""
+    import sys
+
+    return sys.stdout.isatty()
 
 
 def _shrink(widths: list[int], least: list[int], room: int) -> None:
@@ -176,10 +187,13 @@ def add(counted: dict[str, int], more: Mapping[str, int]) -> None:
         counted[name] = counted.get(name, 0) + number
 
 
+_WHEN = "1h, 2d, today, yesterday, 2026-11-29, RFC 3339 or unix seconds"
 _OPTIONS = (
-    click.option("--destination", metavar="NAME", help="Of this destination."),
-    click.option("--source", metavar="NAME", help="Of this source."),
+    click.option(
+        "--destination", metavar="NAME", shell_complete=complete_destination, help="Of this destination."
+    ),
+    click.option("--source", metavar="NAME", shell_complete=complete_source, help="Of this source."),
     click.option("--type", "event_type", metavar="PATTERN", help="Of these types, as in routes: invoice.*"),
-    click.option("--since", metavar="TIME", help="Received at this time or later: RFC 3339 or unix seconds."),
+    click.option("--since", metavar="TIME", help=f"Received at this time or later: {_WHEN}; in UTC."),
     click.option("--until", metavar="TIME", help="Received before this time."),
 )

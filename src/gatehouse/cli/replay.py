@@ -6,17 +6,19 @@ import json
 
 import click
 
-from gatehouse.cli.options import config_option, load_config
+from gatehouse.cli.completing import complete_event
+from gatehouse.cli.options import complete_destination, config_option, load_config
 from gatehouse.cli.records import json_option, one_by_one, operator_option
 
 
 @click.command("replay")
-@click.argument("event_ids", metavar="ID...", nargs=-1, required=True)
+@click.argument("event_ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_event)
 @click.option(
     "--to",
     "destinations",
     metavar="NAME",
     multiple=True,
+    shell_complete=complete_destination,
     help="Only to this destination; may be repeated.  [default: all that had the event]",
 )
 @json_option

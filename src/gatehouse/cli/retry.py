@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gatehouse.cli.completing import complete_dead
 from gatehouse.cli.options import config_option, load_config
 from gatehouse.cli.records import add, filter_options, json_option, one_by_one, operator_option
 
@@ -19,7 +20,7 @@ _WHERE = "/api/v1/deliveries/retry"
 
 
 @click.command("retry")
-@click.argument("delivery_ids", metavar="[ID]...", nargs=-1)
+@click.argument("delivery_ids", metavar="[ID]...", nargs=-1, shell_complete=complete_dead)
 @filter_options(destination=True)
 @click.option("--all", "every", is_flag=True, help="Every dead letter, when no filter is given.")
 @click.option("--dry-run", is_flag=True, help="Count what would be tried again, and change nothing.")

@@ -39,8 +39,11 @@ _OTHER_HINT = "does a gateway answer there? name its address with --url http://h
     "--count", type=click.IntRange(1, 100_000), default=1, metavar="N", help="Send N of them, in turn."
 )
 @click.option("--duplicate", is_flag=True, help="Send each one twice, as a provider's retry does.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: one line for each answer.")
 @config_option
-def command(source: str, config: str | None, wanted: Wanted, count: int, duplicate: bool) -> None:
+def command(
+    source: str, config: str | None, wanted: Wanted, count: int, duplicate: bool, as_json: bool
+) -> None:
     """Sign a request of SOURCE as its provider signs, send it, and print the answer.
 
     Exits 0 when every answer is 2xx.
@@ -51,7 +54,7 @@ def command(source: str, config: str | None, wanted: Wanted, count: int, duplica
 
     found, loaded = load_source(config, source)
     maker = Maker(found, loaded.config.server.listen, wanted)
-    statuses = asyncio.run(_send_all(maker, count, times=2 if duplicate else 1))
+    statuses = asyncio.run(_send_all(maker, count, times=2 if duplicate else 1, as_json=as_json))
     refused = [status for status in statuses if not 200 <= status <= 299]  # noqa: PLR2004
     if refused:
         click.echo(f"Error: {len(refused)} of {len(statuses)} answers are not 2xx", err=True)
@@ -59,7 +62,7 @@ def command(source: str, config: str | None, wanted: Wanted, count: int, duplica
         sys.exit(1)
 
 
-async def _send_all(maker: Maker, count: int, *, times: int) -> list[int]:
+async def _send_all(maker: Maker, count: int, *, times: int, as_json: bool) -> list[int]:
     import aiohttp
 
     from gatehouse import __version__
@@ -70,11 +73,11 @@ async def _send_all(maker: Maker, count: int, *, times: int) -> list[int]:
     async with aiohttp.ClientSession(timeout=timeout, headers=agent) as session:
         for _ in range(count):
             request = maker.make()
-            statuses += [await _send(session, request) for _ in range(times)]
+            statuses += [await _send(session, request, as_json=as_json) for _ in range(times)]
     return statuses
 
 
-async def _send(session: ClientSession, request: SignedRequest) -> int:
+async def _send(session: ClientSession, request: SignedRequest, *, as_json: bool) -> int:
     import aiohttp
 
     from gatehouse.cli.unanswered import unanswered
@@ -89,8 +92,21 @@ async def _send(session: ClientSession, request: SignedRequest) -> int:
         hint = "gatehouse serve, or the gateway's address with --url http://host:port"
         raise unanswered(error, request.url, _TIMEOUT_SECONDS, hint) from error
     milliseconds = (time.perf_counter() - started) * 1000
-    click.echo(f"{response.status}  {_shown(answer)}  ({milliseconds:.1f} ms)")
+    if as_json:
+        click.echo(_as_json(response.status, answer, milliseconds))
+    else:
+        click.echo(f"{response.status}  {_shown(answer)}  ({milliseconds:.1f} ms)")
     return response.status
+
+
+def _as_json(status: int, answer: bytes, milliseconds: float) -> str:
+    import json
+
+    try:
+        said = json.loads(answer)
+    except ValueError:
+        said = answer.decode("utf-8", "replace")
+    return json.dumps({"status": status, "answer": said, "duration_ms": round(milliseconds, 1)})
 
 
 def _shown(answer: bytes) -> str:

@@ -21,8 +21,9 @@ _LONGEST_ARGUMENT = 100_000
 @click.command("sign")
 @source_argument
 @request_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: method, url, headers and body.")
 @config_option
-def command(source: str, config: str | None, wanted: Wanted) -> None:
+def command(source: str, config: str | None, wanted: Wanted, as_json: bool) -> None:
     """Print a request of SOURCE, signed as its provider signs, as a curl command.
 
     Whoever has the command can send this one request: for schemes that sign the time, for some minutes.
@@ -32,7 +33,23 @@ def command(source: str, config: str | None, wanted: Wanted) -> None:
     found, loaded = load_source(config, source)
     maker = Maker(found, loaded.config.server.listen, wanted)
     request = maker.make()
+    if as_json:
+        _print_json(request)
+        return
     click.echo(_curl(request, _data(request, maker, wanted)))
+
+
+def _print_json(request: SignedRequest) -> None:
+    import base64
+    import json
+
+    try:
+        body = {"body": request.body.decode()}
+    except UnicodeDecodeError:
+        body = {"body_base64": base64.b64encode(request.body).decode()}
+    headers = [[name, value] for name, value in request.headers.items()]
+    answer = {"method": "POST", "url": request.url, "headers": headers, **body}
+    click.echo(json.dumps(answer, indent=2))
 
 
 def _curl(request: SignedRequest, data: str) -> str:

@@ -43,8 +43,9 @@ def info(as_json: bool, config: str | None) -> None:
 
 
 @command.command("migrate")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
-def migrate(config: str | None) -> None:
+def migrate(as_json: bool, config: str | None) -> None:
     """Bring the store of the config to the schema of this version.
 
     `serve` does so, too. A SQLite store must have no gateway running on it; PostgreSQL may, as long as all
@@ -57,7 +58,9 @@ def migrate(config: str | None) -> None:
     loaded = load_config(config)
     migrating = upkeep.bring_up_to_date(loaded.config.store, loaded.directory, _password(loaded))
     place, before, after = asyncio.run(migrating)
-    if before == after:
+    if as_json:
+        click.echo(json.dumps({"store": str(place), "before": before, "after": after}))
+    elif before == after:
         click.echo(f"{place}: schema version {after} already")
     else:
         was = f"from version {before} " if before else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatehouse.cli.options import load_config
+from gatehouse.cli.options import complete_destination, load_config
 from gatehouse.cli.records import one_by_one
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def destination_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the names of destinations, which a shell completes from the config."""
     return click.argument(
-        "destinations", metavar="DESTINATION...", nargs=-1, required=True, shell_complete=_complete
+        "destinations", metavar="DESTINATION...", nargs=-1, required=True, shell_complete=complete_destination
     )(command)
 
 
@@ -56,13 +56,3 @@ def _said(destination: dict[str, Any]) -> str:
     if destination["not_ready"] and not destination["paused"]:
         state = f"not ready ({destination['not_ready']})"
     return f"{state}, {destination['pending']} pending, {destination['dead']} dead"
-
-
-def _complete(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    from gatehouse.errors import GatewayError
-
-    try:
-        destinations = load_config(ctx.params.get("config")).config.destinations
-    except GatewayError:
-        return []
-    return [name for name in destinations if name.startswith(incomplete)]

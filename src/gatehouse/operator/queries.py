@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import msgspec
 
 from gatehouse.errors import GatewayError
+from gatehouse.operator.when import EXAMPLES, parse_when
 from gatehouse.store.base import DeliveryQuery, EventQuery, Status
-from gatehouse.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,22 +42,22 @@ class RetryRequest(NamedTuple):
     as_of: float
 
 
-def event_query(given: Mapping[str, str]) -> EventQuery:
+def event_query(given: Mapping[str, str], now: float = 0.0) -> EventQuery:
     """Read the filters of a list of events. Raises `BadQueryError`."""
     _check_names(given, _EVENT_FILTERS, _OF_LISTS)
     return EventQuery(
         source=_text(given, "source"),
         type=_text(given, "type"),
         status=_status(given),
-        since=_time(given, "since"),
-        until=_time(given, "until"),
+        since=_time(given, "since", now),
+        until=_time(given, "until", now),
     )
 
 
-def delivery_query(given: Mapping[str, str]) -> DeliveryQuery:
+def delivery_query(given: Mapping[str, str], now: float = 0.0) -> DeliveryQuery:
     """Read the filters of a list of deliveries. Raises `BadQueryError`."""
     _check_names(given, _DELIVERY_FILTERS, _OF_LISTS)
-    return _delivery_query(given)
+    return _delivery_query(given, now)
 
 
 def limit_of(given: Mapping[str, str]) -> int:
@@ -74,7 +75,7 @@ def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:
     """
     _check_names(given, _DELIVERY_FILTERS, _OF_RETRIES)
     texts = {name: _written(name, value) for name, value in given.items() if name not in ("all", "dry_run")}
-    query = _delivery_query(texts)
+    query = _delivery_query(texts, now)
     if query.status not in (None, "dead"):
         raise BadQueryError("only dead deliveries are retried")
     if query == DeliveryQuery(status=query.status) and not _flag(given, "all"):
@@ -103,15 +104,15 @@ def one_line(text: str, name: str) -> str:
     return text
 
 
-def _delivery_query(given: Mapping[str, str]) -> DeliveryQuery:
+def _delivery_query(given: Mapping[str, str], now: float) -> DeliveryQuery:
     return DeliveryQuery(
         destination=_text(given, "destination"),
         status=_status(given),
         event_id=_text(given, "event_id"),
         source=_text(given, "source"),
         type=_text(given, "type"),
-        since=_time(given, "since"),
-        until=_time(given, "until"),
+        since=_time(given, "since", now),
+        until=_time(given, "until", now),
     )
 
 
@@ -134,16 +135,16 @@ def _status(given: Mapping[str, str]) -> Status | None:
     return cast("Status | None", text)
 
 
-def _time(given: Mapping[str, str], name: str) -> float | None:
+def _time(given: Mapping[str, str], name: str, now: float) -> float | None:
     text = given.get(name)
-    seconds = None if text is None else parse_time(text)
+    seconds = None if text is None else parse_when(text, now, UTC)
     if text is not None and seconds is None:
-        raise BadQueryError(f"{name} is a time: 2026-01-31T12:00:00Z, or unix seconds")
+        raise BadQueryError(f"{name} is a time: {EXAMPLES}")
     return seconds
 
 
 def _as_of(given: Mapping[str, str], now: float) -> float:
-    seconds = _time(given, "as_of")
+    seconds = _time(given, "as_of", now)
     if seconds is None:
         return now
     if seconds < now - _LONGEST_RETRY:

@@ -88,7 +88,7 @@ class RecordsApi:
 
     async def _list_events(self, request: web.Request) -> web.Response:
         given = request.query
-        query, limit = queries.event_query(given), queries.limit_of(given)
+        query, limit = queries.event_query(given, self._clock()), queries.limit_of(given)
         page = await _of_list(self._store.events(query, limit=limit, cursor=given.get("cursor")))
         return shown.page_answer("events", page, shown.event_row)
 
@@ -134,7 +134,7 @@ class RecordsApi:
 
     async def _list_deliveries(self, request: web.Request) -> web.Response:
         given = request.query
-        query, limit = queries.delivery_query(given), queries.limit_of(given)
+        query, limit = queries.delivery_query(given, self._clock()), queries.limit_of(given)
         page = await _of_list(self._store.deliveries(query, limit=limit, cursor=given.get("cursor")))
         return shown.page_answer(
             "deliveries", page, lambda row: shown.delivery_row(row, self._delivering.starts_at)
