@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +15,7 @@ import uvloop
 
 from doubles.delivery import Delivering, make_destination, make_event
 from doubles.peer import OK, Peer, Pieces
-from gatehouse.delivery import wire
+from gatehouse.delivery import head
 from gatehouse.delivery.exchange import Exchange, Reply, open_session
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.outcome import Outcome
@@ -161,9 +163,9 @@ async def test_many_or_long_headers_are_read(headers: bytes) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        b"X: " + b"y" * wire.MAX_HEAD + b"\r\n\r\n",
-        b"X: y\r\n" * (wire.MAX_FIELDS + 1) + b"\r\n",
-        b"X: y\r\n" * wire.MAX_HEAD,
+        b"X: " + b"y" * head.MAX_HEAD + b"\r\n\r\n",
+        b"X: y\r\n" * (head.MAX_FIELDS + 1) + b"\r\n",
+        b"X: y\r\n" * head.MAX_HEAD,
         b"no colon in it\r\n\r\n",
         b"X: \0\r\n\r\n",
         b"Content-Length: many\r\n\r\n",
@@ -192,8 +194,8 @@ async def test_a_head_that_can_not_be_read_still_has_a_status(status: int, heade
         b"HTTP/1.1 200OK\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"\x15\x03\x03\x00\x02\x02\x16",
-        b"HTTP/1.1 103 " + b"x" * 2 * wire.MAX_HEAD,
-        b"HTTP/1.1 103 X\r\n" + b"X: y\r\n" * wire.MAX_HEAD,
+        b"HTTP/1.1 103 " + b"x" * 2 * head.MAX_HEAD,
+        b"HTTP/1.1 103 X\r\n" + b"X: y\r\n" * head.MAX_HEAD,
     ],
 )
 async def test_without_a_status_line_it_is_no_reply_and_that_is_known_at_once(said: bytes) -> None:
@@ -273,6 +275,7 @@ def stand_still(seconds: float) -> None:
     time.sleep(seconds)
 
 
+@pytest.mark.case("F-10")
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
 def test_a_reply_that_came_while_the_gateway_stood_still_counts(factory: Any) -> None:
     async def ask() -> list[str]:
@@ -289,3 +292,52 @@ def test_a_reply_that_came_while_the_gateway_stood_still_counts(factory: Any) ->
 
     with asyncio.Runner(loop_factory=factory) as runner:
         assert runner.run(ask()) == ["ok", "ok"]
+
+
+MUTE = """
+import os, signal, socket
+listening = socket.create_server(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+while True:
+    connection, _ = listening.accept()
+    while data := connection.recv(65536):
+        status = b"200"
+        if b"stand still" in data:
+            status = b"410"
+            os.kill(os.getpid(), signal.SIGSTOP)
+        connection.sendall(b"HTTP/1.1 %s X\\r\\nContent-Length: 0\\r\\n\\r\\n" % status)
+"""
+
+
+@pytest.mark.case("F-01", "F-42")
+async def test_a_peer_that_stood_still_answers_nobody_when_it_goes_on() -> None:
+    """Its kernel takes connections and requests all the while, also on a connection that was used before."""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", MUTE, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    url = f"http://127.0.0.1:{int(await process.stdout.readline())}/"
+    try:
+        async with open_session() as session:
+            forwarder = Forwarder(make_destination(url, timeout=0.5), session, clock=time.time)
+            assert (await forwarder.attempt(make_event(), 1)).http_status == 200
+            still = [await forwarder.attempt(make_event(b'"stand still"'), 1) for _ in range(2)]
+            assert [(one.reason, one.error) for one in still] == [("timeout", "no answer in time")] * 2
+            process.send_signal(signal.SIGCONT)
+            async with asyncio.timeout(10):
+                while (outcome := await forwarder.attempt(make_event(), 1)).http_status is None:
+                    process.send_signal(signal.SIGCONT)
+            assert outcome.http_status == 200
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_after_a_silent_timeout_no_other_idle_connection_is_trusted() -> None:
+    async with exchanging([0.05, OK], timeout=0.3) as (peer, exchange):
+        await asyncio.gather(*[exchange.post({}, b"{}") for _ in range(4)])
+        assert len(peer.writers) == 4
+        peer.say([60.0], OK)
+        with pytest.raises(TimeoutError):
+            await exchange.post({}, b"{}")
+
+        assert (await exchange.post({}, b"{}")).status == 200
+        assert len(peer.requests) == 5

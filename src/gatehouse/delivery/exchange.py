@@ -81,6 +81,11 @@ class Exchange:
         if (wire := self._pool.take()) is not None:
             try:
                 return await self._ask(wire, request, until, whole=within is not None)
+            except TimeoutError:
+                if wire.is_silent:
+                    # Nobody may be there any more, at the end of the others neither.
+                    self._pool.clear()
+                raise
             except aiohttp.ServerDisconnectedError:
                 if not wire.is_silent:
                     raise

@@ -75,6 +75,11 @@ class Pool:
         if self._sweeper is None:
             self._sweeper = loop.call_later(_KEEP_ALIVE, self._sweep)
 
+    def clear(self) -> None:
+        """Close the connections that are free."""
+        while self._free:
+            self._free.pop().hang_up()
+
     def _sweep(self) -> None:
         """Close what was not used for so long that the other side may close it."""
         loop = asyncio.get_running_loop()

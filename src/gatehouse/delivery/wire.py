@@ -4,15 +4,12 @@ aiohttp's connector opens it and aiohttp's parser reads the answers. Its own pro
 clients of any kind: with them, a delivery costs a tenth more.
 
 Each answer has a parser of its own. aiohttp's parser keeps the last trailer of a chunked answer and hands it
-out as a header of the next one; a parser that is thrown away can't (it costs half a microsecond). Where the
-head of an answer ends is found here, before the parser sees it: an interim answer ends there whatever its
-headers say (RFC 9112, 6.3), and a head that the parser rejects still has a status line.
+out as a header of the next one; a parser that is thrown away can't (it costs half a microsecond).
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -23,6 +20,7 @@ from aiohttp.http import HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatehouse.delivery.faults import LateError
+from gatehouse.delivery.head import MAX_FIELDS, MAX_HEAD, HeadReader, NotHttpError, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,19 +33,10 @@ if TYPE_CHECKING:
 
 #: Bytes of an answer that wait to be read; at twice as many no more is taken from the kernel.
 _READ_BUFFER: Final = 64 * 1024
-#: The largest head whose headers are read, in bytes and in lines. Of a larger one only the status counts.
-MAX_HEAD: Final = 256 * 1024
-MAX_FIELDS: Final = 2048
 #: Seconds to read what has arrived before a timeout counts: at least, and at most. A late timer gets as much
 #: as it was late, because the other side could not answer a process that stood still.
 _LEAST_GRACE: Final = 0.002
 _MOST_GRACE: Final = 1.0
-
-_PROTOCOL: Final = b"HTTP/"
-_STATUS_LINE: Final = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?:[ \t][^\r\n]*)?\r?\n")
-#: The first line of an answer that another one follows: all of 1xx but 101, which switches protocols.
-_INTERIM: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1(?!01)[0-9]{2}[ \t\r\n]")
-_END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 
 
 class Answer(NamedTuple):
@@ -92,8 +81,7 @@ class Wire(BaseProtocol):
         #: The connector's protocol: the connector waits for its end.
         self._opened = opened
         self._answer: asyncio.Future[Answer] | None = None
-        #: What has come of a head that is not complete.
-        self._head: bytes | bytearray = b""
+        self._head = HeadReader()
         #: The body of the last answer.
         self._content: StreamReader | None = None
         #: Whether more was said on it than was asked for, or something that is no answer.
@@ -129,7 +117,7 @@ class Wire(BaseProtocol):
         if self.transport is None:
             raise aiohttp.ServerDisconnectedError
         self._content = self._parser = None
-        self._head = b""
+        self._head = HeadReader()
         self.is_silent = True
         self._answer = self._loop.create_future()
         self.set_limit(until)
@@ -190,34 +178,14 @@ class Wire(BaseProtocol):
             self._read_head(data)
 
     def _read_head(self, data: bytes) -> None:
-        """Look for the end of an answer's head, and pass over interim answers."""
         self.is_silent = False
-        start, seen = 0, max(len(self._head) - 2, 0)
-        if self._head:
-            if not isinstance(self._head, bytearray):
-                self._head = bytearray(self._head)
-            self._head += data
+        try:
+            complete = self._head.feed(data)
+        except NotHttpError:
+            self._break(HttpProcessingError())
         else:
-            self._head = data.lstrip(b"\r\n")
-        head = self._head
-        while found := _END_OF_HEAD.search(head, max(start, seen)):
-            end = found.end()
-            if not _INTERIM.match(head, start):
-                self._take(bytes(head[start:]), end - start)
-                return
-            start = end
-        self._head = head[start:] if start else head
-        self._check_unfinished()
-
-    def _check_unfinished(self) -> None:
-        """Wait for the rest of a head, unless it can't become an answer or is too large."""
-        head = self._head
-        if head[: len(_PROTOCOL)] != _PROTOCOL[: len(head)] or (
-            b"\n" in head[:MAX_HEAD] and not _STATUS_LINE.match(head)
-        ):
-            self._break(HttpProcessingError(message="the reply is not HTTP"))
-        elif len(head) > MAX_HEAD:
-            self._take_status(bytes(head))
+            if complete is not None:
+                self._take(*complete)
 
     def _take(self, data: bytes, end: int) -> None:
         """Take an answer whose head is complete."""
@@ -266,14 +234,13 @@ class Wire(BaseProtocol):
     def _take_status(self, head: bytes) -> None:
         """Take the status line of an answer whose head the parser rejects."""
         self._is_spoiled = True
-        line = _STATUS_LINE.match(head)
-        if line is not None and not _INTERIM.match(head):
-            self._settle(Answer(int(line[1]), {}, None, is_last=True))
-        self._break(HttpProcessingError(message="the reply is not HTTP"))
+        status = status_of(head)
+        if status is not None:
+            self._settle(Answer(status, {}, None, is_last=True))
+        self._break(HttpProcessingError())
         self._parser = None
 
     def _settle(self, answer: Answer) -> None:
-        self._head = b""
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 

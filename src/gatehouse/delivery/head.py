@@ -1,0 +1,69 @@
+"""Where the head of an answer ends, and what its first line says: found before any parser sees it. Pure.
+
+An interim answer ends at its empty line whatever its headers say (RFC 9112, 6.3), and a head that a parser
+rejects still has a status line.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: The largest head whose headers are read, in bytes and in lines. Of a larger one only the status counts.
+MAX_HEAD: Final = 256 * 1024
+MAX_FIELDS: Final = 2048
+
+_PROTOCOL: Final = b"HTTP/"
+_STATUS_LINE: Final = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?:[ \t][^\r\n]*)?\r?\n")
+#: The first line of an answer that another one follows: all of 1xx but 101, which switches protocols.
+_INTERIM: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1(?!01)[0-9]{2}[ \t\r\n]")
+_END: Final = re.compile(rb"\n\r?\n")
+
+
+class NotHttpError(Exception):
+    """What came is the beginning of no answer."""
+
+
+class HeadReader:
+    """Collects the head of one answer."""
+
+    __slots__ = ("_head",)
+
+    def __init__(self) -> None:
+        self._head: bytes | bytearray = b""
+
+    def feed(self, data: bytes) -> tuple[bytes, int] | None:
+        """Return the answer as far as it has come, and how long its head is; None until that is complete.
+
+        Interim answers are left out. A head that is too long is returned as if it were complete. Raises
+        `NotHttpError`.
+        """
+        start, seen = 0, max(len(self._head) - 2, 0)
+        if self._head:
+            if not isinstance(self._head, bytearray):
+                self._head = bytearray(self._head)
+            self._head += data
+        else:
+            self._head = data.lstrip(b"\r\n")
+        head = self._head
+        while found := _END.search(head, max(start, seen)):
+            end = found.end()
+            if not _INTERIM.match(head, start):
+                return bytes(head[start:]), end - start
+            start = end
+        self._head = head[start:] if start else head
+        return self._unfinished()
+
+    def _unfinished(self) -> tuple[bytes, int] | None:
+        head = self._head
+        if head[: len(_PROTOCOL)] != _PROTOCOL[: len(head)]:
+            raise NotHttpError
+        if b"\n" in head[:MAX_HEAD] and not _STATUS_LINE.match(head):
+            raise NotHttpError
+        return (bytes(head), len(head)) if len(head) > MAX_HEAD else None
+
+
+def status_of(head: bytes) -> int | None:
+    """Return the status that a head begins with; None when there is none, or only an interim one."""
+    line = _STATUS_LINE.match(head)
+    return None if line is None or _INTERIM.match(head) else int(line[1])
