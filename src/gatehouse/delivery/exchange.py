@@ -78,36 +78,41 @@ class Exchange:
         request = b"%b%b" % (self._head(headers, len(body)), body)
         seconds = self._timeout if within is None else min(within, self._timeout)
         until = asyncio.get_running_loop().time() + seconds
-        if (wire := self._pool.take()) is not None:
-            try:
-                return await self._ask(wire, request, until, whole=within is not None)
-            except TimeoutError:
-                if wire.is_silent:
-                    # Nobody may be there any more, at the end of the others neither.
-                    self._pool.clear()
-                raise
-            except aiohttp.ServerDisconnectedError:
-                if not wire.is_silent:
-                    raise
-            # The other side had closed a connection that lay idle: the request most likely never arrived.
-        wire = await self._pool.open(self._target, until)
-        return await self._ask(wire, request, until, whole=within is not None)
-
-    async def _ask(self, wire: Wire, request: bytes, until: float, *, whole: bool) -> Reply:
+        wire = self._pool.take() or await self._pool.open(self._target, until)
         stays = False
         try:
-            answer = await wire.ask(request, until)
-            answered = await _read_out(wire, answer.content, until, whole=whole)
-            stays = answered is not None and not answer.is_last
+            try:
+                head, content = await wire.ask(request, until)
+            except (TimeoutError, aiohttp.ServerDisconnectedError) as error:
+                if not self._goes_again(wire, error):
+                    raise
+                wire.hang_up()
+                wire = await self._pool.open(self._target, until)
+                head, content = await wire.ask(request, until)
+            answered = await _read_out(wire, content, until, whole=within is not None)
+            stays = answered is not None and not head.should_close
         finally:
             if stays:
                 self._pool.give_back(wire)
             else:
                 wire.hang_up()
-        said = answer.headers
+        said = head.headers
         retry_after = parse_retry_after(said.get("Retry-After"), self._clock())
         encoding = said.get("Content-Encoding")
-        return Reply(answer.status, retry_after, answered, said.get("Content-Type"), encoding)
+        return Reply(head.code, retry_after, answered, said.get("Content-Type"), encoding)
+
+    def _goes_again(self, wire: Wire, error: Exception) -> bool:
+        """Tell whether a request goes over a new connection: the other side had closed the one that lay idle.
+
+        It most likely never arrived. What did not end in silence is an outcome.
+        """
+        if not wire.is_used or not wire.is_silent:
+            return False
+        if isinstance(error, TimeoutError):
+            # Nobody may be there any more, at the end of the others neither.
+            self._pool.clear()
+            return False
+        return True
 
     @cached_property
     def _target(self) -> aiohttp.ClientRequest:

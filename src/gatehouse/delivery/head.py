@@ -24,6 +24,17 @@ class NotHttpError(Exception):
     """What came is the beginning of no answer."""
 
 
+def is_complete(data: bytes) -> bool:
+    """Tell of the first bytes of an answer, cheaply, whether they are the whole head of one that is final."""
+    return data[:7] == b"HTTP/1." and data[9:10] != b"1" and b"\r\n\r\n" in data and len(data) <= MAX_HEAD
+
+
+def end_of(data: bytes) -> int:
+    """Return how long the head is that some bytes begin with: all of them, when it does not end there."""
+    found = _END.search(data)
+    return found.end() if found else len(data)
+
+
 class HeadReader:
     """Collects the head of one answer."""
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 import aiohttp
 from aiohttp.base_protocol import BaseProtocol
@@ -20,7 +21,15 @@ from aiohttp.http import HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatehouse.delivery.faults import LateError
-from gatehouse.delivery.head import MAX_FIELDS, MAX_HEAD, HeadReader, NotHttpError, status_of
+from gatehouse.delivery.head import (
+    MAX_FIELDS,
+    MAX_HEAD,
+    HeadReader,
+    NotHttpError,
+    end_of,
+    is_complete,
+    status_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +40,9 @@ if TYPE_CHECKING:
 
     _Parsed = tuple[RawResponseMessage, StreamReader]
 
+#: A head, and the body as it comes in; None when that can't be read.
+_Answer: TypeAlias = "tuple[Head, StreamReader | None]"
+
 #: Bytes of an answer that wait to be read; at twice as many no more is taken from the kernel.
 _READ_BUFFER: Final = 64 * 1024
 #: Seconds to read what has arrived before a timeout counts: at least, and at most. A late timer gets as much
@@ -39,15 +51,28 @@ _LEAST_GRACE: Final = 0.002
 _MOST_GRACE: Final = 1.0
 
 
-class Answer(NamedTuple):
-    """The head of an answer, and its body as it comes in."""
+class Head(Protocol):
+    """The head of an answer, as the parser gives it."""
 
-    status: int
-    headers: Mapping[str, str]
-    #: None when the body can't be read.
-    content: StreamReader | None
-    #: Whether the connection can't be used again.
-    is_last: bool
+    @property
+    def code(self) -> int:
+        """The status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers."""
+
+    @property
+    def should_close(self) -> bool:
+        """Whether the connection can't be used again."""
+
+
+class StatusAlone(NamedTuple):
+    """A head of which only the status is known."""
+
+    code: int
+    headers: Mapping[str, str] = MappingProxyType({})
+    should_close: bool = True
 
 
 class Wire(BaseProtocol):
@@ -80,8 +105,9 @@ class Wire(BaseProtocol):
         self._connection = connection
         #: The connector's protocol: the connector waits for its end.
         self._opened = opened
-        self._answer: asyncio.Future[Answer] | None = None
-        self._head = HeadReader()
+        self._answer: asyncio.Future[_Answer] | None = None
+        #: Collects a head that does not come in one piece.
+        self._head: HeadReader | None = None
         #: The body of the last answer.
         self._content: StreamReader | None = None
         #: Whether more was said on it than was asked for, or something that is no answer.
@@ -108,7 +134,7 @@ class Wire(BaseProtocol):
             and not transport.get_write_buffer_size()
         )
 
-    async def ask(self, request: bytes, until: float) -> Answer:
+    async def ask(self, request: bytes, until: float) -> _Answer:
         """Send a request, and wait for the head of its answer.
 
         Raises `aiohttp.ServerDisconnectedError` when there is none, `HttpProcessingError` when it is no HTTP,
@@ -117,10 +143,10 @@ class Wire(BaseProtocol):
         if self.transport is None:
             raise aiohttp.ServerDisconnectedError
         self._content = self._parser = None
-        self._head = HeadReader()
+        self._head = None
         self.is_silent = True
         self._answer = self._loop.create_future()
-        self.set_limit(until)
+        self._timer = self._loop.call_at(until, self._on_limit, until)
         self.transport.write(request)
         return await self._answer
 
@@ -179,6 +205,12 @@ class Wire(BaseProtocol):
 
     def _read_head(self, data: bytes) -> None:
         self.is_silent = False
+        if self._head is None:
+            if is_complete(data):
+                # As most are.
+                self._take(data, len(data))
+                return
+            self._head = HeadReader()
         try:
             complete = self._head.feed(data)
         except NotHttpError:
@@ -188,16 +220,15 @@ class Wire(BaseProtocol):
                 self._take(*complete)
 
     def _take(self, data: bytes, end: int) -> None:
-        """Take an answer whose head is complete."""
-        parsed = self._parse(data) if end <= MAX_HEAD else None
-        if parsed is None:
-            parsed = self._parse_apart(data, end)
+        """Take an answer whose head is complete, and no longer than `end`."""
+        parsed = (self._parse(data) if end <= MAX_HEAD else None) or self._parse_apart(data)
         if parsed is None:
             self._take_status(data)
             return
         head, self._content = parsed
-        self._is_spoiled |= head.code == HTTPStatus.SWITCHING_PROTOCOLS
-        self._settle(Answer(head.code, head.headers, self._content, head.should_close))
+        if head.code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self._is_spoiled = True
+        self._settle(parsed)
 
     def _parse(self, data: bytes) -> _Parsed | None:
         """Give a new parser what came of an answer; None when it rejects that."""
@@ -216,12 +247,14 @@ class Wire(BaseProtocol):
             messages, _, _ = parser.feed_data(data)
         except Exception:  # noqa: BLE001 - whatever the parser makes of it
             return None
-        self._is_spoiled |= len(messages) > 1
+        if len(messages) != 1:
+            self._is_spoiled = True
         return messages[0] if messages else None
 
-    def _parse_apart(self, data: bytes, end: int) -> _Parsed | None:
+    def _parse_apart(self, data: bytes) -> _Parsed | None:
         """Parse the head alone: what the parser rejected may be what follows it."""
         self._is_spoiled = True
+        end = end_of(data)
         parsed = self._parse(data[:end]) if end <= MAX_HEAD else None
         if parsed is not None and self._parser is not None:
             try:
@@ -236,11 +269,11 @@ class Wire(BaseProtocol):
         self._is_spoiled = True
         status = status_of(head)
         if status is not None:
-            self._settle(Answer(status, {}, None, is_last=True))
+            self._settle((StatusAlone(status), None))
         self._break(HttpProcessingError())
         self._parser = None
 
-    def _settle(self, answer: Answer) -> None:
+    def _settle(self, answer: _Answer) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(answer)
 
