@@ -298,14 +298,18 @@ MUTE = """
 import os, signal, socket
 listening = socket.create_server(("127.0.0.1", 0))
 print(listening.getsockname()[1], flush=True)
-while True:
-    connection, _ = listening.accept()
+def answer(connection):
     while data := connection.recv(65536):
         status = b"200"
         if b"stand still" in data:
             status = b"410"
             os.kill(os.getpid(), signal.SIGSTOP)
         connection.sendall(b"HTTP/1.1 %s X\\r\\nContent-Length: 0\\r\\n\\r\\n" % status)
+while True:
+    try:
+        answer(listening.accept()[0])
+    except ConnectionError:
+        pass
 """
 
 
