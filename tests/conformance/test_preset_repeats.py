@@ -20,6 +20,25 @@ GITHUB_ISSUE = {
         "updated_at": "2026-05-04T09:12:31Z",
     },
 }
+GITHUB_RELEASE = {
+    "action": "edited",
+    "changes": {"body": {"from": "Old words"}},
+    "release": {
+        "id": 1,
+        "html_url": "https://github.com/o/r/releases/1",
+        "created_at": "2026-05-04T09:12:31Z",
+    },
+}
+GITHUB_ALERT = {
+    "action": "reopened_by_user",
+    "alert": {"number": 10, "state": "open", "created_at": "2026-05-04T09:12:31Z", "dismissed_at": None},
+    "commit_oid": "d6e4c75c141dbacecc279b721b8b9393d5405795",
+}
+GITHUB_PING = {
+    "zen": "Keep it logically awesome.",
+    "hook_id": 1,
+    "hook": {"updated_at": "2026-05-04T09:12:31Z"},
+}
 BITBUCKET_PUSH = {
     "push": {"changes": [{"new": {"name": "staging", "target": {"hash": "da15608"}}}]},
     "repository": {"full_name": "team_name/repo_name"},
@@ -157,6 +176,30 @@ REPEATS = [
         GITHUB_CHECK,
         None,
         *delivery("X-GitHub-Delivery", "X-GitHub-Event", "check_run"),
+        retry=3 * DAY,
+    ),
+    Repeat(
+        "github",
+        "a release edited there and back and there",
+        GITHUB_RELEASE,
+        None,
+        *delivery("X-GitHub-Delivery", "X-GitHub-Event", "release"),
+        retry=3 * DAY,
+    ),
+    Repeat(
+        "github",
+        "an alert opened again twice",
+        GITHUB_ALERT,
+        None,
+        *delivery("X-GitHub-Delivery", "X-GitHub-Event", "code_scanning_alert"),
+        retry=3 * DAY,
+    ),
+    Repeat(
+        "github",
+        "two pings with one proverb",
+        GITHUB_PING,
+        None,
+        *delivery("X-GitHub-Delivery", "X-GitHub-Event", "ping"),
         retry=3 * DAY,
     ),
     Repeat(
