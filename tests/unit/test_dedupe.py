@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from multidict import CIMultiDict
 
-from gatehouse.config.sources import DedupeConfig
+from gatehouse.config.coverage import effective_max_age
+from gatehouse.config.sources import DedupeConfig, SourceConfig
 from gatehouse.dedupe import UNREADABLE_SCOPE, KeyReader, scopes_of
 from gatehouse.scope import Scope
 from gatehouse.template import Template
@@ -89,3 +90,27 @@ def test_what_can_not_be_read_is_known_for_the_longest_window() -> None:
 
     assert (key.scope, key.key, key.until) == (UNREADABLE_SCOPE, b"s1", NOW + 9 * DAY)
     assert UNREADABLE_SCOPE not in scopes_of(Template(("{signed}", "unreadable")))
+
+
+@pytest.mark.parametrize(
+    ("dedupe", "limit"),
+    [
+        ({"by": ("{body:id}",), "window": "2d"}, 2 * DAY),
+        ({"by": ("{body:id}",), "window": "9d"}, 3 * DAY),
+        ({"by": ({"key": "{body:id}", "window": "9d"},), "window": "1h"}, 3 * DAY),
+        ({"by": ({"key": "{body:id}", "window": "2h"}, {"key": "{signed}", "window": "6h"})}, 6 * HOUR),
+    ],
+)
+def test_no_request_is_accepted_that_is_older_than_the_longest_of_its_keys(
+    dedupe: dict[str, Any], limit: float
+) -> None:
+    config = SourceConfig.model_validate(
+        {
+            "verify": {"type": "hmac", "signature": {"header": "X-Sig"}},
+            "event": {"type": "{body:type}", "time": "{body:at}"},
+            "max_age": "3d",
+            "dedupe": dedupe,
+        }
+    )
+
+    assert effective_max_age(config) == limit

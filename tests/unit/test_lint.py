@@ -111,6 +111,13 @@ CASES = {
         ),
         [("GH18", 7)],
     ),
+    "a signed key that lasts less long than captured requests": (
+        (
+            DEDUPE,
+            '    dedupe: {by: ["{header:X-Id}", {key: "{body:id}", window: 6h}]}\n    max_age: 3d\n',
+        ),
+        [("GH19", 8)],
+    ),
     "an open line to the database": (store("postgresql://u@db.internal/d"), [("GH16", 10)]),
 }
 

@@ -85,7 +85,13 @@ def effective_max_age(config: ProviderConfig) -> float | None:
     max_age = config.max_age
     if max_age is None and any(isinstance(entry, PaypalConfig) for entry in every_verifier(config)):
         max_age = PAYPAL_MAX_AGE
-    return None if max_age is None else min(max_age, config.dedupe.window)
+    return None if max_age is None else min(max_age, max(config.dedupe.windows, default=config.dedupe.window))
+
+
+def replay_window(config: ProviderConfig) -> float | None:
+    """Return for how long a captured request under other unsigned ids is a duplicate; None if it never is."""
+    keys = zip(config.dedupe.templates, config.dedupe.windows, strict=True)
+    return max((window for template, window in keys if _is_covered(template, config)), default=None)
 
 
 def bounds_age(config: ProviderConfig) -> bool:

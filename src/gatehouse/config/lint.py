@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from gatehouse.config.coverage import (
     covers_body,
+    effective_max_age,
     has_loose_timestamp,
+    replay_window,
     resists_replay,
     signs,
     signs_a_time,
@@ -47,6 +49,7 @@ CODES = {
     "GH16": "an open line to the database",
     "GH17": "an age limit shorter than the retry horizon",
     "GH18": "an age limit without a signed time",
+    "GH19": "a signed dedupe key that is forgotten before a captured request is too old",
 }
 _SHORTEST_SECRET = 16
 
@@ -151,6 +154,12 @@ class _Linter:
             shown = format_duration(horizon)
             message = f"shorter than the provider's retry horizon of {shown}: its last retries are refused"
             yield self._warn("GH17", (*path, "max_age"), message, f"at least {shown}")
+
+        signed_for = replay_window(source)
+        if max_age is not None and signed_for is not None and signed_for < (effective_max_age(source) or 0):
+            shown = format_duration(signed_for)
+            message = f"signed dedupe keys last {shown}: after that an older captured request is a new event"
+            yield self._warn("GH19", (*path, "dedupe"), message, "a longer window of a signed key")
 
     def _allowlist(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
         if not any(isinstance(verifier, AllowlistConfig) for verifier in source.verify):

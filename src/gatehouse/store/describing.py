@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -15,7 +17,6 @@ from gatehouse.store.sqlite.migrations import migrations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from gatehouse.store.base import Counts
 
@@ -80,7 +81,8 @@ def _describe(connection: sqlite3.Connection, path: Path) -> StoreInfo:
         place=str(path),
         schema_version=version,
         newest_schema_version=len(migrations()),
-        bytes=sum(_size(path.with_name(path.name + end)) for end in ("", "-wal")),
+        # SQLite keeps its log beside the file itself, whatever links lead to it.
+        bytes=sum(_size(Path(os.path.realpath(path) + end)) for end in ("", "-wal")),
         rows=rows,
         estimated=False,
         deliveries=deliveries,

@@ -70,11 +70,14 @@ class SqliteFile:
         connection = await connect(self._path)
         try:
             if self._was_open:
+                self._files.check_file()
                 await connection.run(empty_log)
+            else:
+                self._files.when_open()
             await connection.run(self._prepare)
-            self._files.after_opening()
+            self._files.when_prepared()
         except BaseException:
-            await _close(connection)
+            await self._let_go(connection)
             raise
         self._was_open = True
         return connection
@@ -88,21 +91,29 @@ class SqliteFile:
     async def _open_reader(self) -> Connection:
         async with self._opening:
             if self._reader is None:
-                self._reader = await connect(self._path, query_only=True)
-                self._files.check()
+                connection = await connect(self._path, query_only=True)
+                try:
+                    self._files.check()
+                except FilesLostError:
+                    await self._let_go(connection)
+                    raise
+                self._reader = connection
             return self._reader
 
     async def discard(self) -> None:
         """Close the connections. The next use opens them again, and SQLite recovers what is on disk."""
         reader, writer = self._reader, self.open_writer
         self._reader = self.open_writer = None
-        may_be_closed = self._files.may_be_closed()
         # The writer last: whoever is last to close moves the log into the file.
         for connection in (reader, writer):
-            if connection is not None and may_be_closed:
-                await _close(connection)
-            elif connection is not None:
-                connection.abandon()
+            if connection is not None:
+                await self._let_go(connection)
+
+    async def _let_go(self, connection: Connection) -> None:
+        if self._files.may_be_closed():
+            await _close(connection)
+        else:
+            connection.abandon()
 
     async def close(self) -> None:
         """Let go of the file. Idempotent."""

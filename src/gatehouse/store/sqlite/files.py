@@ -45,27 +45,23 @@ class StoreFiles:
         self.taken: FilesLostError | None = None
 
     def before_opening(self) -> None:
-        """Look at the file that SQLite is about to open. Raises `StoreError` when it has another name too.
-
-        Under each of its names it would have another log, and another lock.
-        """
+        """Raise `StoreError` when the file has another name: there it has another log, and another lock."""
         found = self.path.stat()
         if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
             raise StoreError(
                 f"{self.path} has {found.st_nlink} names (hard links): SQLite would lose track of it",
                 hint="remove the others, or make copies of them",
             )
-        names = dict.fromkeys((str(self._given), str(self.path)))
-        self._opened = [_Opened(name, found.st_dev, found.st_ino) for name in names]
-        self._logs = []
 
-    def after_opening(self) -> None:
-        """Remember the log that SQLite has made. Raises `FilesLostError` when the file is another one now."""
-        self.check()
-        for ending in ("-wal", "-shm"):
-            log = Path(f"{self.path}{ending}")
-            found = log.stat()
-            self._logs.append(_Opened(str(log), found.st_dev, found.st_ino))
+    def when_open(self) -> None:
+        """Remember the file. Not sooner: in a container's own layer, opening may make another one of it."""
+        names = dict.fromkeys((str(self._given), str(self.path)))
+        self._opened = [_look(name) for name in names]
+
+    def when_prepared(self) -> None:
+        """Remember the log that SQLite has made by then. Raises `FilesLostError`."""
+        self.check_file()
+        self._logs = [_look(f"{self.path}{ending}") for ending in ("-wal", "-shm")]
 
     def check(self) -> None:
         """Raise `FilesLostError` unless all is where it was, and this process's."""
@@ -77,12 +73,12 @@ class StoreFiles:
         """Raise `FilesLostError` unless all is where it was."""
         self.check_file()
         for each in self._logs:
-            _look(each, LogLostError)
+            _compare(each, LogLostError)
 
     def check_file(self) -> None:
         """Raise `FilesLostError` unless the file is where it was, whatever became of its log."""
         for each in self._opened:
-            _look(each, FilesLostError)
+            _compare(each, FilesLostError)
 
     def may_be_closed(self) -> bool:
         """Tell whether nobody else's log is where ours was: SQLite removes it by its name in the end."""
@@ -95,12 +91,16 @@ class StoreFiles:
         return True
 
 
-def _look(opened: _Opened, missing: type[FilesLostError]) -> None:
+def _look(path: str, missing: type[FilesLostError] = FilesLostError) -> _Opened:
     try:
-        found = os.stat(opened.path)  # noqa: PTH116 - twice the work, at each commit
+        found = os.stat(path)  # noqa: PTH116 - half the work, and it is done at each commit
     except FileNotFoundError:
-        raise missing(f"{opened.path} is gone", hint=_PUT_BACK) from None
+        raise missing(f"{path} is gone", hint=_PUT_BACK) from None
     except OSError as error:
-        raise FilesLostError(f"{opened.path} is out of reach: {error.strerror}", hint=_PUT_BACK) from None
-    if found.st_ino != opened.inode or found.st_dev != opened.device:
+        raise FilesLostError(f"{path} is out of reach: {error.strerror}", hint=_PUT_BACK) from None
+    return _Opened(path, found.st_dev, found.st_ino)
+
+
+def _compare(opened: _Opened, missing: type[FilesLostError]) -> None:
+    if _look(opened.path, missing) != opened:
         raise FilesLostError(f"{opened.path} is another file now", hint=_PUT_BACK)
