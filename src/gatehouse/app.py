@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from gatehouse import __version__
+from gatehouse.clock import SteadyClock, elapsed
 from gatehouse.compiled import Compiled
 from gatehouse.delivery.dispatcher import Dispatcher
 from gatehouse.disk import DiskWatch
@@ -37,7 +38,7 @@ from gatehouse.source import show_readiness
 from gatehouse.store.opening import OpenedStore, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from gatehouse.changes import Changes
@@ -65,6 +66,7 @@ class Gateway:
         *,
         environment: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = elapsed,
         confirm: Confirm = confirm,
         remote_keys: RemoteKeys | None = None,
         worker: Worker | None = None,
@@ -72,6 +74,8 @@ class Gateway:
         """`worker` is its place, when it is one of several."""
         self.metrics = Metrics()
         self._clock = clock
+        #: For all that compares times: it goes on evenly when the clock is set.
+        self._steady = SteadyClock(clock, elapsed)
         self._remote_keys = remote_keys or RemoteKeys()
         self._confirm = confirm
         #: What providers handed over in handshakes: for the operator's eyes.
@@ -140,6 +144,9 @@ class Gateway:
         self.metrics.reload_success_time.set(self._clock())
         closing = self._running.push_async_callback
 
+        watching = asyncio.create_task(self._steady.watch(), name="clock")
+        self._running.callback(watching.cancel)
+
         # The store first: without it nothing can be accepted.
         opened = await self._open_store()
         store = self._store = opened.store
@@ -147,7 +154,11 @@ class Gateway:
         await store.use_places(partial(earlier_places, self._compiled.loaded))
 
         self._dispatcher = dispatcher = Dispatcher(
-            self.destinations.values(), store=store, metrics=self.metrics, clock=self._clock
+            self.destinations.values(),
+            store=store,
+            metrics=self.metrics,
+            clock=self._steady,
+            shown=self._steady.shown,
         )
         # Before the operator listener, whose /readyz asks it.
         await self._watch_disk(opened)
@@ -159,13 +170,13 @@ class Gateway:
             self._compiled.operator_token,
             self.metrics,
             {"store": self._probe_store, "disk": self._probe_disk, "ingest": self._probe_ingest},
-            [*self._api.routes(), *RecordsApi(store, dispatcher, self._clock).routes()],
+            [*self._api.routes(), *RecordsApi(store, dispatcher, self._steady, routed=self._routed).routes()],
             reload=self.reload,
         )
         await listening(self.operator.start(), "operator.listen", self._operator_listen)
         closing(self.operator.stop)
 
-        self._retention = Retention(store, self.config.store, self.metrics, self._clock)
+        self._retention = Retention(store, self.config.store, self.metrics, self._steady)
         self._retention.start()
         closing(self._retention.stop)
 
@@ -177,11 +188,16 @@ class Gateway:
         await self._open_door(store, dispatcher)
         self._log_started(opened.place)
 
+    def _routed(self, source: str, event_type: str) -> Iterable[str]:
+        """Return the destinations that the routes in use give a source's events of a type to."""
+        found = self.sources.get(source)
+        return () if found is None else found.route(event_type)
+
     async def _open_store(self) -> OpenedStore:
         if reason := self._compiled.store_not_ready:
             raise StoreError(f"store.password: {reason}", hint="the store can't be opened without it")
         password = self._compiled.store_password
-        return await open_store(self.config.store, self._directory, password, self._clock)
+        return await open_store(self.config.store, self._directory, password, self._steady)
 
     async def _watch_disk(self, opened: OpenedStore) -> None:
         """Look after the disk of the store, if it is one of this machine's."""
@@ -215,7 +231,14 @@ class Gateway:
         relay = Relay(committer, store, dispatcher)
         reviver = Reviver(store, dispatcher)
         pipeline = Pipeline(
-            committer, dispatcher.has_room, self._clock, greeter, self._remote_keys, relay, reviver
+            committer,
+            dispatcher.has_room,
+            self._clock,
+            greeter,
+            self._remote_keys,
+            relay,
+            reviver,
+            self._steady,
         )
         self.ingest = IngestServer(
             self.config.server,

@@ -61,6 +61,7 @@ EVENTS = (
     "store.file_back",
     "store.disk_low",
     "store.disk_enough",
+    "clock.jumped",
     "gateway.failpoints",
     "gateway.started",
     "gateway.stopping",

@@ -352,7 +352,7 @@ async def test_ids_are_tried_again_one_by_one_and_a_refused_one_keeps_none_from_
 
 async def test_replay_says_what_it_did_and_what_it_left_alone(api: MadeUpApi) -> None:
     result = await api.run(
-        *("replay", "A", "B/..", "--to", "billing", "--to", "ledger"),
+        *("replay", "A", "B/..", "--to", "billing", "--to", "ledger", "--yes"),
         answers=[
             {"id": "A", "replayed": ["billing"], "left_alone": ["ledger"]},
             {"id": "B/..", "replayed": ["billing", "ledger"], "left_alone": []},
@@ -365,6 +365,24 @@ async def test_replay_says_what_it_did_and_what_it_left_alone(api: MadeUpApi) ->
     )
     assert api.asked[0] == ("POST", "/api/v1/events/A/replay", {"destinations": ["billing", "ledger"]})
     assert api.asked[1][1] == "/api/v1/events/B%2F../replay"
+
+
+@pytest.mark.case("F-56")
+async def test_replay_to_where_no_route_leads_needs_a_yes(api: MadeUpApi) -> None:
+    routed = SHOWN | {"routed": ["billing"]}
+    replayed = {"id": ID, "replayed": ["billing"], "left_alone": []}
+
+    refused = await api.run("replay", ID, "--to", "billing", "--to", "ledger", answers=[routed])
+    asked_then = list(api.asked)
+    fine = await api.run("replay", ID, "--to", "billing", answers=[routed, replayed])
+    forced = await api.run("replay", ID, "--to", "ledger", "--yes", answers=[replayed])
+
+    assert refused.exit_code == 2
+    assert f"no route gives {ID} (sale.created from shop) to ledger; nothing was replayed" in refused.stderr
+    assert "--yes" in refused.stderr
+    assert [method for method, *_ in asked_then] == ["GET"]
+    assert (fine.exit_code, forced.exit_code) == (0, 0), fine.output + forced.output
+    assert api.asked[-1][0] == "POST"
 
 
 async def test_pause_and_resume_say_how_the_destination_is_then(api: MadeUpApi) -> None:

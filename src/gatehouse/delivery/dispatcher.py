@@ -48,12 +48,15 @@ class Dispatcher:
         store: Store,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
+        shown: Callable[[float], float] = lambda moment: moment,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        """`clock`: unix seconds that go on evenly. `shown`: what the machine's clock shows at such a time."""
         self._destinations = tuple(destinations)
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._shown = shown
         self._uniform = uniform
         self._results = batch_results(store)
         self._gauges: dict[str, DestinationGauges] = {}
@@ -177,7 +180,11 @@ class Dispatcher:
         Nothing does while it is paused, has no secret, or is not configured.
         """
         lane = self._lanes.get(name)
-        return None if lane is None or lane.destination.not_ready is not None else lane.gate.starts_at(due)
+        return (
+            None
+            if lane is None or lane.destination.not_ready is not None
+            else lane.gate.starts_at(self._shown(due))
+        )
 
     def describe(self) -> list[dict[str, Any]]:
         """Say how each destination is, in the order of the config."""
@@ -240,7 +247,7 @@ class Dispatcher:
                 "destination.not_ready", destination=destination.name, why=destination.not_ready
             )
         metrics = self._metrics.destination(destination.name)
-        gate = Gate(destination, metrics, self._clock)
+        gate = Gate(destination, metrics, self._wall)
         recorder = Recorder(
             destination,
             results=self._results,
@@ -248,9 +255,9 @@ class Dispatcher:
             gauges=self._gauges[destination.name],
             clock=self._clock,
             uniform=self._uniform,
-            starts_at=gate.starts_at,
+            starts_at=lambda due: gate.starts_at(self._shown(due)),
         )
-        forwarder = Forwarder(destination, session, clock=self._clock)
+        forwarder = Forwarder(destination, session, clock=self._wall)
         return Lane(
             destination,
             store=self._store,
@@ -259,6 +266,10 @@ class Dispatcher:
             gate=gate,
             clock=self._clock,
         )
+
+    def _wall(self) -> float:
+        """Return what the machine's clock shows: what destinations and people compare with."""
+        return self._shown(self._clock())
 
     async def _keep_fresh(self) -> None:
         while True:

@@ -71,7 +71,9 @@ class Pipeline:
         remote_keys: Preparing,
         relay: Relaying,
         reviver: Reviving,
+        steady: Callable[[], float] | None = None,
     ) -> None:
+        """`clock`: the machine's, as signed times are compared with. `steady`: one that goes on evenly."""
         self._committer = committer
         self._greeter = greeter
         self._remote_keys = remote_keys
@@ -79,13 +81,13 @@ class Pipeline:
         self._reviver = reviver
         self._has_room = has_room
         self._clock = clock
+        self._steady = steady or clock
 
     async def receive(self, source: Source, metrics: SourceMetrics, request: Request) -> Answer:
         """Answer a request. Raises `RequestRejectedError` for the answers that are errors."""
         # First of all: under overload no time goes into requests that would be refused in the end.
         self._committer.check_room()
-        # Stores keep milliseconds: an event has to read the same before and after a restart.
-        now = int(self._clock() * 1000) / 1000
+        now = self._clock()
         if source.handshakes and (greeting := self._greeter.before_verification(source, request, now)):
             return greeting
         verification = source.ready_verification()
@@ -95,19 +97,22 @@ class Pipeline:
             verified = verification.verify(request, now)
         if source.handshakes and (greeting := await self._greeter.after_verification(source, verified, now)):
             return greeting
-        read = source.reader.read(verified, now, source.kept_headers(request.headers))
+        # Due times and the ends of windows count from it. Stores keep milliseconds: an event has to read the
+        # same before and after a restart.
+        received = int(self._steady() * 1000) / 1000
+        read = source.reader.read(verified, received, source.kept_headers(request.headers))
         if source.splits:
-            return await self._accept_batch(source, metrics, read, now)
+            return await self._accept_batch(source, metrics, read, received)
         arrival = self._arrival(source, read[0])
         if source.relay_within and arrival.assignments:
             # Forwarded here and now: its provider is answered with the destination's reply.
-            receipt = await self._relay.accept(arrival, now=now, within=source.relay_within)
+            receipt = await self._relay.accept(arrival, now=received, within=source.relay_within)
         else:
             (receipt,) = await self._committer.accept([arrival])
         if receipt.status == "accepted":
-            _count(metrics, arrival.event, now)
+            _count(metrics, arrival.event, received)
         elif receipt.dead is not None:
-            revived = await self._reviver.revive([(arrival, receipt)], now)
+            revived = await self._reviver.revive([(arrival, receipt)], received)
             return committed(arrival.event, receipt, source.settings.answers, revived)
         return committed(arrival.event, receipt, source.settings.answers)
 

@@ -19,7 +19,7 @@ from gatehouse.store.base import DeliveryQuery, Retried
 from gatehouse.times import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from gatehouse.operator.queries import RetryRequest
     from gatehouse.store.base import Page, Store
@@ -65,7 +65,10 @@ class RecordsApi:
         delivering: Delivering,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        routed: Callable[[str, str], Iterable[str]] = lambda _source, _type: (),
     ) -> None:
+        """`routed`: the destinations that the routes give a source's events of a type to."""
+        self._routed = routed
         self._store = store
         self._delivering = delivering
         self._clock = clock
@@ -96,7 +99,10 @@ class RecordsApi:
         stored = await self._store.event(queries.one_line(request.match_info["id"], "the id"))
         if stored is None:
             return error_answer(404, "not_found", _NO_EVENT)
-        return shown.json_answer(shown.stored_event(stored, self._delivering.starts_at))
+        return shown.json_answer(
+            shown.stored_event(stored, self._delivering.starts_at)
+            | {"routed": sorted(self._routed(stored.event.source, stored.event.type))}
+        )
 
     async def _replay(self, request: web.Request) -> web.Response:
         event_id = queries.one_line(request.match_info["id"], "the id")

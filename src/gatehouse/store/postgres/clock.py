@@ -2,7 +2,8 @@
 
 Due times, leases and the expiry of keys are compared by several machines, so they are kept in the time of the
 one machine they share. The gateway's own clock is what it asks; how far the two are apart is measured now and
-then. When an event was received, and from when it counts as given up, stay in the time of who received it.
+then. A clock that is set moves no due time: the measure is kept unless it was the gateway's own time that
+stood still, as that of a machine does that is suspended. When an event was received, and from when it counts as given up, stay in the time of who received it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from gatehouse.clock import SteadyClock
 from gatehouse.log import get_logger
 from gatehouse.store.rows import milliseconds
 
@@ -22,6 +24,8 @@ _EVERY: Final = 60.0
 #: A smaller difference may be that of the way there and back.
 _TOLERANCE_MS: Final = 100
 _WORTH_A_WARNING_MS: Final = 1000
+#: A difference that changed by more since the last time: a clock was set.
+_SET_MS: Final = 2000
 #: A measurement over a slower way tells too little.
 _SLOWEST_MS: Final = 1000
 
@@ -35,6 +39,10 @@ class DatabaseClock:
         self._clock = clock
         self._offset_ms = 0
         self._measured = False
+        #: How far this machine's clock had been set ahead, by then.
+        self._jumped_ms = 0
+        #: How far the database's was, in all: that is left out.
+        self._set_ms = 0
         self._due = 0.0
         #: What is to be added to `time.monotonic()`, which goes on whatever is done to a machine's time.
         self._monotonic_offset = 0.0
@@ -69,12 +77,28 @@ class DatabaseClock:
             return
         self._monotonic_offset = theirs / 1000 - (started + time.monotonic()) / 2
         ours = (before + milliseconds(self._clock())) // 2
-        offset = theirs - ours
-        if not self._measured or abs(offset - self._offset_ms) > _TOLERANCE_MS:
+        offset = theirs - ours - self._set_ms
+        if not self._measured or self._is_ours_to_follow(offset):
             self._adopt(offset)
+
+    def _is_ours_to_follow(self, offset_ms: int) -> bool:
+        """Tell whether a difference is taken over: not when the database's clock alone was set."""
+        change = offset_ms - self._offset_ms
+        if abs(change) <= _SET_MS:
+            return abs(change) > _TOLERANCE_MS
+        if abs(change - (self._ours_jumped() - self._jumped_ms)) <= _SET_MS:
+            return True
+        self._set_ms += change
+        get_logger().warning("clock.jumped", seconds=round(change / 1000, 3), clock="database")
+        return False
+
+    def _ours_jumped(self) -> int:
+        """Return how far this machine's clock was set ahead since the start, if that is known."""
+        return milliseconds(self._clock.jumped) if isinstance(self._clock, SteadyClock) else 0
 
     def _adopt(self, offset_ms: int) -> None:
         self._measured = True
         self._offset_ms = offset_ms
+        self._jumped_ms = self._ours_jumped()
         if abs(offset_ms) > _WORTH_A_WARNING_MS:
             get_logger().warning("store.clock_differs", seconds=round(offset_ms / 1000, 3))
