@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 #: How often the two clocks are compared (seconds).
 _EVERY: Final = 1.0
-#: A difference that grew by more since the last time is a jump (seconds). NTP sets a clock that is off by less.
+#: A difference that grew by more since the last time is a jump (seconds). NTP sets a clock by less.
 _JUMP: Final = 2.0
 #: How fast the steady clock follows: what NTP corrects a clock by at the most (seconds per second).
 _FASTEST: Final = 0.0005
 
 
 def elapsed() -> float:
-    """Return seconds that only go on, with those in which the machine was suspended where the system tells."""
+    """Return seconds that only go on, with those in which the machine was suspended."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

@@ -16,6 +16,7 @@ from doubles.destination import ScriptedDestination
 from doubles.providers import SECRET
 from gatehouse import log
 from gatehouse.app import Gateway
+from gatehouse.clock import elapsed
 from gatehouse.config.load import parse
 from gateways import BASIC, CONFIG, SIGNING_SECRET, RunGateway, Running
 
@@ -33,12 +34,16 @@ def run_gateway(tmp_path: Path) -> RunGateway:
 
     @asynccontextmanager
     async def run(
-        config: str, *, clock: Callable[[], float] = time.time, **environment: str
+        config: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = elapsed,
+        **environment: str,
     ) -> AsyncIterator[Running]:
         secrets = {"SECRET": SECRET, "EINVOICE": "secret", "SIGNING": SIGNING_SECRET, "BASIC": BASIC}
         loaded = parse(config, directory=tmp_path)
         async with (
-            Gateway(loaded, environment=secrets | environment, clock=clock) as gateway,
+            Gateway(loaded, environment=secrets | environment, clock=clock, elapsed=elapsed) as gateway,
             aiohttp.ClientSession() as client,
         ):
             yield Running(gateway, client)

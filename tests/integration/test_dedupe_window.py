@@ -42,7 +42,8 @@ async def test_duplicates_do_not_prolong_the_window(
     now = time.time()
     body = providers.body(id="evt_1", type="sale.created", data={"id": "1"})
     said = []
-    async with run_gateway(CONFIG.format(url=destination.url), clock=lambda: now) as running:
+    text = CONFIG.format(url=destination.url)
+    async with run_gateway(text, clock=lambda: now, elapsed=lambda: now) as running:
         for _ in range(9):
             code, answer = await running.send("mando", body, providers.mando(body))
             said.append((code, answer["status"]))

@@ -62,6 +62,8 @@ class Breaker:
         #: How long a run has to be after the breaker was wrong, and when it was.
         self._raised = 0
         self._raised_at = 0.0
+        #: Whether no failure was seen for so long that there is nothing to be suspicious of.
+        self.calm = True
 
     @property
     def is_open(self) -> bool:
@@ -85,7 +87,10 @@ class Breaker:
 
     def is_suspicious(self, now: float) -> bool:
         """Tell whether failures may be those of single events, so that others should be tried between."""
-        return self._run >= _SUSPICIOUS or now - self._closed_at < self._settings.longest
+        if self._run >= _SUSPICIOUS or now - self._closed_at < self._settings.longest:
+            return True
+        self.calm = not self._run
+        return False
 
     def delay(self, now: float) -> float:
         """Return how long until an attempt may start; infinite while a probe is under way."""
@@ -103,9 +108,11 @@ class Breaker:
     def observe(self, reason: OutcomeReason, now: float, *, probe: bool, event: str | None = None) -> None:
         """Learn what an admitted attempt came to. `event` names what was attempted; None: nothing known."""
         if reason in _UP:
-            if event is not None:
+            if self._failed and event is not None:
                 self._failed.pop(event, None)
-            self._succeeded(now)
+            if self._open_for:
+                self._refuted(now)
+            self._run, self._open_for, self._probing = 0, 0.0, False
         elif reason == "unsendable":
             self._probing = self._probing and not probe
         elif probe:
@@ -114,18 +121,18 @@ class Breaker:
             self._open(now)
         elif self._is_first_failure(event):
             self._run += 1
+            self.calm = False
             # While open, what fails was started before: it is no news.
             if not self.is_open and self._run >= self._longest_run(now):
                 self._opened_at = now
                 self._open(now)
 
-    def _succeeded(self, now: float) -> None:
-        if self.is_open:
-            if self._opened_at - self._closed_at < self._settings.longest:
-                self._raised = min(2 * max(self._longest_run(now), self._run), _LONGEST_RUN)
-                self._raised_at = now
-            self._closed_at = now
-        self._run, self._open_for, self._probing = 0, 0.0, False
+    def _refuted(self, now: float) -> None:
+        """Learn from a success while it is open."""
+        if self._opened_at - self._closed_at < self._settings.longest:
+            self._raised = min(2 * max(self._longest_run(now), self._run), _LONGEST_RUN)
+            self._raised_at = now
+        self._closed_at = now
 
     def _is_first_failure(self, event: str | None) -> bool:
         if event is None:

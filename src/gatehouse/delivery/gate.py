@@ -74,6 +74,11 @@ class Gate:
         return self._breaker.is_open
 
     @property
+    def is_calm(self) -> bool:
+        """Whether neither `is_failing` nor `is_suspicious` can be. It may be asked each time."""
+        return self._breaker.calm
+
+    @property
     def is_failing(self) -> bool:
         """Whether an event failed for the first time since the last success."""
         return self._breaker.failures > 0
@@ -132,14 +137,13 @@ class Gate:
         final = listed(self._retry_on, outcome.http_status) == "final"
         # A status that is final by `retry_on` is about the event: the destination is up.
         reason: OutcomeReason = "rejected" if final else outcome.reason
-        opened_at = breaker.opened_at
         breaker.observe(reason, time.monotonic(), probe=probe, event=event)
         if self._retired or not (was_open or breaker.is_open):
             return False
         self._metrics.breaker_open.set(breaker.is_open)
         if was_open and not breaker.is_open:
             self._log_closed(breaker)
-        elif opened_at != breaker.opened_at:
+        elif not was_open:
             self._log_opened(reason)
         return True
 

@@ -76,7 +76,7 @@ class Intake:
 
     def _load(self) -> Load:
         """Take as many deliveries as go into a POST; a probe goes alone, and new ones never with retries."""
-        newest = self._takes_newest()
+        newest = not self._gate.is_calm and self._takes_newest()
         first = self._take(newest=newest, admit=self._gate.admit)
         if first is None:
             return Load((), probe=False)
@@ -84,12 +84,12 @@ class Intake:
         batch = self._destination.batch
         if batch is not None and not probe:
             self._fill(load, batch.bytes, newest=newest)
-        started = Load(load, probe)
-        self._waiting.started(retry=started.is_retry)
-        return started
+        self._waiting.started(retry=first.attempts > 0)
+        return Load(load, probe)
 
     def _takes_newest(self) -> bool:
         """Tell which end to take from: by turns while what waits longest may be what can't be processed."""
+        # The next load is looked at again, so that it stays so no longer than failures are seen.
         self._waiting.new_first = self._gate.is_failing
         self._newest = self._gate.is_suspicious and not self._newest
         return self._newest and self._waiting.is_new_next
@@ -123,7 +123,7 @@ class Intake:
             delivery = waiting.take(newest=newest)
             if not waiting.plenty:
                 supply.has_room_again()
-            if not waiting.plenty_of_retries:
+            if delivery.attempts and not waiting.plenty_of_retries:
                 supply.has_room_for_retries()
             if self._destination.lets_start(delivery, self._clock()) and admit():
                 return delivery

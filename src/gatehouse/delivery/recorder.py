@@ -123,6 +123,8 @@ class Recorder:
 
     def _result(self, delivery: Delivery, outcome: Outcome, now: float, *, alone: bool) -> Result:
         """Decide what an attempt means, and count it."""
+        if outcome.reason == "ok":
+            return self._counted(delivery, outcome, Decision("delivered", now), now)
         said: Listed = listed(self._destination.retry_on, outcome.http_status) if alone else "retried"
         attempts = delivery.attempts - delivery.earlier + 1
         refusals = self._count_refusal(delivery, outcome) if said is None else 0

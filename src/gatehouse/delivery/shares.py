@@ -35,9 +35,9 @@ class Shares:
         """Whether it is a new delivery's turn when both kinds wait."""
         return self._owed > 0 or not self.may_retry
 
-    def started(self, *, retry: bool) -> None:
-        """Count an attempt that starts."""
-        self._retrying += retry
+    def started(self) -> None:
+        """Count a retry that starts."""
+        self._retrying += 1
 
     def ended(self, took: float, *, retry: bool) -> None:
         """Count an attempt that ended, and the time that it took (seconds)."""
@@ -45,5 +45,5 @@ class Shares:
         if retry:
             self._retrying -= 1
             self._owed = min(self._owed + cost, max(_MOST_OWED, cost))
-        else:
+        elif self._owed:
             self._owed = max(0.0, self._owed - cost)

@@ -97,7 +97,7 @@ class Waiting:
         self._came_before, self._came_at = self._came_at, time.monotonic()
         if self._measures and self._came_at - self._taken_since >= _LATELY:
             self._measure(self._came_at)
-        if self.some_may_start:
+        if not delivery.attempts or self._shares.may_retry:
             self._some.set()
         self._wake_one()
         if self._wanted is not None and self._has(*self._wanted):
@@ -114,11 +114,11 @@ class Waiting:
 
     def take(self, *, newest: bool = False) -> Delivery:
         """Take the one that waits longest of those whose turn it is; of new ones, the last if `newest`."""
-        queue = self._next()
+        queue = self._next() if self._retries else self._new
         delivery = queue.pop() if newest else queue.popleft()
         self._bytes -= len(delivery.event.body)
         self._taken += 1
-        if not self.some_may_start:
+        if not self._new and not self.some_may_start:
             self._some.clear()
         return delivery
 
@@ -133,14 +133,15 @@ class Waiting:
 
     def started(self, *, retry: bool) -> None:
         """Learn that a POST starts."""
-        self._shares.started(retry=retry)
-        if not self.some_may_start:
-            self._some.clear()
+        if retry:
+            self._shares.started()
+            if not self.some_may_start:
+                self._some.clear()
 
     def ended(self, took: float, *, retry: bool) -> None:
         """Learn that a POST ended, and how long it kept its worker (seconds)."""
         self._shares.ended(took, retry=retry)
-        if self.some_may_start:
+        if retry and self.some_may_start:
             self._some.set()
 
     def _next(self) -> deque[Delivery]:

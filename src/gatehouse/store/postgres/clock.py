@@ -2,8 +2,9 @@
 
 Due times, leases and the expiry of keys are compared by several machines, so they are kept in the time of the
 one machine they share. The gateway's own clock is what it asks; how far the two are apart is measured now and
-then. A clock that is set moves no due time: the measure is kept unless it was the gateway's own time that
-stood still, as that of a machine does that is suspended. When an event was received, and from when it counts as given up, stay in the time of who received it.
+then. When the database's clock is set, the measure of before is kept: no due time moves. It is renewed
+when it was the gateway's own clock that stood still, as that of a machine does that is suspended. When an
+event was received, and from when it counts as given up, stay in the time of who received it.
 """
 
 from __future__ import annotations
