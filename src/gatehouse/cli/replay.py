@@ -12,6 +12,11 @@ from gatehouse.cli.completing import complete_event
 from gatehouse.cli.options import complete_destination, config_option, load_config
 from gatehouse.cli.records import json_option, one_by_one, operator_option, visible
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gatehouse.config.load import LoadedConfig
+
 
 @click.command("replay")
 @click.argument("event_ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_event)
