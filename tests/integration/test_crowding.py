@@ -18,6 +18,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination
 from doubles.proxies import HOST, find, proxying
 from doubles.raw import Wire, connected, exchange, head, request
+from gatehouse.ingest import link
 from gatehouse.ingest.connections import Connections
 from gateways import CONFIG, RunGateway, Running
 from machine import lacking
@@ -108,6 +109,28 @@ async def test_who_has_been_sending_longest_goes_after_who_is_idle_and_is_told(c
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"Retry-After: " in answer
         assert not any(wire.reader.at_eof() for wire in (*sending[2:], later))
+
+
+@pytest.mark.case("F-04")
+async def test_who_has_just_connected_does_not_go_for_those_who_are_slow(
+    crowded: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A genuine request may be a round trip away, while newcomers that only begin one come in crowds."""
+    monkeypatch.setattr(link, "YOUNG", 5.0)
+    lines = connections(crowded).lines
+    async with AsyncExitStack() as stack, asyncio.timeout(10):
+        for number in range(MOST):
+            (await stack.enter_async_context(connected(crowded))).writer.write(SLOW["a body"])
+            await until(lambda number=number: len(lines.sending) == number + 1)  # type: ignore[misc]
+        connections(crowded).clock.stopped -= 8  # for so long they have been sending now
+        genuine = await stack.enter_async_context(connected(crowded))
+        await until(lambda: bool(lines.idle))
+        for _ in range(MOST // 2):
+            (await stack.enter_async_context(connected(crowded))).writer.write(SLOW["a head"])
+            await until(lambda: len(lines.idle) == 1)
+        genuine.writer.write(signed(1))
+
+        assert (await genuine.answer()).startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.case("F-14")

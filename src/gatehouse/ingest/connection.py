@@ -117,7 +117,7 @@ class Connection(Link):
     def data_received(self, data: bytes) -> None:
         if self._stashed:
             self._stashed += data
-        elif self._has_place or not self._begins_something():
+        elif self._has_place or self.serving is not None or self._reader.arriving is not None:
             self._parse(data)
         elif self._is_closing:
             return
@@ -185,7 +185,10 @@ class Connection(Link):
         self._messages += messages
         if self.serving is None:
             self.serving = self._loop.create_task(self._serve())
-            self.stand_in(None if messages[0][1].is_eof() else self._lines.sending)
+            if messages[0][1].is_eof():
+                self.stand_in(None)
+            else:
+                self.stand_in_sending()
         if len(self._messages) >= MOST_UNANSWERED and not self._buffer_paused:
             self._pause_reading_for_buffer()
 
@@ -194,7 +197,10 @@ class Connection(Link):
         self.is_late = False
         if self._begins_something():
             self.step_aside()
-            self.stand_in(self._lines.sending if self._reader.head else self._lines.idle)
+            if self._reader.head:
+                self.stand_in_sending()
+            else:
+                self.stand_in(self._lines.idle)
 
     def _end_reading(self) -> None:
         """Take it that all was sent: what is not complete never will be."""
@@ -215,13 +221,14 @@ class Connection(Link):
                     self.part(self._refusal())
                     break
                 if not content.is_eof():
-                    self.stand_in(self._lines.sending)
+                    self.stand_in_sending()
                 if not await self._answer(message, content):
                     self._go(message)
                     break
                 # Not before: of a request whose body is still to come, the parser would lose count.
                 self._messages.popleft()
-                self._reader.answered()
+                assert self._parser is not None  # noqa: S101 - the connection is open
+                self._parser.message_consumed()
                 if self._buffer_paused:
                     self._take_more()
         except Exception as error:  # noqa: BLE001 - whatever it is, the same request is not begun again
@@ -272,7 +279,10 @@ class Connection(Link):
             self._resume_reading_for_buffer()
 
     def _wait_idly(self) -> None:
-        self.stand_in(self._lines.sending if self._reader.head else self._lines.idle)
+        if self._reader.head:
+            self.stand_in_sending()
+        else:
+            self.stand_in(self._lines.idle)
         self._idle_until = self._loop.time() - self._clock.stopped + self._patience
         if self._idle_timer is None:
             self._idle_timer = self._clock.call_later(self._patience, self._look_idle)
@@ -301,6 +311,11 @@ class Connection(Link):
             if self._reader.head:
                 self.send(self._answers.no_room(self.peer))
             self.hang_up()
+
+    def waited(self) -> float:
+        """Return for how many seconds it has been idle, or sending."""
+        since = self._idle_until - self._patience if self._line is self._lines.idle else self._since
+        return self._clock.time() - since
 
     def close(self) -> None:
         """Take no more requests, and go when the one under way has its answer."""

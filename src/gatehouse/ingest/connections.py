@@ -24,8 +24,8 @@ class Connections:
     """Makes connections, and has others make room for new ones.
 
     Whoever has been idle longest goes first, then those that are answered and stay only to see it, then
-    whoever has been sending its request longest: genuine requests arrive within milliseconds, so a flood of
-    slow ones crowds out itself. What is complete and worked on stays.
+    whoever has been sending its request longest (see `Lines`): genuine requests arrive within moments, so
+    a flood of slow ones crowds out itself. What is complete and worked on stays.
     """
 
     def __init__(self, answers: Answers, clock: AwakeClock, *, most: int, idle_timeout: float) -> None:

@@ -17,8 +17,16 @@ if TYPE_CHECKING:
 LINGER: Final = 2.0
 
 
+#: Seconds for which somebody who has just connected may be on the way to send a request.
+YOUNG: Final = 1.0
+
+
 class Lines:
-    """Who makes room for new connections; in each line whoever came first goes first."""
+    """Who makes room for new connections; in each line whoever came first goes first.
+
+    Whoever is idle goes before whoever is sending. But under a flood of slow senders, somebody who has only
+    just connected is not to go for them.
+    """
 
     def __init__(self) -> None:
         #: Those that have nothing to do.
@@ -30,11 +38,13 @@ class Lines:
 
     def make_room(self) -> bool:
         """Let one go. Returns whether there was one."""
-        for line in (self.idle, self.leaving, self.sending):
-            for first in line:
-                first.make_room()
-                return True
-        return False
+        idle, sending = next(iter(self.idle), None), next(iter(self.sending), None)
+        if idle and sending and idle.waited() < YOUNG <= sending.waited():
+            idle = None
+        one = idle or next(iter(self.leaving), None) or sending
+        if one is not None:
+            one.make_room()
+        return one is not None
 
 
 class Link(BaseProtocol):
@@ -49,6 +59,7 @@ class Link(BaseProtocol):
         "_line",
         "_lines",
         "_patience",
+        "_since",
         "peer",
     )
 
@@ -70,12 +81,24 @@ class Link(BaseProtocol):
         self._is_hurried = False
         #: Where it stands; nowhere while it is worked for.
         self._line: dict[Link, None] | None = None
+        #: Since when it has been sending, if it is.
+        self._since = 0.0
         #: Ends it although the other end has not taken all that was sent to it.
         self._leaving: AwakeTimer | None = None
 
     @abstractmethod
     def make_room(self) -> None:
         """Go at once, for others."""
+
+    @abstractmethod
+    def waited(self) -> float:
+        """Return for how many seconds it has been idle, or sending."""
+
+    def stand_in_sending(self) -> None:
+        """Stand among those who are sending, since now or before."""
+        if self._line is not self._lines.sending:
+            self._since = self._clock.time()
+            self.stand_in(self._lines.sending)
 
     def stand_in(self, line: dict[Link, None] | None) -> None:
         """Stand at the end of a line, or stay in it."""

@@ -108,11 +108,6 @@ class Reader:
             self.arriving, self._around = content, 0
         return messages
 
-    def answered(self) -> None:
-        """Count one request less that waits for its answer."""
-        assert self.parser is not None  # noqa: S101 - the connection is open
-        self.parser.message_consumed()
-
     def close(self, error: BaseException) -> None:
         """Read nothing more, and let go of the connection: the parser knows it."""
         self.end(error)
