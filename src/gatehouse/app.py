@@ -29,6 +29,7 @@ from gatehouse.listening import listening
 from gatehouse.log import get_logger
 from gatehouse.metrics import Metrics
 from gatehouse.operator.api import OperatorApi
+from gatehouse.operator.environment import EnvironmentApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.server import OperatorServer
 from gatehouse.reload import Reloader, ReloadResult
@@ -170,7 +171,11 @@ class Gateway:
             self._compiled.operator_token,
             self.metrics,
             {"store": self._probe_store, "disk": self._probe_disk, "ingest": self._probe_ingest},
-            [*self._api.routes(), *RecordsApi(store, dispatcher, self._steady, routed=self._routed).routes()],
+            [
+                *self._api.routes(),
+                *RecordsApi(store, dispatcher, self._steady, routed=self._routed).routes(),
+                *EnvironmentApi(self._environment).routes(),
+            ],
             reload=self.reload,
         )
         await listening(self.operator.start(), "operator.listen", self._operator_listen)

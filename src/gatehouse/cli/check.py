@@ -25,7 +25,8 @@ def command(file: str | None, as_json: bool, config: str | None) -> None:
     """Check a config file: what it says, what is wrong with it, and which secrets are missing.
 
     Exits 1 when `serve` would not start, or would start with something that can't serve. Warnings pass.
-    Secrets are looked up where this command runs, and never shown.
+    Secrets are looked up where this command runs, and never shown. When the gateway of this config runs, a
+    variable that it does not have is noted: it needs a restart.
     """
     from gatehouse.config.lint import lint
     from gatehouse.config.load import config_file, load
@@ -41,21 +42,26 @@ def command(file: str | None, as_json: bool, config: str | None) -> None:
         _head(str(path), succeeded=False)
         raise
     from gatehouse.cli.readiness import secret_problems
+    from gatehouse.cli.running import restart_notes
 
-    missing = secret_problems(loaded)
+    missing, notes = secret_problems(loaded), restart_notes(loaded)
     if as_json:
-        _print_json(str(path), missing, lint(loaded.config, loaded.document))
+        _print_json(str(path), missing, lint(loaded.config, loaded.document), notes)
         sys.exit(1 if missing else 0)
     _head(str(path), succeeded=not missing)
     for line in _found(loaded, missing):
         click.echo(line)
     for warning in lint(loaded.config, loaded.document):
         click.echo(f"Warning: {warning}", err=True)
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
     if missing:
         raise ConfigError(missing)
 
 
-def _print_json(file: str, problems: Sequence[Problem], warnings: Sequence[Problem]) -> None:
+def _print_json(
+    file: str, problems: Sequence[Problem], warnings: Sequence[Problem], notes: Sequence[str] = ()
+) -> None:
     """Print what an editor or a pipeline needs: each with file, line, path, message, hint and code."""
     import json
     from dataclasses import asdict
@@ -65,6 +71,7 @@ def _print_json(file: str, problems: Sequence[Problem], warnings: Sequence[Probl
         "ok": not problems,
         "problems": [asdict(problem) for problem in problems],
         "warnings": [asdict(warning) for warning in warnings],
+        "notes": list(notes),
     }
     click.echo(json.dumps(verdict, indent=2))
 
