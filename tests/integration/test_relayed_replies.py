@@ -200,6 +200,21 @@ async def test_a_destination_that_fails_is_502_and_the_retry_works(
     assert metrics["gatehouse_deliveries_pending", "app"] == 0
 
 
+@pytest.mark.case("F-42")
+async def test_a_used_connection_that_the_destination_drops_costs_the_user_nothing(
+    running: Running, destination: ScriptedDestination
+) -> None:
+    destination.script(TWIML, reset(), TWIML)
+    for _ in range(2):
+        assert await send(running, sale()) == Got(201, "text/xml; charset=utf-8", b"<Response/>")
+
+    _, dropped, again = destination.requests
+    assert (dropped.event_id, dropped.attempt) == (again.event_id, again.attempt)
+    metrics = await running.metrics()
+    assert metrics["gatehouse_attempts_total", "app", "ok"] == 2
+    assert metrics["gatehouse_attempts_total", "app", "disconnected"] == 0
+
+
 async def test_a_destination_that_refuses_connections_is_502(
     running: Running, destination: ScriptedDestination
 ) -> None:
