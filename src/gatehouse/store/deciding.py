@@ -88,12 +88,14 @@ class Batch:
         return self._store(arrival, body_digest)
 
     def _record(self, arrival: Arrival, keys: Sequence[Key], first: First) -> None:
-        untils = [key.until for key in arrival.keys if key is not None]
-        for key, until in zip(keys, untils, strict=True):
-            expires_ms = self._expiry(until)
-            self._new_keys[key] = (first.event_id, expires_ms)
-            if expires_ms > self._now_ms:
-                self._known[key] = first
+        number, event_id, now_ms = 0, first.event_id, self._now_ms
+        for each in arrival.keys:
+            if each is not None:
+                key, expires_ms = keys[number], self._expiry(each.until)
+                number += 1
+                self._new_keys[key] = (event_id, expires_ms)
+                if expires_ms > now_ms:
+                    self._known[key] = first
 
     def _must_wait(self, lock: Lock, event_id: str) -> bool:
         """Tell whether another event goes first; this one, named twice, is not another."""
