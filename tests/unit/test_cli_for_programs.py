@@ -92,9 +92,9 @@ def on_a_terminal(words: list[str], folder: Path, **environment: str) -> str:
 @pytest.mark.parametrize("words", [["check"], ["providers"], ["serve", "-c", "nothing-of-this-name.yaml"]])
 def test_a_terminal_gets_colours_and_none_where_they_are_not_wanted(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text(CONFIG)
-    plain = on_a_terminal(words, tmp_path, NO_COLOR="1")
-    assert "\x1b[3" not in plain
-    assert "\x1b[3" not in on_a_terminal(words, tmp_path, TERM="dumb")
+    assert "\x1b[" not in on_a_terminal(words, tmp_path, NO_COLOR="1")
+    assert "\x1b[" not in on_a_terminal(words, tmp_path, TERM="dumb")
+    assert "\x1b[" not in on_a_terminal(words, tmp_path, CLICOLOR="0")
     if words == ["check"]:
         assert "\x1b[32mSUCCESS" in on_a_terminal(words, tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -110,6 +111,10 @@ def _table() -> Table:
 def _print(table: Table) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    from gatehouse.terminal import wants_color
+
+    # Without a colour system it writes no escapes at all, neither for bold.
+    plain = wants_color(os.environ) is False
+    console = Console(highlight=False, color_system=None if plain else "auto")
     # In a pipe no column is cut: another program reads it.
     console.print(table, width=None if console.is_terminal else _UNCUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import textwrap
 import time
@@ -17,6 +18,7 @@ from rich.text import Text
 from gatehouse import __version__
 from gatehouse.demo.scrape import moved
 from gatehouse.demo.table import answer_table
+from gatehouse.terminal import wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,7 +45,8 @@ class Screen:
     """Writes to a terminal or a file."""
 
     def __init__(self, *, color: bool) -> None:
-        self._console = Console(no_color=not color or None, highlight=False)
+        plain = not color or wants_color(os.environ) is False
+        self._console = Console(color_system=None if plain else "auto", highlight=False)
 
     def introduce(self) -> None:
         """Say what is about to happen."""
