@@ -156,7 +156,7 @@ class RetryConfig(Model):
     max: Duration = 3600.0
     """Where it stops growing."""
     give_up_after: Duration = 72 * 3600.0
-    """When a delivery becomes a dead letter, counted from when the event was received."""
+    """After this, counted from when the event was received, a failed attempt makes a dead letter."""
 
 
 class BreakerConfig(Model):
