@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 import msgspec
 from msgspec import Raw
 
+from gatehouse import tolerant
+from gatehouse.tolerant import Unchecked, without_halves
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,6 +23,14 @@ T = TypeVar("T")
 
 class MalformedDocumentError(ValueError):
     """The bytes are not JSON, or not JSON with one meaning."""
+
+
+class NoTextError(MalformedDocumentError):
+    """A string is there and can't be read: half a character, bytes that are not UTF-8, control characters."""
+
+
+class _TooManyMembersError(Exception):
+    """An object has more members than any provider gives one. No `ValueError`: msgspec would hide it."""
 
 
 class _Member(str):
@@ -39,6 +50,7 @@ class _Member(str):
 MAX_MEMBERS = 50_000
 #: What a member takes at least: `"":1,`.
 _MEMBER_BYTES = 5
+_MARK = b"\xef\xbb\xbf"
 #: No array in memory has more elements than have numbers of so many digits.
 _INDEX_DIGITS = 9
 
@@ -56,16 +68,16 @@ class _Elements:
 
     __slots__ = ("_elements",)
 
-    def __init__(self, elements: list[Raw]) -> None:
+    def __init__(self, elements: list[Raw] | list[Unchecked]) -> None:
         self._elements = elements
 
-    def get(self, number: str) -> Raw | None:
+    def get(self, number: str) -> Raw | Unchecked | None:
         # Not a dict of all numbers: half a million elements fit into a body of a megabyte.
         is_index = number.isdecimal() and len(number) <= _INDEX_DIGITS and int(number) < len(self._elements)
         return self._elements[int(number)] if is_index else None
 
 
-_Members: TypeAlias = dict[str, Raw] | _Elements
+_Members: TypeAlias = dict[str, Raw] | dict[str, Unchecked] | _Elements
 
 
 class Document(msgspec.Struct, gc=False, eq=False):
@@ -81,7 +93,16 @@ class Document(msgspec.Struct, gc=False, eq=False):
         Raises `MalformedDocumentError` for what is not JSON on the way there.
         """
         if not path:
-            return bytes(_checked(_read_any, self._raw.strip()))
+            return _valid(without_mark(self._raw).strip())
+        value = (self._levels.get(path[:-1]) or self._members(path[:-1])).get(path[-1])
+        if value.__class__ is Unchecked:
+            return _valid(bytes(value))
+        return None if value is None else bytes(value)
+
+    def found(self, path: Path) -> bytes | None:
+        """Return what stands at `path`, or None when nothing does. Inside it may not be JSON."""
+        if not path:
+            return without_mark(self._raw).strip()
         value = (self._levels.get(path[:-1]) or self._members(path[:-1])).get(path[-1])
         return None if value is None else bytes(value)
 
@@ -94,18 +115,18 @@ class Document(msgspec.Struct, gc=False, eq=False):
         if raw == b"null":
             return None
         if not raw.startswith(b'"'):
-            return raw.decode()
+            return (_valid(raw) if value.__class__ is Unchecked else raw).decode()
         try:
             return _read_string(raw)
         except (msgspec.MsgspecError, ValueError) as error:
-            raise MalformedDocumentError("not JSON") from error
+            raise NoTextError("a string that is no text") from error
 
     def items(self, path: Path) -> list[bytes]:
-        """Return the exact bytes of each element of the array at `path`."""
-        raw = self.raw(path)
+        """Return the exact bytes of each element of the array at `path`. Inside they may not be JSON."""
+        raw = self.found(path)
         if raw is None or not raw.startswith(b"["):
             raise MalformedDocumentError("no array to split")
-        return [bytes(item) for item in _checked(_read_array, raw)]
+        return [bytes(item) for item in _read_list(raw)]
 
     def _members(self, path: Path) -> _Members:
         if path in self._levels:
@@ -123,27 +144,68 @@ class Document(msgspec.Struct, gc=False, eq=False):
         elif not self._raw:
             return {}  # no body at all has no values; that is not the same as a body with no meaning
         else:
-            value = _utf8(self._raw)
+            value = without_mark(self._raw)
         start = b"" if value is None else bytes(value).lstrip()[:1]
         if value is not None and start == b"{":
             return _read_object(value)
         if value is not None and start == b"[":
-            return _Elements(_checked(_read_array, value))
+            return _Elements(_read_list(value))
         if not path:
-            _checked(_read_any, self._raw)
+            self.raw(())
         return {}
 
 
-def _read_object(raw: bytes | Raw) -> dict[str, Raw]:
+def _read_object(raw: bytes | Raw) -> dict[str, Raw] | dict[str, Unchecked]:
     """Read the members of an object. Raises `MalformedDocumentError`, also for a name that occurs twice."""
     try:
+        if raw.__class__ is not Raw:
+            _utf8(raw)  # what is inside a `Raw` was looked at with what it is inside of
         pairs = _read_few(raw) if len(bytes(raw)) <= MAX_MEMBERS * _MEMBER_BYTES else _read_many(raw)
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise MalformedDocumentError("not JSON") from error
+    except _TooManyMembersError as error:
+        raise MalformedDocumentError("too many members in one object") from error
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return _read_around(bytes(raw))
     members = {str(name): value for name, value in pairs.items()}
     if len(members) != len(pairs):
         raise MalformedDocumentError("a name occurs twice in one object")
     return members
+
+
+def _read_around(raw: bytes) -> dict[str, Unchecked]:
+    """Read the members of an object that holds something that can't be read."""
+    try:
+        pairs = tolerant.members(raw)
+    except ValueError as error:
+        raise MalformedDocumentError("not JSON") from error
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise MalformedDocumentError("a name occurs twice in one object")
+    return members
+
+
+def _read_list(raw: bytes | Raw) -> list[Raw] | list[Unchecked]:
+    try:
+        if raw.__class__ is not Raw:
+            _utf8(raw)
+        return _read_array(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    try:
+        return tolerant.elements(bytes(raw))
+    except ValueError as error:
+        raise MalformedDocumentError("not JSON") from error
+
+
+def _valid(raw: bytes) -> bytes:
+    """Return what is JSON, with or without halves of characters. Raises `MalformedDocumentError`."""
+    if not is_json(raw):
+        raise MalformedDocumentError("not JSON")
+    return raw
+
+
+def without_mark(raw: bytes) -> bytes:
+    """Leave out the byte order mark that some senders put in front of JSON (RFC 8259, 8.1)."""
+    return raw.removeprefix(_MARK)
 
 
 def _read_many(raw: bytes | Raw) -> dict[_Member, Raw]:
@@ -151,7 +213,7 @@ def _read_many(raw: bytes | Raw) -> dict[_Member, Raw]:
 
     def counted(_: type, name: str) -> _Member:
         if next(names, None) is None:
-            raise MalformedDocumentError("too many members in one object")
+            raise _TooManyMembersError
         return _Member(name)
 
     return msgspec.json.Decoder(dict[_Member, Raw], dec_hook=counted).decode(raw)
@@ -195,12 +257,23 @@ def with_value(raw: bytes, path: Path, value: bytes) -> bytes:
 
 
 def is_json(raw: bytes) -> bool:
-    """Tell whether these bytes are one JSON text in UTF-8."""
+    """Tell whether these bytes are one JSON text in UTF-8. Half a character in a text is no fault of form."""
     try:
-        _checked(_read_any, _utf8(raw))
+        _utf8(raw)
+        try:
+            _checked(_read_any, raw)
+        except MalformedDocumentError:
+            _checked(_read_any, without_halves(raw))
     except MalformedDocumentError:
         return False
     return True
+
+
+def check_structure(raw: bytes) -> None:
+    """Raise `MalformedDocumentError` for what has no values to ask for. Some of them may be unreadable."""
+    if not raw:
+        raise MalformedDocumentError("not JSON")
+    Document(raw).text(("",))
 
 
 def sorted_json(raw: bytes) -> bytes:
@@ -210,7 +283,9 @@ def sorted_json(raw: bytes) -> bytes:
     distinguishes a forged body from the signed one.
     """
     try:
-        value = json.loads(raw.decode(), object_pairs_hook=_unique_pairs, parse_constant=_no_constant)
+        value = json.loads(
+            without_mark(raw).decode(), object_pairs_hook=_unique_pairs, parse_constant=_no_constant
+        )
         return json.dumps(value, sort_keys=True, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise MalformedDocumentError("not JSON with one meaning") from error

@@ -9,7 +9,7 @@ import msgspec
 
 from gatehouse.config.coverage import resists_replay
 from gatehouse.dedupe import KeyReader
-from gatehouse.document import MalformedDocumentError, is_json
+from gatehouse.document import MalformedDocumentError, NoTextError, is_json, without_mark
 from gatehouse.event_scopes import EventScopes
 from gatehouse.ids import new_id
 from gatehouse.scope import Scope
@@ -202,7 +202,9 @@ class EventReader:
                     return around, (0, len(around)), True
                 continue
             if not path:
-                return None, (0, len(scope.body)), is_json(scope.body)
+                plain = without_mark(scope.body)
+                as_json = is_json(plain)
+                return None, (len(scope.body) - len(plain) if as_json else 0, len(scope.body)), as_json
             raw = scope.document.raw(path)
             if raw is not None:
                 start = _place(raw, scope.body)
@@ -232,12 +234,17 @@ def _place(part: bytes, whole: bytes) -> int:
 def _resolved(templates: Iterable[Template | None], scope: Scope) -> list[str | None]:
     """Resolve templates to what CloudEvents attributes may hold; None for what isn't there or can't be read.
 
+    The first is that of the id: raises `NoTextError` when it is there and no text.
     All in one go: with calls for each of them, this was a tenth of what taking in an event costs.
     """
     found: list[str | None] = []
     for template in templates:
         try:
             text = template.text(scope) if template else None
+        except NoTextError:
+            if not found:
+                raise  # the id: another one in its place would say that this event has none
+            text = None
         except MalformedDocumentError:
             text = None
         # What can be printed holds no control character.

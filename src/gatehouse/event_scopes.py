@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatehouse.document import MalformedDocumentError, is_json
+from gatehouse.document import MalformedDocumentError, check_structure
 from gatehouse.scope import Scope
 from gatehouse.split import Split
 
@@ -44,8 +44,8 @@ class EventScopes:
             if split.leads_anywhere(whole.document):
                 return tuple(scope(raw, outer) for raw, outer in split.items(whole.body))
         # A type from a header needs no body: a form sent again under another Content-Type would have one.
-        if self._document is not None and not is_json(whole.body):
-            raise MalformedDocumentError("the document is no JSON")
+        if self._document is not None:
+            check_structure(whole.body)
         return (whole,)
 
 

@@ -37,7 +37,7 @@ def _body_name(argument: str) -> Resolve:
 
     def resolve(scope: Scope) -> bytes | None:
         document = scope.document
-        return next((name.encode() for name in names if document.raw((name,)) is not None), None)
+        return next((name.encode() for name in names if document.found((name,)) is not None), None)
 
     return resolve
 

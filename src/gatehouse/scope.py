@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gatehouse.document import Document, MalformedDocumentError
+from gatehouse.document import Document, MalformedDocumentError, without_mark
 
 if TYPE_CHECKING:
     from gatehouse.verify.base import Request
@@ -74,7 +74,7 @@ def is_form(request: Request) -> bool:
     So it has to say so; and as hardly anyone signs what it says, what begins as JSON does is none even then.
     """
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return content_type == _FORM_TYPE and not request.body.lstrip().startswith((b"{", b"["))
+    return content_type == _FORM_TYPE and not without_mark(request.body).lstrip().startswith((b"{", b"["))
 
 
 def as_sent(text: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from gatehouse.document import Document, MalformedDocumentError, Path, is_json
+from gatehouse.document import Document, MalformedDocumentError, Path, check_structure, is_json, without_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,11 +39,12 @@ class Split:
 
     def leads_anywhere(self, document: Document) -> bool:
         """Tell whether the document has anything where the way begins."""
-        return self.is_root or any(document.raw(path) is not None for path in self._steps[0])
+        return self.is_root or any(document.found(path) is not None for path in self._steps[0])
 
     def items(self, raw: bytes) -> list[Item]:
         """Return every item. Raises `MalformedDocumentError` for what is not JSON, or has too many."""
         if self.is_root:
+            raw = without_mark(raw)
             elements = _counted(_elements(raw))
             if elements == [raw]:
                 return [Item(raw, ())]  # an object alone is no item of anything
@@ -76,7 +77,7 @@ def _alternatives(step: Path) -> tuple[Path, ...]:
 def _expanded(raw: bytes, outer: tuple[Document, ...], steps: tuple[tuple[Path, ...], ...]) -> Iterator[Item]:
     """Follow the first step into its lists, and the others into their elements."""
     document = Document(raw)
-    lists = [document.items(path) for path in steps[0] if _is_list(document.raw(path))] if steps else []
+    lists = [document.items(path) for path in steps[0] if _is_list(document.found(path))] if steps else []
     if not lists:
         yield Item(raw, outer)
         return
@@ -95,6 +96,10 @@ def _elements(raw: bytes) -> list[bytes]:
     if is_json(raw):
         return [raw]
     lines = _counted([line for line in raw.splitlines() if line.strip()])
-    if len(lines) < 2 or not all(map(is_json, lines)):  # noqa: PLR2004 - one line is not a list of lines
-        raise MalformedDocumentError("neither a list nor lines of JSON")
-    return lines
+    # A line that begins as an event and can't be read does not take the others with it.
+    read = [is_json(line) for line in lines]
+    begun = (is_read or line.lstrip().startswith(b"{") for is_read, line in zip(read, lines, strict=True))
+    if len(lines) > 1 and any(read) and all(begun):
+        return lines
+    check_structure(raw)  # one object after all, with something in it that can't be read
+    return [raw]

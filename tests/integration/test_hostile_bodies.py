@@ -41,7 +41,12 @@ sources:
     secrets: [env:SECRET]
     verify: {{type: hmac, signature: {{header: X-Sig, encoding: base64url}}}}
     event: {{id: "{{body:id}}", type: "{{body:type}}", data: "{{body}}", split: "{{body}}"}}
-    dedupe: {{by: ["{{signed}}"]}}"""
+    dedupe: {{by: ["{{signed}}"]}}
+  items:
+    secrets: [env:SECRET]
+    verify: {{type: hmac, signature: {{header: X-Sig, encoding: base64url}}}}
+    event: {{id: "{{body:id}}", type: "{{body:type}}", data: "{{body}}", split: "{{body}}"}}
+    dedupe: {{by: ["{{body}}"]}}"""
 
 
 @pytest.fixture
@@ -112,7 +117,6 @@ NO_JSON = {
     "UTF-16": wrapped().decode().encode("utf-16"),
     "UTF-16 without a mark": wrapped().decode().encode("utf-16-le"),
     "UTF-32": wrapped().decode().encode("utf-32"),
-    "byte order mark": b"\xef\xbb\xbf" + wrapped(),
     "a comma too many": b'{"type":"x",}',
     "two documents": wrapped() + wrapped(),
     "a name twice": b'{"id":"a","id":"b","type":"sale.created"}',
@@ -121,7 +125,6 @@ NO_JSON = {
     "deep": b"[" * 100_000 + b"]" * 100_000,
     "deep data": wrapped(data='{"a":' * 100_000 + "1" + "}" * 100_000),
     "an id that is no text": wrapped(id=r'"\ud800"'),
-    "half a character": wrapped(data=r'{"title":"\ud83d"}'),
     "a type that is no text": wrapped(type=r'"\ud800"'),
     "a type with NUL": wrapped(type=r'"sale\u0000created"'),
 }
@@ -174,6 +177,54 @@ async def test_odd_values_are_stored_once_and_their_bytes_stay(
     assert "Traceback" not in logged.getvalue()
 
 
+READABLE = {
+    "half a character in the data": wrapped(data=r'{"title":"\ud83d"}'),
+    "half a character beside it": wrapped(data="{}", note=r'"\ud83d"'),
+    "half a character in a name": wrapped(**{"data": "{}", r"\udc00": "1"}),
+    "a subject that is no text": wrapped(data=r'{"id":"\ud800"}'),
+    "NaN beside it": wrapped(data="{}", note="NaN"),
+    "depth beside it": wrapped(data="{}", note="[" * 50_000 + "]" * 50_000),
+    "not UTF-8 beside it": wrapped(data="{}", note='"?"').replace(b"?", b"\xff"),
+    "byte order mark": b"\xef\xbb\xbf" + wrapped(data="{}"),
+}
+
+
+@pytest.mark.case("F-22", "F-23", "S-20", "S-23")
+@pytest.mark.parametrize("body", READABLE.values(), ids=READABLE)
+async def test_what_nobody_needs_does_not_make_an_event_unreadable(
+    running: Running, destination: ScriptedDestination, body: bytes
+) -> None:
+    status, answer = await running.send("mando", body, providers.mando(body))
+    _, again = await running.send("mando", body, providers.mando(body))
+    (raw,) = await destination.wait_for(1)
+    event = json.loads(raw.body)
+
+    assert (status, answer["status"]) == (200, "accepted")
+    assert again == {"status": "duplicate", "id": answer["id"]}
+    assert (event["id"], event["type"]) == ("evt_1", "sale.created")
+    sent = body[body.index(b'"data":') :].removesuffix(b"}").partition(b',"')[0]
+    assert raw.body.endswith(sent + b"}")
+
+
+@pytest.mark.case("F-22", "F-23")
+@pytest.mark.parametrize("layout", ["[{}]", "{}"], ids=["a list", "lines"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["", "with a mark"])
+async def test_one_item_never_makes_another_unreadable(
+    running: Running, destination: ScriptedDestination, layout: str, mark: bytes
+) -> None:
+    items = [r'{"id":"1","type":"a"}', r'{"id":"2","type":"\ud83d"}', '{"id":"3","type":"b","n":NaN}']
+    items += [r'{"id":"4","type":"c","t":"\ud83d"}']
+    body = mark + layout.format(("," if "[" in layout else "\n").join(items)).encode()
+    status, answer = await running.send("items", body, {"X-Sig": padded(body)})
+    events = {event["type"]: event for event in await received(destination, 4)}
+
+    assert (status, len(answer["ids"])) == (200, 4)
+    assert set(events) == {"a", UNREADABLE, "b", "c"}
+    assert base64.b64decode(events[UNREADABLE]["data_base64"]).decode() == items[1]
+    assert base64.b64decode(events["b"]["data_base64"]).decode() == items[2]
+    assert events["c"]["data"] == json.loads(items[3])
+
+
 @pytest.mark.case("S-23")
 async def test_ids_that_differ_behind_a_nul_are_two(running: Running) -> None:
     for last in "bc":
@@ -189,6 +240,15 @@ def colliding() -> bytes:
 
 #: Each of a megabyte, as much as a body may have, but where the limit is raised.
 COSTLY = {
+    "members around half a character": (
+        "mando",
+        b'{"type":"x","h":"\\ud83d",' + b",".join(b'"%x":1' % n for n in range(9_000)) + b"}",
+    ),
+    "brackets around half a character": (
+        "mando",
+        b'{"type":"x","h":"\\ud83d","l":[' + b"[]," * 340_000 + b"1]}",
+    ),
+    "halves of characters": ("mando", b'{"type":"x","data":"' + rb"\ud83d" * 170_000 + b'"}'),
     "deep": ("mando", b'{"type":"x","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
     "names that collide": ("mando", colliding()),
     "one name": ("mando", b"{" + b",".join([b'"":1'] * (MIB // 5 - 2)) + b"}"),

@@ -99,7 +99,6 @@ def test_what_is_not_there_is_none(path: tuple[str, ...]) -> None:
         b'{"a":1,}',
         b'{"a":NaN}',
         b'{"a":1}{"a":1}',
-        b'\xef\xbb\xbf{"a":1}',
         '{"a":1}'.encode("utf-16"),
         b'{"a":"\xff"}',
         b'{"a":"\\ud800"}',
@@ -110,6 +109,117 @@ def test_what_is_not_there_is_none(path: tuple[str, ...]) -> None:
 def test_what_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedDocumentError):
         Document(body).text(("a",))
+
+
+#: A member that can't be read, beside those that can.
+BESIDE = {
+    "half a character": rb'"\ud83d"',
+    "half a character after a backslash": rb'"\\\\\ud83d"',
+    "the second half alone": rb'"\uDE00 \u00e9"',
+    "half a character far inside": rb'[{"a":[1,{"b":"\ud83d]}"}]}]',
+    "not UTF-8": b'"\xff"',
+    "NaN": b"NaN",
+    "NaN inside": b'{"n":[-Infinity]}',
+    "a number with a zero in front": b"01",
+    "NUL": b'"\x00"',
+    "deep": b"[" * 100_000 + b"]" * 100_000,
+}
+
+
+@pytest.mark.case("F-22")
+@pytest.mark.parametrize("other", BESIDE.values(), ids=BESIDE)
+@pytest.mark.parametrize(
+    "layout", [b'{"x":%b,"a":"y","d":{"n":1.50}}', b' { "a":"y" ,\n"x" : %b , "d":{"n":1.50} }\n']
+)
+def test_what_can_not_be_read_does_not_take_its_neighbours_with_it(layout: bytes, other: bytes) -> None:
+    read = Document(layout % other)
+
+    assert read.text(("a",)) == "y"
+    assert read.raw(("d",)) == b'{"n":1.50}'
+    assert read.text(("d", "n")) == "1.50"
+    assert read.text(("none",)) is None
+    assert read.found(("x",)) == other
+
+
+@pytest.mark.case("F-22")
+@pytest.mark.parametrize(
+    ("other", "is_json_all_the_same"),
+    [(value, "half" in name) for name, value in BESIDE.items() if name != "the second half alone"],
+)
+def test_what_is_needed_has_to_be_json(other: bytes, is_json_all_the_same: bool) -> None:
+    read = Document(b'{"x":%b}' % other)
+
+    if is_json_all_the_same:
+        assert read.raw(("x",)) == other
+        assert json.loads(other)
+    else:
+        with pytest.raises(MalformedDocumentError):
+            read.raw(("x",))
+    if other.startswith(b'"'):
+        with pytest.raises(MalformedDocumentError):
+            read.text(("x",))
+
+
+@pytest.mark.case("F-22", "S-21")
+@pytest.mark.parametrize(
+    "body",
+    [
+        rb'{"x":"\ud83d","a":1,"a":2}',
+        rb'{"x":"\ud83d","a":1,"\u0061":2}',
+        rb'{"\ud83d":1,"a":1,"\ud83D":2}',
+        rb'{"x":"\ud83d","a":1,}',
+        rb'{"x":"\ud83d","a":1]',
+        rb'{"x":"\ud83d" "a":1}',
+        rb'{"x":"\ud83d","a":1} {}',
+        rb'{"x":["\ud83d","a":1}',
+        rb'{"x":"\ud83d","a"}',
+        rb'{"x":"\ud83d","a":}',
+        b'{"x":NaN,' + b",".join(b'"%x":1' % n for n in range(20_000)) + b',"a":1}',
+    ],
+)
+def test_only_the_structure_around_it_is_read_leniently(body: bytes) -> None:
+    with pytest.raises(MalformedDocumentError):
+        Document(body).text(("a",))
+
+
+@pytest.mark.case("F-22")
+def test_elements_stand_for_themselves() -> None:
+    body = rb'{"e": [ {"a":"\ud83d"}, NaN , [[1]], "x" ] }'
+
+    assert Document(body).items(("e",)) == [rb'{"a":"\ud83d"}', b"NaN", b"[[1]]", b'"x"']
+    assert Document(body).text(("e", "2", "0", "0")) == "1"
+
+
+@pytest.mark.case("F-23")
+def test_a_byte_order_mark_is_no_part_of_the_document() -> None:
+    body = b'\xef\xbb\xbf{"a":[1]}'
+
+    assert Document(body).text(("a", "0")) == "1"
+    assert Document(body).raw(()) == b'{"a":[1]}'
+    assert sorted_json(body) == b'{"a": [1]}'
+
+
+HALVES = st.recursive(
+    st.none()
+    | st.integers()
+    | st.text()
+    | st.text(st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF), max_size=2),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.just("\ud800"), inner),
+    max_leaves=20,
+)
+
+
+@pytest.mark.case("F-22")
+@given(st.dictionaries(st.text() | st.just("\udfff"), HALVES, min_size=1))
+def test_each_member_reads_back_around_halves_of_characters(members: dict[str, object]) -> None:
+    body = json.dumps(members).encode()
+    read = Document(body)
+
+    assert is_json(body)
+    for name, value in json.loads(body).items():
+        raw = read.raw((name,))
+        assert raw is not None
+        assert json.loads(raw) == value
 
 
 @pytest.mark.case("S-21")

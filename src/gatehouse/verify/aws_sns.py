@@ -134,7 +134,7 @@ class _Claimed(msgspec.Struct, frozen=True):
 
 
 def _has(body: Document, name: str) -> bool:
-    return body.raw((name,)) not in (None, b"null")
+    return body.found((name,)) not in (None, b"null")
 
 
 def _text(body: Document, name: str, otherwise: Reason = "malformed_body") -> str:

@@ -1,0 +1,129 @@
+"""One level of a JSON text of which a part can't be read: around that part, in bounded time.
+
+A lone surrogate escape is JSON (RFC 8259, 8.2) and no text that a strict reader takes. Other texts hold NaN,
+bytes that are not UTF-8, or a thousand brackets. Here only the structure of the level counts; each value is
+checked when somebody needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: More members or elements than this take longer than other requests can wait.
+MOST_VALUES: Final = 10_000
+#: The same of runs of brackets inside one value.
+_MOST_RUNS: Final = 100_000
+#: As deep as the pattern of a nested value goes by itself; deeper ones are followed bracket by bracket.
+_DEPTH = 8
+
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+#: What stands between two brackets.
+_FILL = rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+"
+_SPACE = rb"[ \t\n\r]*+"
+
+
+def _nested(depth: int) -> bytes:
+    inner = rb"(?:" + _nested(depth - 1) + _FILL + rb")*+" if depth else b""
+    return rb"[\[{]" + _FILL + inner + rb"[\]}]"
+
+
+_VALUE = rb"(" + _STRING + rb"|[^\x00-\x20\"\[\]{},:]++|" + _nested(_DEPTH) + rb")"
+_NAME = rb"(" + _STRING + rb")" + _SPACE + rb":" + _SPACE
+_NEXT = _SPACE + rb"([,\]}])" + _SPACE
+_member = re.compile(_NAME + _VALUE + _NEXT, re.DOTALL).match
+_element = re.compile(rb"()" + _VALUE + _NEXT, re.DOTALL).match
+#: The same before a value that is nested too deep.
+_named = re.compile(_NAME, re.DOTALL).match
+_next = re.compile(_NEXT).match
+_run = re.compile(_FILL + rb"([\[{]++|[\]}]++)", re.DOTALL).match
+_begin = re.compile(_SPACE + rb"([\[{])" + _SPACE + rb"([\]}]" + _SPACE + rb")?").match
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+class Unchecked(bytes):
+    """A value of which only its beginning and its end are known."""
+
+    __slots__ = ()
+
+
+def without_halves(raw: bytes) -> bytes:
+    """Put other characters in the place of halves of characters: the same JSON to whoever checks its form."""
+    # Without the backslashes that stand for themselves, each of the others begins an escape.
+    return _HALF.sub(rb"\\u00", raw.replace(rb"\\", b"xx"))
+
+
+def members(raw: bytes) -> list[tuple[str, Unchecked]]:
+    """Return the members of an object, in their order. Raises `ValueError`."""
+    return [(_decoded(name), value) for name, value in _values(raw, b"{", b"}", _member)]
+
+
+def elements(raw: bytes) -> list[Unchecked]:
+    """Return the elements of an array. Raises `ValueError`."""
+    return [value for _, value in _values(raw, b"[", b"]", _element)]
+
+
+def _values(
+    raw: bytes, opening: bytes, closing: bytes, match: Callable[[bytes, int], re.Match[bytes] | None]
+) -> list[tuple[bytes, Unchecked]]:
+    begun = _begin(raw)
+    if begun is None or begun[1] != opening:
+        raise ValueError("no structure")
+    found: list[tuple[bytes, Unchecked]] = []
+    at, last = begun.end(), begun[2]
+    while last is None:
+        whole = match(raw, at)
+        if whole is not None:
+            name, value, after = whole[1], whole[2], whole
+        else:
+            name, value, after = _deep(raw, at, is_named=match is _member)
+        found.append((name, Unchecked(value)))
+        end = after[after.lastindex or 0]
+        if len(found) > MOST_VALUES or end not in (b",", closing):
+            raise ValueError("too many values, or no end of one")
+        at, last = after.end(), None if end == b"," else end
+    if at != len(raw) or (begun[2] or closing).strip() != closing:
+        raise ValueError("something behind the end")
+    return found
+
+
+def _deep(raw: bytes, at: int, *, is_named: bool) -> tuple[bytes, bytes, re.Match[bytes]]:
+    """Read a value that is nested too deep for the pattern: its name, itself, and what follows."""
+    name = _named(raw, at) if is_named else None
+    start = name.end() if name else at
+    if (is_named and name is None) or raw[start : start + 1] not in (b"[", b"{"):
+        raise ValueError("no value")
+    end = _closed(raw, start)
+    after = _next(raw, end)
+    if after is None:
+        raise ValueError("no end of a value")
+    return name[1] if name else b"", raw[start:end], after
+
+
+def _closed(raw: bytes, start: int) -> int:
+    """Return where the structure ends that begins at `start`."""
+    depth, at = 0, start
+    for _ in range(_MOST_RUNS):
+        run = _run(raw, at)
+        if run is None:
+            break
+        brackets, at = run[1], run.end()
+        if brackets[0] in b"[{":
+            depth += len(brackets)
+        elif len(brackets) < depth:
+            depth -= len(brackets)
+        else:
+            return at - len(brackets) + depth
+    raise ValueError("no end of a structure, or too much to read around")
+
+
+def _decoded(name: bytes) -> str:
+    """Read a name. Bytes that are no text, and halves of characters, make it one that nobody asks for."""
+    if b"\\" not in name:
+        return name[1:-1].decode("utf-8", "surrogateescape")
+    return str(json.loads(name.decode("utf-8", "surrogateescape"), strict=False))
