@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format schema providers bench bench-verification bench-flat bench-stores bench-guard crash clean
+.PHONY: help install demo test fuzz check format schema providers bench bench-verification bench-flat bench-stores bench-guard crash clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -46,6 +46,9 @@ demo: venv ## Run the real gateway, send it each provider's example, show what h
 
 test: install ## Run all tests
 	$(BIN)/python -m pytest
+
+fuzz: install ## Let hypothesis explore until it finds a failure, or until Ctrl-C
+	@while GATEHOUSE_HYPOTHESIS=fuzz $(BIN)/python -m pytest -q -m hypothesis tests/unit tests/conformance; do :; done
 
 check: install ## Check format, lint and types
 	$(BIN)/ruff format --check src tests

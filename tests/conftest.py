@@ -10,12 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from machine import lacking
 from postgres_server import Database, PostgresServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A run of all tests says what a change did, so it tries the same examples each time. `make fuzz` explores.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("fuzz", max_examples=2_000, deadline=None, print_blob=True)
+settings.load_profile(os.environ.get("GATEHOUSE_HYPOTHESIS", "same"))
 
 ROOT = Path(__file__).parents[1]
 FETCHED = ROOT / ".tools/usr/bin/promtool"

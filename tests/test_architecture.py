@@ -217,3 +217,29 @@ def test_each_module_can_be_imported_first() -> None:
     )
 
     assert (done.returncode, done.stdout) == (0, "")
+
+
+#: Where text of a request becomes bytes, and what else is written there: our own JSON and hexadecimal digits.
+READS_REQUESTS = within(
+    "verify",
+    "scope.py",
+    "placeholders.py",
+    "ingest/handshakes.py",
+    "operator/server.py",
+    "diagnosis/clues.py",
+)
+OUR_OWN = re.compile(
+    r"msgspec\.json|json\.dumps\(.*|.*\.hexdigest\(\)|raw\.hex\(\)\.upper\(\)|python\.decode\(.unicode_escape.\)"
+)
+
+
+@pytest.mark.case("F-60")
+@pytest.mark.parametrize("file", READS_REQUESTS, ids=name)
+def test_text_of_a_request_becomes_bytes_in_one_way(file: Path) -> None:
+    encoders = [
+        ast.unparse(node.func.value)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "encode"
+    ]
+
+    assert [of for of in encoders if not OUR_OWN.fullmatch(of)] == []

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import msgspec
 
 from gatehouse.document import Path, sorted_json
-from gatehouse.scope import FACTS, Scope, as_sent
+from gatehouse.scope import FACTS, Scope
+from gatehouse.sent import as_sent
 
 #: From a scope to the bytes, or to None when there are none.
 Resolve = Callable[[Scope], bytes | None]
@@ -27,7 +28,7 @@ def _body_value(argument: str) -> Resolve:
 
     def resolve(scope: Scope) -> bytes | None:
         text = scope.document.text(path)
-        return None if text is None else text.encode()
+        return None if text is None else as_sent(text)
 
     return resolve
 
@@ -37,7 +38,7 @@ def _body_name(argument: str) -> Resolve:
 
     def resolve(scope: Scope) -> bytes | None:
         document = scope.document
-        return next((name.encode() for name in names if document.found((name,)) is not None), None)
+        return next((as_sent(name) for name in names if document.found((name,)) is not None), None)
 
     return resolve
 
@@ -49,7 +50,7 @@ def _outer_value(argument: str) -> Resolve:
         for document in scope.outer:
             text = document.text(path)
             if text is not None:
-                return text.encode()
+                return as_sent(text)
         return None
 
     return resolve
@@ -137,7 +138,7 @@ WITHOUT_ARGUMENT: dict[str, Resolve] = {
     "item_sha256": lambda scope: hashlib.sha256(scope.body).hexdigest().encode(),
     "form": _form,
     "form_sorted": _form_sorted,
-    "method": lambda scope: scope.request.method.encode(),
+    "method": lambda scope: as_sent(scope.request.method),
     "path": lambda scope: as_sent(scope.request.path),
     "query": lambda scope: as_sent(scope.request.query),
     "url": _url,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gatehouse.document import Document, MalformedDocumentError, without_mark
+from gatehouse.sent import as_sent
 
 if TYPE_CHECKING:
     from gatehouse.verify.base import Request
@@ -75,11 +76,6 @@ def is_form(request: Request) -> bool:
     """
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return content_type == _FORM_TYPE and not without_mark(request.body).lstrip().startswith((b"{", b"["))
-
-
-def as_sent(text: str) -> bytes:
-    """Undo what the HTTP parser did to bytes that are not UTF-8."""
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _fields(raw: bytes) -> list[tuple[str, str]]:

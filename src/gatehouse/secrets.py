@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 #: No provider issues a secret longer than this; a longer file is not a secret.
 _MAX_BYTES = 16 * 1024
+_MARK = b"\xef\xbb\xbf"
 
 
 class SecretError(ValueError):
@@ -27,13 +28,29 @@ class Secrets:
         self._environment = os.environ if environment is None else environment
 
     def resolve(self, reference: SecretRef, minimum: int = 1) -> bytes:
-        """Return a secret of at least `minimum` bytes. Raises `SecretError`."""
+        """Return a secret of at least `minimum` bytes. Raises `SecretError`.
+
+        White space at its end is no part of it: editors, `echo` and forms leave it there.
+        """
         secret = self._read(reference)
-        if not secret.strip():
+        if not secret:
             raise SecretError(f"{reference} is empty")
         if len(secret) < minimum:
             raise SecretError(f"{reference} is shorter than {minimum} bytes")
         return secret
+
+    def oddity(self, reference: SecretRef) -> str | None:
+        """Say what around a secret is hardly part of it; None when nothing is, or when it can't be read."""
+        try:
+            secret = self._read(reference)
+        except SecretError:
+            return None
+        if secret.startswith(_MARK):
+            return "a byte order mark in front of it"
+        if secret[:1].isspace():
+            return "white space in front of it"
+        is_quoted = len(secret) > 1 and secret[0] == secret[-1] and secret[:1] in (b'"', b"'", b"`")
+        return "quotes around it" if is_quoted else None
 
     def resolve_all(self, references: Sequence[SecretRef], minimum: int = 1) -> list[bytes]:
         """Return every secret of a list: all are live."""
@@ -44,7 +61,7 @@ class Secrets:
             value = self._environment.get(reference.name)
             if value is None:
                 raise SecretError(f"{reference} is not set")
-            return value.encode("utf-8", "surrogateescape")
+            return value.encode("utf-8", "surrogateescape").rstrip()
         try:
             with (self._directory / reference.name).open("rb") as file:
                 content = file.read(_MAX_BYTES + 1)
@@ -52,5 +69,4 @@ class Secrets:
             raise SecretError(f"{reference} can't be read: {error.strerror}") from error
         if len(content) > _MAX_BYTES:
             raise SecretError(f"{reference} is longer than a secret can be")
-        # Editors and `echo` end a file with a newline that is no part of the secret.
-        return content.removesuffix(b"\n").removesuffix(b"\r")
+        return content.rstrip()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gatehouse.cli.readiness import secret_warnings
 from gatehouse.config.load import parse
 from gatehouse.config.scalars import SecretRef
 from gatehouse.errors import ConfigError
@@ -27,17 +28,56 @@ def test_reads_the_bytes_that_the_environment_holds(tmp_path: Path) -> None:
     assert Secrets(tmp_path, {"A": "caf\udce9"}).resolve(SecretRef("env", "A")) == b"caf\xe9"
 
 
-@pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
-def test_reads_a_file_without_its_last_newline(tmp_path: Path, ending: str) -> None:
+@pytest.mark.case("F-29")
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", " ", "\t", " \n\n", "\r"])
+def test_white_space_at_its_end_is_no_part_of_a_secret(tmp_path: Path, ending: str) -> None:
     (tmp_path / "secret").write_bytes((SECRET + ending).encode())
+    secrets = Secrets(tmp_path, {"A": SECRET + ending})
 
-    assert Secrets(tmp_path, {}).resolve(SecretRef("file", "secret")) == SECRET.encode()
+    for reference in (SecretRef("file", "secret"), SecretRef("env", "A")):
+        assert secrets.resolve(reference) == SECRET.encode()
+        assert secrets.oddity(reference) is None
 
 
-def test_takes_only_one_newline_off(tmp_path: Path) -> None:
+@pytest.mark.case("F-29")
+def test_what_is_in_front_of_a_secret_stays(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b" two \n\n")
 
-    assert Secrets(tmp_path, {}).resolve(SecretRef("file", "secret")) == b" two \n"
+    assert Secrets(tmp_path, {}).resolve(SecretRef("file", "secret")) == b" two"
+
+
+@pytest.mark.case("F-29")
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (f'"{SECRET}"', "quotes"),
+        (f"'{SECRET}'\n", "quotes"),
+        (f"\ufeff{SECRET}", "byte order mark"),
+        (f" {SECRET}", "white space in front"),
+    ],
+)
+def test_check_warns_about_what_is_around_a_secret_wherever_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, told: str
+) -> None:
+    (tmp_path / "secret").write_text(value)
+    monkeypatch.setenv("E_SECRET", value)
+    text = """
+operator: {token: env:E_SECRET}
+sources:
+  a:
+    verify: {type: any, of: [{type: hmac, signature: {header: X-A}, secrets: "file:secret"}]}
+    event: {type: x}
+    handshake_secrets: [env:E_SECRET]
+destinations:
+  d: {url: "http://d.example/", secret: [env:E_SECRET]}
+routes: [{from: a, to: d}]
+"""
+    warnings = secret_warnings(parse(text, directory=tmp_path))
+
+    assert {warning.code for warning in warnings} == {"GH20"}
+    assert {warning.path.partition(".")[0] for warning in warnings} == {"operator", "sources", "destinations"}
+    assert len(warnings) == 4
+    assert all(told in warning.message and SECRET not in str(warning) for warning in warnings)
 
 
 def test_reads_an_absolute_path(tmp_path: Path) -> None:

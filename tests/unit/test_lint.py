@@ -177,7 +177,7 @@ def test_what_a_preset_does_is_not_warned_of() -> None:
 
 
 def test_every_code_has_a_case() -> None:
-    shown = {code for _, expected in CASES.values() for code, _ in expected} | {"GH12"}
+    shown = {code for _, expected in CASES.values() for code, _ in expected} | {"GH12", "GH20"}
 
     assert shown == set(CODES)
 

@@ -41,17 +41,18 @@ def command(file: str | None, as_json: bool, config: str | None) -> None:
             sys.exit(1)
         _head(str(path), succeeded=False)
         raise
-    from gatehouse.cli.readiness import secret_problems
+    from gatehouse.cli.readiness import secret_problems, secret_warnings
     from gatehouse.cli.running import restart_notes
 
     missing, notes = secret_problems(loaded), restart_notes(loaded)
+    warnings = [*lint(loaded.config, loaded.document), *secret_warnings(loaded)]
     if as_json:
-        _print_json(str(path), missing, lint(loaded.config, loaded.document), notes)
+        _print_json(str(path), missing, warnings, notes)
         sys.exit(1 if missing else 0)
     _head(str(path), succeeded=not missing)
     for line in _found(loaded, missing):
         click.echo(line)
-    for warning in lint(loaded.config, loaded.document):
+    for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
     for note in notes:
         click.echo(f"Note: {note}", err=True)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
 
 from gatehouse.config.model import AnyConfig, VerifierConfig
+from gatehouse.config.scalars import SecretRef
 from gatehouse.delivery.address import fault_of
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.errors import Problem
@@ -18,7 +23,6 @@ if TYPE_CHECKING:
     from gatehouse.config.document import Path, YamlDocument
     from gatehouse.config.load import LoadedConfig
     from gatehouse.config.model import SourceConfig
-    from gatehouse.config.scalars import SecretRef
 
 #: Where a secret is named, the references there, and how many bytes each needs.
 _Place = tuple["Path", "Sequence[SecretRef]", int]
@@ -33,6 +37,33 @@ def secret_problems(loaded: LoadedConfig) -> list[Problem]:
         *_sources(loaded, secrets),
         *_destinations(loaded, secrets),
     ]
+
+
+def secret_warnings(loaded: LoadedConfig) -> list[Problem]:
+    """Find secrets with something around them that is hardly part of them, as quotes are."""
+    secrets, found = Secrets(loaded.directory), []
+    for path, reference in _named(loaded.config, ()):
+        oddity = secrets.oddity(reference)
+        if oddity is not None:
+            message = f"{reference} has {oddity}, which counts as part of the secret"
+            problem = loaded.document.problem(path, message, "the secret alone, as the provider shows it")
+            found.append(replace(problem, code="GH20"))
+    return found
+
+
+def _named(value: Any, path: Path) -> Iterator[tuple[Path, SecretRef]]:  # noqa: ANN401 - any part of a config
+    """Find every reference to a secret in a part of a config, with its place."""
+    if isinstance(value, SecretRef):
+        yield path, value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _named(getattr(value, name), (*path, name))
+    elif isinstance(value, tuple):
+        for index, one in enumerate(value):
+            yield from _named(one, (*path, index))
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _named(one, (*path, key))
 
 
 def _operator(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:

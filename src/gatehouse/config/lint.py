@@ -50,6 +50,7 @@ CODES = {
     "GH17": "an age limit shorter than the retry horizon",
     "GH18": "an age limit without a signed time",
     "GH19": "a signed dedupe key that is forgotten before a captured request is too old",
+    "GH20": "something around a secret",
 }
 _SHORTEST_SECRET = 16
 

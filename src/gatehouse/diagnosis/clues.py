@@ -14,6 +14,7 @@ from gatehouse.diagnosis.traces import other_headers
 from gatehouse.diagnosis.variants import text_of
 from gatehouse.document import Document, MalformedDocumentError, is_json
 from gatehouse.scope import Scope
+from gatehouse.sent import as_sent
 from gatehouse.template import Template
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def about_credentials(entry: VerifyEntry, request: Request) -> Iterator[str]:
     elif entry.username is not None:
         half = (
             "user name is right, the password is not"
-            if user == entry.username.encode()
+            if user == as_sent(entry.username)
             else "user name is wrong"
         )
         yield f"the {half}"

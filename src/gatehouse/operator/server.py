@@ -16,6 +16,7 @@ from gatehouse.operator.api import error_answer
 from gatehouse.operator.cross_site import cross_site_refusal
 from gatehouse.operator.guesses import WrongTokens
 from gatehouse.operator.reloading import reload_answer
+from gatehouse.sent import as_sent
 from gatehouse.verify.base import ct_equal
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class OperatorServer:
         if wait := self._wrong_tokens.wait(address, self._monotonic()):
             return self._throttled(wait)
         given = request.headers.getall(hdrs.AUTHORIZATION, ())
-        if len(given) == 1 and ct_equal(given[0].encode("utf-8", "surrogateescape"), self._expected):
+        if len(given) == 1 and ct_equal(as_sent(given[0]), self._expected):
             return None
         # Who sends none guesses nothing: a scraper without its token is wrong, and no attack.
         if given and self._wrong_tokens.count(address, self._monotonic()):

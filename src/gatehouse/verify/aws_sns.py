@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from gatehouse.document import Document, MalformedDocumentError
 from gatehouse.errors import VerificationError
+from gatehouse.sent import as_sent
 from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs
 from gatehouse.verify.certificates import signing_key
 from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
@@ -77,7 +78,7 @@ class AwsSnsVerifier:
         pem = fetched(self, request)
         claimed = self._claimed(request)
         timestamp = check_timestamp(claimed.values["Timestamp"], "iso8601", self._max_age, now)
-        signature = decoded(claimed.signature.encode(), "base64")
+        signature = decoded(as_sent(claimed.signature), "base64")
         if not signature:
             raise VerificationError("malformed_signature")
         if not holds(claimed.check, signing_key(pem, now), signature, claimed.signed):
@@ -126,7 +127,7 @@ class _Claimed(msgspec.Struct, frozen=True):
     @property
     def signed(self) -> bytes:
         """The signed bytes."""
-        return "".join(f"{name}\n{value}\n" for name, value in self.values.items()).encode()
+        return as_sent("".join(f"{name}\n{value}\n" for name, value in self.values.items()))
 
     def check(self, key: RSAPublicKey, signature: bytes, signed: bytes) -> None:
         """Raise `InvalidSignature` when the signature does not hold."""

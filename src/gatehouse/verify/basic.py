@@ -6,6 +6,7 @@ import base64
 from typing import TYPE_CHECKING
 
 from gatehouse.errors import VerificationError
+from gatehouse.sent import as_sent
 from gatehouse.verify.base import NOTHING, Facts, Request, ct_equal, single_header
 from gatehouse.verify.places import with_header
 
@@ -23,7 +24,7 @@ class BasicVerifier:
     def __init__(self, config: BasicConfig, secrets: Sequence[bytes]) -> None:
         if not secrets or not all(secrets):
             raise ValueError("a verifier needs a secret")
-        pairs = secrets if config.username is None else [f"{config.username}:".encode() + s for s in secrets]
+        pairs = secrets if config.username is None else [as_sent(f"{config.username}:") + s for s in secrets]
         if not all(b":" in pair for pair in pairs):
             raise ValueError("the secret of basic is username:password, unless username is given")
         self._expected = tuple(base64.b64encode(pair) for pair in pairs)
@@ -32,7 +33,7 @@ class BasicVerifier:
         text = single_header(request, _HEADER)
         if not text:
             raise VerificationError("missing_signature")
-        scheme, _, given = text.encode("utf-8", "surrogateescape").partition(b" ")
+        scheme, _, given = as_sent(text).partition(b" ")
         known = any([ct_equal(given, expected) for expected in self._expected])  # noqa: C419 - compares with all of them
         if scheme.lower() != b"basic" or not known:
             raise VerificationError("wrong_credentials")

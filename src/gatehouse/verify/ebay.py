@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gatehouse.document import Document, MalformedDocumentError
 from gatehouse.errors import VerificationError
+from gatehouse.sent import as_sent
 from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs
 from gatehouse.verify.base import single_header
 from gatehouse.verify.ecdsa import ec_key
@@ -54,7 +55,7 @@ class EbayVerifier:
 
 def _signature(text: str) -> bytes | None:
     """Read the signature out of the header; None when it is none, or made in another way than documented."""
-    raw = decoded(text.encode(), "base64") if text.isascii() else None
+    raw = decoded(as_sent(text), "base64") if text.isascii() else None
     if raw is None:
         return None
     document = Document(raw)
@@ -65,7 +66,7 @@ def _signature(text: str) -> bytes | None:
         return None
     if written is None or (algorithm or "").lower() != "ecdsa" or digest != "SHA1":
         return None
-    return decoded(written.encode(), "base64")
+    return decoded(as_sent(written), "base64")
 
 
 def _check(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:

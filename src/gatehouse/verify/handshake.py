@@ -16,6 +16,7 @@ import msgspec
 from gatehouse.document import MalformedDocumentError
 from gatehouse.errors import ForbiddenError, MalformedRequestError, UnavailableError, VerificationError
 from gatehouse.scope import Scope
+from gatehouse.sent import as_sent
 from gatehouse.verify.base import ct_equal
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Handshake:
             return False
 
     def _check_token(self, template: Template, scope: Scope) -> None:
-        given = (_text(template, scope) or "").encode("utf-8", "surrogateescape")
+        given = as_sent(_text(template, scope) or "")
         if not any([ct_equal(given, token) for token in self._tokens]):  # noqa: C419 - compares with all
             raise ForbiddenError("the token is wrong")
 
@@ -114,7 +115,7 @@ class Handshake:
         text = _text(template, scope)
         if text is None or len(text) > MAX_CHALLENGE or not self._form.fullmatch(text):
             raise MalformedRequestError("the challenge has not the form of one")
-        return text.encode()
+        return as_sent(text)
 
     def _confirm(self, template: Template, scope: Scope) -> str:
         url = _text(template, scope) or ""
@@ -193,7 +194,7 @@ def _written(answer: HandshakeAnswer, scope: Scope) -> tuple[bytes, dict[str, st
     headers: dict[str, str] = {}
     body = b""
     if answer.text is not None:
-        body = _needed(answer.text, scope).encode()
+        body = as_sent(_needed(answer.text, scope))
         headers = {"Content-Type": "text/plain; charset=utf-8"}
     elif answer.json_ is not None:
         values = answer.json_.items()

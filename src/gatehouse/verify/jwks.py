@@ -9,6 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
+from gatehouse.sent import as_sent
 from gatehouse.verify.asymmetric import decoded
 from gatehouse.verify.jws import Algorithm, Check, es256, rs256
 from gatehouse.verify.rsa import strong
@@ -92,7 +93,7 @@ def _ec(key: _Key) -> Check:
 
 def _number(text: str, length: int | None = None) -> int:
     """Read a big-endian number in base64url. Raises `ValueError`."""
-    raw = decoded(text.encode(), "base64url")
+    raw = decoded(as_sent(text), "base64url")
     if not raw or (length is not None and len(raw) != length):
         raise ValueError("not a number of a key")
     return int.from_bytes(raw)

@@ -9,6 +9,7 @@ import msgspec
 
 from gatehouse.document import Document, MalformedDocumentError, with_value
 from gatehouse.errors import VerificationError
+from gatehouse.sent import as_sent
 from gatehouse.verify.asymmetric import only_the_provider_signs
 from gatehouse.verify.base import ct_equal, single_header
 from gatehouse.verify.jwks import own_key, published
@@ -90,7 +91,7 @@ class JwtVerifier:
             return None
         if not text.startswith(config.prefix) or not text.isascii():
             raise VerificationError("malformed_signature")
-        return read_token(text.removeprefix(config.prefix).encode(), config.algorithm)
+        return read_token(as_sent(text.removeprefix(config.prefix)), config.algorithm)
 
     def _checks_for(self, token: Token, request: Request) -> Iterable[Check]:
         if self._config.jwks is None:
@@ -106,7 +107,7 @@ class JwtVerifier:
             raise VerificationError("wrong_credentials")
         if config.body_hash is not None:
             claimed = text_of(claims, config.body_hash.claim) or ""
-            if not ct_equal(claimed.encode(), _hash(request.body)):
+            if not ct_equal(as_sent(claimed), _hash(request.body)):
                 raise VerificationError("wrong_signature")
 
     def _check_times(self, claims: Document, now: float) -> None:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from gatehouse.errors import VerificationError
+from gatehouse.sent import as_sent
 from gatehouse.verify.asymmetric import decoded, holds, only_the_provider_signs
 from gatehouse.verify.base import single_header
 from gatehouse.verify.certificates import signing_key
@@ -59,13 +60,13 @@ class PaypalVerifier:
 
     def verify(self, request: Request, now: float) -> Facts:
         key = signing_key(fetched(self, request), now, subject=_SUBJECT)
-        signature = decoded(_header(request, _SIGNATURE).encode(), "base64")
+        signature = decoded(as_sent(_header(request, _SIGNATURE)), "base64")
         if not signature:
             raise VerificationError("malformed_signature")
         signed = self._signed(request)
         if not holds(_check, key, signature, signed):
             raise VerificationError("wrong_signature")
-        return {"signed": signed, "timestamp": _header(request, _TIME).encode()}
+        return {"signed": signed, "timestamp": as_sent(_header(request, _TIME))}
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         raise only_the_provider_signs("PayPal")
@@ -90,7 +91,7 @@ class PaypalVerifier:
         parts = (_header(request, _ID), _header(request, _TIME))
         if not all(map(_PART.fullmatch, parts)):
             raise VerificationError("malformed_signature")
-        return "|".join((*parts, self._webhook_id, str(zlib.crc32(request.body)))).encode()
+        return as_sent("|".join((*parts, self._webhook_id, str(zlib.crc32(request.body)))))
 
 
 def _header(request: Request, name: str) -> str:

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from gatehouse.document import Document, MalformedDocumentError, with_value
 from gatehouse.errors import VerificationError
+from gatehouse.sent import as_sent
 from gatehouse.verify.base import Request, single_header
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class FormPlace:
 
     def write(self, request: Request, text: str) -> Request:
         body = _with_field(request.body.decode(), self._name, text)
-        return msgspec.structs.replace(request, body=body.encode())
+        return msgspec.structs.replace(request, body=as_sent(body))
 
     def header_names(self) -> frozenset[str]:
         return frozenset()
@@ -114,7 +115,7 @@ class BodyPlace:
         try:
             present = Document(request.body).raw(self._path)
             is_number = present is not None and present.isdigit() and text.isdigit()
-            value = text.encode() if is_number else msgspec.json.encode(text)
+            value = as_sent(text) if is_number else msgspec.json.encode(text)
             body = with_value(request.body, self._path, value)
         except MalformedDocumentError as error:
             raise VerificationError("malformed_body") from error

@@ -11,6 +11,7 @@ import msgspec
 
 from gatehouse.document import MalformedDocumentError
 from gatehouse.scope import Scope
+from gatehouse.sent import as_sent
 from gatehouse.verify.hmac import key_bytes
 from gatehouse.verify.signature import WRITE
 
@@ -24,7 +25,7 @@ Prove = Callable[["Request", bytes], bytes | None]
 
 def hmac_proof(config: HmacProof, secret: bytes) -> Prove:
     """Prove with a secret of the source. Raises `ValueError` when it is not of the form that `key` says."""
-    key, prefix, write = key_bytes(secret, config.key), config.prefix.encode(), WRITE[config.encoding]
+    key, prefix, write = key_bytes(secret, config.key), as_sent(config.prefix), WRITE[config.encoding]
     if not key:
         raise ValueError("a secret without key bytes")
     return lambda _, challenge: prefix + write(hmac.digest(key, challenge, config.digest))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gatehouse.errors import VerificationError
+from gatehouse.sent import as_sent
 from gatehouse.verify.base import Request, single_header
 from gatehouse.verify.places import place, with_header
 
@@ -61,7 +62,7 @@ class SignaturePlace:
         self._list_split_at = ", " if config.between == ", " else " "
         self._assign = config.assign
         self._keys = frozenset(config.key)
-        self._prefix = config.prefix.encode()
+        self._prefix = as_sent(config.prefix)
         self._padding = b"=" if config.encoding == "base64url" else b""
 
     def read(self, scope: Scope) -> Carried:
@@ -138,7 +139,7 @@ class SignaturePlace:
         limit = _MAX_NUMBERED if self._numbered else MAX_SIGNATURES
         found = []
         for entry in entries[:limit]:
-            value = entry.encode()
+            value = as_sent(entry)
             if value.startswith(self._prefix):
                 found.append(value[len(self._prefix) :])
         return [value.rstrip(self._padding) for value in found] if self._padding else found

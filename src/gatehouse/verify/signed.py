@@ -10,6 +10,7 @@ import msgspec
 from gatehouse.document import MalformedDocumentError, with_value
 from gatehouse.errors import VerificationError
 from gatehouse.scope import Scope
+from gatehouse.sent import as_sent
 from gatehouse.split import Split
 from gatehouse.times import rfc3339
 from gatehouse.verify.base import NOTHING, Facts, Request
@@ -98,7 +99,7 @@ class SignedVerifier:
         pairs: dict[str, str] = {}
         if self._timestamp is not None:
             text = self._timestamp.text(now)
-            facts["timestamp"] = text.encode()
+            facts["timestamp"] = as_sent(text)
             request, pairs = self._timestamp.write(request, text)
         signature = self._scheme.make(self._signed_bytes(Scope(request), facts))
         return self._place.write(request, signature, pairs)

@@ -7,6 +7,7 @@ import re
 from typing import Literal
 
 from gatehouse.errors import VerificationError
+from gatehouse.sent import as_sent
 from gatehouse.times import parse_iso8601
 
 Unit = Literal["s", "ms", "iso8601"]
@@ -30,7 +31,7 @@ def check_timestamp(text: str | None, unit: Unit, tolerance: float, now: float) 
         raise VerificationError("stale_timestamp")
     if seconds - now > tolerance:
         raise VerificationError("future_timestamp")
-    return text.encode()
+    return as_sent(text)
 
 
 def _seconds(text: str, unit: Unit) -> float | None:

@@ -9,6 +9,7 @@ import msgspec
 from gatehouse.document import with_value
 from gatehouse.errors import VerificationError
 from gatehouse.scope import Scope
+from gatehouse.sent import as_sent
 from gatehouse.split import Split
 from gatehouse.verify.base import NOTHING, Facts, Request, ct_equal
 from gatehouse.verify.places import place
@@ -28,7 +29,7 @@ class TokenVerifier:
             raise ValueError("a verifier needs a secret")
         headers = (config.header,) if config.header else ()
         self._place = place(headers=headers, query=config.query, form=config.form, body=config.body)
-        self._expected = tuple(config.prefix.encode() + secret for secret in secrets)
+        self._expected = tuple(as_sent(config.prefix) + secret for secret in secrets)
         self._each_path = tuple(config.each.split(".")) if config.each else ()
         self._each = Split(self._each_path) if config.each else None
 
@@ -57,6 +58,6 @@ class TokenVerifier:
         text = self._place.read(scope)
         if not text:
             raise VerificationError("missing_signature")
-        given = text.encode("utf-8", "surrogateescape")
+        given = as_sent(text)
         if not any([ct_equal(given, expected) for expected in self._expected]):  # noqa: C419 - compares with all
             raise VerificationError("wrong_credentials")

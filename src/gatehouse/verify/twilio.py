@@ -23,6 +23,7 @@ import msgspec
 from gatehouse.document import MalformedDocumentError
 from gatehouse.errors import VerificationError
 from gatehouse.scope import Scope, is_form
+from gatehouse.sent import as_sent
 from gatehouse.template import Template
 from gatehouse.verify.base import ct_equal, single_header
 from gatehouse.verify.places import with_header
@@ -91,7 +92,7 @@ def _signature(request: Request) -> tuple[bytes, str]:
     digest = _DIGESTS.get(len(text))
     if digest is None or not text.isascii():
         raise VerificationError("malformed_signature")
-    return text.encode(), digest
+    return as_sent(text), digest
 
 
 def _check_body_hash(request: Request) -> None:
@@ -105,7 +106,7 @@ def _check_body_hash(request: Request) -> None:
             raise VerificationError("wrong_signature")
         return
     actual = hashlib.sha256(request.body).hexdigest()
-    if not claimed.isascii() or not ct_equal(claimed.encode(), actual.encode()):
+    if not claimed.isascii() or not ct_equal(as_sent(claimed), as_sent(actual)):
         raise VerificationError("wrong_signature")
 
 
