@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gatehouse.document import Document, MalformedDocumentError
-from gatehouse.scope import MAX_FORM_FIELDS, Scope, as_sent
+from gatehouse.scope import MAX_FORM_FIELDS, Scope
+from gatehouse.sent import as_sent
 from gatehouse.template import Template, TemplateError
 from gatehouse.verify.base import Request
 
