@@ -165,7 +165,9 @@ class Gateway:
         await self._watch_disk(opened)
 
         # The operator listener before anything can go wrong that an operator would want to see.
-        self._api = OperatorApi(self.sources, self.rejected, handshakes=self.shown_secrets.entries)
+        self._api = OperatorApi(
+            self.sources, self.rejected, handshakes=self.shown_secrets.entries, metrics=self.metrics
+        )
         self.operator = OperatorServer(
             self._operator_listen,
             self._compiled.operator_token,

@@ -68,8 +68,16 @@ class RequestMetrics:
 class SourceMetrics(RequestMetrics):
     """The series of one source."""
 
-    def __init__(self, metrics: Metrics, source: str) -> None:
+    def __init__(self, metrics: Metrics, source: str, secrets: int) -> None:
         super().__init__(metrics, source)
+        #: By the position of the secret, from 1.
+        self.secrets = {
+            position: (
+                metrics.verifications.labels(source, str(position)),
+                metrics.secret_last_used.labels(source, str(position)),
+            )
+            for position in range(1, secrets + 1)
+        }
         self.failures = {reason: metrics.verification_failures.labels(source, reason) for reason in REASONS}
         self.events = metrics.events.labels(source)
         self.unreadable = metrics.unreadable.labels(source)
@@ -207,6 +215,15 @@ class Metrics(ProcessMetrics):
         self.verification_failures = self._counter(
             "verification_failures_total", "Requests refused by a verifier.", "source", "reason"
         )
+        self.verifications = self._counter(
+            "verifications_total", "Requests verified, by which secret.", "source", "secret"
+        )
+        self.secret_last_used = self._gauge(
+            "secret_last_used_timestamp_seconds",
+            "When a request was last verified with the secret; 0: not since the start.",
+            "source",
+            "secret",
+        )
         self.request_duration = self._histogram(
             "request_duration_seconds",
             "From a request's head to its answer.",
@@ -267,9 +284,9 @@ class Metrics(ProcessMetrics):
             "store_free_bytes", "Room left on the disk of the store."
         ).labels()
 
-    def source(self, name: str) -> SourceMetrics:
-        """Make (or find) the series of a source, all at zero."""
-        return SourceMetrics(self, name)
+    def source(self, name: str, secrets: int = 0) -> SourceMetrics:
+        """Make (or find) the series of a source with so many secrets, all at zero."""
+        return SourceMetrics(self, name, secrets)
 
     def unknown(self) -> RequestMetrics:
         """Make (or find) the series of requests to paths where no source is."""

@@ -11,7 +11,7 @@ from gatehouse.errors import UnavailableError
 from gatehouse.event import EventReader
 from gatehouse.routing import compile_routes, reached
 from gatehouse.secrets import SecretError
-from gatehouse.verify.build import build_verification
+from gatehouse.verify.build import build_verification, secrets_of
 from gatehouse.verify.build_handshakes import build_handshakes
 
 if TYPE_CHECKING:
@@ -77,6 +77,8 @@ class Source:
             self._verification = build_verification(settings, secrets)
         except SecretError as error:
             self.not_ready = str(error)
+        #: The names of the secrets that requests are verified with, by position.
+        self.secrets = tuple(map(str, secrets_of(settings)))
         self.handshakes = build_handshakes(settings, secrets)
         #: The methods it takes, as the `Allow` header names them.
         self.methods = ("POST", *(self.handshakes.methods if self.handshakes else ()))
@@ -145,4 +147,4 @@ def build_sources(config: Config, secrets: Secrets) -> dict[str, Source]:
 def show_readiness(sources: Mapping[str, Source], metrics: Metrics) -> None:
     """Set `gatehouse_source_ready` of each source."""
     for name, source in sources.items():
-        metrics.source(name).ready.set(source.not_ready is None)
+        metrics.source(name, len(source.secrets)).ready.set(source.not_ready is None)

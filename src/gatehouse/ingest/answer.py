@@ -49,9 +49,13 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     handshake: str | None = None
     #: How many dead deliveries are tried again, because their event was sent again.
     revived: int = 0
+    #: Which secret the request was verified with, by position from 1; 0 where there is none.
+    secret: int = 0
 
 
-def committed(event: Event, receipt: Receipt, answers: AnswersConfig, revived: int = 0) -> Answer:
+def committed(
+    event: Event, receipt: Receipt, answers: AnswersConfig, revived: int = 0, secret: int = 0
+) -> Answer:
     """Answer for an event that is on disk: `accepted` when it was new, else `duplicate`.
 
     What the destination replied to an event that was relayed is the answer to it, now and for a duplicate.
@@ -74,11 +78,16 @@ def committed(event: Event, receipt: Receipt, answers: AnswersConfig, revived: i
         event_ids=(receipt.event_id,),
         event_type=event.type,
         revived=revived,
+        secret=secret,
     )
 
 
 def committed_batch(
-    events: Sequence[Event], receipts: Sequence[Receipt], answers: AnswersConfig, revived: int = 0
+    events: Sequence[Event],
+    receipts: Sequence[Receipt],
+    answers: AnswersConfig,
+    revived: int = 0,
+    secret: int = 0,
 ) -> Answer:
     """Answer for a batch that is on disk: `accepted` when anything was new, else `duplicate`."""
     statuses = [receipt.status for receipt in receipts]
@@ -97,6 +106,7 @@ def committed_batch(
         event_ids=ids,
         event_type=events[0].type if events else None,
         revived=revived,
+        secret=secret,
     )
 
 

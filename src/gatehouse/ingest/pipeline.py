@@ -95,6 +95,8 @@ class Pipeline:
             verified = await self._verified_with_keys(source, verification, request, now)
         else:
             verified = verification.verify(request, now)
+        if verified.secret:
+            _count_secrets(metrics, verified, now)
         if source.handshakes and (greeting := await self._greeter.after_verification(source, verified, now)):
             return greeting
         # Due times and the ends of windows count from it. Stores keep milliseconds: an event has to read the
@@ -102,7 +104,7 @@ class Pipeline:
         received = int(self._steady() * 1000) / 1000
         read = source.reader.read(verified, received, source.kept_headers(request.headers))
         if source.splits:
-            return await self._accept_batch(source, metrics, read, received)
+            return await self._accept_batch(source, metrics, read, received, verified.secret)
         arrival = self._arrival(source, read[0])
         if source.relay_within and arrival.assignments:
             # Forwarded here and now: its provider is answered with the destination's reply.
@@ -113,8 +115,8 @@ class Pipeline:
             _count(metrics, arrival.event, received)
         elif receipt.dead is not None:
             revived = await self._reviver.revive([(arrival, receipt)], received)
-            return committed(arrival.event, receipt, source.settings.answers, revived)
-        return committed(arrival.event, receipt, source.settings.answers)
+            return committed(arrival.event, receipt, source.settings.answers, revived, verified.secret)
+        return committed(arrival.event, receipt, source.settings.answers, 0, verified.secret)
 
     async def _verified_with_keys(
         self, source: Source, verification: Verification, request: Request, now: float
@@ -135,7 +137,7 @@ class Pipeline:
         return verified
 
     async def _accept_batch(
-        self, source: Source, metrics: SourceMetrics, read: Sequence[ReadEvent], now: float
+        self, source: Source, metrics: SourceMetrics, read: Sequence[ReadEvent], now: float, secret: int
     ) -> Answer:
         receipts: list[Receipt] = []
         dead: list[tuple[Arrival, Receipt]] = []
@@ -148,7 +150,8 @@ class Pipeline:
                 elif receipt.dead is not None:
                     dead.append((arrival, receipt))
         revived = await self._reviver.revive(dead, now) if dead else 0
-        return committed_batch([one.event for one in read], receipts, source.settings.answers, revived)
+        events = [one.event for one in read]
+        return committed_batch(events, receipts, source.settings.answers, revived, secret)
 
     def _parts(self, source: Source, read: Sequence[ReadEvent]) -> Iterator[list[Arrival]]:
         """Cut a batch into what a commit can write in its time; almost every batch is one part.
@@ -174,6 +177,13 @@ class Pipeline:
             order_key = source.order_key(name, read.scope) if source.orders else None
             assignments.append(Assignment(name, self._has_room(name), order_key))
         return Arrival(read.event, read.keys, tuple(assignments))
+
+
+def _count_secrets(metrics: SourceMetrics, verified: VerifiedRequest, now: float) -> None:
+    for secret in (verified.secret, *verified.further):
+        verifications, last_used = metrics.secrets[secret]
+        verifications.inc()
+        last_used.set(now)
 
 
 def _count(metrics: SourceMetrics, stored: Event, now: float) -> None:

@@ -88,7 +88,8 @@ class IngestServer:
         self._config = config
         self._client_address = client_address
         self._by_path = {
-            source.path: (source, self._metrics.source(source.name)) for source in sources.values()
+            source.path: (source, self._metrics.source(source.name, len(source.secrets)))
+            for source in sources.values()
         }
         if self._server is not None:
             most = allowed_connections(config.max_connections)
@@ -188,6 +189,8 @@ class IngestServer:
             "client": client,
             "duration_ms": round(duration * 1000, 2),
         }
+        if answer.secret:
+            fields["secret"] = answer.secret
         if answer.event_ids:
             event = "request.accepted" if answer.outcome == "accepted" else "request.duplicate"
             ids = answer.event_ids

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gatehouse.ingest.rejected import Refused, RejectedRequests
+    from gatehouse.metrics import Metrics
     from gatehouse.source import Source
 
 #: Hex digits of the body's SHA-256: enough to tell bodies apart.
@@ -33,7 +34,9 @@ class OperatorApi:
         rejected: RejectedRequests,
         *,
         handshakes: Callable[[], Sequence[Mapping[str, object]]] = tuple,
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
         self._sources = sources
         self._rejected = rejected
         self._handshakes = handshakes
@@ -111,6 +114,18 @@ class OperatorApi:
             "ready": source.not_ready is None,
             "not_ready": source.not_ready,
             "verified_by": describe.verification(source.settings),
+            "secrets": [self._secret(source, position) for position in range(1, len(source.secrets) + 1)],
+        }
+
+    def _secret(self, source: Source, position: int) -> dict[str, Any]:
+        """Say how often a secret was used since the start, and where it is kept: never what it is."""
+        counted = self._metrics.source(source.name, len(source.secrets))
+        verifications, last_used = counted.secrets[position]
+        return {
+            "position": position,
+            "name": source.secrets[position - 1],
+            "matched": int(verifications.value),
+            "last_used": rfc3339(last_used.value) if last_used.value else None,
         }
 
 

@@ -56,10 +56,11 @@ class AsymmetricScheme(ABC, Generic[Key]):
         found = (decoded(signature, self._encoding) for signature in signatures)
         return [raw for raw in found if raw is not None and self.has_form(raw)]
 
-    def matches(self, signed: bytes, signatures: list[bytes]) -> bool:
-        return any(
-            holds(self.check, key, signature, signed) for key in self._keys for signature in signatures
-        )
+    def matches(self, signed: bytes, signatures: list[bytes]) -> int:
+        for position, key in enumerate(self._keys, 1):
+            if any(holds(self.check, key, signature, signed) for signature in signatures):
+                return position
+        return 0
 
     def make(self, signed: bytes) -> bytes:  # noqa: ARG002 - there is nothing to make
         raise only_the_provider_signs(self._kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,11 +42,24 @@ Facts = Mapping[str, bytes]
 NOTHING: Facts = {}
 
 
+class Proved(dict[str, bytes]):
+    """Facts, with the secret that they were proved with: its position among those of the verifier, from 1."""
+
+    __slots__ = ("secret",)
+
+    def __init__(self, secret: int) -> None:
+        self.secret = secret
+
+
 class VerifiedRequest(msgspec.Struct, frozen=True, gc=False):
     """A request that passed every verifier of its source. Events are read from nothing else."""
 
     request: Request
     facts: Facts = {}
+    #: Which secret it was proved with: the position in the source's list, from 1; 0 where there is no secret.
+    secret: int = 0
+    #: The same of further verifiers, where a source has several that must all pass.
+    further: tuple[int, ...] = ()
     #: What the templates of its events see, when it had to be known to verify; None when it had not.
     scopes: tuple[Scope, ...] | None = None
 
@@ -97,14 +110,17 @@ class Verification:
 
     def verify(self, request: Request, now: float) -> VerifiedRequest:
         """Return the verified request or raise `VerificationError`."""
+        further: tuple[int, ...] = ()
         if len(self.verifiers) == 1:
             facts = self.verifiers[0].verify(request, now)
+            secret = facts.secret if facts.__class__ is Proved else 0
         else:
-            facts = {}
-            for verifier in self.verifiers:
-                facts = {**verifier.verify(request, now), **facts}
+            found = [verifier.verify(request, now) for verifier in self.verifiers]
+            facts = {name: value for one in reversed(found) for name, value in one.items()}
+            secret, *rest = [one.secret for one in found if isinstance(one, Proved) and one.secret] or [0]
+            further = tuple(rest)
         scopes = None if self.age is None else self.age.check(request, facts, now)
-        return VerifiedRequest(request, facts, scopes)
+        return VerifiedRequest(request, facts, secret, further, scopes)
 
     def needed(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
         """List the verifiers that need a published key; none where another passes without one."""
@@ -119,6 +135,32 @@ class Verification:
         for verifier in self.verifiers:
             request = verifier.sign(request, now)
         return request
+
+
+class Numbered:
+    """A verifier with secrets of its own: it tells them by their positions among all of the source's."""
+
+    def __init__(self, verifier: Verifier, positions: tuple[int, ...]) -> None:
+        self._verifier = verifier
+        self._positions = positions
+
+    def verify(self, request: Request, now: float) -> Facts:
+        facts = self._verifier.verify(request, now)
+        if isinstance(facts, Proved) and facts.secret:
+            facts.secret = self._positions[facts.secret - 1]
+        return facts
+
+    def sign(self, request: Request, now: float) -> Request:
+        return self._verifier.sign(request, now)
+
+    def credential_headers(self) -> frozenset[str]:
+        return self._verifier.credential_headers()
+
+
+def matching(given: bytes, expected: Sequence[bytes]) -> int:
+    """Return which of the expected bytes these are, from 1; 0 for none. It takes as long whichever it is."""
+    found = [ct_equal(given, one) for one in expected]
+    return found.index(True) + 1 if True in found else 0
 
 
 def ct_equal(left: bytes, right: bytes) -> bool:

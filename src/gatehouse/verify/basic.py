@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gatehouse.errors import VerificationError
 from gatehouse.sent import as_sent
-from gatehouse.verify.base import NOTHING, Facts, Request, ct_equal, single_header
+from gatehouse.verify.base import Facts, Proved, Request, matching, single_header
 from gatehouse.verify.places import with_header
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ class BasicVerifier:
         if not text:
             raise VerificationError("missing_signature")
         scheme, _, given = as_sent(text).partition(b" ")
-        known = any([ct_equal(given, expected) for expected in self._expected])  # noqa: C419 - compares with all of them
-        if scheme.lower() != b"basic" or not known:
+        secret = matching(given, self._expected)
+        if scheme.lower() != b"basic" or not secret:
             raise VerificationError("wrong_credentials")
-        return NOTHING
+        return Proved(secret)
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         return with_header(request, _HEADER, "Basic " + self._expected[0].decode())

@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.config.coverage import every_verifier
 from gatehouse.config.model import (
     AllowlistConfig,
     AnyConfig,
@@ -22,7 +23,7 @@ from gatehouse.secrets import SecretError
 from gatehouse.verify.age import age_limit
 from gatehouse.verify.allowlist import AllowlistVerifier
 from gatehouse.verify.any import AnyVerifier
-from gatehouse.verify.base import Verification, Verifier
+from gatehouse.verify.base import Numbered, Verification, Verifier
 from gatehouse.verify.basic import BasicVerifier
 from gatehouse.verify.hmac import HmacScheme
 from gatehouse.verify.signed import SignedVerifier
@@ -66,10 +67,10 @@ def _built(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> Verifi
     if isinstance(entry, AnyConfig):
         built = (_built(one, source, secrets) for one in entry.of)
         return AnyVerifier(tuple(verifier for verifier in built if verifier is not None))
-    references = _references(entry, source)
+    references = references_of(entry, source)
     found = secrets.resolve_all(references, getattr(entry, "min_secret", None) or source.min_secret)
     try:
-        return build_verifier(entry, found)
+        verifier = build_verifier(entry, found)
     except ValueError as error:
         # The error may quote the secret; the message names where it is kept instead.
         names = ", ".join(map(str, references))
@@ -77,12 +78,24 @@ def _built(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> Verifi
         form = f" (key: {_readings(entry.key)})" if hasattr(entry, "key") else ""
         raise SecretError(f"{names}: not a {what} of the form that {entry.type} needs{form}") from error
 
+    if isinstance(entry, VerifierConfig) and entry.secrets:
+        every = secrets_of(source)
+        return Numbered(verifier, tuple(every.index(reference) + 1 for reference in references))
+    return verifier
+
+
+def secrets_of(source: SourceConfig) -> list[SecretRef]:
+    """List the secrets that requests of a source are verified with: they are counted by position."""
+    references = [one for entry in every_verifier(source) for one in references_of(entry, source)]
+    shared = [one for one in source.secrets if one in references]
+    return list(dict.fromkeys([*shared, *references]))
+
 
 def _readings(key: str | tuple[str, ...]) -> str:
     return key if isinstance(key, str) else " or ".join(key)
 
 
-def _references(entry: VerifyEntry, source: SourceConfig) -> tuple[SecretRef, ...]:
+def references_of(entry: VerifyEntry, source: SourceConfig) -> tuple[SecretRef, ...]:
     """Name the secrets of a verifier: its own, or the source's, if it takes any."""
     if not isinstance(entry, VerifierConfig) or getattr(entry, "jwks", None):
         return ()

@@ -14,7 +14,7 @@ from gatehouse.document import Document, MalformedDocumentError
 from gatehouse.errors import VerificationError
 from gatehouse.sent import as_sent
 from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs
-from gatehouse.verify.base import single_header
+from gatehouse.verify.base import Proved, single_header
 from gatehouse.verify.ecdsa import ec_key
 from gatehouse.verify.jws import text_of
 
@@ -42,9 +42,12 @@ class EbayVerifier:
         signature = _signature(text)
         if signature is None:
             raise VerificationError("malformed_signature")
-        if not any(holds(_check, key, signature, request.body) for key in self._keys):
-            raise VerificationError("wrong_signature")
-        return {"signed": request.body}
+        for position, key in enumerate(self._keys, 1):
+            if holds(_check, key, signature, request.body):
+                facts = Proved(position)
+                facts["signed"] = request.body
+                return facts
+        raise VerificationError("wrong_signature")
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         raise only_the_provider_signs("eBay")

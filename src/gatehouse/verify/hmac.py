@@ -58,21 +58,26 @@ class HmacScheme:
         if not secrets or not all(secrets):
             raise ValueError("a verifier needs a secret")
         self._digest = config.digest
-        self._keys = tuple(key for secret in secrets for key in readings(secret, config.key))
+        #: Each key with the position of its secret.
+        self._keys = tuple(
+            (position, key)
+            for position, secret in enumerate(secrets, 1)
+            for key in readings(secret, config.key)
+        )
         self._write = WRITE[config.signature.encoding]
         self._length = len(self.make(b""))
 
     def usable(self, signatures: list[bytes]) -> list[bytes]:
         return [signature for signature in signatures if len(signature) == self._length]
 
-    def matches(self, signed: bytes, signatures: list[bytes]) -> bool:
-        for key in self._keys:
+    def matches(self, signed: bytes, signatures: list[bytes]) -> int:
+        for position, key in self._keys:
             # Written as the provider does, and compared so: it has no second spelling.
             expected = self._write(hmac.digest(key, signed, self._digest))
             for signature in signatures:
                 if ct_equal(signature, expected):
-                    return True
-        return False
+                    return position
+        return 0
 
     def make(self, signed: bytes) -> bytes:
-        return self._write(hmac.digest(self._keys[0], signed, self._digest))
+        return self._write(hmac.digest(self._keys[0][1], signed, self._digest))

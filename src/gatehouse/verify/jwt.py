@@ -11,7 +11,7 @@ from gatehouse.document import Document, MalformedDocumentError, with_value
 from gatehouse.errors import VerificationError
 from gatehouse.sent import as_sent
 from gatehouse.verify.asymmetric import only_the_provider_signs
-from gatehouse.verify.base import ct_equal, single_header
+from gatehouse.verify.base import Proved, ct_equal, single_header
 from gatehouse.verify.jwks import own_key, published
 from gatehouse.verify.jws import Token, check_for, read_token, secret_bytes, text_of, written
 from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
@@ -45,7 +45,9 @@ class JwtVerifier:
         token = self._token(request)
         if token is None:
             raise VerificationError("missing_signature")
-        if not any(check(token.signed, token.signature) for check in self._checks_for(token, request)):
+        checks = enumerate(self._checks_for(token, request), 1)
+        position = next((n for n, check in checks if check(token.signed, token.signature)), 0)
+        if not position:
             raise VerificationError("wrong_signature")
         try:
             claims = _claims(token.claims)
@@ -53,8 +55,13 @@ class JwtVerifier:
             stated = claims.raw(("iat",)) or claims.raw(("exp",))
         except MalformedDocumentError as error:
             raise VerificationError("malformed_signature") from error
-        facts = {"claims": token.claims} | ({} if stated is None else {"timestamp": stated})
-        return facts | {"signed": token.signed} if self._config.body else facts
+        facts = Proved(0 if self._config.jwks else position)
+        facts["claims"] = token.claims
+        if stated is not None:
+            facts["timestamp"] = stated
+        if self._config.body:
+            facts["signed"] = token.signed
+        return facts
 
     def sign(self, request: Request, now: float) -> Request:
         config = self._config

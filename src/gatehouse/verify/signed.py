@@ -13,7 +13,7 @@ from gatehouse.scope import Scope
 from gatehouse.sent import as_sent
 from gatehouse.split import Split
 from gatehouse.times import rfc3339
-from gatehouse.verify.base import NOTHING, Facts, Request
+from gatehouse.verify.base import Facts, Proved, Request
 from gatehouse.verify.places import place
 from gatehouse.verify.signature import Carried, SignaturePlace
 from gatehouse.verify.timestamp import check_timestamp
@@ -35,8 +35,8 @@ class Scheme(Protocol):
     def usable(self, signatures: list[bytes]) -> list[bytes]:
         """Choose, of the signatures as written, those of the right form; in whatever form `matches` takes."""
 
-    def matches(self, signed: bytes, signatures: list[bytes]) -> bool:
-        """Tell whether any of the usable signatures fits any key. Raises nothing."""
+    def matches(self, signed: bytes, signatures: list[bytes]) -> int:
+        """Return which secret any of the usable signatures fits, from 1; 0 for none. Raises nothing."""
 
     def make(self, signed: bytes) -> bytes:
         """Sign with the first secret, written as the provider does. Raises `GatewayError` if nobody can."""
@@ -57,9 +57,10 @@ class SignedVerifier:
     def verify(self, request: Request, now: float) -> Facts:
         if self._each is None:
             return self._check(Scope(request), now)
-        for raw, outer in items_of(request, self._each):
-            self._check(Scope(request, body=raw, outer=outer), now)
-        return NOTHING
+        items = items_of(request, self._each)
+        scopes = (Scope(request, body=raw, outer=outer) for raw, outer in items)
+        # The last of the secrets that any item needed: the oldest, as a rule.
+        return Proved(max(self._check(scope, now).secret for scope in scopes))
 
     def sign(self, request: Request, now: float) -> Request:
         if self._each is None:
@@ -72,16 +73,17 @@ class SignedVerifier:
     def credential_headers(self) -> frozenset[str]:
         return self._place.header_names()
 
-    def _check(self, scope: Scope, now: float) -> Facts:
+    def _check(self, scope: Scope, now: float) -> Proved:
         carried = self._place.read(scope)
-        facts: dict[str, bytes] = {}
+        facts = Proved(0)
         if self._timestamp is not None:
             facts["timestamp"] = self._timestamp.check(scope, carried, now)
         signatures = self._scheme.usable(carried.signatures)
         if not signatures:
             raise VerificationError("malformed_signature")
         facts["signed"] = signed = self._signed_bytes(scope, facts)
-        if not self._scheme.matches(signed, signatures):
+        facts.secret = self._scheme.matches(signed, signatures)
+        if not facts.secret:
             raise VerificationError("wrong_signature")
         return facts
 

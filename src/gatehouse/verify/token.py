@@ -11,7 +11,7 @@ from gatehouse.errors import VerificationError
 from gatehouse.scope import Scope
 from gatehouse.sent import as_sent
 from gatehouse.split import Split
-from gatehouse.verify.base import NOTHING, Facts, Request, ct_equal
+from gatehouse.verify.base import Facts, Proved, Request, matching
 from gatehouse.verify.places import place
 from gatehouse.verify.signed import items_of
 
@@ -35,11 +35,9 @@ class TokenVerifier:
 
     def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - a token has no time
         if self._each is None:
-            self._check(Scope(request))
-        else:
-            for raw, outer in items_of(request, self._each):
-                self._check(Scope(request, body=raw, outer=outer))
-        return NOTHING
+            return Proved(self._check(Scope(request)))
+        items = items_of(request, self._each)
+        return Proved(max(self._check(Scope(request, body=raw, outer=outer)) for raw, outer in items))
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         token = self._expected[0].decode()
@@ -54,10 +52,11 @@ class TokenVerifier:
     def credential_headers(self) -> frozenset[str]:
         return self._place.header_names()
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope) -> int:
         text = self._place.read(scope)
         if not text:
             raise VerificationError("missing_signature")
-        given = as_sent(text)
-        if not any([ct_equal(given, expected) for expected in self._expected]):  # noqa: C419 - compares with all
+        secret = matching(as_sent(text), self._expected)
+        if not secret:
             raise VerificationError("wrong_credentials")
+        return secret

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 GAUGES: Mapping[str, Callable[[float, float], float]] = {
     "gatehouse_source_ready": min,
     "gatehouse_source_last_accepted_timestamp_seconds": max,
+    "gatehouse_secret_last_used_timestamp_seconds": max,
     "gatehouse_deliveries_pending": max,
     "gatehouse_deliveries_dead": max,
     "gatehouse_oldest_pending_age_seconds": max,

@@ -1,0 +1,109 @@
+"""Which of the live secrets let a request in, by position in the config: so a rotation ends on evidence."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from gatehouse.config.load import parse
+from gatehouse.secrets import Secrets
+from gatehouse.source import Source
+from gatehouse.verify.base import Request, VerifiedRequest
+from verifying import NOW
+
+pytestmark = pytest.mark.case("F-59")
+
+SECRETS = {name: f"{name}-secret-of-16-bytes" for name in "ABCD"}
+HMAC = {"type": "hmac", "signature": {"header": "X-Sig"}}
+
+
+def source(verify: Any, secrets: Any = ("env:A", "env:B"), **settings: Any) -> Source:
+    entry = {"verify": verify, "event": {"type": "x"}, "secrets": secrets} | settings
+    loaded = parse(json.dumps({"sources": {"it": {k: v for k, v in entry.items() if v is not None}}}))
+    made = Source("it", loaded.config.sources["it"], loaded.config, Secrets(Path(), SECRETS))
+    assert made.not_ready is None
+    return made
+
+
+def verified(of: Source, headers: dict[str, str], body: bytes = b"{}") -> VerifiedRequest:
+    return of.verification.verify(Request("POST", "/", "", CIMultiDict(headers), body), NOW)
+
+
+def signature(secret: str, body: bytes = b"{}") -> str:
+    return hmac.new(SECRETS[secret].encode(), body, hashlib.sha256).hexdigest()
+
+
+def basic(secret: str) -> str:
+    return "Basic " + base64.b64encode(f"u:{SECRETS[secret]}".encode()).decode()
+
+
+def test_the_position_is_that_in_the_list() -> None:
+    of = source(HMAC)
+
+    assert of.secrets == ("env:A", "env:B")
+    assert [verified(of, {"X-Sig": signature(secret)}).secret for secret in "AB"] == [1, 2]
+
+
+def test_a_secret_with_two_readings_is_one_secret() -> None:
+    of = source(HMAC | {"key": ("sha1", "utf8")})
+    hashed = hmac.new(
+        hashlib.sha1(SECRETS["B"].encode(), usedforsecurity=False).digest(), b"{}", hashlib.sha256
+    ).hexdigest()
+
+    assert [verified(of, {"X-Sig": one}).secret for one in (signature("B"), hashed)] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("verify", "header"),
+    [
+        ({"type": "token", "header": "X-Token"}, lambda secret: {"X-Token": SECRETS[secret]}),
+        ({"type": "basic", "username": "u"}, lambda secret: {"Authorization": basic(secret)}),
+    ],
+)
+def test_tokens_and_passwords_are_told_as_well(verify: Any, header: Any) -> None:
+    assert [verified(source(verify), header(secret)).secret for secret in "AB"] == [1, 2]
+
+
+def test_a_verifiers_own_secrets_count_after_the_sources() -> None:
+    own = HMAC | {"signature": {"header": "X-Own"}, "secrets": ("env:C", "env:B")}
+    of = source({"type": "any", "of": (own, HMAC)})
+
+    assert of.secrets == ("env:A", "env:B", "env:C")
+    assert [verified(of, {"X-Own": signature(secret)}).secret for secret in "CB"] == [3, 2]
+    assert verified(of, {"X-Sig": signature("A")}).secret == 1
+
+
+def test_of_several_verifiers_that_must_all_pass_each_secret_counts() -> None:
+    of = source((HMAC, {"type": "basic", "username": "u", "secrets": ("env:C", "env:D")}))
+    made = verified(of, {"X-Sig": signature("B"), "Authorization": basic("D")})
+
+    assert of.secrets == ("env:A", "env:B", "env:C", "env:D")
+    assert (made.secret, made.further) == (2, (4,))
+
+
+def test_of_items_that_are_signed_one_by_one_the_oldest_secret_counts() -> None:
+    of = source(
+        HMAC | {"signature": {"body": "sig"}, "signed": "{body:n}", "each": "l"},
+        event={"type": "x", "split": "{body:l}"},
+    )
+    items = [{"n": n, "sig": signature(s, str(n).encode())} for n, s in enumerate("AB")]
+
+    assert verified(of, {}, json.dumps({"l": items}).encode()).secret == 2
+
+
+@pytest.mark.parametrize(
+    "verify", [{"type": "none", "insecure": True}, {"type": "allowlist", "networks": ("0.0.0.0/0",)}]
+)
+def test_without_a_secret_there_is_no_position(verify: Any) -> None:
+    of = source(verify, None)
+    request = Request("POST", "/", "", CIMultiDict(), b"{}", client="192.0.2.1")
+
+    assert of.secrets == ()
+    assert of.verification.verify(request, NOW).secret == 0
