@@ -276,6 +276,13 @@ def check_structure(raw: bytes) -> None:
     Document(raw).text(("",))
 
 
+def check_values(raw: bytes) -> None:
+    """Raise `MalformedDocumentError` for what is neither an object nor a list."""
+    check_structure(raw)
+    if not without_mark(raw).lstrip().startswith((b"{", b"[")):
+        raise MalformedDocumentError("a value and no structure")
+
+
 def sorted_json(raw: bytes) -> bytes:
     """Re-serialise as Python's `json.dumps(obj, sort_keys=True)` does: `", "`, `": "`, ASCII escapes.
 

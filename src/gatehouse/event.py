@@ -148,7 +148,7 @@ class EventReader:
         around, span, data_is_json = self._data(scope)
         event_id = new_id(now)
         # A document that is the whole request in another form goes beside it; an item stands for itself.
-        body = scope.body if scope.outer else scope.request.body
+        body = scope.body if scope.is_item else scope.request.body
         document = scope.body if body is not scope.body else None
         return Event(
             id=event_id,
@@ -171,7 +171,7 @@ class EventReader:
 
     def _unreadable(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> Event:
         event_id = new_id(now)
-        body = scope.body if scope.outer else scope.request.body
+        body = scope.body if scope.is_item else scope.request.body
         return Event(
             id=event_id,
             source=self._name,
@@ -189,7 +189,7 @@ class EventReader:
         )
 
     def _content_type(self, scope: Scope) -> str | None:
-        if scope.outer and self._templates.document is not None:
+        if scope.is_item and self._templates.document is not None:
             return "application/json"  # an item of a document inside the body: the request's says form
         return scope.request.headers.get("Content-Type")
 
@@ -219,7 +219,7 @@ class EventReader:
         """
         keys = self._keys.read(scope, now)
         signed = scope.facts.get("signed")
-        if signed is None or scope.outer or not self._resists_replay:
+        if signed is None or scope.is_item or not self._resists_replay:
             return keys
         return (*keys, self._keys.unreadable(signed, now))
 

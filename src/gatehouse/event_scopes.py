@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatehouse.document import MalformedDocumentError, check_structure
-from gatehouse.scope import Scope
+from gatehouse.document import MalformedDocumentError, check_structure, check_values
+from gatehouse.scope import Scope, is_form
 from gatehouse.split import Split
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatehouse.config.model import EventConfig
-    from gatehouse.document import Document, Path
+    from gatehouse.document import Path
     from gatehouse.template import Template
     from gatehouse.verify.base import Request
 
@@ -28,25 +28,42 @@ class EventScopes:
 
     def of(self, request: Request, facts: Mapping[str, bytes]) -> tuple[Scope, ...]:
         """Return what the templates see of each event. Raises `MalformedDocumentError`."""
-
-        def scope(body: bytes | None = None, outer: tuple[Document, ...] = ()) -> Scope:
-            return Scope(request, facts=facts, body=body, outer=outer)
-
-        whole = scope()
+        whole = Scope(request, facts=facts)
         if self.is_plain:
             return (whole,)
         if self._document is not None:
-            document = self._document.render(whole)
-            if document is None:
-                raise MalformedDocumentError("no document")
-            whole = scope(document)
+            whole = self._inside(whole)
         for split in self._splits:
             if split.leads_anywhere(whole.document):
-                return tuple(scope(raw, outer) for raw, outer in split.items(whole.body))
+                return tuple(
+                    Scope(request, facts=facts, body=raw, outer=outer + whole.outer, is_item=bool(outer))
+                    for raw, outer in split.items(whole.body)
+                )
         # A type from a header needs no body: a form sent again under another Content-Type would have one.
         if self._document is not None:
             check_structure(whole.body)
         return (whole,)
+
+    def _inside(self, whole: Scope) -> Scope:
+        """Return the document inside the body: of the first alternative that is there and has values to read.
+
+        What is no JSON, as a plain text is, leaves the next alternative its turn.
+        """
+        resolves = self._document.resolves if self._document else ()
+        for number, resolve in enumerate(resolves, 1):
+            try:
+                document = resolve(whole)
+                if document is None:
+                    continue
+                if number < len(resolves):
+                    check_values(document)
+            except MalformedDocumentError:
+                continue
+            if document is whole.body:
+                return whole
+            around = () if is_form(whole.request) else (whole.document,)
+            return Scope(whole.request, facts=whole.facts, body=document, outer=around)
+        raise MalformedDocumentError("no document")
 
 
 def body_paths(template: Template) -> tuple[Path, ...]:

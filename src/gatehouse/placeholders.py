@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from gatehouse.document import Path, sorted_json
+from gatehouse.document import MalformedDocumentError, Path, sorted_json
 from gatehouse.scope import FACTS, Scope
 from gatehouse.sent import as_sent
 
@@ -48,7 +48,10 @@ def _outer_value(argument: str) -> Resolve:
 
     def resolve(scope: Scope) -> bytes | None:
         for document in scope.outer:
-            text = document.text(path)
+            try:
+                text = document.text(path)
+            except MalformedDocumentError:
+                continue
             if text is not None:
                 return as_sent(text)
         return None
@@ -116,17 +119,41 @@ def _form_sorted(scope: Scope) -> bytes | None:
     return as_sent("".join(name + value for name, value in fields)) if fields else None
 
 
+#: Encodings in which ASCII is ASCII, as the names and separators of a form are.
+_CHARSET = re.compile(
+    r"(us-ascii|utf-?8|(cp|windows-?|ibm)\d+|iso-?8859-?\d+|latin-?\d+|koi8-[ru]|gb\w+|big5|euc-?\w+|shift.?jis)"
+)
+
+
 def _form(scope: Scope) -> bytes | None:
-    """Write a form as a JSON object: a repeated field as a list, bytes that are no text replaced."""
+    """Write a form as a JSON object: a repeated field as a list, no byte lost."""
     sent = scope.form_fields
     if not sent:
         return None
+    declared = _charset(scope.request.headers.get("Content-Type", ""))
     fields: dict[str, str | list[str]] = {}
     for name, value in sent:
-        name, value = (as_sent(text).decode("utf-8", "replace") for text in (name, value))  # noqa: PLW2901
+        name, value = (_readable(as_sent(text), declared) for text in (name, value))  # noqa: PLW2901
         known = fields.get(name)
         fields[name] = value if known is None else [*([known] if isinstance(known, str) else known), value]
     return msgspec.json.encode(fields)
+
+
+def _charset(content_type: str) -> str | None:
+    found = re.search(r"charset\s*=\s*\"?([^\s;\"]+)", content_type, re.IGNORECASE)
+    name = found[1].lower() if found else ""
+    return name if _CHARSET.fullmatch(name) else None
+
+
+def _readable(raw: bytes, declared: str | None) -> str:
+    """Read bytes of a form as text: in the encoding that it declares, as UTF-8, or as Windows does."""
+    for encoding in (declared, "utf-8", "cp1252"):
+        try:
+            if encoding is not None:
+                return raw.decode(encoding)
+        except (UnicodeDecodeError, LookupError):
+            continue
+    return raw.decode("latin-1")
 
 
 WITHOUT_ARGUMENT: dict[str, Resolve] = {

@@ -26,7 +26,7 @@ _MAX_STRAY = 10_000
 class Scope:
     """What a template sees: one request, or one item of a batch request."""
 
-    __slots__ = ("_form", "_query", "body", "document", "facts", "outer", "request")
+    __slots__ = ("_form", "_query", "body", "document", "facts", "is_item", "outer", "request")
 
     def __init__(
         self,
@@ -35,6 +35,7 @@ class Scope:
         facts: Mapping[str, bytes | None] = NO_FACTS,
         body: bytes | None = None,
         outer: tuple[Document, ...] = (),
+        is_item: bool = False,
     ) -> None:
         self.request = request
         #: What a verifier or a handshake found: timestamp, id, signed; challenge, proof, token.
@@ -43,8 +44,10 @@ class Scope:
         self.body = request.body if body is None else body
         #: The body as JSON; read when something is asked of it.
         self.document = Document(self.body)
-        #: What encloses an item, the nearest first.
+        #: What encloses an item, the nearest first; the last may be the body around a document.
         self.outer = outer
+        #: Whether this is one of several events of the request.
+        self.is_item = is_item
         self._form: dict[str, str] | None = None
         self._query: dict[str, str] | None = None
 

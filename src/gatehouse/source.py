@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gatehouse.config.references import source_path
+from gatehouse.credentials import names_credential
 from gatehouse.dedupe import render_key
 from gatehouse.errors import UnavailableError
 from gatehouse.event import EventReader
@@ -32,18 +33,6 @@ _TRANSPORT = frozenset(
         *("host", "content-length", "content-encoding", "accept-encoding", "expect"),
         *("forwarded", "via", "x-real-ip"),
     }
-)
-#: Names that say "credential", whoever made them up.
-_CREDENTIAL_WORDS = (
-    "auth",
-    "cookie",
-    "signature",
-    "secret",
-    "token",
-    "hmac",
-    "password",
-    "api-key",
-    "apikey",
 )
 #: Names that only the gateway itself may send.
 _RESERVED = ("x-forwarded-", "webhook-", "gatehouse-", "ce-")
@@ -125,7 +114,7 @@ class Source:
         dropped = (
             lower in _TRANSPORT
             or lower.startswith(_RESERVED)
-            or any(word in lower for word in _CREDENTIAL_WORDS)
+            or names_credential(lower)
             or any(lower in verifier.credential_headers() for verifier in verifiers)
         )
         return None if dropped else lower

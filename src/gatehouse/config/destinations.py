@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.config.model import BreakerConfig, RetryConfig
-from gatehouse.config.readable import at, mappings, read
+from gatehouse.config.readable import at, mappings, read, texts
 from gatehouse.config.scalars import format_duration, parse_duration
 from gatehouse.config.texts import parse_template
+from gatehouse.config.words import shown
+from gatehouse.credentials import names_credential
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +31,36 @@ _BATCH = "cloudevents-batch"
 def destination_problems(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     """Find what each value of a destination alone can't know."""
     has_url = at(data, "server", "public_url") is not None
+    signature_headers = set(_signature_headers(data.get("sources")))
     for name, destination in mappings(data.get("destinations")).items():
+        yield from _headers(name, destination, signature_headers, document)
         yield from _retry(name, destination, document)
         yield from _connections(name, destination, document)
         yield from _breaker(name, destination, document)
         yield from _batch(name, destination, document)
         yield from _order(name, destination, document, has_url=has_url)
+
+
+def _headers(
+    name: str, destination: dict[str, Any], signature_headers: set[str], document: YamlDocument
+) -> Iterator[Problem]:
+    """Find headers that are never forwarded, whatever a config allows: those that carry credentials."""
+    for where, pattern in texts(destination.get("headers"), ("destinations", name, "headers")):
+        if names_credential(pattern.lower()) or pattern.lower() in signature_headers:
+            message = f'"{shown(pattern)}" carries credentials, which are never stored or forwarded'
+            yield document.problem(where, message, "leave it out: the gateway has verified the request")
+
+
+def _signature_headers(value: Any) -> Iterator[str]:
+    """Name the headers (lower case) that signatures and tokens are read from."""
+    if isinstance(value, dict):
+        proof = at(value, "signature") if "signature" in value else value if value.get("type") else {}
+        yield from (text.lower() for _, text in texts(at(proof, "header"), ()))
+        for one in value.values():
+            yield from _signature_headers(one)
+    elif isinstance(value, tuple):
+        for one in value:
+            yield from _signature_headers(one)
 
 
 def _retry(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:

@@ -51,6 +51,7 @@ def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]
         every = [one for verifier in verifiers for one in _inside(*verifier)]
         yield from _secrets(path, source, every, document)
         yield from _each(source, every, document)
+        yield from _credentials_in_body(source, every, document)
         yield from _proofs(path, source, every, document)
         if not has_url:
             yield from _signed_url(every, document)
@@ -99,9 +100,13 @@ def _placeholders(
     if len(verifiers) != len(list(entries(source.get("verify"), path))):
         return  # what the unreadable verifier would give is not known
     given = set().union(*(_gives(one) for verifier in verifiers for _, one in _inside(*verifier)))
+    outside = not any(at(source, "event", key) for key in ("split", "document"))
     for where, template in _templates(path, source):
         if document.locate(where)[1] != where:
             continue
+        if outside and _always_names("outer", template):
+            message = "{outer:…} needs something around an event: a list that is split, or a document"
+            yield document.problem(where, message, "{body:…}, or event: {split: …} or {document: …}")
         for name, (origin, hint) in _GIVEN.items():
             if name not in given and _always_names(name, template):
                 yield document.problem(where, f"{{{name}}} needs {origin}", hint)
@@ -166,6 +171,22 @@ def _each(source: dict[str, Any], verifiers: Verifiers, document: YamlDocument) 
         if isinstance(each, str) and is_sound and split != f"{{body:{each}}}":
             hint = f'event: {{split: "{{body:{each}}}"}}'
             yield document.problem((*where, "each"), "the events are not split in the same way", hint)
+
+
+def _credentials_in_body(
+    source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
+) -> Iterator[Problem]:
+    """Find what is read from a JSON body where the body is none: a form, or a token."""
+    inside = read(parse_template, at(source, "event", "document"))
+    if inside is None or any(part.name == "body" for part in inside.placeholders):
+        return
+    for where, verifier in verifiers:
+        places = [(), *(("signature",), ("timestamp",))] if verifier["type"] in _SIGNING else [()]
+        for place in places:
+            part = at(verifier, *place) if place else verifier
+            if isinstance(at(part, "body"), str):
+                message = "is read from a JSON body, and event.document says that the body is none"
+                yield document.problem((*where, *place, "body"), message, "form: name")
 
 
 def _always_names(placeholder: str, template: Template) -> bool:
