@@ -23,7 +23,8 @@ compiles what a source needs, `retention` removes what has expired. `compiled` i
 the API; `ingest/rejected` remembers what was refused, and `diagnosis/` says why. `metrics` and `log` name all
 that is counted and logged, `errors` draws the tree of what can go wrong. `app` builds and runs it all, and
 `workers/` runs several of it on one machine, on the event loop of `loop`, where `names` are looked up. `cli/`
-and `demo/` are for people, with the requests that `sample` makes. `failpoints` is for tests of crashes alone.
+and `demo/` are for people, with the requests that `sample` makes and the colours that `terminal` allows.
+`failpoints` is for tests of crashes alone.
 """
 
 __version__ = "0.1.0"
