@@ -96,7 +96,11 @@ class Pipeline:
         else:
             verified = verification.verify(request, now)
         if verified.secret:
-            _count_secrets(metrics, verified, now)
+            verifications, last_used = metrics.secrets[verified.secret]
+            verifications.value += 1
+            last_used.value = now
+            if verified.further:
+                _count_further(metrics, verified, now)
         if source.handshakes and (greeting := await self._greeter.after_verification(source, verified, now)):
             return greeting
         # Due times and the ends of windows count from it. Stores keep milliseconds: an event has to read the
@@ -179,8 +183,8 @@ class Pipeline:
         return Arrival(read.event, read.keys, tuple(assignments))
 
 
-def _count_secrets(metrics: SourceMetrics, verified: VerifiedRequest, now: float) -> None:
-    for secret in (verified.secret, *verified.further):
+def _count_further(metrics: SourceMetrics, verified: VerifiedRequest, now: float) -> None:
+    for secret in verified.further:
         verifications, last_used = metrics.secrets[secret]
         verifications.inc()
         last_used.set(now)
