@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import warnings
@@ -15,6 +16,7 @@ import pytest
 from Adyen.util import (  # type: ignore[import-untyped]
     generate_notification_sig,
     is_valid_hmac_notification,
+    is_valid_hmac_payload,
 )
 from gocardless_pro import webhooks as gocardless  # type: ignore[import-untyped]
 from mercadopago.webhook.validator import WebhookSignatureValidator  # type: ignore[import-untyped]
@@ -70,6 +72,15 @@ def by_adyen(request: Request, secret: str) -> Any:
     return is_valid_hmac_notification(json.loads(request.body), secret)
 
 
+def by_adyen_in_the_header(request: Request, secret: str) -> Any:
+    return is_valid_hmac_payload(request.headers["HmacSignature"], secret, request.body)
+
+
+def by_bigcommerce(request: Request, secret: str) -> Any:
+    """Ask as BigCommerce's page does: the library decodes the client secret that was encoded before."""
+    return standard(request, base64.b64encode(secret.encode()).decode())
+
+
 def by_mercado_pago(request: Request, secret: str) -> bool:
     WebhookSignatureValidator.validate(
         request.headers["x-signature"],
@@ -100,7 +111,9 @@ def gateway(secret: str) -> Any:
 
 JUDGES = {
     "adyen": Judge(by_adyen),
+    "adyen-platform": Judge(by_adyen_in_the_header),
     "airtable": Judge(by_airtable),
+    "bigcommerce": Judge(by_bigcommerce),
     "brex": Judge(standard),
     "clerk": Judge(svix),
     "etsy": Judge(svix),
@@ -113,7 +126,7 @@ JUDGES = {
     "svix": Judge(svix),
 }
 #: Those that read no clock, and look at all of a request.
-CLOCKLESS = ("airtable", "gocardless", "mercado-pago")
+CLOCKLESS = ("adyen-platform", "airtable", "gocardless", "mercado-pago")
 each_judge = pytest.mark.parametrize(("preset", "judge"), JUDGES.items(), ids=JUDGES)
 
 
