@@ -37,7 +37,7 @@ each_good_vector = pytest.mark.parametrize(
 #: Two changes of one Dropbox account are equal bytes: a key would lose the second.
 WITHOUT_IDENTITY = ("dropbox",)
 #: Their types stand in unsigned headers, and equal bodies may be of two types.
-TYPE_IN_A_KEY = ("shopify", "woocommerce")
+TYPE_IN_A_KEY = ("netlify", "shopify", "woocommerce")
 #: The id of the delivery, which is not signed, is the key: the provider says so, and bodies repeat.
 BY_DELIVERY = ("shopify",)
 
