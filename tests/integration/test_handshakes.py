@@ -56,6 +56,9 @@ sources:
   monday: {provider: monday, secrets: env:SECRET}
   notion: {provider: notion, secrets: env:NOTION}
   intercom: {provider: intercom, secrets: env:SECRET}
+  nylas: {provider: nylas, secrets: env:SECRET}
+  line: {provider: line, secrets: env:SECRET}
+  hcp-terraform: {provider: hcp-terraform, secrets: env:SECRET}
   # Of these the handshakes alone are tested here: the signatures would need keys that the providers serve.
   ebay:
     provider: ebay
@@ -307,6 +310,37 @@ async def test_dropbox_gets_its_challenge_back(running: Running) -> None:
     answer = await ask(running, "dropbox", method="GET", query={"challenge": "wsYUDgqhrwc1Z_xW"})
 
     assert (answer.status, answer.text) == (200, "wsYUDgqhrwc1Z_xW")
+
+
+async def test_nylas_gets_its_challenge_back(running: Running) -> None:
+    answer = await ask(
+        running, "nylas", method="GET", query={"challenge": "bc609b38-c81f-47fb-a275-1d9bd61a968b"}
+    )
+
+    assert (answer.status, answer.text) == (200, "bc609b38-c81f-47fb-a275-1d9bd61a968b")
+
+
+TERRAFORM = b"""{"payload_version":1,"notification_configuration_id":"nc-AeUQ2zfKZzW9TiGZ","run_id":null,
+"notifications":
+[{"message":"Verification of it","trigger":"verification","run_status":null,"run_updated_at":null}]}"""
+NO_EVENTS = b'{"destination":"U0123456789abcdef0123456789abcdef","events":[]}'
+
+
+@pytest.mark.parametrize(
+    ("source", "body", "header", "signature"),
+    [
+        ("hcp-terraform", TERRAFORM, "X-TFE-Notification-Signature", mac(TERRAFORM, "sha512").hex()),
+        ("line", NO_EVENTS, "x-line-signature", base64.b64encode(mac(NO_EVENTS)).decode()),
+    ],
+)
+async def test_a_signed_request_that_only_checks_the_address_is_answered(
+    running: Running, source: str, body: bytes, header: str, signature: str
+) -> None:
+    answer = await ask(running, source, body, headers={header: signature})
+    forged = await ask(running, source, body, headers={header: signature[::-1]})
+
+    assert (answer.status, forged.status) == (200, 401)
+    assert await handshakes_of(running, source) == 1
 
 
 async def test_okta_gets_its_challenge_back(running: Running) -> None:
