@@ -81,6 +81,7 @@ _MAX_TEXT = 512
 _LAST_LINES = 1.0
 #: Of a list, how many items are logged.
 _MAX_ITEMS = 20
+_LISTS = (list, tuple)
 
 
 def clean(text: str) -> str:
@@ -204,7 +205,7 @@ def _clean_into(line: Fields, fields: Fields) -> Fields:
     for name, value in fields.items():
         if isinstance(value, str) and not (len(value) <= _MAX_TEXT and value.isprintable()):
             line[name] = clean(value)
-        elif isinstance(value, list | tuple) and len(value) > _MAX_ITEMS:
+        elif value.__class__ in _LISTS and len(value) > _MAX_ITEMS:
             line[name] = [*value[:_MAX_ITEMS], f"and {len(value) - _MAX_ITEMS} more"]
         elif value is not None:
             line[name] = value

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import deque
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, TextIO
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ class LineWriter:
         # Each of these is changed by one thread alone, so that no change is lost.
         self._put = self._overflowed = 0
         self._taken = self._failed = self._reported = 0
-        self._is_writing = False
-        self._wake = threading.Event()
+        #: Whether the thread is awake, and will look for lines once more before it waits.
+        self._is_awake = False
+        #: What is put in wakes the thread; far cheaper than an event.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_ended = False
 
@@ -77,48 +80,53 @@ class LineWriter:
                 self._stream.flush()
             return
         for line in lines:
-            if self._put - self._taken + len(line) > _MOST:
+            size = len(line)
+            if self._put - self._taken + size > _MOST:
                 self._overflowed += 1
             else:
-                self._put += len(line)
+                self._put += size
                 self._waiting.append(line)
+        if not self._is_awake:
+            self._rouse()
+
+    def _rouse(self) -> None:
+        self._is_awake = True
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="log", daemon=True)
             self._thread.start()
-        self._wake.set()
+        self._wake.put(None)
 
     def flush(self, timeout: float) -> None:
         """Wait until all lines are written, at most `timeout` seconds."""
         self.hand_over()
         until = time.monotonic() + timeout
-        while (self._waiting or self._is_writing) and time.monotonic() < until:
+        while (self._waiting or self._is_awake) and time.monotonic() < until:
             time.sleep(0.001)
 
     def close(self, timeout: float) -> None:
         """Flush, and end the thread. It stays behind if it is blocked; it does not keep the process alive."""
         self.flush(timeout)
         self._is_ended = True
-        self._wake.set()
+        self._wake.put(None)
 
     def _run(self) -> None:
         while not self._is_ended:
-            self._wake.wait()
-            self._wake.clear()
-            self._write_waiting()
-            time.sleep(_REST)
+            self._wake.get()
+            while self._waiting:
+                self._write_waiting()
+                time.sleep(_REST)
+            self._is_awake = False
+            # A line that came between the last look and this: whoever put it there took the thread for awake.
+            if self._waiting:
+                self._rouse()
 
     def _write_waiting(self) -> None:
-        # Set first: whoever flushes must not find both empty while a line is on its way.
-        self._is_writing = True
-        try:
-            lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            for text in _together(lines, self._at_once):
-                if not self._write(text):
-                    self._failed += text.count("\n")
-            self._taken += sum(map(len, lines))
-            self._report()
-        finally:
-            self._is_writing = False
+        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        for text in _together(lines, self._at_once):
+            if not self._write(text):
+                self._failed += text.count("\n")
+        self._taken += sum(map(len, lines))
+        self._report()
 
     def _report(self) -> None:
         """Say how many lines are missing."""
