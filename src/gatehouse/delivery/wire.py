@@ -3,8 +3,9 @@
 aiohttp's connector opens it and aiohttp's parser reads the answers. Its own protocol and pool do more, for
 clients of any kind: with them, a delivery costs a tenth more.
 
-Each answer has a parser of its own. aiohttp's parser keeps the last trailer of a chunked answer and hands it
-out as a header of the next one; a parser that is thrown away can't (it costs half a microsecond).
+A parser is used again only after an answer of which nothing can be left in it: one with a Content-Length that
+came in one piece, and with nothing behind it. aiohttp's parser keeps the last trailer of a chunked answer and
+hands it out as a header of the next one. A parser for each answer would cost a delivery 5 % more.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ class Wire(BaseProtocol):
         "_head",
         "_is_spoiled",
         "_opened",
+        "_spare",
         "_timer",
         "expires",
         "free_since",
@@ -106,6 +108,8 @@ class Wire(BaseProtocol):
         #: The connector's protocol: the connector waits for its end.
         self._opened = opened
         self._answer: asyncio.Future[_Answer] | None = None
+        #: A parser that has parsed answers, and that none has left anything in.
+        self._spare: HttpResponseParser | None = None
         #: Collects a head that does not come in one piece.
         self._head: HeadReader | None = None
         #: The body of the last answer.
@@ -231,8 +235,22 @@ class Wire(BaseProtocol):
         self._settle(parsed)
 
     def _parse(self, data: bytes) -> _Parsed | None:
-        """Give a new parser what came of an answer; None when it rejects that."""
-        parser = self._parser = HttpResponseParser(
+        """Give a parser what came of an answer; None when it rejects that."""
+        parser = self._parser = self._spare or self._new_parser()
+        self._spare = None
+        try:
+            messages, _, _ = parser.feed_data(data)
+        except Exception:  # noqa: BLE001 - whatever the parser makes of it
+            return None
+        if len(messages) != 1:
+            self._is_spoiled = True
+            return messages[0] if messages else None
+        if _is_all(messages[0][0], data):
+            self._spare, self._parser = parser, None
+        return messages[0]
+
+    def _new_parser(self) -> HttpResponseParser:
+        return HttpResponseParser(
             self,
             self._loop,
             _READ_BUFFER,
@@ -243,13 +261,6 @@ class Wire(BaseProtocol):
             read_until_eof=True,
             auto_decompress=False,
         )
-        try:
-            messages, _, _ = parser.feed_data(data)
-        except Exception:  # noqa: BLE001 - whatever the parser makes of it
-            return None
-        if len(messages) != 1:
-            self._is_spoiled = True
-        return messages[0] if messages else None
 
     def _parse_apart(self, data: bytes) -> _Parsed | None:
         """Parse the head alone: what the parser rejected may be what follows it."""
@@ -297,7 +308,7 @@ class Wire(BaseProtocol):
         self._stop_timer()
         self._break(aiohttp.ServerDisconnectedError())
         # They know the wire, and a circle would stay until a rare collection finds it.
-        self._parser = self._content = self._answer = None
+        self._parser = self._spare = self._content = self._answer = None
         super().connection_lost(exc)
         self._opened.connection_lost(exc)
         self._connection.close()
@@ -310,3 +321,11 @@ class Wire(BaseProtocol):
             # Closing it would wait until the other side has taken the rest, which it may never do.
             transport.abort()
         self._connection.close()
+
+
+def _is_all(head: RawResponseMessage, data: bytes) -> bool:
+    """Tell whether some bytes are a whole answer of a known length, with nothing behind it."""
+    length = head.headers.get("Content-Length")
+    if length is None or head.chunked or head.upgrade or head.compression:
+        return False
+    return data.find(b"\r\n\r\n") + len(b"\r\n\r\n") + int(length) == len(data)
