@@ -160,6 +160,7 @@ class Gateway:
             metrics=self.metrics,
             clock=self._steady,
             shown=self._steady.shown,
+            wall=self._clock,
         )
         # Before the operator listener, whose /readyz asks it.
         await self._watch_disk(opened)

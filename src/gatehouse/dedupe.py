@@ -63,7 +63,10 @@ class KeyReader:
 
     def read(self, scope: Scope, now: float) -> tuple[DedupeKey | None, ...]:
         """Return a key for each entry of `dedupe.by`; None where it does not resolve."""
-        return tuple([read(scope, now) for read in self._readers])
+        readers = self._readers
+        if len(readers) == 1:
+            return (readers[0](scope, now),)
+        return tuple([read(scope, now) for read in readers])
 
     def unreadable(self, signed: bytes, now: float) -> DedupeKey:
         """Return the key of signed bytes that nothing could be read from, in a scope of its own."""
@@ -103,7 +106,10 @@ def _reader(template: Template, windows: dict[bytes, float]) -> Callable[[Scope,
                 continue
             if key is not None:
                 # Never a shared empty key.
-                return DedupeKey(made_of + shortened(key), now + window) if key else None
+                if not key:
+                    return None
+                kept = key if len(key) <= _MAX_WHOLE_KEY else shortened(key)
+                return DedupeKey(made_of + kept, now + window)
         return None
 
     return read

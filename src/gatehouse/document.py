@@ -50,7 +50,7 @@ class _Member(str):
 MAX_MEMBERS = 50_000
 #: What a member takes at least: `"":1,`.
 _MEMBER_BYTES = 5
-_MARK = b"\xef\xbb\xbf"
+MARK = b"\xef\xbb\xbf"
 #: No array in memory has more elements than have numbers of so many digits.
 _INDEX_DIGITS = 9
 
@@ -205,7 +205,7 @@ def _valid(raw: bytes) -> bytes:
 
 def without_mark(raw: bytes) -> bytes:
     """Leave out the byte order mark that some senders put in front of JSON (RFC 8259, 8.1)."""
-    return raw.removeprefix(_MARK)
+    return raw.removeprefix(MARK)
 
 
 def _read_many(raw: bytes | Raw) -> dict[_Member, Raw]:

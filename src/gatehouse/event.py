@@ -9,7 +9,7 @@ import msgspec
 
 from gatehouse.config.coverage import resists_replay
 from gatehouse.dedupe import KeyReader
-from gatehouse.document import MalformedDocumentError, NoTextError, is_json, without_mark
+from gatehouse.document import MARK, MalformedDocumentError, NoTextError, is_json, without_mark
 from gatehouse.event_scopes import EventScopes
 from gatehouse.ids import new_id
 from gatehouse.scope import Scope
@@ -202,7 +202,7 @@ class EventReader:
                     return around, (0, len(around)), True
                 continue
             if not path:
-                plain = without_mark(scope.body)
+                plain = without_mark(scope.body) if scope.body.startswith(MARK) else scope.body
                 as_json = is_json(plain)
                 return None, (len(scope.body) - len(plain) if as_json else 0, len(scope.body)), as_json
             raw = scope.document.raw(path)

@@ -19,16 +19,11 @@ if TYPE_CHECKING:
 
 
 class Load(NamedTuple):
-    """What a worker took: leased for long enough, and let through the gate."""
+    """What a worker took: leased for long enough, let through the gate, and all of it new or all retries."""
 
     deliveries: Sequence[Delivery]
     #: Whether it is to find out if the destination is back.
     probe: bool
-
-    @property
-    def is_retry(self) -> bool:
-        """Whether the deliveries were attempted before: all of them, or none."""
-        return self.deliveries[0].attempts > 0
 
 
 class Attempts:

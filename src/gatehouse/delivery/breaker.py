@@ -100,9 +100,12 @@ class Breaker:
 
     def admit(self, now: float) -> bool:
         """Let an attempt start, or not. While `is_open`, one that may start is the probe."""
+        if not self._open_for:
+            self._probing = False
+            return True
         if self.delay(now) > 0:
             return False
-        self._probing = self.is_open
+        self._probing = True
         return True
 
     def observe(self, reason: OutcomeReason, now: float, *, probe: bool, event: str | None = None) -> None:

@@ -49,14 +49,19 @@ class Dispatcher:
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
         shown: Callable[[float], float] = lambda moment: moment,
+        wall: Callable[[], float] | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """`clock`: unix seconds that go on evenly. `shown`: what the machine's clock shows at such a time."""
+        """`clock`: unix seconds that go on evenly. `shown`: what the machine's clock shows at such a time.
+
+        `wall`: the machine's clock, which destinations and people compare with.
+        """
         self._destinations = tuple(destinations)
         self._store = store
         self._metrics = metrics
         self._clock = clock
         self._shown = shown
+        self._wall = wall or clock
         self._uniform = uniform
         self._results = batch_results(store)
         self._gauges: dict[str, DestinationGauges] = {}
@@ -266,10 +271,6 @@ class Dispatcher:
             gate=gate,
             clock=self._clock,
         )
-
-    def _wall(self) -> float:
-        """Return what the machine's clock shows: what destinations and people compare with."""
-        return self._shown(self._clock())
 
     async def _keep_fresh(self) -> None:
         while True:

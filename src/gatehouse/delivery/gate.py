@@ -134,7 +134,7 @@ class Gate:
         `event` tells what was sent from other things: of a batch, the first event.
         """
         breaker, was_open = self._breaker, self._breaker.is_open
-        final = listed(self._retry_on, outcome.http_status) == "final"
+        final = outcome.reason != "ok" and listed(self._retry_on, outcome.http_status) == "final"
         # A status that is final by `retry_on` is about the event: the destination is up.
         reason: OutcomeReason = "rejected" if final else outcome.reason
         breaker.observe(reason, time.monotonic(), probe=probe, event=event)

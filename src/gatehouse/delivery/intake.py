@@ -84,7 +84,8 @@ class Intake:
         batch = self._destination.batch
         if batch is not None and not probe:
             self._fill(load, batch.bytes, newest=newest)
-        self._waiting.started(retry=first.attempts > 0)
+        if first.attempts:
+            self._waiting.retry_started()
         return Load(load, probe)
 
     def _takes_newest(self) -> bool:

@@ -178,7 +178,7 @@ class Lane:
                 self._log_fault(load, error)
             finally:
                 self._busy.discard(worker)
-                self._waiting.ended(time.monotonic() - started, retry=load.is_retry)
+                self._waiting.ended(time.monotonic() - started, retry=load.deliveries[0].attempts > 0)
 
     def _put_all_back(self) -> None:
         for delivery in self._waiting.take_all():

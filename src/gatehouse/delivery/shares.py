@@ -23,7 +23,7 @@ class Shares:
         self._least = least
         self._retrying = 0
         #: How much more time retries had than new deliveries, lately.
-        self._owed = 0.0
+        self.owed = 0.0
 
     @property
     def may_retry(self) -> bool:
@@ -33,7 +33,7 @@ class Shares:
     @property
     def prefers_new(self) -> bool:
         """Whether it is a new delivery's turn when both kinds wait."""
-        return self._owed > 0 or not self.may_retry
+        return self.owed > 0 or not self.may_retry
 
     def started(self) -> None:
         """Count a retry that starts."""
@@ -44,6 +44,6 @@ class Shares:
         cost = max(took, self._least)
         if retry:
             self._retrying -= 1
-            self._owed = min(self._owed + cost, max(_MOST_OWED, cost))
-        elif self._owed:
-            self._owed = max(0.0, self._owed - cost)
+            self.owed = min(self.owed + cost, max(_MOST_OWED, cost))
+        else:
+            self.owed = max(0.0, self.owed - cost)

@@ -131,15 +131,16 @@ class Waiting:
         self._some.clear()
         return taken
 
-    def started(self, *, retry: bool) -> None:
-        """Learn that a POST starts."""
-        if retry:
-            self._shares.started()
-            if not self.some_may_start:
-                self._some.clear()
+    def retry_started(self) -> None:
+        """Learn that a POST of retries starts."""
+        self._shares.started()
+        if not self.some_may_start:
+            self._some.clear()
 
     def ended(self, took: float, *, retry: bool) -> None:
         """Learn that a POST ended, and how long it kept its worker (seconds)."""
+        if not retry and not self._shares.owed:
+            return  # as mostly: there are no retries
         self._shares.ended(took, retry=retry)
         if retry and self.some_may_start:
             self._some.set()

@@ -161,8 +161,10 @@ class Wire(BaseProtocol):
 
     def finish(self) -> None:
         """End an answer that was read."""
-        self._stop_timer()
         self.is_used = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         parser, self._parser = self._parser, None
         if parser is not None:
             try:
@@ -204,8 +206,27 @@ class Wire(BaseProtocol):
                 self._break(error)
             else:
                 self._is_spoiled |= bool(messages)
-        elif data and not self._answer.done():
+        elif data and not self._answer.done() and not self._takes_at_once(data):
             self._read_head(data)
+
+    def _takes_at_once(self, data: bytes) -> bool:
+        """Take an answer that came whole, as most do. False: it did not, and nothing was done with it."""
+        parser = self._spare
+        if parser is None or self._head is not None or not is_complete(data):
+            return False
+        self._spare = None
+        self.is_silent = False
+        try:
+            messages, _, _ = parser.feed_data(data)
+        except Exception:  # noqa: BLE001 - it is parsed again, by a parser that is new
+            return False
+        if len(messages) != 1 or not _is_all(messages[0][0], data):
+            return False
+        self._spare = parser
+        self._content = messages[0][1]
+        assert self._answer is not None  # noqa: S101 - something was asked
+        self._answer.set_result(messages[0])
+        return True
 
     def _read_head(self, data: bytes) -> None:
         self.is_silent = False
@@ -236,8 +257,7 @@ class Wire(BaseProtocol):
 
     def _parse(self, data: bytes) -> _Parsed | None:
         """Give a parser what came of an answer; None when it rejects that."""
-        parser = self._parser = self._spare or self._new_parser()
-        self._spare = None
+        parser = self._parser = self._new_parser()
         try:
             messages, _, _ = parser.feed_data(data)
         except Exception:  # noqa: BLE001 - whatever the parser makes of it

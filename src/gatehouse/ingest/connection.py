@@ -126,7 +126,7 @@ class Connection(Link):
             self._parse(data)
         else:
             self._stashed = data
-            self.stand_in(None)
+            self.stand_nowhere()
             self._pause_reading_for_buffer()
             self._admission.wait(self)
 
@@ -178,15 +178,15 @@ class Connection(Link):
             return
         messages = self._reader.read(data)
         if was_arriving is not None and self._reader.arriving is not was_arriving:
-            self.stand_in(None)
+            self.stand_nowhere()
         if not messages:
             self._await_more()
             return
         self._messages += messages
         if self.serving is None:
             self.serving = self._loop.create_task(self._serve())
-            if messages[0][1].is_eof():
-                self.stand_in(None)
+            if self._reader.arriving is None or messages[0][1].is_eof():
+                self.stand_nowhere()
             else:
                 self.stand_in_sending()
         if len(self._messages) >= MOST_UNANSWERED and not self._buffer_paused:
@@ -220,7 +220,7 @@ class Connection(Link):
                     self.step_aside()
                     self.part(self._refusal())
                     break
-                if not content.is_eof():
+                if self._reader.arriving is not None and not content.is_eof():
                     self.stand_in_sending()
                 if not await self._answer(message, content):
                     self._go(message)
@@ -301,7 +301,7 @@ class Connection(Link):
     def make_room(self) -> None:
         """Go at once, for others."""
         is_leaving = self._line is self._lines.leaving
-        self.stand_in(None)
+        self.stand_nowhere()
         self._is_closing = self._is_hurried = True
         if is_leaving:
             self.leave()

@@ -100,14 +100,19 @@ class Link(BaseProtocol):
             self._since = self._clock.time()
             self.stand_in(self._lines.sending)
 
-    def stand_in(self, line: dict[Link, None] | None) -> None:
+    def stand_in(self, line: dict[Link, None]) -> None:
         """Stand at the end of a line, or stay in it."""
         if line is not self._line:
             if self._line is not None:
                 del self._line[self]
             self._line = line
-            if line is not None:
-                line[self] = None
+            line[self] = None
+
+    def stand_nowhere(self) -> None:
+        """Leave the line, if it stands in one."""
+        line, self._line = self._line, None
+        if line is not None:
+            del line[self]
 
     def send(self, data: bytes) -> None:
         """Send; a peer that is gone takes nothing more."""
@@ -119,12 +124,12 @@ class Link(BaseProtocol):
         self.stand_in(self._lines.leaving)
         with suppress(ConnectionError):
             await self._drain_helper()
-        self.stand_in(None)
+        self.stand_nowhere()
 
     def hang_up(self) -> None:
         """Go as soon as the other end has taken what was sent to it; see `patience`."""
         self._is_closing = True
-        self.stand_in(None)
+        self.stand_nowhere()
         if self.transport is not None:
             self.transport.close()
             # With some of an answer left it would stay until that is taken.
@@ -165,7 +170,7 @@ class Link(BaseProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._is_closing = True
         self._stay()
-        self.stand_in(None)
+        self.stand_nowhere()
         super().connection_lost(exc)
 
     def _leave_after(self, seconds: float) -> None:

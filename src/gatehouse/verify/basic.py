@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gatehouse.errors import VerificationError
 from gatehouse.sent import as_sent
-from gatehouse.verify.base import Facts, Proved, Request, matching, single_header
+from gatehouse.verify.base import Facts, Request, matching, proved, single_header
 from gatehouse.verify.places import with_header
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class BasicVerifier:
         secret = matching(given, self._expected)
         if scheme.lower() != b"basic" or not secret:
             raise VerificationError("wrong_credentials")
-        return Proved(secret)
+        return proved(secret)
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         return with_header(request, _HEADER, "Basic " + self._expected[0].decode())

@@ -14,7 +14,7 @@ from gatehouse.document import Document, MalformedDocumentError
 from gatehouse.errors import VerificationError
 from gatehouse.sent import as_sent
 from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs
-from gatehouse.verify.base import Proved, single_header
+from gatehouse.verify.base import proved, single_header
 from gatehouse.verify.ecdsa import ec_key
 from gatehouse.verify.jws import text_of
 
@@ -44,7 +44,7 @@ class EbayVerifier:
             raise VerificationError("malformed_signature")
         for position, key in enumerate(self._keys, 1):
             if holds(_check, key, signature, request.body):
-                facts = Proved(position)
+                facts = proved(position)
                 facts["signed"] = request.body
                 return facts
         raise VerificationError("wrong_signature")

@@ -11,7 +11,7 @@ from gatehouse.document import Document, MalformedDocumentError, with_value
 from gatehouse.errors import VerificationError
 from gatehouse.sent import as_sent
 from gatehouse.verify.asymmetric import only_the_provider_signs
-from gatehouse.verify.base import Proved, ct_equal, single_header
+from gatehouse.verify.base import ct_equal, proved, single_header
 from gatehouse.verify.jwks import own_key, published
 from gatehouse.verify.jws import Token, check_for, read_token, secret_bytes, text_of, written
 from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
@@ -55,7 +55,7 @@ class JwtVerifier:
             stated = claims.raw(("iat",)) or claims.raw(("exp",))
         except MalformedDocumentError as error:
             raise VerificationError("malformed_signature") from error
-        facts = Proved(0 if self._config.jwks else position)
+        facts = proved(0 if self._config.jwks else position)
         facts["claims"] = token.claims
         if stated is not None:
             facts["timestamp"] = stated

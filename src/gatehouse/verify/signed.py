@@ -13,7 +13,7 @@ from gatehouse.scope import Scope
 from gatehouse.sent import as_sent
 from gatehouse.split import Split
 from gatehouse.times import rfc3339
-from gatehouse.verify.base import Facts, Proved, Request
+from gatehouse.verify.base import Facts, Proved, Request, proved
 from gatehouse.verify.places import place
 from gatehouse.verify.signature import Carried, SignaturePlace
 from gatehouse.verify.timestamp import check_timestamp
@@ -60,7 +60,7 @@ class SignedVerifier:
         items = items_of(request, self._each)
         scopes = (Scope(request, body=raw, outer=outer) for raw, outer in items)
         # The last of the secrets that any item needed: the oldest, as a rule.
-        return Proved(max(self._check(scope, now).secret for scope in scopes))
+        return proved(max(self._check(scope, now).secret for scope in scopes))
 
     def sign(self, request: Request, now: float) -> Request:
         if self._each is None:
@@ -75,15 +75,15 @@ class SignedVerifier:
 
     def _check(self, scope: Scope, now: float) -> Proved:
         carried = self._place.read(scope)
-        facts = Proved(0)
+        facts = Proved()
         if self._timestamp is not None:
             facts["timestamp"] = self._timestamp.check(scope, carried, now)
         signatures = self._scheme.usable(carried.signatures)
         if not signatures:
             raise VerificationError("malformed_signature")
         facts["signed"] = signed = self._signed_bytes(scope, facts)
-        facts.secret = self._scheme.matches(signed, signatures)
-        if not facts.secret:
+        facts.secret = secret = self._scheme.matches(signed, signatures)
+        if not secret:
             raise VerificationError("wrong_signature")
         return facts
 

@@ -11,7 +11,7 @@ from gatehouse.errors import VerificationError
 from gatehouse.scope import Scope
 from gatehouse.sent import as_sent
 from gatehouse.split import Split
-from gatehouse.verify.base import Facts, Proved, Request, matching
+from gatehouse.verify.base import Facts, Request, matching, proved
 from gatehouse.verify.places import place
 from gatehouse.verify.signed import items_of
 
@@ -35,9 +35,9 @@ class TokenVerifier:
 
     def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - a token has no time
         if self._each is None:
-            return Proved(self._check(Scope(request)))
+            return proved(self._check(Scope(request)))
         items = items_of(request, self._each)
-        return Proved(max(self._check(Scope(request, body=raw, outer=outer)) for raw, outer in items))
+        return proved(max(self._check(Scope(request, body=raw, outer=outer)) for raw, outer in items))
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         token = self._expected[0].decode()

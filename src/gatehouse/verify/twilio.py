@@ -25,7 +25,7 @@ from gatehouse.errors import VerificationError
 from gatehouse.scope import Scope, is_form
 from gatehouse.sent import as_sent
 from gatehouse.template import Template
-from gatehouse.verify.base import Proved, ct_equal, matching, single_header
+from gatehouse.verify.base import ct_equal, matching, proved, single_header
 from gatehouse.verify.places import with_header
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class TwilioVerifier:
         place = matching(given, made)
         if not place:
             raise VerificationError("wrong_signature")
-        facts = Proved((place - 1) // len(variants) + 1)
+        facts = proved((place - 1) // len(variants) + 1)
         facts["signed"] = signed
         # What tells one event of a form from another. Twilio signs nothing between names and values, so
         # whoever replays a form could cut it anew, with the count inside another field: it goes anywhere.
