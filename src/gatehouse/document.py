@@ -144,7 +144,7 @@ class Document(msgspec.Struct, gc=False, eq=False):
         elif not self._raw:
             return {}  # no body at all has no values; that is not the same as a body with no meaning
         else:
-            value = without_mark(self._raw)
+            value = without_mark(self._raw) if self._raw.startswith(MARK) else self._raw
         start = b"" if value is None else bytes(value).lstrip()[:1]
         if value is not None and start == b"{":
             return _read_object(value)
