@@ -143,6 +143,7 @@ async def test_the_sources_are_listed_with_how_they_are_verified(running: Runnin
         "ready": True,
         "not_ready": None,
         "verified_by": "HMAC-SHA256 of {body} in X-Mandato-Signature",
+        "secrets": [{"position": 1, "name": "env:SECRET", "matched": 0, "last_used": None}],
     }
 
 

@@ -176,8 +176,6 @@ class Supply:
         if not limit:
             return
         now = self._clock()
-        if not self._destination.ordered and now >= self._free_at:
-            await self._free_held(now)
         # Set before the store is asked: what `look_at` is told meanwhile counts.
         self._look_at = now + self._store.poll_every
         if self._lane.is_probing:
@@ -198,13 +196,17 @@ class Supply:
             due = await self._store.next_due(self._destination.name)
             if due is not None:
                 self.look_at(due)
+        if not self._destination.ordered and now >= self._free_at:
+            await self._free_held(now)
 
     async def _free_held(self, now: float) -> None:
         """Let go what was held back by the order that the destination had before a reload."""
         self._free_at = now + _FREE_EVERY
-        name = self._destination.name
-        while await self._store.free_held(name, limit=_FREED_AT_ONCE) == _FREED_AT_ONCE:
-            pass
+        freed = _FREED_AT_ONCE
+        while freed == _FREED_AT_ONCE:
+            freed = await self._store.free_held(self._destination.name, limit=_FREED_AT_ONCE)
+            if freed:
+                self.look_at(now)
 
     async def _lease(self, limit: int, which: Which, other_than: str | None = None) -> list[Delivery]:
         now = self._clock()

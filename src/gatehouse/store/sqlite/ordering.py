@@ -46,6 +46,9 @@ FROM (
 ) AS following
 WHERE deliveries.event_seq = following.event_seq AND deliveries.destination = following.destination
 """.replace("{HELD}", str(HELD))
+_IS_HELD: Final = """
+SELECT 1 FROM deliveries INDEXED BY deliveries_pending WHERE destination = ? AND due_ms = {HELD} LIMIT 1
+""".replace("{HELD}", str(HELD))
 #: All that is held for a destination, whatever runs.
 _FREE_HELD: Final = """
 UPDATE deliveries SET due_ms = received_ms, order_key = NULL
@@ -64,6 +67,11 @@ def taken(connection: sqlite3.Connection, locks: Collection[Lock]) -> set[Lock]:
 def free(connection: sqlite3.Connection, locks: Collection[Lock]) -> None:
     """Make the next held delivery of each due, unless one runs; inside the caller's transaction."""
     execute_rows(connection, _FREE, list(locks))
+
+
+def is_held(connection: sqlite3.Connection, destination: str) -> bool:
+    """Tell whether any delivery of a destination is held."""
+    return connection.execute(_IS_HELD, (destination,)).fetchone() is not None
 
 
 def free_held(connection: sqlite3.Connection, destination: str, *, limit: int) -> int:

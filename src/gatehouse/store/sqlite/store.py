@@ -137,6 +137,8 @@ class SqliteStore:
         await self._write(partial(leasing.release, deliveries=deliveries))
 
     async def free_held(self, destination: str, *, limit: int) -> int:
+        if not await self._read(partial(ordering.is_held, destination=destination)):
+            return 0  # as mostly: nothing is written for that
         return await self._write(partial(ordering.free_held, destination=destination, limit=limit))
 
     async def next_due(self, destination: str) -> float | None:
