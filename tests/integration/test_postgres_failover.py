@@ -123,7 +123,8 @@ async def test_without_the_standby_nothing_is_accepted_that_only_the_primary_has
     """A commit that waits for the standby is on the primary: what is sent again is found there."""
     provider, ahead = Provider(), 0.0
     text = config(url_of(database, primary), destination)
-    async with run_gateway(text, STORE_PASSWORD=PASSWORD, clock=lambda: time.time() + ahead) as running:
+    times = {"clock": lambda: time.time() + ahead, "elapsed": lambda: time.monotonic() + ahead}
+    async with run_gateway(text, STORE_PASSWORD=PASSWORD, **times) as running:
         await provider.until_accepting(running)
         with standby.stopped():
             for _ in range(3):
