@@ -203,10 +203,12 @@ def _add_time(_logger: Any, level: str, fields: Fields) -> Fields:
 
 def _clean_into(line: Fields, fields: Fields) -> Fields:
     for name, value in fields.items():
-        if isinstance(value, str) and not (len(value) <= _MAX_TEXT and value.isprintable()):
-            line[name] = clean(value)
+        if value.__class__ is str:
+            line[name] = value if len(value) <= _MAX_TEXT and value.isprintable() else clean(value)
         elif value.__class__ in _LISTS and len(value) > _MAX_ITEMS:
             line[name] = [*value[:_MAX_ITEMS], f"and {len(value) - _MAX_ITEMS} more"]
+        elif isinstance(value, str):
+            line[name] = clean(value)
         elif value is not None:
             line[name] = value
     return line

@@ -182,7 +182,7 @@ class Recorder:
         self._refusals.pop(delivery.event.id, None)
         self._gauges.pending.add(-1)
         if status == "delivered":
-            self._metrics.delivered.inc()
+            self._metrics.delivered.value += 1
             self._metrics.lag.observe(max(0.0, result.at - delivery.event.received))
             return
         self._metrics.died.inc()
@@ -207,7 +207,7 @@ class Recorder:
         return count
 
     def _count(self, delivery: Delivery, outcome: Outcome, due: float | None) -> None:
-        self._metrics.attempts[outcome.reason].inc()
+        self._metrics.attempts[outcome.reason].value += 1
         self._metrics.attempt_duration.observe(outcome.duration)
         next_try = None if due is None else self._starts_at(due)
         log = get_logger().info if outcome.reason == "ok" else get_logger().warning

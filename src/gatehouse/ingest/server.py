@@ -180,7 +180,7 @@ class IngestServer:
         rejected_id: str | None,
     ) -> None:
         metrics = served[1] if served else self._unknown
-        metrics.outcomes[answer.outcome].inc()
+        metrics.outcomes[answer.outcome].value += 1
         metrics.duration.observe(duration)
         fields: dict[str, Any] = {
             "source": served[0].name if served else None,

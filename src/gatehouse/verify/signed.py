@@ -20,7 +20,6 @@ from gatehouse.verify.timestamp import check_timestamp
 
 if TYPE_CHECKING:
     from gatehouse.config.model import SigningConfig, TimestampConfig
-    from gatehouse.errors import Reason
     from gatehouse.split import Item
     from gatehouse.template import Template
 
@@ -91,10 +90,16 @@ class SignedVerifier:
         """Put together what was signed. `facts` gets the id on the way."""
         scope.facts = facts
         if self._id is not None:
-            facts["id"] = _resolved(self._id, scope, "missing_signature")
+            facts["id"] = _resolved_id(self._id, scope)
             if _OF_A_BODY.search(facts["id"]):
                 raise VerificationError("malformed_signature")
-        return _resolved(self._signed, scope, "malformed_body")
+        try:
+            signed = self._signed.render(scope)
+        except MalformedDocumentError as error:
+            raise VerificationError("malformed_body") from error
+        if signed is None:
+            raise VerificationError("malformed_body")
+        return signed
 
     def _sign(self, request: Request, now: float) -> Request:
         facts: dict[str, bytes] = {}
@@ -146,11 +151,11 @@ def items_of(request: Request, each: Split) -> list[Item]:
     return found
 
 
-def _resolved(template: Template, scope: Scope, otherwise: Reason) -> bytes:
+def _resolved_id(template: Template, scope: Scope) -> bytes:
     try:
         resolved = template.render(scope)
     except MalformedDocumentError as error:
         raise VerificationError("malformed_body") from error
     if resolved is None:
-        raise VerificationError(otherwise)
+        raise VerificationError("missing_signature")
     return resolved
