@@ -53,6 +53,16 @@ def is_bare(reply: Reply) -> bool:
     return reply == Reply(503, None, b"busy", None, None)
 
 
+#: Replies of which nothing is left in a parser, in front of the others: with them the parser was used before.
+after_others = pytest.mark.parametrize("before", [0, 2], ids=["at first", "after others"])
+
+
+async def exchanged(exchange: Exchange, count: int) -> None:
+    """Let the replies in front pass."""
+    for _ in range(count):
+        assert is_bare(await exchange.post({}, b"{}"))
+
+
 def one_at_a_time(data: bytes) -> list[bytes | float]:
     return [part for byte in data for part in (bytes([byte]), 0.001)]
 
@@ -60,9 +70,14 @@ def one_at_a_time(data: bytes) -> list[bytes | float]:
 @pytest.mark.case("F-01")
 @pytest.mark.parametrize("trailer", TRAILERS, ids=lambda trailer: trailer.decode().replace("\r\n", ", "))
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "byte by byte"])
-async def test_the_trailer_of_a_reply_is_no_header_of_the_next(trailer: bytes, *, split: bool) -> None:
+@after_others
+async def test_the_trailer_of_a_reply_is_no_header_of_the_next(
+    trailer: bytes, before: int, *, split: bool
+) -> None:
     said = CHUNKED + b"Trailer-One: 1\r\n" + trailer + b"\r\n\r\n"
-    async with exchanging(one_at_a_time(said) if split else said, BARE) as (_, exchange):
+    pieces: Pieces = one_at_a_time(said) if split else said
+    async with exchanging(*[BARE] * before, pieces, BARE) as (_, exchange):
+        await exchanged(exchange, before)
         first = await exchange.post({}, b"{}")
         assert (first.status, first.retry_after, first.content_type, first.encoding) == (200, *[None] * 3)
 
@@ -97,12 +112,15 @@ async def test_a_reply_with_a_trailer_delays_no_retry(tmp_path: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "byte by byte"])
-async def test_an_interim_answer_says_nothing_of_the_reply(interim: bytes, *, split: bool) -> None:
+@after_others
+async def test_an_interim_answer_says_nothing_of_the_reply(
+    interim: bytes, before: int, *, split: bool
+) -> None:
     said = interim + interim + BARE
-    async with exchanging(one_at_a_time(said) if split else said) as (peer, exchange):
-        for _ in range(2):
-            assert is_bare(await exchange.post({}, b"{}"))
-        assert peer.requests == [2]
+    pieces: Pieces = one_at_a_time(said) if split else said
+    async with exchanging(*[BARE] * before, pieces) as (peer, exchange):
+        await exchanged(exchange, before + 2)
+        assert peer.requests == [before + 2]
 
 
 @pytest.mark.case("F-01")
@@ -118,16 +136,20 @@ async def test_an_interim_answer_says_nothing_of_the_reply(interim: bytes, *, sp
     ],
 )
 @pytest.mark.parametrize("apart", [False, True], ids=["in one segment", "later"])
-async def test_what_comes_behind_a_reply_is_no_part_of_the_next(more: bytes, *, apart: bool) -> None:
-    async with exchanging([BARE, 0.02, more] if apart else BARE + more, OK) as (peer, exchange):
-        assert is_bare(await exchange.post({}, b"{}"))
+@after_others
+async def test_what_comes_behind_a_reply_is_no_part_of_the_next(
+    more: bytes, before: int, *, apart: bool
+) -> None:
+    pieces: Pieces = [BARE, 0.02, more] if apart else BARE + more
+    async with exchanging(*[BARE] * before, pieces, OK) as (peer, exchange):
+        await exchanged(exchange, before + 1)
         if apart:
             async with asyncio.timeout(5):
                 while peer.writers:  # noqa: ASYNC110 - the peer is not told
                     await asyncio.sleep(0.01)
         reply = await exchange.post({}, b"{}")
 
-        assert (reply.status, reply.retry_after, peer.requests) == (200, None, [1, 1])
+        assert (reply.status, reply.retry_after, peer.requests) == (200, None, [before + 1, 1])
 
 
 @pytest.mark.case("F-01")

@@ -345,7 +345,8 @@ class Wire(BaseProtocol):
 
 def _is_all(head: RawResponseMessage, data: bytes) -> bool:
     """Tell whether some bytes are a whole answer of a known length, with nothing behind it."""
-    length = head.headers.get("Content-Length")
-    if length is None or head.chunked or head.upgrade or head.compression:
+    headers = head.headers
+    length = headers.get("Content-Length")
+    if length is None or head.chunked or head.upgrade or "Content-Encoding" in headers:
         return False
     return data.find(b"\r\n\r\n") + len(b"\r\n\r\n") + int(length) == len(data)
