@@ -82,6 +82,7 @@ _LAST_LINES = 1.0
 #: Of a list, how many items are logged.
 _MAX_ITEMS = 20
 _LISTS = (list, tuple)
+_NUMBERS = (float, int, bool)
 
 
 def clean(text: str) -> str:
@@ -203,12 +204,15 @@ def _add_time(_logger: Any, level: str, fields: Fields) -> Fields:
 
 def _clean_into(line: Fields, fields: Fields) -> Fields:
     for name, value in fields.items():
-        if value.__class__ is str:
+        kind = value.__class__
+        if kind is str:
             line[name] = value if len(value) <= _MAX_TEXT and value.isprintable() else clean(value)
-        elif value.__class__ in _LISTS and len(value) > _MAX_ITEMS:
-            line[name] = [*value[:_MAX_ITEMS], f"and {len(value) - _MAX_ITEMS} more"]
+        elif kind in _NUMBERS:
+            line[name] = value
         elif isinstance(value, str):
             line[name] = clean(value)
+        elif kind in _LISTS and len(value) > _MAX_ITEMS:
+            line[name] = [*value[:_MAX_ITEMS], f"and {len(value) - _MAX_ITEMS} more"]
         elif value is not None:
             line[name] = value
     return line

@@ -281,6 +281,10 @@ class Connection(Link):
     def _wait_idly(self) -> None:
         if self._reader.head:
             self.stand_in_sending()
+        elif self._line is None:
+            # As mostly: what `stand_in` would do, without the call.
+            self._line = self._lines.idle
+            self._line[self] = None
         else:
             self.stand_in(self._lines.idle)
         self._idle_until = self._loop.time() - self._clock.stopped + self._patience
