@@ -191,8 +191,7 @@ def _count_further(metrics: SourceMetrics, verified: VerifiedRequest, now: float
 
 
 def _count(metrics: SourceMetrics, stored: Event, now: float) -> None:
-    # Without the calls that would say the same: a hundredth of an event's cost.
-    metrics.events.value += 1
-    metrics.last_accepted.value = now
+    metrics.events.inc()
+    metrics.last_accepted.set(now)
     if stored.type == UNREADABLE:
         metrics.unreadable.inc()
