@@ -105,7 +105,7 @@ class Connection(aiosqlite.Connection):
             await asyncio.to_thread(self._thread.join)
             raise store_error(error) from error
 
-    def abandon(self) -> None:
+    async def abandon(self) -> None:
         """Use it no more, and leave its files open for as long as the process lasts.
 
         The last connection that is closed removes the log by its name, which may be somebody else's by then.
@@ -114,7 +114,10 @@ class Connection(aiosqlite.Connection):
             # Python closes what it frees, at the latest when it ends: so this is never freed.
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
             self._connection = None
-        self.stop()
+        ended = self.stop()
+        if ended is not None:
+            # Else the thread could come to report it to an event loop that is closed by then.
+            await ended
 
     def run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         """Run `work` on the connection's thread, with its errors turned into ours."""

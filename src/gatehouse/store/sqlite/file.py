@@ -113,7 +113,7 @@ class SqliteFile:
         if self._files.may_be_closed():
             await _close(connection)
         else:
-            connection.abandon()
+            await connection.abandon()
 
     async def close(self) -> None:
         """Let go of the file. Idempotent."""
