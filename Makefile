@@ -62,7 +62,7 @@ format: install ## Format the code and apply safe fixes
 schema: install ## Write docs/gateway.schema.json from the config models
 	$(BIN)/python -m gatehouse.config.schema > docs/gateway.schema.json
 
-providers: install ## Write docs/providers.md from the presets and their vectors
+providers: install ## Write docs/providers.md and docs/providers/ from the presets and their vectors
 	$(BIN)/python -m gatehouse.providers.page tests/vectors docs/providers.md
 
 # What only the benchmark needs: the applications that it compares with.

@@ -38,7 +38,7 @@ def command(name: str | None, as_json: bool) -> None:
         return
     if name is None:
         _print(_table())
-        click.echo("\nOne of them, with its address, events and samples: gatehouse providers NAME")
+        click.echo("\nOne of them, with its setup steps, events and samples: gatehouse providers NAME")
         return
     _check(name)
     click.echo(providers.text(name), nl=False)

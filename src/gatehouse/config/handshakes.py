@@ -131,6 +131,12 @@ class HandshakeConfig(Model):
         """Whether the verifiers have to pass first."""
         return self.method == "POST" if self.verified is None else self.verified
 
+    @property
+    def needs_secret(self) -> bool:
+        """Whether it works only with one of the source's `handshake_secrets`."""
+        hashed = self.proof.of.placeholders if isinstance(self.proof, HashProof) else ()
+        return self.token is not None or any(part.name == "token" for part in hashed)
+
     @field_validator("proof")
     @classmethod
     def _is_no_oracle(

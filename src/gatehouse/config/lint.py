@@ -15,7 +15,6 @@ from gatehouse.config.coverage import (
     signs,
     signs_a_time,
 )
-from gatehouse.config.handshakes import HashProof
 from gatehouse.config.model import AllowlistConfig, NoneConfig, TokenConfig
 from gatehouse.config.places import UNIX
 from gatehouse.config.scalars import format_duration
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gatehouse.config.document import Path, YamlDocument
-    from gatehouse.config.model import Config, HandshakeConfig, RouteConfig, SourceConfig
+    from gatehouse.config.model import Config, RouteConfig, SourceConfig
     from gatehouse.errors import Problem
 
 #: Code → what it is about. docs/configuration.md explains each.
@@ -183,7 +182,7 @@ class _Linter:
             yield self._warn("GH13", (*path, "answer_deadline"), message, hint)
 
     def _handshakes(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
-        needy = [handshake.name for handshake in source.handshakes if _needs_secret(handshake)]
+        needy = [handshake.name for handshake in source.handshakes if handshake.needs_secret]
         if needy and not source.handshake_secrets:
             message = f"the handshake {needy[0]} has no secret to check with, and is refused"
             yield self._warn("GH14", path, message, "handshake_secrets: [env:NAME]")
@@ -212,10 +211,3 @@ def _includes(earlier: RouteConfig, route: RouteConfig) -> bool:
     pairs = ((earlier.sources, route.sources), (earlier.types, route.types))
     wider = all(all(any(matches(wide, one) for wide in wides) for one in narrow) for wides, narrow in pairs)
     return wider and set(route.to) <= set(earlier.to)
-
-
-def _needs_secret(handshake: HandshakeConfig) -> bool:
-    proof = handshake.proof
-    return handshake.token is not None or (
-        isinstance(proof, HashProof) and any(part.name == "token" for part in proof.of.placeholders)
-    )

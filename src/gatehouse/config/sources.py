@@ -12,7 +12,7 @@ from gatehouse.config.handshakes import HandshakeConfig
 from gatehouse.config.places import PathText
 from gatehouse.config.scalars import Between, Duration, SecretReference, Size, wrong
 from gatehouse.config.signatures import SecretLength
-from gatehouse.config.texts import AtLeastOne, HeaderName, Name, OneOrMany, OrTemplate, TemplateText
+from gatehouse.config.texts import AtLeastOne, HeaderName, Name, OneOrMany, OrTemplate, TemplateText, Text
 from gatehouse.config.verifiers import VerifyEntry
 from gatehouse.template import Template
 
@@ -111,6 +111,8 @@ class ProviderConfig(Model):
     """The provider's name as people write it."""
     docs: str = ""
     """Where the provider documents its requests."""
+    setup: tuple[Text, ...] = ()
+    """How to set the provider up to send events, one step per item, in Markdown."""
     verify: AtLeastOne[VerifyEntry]
     """One verifier, or a list of which all must pass. In a list, `preset` stands for the preset's own."""
     min_secret: SecretLength = 16

@@ -1,4 +1,7 @@
-"""docs/providers.md: `python -m gatehouse.providers.page VECTORS FILE` writes what each preset does."""
+"""The reference of the presets: `python -m gatehouse.providers.page VECTORS FILE`.
+
+FILE becomes the table of all presets. The folder of the same name beside it gets a page for each preset.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from gatehouse.config.coverage import (
     resists_replay,
     signs,
 )
-from gatehouse.config.model import AwsSnsConfig, JwtConfig, SigningConfig
+from gatehouse.config.handshakes import HashProof
+from gatehouse.config.model import AwsSnsConfig, JwtConfig, SigningConfig, TwilioConfig, VerifierConfig
 from gatehouse.config.scalars import format_duration
 
 if TYPE_CHECKING:
@@ -29,33 +33,71 @@ if TYPE_CHECKING:
 
 #: Preset → its vectors, as in tests/vectors.
 Vectors = dict[str, list[dict[str, Any]]]
+#: Placeholders that stand for the address, which the gateway knows from `server.public_url`.
+_URLS = {"url", "url_decoded"}
 
 _HEAD = """# Providers
 
-Generated from the presets and from their vectors (`make providers`); do not edit. Each preset is a YAML file
-in the language of [configuration.md](configuration.md), which `gatehouse providers NAME` prints.
+This page and the page of each provider are generated from the presets and their vectors (`make providers`).
+Do not edit them. A preset is a YAML file in the language of [configuration.md](configuration.md).
+`gatehouse providers NAME` prints it.
 
-What the proof is: **published** means that requests published by the provider, or in the tests of its SDK,
-verify; **SDK** that requests made with the provider's own SDK, or accepted by it, do; **by hand** that
-requests made from the documented scheme with a cryptography library do. Every vector is also tampered with,
-in each part that is signed, and has to be refused.
+The page of a provider says how to set it up, what Gatehouse verifies, and how the provider retries.
+The columns of the table:
 
-"Answer within" and "retries for" are what the provider documents; a dash means that it documents nothing.
+- **proof**: what the preset was tested with. *published*: requests that the provider published, or that the
+  tests of its SDK contain. *SDK*: requests that the provider's SDK made or accepted. *by hand*: requests made
+  with a cryptography library after the provider's documentation. The tests also change each signed part of
+  every request, and Gatehouse refuses the changed request.
+- **answer within** and **retries for**: what the provider documents. A dash means that it documents nothing.
 
 """
 _PROOFS = {"published": "published", "sdk": "SDK", "hand": "by hand"}
+_PUBLIC_URL = "https://gateway.example.com"
 
 
-def page(vectors: Vectors) -> str:
-    """Write the page."""
+def pages(vectors: Vectors) -> dict[str, str]:
+    """Write the table and the page of each preset, by their file names in docs/."""
     presets = {name: providers.preset(name) for name in providers.names()}
-    sections = (_section(name, preset, vectors[name]) for name, preset in presets.items())
-    return _HEAD + _overview(presets, vectors) + "\n" + "\n".join(sections)
+    own = {f"providers/{name}.md": _page(name, preset, vectors[name]) for name, preset in presets.items()}
+    return {"providers.md": _HEAD + _overview(presets, vectors)} | own
 
 
 def read_vectors(folder: Path) -> Vectors:
     """Read all vector files of a folder."""
     return {file.stem: json.loads(file.read_bytes())["vectors"] for file in sorted(folder.glob("*.json"))}
+
+
+def source_yaml(name: str, preset: ProviderConfig) -> str:
+    """Write the config of a source with this preset, ready to paste."""
+    variable = name.upper().replace("-", "_")
+    lines = [f"server:\n  public_url: {_PUBLIC_URL}"] if _signs_url(preset) else []
+    lines += ["sources:", f"  {name}:", f"    provider: {name}"]
+    if any(isinstance(one, VerifierConfig) and not _has_keys(one) for one in every_verifier(preset)):
+        lines.append(f"    secrets: env:{variable}_SECRET")
+    if any(handshake.needs_secret for handshake in preset.handshakes):
+        lines.append(f"    handshake_secrets: env:{variable}_HANDSHAKE_SECRET")
+    blanks = _blanks(preset)
+    lines += ["    values:"] * bool(blanks)
+    lines += [f"      {blank}: your-{blank.replace('_', '-')}" for blank in blanks]
+    return "\n".join(lines) + "\n"
+
+
+def _has_keys(verifier: VerifierConfig) -> bool:
+    """Tell whether the verifier fetches the provider's keys, and so needs no secret."""
+    return isinstance(verifier, JwtConfig) and verifier.jwks is not None
+
+
+def _signs_url(preset: ProviderConfig) -> bool:
+    signed = [one.signed for one in every_verifier(preset) if isinstance(one, SigningConfig)]
+    signed += [one.proof.of for one in preset.handshakes if isinstance(one.proof, HashProof)]
+    named = {part.name for template in signed for part in template.placeholders}
+    return bool(named & _URLS) or any(isinstance(one, TwilioConfig) for one in preset.verify)
+
+
+def _blanks(preset: ProviderConfig) -> list[str]:
+    """List the values that the source has to set."""
+    return [name for name, value in preset.values.items() if not value]
 
 
 def _overview(presets: Mapping[str, ProviderConfig], vectors: Vectors) -> str:
@@ -65,7 +107,7 @@ def _overview(presets: Mapping[str, ProviderConfig], vectors: Vectors) -> str:
     ]
     for name, preset in presets.items():
         cells = (
-            f"[`{name}`](#{name})",
+            f"[`{name}`](providers/{name}.md)",
             preset.title,
             describe.scheme(preset),
             ", ".join(_kinds(vectors[name])),
@@ -82,10 +124,21 @@ def _kinds(vectors: Sequence[Mapping[str, Any]]) -> list[str]:
     return [word for kind, word in _PROOFS.items() if kind in found]
 
 
-def _section(name: str, preset: ProviderConfig, vectors: Sequence[Mapping[str, Any]]) -> str:
+def _page(name: str, preset: ProviderConfig, vectors: Sequence[Mapping[str, Any]]) -> str:
+    steps = "\n".join(f"{number}. {step}" for number, step in enumerate(preset.setup, 1))
     facts = "\n".join(f"- {label}: {text}" for label, text in _facts(preset) if text)
     proofs = "\n".join(f"- {proof}" for proof in _proofs(vectors))
-    return f"## {name}\n\n{preset.title}, <{preset.docs}>\n\n{facts}\n\nProved by:\n\n{proofs}\n"
+    return (
+        f"# {preset.title}\n\n"
+        f"Preset `{name}` · [all providers](../providers.md) · "
+        f"documentation of the provider: <{preset.docs}>\n\n"
+        f"## Set up\n\n{steps}\n\n"
+        "Add this source to `gateway.yaml`, with [destinations](../configuration.md#destinations) and\n"
+        "[routes](../configuration.md#routes):\n\n"
+        f"```yaml\n{source_yaml(name, preset)}```\n\n"
+        f"## What the preset does\n\n{facts}\n\n"
+        f"## Tested with\n\n{proofs}\n"
+    )
 
 
 def _facts(preset: ProviderConfig) -> Iterator[tuple[str, str]]:
@@ -96,18 +149,17 @@ def _facts(preset: ProviderConfig) -> Iterator[tuple[str, str]]:
     yield "one event per", _code(describe.template(event.split)) if event.split else ""
     yield "dedupe by", ", ".join(map(_key, preset.dedupe.by))
     yield "refused when older than", "; ".join(_age_limits(preset))
-    yield "not refused for its age, because", preset.no_max_age
-    yield "mind", "; ".join(_warnings(preset))
-    blanks = [f"`values.{name}`" for name, value in preset.values.items() if not value]
-    yield "the source has to say", ", ".join(blanks)
+    yield "no age limit, because", preset.no_max_age
+    yield "note", "; ".join(_warnings(preset))
+    yield "the source must set", ", ".join(f"`values.{name}`" for name in _blanks(preset))
     yield "handshakes", ", ".join(handshake.name for handshake in preset.handshakes)
-    yield "answer within", describe.duration(preset.answer_deadline)
+    yield "answer within", _documented(preset.answer_deadline)
     yield "retries", preset.retries
-    yield "retries for", describe.duration(preset.retry_horizon)
-    yield "retries are signed anew", preset.retries_resigned
-    yield "no two bodies are equal", preset.unique_bodies
-    yield "disables", preset.disables
-    yield "unconfirmed", "; ".join(preset.unconfirmed)
+    yield "retries for", _documented(preset.retry_horizon)
+    yield "each retry has a new signature", preset.retries_resigned
+    yield "two events never have equal bodies, because", preset.unique_bodies
+    yield "the provider disables", preset.disables
+    yield "not confirmed by a primary source", "; ".join(preset.unconfirmed)
 
 
 def _age_limits(preset: ProviderConfig) -> Iterator[str]:
@@ -120,7 +172,7 @@ def _age_limits(preset: ProviderConfig) -> Iterator[str]:
     max_age = effective_max_age(preset)
     if max_age is not None:
         time = describe.template(preset.event.time) if preset.event.time and covers_time(preset) else ""
-        stated = "the time that it was signed with" if proves_timestamp(preset) else ""
+        stated = "the signed timestamp" if proves_timestamp(preset) else ""
         yield f"{format_duration(max_age)}, by " + " or ".join(
             filter(None, (stated, _code(time) if time else ""))
         )
@@ -128,7 +180,7 @@ def _age_limits(preset: ProviderConfig) -> Iterator[str]:
 
 def _warnings(preset: ProviderConfig) -> Iterator[str]:
     if not signs(preset):
-        yield "nothing is signed: who sees one request can make others"
+        yield "nothing is signed: anyone who sees one request can forge others"
     elif not all(map(covers_body, preset.verify)):
         yield "the signature does not cover the body"
     elif not resists_replay(preset):
@@ -142,6 +194,10 @@ def _proofs(vectors: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield f"{_PROOFS[vector['proof']]}: {name}{verdict} ({vector['source']})"
 
 
+def _documented(seconds: float | None) -> str:
+    return "not documented" if seconds is None else format_duration(seconds)
+
+
 def _key(one: DedupeKeyConfig) -> str:
     own = "" if one.window is None else f" ({describe.duration(one.window)})"
     return _code(describe.template(one.key)) + own
@@ -152,9 +208,14 @@ def _code(text: str) -> str:
 
 
 def main() -> None:
-    """Write the page to a file."""
+    """Write all pages. A page whose preset is gone goes too."""
     folder, file = map(Path, sys.argv[1:3])
-    file.write_text(page(read_vectors(folder)), encoding="utf-8")
+    own = file.with_suffix("")
+    own.mkdir(exist_ok=True)
+    for old in own.glob("*.md"):
+        old.unlink()
+    for name, text in pages(read_vectors(folder)).items():
+        (file.parent / name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,257 @@
+"""The pages of the providers: up to date, and each says how to set its provider up."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gatehouse import providers
+from gatehouse.config.lint import lint
+from gatehouse.config.load import parse
+from gatehouse.providers.page import pages, read_vectors, source_yaml
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+ROUTED = """
+destinations:
+  app: {url: "http://127.0.0.1:9000/events"}
+routes:
+  - {from: "*", to: app}
+"""
+#: Presets whose steps are still to be written.
+WITHOUT_STEPS = {
+    *(
+        "adyen",
+        "adyen-platform",
+        "airtable",
+        "asana",
+        "auth0",
+        "authorize-net",
+        "aws-sns",
+    ),
+    *(
+        "azure-event-grid",
+        "bigcommerce",
+        "bitbucket",
+        "box",
+        "braintree",
+        "brex",
+        "buildkite",
+    ),
+    *(
+        "cal-com",
+        "calendly",
+        "chargebee",
+        "checkout",
+        "circleci",
+        "clerk",
+        "clickup",
+        "discord",
+    ),
+    *(
+        "docusign",
+        "dropbox",
+        "e-invoice-be",
+        "ebay",
+        "etsy",
+        "figma",
+        "front",
+        "getpeppr",
+    ),
+    *(
+        "gitea",
+        "github",
+        "gitlab",
+        "gitlab-signed",
+        "gocardless",
+        "google-pubsub",
+        "grafana",
+    ),
+    *(
+        "grafana-timestamp",
+        "hcp-terraform",
+        "hisab",
+        "hubspot",
+        "incident-io",
+        "increase",
+    ),
+    *(
+        "intercom",
+        "jira",
+        "kinde",
+        "klarna",
+        "klaviyo",
+        "launchdarkly",
+        "lemon-squeezy",
+        "line",
+    ),
+    *(
+        "linear",
+        "lob",
+        "loops",
+        "mailgun",
+        "mandato",
+        "mando",
+        "mandrill",
+        "mercado-pago",
+    ),
+    *(
+        "meta",
+        "mollie",
+        "monday",
+        "ms-graph",
+        "ms-teams",
+        "mux",
+        "netlify",
+        "notion",
+        "nylas",
+    ),
+    *(
+        "okta",
+        "onfleet",
+        "openai",
+        "paddle",
+        "pagerduty",
+        "paypal",
+        "paystack",
+        "persona",
+    ),
+    *(
+        "plaid",
+        "polar",
+        "postmark",
+        "quickbooks",
+        "razorpay",
+        "recurly",
+        "render",
+        "replicate",
+    ),
+    *(
+        "resend",
+        "revenuecat",
+        "sanity",
+        "sendgrid",
+        "sentry",
+        "shippo",
+        "shopify",
+        "sinch",
+    ),
+    *(
+        "slack",
+        "square",
+        "squarespace",
+        "standard-webhooks",
+        "standard-webhooks-ed25519",
+    ),
+    *(
+        "stripe",
+        "stytch",
+        "supabase",
+        "svix",
+        "telegram",
+        "telnyx",
+        "tiktok",
+        "todoist",
+    ),
+    *(
+        "trello",
+        "twilio",
+        "twitch",
+        "typeform",
+        "vanta",
+        "vercel",
+        "vonage",
+        "webflow",
+    ),
+    *(
+        "whatsapp",
+        "wise",
+        "woocommerce",
+        "workos",
+        "x",
+        "xero",
+        "zendesk",
+        "zoom",
+    ),
+}
+
+each_preset = pytest.mark.parametrize("name", providers.names())
+each_preset_with_steps = pytest.mark.parametrize("name", sorted(set(providers.names()) - WITHOUT_STEPS))
+
+
+def page_of(name: str) -> str:
+    return (DOCS / "providers" / f"{name}.md").read_text()
+
+
+def shown_yaml(name: str) -> str:
+    """Return the config that the page shows."""
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page_of(name), re.DOTALL | re.MULTILINE)
+    return str(block)
+
+
+def test_the_pages_of_the_providers_are_up_to_date() -> None:
+    """`make providers` writes them again."""
+    written = {str(file.relative_to(DOCS)): file.read_text() for file in DOCS.glob("providers/*.md")}
+    written["providers.md"] = (DOCS / "providers.md").read_text()
+
+    assert written == pages(read_vectors(ROOT / "tests" / "vectors"))
+
+
+@each_preset
+def test_the_table_links_to_the_page(name: str) -> None:
+    assert f"(providers/{name}.md)" in (DOCS / "providers.md").read_text()
+
+
+@each_preset
+def test_the_config_on_the_page_loads_and_lacks_nothing(name: str) -> None:
+    loaded = parse(shown_yaml(name) + ROUTED)
+    warnings = {problem.code for problem in lint(loaded.config, loaded.document)}
+
+    # Shopify's own dedupe key is not signed; its preset says why.
+    assert warnings == ({"GH05"} if name == "shopify" else set())
+    assert loaded.config.sources[name].path is None
+
+
+@each_preset_with_steps
+def test_the_steps_name_all_that_the_config_on_the_page_needs(name: str) -> None:
+    steps = "\n".join(providers.preset(name).setup)
+    config = shown_yaml(name)
+    needed = re.findall(r"env:([A-Z0-9_]+)", config)
+    needed += [f"values.{value}" for value in re.findall(r"^ {6}([a-z_]+):", config, re.MULTILINE)]
+    needed += re.findall(r"public_url", config)
+
+    assert needed
+    assert [word for word in needed if word not in steps] == []
+
+
+@each_preset_with_steps
+def test_the_steps_name_the_address_to_register(name: str) -> None:
+    assert f"https://<your gateway>/webhooks/{name}`" in "\n".join(providers.preset(name).setup)
+
+
+@each_preset_with_steps
+def test_the_page_numbers_each_step(name: str) -> None:
+    section = page_of(name).partition("## Set up\n\n")[2]
+
+    for number, step in enumerate(providers.preset(name).setup, 1):
+        assert f"{number}. {step}\n" in section
+
+
+@each_preset
+def test_the_steps_are_sentences_and_stand_behind_the_docs(name: str) -> None:
+    steps = providers.preset(name).setup
+
+    assert bool(steps) != (name in WITHOUT_STEPS)
+    assert len(steps) != 1
+    for step in steps:
+        assert re.fullmatch(r"[A-Z`*\[].*[.:`]", step), step
+    assert [key for key in providers.raw(name) if key in ("docs", "setup", "verify")][:2] == (
+        ["docs", "setup"] if steps else ["docs", "verify"]
+    )
+
+
+def test_a_provider_that_signs_the_address_needs_the_public_address_in_the_config() -> None:
+    assert "public_url" in source_yaml("twilio", providers.preset("twilio"))
+    assert "public_url" not in source_yaml("stripe", providers.preset("stripe"))
