@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 
 from gatehouse import providers
+from gatehouse.cli import main
 from gatehouse.config.document import read_yaml
 from gatehouse.config.load import parse
 from gatehouse.config.schema import model_schema, schema
@@ -118,6 +120,13 @@ def test_the_shipped_schema_is_up_to_date() -> None:
 
 def test_the_schema_is_a_schema() -> None:
     Draft7Validator.check_schema(schema())
+    assert schema()["$id"] == "urn:gatehouse:config:0.1"
+
+
+def test_the_schema_command_prints_the_shipped_schema() -> None:
+    result = CliRunner().invoke(main, ["schema"])
+
+    assert (result.exit_code, result.stdout) == (0, SHIPPED.read_text())
 
 
 @pytest.mark.parametrize("text", [*GOOD, (ROOT / "gateway.yaml").read_text()])

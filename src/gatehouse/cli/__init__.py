@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "Check a config file and say what is wrong with it.",
     "demo": "Run the real gateway with a destination and show what it does.",
     "providers": "List the presets, or print one.",
+    "schema": "Print the JSON Schema of the config file.",
     "route": "Show where an event type of a source goes.",
     "sign": "Print a signed request as a curl command.",
     "send": "Sign a request and send it.",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
+#: The name of this schema, the same wherever the file is kept.
+_ID = "urn:gatehouse:config:0.1"
 #: What editors know best; nothing newer is used.
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 _REF = "#/$defs/"
@@ -53,7 +55,7 @@ def schema() -> Schema:
     definitions = generated.pop("$defs")
     definitions |= {_override(name): _without_required(definitions[name]) for name in _OVERRIDABLE}
     definitions["SourceConfig"] = _source(definitions["SourceConfig"])
-    head = {"$schema": _DIALECT, "title": "Gatehouse config"}
+    head = {"$schema": _DIALECT, "$id": _ID, "title": "Gatehouse config"}
     return head | generated | {"$defs": dict(sorted(definitions.items()))}
 
 
@@ -130,10 +132,14 @@ def _verify_override(in_full: Schema) -> Schema:
     return {"anyOf": [*parts, *none, word, listed]}
 
 
+def text() -> str:
+    """Write the schema as `gatehouse schema` prints it."""
+    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 def main() -> None:
     """Print the schema."""
-    json.dump(schema(), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(text())
 
 
 if __name__ == "__main__":

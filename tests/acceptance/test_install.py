@@ -1,0 +1,232 @@
+"""Installing Gatehouse from a clean copy of the tree: `make demo`, `pip install .` and a wheel."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from email.parser import HeaderParser
+from pathlib import Path
+
+import pytest
+
+from gatehouse import __version__, providers
+from machine import lacking
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONSTRAINTS = "-c deploy/constraints.txt"
+#: The README's lines, with the programs of a virtual environment first on the path.
+BUILD_WHEEL = "pip wheel --no-deps -w dist ."
+INSTALL_WHEEL = f"pip install {CONSTRAINTS} dist/gatehouse_webhooks-*.whl"
+INSTALL_FOLDER = f"pip install {CONSTRAINTS} ."
+#: What a working copy has and a clone does not.
+NOT_CLONED = (".*", "__pycache__", "dist", "build", "htmlcov", "gatehouse.db*")
+CONFIG = """
+sources:
+  shop: {provider: mando, secrets: env:SHOP_SECRET}
+destinations:
+  app: {url: "http://127.0.0.1:8000/events"}
+routes:
+  - {from: shop, to: app}
+"""
+UNREACHABLE = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "ProxyError")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a new user: nothing in it leads to this tree or to its packages."""
+    ours = ("PYTHON", "VIRTUAL_ENV", "MAKE", "MFLAGS", "COVERAGE", "GATEHOUSE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
+
+
+def run(command: str, folder: Path, **variables: str) -> str:
+    """Run a command line in a folder; return what it printed."""
+    done = subprocess.run(
+        ["bash", "-euc", command],
+        cwd=folder,
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    if done.returncode and any(word in done.stderr for word in UNREACHABLE):
+        lacking("the package index can't be reached")
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+class Venv:
+    """A virtual environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = folder / "bin"
+        (self.packages,) = folder.glob("lib/python*/site-packages")
+
+    @classmethod
+    def empty(cls, folder: Path) -> Venv:
+        subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+        return cls(folder)
+
+    def run(self, command: str, folder: Path, **variables: str) -> str:
+        return run(command, folder, PATH=f"{self.bin}{os.pathsep}{os.environ['PATH']}", **variables)
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the tree without what a clone does not have."""
+    folder = tmp_path_factory.mktemp("install") / "clone"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_CLONED))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def made(clone: Path) -> str:
+    """Run `make demo` in the clone; return what it printed."""
+    return run(f"make demo PYTHON={sys.executable}", clone)
+
+
+@pytest.fixture(scope="session")
+def venv_of_the_clone(tmp_path_factory: pytest.TempPathFactory) -> Venv:
+    """Make the environment in which the clone is built, and then installed."""
+    return Venv.empty(tmp_path_factory.mktemp("of-the-clone") / "venv")
+
+
+@pytest.fixture(scope="session")
+def wheel(clone: Path, venv_of_the_clone: Venv) -> Path:
+    """Build the wheel."""
+    venv_of_the_clone.run(BUILD_WHEEL, clone)
+    (built,) = (clone / "dist").iterdir()
+    return built
+
+
+@pytest.fixture(scope="session")
+def from_wheel(clone: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Venv:
+    """Install the wheel, with what it depends on, where there is no tree."""
+    folder = tmp_path_factory.mktemp("from-wheel")
+    (folder / "deploy").mkdir()
+    shutil.copy(clone / "deploy" / "constraints.txt", folder / "deploy")
+    (folder / "dist").mkdir()
+    shutil.copy(wheel, folder / "dist")
+    venv = Venv.empty(folder / "venv")
+    venv.run(INSTALL_WHEEL, folder)
+    return venv
+
+
+@pytest.fixture(scope="session")
+def from_folder(clone: Path, made: str, venv_of_the_clone: Venv) -> Venv:
+    """Install the clone itself; what it depends on is what `make demo` has installed."""
+    venv = venv_of_the_clone
+    venv.run(f"{INSTALL_FOLDER} --no-deps", clone)
+    (venv.packages / "dependencies.pth").write_text(f"{Venv(clone / '.venv').packages}\n")
+    return venv
+
+
+@pytest.fixture(params=["from_wheel", "from_folder"])
+def installed(request: pytest.FixtureRequest) -> Venv:
+    """Give each installation in turn."""
+    venv: Venv = request.getfixturevalue(request.param)
+    return venv
+
+
+def shipped() -> Iterator[str]:
+    """Name every file of the package."""
+    for file in (ROOT / "src" / "gatehouse").rglob("*"):
+        if file.is_file() and "__pycache__" not in file.parts:
+            yield str(file.relative_to(ROOT / "src"))
+
+
+def megabytes(text: str) -> float:
+    """Add up the sizes that pip names in brackets."""
+    sizes = re.findall(r"\(([\d.]+) ([kM])B\)", text)
+    return sum(float(number) * (1.0 if unit == "M" else 0.001) for number, unit in sizes)
+
+
+@pytest.mark.parametrize("line", [BUILD_WHEEL, INSTALL_WHEEL, INSTALL_FOLDER])
+def test_the_readme_has_the_lines_that_are_tested_here(line: str) -> None:
+    assert line in README
+
+
+def test_make_demo_names_each_package_while_it_installs_and_then_shows_the_demo(made: str) -> None:
+    installing, _, demo = made.partition("Installed;")
+    named = {line.split()[0] for line in installing.splitlines() if line.startswith("  ")}
+
+    for requirement in PROJECT["dependencies"]:
+        assert re.split(r"[<>=]", requirement)[0].replace("-", "_") in named
+    assert "200 accepted" in demo
+    assert "401 refused" in demo
+
+
+def test_make_demo_downloads_and_takes_what_it_says(made: str) -> None:
+    said = re.search(r"\((\d+) MB to download, (\d+) MB on disk", made)
+    taken = re.search(r"takes (\d+)M", made)
+    assert said
+    assert taken
+    download, disk = int(said[1]), int(said[2])
+
+    assert download <= 110
+    assert 0 < megabytes(made) <= download
+    assert int(taken[1]) <= disk * 1.1
+    assert re.search(rf"\b{download} MB\b", README)
+    assert re.search(rf"\b{disk} MB\b", README)
+
+
+def test_make_demo_installs_no_test_tools(clone: Path, made: str) -> None:
+    venv = Venv(clone / ".venv")
+
+    assert not {"pytest", "mypy", "hypothesis"} & {folder.name for folder in venv.packages.iterdir()}
+    assert not (venv.bin / "ruff").exists()
+
+
+def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    about = {name for name in names if name.startswith(f"gatehouse_webhooks-{__version__}.dist-info/")}
+
+    assert names - about == set(shipped())
+    assert {f"gatehouse/providers/{name}.yaml" for name in providers.names()} <= names
+    assert "gatehouse/py.typed" in names
+    assert {"sqlite", "postgres"} <= {Path(name).parts[2] for name in names if name.endswith(".sql")}
+    assert {Path(name).suffix for name in names - about} == {".py", ".yaml", ".json", ".sql", ".typed"}
+
+
+def test_the_wheel_says_what_it_depends_on_and_which_command_it_brings(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as opened:
+        folder = f"gatehouse_webhooks-{__version__}.dist-info"
+        about = HeaderParser().parsestr(opened.read(f"{folder}/METADATA").decode())
+        commands = opened.read(f"{folder}/entry_points.txt").decode()
+        names = opened.namelist()
+
+    wanted = {requirement.partition(";")[0] for requirement in about.get_all("Requires-Dist", [])}
+    assert (about["Name"], about["Version"]) == ("gatehouse-webhooks", __version__)
+    assert {re.split(r"[<>=]", one)[0] for one in PROJECT["dependencies"]} <= {
+        re.split(r"[<>=]", one)[0] for one in wanted
+    }
+    assert about["Requires-Python"] == PROJECT["requires-python"]
+    assert "gatehouse = gatehouse.cli:main" in commands
+    assert f"{folder}/licenses/LICENSE" in names
+
+
+def test_the_installed_commands_work_from_an_empty_folder(installed: Venv, tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (tmp_path / "gateway.yaml").write_text(CONFIG)
+
+    where = installed.run("python -c 'import gatehouse; print(gatehouse.__file__)'", folder)
+    assert Path(where.strip()).parent == installed.packages / "gatehouse"
+    assert installed.run("gatehouse --version", folder) == f"gatehouse, version {__version__}\n"
+    schema = (ROOT / "docs" / "gateway.schema.json").read_text()
+    assert installed.run("gatehouse schema", folder) == schema
+    assert installed.run("gatehouse providers stripe", folder) == providers.text("stripe")
+    installed.run("gatehouse check ../gateway.yaml", folder, SHOP_SECRET="0123456789abcdef0123456789abcdef")
+    installed.run("gatehouse demo --once --port 0 --operator-port 0", folder)
+    assert list(folder.iterdir()) == []
