@@ -60,10 +60,10 @@ format: install ## Format the code and apply safe fixes
 	$(BIN)/ruff check --fix src tests
 
 schema: install ## Write docs/gateway.schema.json from the config models
-	$(BIN)/python -m gatehouse.config.schema > docs/gateway.schema.json
+	$(BIN)/python -m gatehouse.reference.schema > docs/gateway.schema.json
 
 providers: install ## Write docs/providers.md and docs/providers/ from the presets and their vectors
-	$(BIN)/python -m gatehouse.providers.page tests/vectors docs/providers.md
+	$(BIN)/python -m gatehouse.reference.providers tests/vectors docs/providers.md
 
 # What only the benchmark needs: the applications that it compares with.
 $(VENV)/.bench: $(VENV)/.installed

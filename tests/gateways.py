@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from gatehouse.app import Gateway
+from gatehouse.gateway.app import Gateway
 
 SIGNING_SECRET = "whsec_" + base64.b64encode(b"destination-signing-key-").decode()
 BASIC = "gatehouse:a-long-enough-password"

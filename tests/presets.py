@@ -11,12 +11,12 @@ from typing import Any
 import msgspec
 from multidict import CIMultiDict
 
-from gatehouse import providers
 from gatehouse.config.load import LoadedConfig, parse
 from gatehouse.config.model import AnyConfig, JwtConfig, ProviderConfig, VerifierConfig, VerifyEntry
-from gatehouse.secrets import Secrets
-from gatehouse.source import Source
-from gatehouse.verify.base import Request
+from gatehouse.config.presets import raw_preset, shipped_preset
+from gatehouse.config.secrets import Secrets
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
 
 #: Schemes in which only the provider can sign.
 ASYMMETRIC = ("ed25519", "ecdsa", "rsa", "paypal", "aws-sns", "ebay", "allowlist")
@@ -99,12 +99,12 @@ def loaded(
 
 def blanks(preset: str) -> dict[str, str]:
     """Name the values that a preset leaves to the source."""
-    return dict(providers.raw(preset).get("values", {}))
+    return dict(raw_preset(preset).get("values", {}))
 
 
 def source(preset: str, secrets: Sequence[str] | None = None, **extra: Any) -> Source:
     """Compile a source of a preset; without secrets given, with one of the form that it needs."""
-    given = tuple(secrets) if secrets is not None else made_secrets(providers.preset(preset))
+    given = tuple(secrets) if secrets is not None else made_secrets(shipped_preset(preset))
     config = loaded(preset, given, **extra).config
     return Source("it", config.sources["it"], config, Secrets(Path(), environment(given)))
 

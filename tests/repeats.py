@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from gatehouse.sample import Sample, signed
-from gatehouse.source import Source
-from gatehouse.verify.base import Request
+from gatehouse.demo.sample import Sample, signed
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
 from presets import source
 
 NOW = 1_800_000_000

@@ -12,7 +12,7 @@ from gatehouse.store.sqlite import SqliteStore
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gatehouse.event import Event
+    from gatehouse.events.event import Event
     from gatehouse.store.base import DeliveryRow, Store, StoredEvent
 
 #: Texts that not every database takes: bytes that were no UTF-8, and NUL.

@@ -13,10 +13,9 @@ from gatehouse.cli import COMMANDS
 from gatehouse.config.lint import CODES
 from gatehouse.config.load import parse
 from gatehouse.config.model import Config
-from gatehouse.delivery.outcome import OUTCOME_REASONS
-from gatehouse.errors import REASONS, Shortage
-from gatehouse.log import EVENTS
-from gatehouse.metrics import OUTCOMES, Metrics, SupervisorMetrics
+from gatehouse.errors import OUTCOME_REASONS, REASONS, Shortage
+from gatehouse.telemetry.log import EVENTS
+from gatehouse.telemetry.metrics import OUTCOMES, Metrics, SupervisorMetrics
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from gatehouse.app import Gateway
 from gatehouse.config.document import read_yaml
 from gatehouse.config.load import LoadedConfig, load, parse
-from gatehouse.config.reference import TABLES, updated
-from gatehouse.config.schema import model_schema
-from gatehouse.template import Template, TemplateError
+from gatehouse.gateway.app import Gateway
+from gatehouse.language.template import Template, TemplateError
+from gatehouse.reference.configuration import TABLES, updated
+from gatehouse.reference.schema import model_schema
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "gateway.yaml"
@@ -129,7 +129,7 @@ def test_the_options_in_comments_are_the_defaults() -> None:
 
 
 def test_the_tables_of_the_reference_are_current() -> None:
-    """If not: `python -m gatehouse.config.reference docs/configuration.md`."""
+    """If not: `python -m gatehouse.reference.configuration docs/configuration.md`."""
     assert updated(PAGE) == PAGE
 
 

@@ -10,7 +10,8 @@ import pytest
 from gatehouse import providers
 from gatehouse.config.lint import lint
 from gatehouse.config.load import parse
-from gatehouse.providers.page import pages, read_vectors, source_yaml
+from gatehouse.config.presets import raw_preset, shipped_preset
+from gatehouse.reference.providers import pages, read_vectors, source_yaml
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -177,7 +178,7 @@ def test_the_config_on_the_page_loads_and_lacks_nothing(name: str) -> None:
 
 @each_preset_with_steps
 def test_the_steps_name_all_that_the_config_on_the_page_needs(name: str) -> None:
-    steps = "\n".join(providers.preset(name).setup)
+    steps = "\n".join(shipped_preset(name).setup)
     config = shown_yaml(name)
     needed = re.findall(r"env:([A-Z0-9_]+)", config)
     needed += [f"values.{value}" for value in re.findall(r"^ {6}([a-z_]+):", config, re.MULTILINE)]
@@ -189,30 +190,30 @@ def test_the_steps_name_all_that_the_config_on_the_page_needs(name: str) -> None
 
 @each_preset_with_steps
 def test_the_steps_name_the_address_to_register(name: str) -> None:
-    assert f"https://<your gateway>/webhooks/{name}`" in "\n".join(providers.preset(name).setup)
+    assert f"https://<your gateway>/webhooks/{name}`" in "\n".join(shipped_preset(name).setup)
 
 
 @each_preset_with_steps
 def test_the_page_numbers_each_step(name: str) -> None:
     section = page_of(name).partition("## Set up\n\n")[2]
 
-    for number, step in enumerate(providers.preset(name).setup, 1):
+    for number, step in enumerate(shipped_preset(name).setup, 1):
         assert f"{number}. {step}\n" in section
 
 
 @each_preset
 def test_the_steps_are_sentences_and_stand_behind_the_docs(name: str) -> None:
-    steps = providers.preset(name).setup
+    steps = shipped_preset(name).setup
 
     assert bool(steps) != (name in WITHOUT_STEPS)
     assert len(steps) != 1
     for step in steps:
         assert re.fullmatch(r"[A-Z`*\[].*[.:`]", step), step
-    assert [key for key in providers.raw(name) if key in ("docs", "setup", "verify")][:2] == (
+    assert [key for key in raw_preset(name) if key in ("docs", "setup", "verify")][:2] == (
         ["docs", "setup"] if steps else ["docs", "verify"]
     )
 
 
 def test_a_provider_that_signs_the_address_needs_the_public_address_in_the_config() -> None:
-    assert "public_url" in source_yaml("twilio", providers.preset("twilio"))
-    assert "public_url" not in source_yaml("stripe", providers.preset("stripe"))
+    assert "public_url" in source_yaml("twilio", shipped_preset("twilio"))
+    assert "public_url" not in source_yaml("stripe", shipped_preset("stripe"))

@@ -28,8 +28,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gatehouse.delivery.outcome import OutcomeReason
-    from gatehouse.verify.base import Request
 
 Reason = Literal[
     "missing_signature",
@@ -69,6 +67,41 @@ Shortage = Literal[
     "stopped",
     "defect",
 ]
+
+OutcomeReason = Literal[
+    "ok",
+    "redirect",
+    "gone",
+    "rejected",
+    "throttled",
+    "server_error",
+    "timeout",
+    "dns",
+    "connect",
+    "tls",
+    "disconnected",
+    "invalid_reply",
+    "unsendable",
+    "corrupt",
+]
+
+#: The `reason` label of `gatehouse_attempts_total`, and the field in the log.
+OUTCOME_REASONS: tuple[OutcomeReason, ...] = (
+    "ok",  # 2xx
+    "redirect",  # 3xx: never followed
+    "gone",  # 410
+    "rejected",  # other 4xx, but for the next
+    "throttled",  # 408, 425, 429
+    "server_error",  # 5xx
+    "timeout",  # no answer within the destination's timeout
+    "dns",  # the name has no address
+    "connect",  # refused or unreachable
+    "tls",  # no trusted connection
+    "disconnected",  # closed before an answer
+    "invalid_reply",  # not HTTP, or a status that no answer has
+    "unsendable",  # our own fault: no request could be made of the event
+    "corrupt",  # the event is damaged on the store's disk: no attempt was made
+)
 
 #: Why an event could not be relayed, besides what came of an attempt: the `reason` in the request's log line.
 RelayFault = Literal["paused", "breaker_open", "unusable_reply", "no_destination"]
@@ -141,8 +174,6 @@ class RequestRejectedError(GatewayError):
     outcome: ClassVar[str]
     #: For the operator only: more about why.
     reason: str | None = None
-    #: What was refused, when all of it was read: for the operator's diagnosis.
-    request: Request | None = None
 
 
 class MalformedRequestError(RequestRejectedError):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gatehouse.metrics import Metrics, SupervisorMetrics
+from gatehouse.telemetry.metrics import Metrics, SupervisorMetrics
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy/prometheus"
 CREDENTIALS = "/run/secrets/operator_token"

@@ -13,7 +13,7 @@ from bench import flat_files, machine
 from bench.flat_files import DAY, Span
 from bench.flat_servers import destination, serving
 from bench.flat_turns import Load, take_turns, turn_table
-from gatehouse.retention import ROWS_PER_STEP
+from gatehouse.store.retention import ROWS_PER_STEP
 from gatehouse.store.rows import first_id_at, milliseconds
 
 _NOTHING = "nothing expires"

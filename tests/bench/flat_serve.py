@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from gatehouse import retention
 from gatehouse.cli import main
+from gatehouse.store import retention
 
 if rows := os.environ.get("PURGE_ROWS"):
     vars(retention)["ROWS_PER_STEP"] = int(rows)

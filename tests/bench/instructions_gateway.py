@@ -1,4 +1,4 @@
-"""The gateway's parts, put together as `gatehouse.app` does, around stores that need no thread."""
+"""The gateway's parts, put together as `gatehouse.gateway.app` does, around stores that need no thread."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from typing import Any, cast
 
 from bench.instructions_memory import NOW, Tally
 from bench.signed import SECRET
-from gatehouse import log
-from gatehouse.compiled import Compiled
 from gatehouse.config.load import parse
 from gatehouse.delivery.dispatcher import Dispatcher
+from gatehouse.gateway.compiled import Compiled
 from gatehouse.ingest.answer import Answer
 from gatehouse.ingest.committer import Committer
 from gatehouse.ingest.confirm import confirm
@@ -24,14 +23,15 @@ from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.relay import Relay
 from gatehouse.ingest.reviving import Reviver
 from gatehouse.ingest.server import IngestServer
-from gatehouse.metrics import Metrics, SourceMetrics
-from gatehouse.remote_keys import RemoteKeys
-from gatehouse.source import Source
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
 from gatehouse.store.base import LEASE, Arrival, Counts, Delivery, Receipt, Result, Store
 from gatehouse.store.sqlite import leasing
 from gatehouse.store.sqlite.accepting import Acceptor
 from gatehouse.store.sqlite.migrations import migrate
-from gatehouse.verify.base import Request
+from gatehouse.telemetry import log
+from gatehouse.telemetry.metrics import Metrics, SourceMetrics
+from gatehouse.verify.remote_keys import RemoteKeys
 
 PATH = "/webhooks/mando"
 _SIGNING = "whsec_" + base64.b64encode(b"a-key-of-the-benchmark--").decode()

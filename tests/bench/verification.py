@@ -18,9 +18,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gatehouse import providers
+from gatehouse.config.presets import shipped_preset
+from gatehouse.demo.sample import Sample, documented, signed
 from gatehouse.errors import GatewayError
-from gatehouse.sample import Sample, documented, signed
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
 from presets import is_symmetric, source
 
 NOW = 1_800_000_000.0
@@ -40,7 +41,7 @@ def grown(sample: Sample) -> Sample:
 
 def requests(name: str) -> tuple[Any, Request] | None:
     """Make a signed request of 1 MiB; None where only the provider can, or the body is no JSON object."""
-    settings = providers.preset(name)
+    settings = shipped_preset(name)
     sample = documented(settings)
     if sample is None or not is_symmetric(settings):
         return None
@@ -63,7 +64,7 @@ def ratio(name: str) -> tuple[float, float, float] | None:
     if made is None:
         return None
     verification, request = made
-    digest = getattr(providers.preset(name).verify[0], "digest", "sha256")
+    digest = getattr(shipped_preset(name).verify[0], "digest", "sha256")
     bare, whole = [], []
     for _ in range(ROUNDS):
         bare.append(timed(lambda: hmac.digest(b"key", request.body, digest)))

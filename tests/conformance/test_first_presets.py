@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
+from gatehouse.config.secrets import Secrets
 from gatehouse.errors import VerificationError
-from gatehouse.secrets import Secrets
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
 from gatehouse.verify.build import build_verification
 from presets import FILES, loaded, source
 

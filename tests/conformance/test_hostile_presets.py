@@ -10,8 +10,8 @@ from multidict import CIMultiDict
 
 from gatehouse.config.model import SigningConfig
 from gatehouse.errors import VerificationError
-from gatehouse.source import Source
-from gatehouse.verify.base import Request
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
 from presets import VECTORS, Vector, built, entries
 
 #: Of each preset one genuine request: the first of its vectors, which have one signature.

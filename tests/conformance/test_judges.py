@@ -25,12 +25,12 @@ from pyairtable.models.webhook import WebhookNotification
 from standardwebhooks import Webhook as StandardWebhook
 from svix.webhooks import Webhook as SvixWebhook
 
-from gatehouse import providers
+from gatehouse.config.presets import shipped_preset
+from gatehouse.demo.sample import documented, freshened, signed, tampered
 from gatehouse.errors import VerificationError
-from gatehouse.sample import documented, freshened, signed, tampered
-from gatehouse.scope import Scope
-from gatehouse.source import Source
-from gatehouse.verify.base import Request
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
+from gatehouse.language.scope import Scope
 from presets import FILES, made_secrets, source
 
 with warnings.catch_warnings():
@@ -131,14 +131,14 @@ each_judge = pytest.mark.parametrize(("preset", "judge"), JUDGES.items(), ids=JU
 
 
 def request_of(of: Source, preset: str, judge: Judge) -> Request:
-    settings = providers.preset(preset)
+    settings = shipped_preset(preset)
     sample = freshened(documented(settings) or pytest.fail("no sample"), settings)
     return signed(of, sample, time.time(), query=judge.query)
 
 
 @each_judge
 def test_the_providers_library_accepts_what_the_preset_signs(preset: str, judge: Judge) -> None:
-    secrets = made_secrets(providers.preset(preset))
+    secrets = made_secrets(shipped_preset(preset))
     request = request_of(source(preset, secrets), preset, judge)
 
     assert judge.accepts(request, secrets[0])
@@ -146,7 +146,7 @@ def test_the_providers_library_accepts_what_the_preset_signs(preset: str, judge:
 
 @each_judge
 def test_the_providers_library_refuses_what_the_preset_refuses(preset: str, judge: Judge) -> None:
-    secrets = made_secrets(providers.preset(preset))
+    secrets = made_secrets(shipped_preset(preset))
     of = source(preset, secrets)
     genuine = request_of(of, preset, judge)
     changed = msgspec.structs.replace(genuine, body=tampered(genuine.body))
@@ -183,7 +183,7 @@ def test_the_providers_library_says_the_same_of_each_vector(preset: str, number:
 
 
 def test_braintree_and_the_preset_accept_each_others_requests_with_and_without_the_last_line_end() -> None:
-    secrets = made_secrets(providers.preset("braintree"))
+    secrets = made_secrets(shipped_preset("braintree"))
     of = source("braintree", secrets, values={"public_key": PUBLIC_KEY})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -211,7 +211,7 @@ def posted(form: dict[str, str]) -> Request:
 
 
 def test_the_preset_accepts_what_adyens_library_signs() -> None:
-    secrets = made_secrets(providers.preset("adyen"))
+    secrets = made_secrets(shipped_preset("adyen"))
     item = {
         "pspReference": "7914073381342284",
         "merchantAccountCode": "Shop:1\\2",
@@ -243,7 +243,7 @@ def test_the_preset_accepts_what_adyens_library_signs() -> None:
     ],
 )
 def test_the_preset_accepts_what_svix_signs(preset: str, names: str) -> None:
-    secrets = made_secrets(providers.preset(preset))
+    secrets = made_secrets(shipped_preset(preset))
     now = int(time.time())
     body = '{"event_type": "it", "type": "it", "data": {"id": "é"}}'
     moment = datetime.fromtimestamp(now, tz=UTC)

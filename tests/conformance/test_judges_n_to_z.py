@@ -18,10 +18,10 @@ from svix.webhooks import Webhook as SvixWebhook
 from twilio.request_validator import RequestValidator  # type: ignore[import-untyped]
 from workos.webhooks._verification import verify_header
 
-from gatehouse import providers
+from gatehouse.config.presets import shipped_preset
+from gatehouse.demo.sample import documented, freshened, signed, tampered
 from gatehouse.errors import VerificationError
-from gatehouse.sample import documented, freshened, signed, tampered
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
 from presets import FILES, made_secrets, source
 
 #: Raises, or returns something false, when the request is not genuine.
@@ -98,21 +98,21 @@ each_judge = pytest.mark.parametrize(("preset", "judge"), JUDGES.items(), ids=JU
 
 
 def request_of(preset: str, secret: str) -> Request:
-    settings = providers.preset(preset)
+    settings = shipped_preset(preset)
     sample = freshened(documented(settings) or pytest.fail("no sample"), settings)
     return signed(source(preset, [secret]), sample, time.time())
 
 
 @each_judge
 def test_the_providers_library_accepts_what_the_preset_signs(preset: str, judge: Judge) -> None:
-    (secret,) = made_secrets(providers.preset(preset))
+    (secret,) = made_secrets(shipped_preset(preset))
 
     assert judge(request_of(preset, secret), secret)
 
 
 @each_judge
 def test_the_providers_library_refuses_what_the_preset_refuses(preset: str, judge: Judge) -> None:
-    (secret,) = made_secrets(providers.preset(preset))
+    (secret,) = made_secrets(shipped_preset(preset))
     genuine = request_of(preset, secret)
     changed = msgspec.structs.replace(genuine, body=tampered(genuine.body))
 

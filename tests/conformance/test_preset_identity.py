@@ -17,13 +17,13 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
-from gatehouse.dedupe import DedupeKey
-from gatehouse.document import Document, MalformedDocumentError
-from gatehouse.event import UNREADABLE, ReadEvent
-from gatehouse.placeholders import WITH_ARGUMENT, WITHOUT_ARGUMENT
-from gatehouse.scope import Scope
-from gatehouse.source import Source
-from gatehouse.template import Placeholder, Template
+from gatehouse.events.dedupe import DedupeKey
+from gatehouse.events.event import UNREADABLE, ReadEvent
+from gatehouse.ingest.source import Source
+from gatehouse.language.document import Document, MalformedDocumentError
+from gatehouse.language.placeholders import WITH_ARGUMENT, WITHOUT_ARGUMENT
+from gatehouse.language.scope import Scope
+from gatehouse.language.template import Placeholder, Template
 from gatehouse.verify.base import VerifiedRequest
 from presets import FILES, VECTORS, Vector, built, source
 

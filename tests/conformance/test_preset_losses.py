@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from gatehouse.event import ReadEvent
-from gatehouse.verify.base import Request, VerifiedRequest
+from gatehouse.events.event import ReadEvent
+from gatehouse.language.request import Request
+from gatehouse.verify.base import VerifiedRequest
 from presets import source
 
 GITHUB_DISPATCH = {

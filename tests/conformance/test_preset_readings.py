@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import pytest
 from multidict import CIMultiDict
 
-from gatehouse.event import Event
-from gatehouse.verify.base import Request, VerifiedRequest
+from gatehouse.events.event import Event
+from gatehouse.language.request import Request
+from gatehouse.verify.base import VerifiedRequest
 from presets import source
 
 

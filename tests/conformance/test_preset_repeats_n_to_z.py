@@ -7,8 +7,9 @@ import json
 import pytest
 from multidict import CIMultiDict
 
-from gatehouse.sample import Sample, signed
-from gatehouse.verify.base import Request, VerifiedRequest
+from gatehouse.demo.sample import Sample, signed
+from gatehouse.language.request import Request
+from gatehouse.verify.base import VerifiedRequest
 from presets import FILES, Vector, built, source
 from repeats import DAY, HOUR, NOW, Repeat, Seen, assert_two_events, changed, delivery
 

@@ -7,7 +7,8 @@ import json
 import pytest
 from multidict import CIMultiDict
 
-from gatehouse.verify.base import Request, VerifiedRequest
+from gatehouse.language.request import Request
+from gatehouse.verify.base import VerifiedRequest
 from presets import source
 from repeats import DAY, HOUR, Repeat, assert_two_events, changed, delivery
 

@@ -8,9 +8,10 @@ import pytest
 
 from gatehouse import providers
 from gatehouse.config.model import JwtConfig, ProviderConfig, SigningConfig
-from gatehouse.document import MalformedDocumentError
-from gatehouse.scope import Scope
-from gatehouse.template import Placeholder, Template
+from gatehouse.config.presets import shipped_preset
+from gatehouse.language.document import MalformedDocumentError
+from gatehouse.language.scope import Scope
+from gatehouse.language.template import Placeholder, Template
 from presets import FILES, Vector, built, entries, is_symmetric
 
 each_preset = pytest.mark.parametrize("name", providers.names())
@@ -34,7 +35,7 @@ def tolerances(settings: ProviderConfig) -> list[float]:
 @pytest.mark.case("F-20")
 @each_preset
 def test_a_retry_that_carries_the_first_timestamp_is_not_too_old(name: str) -> None:
-    settings = providers.preset(name)
+    settings = shipped_preset(name)
     if settings.retries_resigned:
         assert settings.retries_resigned.startswith("https://")
         return
@@ -47,7 +48,7 @@ def test_a_retry_that_carries_the_first_timestamp_is_not_too_old(name: str) -> N
 @each_preset
 def test_no_request_that_still_verifies_is_forgotten(name: str) -> None:
     """A captured request passes for as long as the tolerance: the keys have to be kept for longer."""
-    settings = providers.preset(name)
+    settings = shipped_preset(name)
     checked = [tolerance for tolerance in tolerances(settings) if tolerance != float("inf")]
 
     # A time that lies ahead is let in as well, and passes until it is as far behind.
@@ -57,7 +58,7 @@ def test_no_request_that_still_verifies_is_forgotten(name: str) -> None:
 @pytest.mark.case("F-20")
 @each_preset
 def test_the_last_retry_with_the_bytes_of_the_first_request_verifies(name: str) -> None:
-    settings = providers.preset(name)
+    settings = shipped_preset(name)
     if settings.retries_resigned or not tolerances(settings) or not is_symmetric(settings):
         return
     vector = next(vector for vector in FILES[name].vectors if vector.refused is None)
@@ -83,7 +84,7 @@ def signed_at(name: str, vector: Vector) -> float:
 @each_preset
 def test_no_key_is_made_of_bytes_alone_where_bodies_repeat(name: str) -> None:
     """Bytes are a key where the preset says why they are unique, or for no longer than retries come."""
-    settings = providers.preset(name)
+    settings = shipped_preset(name)
     if settings.unique_bodies:
         return
     scopes = list(seen(name))

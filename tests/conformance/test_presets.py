@@ -13,13 +13,15 @@ from doubles.dedupe import values
 from gatehouse import providers
 from gatehouse.config.coverage import bounds_age, effective_max_age, resists_replay, signs, signs_a_time
 from gatehouse.config.model import BasicConfig, SigningConfig, TokenConfig
+from gatehouse.config.presets import shipped_preset
+from gatehouse.demo.sample import Sample, documented, freshened, signed, type_of, with_time
 from gatehouse.errors import VerificationError
-from gatehouse.event import UNREADABLE, Event
-from gatehouse.sample import Sample, documented, freshened, signed, type_of, with_time
-from gatehouse.scope import Scope
-from gatehouse.source import Source
-from gatehouse.times import rfc3339
-from gatehouse.verify.base import Request, VerifiedRequest
+from gatehouse.events.event import UNREADABLE, Event
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
+from gatehouse.language.scope import Scope
+from gatehouse.language.times import rfc3339
+from gatehouse.verify.base import VerifiedRequest
 from presets import FILES, VECTORS, Vector, built, entries, is_symmetric, made_secrets, source
 
 each_vector = pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_another_secret_is_refused(preset: str, vector: Vector) -> None:
         for entry in entries(built(preset, vector).settings)
     ):
         return  # keys are fetched, or are not secrets: its own tests change them
-    settings = providers.preset(preset)
+    settings = shipped_preset(preset)
     if not is_symmetric(settings):
         return  # a made-up text is no public key; the vectors that are refused have another key
     of = source(preset, made_secrets(settings), values=vector.values)
@@ -243,7 +245,7 @@ def test_a_signed_timestamp_keeps_old_and_future_requests_out(preset: str, vecto
 
 @each_preset
 def test_its_samples_are_readable_and_have_their_own_dedupe_keys(name: str) -> None:
-    settings = providers.preset(name)
+    settings = shipped_preset(name)
     for given in settings.samples:
         sample = Sample(given.headers, given.body.encode())
         event_type = type_of(freshened(sample, settings), settings)
@@ -254,7 +256,7 @@ def test_its_samples_are_readable_and_have_their_own_dedupe_keys(name: str) -> N
 
 @each_preset
 def test_what_the_source_signs_the_source_verifies_as_a_new_event(name: str) -> None:
-    settings = providers.preset(name)
+    settings = shipped_preset(name)
     if not is_symmetric(settings):
         return
     of = source(name)
@@ -273,7 +275,7 @@ def test_what_the_source_signs_the_source_verifies_as_a_new_event(name: str) -> 
 
 @each_preset
 def test_a_preset_says_what_an_operator_needs(name: str) -> None:
-    preset = providers.preset(name)
+    preset = shipped_preset(name)
     unconfirmed = " ".join(preset.unconfirmed).lower()
 
     assert preset.title
@@ -292,7 +294,7 @@ def test_a_preset_says_what_an_operator_needs(name: str) -> None:
 @pytest.mark.case("F-03")
 @each_preset
 def test_a_captured_request_gets_too_old_or_the_preset_says_why_not(name: str) -> None:
-    preset = providers.preset(name)
+    preset = shipped_preset(name)
     limit = effective_max_age(preset)
 
     assert bounds_age(preset) != bool(preset.no_max_age), "either a bound, or the reason for none"
@@ -304,6 +306,6 @@ def test_a_captured_request_gets_too_old_or_the_preset_says_why_not(name: str) -
 @each_preset
 def test_no_preset_deduplicates_by_unsigned_values_alone(name: str) -> None:
     """A captured request, sent again under another delivery id, has to be a duplicate."""
-    settings = providers.preset(name)
+    settings = shipped_preset(name)
 
     assert resists_replay(settings) or not signs(settings) or name in (*WITHOUT_IDENTITY, *BY_DELIVERY)

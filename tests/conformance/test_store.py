@@ -16,7 +16,7 @@ from gatehouse.store.base import LEASE
 
 if TYPE_CHECKING:
     from conformance.conftest import Clock, Reopen
-    from gatehouse.event import Event
+    from gatehouse.events.event import Event
     from gatehouse.store.base import Store
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conformance.builders import NOW, accept, accept_and_lease, arrival, event, lease, result
-from gatehouse.routing import matches
+from gatehouse.language.patterns import matches
 from gatehouse.store.base import DeliveryQuery, DeliveryRow, EventQuery, EventRow
 
 if TYPE_CHECKING:

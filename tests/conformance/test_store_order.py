@@ -13,7 +13,7 @@ from gatehouse.store.base import DeliveryQuery
 
 if TYPE_CHECKING:
     from conformance.conftest import Backend, Reopen
-    from gatehouse.event import Event
+    from gatehouse.events.event import Event
     from gatehouse.store.base import Arrival, Delivery, Store
 
 #: Later than anything in these tests falls due.

@@ -15,18 +15,17 @@ from conformance.builders import NOW, WINDOW, accept, arrival, event, lease
 from conformance.conftest import Clock, PostgresBackend, SqliteBackend
 from doubles.old_store import BODY, STATUSES, OldKey, write_postgres, write_sqlite
 from gatehouse.config.sources import DedupeConfig
-from gatehouse.dedupe import UNREADABLE_SCOPE, KeyReader, scopes_of
-from gatehouse.scope import Scope
+from gatehouse.events.dedupe import UNREADABLE_SCOPE, KeyReader, scopes_of
+from gatehouse.language.request import Request
+from gatehouse.language.scope import Scope
 from gatehouse.store.base import Counts
-from gatehouse.verify.base import Request
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from gatehouse.dedupe import DedupeKey
-    from gatehouse.store.base import Arrival, Receipt, Store
-    from gatehouse.store.earlier import Places
+    from gatehouse.events.dedupe import DedupeKey
+    from gatehouse.store.base import Arrival, Places, Receipt, Store
     from postgres_server import Database
 
     Ask = Callable[[str], Awaitable[list[tuple[Any, ...]]]]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from crash.rig import rigged
 from crash.runs import Findings, Progress, silent
-from gatehouse.failpoints import UNSYNCED
+from gatehouse.gateway.failpoints import UNSYNCED
 
 ROOT = Path(__file__).parents[2]
 _FETCHED = ROOT / ".tools/strace"

@@ -15,7 +15,7 @@ from crash.checker import Evidence
 from crash.rig import Rig, rigged
 from crash.runs import KILL_WITHIN, Findings, Progress, silent
 from doubles import shim
-from gatehouse.failpoints import UNSYNCED
+from gatehouse.gateway.failpoints import UNSYNCED
 
 #: Of 100 blocks that are not synced, how many the disk writes at once: another number in each life.
 _EARLY = (0, 0, 10, 50, 90)

@@ -14,7 +14,7 @@ from crash import migration, stored
 from crash.checker import INVARIANTS, Evidence, Invariants, check, together
 from crash.numbered import identify
 from crash.rig import Rig, rigged
-from gatehouse import failpoints
+from gatehouse.gateway import failpoints
 
 #: Seconds after it is ready, in which a gateway is killed at a random moment.
 KILL_WITHIN = 2.0

@@ -10,8 +10,8 @@ from crash import migration, runs
 from crash.checker import check, refused_yet_stored
 from crash.rig import rigged
 from crash.runs import Findings
-from gatehouse import failpoints
 from gatehouse.errors import GatewayError
+from gatehouse.gateway import failpoints
 from processes import serving
 
 pytestmark = pytest.mark.timeout(180)
@@ -99,5 +99,5 @@ async def test_a_gateway_with_failpoints_says_so_and_one_without_does_not_know_t
         "after-commit:3"
     ]
     imports = [line.get("line", "") for line in plain.log]
-    assert any("gatehouse.app" in line for line in imports)
-    assert not any("gatehouse.failpoints" in line for line in imports)
+    assert any("gatehouse.gateway.app" in line for line in imports)
+    assert not any("gatehouse.gateway.failpoints" in line for line in imports)

@@ -8,7 +8,7 @@ import pytest
 
 from crash.checker import check
 from crash.power_cut import Order, find_strace, power_cut
-from gatehouse.failpoints import UNSYNCED
+from gatehouse.gateway.failpoints import UNSYNCED
 from machine import lacking
 
 A, B = "01M7YVGDC6G10CTSKM83GWHCW2", "01M7YVGDC8KPAMGAVY7QXTKG2C"

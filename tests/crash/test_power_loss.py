@@ -8,7 +8,7 @@ import pytest
 
 from crash.checker import check
 from crash.power_loss import gone, power_loss
-from gatehouse.failpoints import UNSYNCED
+from gatehouse.gateway.failpoints import UNSYNCED
 
 pytestmark = [pytest.mark.case("D-03"), pytest.mark.timeout(180)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatehouse.dedupe import SCOPE_LENGTH, DedupeKey
+from gatehouse.events.dedupe import SCOPE_LENGTH, DedupeKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,11 +13,11 @@ from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.delivery.destination import Destination
 from gatehouse.delivery.dispatcher import Dispatcher
-from gatehouse.event import Event
-from gatehouse.ids import new_id
-from gatehouse.metrics import Metrics
+from gatehouse.events.event import Event
+from gatehouse.events.ids import new_id
 from gatehouse.store.base import Arrival, Assignment, Delivery
 from gatehouse.store.sqlite import SqliteStore
+from gatehouse.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,12 +22,12 @@ from gatehouse.delivery import forwarder
 from gatehouse.delivery.destination import Destination
 from gatehouse.delivery.dispatcher import Dispatcher
 from gatehouse.delivery.exchange import Reply
-from gatehouse.event import Event
-from gatehouse.ids import new_id
-from gatehouse.metrics import Metrics
+from gatehouse.events.event import Event
+from gatehouse.events.ids import new_id
 from gatehouse.store.base import Arrival, Assignment, Delivery
 from gatehouse.store.sqlite import SqliteStore
 from gatehouse.store.sqlite.migrations import migrate
+from gatehouse.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 

@@ -14,10 +14,10 @@ import pytest
 
 from doubles.destination import ScriptedDestination
 from doubles.providers import SECRET
-from gatehouse import log
-from gatehouse.app import Gateway
-from gatehouse.clock import elapsed
 from gatehouse.config.load import parse
+from gatehouse.gateway.app import Gateway
+from gatehouse.store.clock import elapsed
+from gatehouse.telemetry import log
 from gateways import BASIC, CONFIG, SIGNING_SECRET, RunGateway, Running
 
 

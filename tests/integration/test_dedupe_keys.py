@@ -11,8 +11,8 @@ import pytest
 
 from doubles import providers
 from doubles.old_store import OldKey, write_sqlite
-from gatehouse import log
-from gatehouse.ids import new_id
+from gatehouse.events.ids import new_id
+from gatehouse.telemetry import log
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ from doubles import providers
 from doubles.raw import request
 from gatehouse.errors import UnavailableError
 from gatehouse.ingest.body import MAX_BYTES, Bodies
-from gatehouse.ingest.inbound import Inbound
+from gatehouse.ingest.connection import Inbound
 from gatehouse.store.sqlite.connection import Connection
 from gateways import RunGateway
 from processes import GatewayProcess, serving

@@ -21,8 +21,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from gatehouse.app import Gateway
 from gatehouse.config.load import parse
+from gatehouse.gateway.app import Gateway
 from gatehouse.ingest.confirm import MAX_REPLY, confirm
 from gateways import Running
 

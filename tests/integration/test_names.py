@@ -18,11 +18,11 @@ from doubles import providers, shim
 from doubles.delivery import make_destination, make_event
 from doubles.destination import ScriptedDestination
 from doubles.peer import OK, Peer
-from gatehouse import names
 from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
-from gatehouse.loop import Loop
-from gatehouse.names import Names, Question, Resolver
+from gatehouse.network import names
+from gatehouse.network.loop import Loop
+from gatehouse.network.names import Names, Question, Resolver
 from processes import GatewayProcess, serving
 
 NAMED = Path(__file__).parents[1] / "doubles" / "names.c"

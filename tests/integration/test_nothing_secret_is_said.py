@@ -20,8 +20,8 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, raw, reset, status
 from gatehouse.cli import main
 from gatehouse.delivery import forwarder
+from gatehouse.ingest.source import Source
 from gatehouse.operator import shown
-from gatehouse.source import Source
 from gateways import CONFIG as SMALL
 from gateways import RunGateway
 from processes import GatewayProcess, serving

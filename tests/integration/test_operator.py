@@ -13,9 +13,9 @@ import aiohttp
 import pytest
 
 from doubles.destination import ScriptedDestination
-from gatehouse.app import Gateway
 from gatehouse.config.load import parse
 from gatehouse.delivery.dispatcher import Dispatcher
+from gatehouse.gateway.app import Gateway
 from gateways import CONFIG, RunGateway, Running
 
 TOKEN = "operator-token-of-some-length"

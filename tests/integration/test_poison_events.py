@@ -13,7 +13,7 @@ from aiohttp import web
 
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
-from gatehouse.times import parse_iso8601
+from gatehouse.language.times import parse_iso8601
 from gateways import CONFIG, RunGateway, Running
 
 DELIVERED = ("gatehouse_deliveries_total", "app", "delivered")

@@ -18,6 +18,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination
 from gatehouse.cli import main
 from gatehouse.config.model import SourceConfig
+from gatehouse.config.secrets import Secrets
 from gatehouse.diagnosis.known import known_sources
 from gatehouse.errors import VerificationError
 from gatehouse.ingest.rejected import (
@@ -26,8 +27,7 @@ from gatehouse.ingest.rejected import (
     MOST_REQUESTS,
     RejectedRequests,
 )
-from gatehouse.secrets import Secrets
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
 from gateways import CONFIG, RunGateway, Running
 
 TOKEN = "operator-token-of-some-length"

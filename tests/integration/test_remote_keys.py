@@ -23,14 +23,15 @@ from multidict import CIMultiDict
 
 from doubles.destination import ScriptedDestination
 from doubles.keys import certificate, ec_key, rsa_key, tls_server
-from gatehouse.app import Gateway
 from gatehouse.config.load import parse
 from gatehouse.errors import UnavailableError, VerificationError
-from gatehouse.key_budget import NEW_PER_MINUTE
-from gatehouse.remote_keys import AT_ONCE, MAX_BYTES, RemoteKeys
-from gatehouse.times import rfc3339
-from gatehouse.verify.base import Facts, Request, Verification
+from gatehouse.gateway.app import Gateway
+from gatehouse.language.request import Request
+from gatehouse.language.times import rfc3339
+from gatehouse.verify.base import Facts, Verification
+from gatehouse.verify.key_budget import NEW_PER_MINUTE
 from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
+from gatehouse.verify.remote_keys import AT_ONCE, MAX_BYTES, RemoteKeys
 from gateways import SIGNING_SECRET, Running
 
 HOST = "sns.eu-west-1.amazonaws.com"

@@ -11,7 +11,7 @@ import pytest
 
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
-from gatehouse import log
+from gatehouse.telemetry import log
 
 if TYPE_CHECKING:
     from gateways import RunGateway, Running

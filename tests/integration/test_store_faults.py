@@ -22,9 +22,9 @@ import pytest
 from doubles import failing_disk, providers
 from doubles.destination import ScriptedDestination
 from doubles.shim import build
-from gatehouse import log
-from gatehouse.app import Gateway
 from gatehouse.config.load import parse
+from gatehouse.gateway.app import Gateway
+from gatehouse.telemetry import log
 from gateways import CONFIG, SIGNING_SECRET, Running
 
 

@@ -17,13 +17,13 @@ from doubles.delivery import make_destination, make_event
 from doubles.destination import ScriptedDestination, status
 from gatehouse.cli import main
 from gatehouse.config.load import parse
-from gatehouse.delivery import address
-from gatehouse.delivery.address import fault_of, is_forbidden
+from gatehouse.config.secrets import Secrets
 from gatehouse.delivery.destination import compile_destination
 from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.outcome import Outcome
-from gatehouse.secrets import Secrets
+from gatehouse.network import address
+from gatehouse.network.address import fault_of, is_forbidden
 
 METADATA = "169.254.169.254"
 #: What each spelling of the address means to one program or another.

@@ -18,10 +18,10 @@ from gatehouse.errors import (
     UnavailableError,
     VerificationError,
 )
-from gatehouse.event import Event
+from gatehouse.events.event import Event
 from gatehouse.ingest.answer import committed, committed_batch, rejected
-from gatehouse.metrics import OUTCOMES
 from gatehouse.store.base import Receipt, Reply
+from gatehouse.telemetry.metrics import OUTCOMES
 
 DEFAULT = AnswersConfig()
 EVENT = Event(

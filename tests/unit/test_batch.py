@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from gatehouse.batch import Batcher
+from gatehouse.store.batch import Batcher
 
 
 class Recorder:

@@ -21,7 +21,7 @@ from gatehouse.config.statuses import parse_status_range
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.delivery.destination import Destination
 from gatehouse.delivery.signing import signing_key
-from gatehouse.event import Event
+from gatehouse.events.event import Event
 from gatehouse.store.base import LEASE, Delivery
 
 BILLING = {"destination": "billing"}

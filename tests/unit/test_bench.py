@@ -15,7 +15,7 @@ from bench import signed
 from bench.load import Stretch
 from bench.machine import cpu_seconds, descendants, places
 from bench.throughput import median, ratio
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
 from presets import source
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the benchmark reads /proc")

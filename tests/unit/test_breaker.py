@@ -7,7 +7,7 @@ import math
 import pytest
 
 from gatehouse.delivery.breaker import Breaker, BreakerSettings
-from gatehouse.delivery.outcome import OUTCOME_REASONS, OutcomeReason
+from gatehouse.errors import OUTCOME_REASONS, OutcomeReason
 
 
 def failing(times: int = 5, at: float = 0.0) -> Breaker:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from gatehouse.changes import Changes, Difference, compare
-from gatehouse.compiled import Compiled, secret_references
 from gatehouse.config.load import parse
 from gatehouse.config.model import Config
-from gatehouse.metrics import Metrics
-from gatehouse.reload import Reloader, keep_fixed
+from gatehouse.gateway.changes import compare
+from gatehouse.gateway.compiled import Compiled, secret_references
+from gatehouse.gateway.reload import Reloader, keep_fixed
+from gatehouse.operator.reloading import Changes, Difference
+from gatehouse.telemetry.metrics import Metrics
 
 CONFIG = """
 sources:

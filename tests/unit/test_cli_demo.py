@@ -19,6 +19,7 @@ from rich.console import Console
 
 from gatehouse import providers
 from gatehouse.config.load import load
+from gatehouse.config.secrets import Secrets
 from gatehouse.demo.app import App, Arrived
 from gatehouse.demo.cases import ACCEPTED, DUPLICATE, REFUSED, Answer, Case, cases, read_answer
 from gatehouse.demo.play import Row, differences
@@ -26,8 +27,7 @@ from gatehouse.demo.scrape import moved, parse
 from gatehouse.demo.table import answer_table
 from gatehouse.demo.workspace import PROVIDERS, Workspace, choose_port, new_app_secret
 from gatehouse.errors import GatewayError
-from gatehouse.secrets import Secrets
-from gatehouse.source import Source, build_sources
+from gatehouse.ingest.source import Source, build_sources
 
 NOW = 1_750_000_000.0
 

@@ -17,15 +17,16 @@ from gatehouse import providers
 from gatehouse.cli import main
 from gatehouse.config.load import LoadedConfig, parse
 from gatehouse.config.model import Model
+from gatehouse.config.presets import raw_preset
+from gatehouse.config.secrets import Secrets
 from gatehouse.config.texts import format_template
+from gatehouse.demo.sample import documented, signed, with_time
 from gatehouse.diagnosis.diagnose import diagnose
 from gatehouse.diagnosis.known import known_source
 from gatehouse.errors import ConfigError, Reason, VerificationError
-from gatehouse.sample import documented, signed, with_time
-from gatehouse.secrets import Secrets
-from gatehouse.source import Source
-from gatehouse.template import Template
-from gatehouse.verify.base import Request
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
+from gatehouse.language.template import Template
 
 NOW = 1_750_000_000.0
 RAW = "0123456789abcdef0123456789abcdef"
@@ -61,7 +62,7 @@ def by_name(name: str) -> dict[str, Any]:
 
 def unset(name: str) -> list[str]:
     """Name the values that a source has to set."""
-    return [value for value, given in (providers.raw(name).get("values") or {}).items() if not given]
+    return [value for value, given in (raw_preset(name).get("values") or {}).items() if not given]
 
 
 def ready(config: LoadedConfig) -> tuple[Source, Secrets]:

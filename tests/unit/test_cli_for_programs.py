@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gatehouse import log, providers
+from gatehouse import providers
 from gatehouse.cli import COMMANDS, main
-from gatehouse.terminal import is_colored
+from gatehouse.telemetry import log
+from gatehouse.telemetry.terminal import is_colored
 
 CONFIG = """\
 sources:

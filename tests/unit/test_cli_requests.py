@@ -17,10 +17,10 @@ from multidict import CIMultiDict
 
 from gatehouse.cli import main
 from gatehouse.config.load import parse
+from gatehouse.config.secrets import Secrets
 from gatehouse.errors import VerificationError
-from gatehouse.secrets import Secrets
-from gatehouse.source import Source
-from gatehouse.verify.base import Request
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
 
 NOW = 1_750_000_000
 ENVIRONMENT = {"S": "s3cr3t-of-at-least-16-bytes"}

@@ -12,8 +12,8 @@ import pytest
 
 from doubles.dedupe import values
 from gatehouse.config.load import parse
-from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.sample import (
+from gatehouse.config.secrets import Secrets
+from gatehouse.demo.sample import (
     Sample,
     documented,
     fresh_id,
@@ -24,8 +24,8 @@ from gatehouse.sample import (
     with_delivery_id,
     with_type,
 )
-from gatehouse.secrets import Secrets
-from gatehouse.source import Source
+from gatehouse.errors import GatewayError, VerificationError
+from gatehouse.ingest.source import Source
 
 NOW = 1_750_000_000.0
 FIRST = ("mandato", "mando", "e-invoice-be", "getpeppr", "hisab")

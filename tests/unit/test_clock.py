@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatehouse.clock import SteadyClock
+from gatehouse.store.clock import SteadyClock
 
 START = 1_700_000_000.0
 

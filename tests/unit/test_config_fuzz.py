@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from gatehouse.config.load import LoadedConfig, parse
 from gatehouse.config.model import Config
-from gatehouse.config.reference import TABLES
-from gatehouse.config.schema import model_schema
 from gatehouse.errors import ConfigError
+from gatehouse.reference.configuration import TABLES
+from gatehouse.reference.schema import model_schema
 
 #: Far more than any of these needs on a slow machine.
 SOON = 20.0

@@ -19,8 +19,9 @@ from gatehouse import providers
 from gatehouse.cli import main
 from gatehouse.config.document import read_yaml
 from gatehouse.config.load import parse
-from gatehouse.config.schema import model_schema, schema
+from gatehouse.config.presets import raw_preset
 from gatehouse.errors import ConfigError
+from gatehouse.reference.schema import model_schema, schema
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "docs" / "gateway.schema.json"
@@ -111,7 +112,7 @@ def complaints(text: str) -> list[str]:
 def test_the_shipped_schema_is_up_to_date() -> None:
     """If not: `make schema`."""
     done = subprocess.run(
-        [sys.executable, "-m", "gatehouse.config.schema"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "gatehouse.reference.schema"], capture_output=True, text=True, check=True
     )
 
     assert SHIPPED.read_text() == done.stdout
@@ -137,8 +138,8 @@ def test_accepts_what_loads(text: str) -> None:
 
 @pytest.mark.parametrize("name", providers.names())
 def test_accepts_a_preset_written_out(name: str) -> None:
-    values = dict.fromkeys(providers.raw(name).get("values", {}), "it")
-    source = as_json(providers.raw(name)) | {"secrets": "env:A", "values": values}
+    values = dict.fromkeys(raw_preset(name).get("values", {}), "it")
+    source = as_json(raw_preset(name)) | {"secrets": "env:A", "values": values}
     text = yaml.safe_dump({"server": {"public_url": "https://a.example"}, "sources": {"a": source}})
 
     parse(text)

@@ -10,8 +10,8 @@ import pytest
 from gatehouse.cli.readiness import secret_warnings
 from gatehouse.config.load import parse
 from gatehouse.config.scalars import SecretRef
+from gatehouse.config.secrets import SecretError, Secrets
 from gatehouse.errors import ConfigError
-from gatehouse.secrets import SecretError, Secrets
 from gatehouse.verify.build import build_verification
 
 SECRET = "S3cret-of-sixteen-bytes"

@@ -9,13 +9,13 @@ from multidict import CIMultiDict
 
 from gatehouse.config.coverage import effective_max_age
 from gatehouse.config.sources import DedupeConfig, SourceConfig
-from gatehouse.dedupe import UNREADABLE_SCOPE, KeyReader, scopes_of
-from gatehouse.scope import Scope
-from gatehouse.template import Template
-from gatehouse.verify.base import Request
+from gatehouse.events.dedupe import UNREADABLE_SCOPE, KeyReader, scopes_of
+from gatehouse.language.request import Request
+from gatehouse.language.scope import Scope
+from gatehouse.language.template import Template
 
 if TYPE_CHECKING:
-    from gatehouse.dedupe import DedupeKey
+    from gatehouse.events.dedupe import DedupeKey
 
 NOW = 1_750_000_000.0
 HOUR, DAY = 3600.0, 86400.0

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gatehouse.config.model import SourceConfig
+from gatehouse.config.secrets import Secrets
 from gatehouse.diagnosis.diagnose import Diagnosis, diagnose, diagnose_head
 from gatehouse.diagnosis.known import KnownSource, known_source
 from gatehouse.errors import REASONS, Reason, VerificationError
-from gatehouse.secrets import Secrets
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
 from gatehouse.verify.build import build_verification
 
 NOW = 1_750_000_000.0

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gatehouse.config.model import SourceConfig
+from gatehouse.config.secrets import Secrets
 from gatehouse.diagnosis.combined import combined_bodies
 from gatehouse.diagnosis.diagnose import diagnose
 from gatehouse.diagnosis.json_forms import Json
 from gatehouse.diagnosis.known import known_source
-from gatehouse.secrets import Secrets
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
 
 NOW = 1_750_000_000.0
 SECRET = "s3cr3t-of-at-least-16-bytes"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from gatehouse import log
-from gatehouse.disk import DiskWatch, free_bytes
-from gatehouse.metrics import Metrics
+from gatehouse.store.disk import DiskWatch, free_bytes
+from gatehouse.telemetry import log
+from gatehouse.telemetry.metrics import Metrics
 
 
 @pytest.fixture(autouse=True)

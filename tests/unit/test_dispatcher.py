@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from doubles.delivery import IMPATIENT, Delivering, make_destination, make_event, named
 from doubles.destination import ScriptedDestination, hang, once, reset, status
 from gatehouse.config.model import DestinationConfig
+from gatehouse.config.secrets import Secrets
 from gatehouse.delivery.destination import compile_destination
-from gatehouse.secrets import Secrets
 from gatehouse.store.base import LEASE, Arrival, Assignment, Delivery
 from gatehouse.store.sqlite import SqliteStore
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse import document
-from gatehouse.document import (
+from gatehouse.language import document
+from gatehouse.language.document import (
     MAX_MEMBERS,
     Document,
     MalformedDocumentError,

@@ -10,10 +10,11 @@ import pytest
 from multidict import CIMultiDict
 
 from gatehouse.config.load import parse
-from gatehouse.dedupe import SCOPE_LENGTH, DedupeKey
 from gatehouse.errors import ConfigError
-from gatehouse.event import EventReader, ReadEvent
-from gatehouse.verify.base import Request, VerifiedRequest
+from gatehouse.events.dedupe import SCOPE_LENGTH, DedupeKey
+from gatehouse.events.event import EventReader, ReadEvent
+from gatehouse.language.request import Request
+from gatehouse.verify.base import VerifiedRequest
 from presets import source as preset
 
 FORM = "application/x-www-form-urlencoded"

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gatehouse.changes import lost_keys
 from gatehouse.config.load import parse
-from gatehouse.dedupe import UNREADABLE_SCOPE, scopes_of
-from gatehouse.earlier_places import earlier_places
-from gatehouse.template import Template
+from gatehouse.events.dedupe import UNREADABLE_SCOPE, scopes_of
+from gatehouse.gateway.changes import lost_keys
+from gatehouse.language.template import Template
+from gatehouse.store.earlier_places import earlier_places
 
 if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig

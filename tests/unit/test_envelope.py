@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doubles.delivery import make_event
-from gatehouse.envelope import Format, batch, batch_id, element, encode, passes
-from gatehouse.event import UNREADABLE, Event
+from gatehouse.events.envelope import Format, batch, batch_id, element, encode, passes
+from gatehouse.events.event import UNREADABLE, Event
 
 EXACT = b'{ "big": 12345678901234567890123, "price":45.50, "name": "\\u00e9" }'
 

@@ -14,9 +14,11 @@ from multidict import CIMultiDict
 from doubles.dedupe import values
 from gatehouse import providers
 from gatehouse.config.model import SourceConfig
-from gatehouse.envelope import encode, structured
-from gatehouse.event import UNREADABLE, Event, EventReader, ReadEvent
-from gatehouse.verify.base import Request, VerifiedRequest
+from gatehouse.config.presets import shipped_preset
+from gatehouse.events.envelope import encode, structured
+from gatehouse.events.event import UNREADABLE, Event, EventReader, ReadEvent
+from gatehouse.language.request import Request
+from gatehouse.verify.base import VerifiedRequest
 
 NOW = 1_750_000_000.25
 Keys = tuple[bytes | None, ...]
@@ -267,7 +269,7 @@ MEMBERS = (
 @given(members=st.dictionaries(st.sampled_from(MEMBERS), ANYTHING))
 def test_whatever_a_verified_body_holds_a_preset_reads_an_event(name: str, members: dict[str, Any]) -> None:
     body = json.dumps(members).encode()
-    reader = EventReader("s", "/webhooks/s", providers.preset(name), provider=name)
+    reader = EventReader("s", "/webhooks/s", shipped_preset(name), provider=name)
     verified = VerifiedRequest(Request("POST", "/", "", CIMultiDict(), body), {"signed": body})
 
     for event, _, _ in reader.read(verified, NOW, ()):

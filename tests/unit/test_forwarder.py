@@ -27,12 +27,12 @@ from doubles.destination import (
     status,
 )
 from gatehouse import __version__
-from gatehouse.delivery.address import is_forbidden
 from gatehouse.delivery.exchange import Exchange, open_session
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.signing import signing_key
-from gatehouse.event import Event
+from gatehouse.events.event import Event
+from gatehouse.network.address import is_forbidden
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 EXACT = b'{"big":12345678901234567890123,"price":45.50}'

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from gatehouse.app import Gateway
 from gatehouse.cli.readiness import secret_problems
 from gatehouse.config.load import parse
+from gatehouse.config.secrets import Secrets
 from gatehouse.errors import (
     ForbiddenError,
     MalformedRequestError,
@@ -24,8 +24,9 @@ from gatehouse.errors import (
     UnavailableError,
     VerificationError,
 )
-from gatehouse.secrets import Secrets
-from gatehouse.verify.base import Request, VerifiedRequest
+from gatehouse.gateway.app import Gateway
+from gatehouse.language.request import Request
+from gatehouse.verify.base import VerifiedRequest
 from gatehouse.verify.build_handshakes import build_handshakes
 from gatehouse.verify.handshake import Handshakes, Reply
 

@@ -17,7 +17,8 @@ from doubles.keys import ed25519_key, pem, raw
 from gatehouse.config.model import HmacConfig, VerifierConfig
 from gatehouse.config.sources import SourceConfig
 from gatehouse.errors import VerificationError
-from gatehouse.verify.base import Request, Verification
+from gatehouse.language.request import Request
+from gatehouse.verify.base import Verification
 from gatehouse.verify.build import build_verifier
 from gatehouse.verify.hmac import HmacScheme
 from verifying import NOW, refused, request, verification

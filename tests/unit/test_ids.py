@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatehouse.ids import new_id
+from gatehouse.events.ids import new_id
 
 
 def test_ids_have_the_form_of_a_ulid() -> None:

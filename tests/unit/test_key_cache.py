@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatehouse.key_cache import MOST_KEYS, MOST_MISSES, KeyCache
+from gatehouse.verify.key_cache import MOST_KEYS, MOST_MISSES, KeyCache
 
 URL = "https://p.example/key"
 HOUR, DAY = 3600.0, 86_400.0

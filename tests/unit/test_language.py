@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gatehouse.config.load import parse
+from gatehouse.config.secrets import Secrets
 from gatehouse.errors import VerificationError
-from gatehouse.secrets import Secrets
-from gatehouse.verify.base import Request, Verification
+from gatehouse.language.request import Request
+from gatehouse.verify.base import Verification
 from gatehouse.verify.build import build_verification
 
 NOW = 1_750_000_000.0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gatehouse import log
+from gatehouse.telemetry import log
 
 
 @pytest.fixture

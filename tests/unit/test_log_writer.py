@@ -8,8 +8,8 @@ from typing import TextIO
 
 import pytest
 
-from gatehouse import log_writer
-from gatehouse.log_writer import WHOLE, LineWriter
+from gatehouse.telemetry import log_writer
+from gatehouse.telemetry.log_writer import WHOLE, LineWriter
 
 LINE = "x" * 99
 

@@ -8,10 +8,10 @@ import pytest
 from multidict import CIMultiDict
 
 from gatehouse.config.load import parse
+from gatehouse.config.secrets import Secrets
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
 from gatehouse.operator.masking import mask, seen_headers, seen_query
-from gatehouse.secrets import Secrets
-from gatehouse.source import Source
-from gatehouse.verify.base import Request
 
 VALUE = "a-value-of-some-length"
 CONFIG = """

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from gatehouse.delivery.outcome import OUTCOME_REASONS
-from gatehouse.errors import REASONS
-from gatehouse.metrics import OUTCOMES, Metrics
+from gatehouse.errors import OUTCOME_REASONS, REASONS
+from gatehouse.telemetry.metrics import OUTCOMES, Metrics
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

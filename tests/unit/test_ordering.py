@@ -19,13 +19,13 @@ from doubles.delivery import IMPATIENT, Delivering, make_destination, make_event
 from doubles.destination import Answer, ReceivedRequest, ScriptedDestination, once, status
 from gatehouse.config.load import load
 from gatehouse.config.model import BatchConfig
-from gatehouse.event import Event
+from gatehouse.config.secrets import Secrets
+from gatehouse.events.event import Event
 from gatehouse.ingest.pipeline import Pipeline
-from gatehouse.secrets import Secrets
-from gatehouse.source import Source
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
 from gatehouse.store.base import Arrival, Assignment, Receipt
 from gatehouse.store.sqlite import SqliteStore
-from gatehouse.verify.base import Request
 
 BILLING = {"destination": "billing"}
 DELIVERED = {"destination": "billing", "result": "delivered"}

@@ -13,9 +13,9 @@ from doubles.delivery import IMPATIENT, Delivering, make_destination, make_event
 from doubles.destination import ScriptedDestination, once, status
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.errors import StoreUnavailableError
+from gatehouse.language.times import parse_iso8601
 from gatehouse.store.base import Delivery
 from gatehouse.store.sqlite import SqliteStore
-from gatehouse.times import parse_iso8601
 
 BILLING = {"destination": "billing"}
 DELIVERED = {"destination": "billing", "result": "delivered"}

@@ -10,9 +10,9 @@ from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.gauges import DestinationGauges, Tally
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.recorder import Recorder, batch_results
-from gatehouse.metrics import Metrics
 from gatehouse.store.base import Arrival, Assignment, DeliveryQuery
 from gatehouse.store.sqlite import SqliteStore
+from gatehouse.telemetry.metrics import Metrics
 
 
 class Desk:

@@ -13,7 +13,7 @@ import pytest
 from doubles.dedupe import dedupe_keys
 from doubles.delivery import make_event
 from gatehouse.errors import RelayFailedError, RelayTimeoutError, StoreUnavailableError, UnavailableError
-from gatehouse.event import Event
+from gatehouse.events.event import Event
 from gatehouse.ingest import relay as module
 from gatehouse.ingest.relay import Relay
 from gatehouse.store.base import Arrival, Assignment, Receipt, Reply

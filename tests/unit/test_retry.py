@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from gatehouse.config.model import RetryConfig
 from gatehouse.config.statuses import parse_status_range
-from gatehouse.delivery.outcome import OUTCOME_REASONS, Outcome, OutcomeReason, reason_for
+from gatehouse.delivery.outcome import Outcome, reason_for
 from gatehouse.delivery.retry import (
     REFUSAL_PAUSES,
     Decision,
@@ -25,6 +25,7 @@ from gatehouse.delivery.retry import (
     listed,
     parse_retry_after,
 )
+from gatehouse.errors import OUTCOME_REASONS, OutcomeReason
 
 NOW = 1_700_000_000.0
 DEFAULT = RetryConfig()

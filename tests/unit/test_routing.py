@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatehouse.config.model import RouteConfig
-from gatehouse.routing import compile_routes, matches
+from gatehouse.events.routing import compile_routes
+from gatehouse.language.patterns import matches
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gatehouse.cli.saved_request import parse_request
 from gatehouse.errors import GatewayError
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
 
 HEAD = b"POST /webhooks/acme?a=b&c HTTP/1.1\nHost: h.example\nX-Sig:  ab cd \nX-Twice: 1\nx-twice: 2\n\n"
 BODY = b'{"id":\r\n"\xff"}\n\n'

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.document import MalformedDocumentError, is_json
-from gatehouse.split import MAX_ITEMS, Split
+from gatehouse.language.document import MalformedDocumentError, is_json
+from gatehouse.language.split import MAX_ITEMS, Split
 
 
 def split(path: str, body: Any) -> list[Any]:
@@ -63,7 +63,7 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
 @pytest.mark.case("S-22")
 def test_of_more_lines_than_any_provider_sends_none_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = Mock(side_effect=is_json)
-    monkeypatch.setattr("gatehouse.split.is_json", reads)
+    monkeypatch.setattr("gatehouse.language.split.is_json", reads)
 
     assert len(split("", b"1\n" * MAX_ITEMS)) == MAX_ITEMS
     assert reads.call_count == MAX_ITEMS + 1

@@ -8,8 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from conformance.builders import NOW, accept, arrival, event, lease, result
-from gatehouse.delivery.outcome import OUTCOME_REASONS
-from gatehouse.errors import StoreError
+from gatehouse.errors import OUTCOME_REASONS, StoreError
 from gatehouse.store.base import DeliveryQuery, EventQuery
 from gatehouse.store.sqlite import SqliteStore
 from gatehouse.store.sqlite.sound import fetch, text_or_bytes

@@ -11,10 +11,10 @@ import pytest
 
 from conformance.builders import NOW, accept, arrival, event
 from gatehouse.config.model import StoreConfig
-from gatehouse.metrics import Metrics
-from gatehouse.retention import Retention, pause_after, rows_per_step
+from gatehouse.store.retention import Retention, pause_after, rows_per_step
 from gatehouse.store.sqlite import SqliteStore
 from gatehouse.store.sqlite.purging import _VACUUM_PAGES
+from gatehouse.telemetry.metrics import Metrics
 
 BODY = bytes(16_000)
 #: Enough for more pages than are left lying about.

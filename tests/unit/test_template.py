@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from gatehouse.document import Document, MalformedDocumentError
-from gatehouse.scope import MAX_FORM_FIELDS, Scope
-from gatehouse.sent import as_sent
-from gatehouse.template import Template, TemplateError
-from gatehouse.verify.base import Request
+from gatehouse.language.document import Document, MalformedDocumentError
+from gatehouse.language.request import Request
+from gatehouse.language.scope import MAX_FORM_FIELDS, Scope
+from gatehouse.language.sent import as_sent
+from gatehouse.language.template import Template, TemplateError
 
 
 def scope(

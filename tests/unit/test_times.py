@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.times import as_rfc3339, parse_iso8601, parse_time, rfc3339
+from gatehouse.language.times import as_rfc3339, parse_iso8601, parse_time, rfc3339
 
 
 @pytest.mark.parametrize(

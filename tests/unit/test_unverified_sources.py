@@ -8,8 +8,8 @@ import pytest
 
 from gatehouse.config.lint import lint
 from gatehouse.config.load import parse
+from gatehouse.config.secrets import Secrets
 from gatehouse.errors import ConfigError
-from gatehouse.secrets import Secrets
 from gatehouse.verify.build import build_verification
 
 SOURCE = "sources: {{acme: {{secrets: env:S, event: {{type: x}}{rest}}}}}"

@@ -16,9 +16,10 @@ from multidict import CIMultiDict
 
 from gatehouse.config.model import SourceConfig
 from gatehouse.config.scalars import SecretRef
+from gatehouse.config.secrets import SecretError, Secrets
 from gatehouse.errors import VerificationError
-from gatehouse.secrets import SecretError, Secrets
-from gatehouse.verify.base import Request, Verification
+from gatehouse.language.request import Request
+from gatehouse.verify.base import Verification
 from gatehouse.verify.build import build_verification
 
 NOW = 1_750_000_000

@@ -10,12 +10,13 @@ import pytest
 from multidict import CIMultiDict
 
 from gatehouse.config.load import parse
+from gatehouse.config.secrets import Secrets
 from gatehouse.diagnosis.diagnose import diagnose
 from gatehouse.diagnosis.known import known_sources
 from gatehouse.errors import ConfigError
-from gatehouse.secrets import Secrets
-from gatehouse.times import rfc3339
-from gatehouse.verify.base import Request, Verification
+from gatehouse.language.request import Request
+from gatehouse.language.times import rfc3339
+from gatehouse.verify.base import Verification
 from gatehouse.verify.build import build_verification
 from verifying import NOW, refused
 

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doubles.keys import der, ec_key, ed25519_key, pem, raw, rsa_key
+from gatehouse.config.secrets import SecretError
 from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.secrets import SecretError
 from verifying import NOW, flipped, refused, request, verification
 
 #: SHA-1 is here because some providers sign with it: S303 is about choosing it.

@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doubles.keys import Known, ec_key, pem, rsa_key
+from gatehouse.config.secrets import SecretError
 from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.secrets import SecretError
-from gatehouse.verify.base import Request, Verification
+from gatehouse.language.request import Request
+from gatehouse.verify.base import Verification
 from gatehouse.verify.jws import secret_bytes
 from verifying import NOW, flipped, refused, request, verification
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from doubles.keys import Known, certificate, ec_key, rsa_key
 from gatehouse.config.model import AwsSnsConfig, PaypalConfig
+from gatehouse.config.secrets import SecretError
 from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.secrets import SecretError
-from gatehouse.times import parse_time, rfc3339
+from gatehouse.language.request import Request
+from gatehouse.language.times import parse_time, rfc3339
 from gatehouse.verify.aws_sns import AwsSnsVerifier
-from gatehouse.verify.base import Request, Verification
+from gatehouse.verify.base import Verification
 from gatehouse.verify.keys import KnownKeys
 from gatehouse.verify.paypal import PaypalVerifier
 from verifying import NOW, flipped, refused, request, verification

@@ -13,9 +13,10 @@ import pytest
 from multidict import CIMultiDict
 
 from gatehouse.config.load import parse
-from gatehouse.secrets import Secrets
-from gatehouse.source import Source
-from gatehouse.verify.base import Request, VerifiedRequest
+from gatehouse.config.secrets import Secrets
+from gatehouse.ingest.source import Source
+from gatehouse.language.request import Request
+from gatehouse.verify.base import VerifiedRequest
 from verifying import NOW
 
 pytestmark = pytest.mark.case("F-59")

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
+from gatehouse.config.secrets import SecretError
 from gatehouse.errors import VerificationError
-from gatehouse.secrets import SecretError
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
 from verifying import NOW, flipped, refused, request, verification
 
 SECRET = "12345"

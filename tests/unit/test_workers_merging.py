@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.core import Metric
 
-from gatehouse.metrics import Metrics, SupervisorMetrics
+from gatehouse.telemetry.metrics import Metrics, SupervisorMetrics
 from gatehouse.workers.merging import GAUGES, Exposed, counted, known_to, merge, parse, render
 
 Values = dict[tuple[str, ...], float]

@@ -13,7 +13,7 @@ import click
 
 from gatehouse import __version__
 from gatehouse.errors import ConfigError, GatewayError, Problem
-from gatehouse.terminal import wants_color
+from gatehouse.telemetry.terminal import wants_color
 
 #: Commands in the order of `--help`, each with its one line there.
 COMMANDS = {

@@ -10,8 +10,8 @@ import msgspec
 from gatehouse import __version__
 from gatehouse.cli.unanswered import unanswered
 from gatehouse.config.scalars import Address
+from gatehouse.config.secrets import SecretError, Secrets
 from gatehouse.errors import ConfigError, GatewayError, Problem
-from gatehouse.secrets import SecretError, Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from gatehouse.config.load import LoadedConfig
     from gatehouse.errors import GatewayError
-    from gatehouse.source import Source
+    from gatehouse.ingest.source import Source
 
 config_option = click.option(
     "-c",
@@ -44,8 +44,8 @@ def load_config(given: str | None) -> LoadedConfig:
 
 def load_source(config: str | None, name: str) -> tuple[Source, LoadedConfig]:
     """Load the config and compile one of its sources. Raises `GatewayError`."""
-    from gatehouse.secrets import Secrets
-    from gatehouse.source import Source
+    from gatehouse.config.secrets import Secrets
+    from gatehouse.ingest.source import Source
 
     loaded = load_config(config)
     settings = loaded.config.sources.get(name)

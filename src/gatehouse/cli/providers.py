@@ -57,10 +57,11 @@ def _print_json(name: str | None) -> None:
 
     from gatehouse import providers
     from gatehouse.config import describe
+    from gatehouse.config.presets import raw_preset, shipped_preset
 
     if name is not None:
         _check(name)
-        click.echo(json.dumps({"name": name, **providers.raw(name)}, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({"name": name, **raw_preset(name)}, indent=2, ensure_ascii=False))
         return
     listed = [
         {
@@ -71,7 +72,7 @@ def _print_json(name: str | None) -> None:
             "retry_horizon": preset.retry_horizon,
         }
         for one in providers.names()
-        for preset in (providers.preset(one),)
+        for preset in (shipped_preset(one),)
     ]
     click.echo(json.dumps({"providers": listed}, indent=2, ensure_ascii=False))
 
@@ -83,6 +84,7 @@ def _table() -> Table:
 
     from gatehouse import providers
     from gatehouse.config import describe
+    from gatehouse.config.presets import shipped_preset
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("preset", no_wrap=True)
@@ -97,7 +99,7 @@ def _table() -> Table:
     table.add_column("answer\nwithin", no_wrap=True, min_width=6)
     table.add_column("retries\nfor", no_wrap=True, min_width=7)
     for name in providers.names():
-        preset = providers.preset(name)
+        preset = shipped_preset(name)
         table.add_row(
             Text(name, style="bold"),
             preset.title,
@@ -111,7 +113,7 @@ def _table() -> Table:
 def _print(table: Table) -> None:
     from rich.console import Console
 
-    from gatehouse.terminal import wants_color
+    from gatehouse.telemetry.terminal import wants_color
 
     # Without a colour system it writes no escapes at all, neither for bold.
     plain = wants_color(os.environ) is False

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from gatehouse.config.model import AnyConfig, VerifierConfig
 from gatehouse.config.scalars import SecretRef
-from gatehouse.delivery.address import fault_of
+from gatehouse.config.secrets import SecretError, Secrets
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.errors import Problem
-from gatehouse.secrets import SecretError, Secrets
-from gatehouse.source import Source
+from gatehouse.ingest.source import Source
+from gatehouse.network.address import fault_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -55,7 +55,7 @@ def _print_json(source: str, event_type: str, found: dict[str, list[Place]]) -> 
 
 def _destinations(loaded: LoadedConfig, source: str, event_type: str) -> dict[str, list[Place]]:
     """Find the destinations, each with the routes that lead to it."""
-    from gatehouse.routing import compile_routes
+    from gatehouse.events.routing import compile_routes
 
     found: dict[str, list[Place]] = {}
     for index, route in enumerate(loaded.config.routes):
@@ -67,7 +67,7 @@ def _destinations(loaded: LoadedConfig, source: str, event_type: str) -> dict[st
 
 
 def _warn_of_unknown_type(loaded: LoadedConfig, source: str, event_type: str) -> None:
-    from gatehouse.routing import matches
+    from gatehouse.language.patterns import matches
 
     settings = loaded.config.sources[source]
     if settings.types and not any(matches(known, event_type) for known in settings.types):

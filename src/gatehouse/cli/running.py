@@ -23,7 +23,7 @@ def restart_notes(loaded: LoadedConfig) -> list[str]:
 
     Nothing, when no gateway answers where the config has its operator listener.
     """
-    from gatehouse.compiled import secret_references
+    from gatehouse.gateway.compiled import secret_references
 
     config = loaded.config
     parts = [config.operator, config.store, *config.sources.values(), *config.destinations.values()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from multidict import CIMultiDict
 
 from gatehouse.errors import GatewayError
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

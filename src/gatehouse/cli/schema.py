@@ -22,6 +22,6 @@ The schema accepts every config that Gatehouse loads. gatehouse check finds more
 @click.command("schema", help=_HELP)
 def command() -> None:
     """Print the schema."""
-    from gatehouse.config.schema import text
+    from gatehouse.reference.schema import text
 
     click.echo(text(), nl=False)

@@ -10,7 +10,7 @@ import click
 from gatehouse.cli.options import config_option, load_config
 
 if TYPE_CHECKING:
-    from gatehouse.app import Gateway
+    from gatehouse.gateway.app import Gateway
     from gatehouse.workers.supervisor import Supervisor
     from gatehouse.workers.worker import Worker
 
@@ -66,8 +66,8 @@ def command(
     """Run the gateway until SIGTERM or Ctrl-C."""
     # Until the gateway handles it, a reload would end the process: that is what the signal does by default.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    from gatehouse import log
     from gatehouse.errors import GatewayError
+    from gatehouse.telemetry import log
     from gatehouse.workers.worker import Worker
 
     place = Worker.of(worker) if worker else None
@@ -81,7 +81,7 @@ def command(
 
 
 def _gateway(worker: Worker) -> Gateway:
-    from gatehouse.app import Gateway
+    from gatehouse.gateway.app import Gateway
 
     return Gateway(worker.load_first(), worker=worker)
 
@@ -94,7 +94,7 @@ def _gateway_or_supervisor(config: str | None, workers: int | None, log_format: 
         number = workers_for(workers, loaded)
         if number > 1:
             return Supervisor(loaded, number, options=["--log", log_format])
-    from gatehouse.app import Gateway
+    from gatehouse.gateway.app import Gateway
 
     return Gateway(loaded)
 
@@ -104,8 +104,8 @@ def _run(serving: Gateway | Supervisor, worker: Worker | None) -> None:
     import gc
     import sys
 
-    from gatehouse import app
-    from gatehouse.loop import Loop
+    from gatehouse.gateway import app
+    from gatehouse.network.loop import Loop
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -129,14 +129,14 @@ def _run(serving: Gateway | Supervisor, worker: Worker | None) -> None:
 
 
 def _arm() -> None:
-    """Make this process end where a test of crashes wants it to; see gatehouse.failpoints."""
+    """Make this process end where a test of crashes wants it to; see gatehouse.gateway.failpoints."""
     import os
 
     failpoints = os.environ.get("GATEHOUSE_FAILPOINTS")
     if not failpoints:
         return
-    from gatehouse.failpoints import arm
-    from gatehouse.log import get_logger
+    from gatehouse.gateway.failpoints import arm
+    from gatehouse.telemetry.log import get_logger
 
     arm(failpoints)
     get_logger().warning("gateway.failpoints", failpoints=failpoints)

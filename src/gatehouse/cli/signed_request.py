@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from gatehouse.config.scalars import Address, Listens
+from gatehouse.demo.sample import Sample, documented, freshened, signed, with_time, with_type
 from gatehouse.errors import GatewayError
-from gatehouse.sample import Sample, documented, freshened, signed, with_time, with_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gatehouse.cli.request_options import Wanted
-    from gatehouse.source import Source
+    from gatehouse.ingest.source import Source
 
 #: Addresses that mean "every address of this machine", where a client can't connect everywhere.
 _WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104

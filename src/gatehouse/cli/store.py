@@ -123,8 +123,8 @@ def _sqlite(url: str, loaded: LoadedConfig) -> Path:
 
 def _password(loaded: LoadedConfig) -> str | None:
     """Look the password up, if there is one."""
+    from gatehouse.config.secrets import SecretError, Secrets
     from gatehouse.errors import StoreError
-    from gatehouse.secrets import SecretError, Secrets
 
     reference = loaded.config.store.password
     if reference is None:

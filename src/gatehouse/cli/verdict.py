@@ -15,15 +15,15 @@ from gatehouse.errors import (
     UnsupportedEncodingError,
     VerificationError,
 )
-from gatehouse.remote_keys import RemoteKeys
+from gatehouse.verify.remote_keys import RemoteKeys
 
 if TYPE_CHECKING:
     from gatehouse.config.model import Config
-    from gatehouse.dedupe import DedupeKey
-    from gatehouse.event import Event
-    from gatehouse.secrets import Secrets
-    from gatehouse.source import Source
-    from gatehouse.verify.base import Request
+    from gatehouse.config.secrets import Secrets
+    from gatehouse.events.dedupe import DedupeKey
+    from gatehouse.events.event import Event
+    from gatehouse.ingest.source import Source
+    from gatehouse.language.request import Request
 
 #: How a dedupe key that is kept as a hash begins, and how long it is then.
 _HASH_MARK, _HASHED = b"sha256:", 39

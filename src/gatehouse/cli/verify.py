@@ -78,7 +78,7 @@ def _judge(config: str | None, name: str, file: str, now: int | None, client: st
 
     from gatehouse.cli.saved_request import parse_request
     from gatehouse.cli.verdict import judge
-    from gatehouse.secrets import Secrets
+    from gatehouse.config.secrets import Secrets
 
     source, loaded = load_source(config, name)
     request = parse_request(_read(file), public_url=source.public_url, client=client)
@@ -114,7 +114,7 @@ def _verified(verdict: Verdict) -> Iterator[str]:
 
 
 def _event(event: dict[str, Any]) -> Iterator[str]:
-    from gatehouse.log import clean
+    from gatehouse.telemetry.log import clean
 
     yield "event"
     for name in ("id", "type", "time", "subject", "account"):
@@ -126,7 +126,7 @@ def _event(event: dict[str, Any]) -> Iterator[str]:
 
 
 def _refused(reason: str | None, findings: tuple[str, ...] | list[str]) -> Iterator[str]:
-    from gatehouse.log import clean
+    from gatehouse.telemetry.log import clean
 
     yield f"refused: {reason}"
     yield from (f" - {clean(finding)}" for finding in findings)
@@ -149,7 +149,7 @@ def _explain(loaded: LoadedConfig, rejected: str, operator: str | None, *, as_js
 
 
 def _request(record: dict[str, Any]) -> Iterator[str]:
-    from gatehouse.log import clean
+    from gatehouse.telemetry.log import clean
 
     query = "&".join(f"{name}=…" for name in record["query"])
     yield f"request  {record['id']} to {record['source']}"

@@ -18,13 +18,13 @@ from gatehouse.config.model import (
     SigningConfig,
     TwilioConfig,
 )
-from gatehouse.template import Placeholder
+from gatehouse.language.template import Placeholder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gatehouse.config.model import ProviderConfig, VerifyEntry
-    from gatehouse.template import Template
+    from gatehouse.language.template import Template
 
 _WHOLE_BODY = ("body", "body_sorted", "body_name", "item_sha256", "outer")
 _FORM = ("form", "form_sorted")

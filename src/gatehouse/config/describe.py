@@ -26,7 +26,7 @@ from gatehouse.config.scalars import format_duration
 
 if TYPE_CHECKING:
     from gatehouse.config.model import DedupeKeyConfig, ProviderConfig, SignatureConfig, VerifyEntry
-    from gatehouse.template import Template
+    from gatehouse.language.template import Template
 
 #: Schemes that need no more words than these.
 _FIXED = {

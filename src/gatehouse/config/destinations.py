@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.config.credentials import names_credential
 from gatehouse.config.model import BreakerConfig, RetryConfig
 from gatehouse.config.readable import at, mappings, read, texts
 from gatehouse.config.scalars import format_duration, parse_duration
 from gatehouse.config.texts import parse_template
 from gatehouse.config.words import shown
-from gatehouse.credentials import names_credential
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

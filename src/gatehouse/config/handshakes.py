@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, fie
 from gatehouse.config.base import Model
 from gatehouse.config.scalars import Between, wrong
 from gatehouse.config.texts import HeaderName, RegularExpression, TemplateText, Text, parse_template
-from gatehouse.template import Template
+from gatehouse.language.template import Template
 
 #: What providers sign, in short. A challenge that could be one of these would have us sign a forged event.
 TYPICAL_SIGNED = (

@@ -19,7 +19,7 @@ from gatehouse.config.model import AllowlistConfig, NoneConfig, TokenConfig
 from gatehouse.config.places import UNIX
 from gatehouse.config.scalars import format_duration
 from gatehouse.config.stores import postgres_parts
-from gatehouse.routing import matches
+from gatehouse.language.patterns import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from gatehouse.config.words import expected, shown
-from gatehouse.placeholders import WITH_ARGUMENT, WITHOUT_ARGUMENT
-from gatehouse.template import Template, TemplateError
+from gatehouse.language.placeholders import WITH_ARGUMENT, WITHOUT_ARGUMENT
+from gatehouse.language.template import Template, TemplateError
 
 _EXAMPLE = 'text with placeholders, as in "{body:id}"'
 #: What other programs call what stands before the first dot, bracket or colon.

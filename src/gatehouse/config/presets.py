@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from gatehouse import providers
-from gatehouse.config.document import Path, YamlDocument
+from gatehouse.config.document import Path, YamlDocument, read_yaml
+from gatehouse.config.model import ProviderConfig
 from gatehouse.config.words import expected, shown
 from gatehouse.errors import Problem
 
@@ -33,11 +35,22 @@ def _near(given: str) -> str:
     name = "-".join(re.findall(r"[a-z0-9]+", given.lower()))
     meant = name if name in known else next((one for one in known if one in words), None)
     if meant is None and len(words) <= _MOST_WORDS:
-        titles = {one: str(providers.raw(one).get("title", "")).lower() for one in known}
+        titles = {one: str(raw_preset(one).get("title", "")).lower() for one in known}
         meant = next(
             (one for one, title in titles.items() if words & set(re.findall(r"[a-z0-9]+", title))), None
         )
     return f'did you mean "{meant}"? {expected("", known)}' if meant else expected(given, known)
+
+
+@cache
+def raw_preset(name: str) -> dict[str, Any]:
+    """Return a shipped preset as plain data, to be merged with a source's own settings."""
+    return dict(read_yaml(providers.text(name), f"{name}.yaml").data)
+
+
+def shipped_preset(name: str) -> ProviderConfig:
+    """Return a shipped preset as a model. Raises `KeyError` for a name that is not shipped."""
+    return ProviderConfig.model_validate(raw_preset(name))
 
 
 @dataclass
@@ -83,7 +96,7 @@ class _Merging:
         if provider in ("", None):
             return {}
         if provider in providers.names():
-            return providers.raw(provider)
+            return raw_preset(provider)
         # What the preset would have said is missing now: that is the same problem.
         self._document.incomplete.add(path)
         if isinstance(provider, str):

@@ -18,7 +18,7 @@ from gatehouse.config.scalars import Address, Listens, is_loopback, parse_addres
 from gatehouse.config.stores import store_problems
 from gatehouse.config.texts import parse_text
 from gatehouse.config.words import expected, shown
-from gatehouse.routing import matches
+from gatehouse.language.patterns import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

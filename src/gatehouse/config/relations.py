@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gatehouse.config.document import Path, YamlDocument
     from gatehouse.config.presets import Merged
     from gatehouse.errors import Problem
-    from gatehouse.template import Placeholder, Template
+    from gatehouse.language.template import Placeholder, Template
 
 _SIGNING = ("hmac", "ed25519", "ecdsa", "rsa")
 _WITH_SECRET = (*_SIGNING, "token", "basic", "jwt", "twilio", "ebay")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gatehouse.config.readable import at, mappings, read, texts
 from gatehouse.config.texts import parse_text
 from gatehouse.config.words import shown
-from gatehouse.routing import matches
+from gatehouse.language.patterns import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema, field_vali
 from gatehouse.config.base import Model, exactly_one
 from gatehouse.config.scalars import Between, SecretReference, parse_duration, wrong
 from gatehouse.config.texts import HeaderName, NumberedHeader, OneOrMany, TemplateText, Text
-from gatehouse.template import Template
+from gatehouse.language.template import Template
 
 #: How long the shortest secret may be at the least; no provider issues longer ones than the most.
 SecretLength = Annotated[int, Between(1, 256)]

@@ -14,7 +14,7 @@ from gatehouse.config.scalars import Between, Duration, SecretReference, Size, w
 from gatehouse.config.signatures import SecretLength
 from gatehouse.config.texts import AtLeastOne, HeaderName, Name, OneOrMany, OrTemplate, TemplateText, Text
 from gatehouse.config.verifiers import VerifyEntry
-from gatehouse.template import Template
+from gatehouse.language.template import Template
 
 
 class EventConfig(Model):

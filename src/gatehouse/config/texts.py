@@ -17,7 +17,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from gatehouse.config.misspelt import placeholder_hint, template_hint, text_hint, unquoted
 from gatehouse.config.scalars import in_words, wrong
-from gatehouse.template import Placeholder, Template, TemplateError
+from gatehouse.language.template import Placeholder, Template, TemplateError
 
 _NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 _HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gatehouse.delivery.gate import Gate
     from gatehouse.delivery.outcome import Outcome
     from gatehouse.delivery.recorder import Recorder
-    from gatehouse.event import Event
+    from gatehouse.events.event import Event
 
 _LONGEST_CONTENT_TYPE = 256
 

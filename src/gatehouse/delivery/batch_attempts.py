@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from gatehouse.delivery.attempts import Load
     from gatehouse.delivery.forwarder import Together
-    from gatehouse.delivery.outcome import Outcome, OutcomeReason
+    from gatehouse.delivery.outcome import Outcome
+    from gatehouse.errors import OutcomeReason
     from gatehouse.store.base import Delivery
 
 #: The brackets around a batch, and the comma before each element but the first.

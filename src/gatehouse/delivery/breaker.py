@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 if TYPE_CHECKING:
-    from gatehouse.delivery.outcome import OutcomeReason
+    from gatehouse.errors import OutcomeReason
 
 _UP: frozenset[OutcomeReason] = frozenset(("ok", "rejected", "gone"))
 #: Of how many events it is remembered that they failed. One that is forgotten counts once more.

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 from yarl import URL
 
-from gatehouse.delivery.address import fault_of
+from gatehouse.config.secrets import SecretError
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.delivery.signing import signing_key
-from gatehouse.secrets import SecretError
+from gatehouse.network.address import fault_of
 from gatehouse.store.base import LEASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gatehouse.config.model import BatchConfig, Config, DestinationConfig, RetryConfig
+    from gatehouse.config.secrets import Secrets
     from gatehouse.config.statuses import StatusRange
-    from gatehouse.envelope import Format
-    from gatehouse.secrets import Secrets
+    from gatehouse.events.envelope import Format
     from gatehouse.store.base import Delivery
 
 #: What a lease must have left beyond the attempt's timeout when the attempt starts: time to record it.

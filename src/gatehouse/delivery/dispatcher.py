@@ -18,8 +18,8 @@ from gatehouse.delivery.pauses import Pauses
 from gatehouse.delivery.recorder import Recorder, batch_results
 from gatehouse.delivery.retiring import Retiring
 from gatehouse.errors import RelayFailedError
-from gatehouse.log import get_logger
-from gatehouse.times import rfc3339
+from gatehouse.language.times import rfc3339
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import aiohttp
 
     from gatehouse.delivery.destination import Destination
-    from gatehouse.event import Event
-    from gatehouse.metrics import Metrics
+    from gatehouse.events.event import Event
     from gatehouse.store.base import Counts, Delivery, Reply, Store
+    from gatehouse.telemetry.metrics import Metrics
 
 #: How often the gauges are compared with the store (seconds).
 REFRESH = 15.0

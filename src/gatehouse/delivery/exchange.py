@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 
-from gatehouse.delivery.address import open_socket
 from gatehouse.delivery.faults import LateError
 from gatehouse.delivery.pool import Pool
 from gatehouse.delivery.retry import parse_retry_after
-from gatehouse.names import Resolver
+from gatehouse.network.address import open_socket
+from gatehouse.network.names import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

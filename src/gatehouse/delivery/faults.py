@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gatehouse.delivery.address import ForbiddenAddressError
-from gatehouse.log import clean
+from gatehouse.network.address import ForbiddenAddressError
+from gatehouse.telemetry.log import clean
 
 if TYPE_CHECKING:
-    from gatehouse.delivery.outcome import OutcomeReason
+    from gatehouse.errors import OutcomeReason
 
 _LONGEST: Final = 200
 

@@ -11,8 +11,8 @@ from gatehouse.delivery.faults import line_of, reason_of
 from gatehouse.delivery.item_statuses import item_statuses
 from gatehouse.delivery.outcome import Outcome, reason_for
 from gatehouse.delivery.signing import signature
-from gatehouse.envelope import BATCH_TYPE, batch, batch_id, element, encode, traceparent
-from gatehouse.log import get_logger
+from gatehouse.events.envelope import BATCH_TYPE, batch, batch_id, element, encode, traceparent
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.exchange import Reply
-    from gatehouse.event import Event
+    from gatehouse.events.event import Event
     from gatehouse.store.base import Delivery
 
 _USER_AGENT = f"Gatehouse/{__version__}"

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 from gatehouse.delivery.breaker import Breaker
 from gatehouse.delivery.pace import Pace
 from gatehouse.delivery.retry import listed
-from gatehouse.log import get_logger
-from gatehouse.times import rfc3339
+from gatehouse.language.times import rfc3339
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gatehouse.delivery.destination import Destination
-    from gatehouse.delivery.outcome import Outcome, OutcomeReason
-    from gatehouse.metrics import DestinationMetrics
+    from gatehouse.delivery.outcome import Outcome
+    from gatehouse.errors import OutcomeReason
+    from gatehouse.telemetry.metrics import DestinationMetrics
 
 #: The rate is no reason to leave a delivery in the store when it may start within this time (seconds).
 _SOON = 1.0

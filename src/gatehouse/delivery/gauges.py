@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from gatehouse.metrics import DestinationMetrics
-    from gatehouse.series import Gauge
     from gatehouse.store.base import Counts
+    from gatehouse.telemetry.metrics import DestinationMetrics
+    from gatehouse.telemetry.series import Gauge
 
 
 class Mark(NamedTuple):

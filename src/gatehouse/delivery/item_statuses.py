@@ -20,7 +20,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gatehouse.event import Event
+    from gatehouse.events.event import Event
 
 _FIRST_STATUS, _LAST_STATUS = 200, 599
 

@@ -15,7 +15,7 @@ from gatehouse.delivery.batch_attempts import BatchAttempts
 from gatehouse.delivery.intake import Intake
 from gatehouse.delivery.supply import Supply
 from gatehouse.delivery.waiting import Waiting
-from gatehouse.log import get_logger
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

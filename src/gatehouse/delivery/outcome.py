@@ -3,44 +3,12 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
-OutcomeReason = Literal[
-    "ok",
-    "redirect",
-    "gone",
-    "rejected",
-    "throttled",
-    "server_error",
-    "timeout",
-    "dns",
-    "connect",
-    "tls",
-    "disconnected",
-    "invalid_reply",
-    "unsendable",
-    "corrupt",
-]
-
-#: The `reason` label of `gatehouse_attempts_total`, and the field in the log.
-OUTCOME_REASONS: tuple[OutcomeReason, ...] = (
-    "ok",  # 2xx
-    "redirect",  # 3xx: never followed
-    "gone",  # 410
-    "rejected",  # other 4xx, but for the next
-    "throttled",  # 408, 425, 429
-    "server_error",  # 5xx
-    "timeout",  # no answer within the destination's timeout
-    "dns",  # the name has no address
-    "connect",  # refused or unreachable
-    "tls",  # no trusted connection
-    "disconnected",  # closed before an answer
-    "invalid_reply",  # not HTTP, or a status that no answer has
-    "unsendable",  # our own fault: no request could be made of the event
-    "corrupt",  # the event is damaged on the store's disk: no attempt was made
-)
+if TYPE_CHECKING:
+    from gatehouse.errors import OutcomeReason
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):

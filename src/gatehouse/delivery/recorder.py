@@ -6,22 +6,22 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gatehouse.batch import Batcher
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.retry import REFUSALS, Decision, Listed, decide, listed
 from gatehouse.errors import StoreUnavailableError
-from gatehouse.log import get_logger
+from gatehouse.language.times import rfc3339
 from gatehouse.store.base import Result
-from gatehouse.times import rfc3339
+from gatehouse.store.batch import Batcher
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.gauges import DestinationGauges
-    from gatehouse.event import Event
-    from gatehouse.metrics import DestinationMetrics
+    from gatehouse.events.event import Event
     from gatehouse.store.base import Delivery, Store
+    from gatehouse.telemetry.metrics import DestinationMetrics
 
 MAX_BATCH = 128
 #: Seconds until the next results are recorded after several that were recorded together; see `Batcher`.

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from gatehouse.config.model import RetryConfig
     from gatehouse.config.statuses import StatusRange
-    from gatehouse.delivery.outcome import Outcome, OutcomeReason
+    from gatehouse.delivery.outcome import Outcome
+    from gatehouse.errors import OutcomeReason
 
 #: The longest that a destination may ask us to wait.
 LONGEST_RETRY_AFTER = 3600.0

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from gatehouse.config.model import HmacConfig
-from gatehouse.sample import Sample, documented, signed, tampered, with_delivery_id, with_time
+from gatehouse.demo.sample import Sample, documented, signed, tampered, with_delivery_id, with_time
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gatehouse.source import Source
+    from gatehouse.ingest.source import Source
 
 Kind = Literal["example", "retry", "forged", "old"]
 KINDS: tuple[Kind, ...] = ("example", "retry", "forged", "old")

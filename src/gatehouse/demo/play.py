@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gatehouse.demo.app import App, Arrived
-    from gatehouse.source import Source
+    from gatehouse.ingest.source import Source
 
 #: How long an event may take to the app before the demo calls it missing.
 ARRIVAL_SECONDS = 5.0

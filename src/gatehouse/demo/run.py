@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import aiohttp
 
-from gatehouse import __version__, log
-from gatehouse.app import Gateway
+from gatehouse import __version__
 from gatehouse.config.load import load
 from gatehouse.demo.app import App
 from gatehouse.demo.play import Played, Player
 from gatehouse.demo.workspace import HOST, Workspace, choose_port, new_app_secret
+from gatehouse.gateway.app import Gateway
+from gatehouse.telemetry import log
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

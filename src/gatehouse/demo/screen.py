@@ -18,7 +18,7 @@ from rich.text import Text
 from gatehouse import __version__
 from gatehouse.demo.scrape import moved
 from gatehouse.demo.table import answer_table
-from gatehouse.terminal import wants_color
+from gatehouse.telemetry.terminal import wants_color
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

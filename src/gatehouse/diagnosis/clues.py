@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from gatehouse.config.model import BasicConfig, HmacConfig, JwtConfig, SigningConfig, TokenConfig
 from gatehouse.diagnosis.traces import other_headers
 from gatehouse.diagnosis.variants import text_of
-from gatehouse.document import Document, MalformedDocumentError, is_json
-from gatehouse.scope import Scope
-from gatehouse.sent import as_sent
-from gatehouse.template import Template
+from gatehouse.language.document import Document, MalformedDocumentError, is_json
+from gatehouse.language.scope import Scope
+from gatehouse.language.sent import as_sent
+from gatehouse.language.template import Template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gatehouse.config.model import VerifyEntry
-    from gatehouse.verify.base import Request
+    from gatehouse.language.request import Request
 
 #: Where the schemes without a choice carry their signature.
 _FIXED = {

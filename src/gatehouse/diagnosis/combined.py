@@ -16,7 +16,7 @@ import msgspec
 from gatehouse.diagnosis.json_forms import Json, Write, escapes, numbers
 
 if TYPE_CHECKING:
-    from gatehouse.verify.base import Request
+    from gatehouse.language.request import Request
 
 _MOST_TRIES = 2500
 _MOST_BYTES = 4_000_000

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gatehouse.diagnosis.known import KnownSource, Lock
-    from gatehouse.verify.base import Request
+    from gatehouse.language.request import Request
 
 #: Schemes whose secrets are public keys.
 _ASYMMETRIC = (EbayConfig, EcdsaConfig, Ed25519Config, RsaConfig)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from gatehouse.config.model import SigningConfig, TokenConfig
-from gatehouse.document import is_json
 from gatehouse.errors import VerificationError
-from gatehouse.split import Split
+from gatehouse.language.document import is_json
+from gatehouse.language.split import Split
 from gatehouse.verify.signed import items_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gatehouse.config.model import VerifyEntry
     from gatehouse.diagnosis.known import Lock
     from gatehouse.errors import Reason
-    from gatehouse.verify.base import Request
+    from gatehouse.language.request import Request
 
 #: As many elements as one diagnosis looks at.
 _MOST_ITEMS = 100

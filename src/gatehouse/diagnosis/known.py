@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gatehouse.config.coverage import effective_max_age
 from gatehouse.config.model import AnyConfig, NoneConfig, SigningConfig, VerifierConfig
+from gatehouse.config.secrets import SecretError
 from gatehouse.errors import VerificationError
-from gatehouse.secrets import SecretError
 from gatehouse.verify.build import build_verifier
 from gatehouse.verify.keys import remote_of
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
     from gatehouse.config.model import SourceConfig, VerifyEntry
     from gatehouse.config.scalars import SecretRef
+    from gatehouse.config.secrets import Secrets
     from gatehouse.errors import Reason
-    from gatehouse.secrets import Secrets
-    from gatehouse.verify.base import Request, Verifier
+    from gatehouse.language.request import Request
+    from gatehouse.verify.base import Verifier
     from gatehouse.verify.keys import KnownKeys
 
 #: As many secrets as one diagnosis tries for each verifier.

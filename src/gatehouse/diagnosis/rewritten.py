@@ -15,7 +15,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gatehouse.verify.base import Request
+    from gatehouse.language.request import Request
 
 _FRONT = "something in front changed the bytes"
 #: JSON that takes longer to write out again than a diagnosis may take.

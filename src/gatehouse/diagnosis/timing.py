@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gatehouse.config.model import SigningConfig
 from gatehouse.errors import VerificationError
-from gatehouse.scope import Scope
-from gatehouse.times import parse_iso8601
+from gatehouse.language.scope import Scope
+from gatehouse.language.times import parse_iso8601
 from gatehouse.verify.places import place
 from gatehouse.verify.signature import SignaturePlace
 
 if TYPE_CHECKING:
     from gatehouse.config.model import VerifyEntry
-    from gatehouse.verify.base import Request
+    from gatehouse.language.request import Request
     from gatehouse.verify.timestamp import Unit
 
 #: Seconds have ten digits from 2001 to 2286, milliseconds thirteen.

@@ -8,11 +8,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from gatehouse import providers
+from gatehouse.config.presets import raw_preset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gatehouse.verify.base import Request
+    from gatehouse.language.request import Request
 
 _SIGNATURE_WORDS = re.compile(
     r"(^|[-_])(sig|signature|hmac|hash|digest|token|secret)($|[-_0-9])", re.IGNORECASE
@@ -57,7 +58,7 @@ def signature_headers() -> dict[str, tuple[str, ...]]:
     """Return the header (lower case) of each preset's signature, and the titles of those that use it."""
     found: dict[str, list[str]] = {}
     for name in providers.names():
-        preset = providers.raw(name)
+        preset = raw_preset(name)
         for header in _headers(preset.get("verify")):
             found.setdefault(header.lower(), []).append(preset.get("title") or name)
     return {header: tuple(titles) for header, titles in found.items() if header not in _GENERIC}

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gatehouse.config.model import HmacConfig, SigningConfig, TimestampConfig, TokenConfig
 from gatehouse.config.texts import format_template
 from gatehouse.errors import VerificationError
-from gatehouse.scope import Scope
-from gatehouse.template import Template
+from gatehouse.language.scope import Scope
+from gatehouse.language.template import Template
 from gatehouse.verify.places import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gatehouse.config.model import SignatureConfig, VerifyEntry
-    from gatehouse.verify.base import Request
+    from gatehouse.language.request import Request
 
 #: What each key of a signing verifier can be, for those that have it.
 _CHOICES: dict[str, tuple[str, ...]] = {

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from gatehouse.document import is_json
 from gatehouse.errors import (
     MethodNotAllowedError,
     RequestRejectedError,
     UnavailableError,
     VerificationError,
 )
+from gatehouse.language.document import is_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gatehouse.config.model import AnswersConfig
-    from gatehouse.event import Event
+    from gatehouse.events.event import Event
     from gatehouse.store.base import Receipt
     from gatehouse.verify.handshake import Reply
 

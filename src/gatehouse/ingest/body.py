@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from gatehouse.ingest.inbound import Inbound
+    from gatehouse.ingest.connection import Inbound
 
 #: The content codings there are (IANA's HTTP Content Coding Registry, and `x-` as in RFC 9110, 8.4.1). Real
 #: senders write other things into the header, such as `UTF-8`: those change nothing about the bytes.

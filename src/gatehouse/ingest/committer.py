@@ -11,16 +11,16 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from gatehouse.batch import Batcher
 from gatehouse.errors import StoreError, UnavailableError
-from gatehouse.log import get_logger
 from gatehouse.store.base import Delivery
+from gatehouse.store.batch import Batcher
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gatehouse.metrics import Metrics
     from gatehouse.store.base import Arrival, Receipt, Store
+    from gatehouse.telemetry.metrics import Metrics
 
     #: The events of one request, and by when (`time.monotonic()`) they have to be on disk.
     _Submitted = tuple[Sequence[Arrival], float]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 import aiohttp
+import msgspec
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatehouse.ingest.client import peer_of
-from gatehouse.ingest.inbound import Inbound
-from gatehouse.ingest.link import LINGER, Link
+from gatehouse.ingest.link import LINGER, Lines, Link
 from gatehouse.ingest.reading import MOST_UNANSWERED, GivenUpError, Reader
 from gatehouse.ingest.writing import written
 
@@ -29,14 +29,42 @@ if TYPE_CHECKING:
 
     from gatehouse.ingest.admission import Admission
     from gatehouse.ingest.answer import Answer
-    from gatehouse.ingest.awake import AwakeTimer
-    from gatehouse.ingest.connections import Connections
+    from gatehouse.ingest.awake import AwakeClock, AwakeTimer
     from gatehouse.ingest.reading import Message
 
 #: After these the rest of the request is in the way of the next one.
 _CLOSING: Final = frozenset(
     map(int, (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
 )
+
+
+class Inbound(msgspec.Struct, frozen=True, gc=False):
+    """A request whose head is complete."""
+
+    #: Method, path as sent, version and headers.
+    head: RawRequestMessage
+    #: The body, as far as it has arrived.
+    content: StreamReader
+    connection: Connection
+
+    @property
+    def content_length(self) -> int | None:
+        """How long the body is, if that was said."""
+        length = self.head.headers.get("Content-Length")
+        return None if length is None else int(length)
+
+
+class Owner(Protocol):
+    """What keeps the connections of a listener: a connection reports to it."""
+
+    lines: Lines
+    clock: AwakeClock
+
+    def connection_made(self, newcomer: Connection) -> bool:
+        """Count a connection. Returns whether there is room for it."""
+
+    def forget(self, connection: Connection) -> None:
+        """Count one less: it is closed, and no request of it is in progress."""
 
 
 class Answers(NamedTuple):
@@ -75,7 +103,7 @@ class Connection(Link):
 
     def __init__(
         self,
-        server: Connections,
+        server: Owner,
         answers: Answers,
         admission: Admission,
         patience: float,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gatehouse.errors import UnavailableError
 from gatehouse.ingest.answer import Answer, handshaken
-from gatehouse.log import get_logger
-from gatehouse.times import rfc3339
+from gatehouse.language.times import rfc3339
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from gatehouse.source import Source
-    from gatehouse.verify.base import Request, VerifiedRequest
+    from gatehouse.ingest.source import Source
+    from gatehouse.language.request import Request
+    from gatehouse.verify.base import VerifiedRequest
     from gatehouse.verify.handshake import Reply
 
 #: Fetches a URL to confirm it; tells whether the answer was 200. Raises nothing.

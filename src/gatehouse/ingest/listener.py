@@ -11,8 +11,8 @@ import errno
 import socket
 from typing import TYPE_CHECKING, Final
 
-from gatehouse.listening import bound, bound_to_path, unbind_path
-from gatehouse.log import get_logger
+from gatehouse.network.listening import bound, bound_to_path, unbind_path
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

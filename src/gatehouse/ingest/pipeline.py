@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 from gatehouse.errors import VerificationError
-from gatehouse.event import UNREADABLE
+from gatehouse.events.event import UNREADABLE
 from gatehouse.ingest.answer import Answer, committed, committed_batch
 from gatehouse.store.base import Arrival, Assignment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from gatehouse.event import Event, ReadEvent
+    from gatehouse.events.event import Event, ReadEvent
     from gatehouse.ingest.handshakes import Greeter
-    from gatehouse.metrics import SourceMetrics
-    from gatehouse.source import Source
+    from gatehouse.ingest.source import Source
+    from gatehouse.language.request import Request
     from gatehouse.store.base import Receipt
-    from gatehouse.verify.base import Request, Verification, VerifiedRequest
+    from gatehouse.telemetry.metrics import SourceMetrics
+    from gatehouse.verify.base import Verification, VerifiedRequest
     from gatehouse.verify.keys import Prepared, RemoteVerifier
 
 

@@ -13,14 +13,14 @@ import msgspec
 
 from gatehouse.diagnosis.diagnose import diagnose, diagnose_head
 from gatehouse.errors import VerificationError
-from gatehouse.ids import new_id
+from gatehouse.events.ids import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gatehouse.diagnosis.known import KnownSource
     from gatehouse.errors import Reason, RequestRejectedError
-    from gatehouse.verify.base import Request
+    from gatehouse.language.request import Request
 
 #: Requests of one source.
 MOST_REQUESTS = 20

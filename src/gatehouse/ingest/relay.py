@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from msgspec.structs import replace
 
 from gatehouse.errors import RelayTimeoutError, StoreError, UnavailableError
-from gatehouse.log import get_logger
 from gatehouse.store.base import Assignment
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from gatehouse.dedupe import DedupeKey
-    from gatehouse.event import Event
+    from gatehouse.events.dedupe import DedupeKey
+    from gatehouse.events.event import Event
     from gatehouse.store.base import Arrival, Receipt, Reply
 
 #: How many requests wait for one with the same keys that came before.

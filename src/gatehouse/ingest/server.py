@@ -28,20 +28,19 @@ from gatehouse.ingest.connections import Connections, allowed_connections
 from gatehouse.ingest.listener import Listener
 from gatehouse.ingest.target import path_and_query
 from gatehouse.ingest.writing import written
-from gatehouse.log import get_logger, limited
-from gatehouse.verify.base import Request
+from gatehouse.language.request import Request
+from gatehouse.telemetry.log import get_logger, limited
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gatehouse.config.model import ServerConfig
     from gatehouse.ingest.client import ClientAddress
-    from gatehouse.ingest.connection import Connection
-    from gatehouse.ingest.inbound import Inbound
+    from gatehouse.ingest.connection import Connection, Inbound
     from gatehouse.ingest.pipeline import Pipeline
     from gatehouse.ingest.rejected import RejectedRequests
-    from gatehouse.metrics import Metrics, SourceMetrics
-    from gatehouse.source import Source
+    from gatehouse.ingest.source import Source
+    from gatehouse.telemetry.metrics import Metrics, SourceMetrics
 
     _Served = tuple[Source, SourceMetrics]
 
@@ -147,8 +146,7 @@ class IngestServer:
             request = Request(head.method, path, query, head.headers, body, source.public_url, client or "")
             answer = await self._pipeline.receive(source, metrics, request)
         except RequestRejectedError as error:
-            error.request = request
-            answer, rejected_id = self._refuse(served, http, error, client)
+            answer, rejected_id = self._refuse(served, http, request, error, client)
         except Exception as error:  # noqa: BLE001 - a defect of ours must not look like a refusal to the provider
             answer = _defect(error, served)
         finally:
@@ -157,7 +155,12 @@ class IngestServer:
         return answer
 
     def _refuse(
-        self, served: _Served | None, http: Inbound, error: RequestRejectedError, client: str | None
+        self,
+        served: _Served | None,
+        http: Inbound,
+        request: Request | None,
+        error: RequestRejectedError,
+        client: str | None,
     ) -> tuple[Answer, str | None]:
         """Return the answer, and the id under which the request is kept, if it is."""
         if served is None:
@@ -169,7 +172,7 @@ class IngestServer:
                 late = UnavailableError("the request had to wait; send again later", reason="stopped")
                 return rejected(late, source.settings.answers), None
             metrics.failures[error.reason].inc()
-        return answer, self._remember(source, http, error, answer, client)
+        return answer, self._remember(source, http, request, error, answer, client)
 
     def _record(
         self,
@@ -209,12 +212,18 @@ class IngestServer:
             get_logger().warning("request.rejected", reason=answer.reason, rejected_id=rejected_id, **fields)
 
     def _remember(
-        self, source: Source, http: Inbound, error: RequestRejectedError, answer: Answer, client: str | None
+        self,
+        source: Source,
+        http: Inbound,
+        request: Request | None,
+        error: RequestRejectedError,
+        answer: Answer,
+        client: str | None,
     ) -> str | None:
         """Keep a refused request for the operator; not after a fault of our own, which says nothing of it."""
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return None
-        request, length, head = error.request, http.content_length, http.head
+        length, head = http.content_length, http.head
         if request is None:
             path, query = path_and_query(head.path)
             request = Request(head.method, path, query, head.headers, b"", source.public_url, client or "")

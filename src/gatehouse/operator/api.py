@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from gatehouse.config import describe
+from gatehouse.language.times import rfc3339
 from gatehouse.operator.masking import seen_headers, seen_query
 from gatehouse.operator.queries import BadQueryError, limit_of
-from gatehouse.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gatehouse.ingest.rejected import Refused, RejectedRequests
-    from gatehouse.metrics import Metrics
-    from gatehouse.source import Source
+    from gatehouse.ingest.source import Source
+    from gatehouse.telemetry.metrics import Metrics
 
 #: Hex digits of the body's SHA-256: enough to tell bodies apart.
 _HASH_DIGITS = 16

@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatehouse.config.model import SigningConfig
-from gatehouse.log import clean
+from gatehouse.telemetry.log import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gatehouse.config.model import SourceConfig
-    from gatehouse.source import Source
-    from gatehouse.verify.base import Request
+    from gatehouse.ingest.source import Source
+    from gatehouse.language.request import Request
 
 #: Headers that say how the request came, and what its body is.
 _PLAIN = frozenset(

@@ -10,13 +10,13 @@ import msgspec
 from aiohttp import web
 
 from gatehouse.errors import StoreError
-from gatehouse.log import get_logger
+from gatehouse.language.times import rfc3339
 from gatehouse.operator import queries, shown
 from gatehouse.operator.api import error_answer
 from gatehouse.operator.just_now import JustNow
 from gatehouse.operator.queries import BadQueryError
 from gatehouse.store.base import DeliveryQuery, Retried
-from gatehouse.times import rfc3339
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence

@@ -1,15 +1,67 @@
-"""What came of a reload, as JSON."""
+"""What came of a reload: its result, and the result as JSON."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 from aiohttp import web
 
 if TYPE_CHECKING:
-    from gatehouse.reload import ReloadResult
+    from collections.abc import Mapping, Sequence
+
+    from gatehouse.errors import Problem
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """How one set of named things differs from another; each list in the order of its config."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What is different between the config before and the one after."""
+
+    sources: Difference = Difference()
+    destinations: Difference = Difference()
+    #: In words: a route has no name. One that changed is one removed and one added.
+    routes: Difference = Difference()
+    #: The other keys, as in `server.public_url`.
+    settings: tuple[str, ...] = ()
+
+    def named(self) -> dict[str, tuple[str, ...]]:
+        """Return what there is, each under a name of its own: `sources_added` and so on. For the log."""
+        parts = {"sources": self.sources, "destinations": self.destinations, "routes": self.routes}
+        found = {
+            f"{part}_{how}": names
+            for part, difference in parts.items()
+            for how, names in msgspec.structs.asdict(difference).items()
+        }
+        return {name: names for name, names in (found | {"settings": self.settings}).items() if names}
+
+
+class ReloadResult(NamedTuple):
+    """What came of a reload."""
+
+    #: None: refused, so nothing changed.
+    changes: Changes | None = None
+    #: Why it was refused.
+    problems: tuple[Problem, ...] = ()
+    #: Keys that have to wait for a restart. All others are in use.
+    needs_restart: tuple[str, ...] = ()
+    #: What can't serve for lack of a secret.
+    not_ready: tuple[str, ...] = ()
+    #: By source, the dedupe keys that went: events that only these tell would be accepted again.
+    keys_lost: Mapping[str, Sequence[str]] = {}
+    #: The file that was read, and the SHA-256 of what it held.
+    file: str = ""
+    sha256: str = ""
 
 
 def reload_answer(result: ReloadResult) -> web.Response:

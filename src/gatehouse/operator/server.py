@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import hdrs, web
 
 from gatehouse.config.scalars import is_loopback
-from gatehouse.log import get_logger
+from gatehouse.language.sent import as_sent
 from gatehouse.operator.api import error_answer
 from gatehouse.operator.cross_site import cross_site_refusal
 from gatehouse.operator.guesses import WrongTokens
 from gatehouse.operator.reloading import reload_answer
-from gatehouse.sent import as_sent
+from gatehouse.telemetry.log import get_logger
 from gatehouse.verify.base import ct_equal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from gatehouse.config.scalars import Address
-    from gatehouse.reload import ReloadResult
-    from gatehouse.series import Counter
+    from gatehouse.operator.reloading import ReloadResult
+    from gatehouse.telemetry.series import Counter
 
 #: What operators send is a few names.
 _LONGEST_BODY = 64 * 1024

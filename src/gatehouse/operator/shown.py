@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 from aiohttp import web
 
-from gatehouse.times import rfc3339
+from gatehouse.language.times import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, tzinfo
 from pydantic_core import PydanticCustomError
 
 from gatehouse.config.scalars import parse_duration
-from gatehouse.times import parse_time
+from gatehouse.language.times import parse_time
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DAYS_AGO = {"today": 0, "yesterday": 1}

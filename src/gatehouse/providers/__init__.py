@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
-from typing import Any
-
-from gatehouse.config.document import read_yaml
-from gatehouse.config.model import ProviderConfig
 
 
 @cache
@@ -22,15 +18,3 @@ def text(name: str) -> str:
     if name not in names():
         raise KeyError(name)
     return resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-
-
-@cache
-def raw(name: str) -> dict[str, Any]:
-    """Return a preset as plain data, to be merged with what a source says."""
-    document = read_yaml(text(name), f"{name}.yaml")
-    return dict(document.data)
-
-
-def preset(name: str) -> ProviderConfig:
-    """Return a preset as a model."""
-    return ProviderConfig.model_validate(raw(name))

@@ -5,18 +5,20 @@ Times are unix seconds as floats; the store keeps milliseconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gatehouse.dedupe import DedupeKey
-    from gatehouse.event import Event
-    from gatehouse.store.earlier import Places
+    from gatehouse.events.dedupe import DedupeKey
+    from gatehouse.events.event import Event
 
 T = TypeVar("T")
+
+#: Of each source, for each place of `dedupe.by`: the scopes that its key may have.
+Places: TypeAlias = "Mapping[str, Sequence[Sequence[bytes]]]"
 
 #: How long a delivery that is leased on arrival stays leased (seconds).
 LEASE: Final = 30.0

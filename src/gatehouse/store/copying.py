@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
     from pathlib import Path
 
-    from gatehouse.event import Event
+    from gatehouse.events.event import Event
     from gatehouse.store.deciding import Key
     from gatehouse.store.earlier import PlaceRow
     from gatehouse.store.sqlite.connection import Connection

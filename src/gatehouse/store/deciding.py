@@ -16,7 +16,7 @@ from gatehouse.store.rows import digest, milliseconds
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gatehouse.dedupe import DedupeKey
+    from gatehouse.events.dedupe import DedupeKey
     from gatehouse.store.base import Arrival, Reply
 
 #: A destination and an order key.

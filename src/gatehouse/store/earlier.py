@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from gatehouse.dedupe import SCOPE_LENGTH
+from gatehouse.events.dedupe import SCOPE_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
+    from gatehouse.store.base import Places
     from gatehouse.store.deciding import First, Key
 
-#: Of each source, for each place of `dedupe.by`: the scopes that its key may have.
-Places: TypeAlias = "Mapping[str, Sequence[Sequence[bytes]]]"
 #: Source, place, scope: a row of `dedupe_places`.
 PlaceRow: TypeAlias = tuple[str, int, bytes]
 #: The row that stands for all sources: there may be keys by place in the store.

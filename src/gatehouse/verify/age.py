@@ -16,17 +16,18 @@ from gatehouse.config.coverage import (
     signs,
     signs_a_time,
 )
-from gatehouse.document import MalformedDocumentError
 from gatehouse.errors import VerificationError
-from gatehouse.event_scopes import EventScopes
-from gatehouse.times import parse_time
+from gatehouse.language.document import MalformedDocumentError
+from gatehouse.language.event_scopes import EventScopes
+from gatehouse.language.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gatehouse.config.model import ProviderConfig
-    from gatehouse.scope import Scope
-    from gatehouse.verify.base import Facts, Request
+    from gatehouse.language.request import Request
+    from gatehouse.language.scope import Scope
+    from gatehouse.verify.base import Facts
 
 
 class SignedAge:
@@ -36,7 +37,7 @@ class SignedAge:
         self._max_age = max_age
         self._proves_timestamp = proves_timestamp(config)
         self._time = config.event.time if covers_time(config) else None
-        self._scopes = EventScopes(config.event)
+        self._scopes = EventScopes(document=config.event.document, split=config.event.split)
         # Whoever can take the time away can take any request's age away.
         self._needs_time = not (signs(config) and all(map(covers_body, config.verify)))
 

@@ -11,7 +11,8 @@ from gatehouse.verify.base import NOTHING
 
 if TYPE_CHECKING:
     from gatehouse.config.model import AllowlistConfig
-    from gatehouse.verify.base import Facts, Request
+    from gatehouse.language.request import Request
+    from gatehouse.verify.base import Facts
 
 
 class AllowlistVerifier:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gatehouse.errors import Reason
-    from gatehouse.verify.base import Facts, Request, Verifier
+    from gatehouse.language.request import Request
+    from gatehouse.verify.base import Facts, Verifier
     from gatehouse.verify.keys import RemoteVerifier
 
 #: The reasons that tell an operator most come first: a signature that was checked says more than one that is

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import padding
 
-from gatehouse.document import Document, MalformedDocumentError
 from gatehouse.errors import VerificationError
-from gatehouse.sent import as_sent
+from gatehouse.language.document import Document, MalformedDocumentError
+from gatehouse.language.sent import as_sent
 from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs
 from gatehouse.verify.certificates import signing_key
 from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from gatehouse.config.model import AwsSnsConfig
     from gatehouse.errors import Reason
-    from gatehouse.verify.base import Facts, Request
+    from gatehouse.language.request import Request
+    from gatehouse.verify.base import Facts
 
 #: The regions and the domain of each partition of AWS, by https://github.com/boto/botocore, partitions.json.
 _PARTITIONS = (

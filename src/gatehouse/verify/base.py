@@ -13,26 +13,8 @@ from gatehouse.errors import VerificationError
 from gatehouse.verify.keys import RemoteVerifier, remote_of
 
 if TYPE_CHECKING:
-    from multidict import CIMultiDict, CIMultiDictProxy
-
-    from gatehouse.scope import Scope
-
-
-class Request(msgspec.Struct, frozen=True, gc=False):
-    """One inbound HTTP request, as the bytes that were sent."""
-
-    method: str
-    #: The path as sent: neither decoded nor normalised, without the query.
-    path: str
-    #: What stood behind the `?`, as sent; empty without one.
-    query: str
-    #: Values as the HTTP parser gives them: bytes that are not UTF-8 are surrogate escapes.
-    headers: CIMultiDictProxy[str] | CIMultiDict[str]
-    body: bytes
-    #: The address the provider used, scheme and host, when `server.public_url` says it.
-    public_url: str = ""
-    #: The address that sent it: the peer, or what a trusted proxy says of it.
-    client: str = ""
+    from gatehouse.language.request import Request
+    from gatehouse.language.scope import Scope
 
 
 #: What a verifier learned on the way to its yes, by the name of its placeholder: `timestamp`, as sent; `id`,

@@ -19,7 +19,7 @@ from gatehouse.config.model import (
     TokenConfig,
     VerifierConfig,
 )
-from gatehouse.secrets import SecretError
+from gatehouse.config.secrets import SecretError
 from gatehouse.verify.age import age_limit
 from gatehouse.verify.allowlist import AllowlistVerifier
 from gatehouse.verify.any import AnyVerifier
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from gatehouse.config.model import SourceConfig, VerifyEntry
     from gatehouse.config.scalars import SecretRef
-    from gatehouse.secrets import Secrets
+    from gatehouse.config.secrets import Secrets
 
 #: Type of a signing scheme → its module and class, made from the config and the secrets.
 _SCHEMES = {

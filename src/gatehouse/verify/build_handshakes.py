@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from gatehouse.config.handshakes import HashProof, HmacProof
 from gatehouse.config.model import AnyConfig, HmacConfig, JwtConfig, TwilioConfig
-from gatehouse.secrets import SecretError
+from gatehouse.config.secrets import SecretError
 from gatehouse.verify.handshake import Handshake, Handshakes
 from gatehouse.verify.proof import Prove, hash_proof, hmac_proof
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gatehouse.config.handshakes import HandshakeConfig
     from gatehouse.config.model import SourceConfig, VerifyEntry
-    from gatehouse.secrets import Secrets
+    from gatehouse.config.secrets import Secrets
 
 
 def build_handshakes(source: SourceConfig, secrets: Secrets) -> Handshakes | None:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from gatehouse.document import Document, MalformedDocumentError
 from gatehouse.errors import VerificationError
-from gatehouse.sent import as_sent
+from gatehouse.language.document import Document, MalformedDocumentError
+from gatehouse.language.sent import as_sent
 from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs
 from gatehouse.verify.base import proved, single_header
 from gatehouse.verify.ecdsa import ec_key
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatehouse.config.model import EbayConfig
-    from gatehouse.verify.base import Facts, Request
+    from gatehouse.language.request import Request
+    from gatehouse.verify.base import Facts
 
 _HEADER = "X-EBAY-SIGNATURE"
 

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gatehouse.document import MalformedDocumentError
 from gatehouse.errors import ForbiddenError, MalformedRequestError, UnavailableError, VerificationError
-from gatehouse.scope import Scope
-from gatehouse.sent import as_sent
+from gatehouse.language.document import MalformedDocumentError
+from gatehouse.language.scope import Scope
+from gatehouse.language.sent import as_sent
 from gatehouse.verify.base import ct_equal
 
 if TYPE_CHECKING:
     from gatehouse.config.handshakes import HandshakeAnswer, HandshakeConfig
-    from gatehouse.template import Template
-    from gatehouse.verify.base import Facts, Request, VerifiedRequest
+    from gatehouse.language.request import Request
+    from gatehouse.language.template import Template
+    from gatehouse.verify.base import Facts, VerifiedRequest
     from gatehouse.verify.proof import Prove
 
 #: Whatever a form allows, nothing longer is echoed or proved: longer signed bytes were never a challenge.

@@ -9,7 +9,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
-from gatehouse.sent import as_sent
+from gatehouse.language.sent import as_sent
 from gatehouse.verify.asymmetric import decoded
 from gatehouse.verify.jws import Algorithm, Check, es256, rs256
 from gatehouse.verify.rsa import strong

@@ -15,8 +15,8 @@ import msgspec
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from gatehouse.document import Document, MalformedDocumentError
 from gatehouse.errors import VerificationError
+from gatehouse.language.document import Document, MalformedDocumentError
 from gatehouse.verify.asymmetric import decoded, holds
 from gatehouse.verify.base import ct_equal
 from gatehouse.verify.ecdsa import der_of, ec_key

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gatehouse.document import Document, MalformedDocumentError, with_value
 from gatehouse.errors import VerificationError
-from gatehouse.sent import as_sent
+from gatehouse.language.document import Document, MalformedDocumentError, with_value
+from gatehouse.language.sent import as_sent
 from gatehouse.verify.asymmetric import only_the_provider_signs
 from gatehouse.verify.base import ct_equal, proved, single_header
 from gatehouse.verify.jwks import own_key, published
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gatehouse.config.model import JwtConfig
-    from gatehouse.verify.base import Facts, Request
+    from gatehouse.language.request import Request
+    from gatehouse.verify.base import Facts
     from gatehouse.verify.jws import Check
 
 _HEADER = b'{"alg":"HS256","typ":"JWT"}'

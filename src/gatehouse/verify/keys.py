@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gatehouse.errors import UnavailableError
-    from gatehouse.verify.base import Request, Verifier
+    from gatehouse.language.request import Request
 
 
 class KnownKeys(Protocol):
@@ -59,7 +59,7 @@ class NoKeys:
         return None
 
 
-def remote_of(verifiers: Iterable[Verifier]) -> tuple[RemoteVerifier, ...]:
+def remote_of(verifiers: Iterable[object]) -> tuple[RemoteVerifier, ...]:
     """List those that need keys from an address: what the verifiers name in `remote`, mostly themselves."""
     return tuple(remote for verifier in verifiers for remote in getattr(verifier, "remote", ()))
 

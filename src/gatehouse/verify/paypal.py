@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from gatehouse.errors import VerificationError
-from gatehouse.sent import as_sent
+from gatehouse.language.sent import as_sent
 from gatehouse.verify.asymmetric import decoded, holds, only_the_provider_signs
 from gatehouse.verify.base import single_header
 from gatehouse.verify.certificates import signing_key
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
     from gatehouse.config.model import PaypalConfig
-    from gatehouse.verify.base import Facts, Request
+    from gatehouse.language.request import Request
+    from gatehouse.verify.base import Facts
 
 #: Where PayPal serves its certificates, and nobody else anything.
 ADDRESSES = re.compile(r"https://api(\.sandbox)?\.paypal\.com/v1/notifications/certs/[A-Za-z0-9_-]{1,100}")

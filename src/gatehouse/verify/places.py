@@ -8,13 +8,14 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from multidict import CIMultiDict
 
-from gatehouse.document import Document, MalformedDocumentError, with_value
 from gatehouse.errors import VerificationError
-from gatehouse.sent import as_sent
-from gatehouse.verify.base import Request, single_header
+from gatehouse.language.document import Document, MalformedDocumentError, with_value
+from gatehouse.language.request import Request
+from gatehouse.language.sent import as_sent
+from gatehouse.verify.base import single_header
 
 if TYPE_CHECKING:
-    from gatehouse.scope import Scope
+    from gatehouse.language.scope import Scope
 
 
 class Place(Protocol):

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gatehouse.document import MalformedDocumentError
-from gatehouse.scope import Scope
-from gatehouse.sent import as_sent
+from gatehouse.language.document import MalformedDocumentError
+from gatehouse.language.scope import Scope
+from gatehouse.language.sent import as_sent
 from gatehouse.verify.hmac import key_bytes
 from gatehouse.verify.signature import WRITE
 
 if TYPE_CHECKING:
     from gatehouse.config.handshakes import HashProof, HmacProof
-    from gatehouse.verify.base import Request
+    from gatehouse.language.request import Request
 
 #: From the request and its challenge to the proof as written; None when the request has not all of it.
 Prove = Callable[["Request", bytes], bytes | None]

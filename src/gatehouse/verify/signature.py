@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gatehouse.errors import VerificationError
-from gatehouse.sent import as_sent
-from gatehouse.verify.base import Request, single_header
+from gatehouse.language.request import Request
+from gatehouse.language.sent import as_sent
+from gatehouse.verify.base import single_header
 from gatehouse.verify.places import place, with_header
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gatehouse.config.model import SignatureConfig
-    from gatehouse.scope import Scope
+    from gatehouse.language.scope import Scope
 
 #: A header may list many signatures; no provider sends more live ones than this.
 MAX_SIGNATURES = 10

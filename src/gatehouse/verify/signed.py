@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from gatehouse.document import MalformedDocumentError, with_value
 from gatehouse.errors import VerificationError
-from gatehouse.scope import Scope
-from gatehouse.sent import as_sent
-from gatehouse.split import Split
-from gatehouse.times import rfc3339
-from gatehouse.verify.base import Facts, Proved, Request, proved
+from gatehouse.language.document import MalformedDocumentError, with_value
+from gatehouse.language.request import Request
+from gatehouse.language.scope import Scope
+from gatehouse.language.sent import as_sent
+from gatehouse.language.split import Split
+from gatehouse.language.times import rfc3339
+from gatehouse.verify.base import Facts, Proved, proved
 from gatehouse.verify.places import place
 from gatehouse.verify.signature import Carried, SignaturePlace
 from gatehouse.verify.timestamp import check_timestamp
 
 if TYPE_CHECKING:
     from gatehouse.config.model import SigningConfig, TimestampConfig
-    from gatehouse.split import Item
-    from gatehouse.template import Template
+    from gatehouse.language.split import Item
+    from gatehouse.language.template import Template
 
 #: What no id holds, and JSON does not do without: such an id has swallowed the end of a signed body, or its
 #: beginning, and what is left would verify as the body.

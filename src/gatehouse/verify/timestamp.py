@@ -7,8 +7,8 @@ import re
 from typing import Literal
 
 from gatehouse.errors import VerificationError
-from gatehouse.sent import as_sent
-from gatehouse.times import parse_iso8601
+from gatehouse.language.sent import as_sent
+from gatehouse.language.times import parse_iso8601
 
 Unit = Literal["s", "ms", "iso8601"]
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from gatehouse.document import with_value
 from gatehouse.errors import VerificationError
-from gatehouse.scope import Scope
-from gatehouse.sent import as_sent
-from gatehouse.split import Split
-from gatehouse.verify.base import Facts, Request, matching, proved
+from gatehouse.language.document import with_value
+from gatehouse.language.request import Request
+from gatehouse.language.scope import Scope
+from gatehouse.language.sent import as_sent
+from gatehouse.language.split import Split
+from gatehouse.verify.base import Facts, matching, proved
 from gatehouse.verify.places import place
 from gatehouse.verify.signed import items_of
 

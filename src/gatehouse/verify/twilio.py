@@ -20,11 +20,11 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from gatehouse.document import MalformedDocumentError
 from gatehouse.errors import VerificationError
-from gatehouse.scope import Scope, is_form
-from gatehouse.sent import as_sent
-from gatehouse.template import Template
+from gatehouse.language.document import MalformedDocumentError
+from gatehouse.language.scope import Scope, is_form
+from gatehouse.language.sent import as_sent
+from gatehouse.language.template import Template
 from gatehouse.verify.base import ct_equal, matching, proved, single_header
 from gatehouse.verify.places import with_header
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatehouse.config.model import TwilioConfig
-    from gatehouse.verify.base import Facts, Request
+    from gatehouse.language.request import Request
+    from gatehouse.verify.base import Facts
 
 _HEADER = "X-Twilio-Signature"
 _BODY_HASH = "bodySHA256"

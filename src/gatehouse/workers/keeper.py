@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gatehouse.errors import GatewayError
-from gatehouse.log import get_logger
+from gatehouse.telemetry.log import get_logger
 from gatehouse.workers.asking import Asking, NoAnswerError
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gatehouse.listening import bound
+from gatehouse.network.listening import bound
 
 if TYPE_CHECKING:
     import socket

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from gatehouse.metrics import SupervisorMetrics
+    from gatehouse.telemetry.metrics import SupervisorMetrics
     from gatehouse.workers.keeper import Keeper
 
 #: Seconds that a worker has for its metrics. Prometheus itself gives up after 10.

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gatehouse import __version__
-from gatehouse.compiled import Compiled
 from gatehouse.errors import GatewayError
-from gatehouse.listening import listening
-from gatehouse.log import get_logger
-from gatehouse.metrics import SupervisorMetrics
+from gatehouse.gateway.compiled import Compiled
+from gatehouse.gateway.reload import Reloader
+from gatehouse.network.listening import listening
 from gatehouse.operator.server import OperatorServer
-from gatehouse.reload import Reloader
+from gatehouse.telemetry.log import get_logger
+from gatehouse.telemetry.metrics import SupervisorMetrics
 from gatehouse.workers.api import WorkersApi
 from gatehouse.workers.asking import NoAnswerError
 from gatehouse.workers.keeper import Keeper
@@ -33,10 +33,9 @@ from gatehouse.workers.worker import Shared
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gatehouse.changes import Changes
     from gatehouse.config.load import LoadedConfig
     from gatehouse.errors import Problem
-    from gatehouse.reload import ReloadResult
+    from gatehouse.operator.reloading import Changes, ReloadResult
 
 #: Seconds until workers that were asked to end are ended. They need a little less for all that is under way.
 _GRACE = 9.0

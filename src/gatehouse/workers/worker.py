@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from gatehouse.config.load import parse
-from gatehouse.reload import keep_fixed
+from gatehouse.gateway.reload import keep_fixed
 
 if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig

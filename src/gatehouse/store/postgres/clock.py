@@ -12,9 +12,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from gatehouse.clock import SteadyClock
-from gatehouse.log import get_logger
+from gatehouse.store.clock import SteadyClock
 from gatehouse.store.rows import milliseconds
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable

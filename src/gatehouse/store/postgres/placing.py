@@ -14,7 +14,8 @@ from gatehouse.store.postgres.statements import columns
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gatehouse.store.earlier import PlaceRow, Places
+    from gatehouse.store.base import Places
+    from gatehouse.store.earlier import PlaceRow
     from gatehouse.store.postgres.connecting import Connection
 
 _ROWS: Final = "SELECT source, place, scope FROM dedupe_places"

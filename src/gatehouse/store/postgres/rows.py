@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from gatehouse.event import Event
+from gatehouse.events.event import Event
 from gatehouse.store.rows import decode_text, digest, milliseconds
 
 if TYPE_CHECKING:

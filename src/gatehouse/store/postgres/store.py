@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 import asyncpg
 
 from gatehouse.errors import StoreError, StoreUnavailableError
-from gatehouse.log import get_logger
 from gatehouse.store.base import Retried
 from gatehouse.store.deciding import keys_in
 from gatehouse.store.postgres import (
@@ -36,11 +35,12 @@ from gatehouse.store.postgres.hints import Hints
 from gatehouse.store.postgres.migrations import migrate
 from gatehouse.store.postgres.pool import Pool
 from gatehouse.store.postgres.rows import is_storable
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
-    from gatehouse.dedupe import DedupeKey
+    from gatehouse.events.dedupe import DedupeKey
     from gatehouse.store.base import (
         Arrival,
         Counts,
@@ -50,13 +50,13 @@ if TYPE_CHECKING:
         EventQuery,
         EventRow,
         Page,
+        Places,
         Purged,
         Receipt,
         Result,
         StoredEvent,
         Which,
     )
-    from gatehouse.store.earlier import Places
     from gatehouse.store.postgres.connecting import Connection
     from gatehouse.store.postgres.settings import PostgresSettings
 

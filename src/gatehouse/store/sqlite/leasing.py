@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
-    from gatehouse.event import Event
+    from gatehouse.events.event import Event
     from gatehouse.store.base import Result, Which
     from gatehouse.store.deciding import Lock
     from gatehouse.store.rows import Row

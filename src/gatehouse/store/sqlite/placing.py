@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from gatehouse.store.earlier import PlaceRow, Places
+    from gatehouse.store.base import Places
+    from gatehouse.store.earlier import PlaceRow
 
 _ROWS: Final = "SELECT source, place, scope FROM dedupe_places"
 _ADD: Final = "INSERT INTO dedupe_places (source, place, scope) VALUES (?, ?, ?)"

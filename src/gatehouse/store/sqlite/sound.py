@@ -12,7 +12,7 @@ from gatehouse.store.rows import EVENT_COLUMNS, checksum, digest, event_from
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gatehouse.event import Event
+    from gatehouse.events.event import Event
 
 Parameters: TypeAlias = "Sequence[object] | Mapping[str, object]"
 

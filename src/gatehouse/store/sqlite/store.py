@@ -15,7 +15,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from gatehouse.errors import StoreUnavailableError
-from gatehouse.log import get_logger
 from gatehouse.store.base import Retried
 from gatehouse.store.deciding import keys_in
 from gatehouse.store.sqlite import leasing, listing, ordering, pausing, placing, purging, reviving
@@ -25,12 +24,13 @@ from gatehouse.store.sqlite.file import SqliteFile
 from gatehouse.store.sqlite.migrations import migrate
 from gatehouse.store.sqlite.purging import Horizon
 from gatehouse.store.sqlite.writer import Writer
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from gatehouse.dedupe import DedupeKey
+    from gatehouse.events.dedupe import DedupeKey
     from gatehouse.store.base import (
         Arrival,
         Counts,
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
         EventQuery,
         EventRow,
         Page,
+        Places,
         Purged,
         Receipt,
         Result,
         StoredEvent,
         Which,
     )
-    from gatehouse.store.earlier import Places
 
 T = TypeVar("T")
 

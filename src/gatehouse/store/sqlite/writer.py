@@ -13,8 +13,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
-from gatehouse.batch import Batcher
 from gatehouse.errors import StoreError, StoreUnavailableError
+from gatehouse.store.batch import Batcher
 from gatehouse.store.sqlite.connection import breaks_connection, store_error
 from gatehouse.store.sqlite.file import empty_log
 from gatehouse.store.sqlite.files import FilesLostError, LogLostError

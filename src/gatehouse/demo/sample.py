@@ -1,0 +1,270 @@
+"""Requests made as a provider makes them, for `sign`, `send`, `demo` and tests. Pure, but for what is random.
+
+A provider's documented example is text, and stays text: what changes is replaced in its bytes, so that
+`45.50` stays `45.50`, and the layout stays the one that the provider sends.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, urlencode
+
+import msgspec
+from multidict import CIMultiDict
+
+from gatehouse.config.coverage import effective_max_age
+from gatehouse.errors import GatewayError, VerificationError
+from gatehouse.events.event import EventReader
+from gatehouse.language.document import MalformedDocumentError
+from gatehouse.language.request import Request
+from gatehouse.language.template import Placeholder
+from gatehouse.language.times import rfc3339
+from gatehouse.verify.base import VerifiedRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gatehouse.config.model import ProviderConfig
+    from gatehouse.ingest.source import Source
+    from gatehouse.language.scope import Scope
+    from gatehouse.language.template import Template
+
+#: From an id to another one that looks like it.
+NewId = Callable[[str], str]
+
+#: Unix milliseconds have as many digits since 2001.
+_MILLISECOND_DIGITS = 13
+_PREFIX = re.compile(r"[A-Za-z]{1,16}[_-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a provider would send, before it is signed."""
+
+    #: Headers besides the signature's.
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def documented(settings: ProviderConfig, event_type: str | None = None) -> Sample | None:
+    """Return the provider's documented example, of this type if there is one; None without any example."""
+    samples = [Sample(sample.headers, sample.body.encode()) for sample in settings.samples]
+    if event_type is not None:
+        samples.sort(key=lambda sample: type_of(sample, settings) != event_type)
+    return samples[0] if samples else None
+
+
+def type_of(sample: Sample, settings: ProviderConfig) -> str | None:
+    """Read the event type, as the gateway will: of the first event, when it is a batch."""
+    try:
+        return next((settings.event.type.text(scope) for scope in _scopes(sample, settings)), None)
+    except MalformedDocumentError:
+        return None
+
+
+def fresh_id(like: str) -> str:
+    """Make an id that is new and has the form of another one: `evt_…`, a UUID, a number."""
+    if like in ("true", "false"):
+        return like
+    try:
+        if str(uuid.UUID(like)) == like:
+            return str(uuid.uuid4())
+    except ValueError:
+        pass
+    if like.isdigit():
+        return str(10**14 + secrets.randbelow(9 * 10**14))
+    if "://" in like:
+        return f"{like.rpartition('/')[0]}/{secrets.token_hex(8)}"
+    prefix = _PREFIX.match(like)
+    return (prefix[0] if prefix else "") + secrets.token_hex(8)
+
+
+def freshened(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample:
+    """Replace what tells events apart, so that the gateway takes the sample for a new event."""
+    for placeholder in sorted(_identifying(settings), key=repr):
+        sample = _with_value(sample, settings, placeholder, new_id)
+    return sample
+
+
+def with_time(sample: Sample, settings: ProviderConfig, now: float) -> Sample:
+    """Let the events of a sample happen at `now`, where a source refuses old ones by their own time."""
+    if effective_max_age(settings) is None or settings.event.time is None:
+        return sample
+    for placeholder in sorted(_single_values(settings.event.time), key=repr):
+        sample = _with_value(sample, settings, placeholder, lambda old: _time_like(old, now))
+    return sample
+
+
+def _time_like(old: str, now: float) -> str:
+    """Write a time as another one is written: in seconds, in milliseconds, or as ISO 8601."""
+    if not old.isdigit():
+        return rfc3339(int(now))
+    return str(int(now * 1000) if len(old) >= _MILLISECOND_DIGITS else int(now))
+
+
+def with_delivery_id(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample | None:
+    """Replace the id that the provider gives a request and does not sign; None when it gives none."""
+    headers = [placeholder for placeholder in _identifying(settings) if placeholder.name == "header"]
+    present = [placeholder for placeholder in headers if placeholder.argument in CIMultiDict(sample.headers)]
+    for placeholder in present:
+        sample = _with_value(sample, settings, placeholder, new_id)
+    return sample if present else None
+
+
+def with_type(sample: Sample, settings: ProviderConfig, event_type: str) -> Sample:
+    """Replace the event type, also in headers that repeat it. Raises `GatewayError` when it can't be."""
+    old = type_of(sample, settings)
+    for parts in settings.event.type.alternatives:
+        if len(parts) == 1 and isinstance(parts[0], Placeholder):
+            sample = _with_value(sample, settings, parts[0], lambda _: event_type)
+    headers = {name: event_type if value == old else value for name, value in sample.headers.items()}
+    sample = replace(sample, headers=headers)
+    if type_of(sample, settings) != event_type:
+        hint = (
+            f"{_other_types(settings)}--body FILE of this type, with --header for what its headers say of it"
+        )
+        raise GatewayError("the event type can't be replaced in this body", hint=hint)
+    return sample
+
+
+def _other_types(settings: ProviderConfig) -> str:
+    """Name the types that there are examples of."""
+    examples = (Sample(sample.headers, sample.body.encode()) for sample in settings.samples)
+    types = [found for example in examples if (found := type_of(example, settings))]
+    return f"--type {' or '.join(types)}; or " if types else ""
+
+
+def tampered(body: bytes) -> bytes:
+    """Change one byte: the last digit, which is part of a value however the bytes are laid out."""
+    digit = max((body.rfind(b"%d" % number) for number in range(10)), default=-1)
+    if digit < 0:
+        raise ValueError("no digit to change")
+    changed = b"0" if body[digit : digit + 1] == b"9" else b"%d" % (int(body[digit : digit + 1]) + 1)
+    return body[:digit] + changed + body[digit + 1 :]
+
+
+def _identifying(settings: ProviderConfig) -> frozenset[Placeholder]:
+    """Name what the event's id and the dedupe keys are made of, without what they share with other events."""
+    event = settings.event
+    kept = _single_values(event.type) | _single_values(event.time) | _single_values(event.account)
+    identity = (_single_values(event.id) | _signed_ids(settings)) - kept
+    for template in settings.dedupe.templates:
+        for alternative in map(_values_among, template.alternatives):
+            # A key is new with one new part: the others, such as an amount, stay as documented.
+            identity |= frozenset() if alternative & identity else alternative - kept
+    by_content = any(Placeholder("body") in template.placeholders for template in settings.dedupe.templates)
+    if by_content or all(placeholder.name == "header" for placeholder in identity):
+        # Bodies that are alike, signed in the same second, are alike as signed: let their subject differ.
+        identity |= _single_values(event.subject)
+    return identity - kept
+
+
+def _signed_ids(settings: ProviderConfig) -> frozenset[Placeholder]:
+    """Name what `{id}` stands for."""
+    every = [getattr(entry, "of", (entry,))[0] for entry in settings.verify]
+    return frozenset[Placeholder]().union(*(_single_values(getattr(one, "id", None)) for one in every))
+
+
+def _single_values(template: Template | None) -> frozenset[Placeholder]:
+    return _values_among(template.placeholders) if template else frozenset()
+
+
+def _values_among(parts: Iterable[bytes | Placeholder]) -> frozenset[Placeholder]:
+    placeholders = (part for part in parts if isinstance(part, Placeholder))
+    named = (part for part in placeholders if part.name in ("body", "form", "header") and part.argument)
+    return frozenset(replace(placeholder, optional=False) for placeholder in named)
+
+
+def _with_value(sample: Sample, settings: ProviderConfig, placeholder: Placeholder, change: NewId) -> Sample:
+    if placeholder.name == "header":
+        wanted = placeholder.argument.lower()
+        headers = {n: change(v) if n.lower() == wanted else v for n, v in sample.headers.items()}
+        return replace(sample, headers=headers)
+    body = sample.body
+    for name, old, new in _changes(sample, settings, placeholder, change):
+        body = (
+            _with_form_value(body, name, old, new) if _is_form(sample) else _with_member(body, name, old, new)
+        )
+    return replace(sample, body=body)
+
+
+def _changes(
+    sample: Sample, settings: ProviderConfig, placeholder: Placeholder, change: NewId
+) -> list[tuple[str, bytes, bytes]]:
+    """Find the values that a placeholder stands for, in every event: member name, old and new JSON."""
+    found: dict[tuple[str, bytes], bytes] = {}
+    try:
+        for scope in _scopes(sample, settings):
+            if placeholder.name == "form":
+                text: str | None = scope.form.get(placeholder.argument)
+                name, raw = placeholder.argument, msgspec.json.encode(text)
+            else:
+                name, text = placeholder.path[-1], scope.document.text(placeholder.path)
+                raw = scope.document.raw(placeholder.path) or b""
+            if text is not None and (name, raw) not in found:
+                new = change(text)
+                found[name, raw] = msgspec.json.encode(new) if raw.startswith(b'"') else new.encode()
+    except MalformedDocumentError:
+        return []
+    return [(name, old, new) for (name, old), new in found.items()]
+
+
+def _with_member(body: bytes, name: str, old: bytes, new: bytes) -> bytes:
+    """Replace a value where its name stands in front of it. A body without it stays as it is."""
+    member = re.compile(rb'("%b"\s*:\s*)%b(?![\w.+-])' % (re.escape(name.encode()), re.escape(old)))
+    return member.sub(lambda match: match[1] + new, body)
+
+
+def _with_form_value(body: bytes, name: str, old: bytes, new: bytes) -> bytes:
+    """Replace a field's value, or a value of the JSON inside a field."""
+    was, now = (msgspec.json.decode(raw) if raw.startswith(b'"') else raw.decode() for raw in (old, new))
+    fields = [
+        (
+            field,
+            now if (field, value) == (name, was) else _with_member(value.encode(), name, old, new).decode(),
+        )
+        for field, value in parse_qsl(body.decode(), keep_blank_values=True)
+    ]
+    return urlencode(fields).encode()
+
+
+def _scopes(sample: Sample, settings: ProviderConfig) -> tuple[Scope, ...]:
+    reader = EventReader("sample", "/", settings, provider="sample")
+    return reader.scopes(VerifiedRequest(_unsigned(sample)))
+
+
+def _is_form(sample: Sample) -> bool:
+    return CIMultiDict(sample.headers).get("Content-Type", "").startswith("application/x-www-form-urlencoded")
+
+
+def signed(
+    source: Source, sample: Sample, now: float, *, path: str | None = None, query: str = ""
+) -> Request:
+    """Return the request with which the provider would send this sample at `now` (unix seconds).
+
+    Raises `GatewayError` when the source is not ready, or when its scheme can't sign such a body.
+    """
+    if source.not_ready:
+        hint = "set it right where this command runs; gatehouse check lists what is missing"
+        raise GatewayError(f"source {source.name} can't sign: {source.not_ready}", hint=hint)
+    headers = CIMultiDict(sample.headers)
+    for placeholder in _signed_ids(source.settings):
+        if placeholder.name == "header":
+            headers.setdefault(placeholder.argument, fresh_id("msg_"))
+    request = Request("POST", path or source.path, query, headers, sample.body, source.public_url)
+    try:
+        return source.verification.sign(request, now)
+    except VerificationError as error:
+        hint = "what is signed has to be there: in the body, in --header NAME:VALUE, in the query of --url"
+        raise GatewayError(
+            f"source {source.name} can't sign this request: {error.reason}", hint=hint
+        ) from error
+
+
+def _unsigned(sample: Sample) -> Request:
+    return Request("POST", "/", "", CIMultiDict(sample.headers), sample.body)

@@ -1,0 +1,1 @@
+"""Events: read from a verified request, identified, routed, and written as HTTP."""

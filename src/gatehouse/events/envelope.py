@@ -1,0 +1,208 @@
+"""Events as HTTP: CloudEvents 1.0 structured, binary or several at once, or the provider's bytes. Pure.
+
+Sources: the CloudEvents specification 1.0.2, its JSON format (4: batches), its HTTP protocol binding (3.3),
+and its extension "Distributed Tracing"; W3C Trace Context.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from gatehouse.language.patterns import matches
+from gatehouse.language.times import rfc3339
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gatehouse.events.event import Event
+
+#: What one event becomes. Several in one POST are written with `element` and `batch`.
+Format = Literal["cloudevents", "cloudevents-binary", "cloudevents-batch", "raw"]
+
+STRUCTURED_TYPE = "application/cloudevents+json; charset=utf-8"
+BATCH_TYPE = "application/cloudevents-batch+json; charset=utf-8"
+
+#: W3C Trace Context, version 00 and those that come after it.
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+#: What never passes from a provider to a destination: credentials, what is about one hop, and what the
+#: gateway says itself.
+_NEVER = frozenset(
+    (
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "forwarded",
+        "host",
+        "idempotency-key",
+        "keep-alive",
+        "set-cookie",
+        "te",
+        "traceparent",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "via",
+        "x-real-ip",
+    )
+)
+_RESERVED = ("proxy-", "x-forwarded-", "webhook-", "gatehouse-", "ce-")
+
+
+class _Structured(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
+    """The structured form; the order of the fields is the order on the wire."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str
+    subject: str | None = None
+    datacontenttype: str | None = None
+    provider: str
+    account: str | None = None
+    receivedtime: str
+    gatehouseid: str | None = None
+    traceparent: str | None = None
+    data: msgspec.Raw | None = None
+    data_base64: str | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def structured(event: Event, *, gatehouseid: str | None = None, traceparent: str | None = None) -> bytes:
+    """Write an event as one JSON text. JSON data is inserted byte for byte: numbers keep every digit.
+
+    The extension attributes are for what headers can't say of several events at once.
+    """
+    data = event.data
+    as_json = data is not None and event.data_is_json
+    return _encode(
+        _Structured(
+            specversion="1.0",
+            id=event.external_id,
+            source=event.path,
+            type=event.type,
+            time=event.time,
+            subject=event.subject,
+            datacontenttype=_content_type(event),
+            provider=event.provider,
+            account=event.account,
+            receivedtime=rfc3339(event.received),
+            gatehouseid=gatehouseid,
+            traceparent=traceparent,
+            data=msgspec.Raw(data) if data is not None and as_json else None,
+            data_base64=base64.b64encode(data).decode() if data is not None and not as_json else None,
+        )
+    )
+
+
+def element(event: Event) -> bytes:
+    """Write an event as one of several: it carries its own idempotency key and trace."""
+    return structured(event, gatehouseid=event.id, traceparent=traceparent(event))
+
+
+def batch(elements: Iterable[bytes]) -> bytes:
+    """Put elements into the body of one POST."""
+    return b"[%b]" % b",".join(elements)
+
+
+def batch_id(event_ids: Iterable[str]) -> str:
+    """Return the idempotency key of a POST of several events: the same for the same events, in any order.
+
+    What a destination takes for done must not hide an event that came with others: it is by the elements'
+    `gatehouseid` that single events are told apart.
+    """
+    digest = hashlib.sha256(b"\n".join(sorted(one.encode() for one in event_ids)))
+    return f"batch_{digest.hexdigest()[:32]}"
+
+
+def traceparent(event: Event) -> str | None:
+    """Return the `traceparent` that came in with an event, if it is one."""
+    for name, value in event.headers:
+        if name == "traceparent":
+            return value if _TRACEPARENT.fullmatch(value) else None
+    return None
+
+
+def encode(event: Event, form: Format, *, allowed: tuple[str, ...] = ()) -> tuple[dict[str, str], bytes]:
+    """Return the headers and the body of the POST, without signature and attempt number.
+
+    `allowed` are the patterns (lower case) of provider headers that go along with the raw form.
+    """
+    if form == "cloudevents":
+        return {"Content-Type": STRUCTURED_TYPE}, structured(event)
+    if form == "cloudevents-binary":
+        return _binary_headers(event), event.data or b""
+    if form == "cloudevents-batch":
+        return {"Content-Type": BATCH_TYPE}, batch([element(event)])
+    return _raw_headers(event, allowed), event.body
+
+
+def passes(name: str) -> bool:
+    """Tell whether a provider's header (lower case) may go along at all, whatever the config allows.
+
+    Checked when it is sent, and not only when it is stored: what is in the store may be older than the list.
+    """
+    return name not in _NEVER and not name.startswith(_RESERVED)
+
+
+def _raw_headers(event: Event, allowed: tuple[str, ...]) -> dict[str, str]:
+    headers = {
+        name: printable(value)
+        for name, value in event.headers
+        if passes(name) and any(matches(pattern, name) for pattern in allowed)
+    }
+    if event.content_type:
+        headers["Content-Type"] = printable(event.content_type)
+    return headers
+
+
+def _binary_headers(event: Event) -> dict[str, str]:
+    attributes = {
+        "specversion": "1.0",
+        "id": event.external_id,
+        "source": event.path,
+        "type": event.type,
+        "time": event.time,
+        "subject": event.subject,
+        "provider": event.provider,
+        "account": event.account,
+        "receivedtime": rfc3339(event.received),
+    }
+    headers = {f"ce-{name}": _percent(value) for name, value in attributes.items() if value is not None}
+    content_type = _content_type(event)
+    return headers | ({"Content-Type": content_type} if content_type else {})
+
+
+def _content_type(event: Event) -> str | None:
+    if event.data_span is None:
+        return None
+    if event.data_is_json:
+        return "application/json"
+    return printable(event.content_type) if event.content_type else "application/octet-stream"
+
+
+def printable(text: str) -> str:
+    """Keep what may stand in a header value: a provider's header never becomes two of ours."""
+    return "".join(character if " " <= character <= "~" else "?" for character in text)
+
+
+def _percent(text: str) -> str:
+    """Encode a header value (HTTP binding, 3.1.3.2): what is not printable ASCII; space, quote, percent."""
+    return "".join(
+        chr(byte) if 0x21 <= byte <= 0x7E and byte not in b'"%' else f"%{byte:02X}"  # noqa: PLR2004
+        for byte in text.encode()
+    )

@@ -1,0 +1,42 @@
+"""Which destinations an event goes to: pure, and compiled once per config."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from gatehouse.language.patterns import matches
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from gatehouse.config.model import RouteConfig
+
+#: Event types come from verified requests, yet how many there are is up to the provider.
+_REMEMBERED_TYPES = 1024
+
+
+def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str], tuple[str, ...]]:
+    """Return the function from an event type of this source to its destinations, each named once."""
+    own = _own(routes, source)
+
+    @lru_cache(maxsize=_REMEMBERED_TYPES)
+    def destinations(event_type: str) -> tuple[str, ...]:
+        found = (
+            name
+            for route in own
+            if any(matches(pattern, event_type) for pattern in route.types)
+            for name in route.to
+        )
+        return tuple(dict.fromkeys(found))
+
+    return destinations
+
+
+def reached(routes: Iterable[RouteConfig], source: str) -> tuple[str, ...]:
+    """Return every destination that an event of this source may go to, whatever its type."""
+    return tuple(dict.fromkeys(name for route in _own(routes, source) for name in route.to))
+
+
+def _own(routes: Iterable[RouteConfig], source: str) -> list[RouteConfig]:
+    return [route for route in routes if any(matches(pattern, source) for pattern in route.sources)]

@@ -1,0 +1,1 @@
+"""The gateway: built from a config, started, reloaded and stopped."""

@@ -1,0 +1,377 @@
+"""The composition root: builds every part from a config, and starts and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import signal
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from gatehouse import __version__
+from gatehouse.delivery.dispatcher import Dispatcher
+from gatehouse.errors import StoreError
+from gatehouse.gateway.compiled import Compiled
+from gatehouse.gateway.reload import Reloader
+from gatehouse.ingest.committer import Committer
+from gatehouse.ingest.confirm import confirm
+from gatehouse.ingest.handshakes import Greeter, ShownSecrets
+from gatehouse.ingest.pipeline import Pipeline
+from gatehouse.ingest.rejected import RejectedRequests
+from gatehouse.ingest.relay import Relay
+from gatehouse.ingest.reviving import Reviver
+from gatehouse.ingest.server import IngestServer
+from gatehouse.ingest.source import show_readiness
+from gatehouse.network.listening import listening
+from gatehouse.operator.api import OperatorApi
+from gatehouse.operator.environment import EnvironmentApi
+from gatehouse.operator.records import RecordsApi
+from gatehouse.operator.reloading import ReloadResult
+from gatehouse.operator.server import OperatorServer
+from gatehouse.store.clock import SteadyClock, elapsed
+from gatehouse.store.disk import DiskWatch
+from gatehouse.store.earlier_places import earlier_places
+from gatehouse.store.opening import OpenedStore, open_store
+from gatehouse.store.retention import Retention
+from gatehouse.telemetry.log import get_logger
+from gatehouse.telemetry.metrics import Metrics
+from gatehouse.verify.remote_keys import RemoteKeys
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from gatehouse.config.load import LoadedConfig
+    from gatehouse.config.model import Config
+    from gatehouse.config.scalars import Address
+    from gatehouse.delivery.destination import Destination
+    from gatehouse.ingest.handshakes import Confirm
+    from gatehouse.ingest.source import Source
+    from gatehouse.operator.reloading import Changes
+    from gatehouse.store.base import Store
+
+#: Seconds that requests under way get to finish when stopping. With the next one it stays under 10 s in all.
+REQUEST_GRACE = 2.0
+#: Seconds that attempts under way get.
+ATTEMPT_GRACE = 4.0
+
+
+class Place(Protocol):
+    """The place of one of several workers: what its supervisor lends it."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The file descriptors of the ports that all workers listen on."""
+
+    @property
+    def socket(self) -> Path:
+        """Where its operator server listens, for the supervisor alone."""
+
+    def load(self) -> LoadedConfig:
+        """Load the config that is in use. Raises `ConfigError`."""
+
+
+class Gateway:
+    """Gatehouse, from one config: `async with Gateway(loaded):` serves until the block ends."""
+
+    def __init__(
+        self,
+        loaded: LoadedConfig,
+        *,
+        environment: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = elapsed,
+        confirm: Confirm = confirm,
+        remote_keys: RemoteKeys | None = None,
+        worker: Place | None = None,
+    ) -> None:
+        """`worker` is its place, when it is one of several."""
+        self.metrics = Metrics()
+        self._clock = clock
+        #: For all that compares times: it goes on evenly when the clock is set.
+        self._steady = SteadyClock(clock, elapsed)
+        self._remote_keys = remote_keys or RemoteKeys()
+        self._confirm = confirm
+        #: What providers handed over in handshakes: for the operator's eyes.
+        self.shown_secrets = ShownSecrets()
+        self._directory = loaded.directory
+        self._environment = environment
+        self._compiled = self._compile(loaded)
+        self.rejected = RejectedRequests(self._compiled.known, clock)
+        self._worker = worker
+        self._reloader = Reloader(
+            self._compiled,
+            self._compile,
+            self._swap,
+            self.metrics,
+            clock,
+            read=worker.load if worker else None,
+        )
+        self._running = contextlib.AsyncExitStack()
+        self._store: Store | None = None
+        self._is_open = False
+        self._disk: DiskWatch | None = None
+
+    @property
+    def config(self) -> Config:
+        """The config in use."""
+        return self._compiled.config
+
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources in use, by name."""
+        return self._compiled.sources
+
+    @property
+    def destinations(self) -> Mapping[str, Destination]:
+        """The destinations in use, by name."""
+        return self._compiled.destinations
+
+    def not_ready(self) -> list[str]:
+        """Say what can't serve for lack of a secret."""
+        return self._compiled.not_ready_lines()
+
+    async def reload(self) -> ReloadResult:
+        """Read the config file again and take it into use, or leave all as it is when it has a problem.
+
+        Requests and attempts under way finish as they began. Raises nothing; reloads wait for each other.
+        """
+        return await self._reloader.reload()
+
+    async def __aenter__(self) -> Gateway:
+        async with self._running:
+            await self._start()
+            self._running = self._running.pop_all()
+        self._reloader.active = True
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reloader.active = self._is_open = False
+        get_logger().info("gateway.stopping")
+        await self._running.aclose()
+        get_logger().info("gateway.stopped")
+
+    async def _start(self) -> None:
+        """Start from the inside out. Stopping is the reverse, so no part outlives what it needs."""
+        show_readiness(self.sources, self.metrics)
+        self._log_readiness()
+        self.metrics.reload_success_time.set(self._clock())
+        closing = self._running.push_async_callback
+
+        watching = asyncio.create_task(self._steady.watch(), name="clock")
+        self._running.callback(watching.cancel)
+
+        # The store first: without it nothing can be accepted.
+        opened = await self._open_store()
+        store = self._store = opened.store
+        closing(store.close)
+        await store.use_places(partial(earlier_places, self._compiled.loaded))
+
+        self._dispatcher = dispatcher = Dispatcher(
+            self.destinations.values(),
+            store=store,
+            metrics=self.metrics,
+            clock=self._steady,
+            shown=self._steady.shown,
+            wall=self._clock,
+        )
+        # Before the operator listener, whose /readyz asks it.
+        await self._watch_disk(opened)
+
+        # The operator listener before anything can go wrong that an operator would want to see.
+        self._api = OperatorApi(
+            self.sources, self.rejected, handshakes=self.shown_secrets.entries, metrics=self.metrics
+        )
+        self.operator = OperatorServer(
+            self._operator_listen,
+            self._compiled.operator_token,
+            self.metrics,
+            {"store": self._probe_store, "disk": self._probe_disk, "ingest": self._probe_ingest},
+            [
+                *self._api.routes(),
+                *RecordsApi(store, dispatcher, self._steady, routed=self._routed).routes(),
+                *EnvironmentApi(self._environment).routes(),
+            ],
+            reload=self.reload,
+        )
+        await listening(self.operator.start(), "operator.listen", self._operator_listen)
+        closing(self.operator.stop)
+
+        self._retention = Retention(store, self.config.store, self.metrics, self._steady)
+        self._retention.start()
+        closing(self._retention.stop)
+
+        # Lanes before the ingest listener: what an earlier process left behind is on its way at once.
+        await dispatcher.start()
+        closing(dispatcher.stop, ATTEMPT_GRACE)
+
+        # Last the door. Stopping begins here: no new requests, then commits, then attempts, then the store.
+        await self._open_door(store, dispatcher)
+        self._log_started(opened.place)
+
+    def _routed(self, source: str, event_type: str) -> Iterable[str]:
+        """Return the destinations that the routes in use give a source's events of a type to."""
+        found = self.sources.get(source)
+        return () if found is None else found.route(event_type)
+
+    async def _open_store(self) -> OpenedStore:
+        if reason := self._compiled.store_not_ready:
+            raise StoreError(f"store.password: {reason}", hint="the store can't be opened without it")
+        password = self._compiled.store_password
+        return await open_store(self.config.store, self._directory, password, self._steady)
+
+    async def _watch_disk(self, opened: OpenedStore) -> None:
+        """Look after the disk of the store, if it is one of this machine's."""
+        if opened.directory is None:
+            # Not the 0 that an untouched gauge has: there would be an alert.
+            self.metrics.store_free_bytes.set(math.nan)
+            return
+        self._disk = DiskWatch(
+            opened.directory,
+            self.config.store.min_free,
+            self.metrics,
+            look_at_store=opened.look,
+            ping_store=opened.store.ping,
+        )
+        await self._disk.start()
+        self._running.push_async_callback(self._disk.stop)
+
+    async def _open_door(self, store: Store, dispatcher: Dispatcher) -> None:
+        """Listen for providers."""
+        closing = self._running.push_async_callback
+        self._committer = committer = Committer(
+            store,
+            dispatcher,
+            self.metrics,
+            deadline=self.config.server.commit_deadline,
+            disk=self._disk,
+        )
+        closing(committer.drain)
+        greeter = Greeter(self.shown_secrets, self._confirm)
+        closing(self._remote_keys.close)
+        relay = Relay(committer, store, dispatcher)
+        reviver = Reviver(store, dispatcher)
+        pipeline = Pipeline(
+            committer,
+            dispatcher.has_room,
+            self._clock,
+            greeter,
+            self._remote_keys,
+            relay,
+            reviver,
+            self._steady,
+        )
+        self.ingest = IngestServer(
+            self.config.server,
+            self.sources,
+            pipeline,
+            self.metrics,
+            self._compiled.client_address,
+            self.rejected,
+        )
+        shared_ports = self._worker.ports if self._worker else None
+        await listening(self.ingest.start(shared_ports), "server.listen", self.config.server.listen)
+        self._is_open = True
+        closing(self.ingest.stop, REQUEST_GRACE)
+
+    def _compile(self, loaded: LoadedConfig) -> Compiled:
+        return Compiled(loaded, self._environment, self._remote_keys)
+
+    def _swap(self, compiled: Compiled, changes: Changes) -> None:
+        """Take another config into use. No `await`: to everything else this is one step."""
+        self._compiled = compiled
+        server, sources = compiled.config.server, compiled.sources
+        # Lanes before the routes that lead to them.
+        self._dispatcher.replace(compiled.destinations.values())
+        self.ingest.replace(server, sources, compiled.client_address)
+        self._committer.use_deadline(server.commit_deadline)
+        self._retention.use(compiled.config.store)
+        if self._disk is not None:
+            self._disk.use(compiled.config.store.min_free)
+        self.rejected.replace(compiled.known)
+        self._api.replace(sources)
+        self.operator.use_token(compiled.operator_token)
+        for name in changes.sources.removed:
+            self.metrics.forget_source(name)
+        show_readiness(sources, self.metrics)
+        self._log_readiness()
+
+    def _log_readiness(self) -> None:
+        for source in self.sources.values():
+            if source.not_ready:
+                get_logger().error("source.not_ready", source=source.name, reason=source.not_ready)
+        for source in self._compiled.without_handshake():
+            get_logger().warning("source.not_ready", source=source.name, reason=source.handshake_not_ready)
+        if reason := self._compiled.operator_not_ready:
+            get_logger().error("operator.not_ready", reason=reason)
+
+    @property
+    def _operator_listen(self) -> Address | Path:
+        return self._worker.socket if self._worker else self.config.operator.listen
+
+    def _log_started(self, store: str) -> None:
+        listen, operator = self.config.server.listen, self.config.operator.listen._replace
+        get_logger().info(
+            "gateway.started",
+            version=__version__,
+            listen=str(listen.at(self.ingest.ports)),
+            operator=str(self._worker.socket if self._worker else operator(port=self.operator.port)),
+            sources=sorted(self.sources),
+            destinations=sorted(self.destinations),
+            store=store,
+        )
+
+    async def _probe_store(self) -> str | None:
+        try:
+            if self._store is not None:
+                await self._store.ping()
+        except StoreError:
+            return "unavailable"
+        return None if self._store is not None else "closed"
+
+    async def _probe_disk(self) -> str | None:
+        return "low" if self._disk is not None and self._disk.is_low else None
+
+    async def _probe_ingest(self) -> str | None:
+        return None if self._is_open else "not listening"
+
+
+class Serving(Protocol):
+    """What can be run: a gateway, or the supervisor of several."""
+
+    async def reload(self) -> ReloadResult:
+        """Take the config file into use as it is now."""
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+async def run(gateway: Serving, *, stop: asyncio.Event | None = None) -> None:
+    """Serve until SIGTERM, SIGINT or `stop`. A second signal ends the process at once. SIGHUP reloads."""
+    stop = stop or asyncio.Event()
+    hangup = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        stop.set()
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    async with gateway:
+        reloading = asyncio.create_task(_reload_on(hangup, gateway), name="reload on SIGHUP")
+        await stop.wait()
+        reloading.cancel()
+
+
+async def _reload_on(hangup: asyncio.Event, gateway: Serving) -> None:
+    """Reload when there was a signal. Those that come during a reload share the next one."""
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        await gateway.reload()

@@ -1,0 +1,152 @@
+"""Reload: the config file read again, and taken into use as a whole or not at all.
+
+Reading, validating and compiling happen beside the running gateway, in a thread, so that requests wait for
+none of it. What is then left to do is one step of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatehouse.config.load import load
+from gatehouse.config.scalars import is_loopback
+from gatehouse.errors import ConfigError, Problem
+from gatehouse.gateway.changes import compare, lost_keys
+from gatehouse.operator.reloading import ReloadResult
+from gatehouse.telemetry.log import clean, get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from gatehouse.config.load import LoadedConfig
+    from gatehouse.config.model import Config
+    from gatehouse.gateway.compiled import Compiled
+    from gatehouse.operator.reloading import Changes
+    from gatehouse.telemetry.metrics import ProcessMetrics
+
+#: What holds a socket or the store: a process has it from its start to its end.
+_FIXED = (
+    *(("server", "listen"), ("operator", "listen"), ("store", "url"), ("store", "password")),
+    *(("store", "connections"), ("store", "allow_unsynced")),
+)
+_NOT_NOW = "can't be taken into use while the gateway starts or stops"
+
+
+class Reloader:
+    """Reads the file that the gateway was started with again, whenever it is asked to."""
+
+    def __init__(
+        self,
+        current: Compiled,
+        build: Callable[[LoadedConfig], Compiled],
+        swap: Callable[[Compiled, Changes], None],
+        metrics: ProcessMetrics,
+        clock: Callable[[], float],
+        *,
+        read: Callable[[], LoadedConfig] | None = None,
+        share: Callable[[LoadedConfig], Awaitable[Sequence[Problem]]] | None = None,
+    ) -> None:
+        """`read` stands in for the file; `share` has others take the config first, or says why they don't."""
+        self._current = current
+        self._file = current.loaded.directory / Path(current.loaded.document.file).name
+        self._read_config = read or (lambda: load(self._file))
+        self._share = share
+        self._build = build
+        self._swap = swap
+        self._metrics = metrics
+        self._clock = clock
+        self._one_at_a_time = asyncio.Lock()
+        #: Whether there is something to swap: not before the gateway has started, nor once it stops.
+        self.active = False
+
+    async def reload(self) -> ReloadResult:
+        """Take the file into use as it is now. With a problem in it, all stays as it was. Raises nothing."""
+        async with self._one_at_a_time:
+            try:
+                compiled, kept = await asyncio.to_thread(self._read)
+            except ConfigError as error:
+                return self._refuse(error.problems)
+            except Exception as error:  # noqa: BLE001 - whatever a file makes go wrong, the gateway goes on
+                return self._refuse([Problem(str(self._file), 0, "", f"a defect: {type(error).__name__}")])
+            if not self.active:
+                return ReloadResult(problems=(Problem(str(self._file), 0, "", _NOT_NOW, "try again then"),))
+            if self._share is not None and (problems := await self._share(compiled.loaded)):
+                return self._refuse(problems)
+            return self._use(compiled, kept)
+
+    def _read(self) -> tuple[Compiled, tuple[str, ...]]:
+        loaded = self._read_config()
+        config, kept = keep_fixed(self._current.config, loaded.config)
+        compiled = self._build(replace(loaded, config=config))
+        problems = list(_lost_secrets(self._current, compiled))
+        if problems:
+            raise ConfigError(problems)
+        if compiled.store_password != self._current.store_password:
+            compiled.store_password = self._current.store_password
+            kept = tuple(dict.fromkeys((*kept, "store.password")))
+        return compiled, kept
+
+    def _use(self, compiled: Compiled, kept: tuple[str, ...]) -> ReloadResult:
+        changes = compare(self._current, compiled)
+        lost = lost_keys(self._current.config, compiled.config)
+        self._swap(compiled, changes)
+        self._current = compiled
+        self._metrics.reload_successful.set(1)
+        self._metrics.reload_success_time.set(self._clock())
+        get_logger().info("config.reloaded", file=str(self._file), **changes.named())
+        if kept:
+            get_logger().warning("config.needs_restart", keys=kept)
+        for source, keys in lost.items():
+            get_logger().warning("dedupe.keys_lost", source=source, keys=keys)
+        return ReloadResult(
+            changes,
+            needs_restart=kept,
+            not_ready=tuple(compiled.not_ready_lines()),
+            keys_lost=lost,
+            file=str(self._file),
+            sha256=hashlib.sha256(compiled.loaded.text).hexdigest(),
+        )
+
+    def _refuse(self, problems: Sequence[Problem]) -> ReloadResult:
+        self._metrics.reload_successful.set(0)
+        lines = [clean(str(problem)) for problem in problems]
+        get_logger().error("config.reload_failed", file=str(self._file), problems=lines)
+        return ReloadResult(problems=tuple(problems), file=str(self._file))
+
+
+def keep_fixed(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
+    """Put what only a restart can change back to what it is. Returns the config, and the keys that differ."""
+    kept = [place for place in _FIXED if _at(old, *place) != _at(new, *place)]
+    # Without a token the listener would be open, now that it stays where others can reach it.
+    if not is_loopback(old.operator.listen.host) and new.operator.token is None:
+        kept.append(("operator", "token"))
+    for part, key in kept:
+        section = getattr(new, part).model_copy(update={key: _at(old, part, key)})
+        new = new.model_copy(update={part: section})
+    return new, tuple(map(".".join, kept))
+
+
+def _at(config: Config, part: str, key: str) -> object:
+    return getattr(getattr(config, part), key)
+
+
+def _lost_secrets(old: Compiled, new: Compiled) -> list[Problem]:
+    """Find what serves now and would not any more: that is a mistake with a secret, not a wish.
+
+    What is new may lack its secret, as at a start, and what lacks it already may go on so.
+    """
+    before, document = old.not_ready(), new.loaded.document
+    hint = "put the secret back, or remove what needs it; the gateway goes on as it was"
+    return [
+        document.problem(place, why, hint)
+        for place, why in new.not_ready().items()
+        if place not in before and (place[0] in ("operator", "store") or _has(old.config, place))
+    ]
+
+
+def _has(config: Config, place: tuple[str, ...]) -> bool:
+    return place[1] in getattr(config, place[0])

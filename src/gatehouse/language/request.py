@@ -1,0 +1,27 @@
+"""One inbound HTTP request, as verifiers and templates read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDict, CIMultiDictProxy
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """One inbound HTTP request, as the bytes that were sent."""
+
+    method: str
+    #: The path as sent: neither decoded nor normalised, without the query.
+    path: str
+    #: What stood behind the `?`, as sent; empty without one.
+    query: str
+    #: Values as the HTTP parser gives them: bytes that are not UTF-8 are surrogate escapes.
+    headers: CIMultiDictProxy[str] | CIMultiDict[str]
+    body: bytes
+    #: The address the provider used, scheme and host, when `server.public_url` says it.
+    public_url: str = ""
+    #: The address that sent it: the peer, or what a trusted proxy says of it.
+    client: str = ""

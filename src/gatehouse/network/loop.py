@@ -1,0 +1,58 @@
+"""The event loop that serves: uvloop's, but names are looked up apart from its few threads; see `names`.
+
+The database driver connects with the loop's own means, so it is the loop that has to be right.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import uvloop
+
+from gatehouse.network.names import Names, Question
+
+
+class Loop(uvloop.Loop):
+    """An event loop on which no look-up keeps another, or the end of the process, waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names = Names()
+
+    async def getaddrinfo(  # type: ignore[override]
+        self,
+        host: str | bytes | None,
+        port: str | int | None,
+        *,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - asyncio's name
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:  # noqa: ANN401 - as asyncio has it
+        """Look a name up."""
+        return await self._names.find(Question(host, port, family, type, proto, flags))
+
+    async def create_connection(
+        self,
+        protocol_factory: Any,  # noqa: ANN401
+        host: Any = None,  # noqa: ANN401
+        port: Any = None,  # noqa: ANN401
+        **options: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Connect to the first address of a host that can be connected to."""
+        if host is None:
+            return await super().create_connection(protocol_factory, host, port, **options)
+        asked = {name: options.pop(name, 0) for name in ("family", "proto", "flags")}
+        found = await self.getaddrinfo(host, port, type=socket.SOCK_STREAM, **asked)
+        if options.get("ssl") and options.get("server_hostname") is None:
+            options["server_hostname"] = host
+        fault: OSError = OSError("the name has no address")
+        for family, *_, address in found:
+            try:
+                return await super().create_connection(
+                    protocol_factory, address[0], address[1], family=family, **options
+                )
+            except OSError as error:
+                fault = error
+        raise fault

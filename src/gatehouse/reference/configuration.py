@@ -1,0 +1,144 @@
+"""The tables of docs/configuration.md.
+
+`python -m gatehouse.reference.configuration FILE` renews the tables in FILE.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gatehouse.config.model import SourceConfig
+from gatehouse.reference.schema import Schema, model_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: What stands behind `generated:` in the page → the model whose keys its table lists.
+TABLES = {
+    "server": "ServerConfig",
+    "operator": "OperatorConfig",
+    "store": "StoreConfig",
+    "source": "SourceConfig",
+    "hmac": "HmacConfig",
+    "signature": "SignatureConfig",
+    "timestamp": "TimestampConfig",
+    "ed25519": "Ed25519Config",
+    "ecdsa": "EcdsaConfig",
+    "rsa": "RsaConfig",
+    "jwt": "JwtConfig",
+    "body_hash": "BodyHashConfig",
+    "token": "TokenConfig",
+    "basic": "BasicConfig",
+    "allowlist": "AllowlistConfig",
+    "any": "AnyConfig",
+    "twilio": "TwilioConfig",
+    "paypal": "PaypalConfig",
+    "aws-sns": "AwsSnsConfig",
+    "ebay": "EbayConfig",
+    "none": "NoneConfig",
+    "event": "EventConfig",
+    "dedupe": "DedupeConfig",
+    "dedupe-key": "DedupeKeyConfig",
+    "answers": "AnswersConfig",
+    "handshake": "HandshakeConfig",
+    "handshake-answer": "HandshakeAnswer",
+    "proof-hmac": "HmacProof",
+    "proof-hash": "HashProof",
+    "sample": "SampleConfig",
+    "destination": "DestinationConfig",
+    "batch": "BatchConfig",
+    "retry": "RetryConfig",
+    "breaker": "BreakerConfig",
+    "route": "RouteConfig",
+}
+_MARKED = re.compile(r"(<!-- generated:([a-z0-9_-]+) -->\n).*?(<!-- /generated -->)", re.DOTALL)
+
+
+def updated(page: str) -> str:
+    """Return the page with every table made from the models."""
+    definitions = model_schema()["$defs"]
+    definitions["SourceConfig"]["properties"] = _own_first(definitions["SourceConfig"]["properties"])
+    return _MARKED.sub(lambda found: found[1] + table(definitions[TABLES[found[2]]]) + found[3], page)
+
+
+def _own_first(keys: Schema) -> Schema:
+    """Put what only a source has before what it may take from its preset."""
+    return {key: keys[key] for key in SourceConfig.__annotations__} | keys
+
+
+def table(described: Schema) -> str:
+    """Write one model's keys as a Markdown table."""
+    needed = described.get("required", [])
+    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for key, value in described["properties"].items():
+        cells = (f"`{key}`", type_of(value), _default(value, needed=key in needed), value["description"])
+        rows.append("| " + " | ".join(map(_cell, cells)) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Keep a text inside its cell: on one line, and without an end of the cell in it."""
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _default(value: Schema, *, needed: bool) -> str:
+    if needed:
+        return "*needed*"
+    if "default" not in value:
+        return ""
+    default = value["default"]
+    return f"`{default if isinstance(default, str) else json.dumps(default)}`"
+
+
+def type_of(value: Schema) -> str:
+    """Say in words what a value may be."""
+    return next(say(value) for key, say in _SAY if key in value)
+
+
+def _one_of(ways: list[Schema]) -> str:
+    """Leave null out: it is how YAML writes an absent value. `T, or a list` is a `OneOrMany`."""
+    one, *more = [way for way in ways if way.get("type") != "null"]
+    if more and more[0].get("items") == one:
+        return f"{type_of(one)}, or a list"
+    return " or ".join(dict.fromkeys(type_of(way) for way in (one, *more)))
+
+
+def _words(value: Schema) -> str:
+    words = value.get("enum", [value.get("const")])
+    return ", ".join(f"`{word if isinstance(word, str) else json.dumps(word)}`" for word in words)
+
+
+def _bounded(value: Schema) -> str:
+    kind = "whole number" if value["type"] == "integer" else "number"
+    return f"{kind}, {value['minimum']} to {value['maximum']}"
+
+
+#: What is left, by its JSON type.
+_TYPES = {"string": "text", "boolean": "`true` or `false`"}
+#: What a schema has → how to say it; the first that it has counts.
+_SAY: tuple[tuple[str, Callable[[Schema], str]], ...] = (
+    ("title", lambda value: str(value["title"])),
+    ("enum", _words),
+    ("const", _words),
+    ("anyOf", lambda value: _one_of(value["anyOf"])),
+    ("items", lambda value: f"list of: {type_of(value['items'])}"),
+    ("maximum", _bounded),
+    ("$ref", lambda _: "keys and values"),
+    ("patternProperties", lambda _: "keys and values"),
+    ("additionalProperties", lambda _: "keys and values"),
+    ("type", lambda value: _TYPES[value["type"]]),
+)
+
+
+def main() -> None:
+    """Bring the tables of a page up to date."""
+    page = Path(sys.argv[1])
+    page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

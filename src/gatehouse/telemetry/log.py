@@ -1,0 +1,247 @@
+"""Logging: one wide structlog event per request and per attempt.
+
+No secret, no signature and no body is ever a field. Text that a provider or destination chose is cut and
+stripped of control characters, so that one event is one line.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+import time
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
+import structlog
+
+from gatehouse.language.times import rfc3339
+from gatehouse.telemetry.log_limit import LineLimit
+from gatehouse.telemetry.log_writer import WHOLE, LineWriter
+from gatehouse.telemetry.terminal import is_colored
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+#: Every event that is logged. tests/test_docs.py checks that docs/operations.md explains each.
+EVENTS = (
+    "request.accepted",
+    "request.duplicate",
+    "request.handshake",
+    "request.rejected",
+    "request.failed",
+    "delivery.attempted",
+    "delivery.dead",
+    "delivery.failed",
+    "breaker.opened",
+    "breaker.closed",
+    "handshake.secret_shown",
+    "source.not_ready",
+    "destination.not_ready",
+    "operator.not_ready",
+    "keys.unavailable",
+    "config.reloaded",
+    "config.reload_failed",
+    "config.needs_restart",
+    "dedupe.keys_lost",
+    "destination.parked",
+    "destination.paused",
+    "destination.resumed",
+    "deliveries.retried",
+    "event.replayed",
+    "operator.throttled",
+    "store.opened",
+    "store.unsynced",
+    "store.clock_differs",
+    "store.purged",
+    "store.corrupt",
+    "store.unavailable",
+    "store.file_lost",
+    "store.file_back",
+    "store.disk_low",
+    "store.disk_enough",
+    "clock.jumped",
+    "gateway.failpoints",
+    "gateway.started",
+    "gateway.stopping",
+    "gateway.stopped",
+    "worker.ended",
+    "worker.hangs",
+    "http.error",
+    "log.lines_dropped",
+    "log.lines_suppressed",
+)
+
+_logger: FilteringBoundLogger | None = None
+_writer: LineWriter | None = None
+
+_MAX_TEXT = 512
+#: Seconds that the last lines have to get out when logging ends. A pipe may be full, with nobody to read it.
+_LAST_LINES = 1.0
+#: Of a list, how many items are logged.
+_MAX_ITEMS = 20
+_LISTS = (list, tuple)
+_NUMBERS = (float, int, bool)
+
+
+def clean(text: str) -> str:
+    """Make text from outside fit for one log line.
+
+    What Unicode does not call printable is escaped: control characters, terminal escapes, line separators,
+    characters that change the direction of the text around them or are invisible, and lone surrogates.
+    """
+    text = text[:_MAX_TEXT]
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)[:_MAX_TEXT]
+
+
+def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: int | None = None) -> None:
+    """Set up logging for the process: JSON lines, or colours on a terminal.
+
+    With `worker` each line has that number in it, and the stream is one that other workers write to as well.
+    """
+    as_json = not stream.isatty() if json is None else json
+    processors: list[Any] = [_to_line] if as_json else [_add_time, _to_text(stream)]
+    context = {} if worker is None else {"worker": worker}
+
+    def lost(count: int) -> str:
+        line: Any = {**context, "count": count, "event": "log.lines_dropped"}
+        for processor in processors:
+            line = processor(None, "warning", line)
+        return str(line)
+
+    writer = LineWriter(stream, sys.maxsize if worker is None else WHOLE, lost)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=_Logger,
+        logger_factory=lambda *_: writer,
+    )
+    # Bound once: structlog's lazy proxy would put a logger together for every line.
+    global _logger, _writer
+    _end_writer()
+    _logger, _writer = structlog.get_logger().bind(**context), writer
+    atexit.register(_end_writer)
+    _quieten_libraries()
+
+
+def reset() -> None:
+    """Undo `configure`, for tests: the process logs as structlog does by default."""
+    global _logger  # noqa: PLW0603 - as above
+    _end_writer()
+    _logger = None
+    structlog.reset_defaults()
+
+
+def _end_writer() -> None:
+    global _writer
+    ended, _writer = _writer, None
+    if ended is not None:
+        ended.close(_LAST_LINES)
+
+
+def flush() -> None:
+    """Wait until the lines logged so far are written, for a second at most."""
+    if _writer is not None:
+        _writer.flush(_LAST_LINES)
+
+
+def lines_dropped() -> int:
+    """Return how many lines found no reader in time, or could not be written."""
+    return 0 if _writer is None else _writer.dropped
+
+
+def get_logger() -> FilteringBoundLogger:
+    """Return the process's logger, as last configured."""
+    return _logger or structlog.get_logger()
+
+
+def limited(event: str) -> LineLimit:
+    """Make a limit for the lines of an event that anyone can cause."""
+
+    def report(count: int, kind: Mapping[str, str | None]) -> None:
+        get_logger().warning("log.lines_suppressed", of=event, count=count, **kind)
+
+    return LineLimit(report)
+
+
+Fields = MutableMapping[str, Any]
+
+
+class _Logger(structlog.BoundLoggerBase):
+    """structlog's own passes the fields on from call to call, and looks for values to put into the text."""
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._log("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._log("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._log("error", event, fields)
+
+    def _log(self, level: str, event: str, fields: Fields) -> None:
+        line: Any = {**self._context, **fields, "event": event}
+        try:
+            for processor in self._processors:
+                line = processor(self._logger, level, line)
+        except structlog.DropEvent:
+            return
+        self._logger.msg(line)
+
+
+def _to_line(_logger: Any, level: str, fields: Fields) -> str:
+    """Write an event as JSON: when and what first, then its fields but for the empty ones."""
+    line = {"time": rfc3339(time.time()), "level": level, "event": fields.pop("event")}
+    return msgspec.json.encode(_clean_into(line, fields)).decode()
+
+
+def _add_time(_logger: Any, level: str, fields: Fields) -> Fields:
+    return _clean_into({"timestamp": rfc3339(time.time()), "level": level}, fields)
+
+
+def _clean_into(line: Fields, fields: Fields) -> Fields:
+    for name, value in fields.items():
+        kind = value.__class__
+        if kind is str:
+            line[name] = value if len(value) <= _MAX_TEXT and value.isprintable() else clean(value)
+        elif kind in _NUMBERS:
+            line[name] = value
+        elif isinstance(value, str):
+            line[name] = clean(value)
+        elif kind in _LISTS and len(value) > _MAX_ITEMS:
+            line[name] = [*value[:_MAX_ITEMS], f"and {len(value) - _MAX_ITEMS} more"]
+        elif value is not None:
+            line[name] = value
+    return line
+
+
+def _to_text(stream: TextIO) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(colors=is_colored(is_terminal=stream.isatty()))
+
+
+def _quieten_libraries() -> None:
+    """Let aiohttp and asyncio say that something went wrong, but not repeat a request's bytes.
+
+    Their records carry tracebacks whose messages quote what the peer sent.
+    """
+    for name in ("aiohttp", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.handlers = [_OneLine()]
+        logger.propagate = False
+        logger.setLevel(logging.WARNING)
+
+
+class _OneLine(logging.Handler):
+    """Turns a library's record into one `http.error` line: where and what kind, never what was in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = limited("http.error")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        if self._limit.allows(logger=record.name, where=record.funcName):
+            get_logger().warning("http.error", logger=record.name, error=error, where=record.funcName)

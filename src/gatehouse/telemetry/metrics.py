@@ -1,0 +1,309 @@
+"""Every metric, in classes that take a registry.
+
+Labels come from the config and from closed sets, so the number of series is fixed when the config is loaded.
+All of them start at zero, and the objects that the hot path touches are looked up once, here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import time
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import prometheus_client
+from prometheus_client import CollectorRegistry
+
+from gatehouse import __version__
+from gatehouse.errors import OUTCOME_REASONS, REASONS
+from gatehouse.telemetry import log
+from gatehouse.telemetry.series import Counter, Family, Gauge, Histogram, Series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+S = TypeVar("S", bound=Series)
+
+#: What a request can come to.
+OUTCOMES = (
+    "accepted",
+    "duplicate",
+    "conflict",
+    "handshake",
+    "malformed",
+    "unauthorized",
+    "not_found",
+    "method_not_allowed",
+    "timeout",
+    "too_large",
+    "unsupported_encoding",
+    "unavailable",
+    "relay_failed",
+)
+#: Why the operator's listener refuses a request.
+REFUSALS = ("unauthorized", "throttled", "cross_site")
+#: The `source` label of requests to paths where no source is.
+UNKNOWN = "_unknown"
+
+_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1, 2.5, 10)
+_COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 2.5)
+_ATTEMPT_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 3600, 21600, 86400)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+
+
+#: Seconds of writing the exposition after which other work gets its turn.
+_SLICE = 0.002
+
+
+class RequestMetrics:
+    """The series that every request counts in, whether or not its path is a source's."""
+
+    def __init__(self, metrics: Metrics, source: str) -> None:
+        self.outcomes = {name: metrics.requests.labels(source, name) for name in OUTCOMES}
+        self.duration = metrics.request_duration.labels(source)
+
+
+class SourceMetrics(RequestMetrics):
+    """The series of one source."""
+
+    def __init__(self, metrics: Metrics, source: str, secrets: int) -> None:
+        super().__init__(metrics, source)
+        #: By the position of the secret, from 1.
+        self.secrets = {
+            position: (
+                metrics.verifications.labels(source, str(position)),
+                metrics.secret_last_used.labels(source, str(position)),
+            )
+            for position in range(1, secrets + 1)
+        }
+        self.failures = {reason: metrics.verification_failures.labels(source, reason) for reason in REASONS}
+        self.events = metrics.events.labels(source)
+        self.unreadable = metrics.unreadable.labels(source)
+        self.ready = metrics.source_ready.labels(source)
+        self.last_accepted = metrics.source_last_accepted.labels(source)
+
+
+class DestinationMetrics:
+    """The series of one destination."""
+
+    def __init__(self, metrics: Metrics, destination: str) -> None:
+        self.delivered = metrics.deliveries.labels(destination, "delivered")
+        self.died = metrics.deliveries.labels(destination, "dead")
+        self.attempts = {name: metrics.attempts.labels(destination, name) for name in OUTCOME_REASONS}
+        self.attempt_duration = metrics.attempt_duration.labels(destination)
+        self.lag = metrics.delivery_lag.labels(destination)
+        self.lost_leases = metrics.lost_leases.labels(destination)
+        self.pending = metrics.pending.labels(destination)
+        self.dead = metrics.dead.labels(destination)
+        self.oldest_pending_age = metrics.oldest_pending_age.labels(destination)
+        self.breaker_open = metrics.breaker_open.labels(destination)
+        self.paused = metrics.paused.labels(destination)
+
+
+class _LinesDropped(Counter):
+    """Counts where the lines are dropped."""
+
+    def numbers(self) -> list[float]:
+        return [log.lines_dropped()]
+
+
+class ProcessMetrics:
+    """What every process that serves operators counts: its config, its listener, itself."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._families: list[Family[Series]] = []
+        self._labelled: dict[str, list[Family[Series]]] = {"source": [], "destination": []}
+        self._process_metrics()
+
+    def _process_metrics(self) -> None:
+        self.reload_successful = self._gauge(
+            "config_last_reload_successful", "1 when the last config that was read is in use."
+        ).labels()
+        self.reload_success_time = self._gauge(
+            "config_last_reload_success_timestamp_seconds", "When a config was last taken into use."
+        ).labels()
+        refused = self._counter(
+            "operator_refused_total", "Requests that the operator listener refused.", "reason"
+        )
+        #: By why.
+        self.operator_refused = {reason: refused.labels(reason) for reason in REFUSALS}
+        self._listed(
+            Family(
+                "gatehouse_log_lines_dropped_total",
+                "Log lines that found no reader in time, or could not be written.",
+                (),
+                _LinesDropped,
+                Counter.kind,
+            ),
+            (),
+        ).labels()
+        self.build_info = self._gauge("build_info", "1, with the versions as labels.", "version", "python")
+        self.build_info.labels(__version__, platform.python_version()).set(1)
+        self.reload_successful.set(1)
+        process = prometheus_client.ProcessCollector(registry=self.registry)
+        self._process = CollectorRegistry()
+        self._process.register(process)
+
+    def render(self) -> bytes:
+        """Write the text exposition format, in one go."""
+        return self._whole("".join(self._written()))
+
+    async def exposition(self) -> bytes:
+        """Write the text exposition format. Between its parts, all else gets its turn."""
+        parts: list[str] = []
+        until = time.perf_counter() + _SLICE
+        for part in self._written():
+            parts.append(part)
+            if time.perf_counter() > until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + _SLICE
+        return self._whole("".join(parts))
+
+    def _written(self) -> Iterator[str]:
+        for family in tuple(self._families):
+            yield from family.write()
+
+    def _whole(self, families: str) -> bytes:
+        return families.encode() + prometheus_client.generate_latest(self._process)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Family[Counter]:
+        return self._listed(Family(f"gatehouse_{name}", help_text, labels, Counter, Counter.kind), labels)
+
+    def _gauge(self, name: str, help_text: str, *labels: str) -> Family[Gauge]:
+        return self._listed(Family(f"gatehouse_{name}", help_text, labels, Gauge, Gauge.kind), labels)
+
+    def _histogram(
+        self, name: str, help_text: str, bounds: tuple[float, ...], *labels: str
+    ) -> Family[Histogram]:
+        make = partial(Histogram, bounds)
+        return self._listed(Family(f"gatehouse_{name}", help_text, labels, make, Histogram.kind), labels)
+
+    def _listed(self, family: Family[S], labels: tuple[str, ...]) -> Family[S]:
+        self.registry.register(family)
+        self._families.append(family)
+        for label in self._labelled.keys() & set(labels):
+            self._labelled[label].append(family)
+        return family
+
+
+class SupervisorMetrics(ProcessMetrics):
+    """What the supervisor of several workers adds to theirs."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        up = self._gauge("worker_up", "1 while a worker serves.", "worker")
+        ended = self._counter("worker_ended_total", "Workers that ended without being asked to.", "worker")
+        #: By the number of the worker, from 1.
+        self.worker_up = {number: up.labels(str(number)) for number in range(1, workers + 1)}
+        self.worker_ended = {number: ended.labels(str(number)) for number in range(1, workers + 1)}
+
+
+class Metrics(ProcessMetrics):
+    """All metrics of a gateway."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        super().__init__(registry)
+        self._request_metrics()
+        self._delivery_metrics()
+        self._store_metrics()
+
+    def _request_metrics(self) -> None:
+        self.requests = self._counter("requests_total", "Requests by outcome.", "source", "outcome")
+        self.verification_failures = self._counter(
+            "verification_failures_total", "Requests refused by a verifier.", "source", "reason"
+        )
+        self.verifications = self._counter(
+            "verifications_total", "Requests verified, by which secret.", "source", "secret"
+        )
+        self.secret_last_used = self._gauge(
+            "secret_last_used_timestamp_seconds",
+            "When a request was last verified with the secret; 0: not since the start.",
+            "source",
+            "secret",
+        )
+        self.request_duration = self._histogram(
+            "request_duration_seconds",
+            "From a request's head to its answer.",
+            _REQUEST_BUCKETS,
+            "source",
+        )
+        self.commit_duration = self._histogram(
+            "commit_duration_seconds",
+            "From handing a batch to the store to its commit, fsync included.",
+            _COMMIT_BUCKETS,
+        ).labels()
+        self.commit_batch = self._histogram(
+            "commit_batch_events", "Events that shared a commit.", _BATCH_BUCKETS
+        ).labels()
+        self.events = self._counter("events_total", "Events stored.", "source")
+        self.unreadable = self._counter(
+            "unreadable_events_total", "Events kept as gatehouse.unreadable.", "source"
+        )
+        self.source_ready = self._gauge("source_ready", "1 when the source has its secrets.", "source")
+        self.source_last_accepted = self._gauge(
+            "source_last_accepted_timestamp_seconds",
+            "When an event was last accepted; 0: never.",
+            "source",
+        )
+
+    def _delivery_metrics(self) -> None:
+        self.deliveries = self._counter(
+            "deliveries_total", "Deliveries that came to their end.", "destination", "result"
+        )
+        self.attempts = self._counter(
+            "attempts_total", "Attempts by what came of them.", "destination", "reason"
+        )
+        self.attempt_duration = self._histogram(
+            "attempt_duration_seconds", "One attempt.", _ATTEMPT_BUCKETS, "destination"
+        )
+        self.delivery_lag = self._histogram(
+            "delivery_lag_seconds",
+            "From an event's receipt to its delivery.",
+            _LAG_BUCKETS,
+            "destination",
+        )
+        self.lost_leases = self._counter(
+            "lost_leases_total", "Outcomes that came after the lease was lost.", "destination"
+        )
+        self.pending = self._gauge("deliveries_pending", "Deliveries still to be made.", "destination")
+        self.dead = self._gauge("deliveries_dead", "Dead letters in the store.", "destination")
+        self.oldest_pending_age = self._gauge(
+            "oldest_pending_age_seconds", "Age of the oldest pending delivery.", "destination"
+        )
+        self.breaker_open = self._gauge("breaker_open", "1 while a destination is let be.", "destination")
+        self.paused = self._gauge(
+            "destination_paused", "1 while an operator has a destination paused.", "destination"
+        )
+
+    def _store_metrics(self) -> None:
+        self.store_bytes = self._gauge("store_bytes", "Size of the store on disk.").labels()
+        self.store_free_bytes = self._gauge(
+            "store_free_bytes", "Room left on the disk of the store."
+        ).labels()
+
+    def source(self, name: str, secrets: int = 0) -> SourceMetrics:
+        """Make (or find) the series of a source with so many secrets, all at zero."""
+        return SourceMetrics(self, name, secrets)
+
+    def unknown(self) -> RequestMetrics:
+        """Make (or find) the series of requests to paths where no source is."""
+        return RequestMetrics(self, UNKNOWN)
+
+    def destination(self, name: str) -> DestinationMetrics:
+        """Make (or find) the series of a destination, all at zero."""
+        return DestinationMetrics(self, name)
+
+    def forget_source(self, name: str) -> None:
+        """Let the series of a source go: it is not configured any more."""
+        self._forget("source", name)
+
+    def forget_destination(self, name: str) -> None:
+        """Let the series of a destination go: it is not configured any more, and nothing waits for it."""
+        self._forget("destination", name)
+
+    def _forget(self, label: str, value: str) -> None:
+        for family in self._labelled[label]:
+            family.remove_by_labels({label: value})
