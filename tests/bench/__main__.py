@@ -1,7 +1,7 @@
-"""What the gateway costs beside servers that do less: `make bench`. docs/benchmarks.md says how to read it.
+"""Measures what the gateway costs next to servers that do less: `make bench`. docs/benchmarks.md explains it.
 
-`--quick` takes about a minute and leaves out latency and overload. `--write FILE` replaces a page by the
-figures of this run; without it nothing is written.
+`--quick` takes about a minute and leaves out latency and overload. `--write FILE` replaces a page with the
+figures of this run. Without it, nothing is written.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
 def _run(
     options: argparse.Namespace, places: machine.Places, folder: Path, running: contextlib.ExitStack
 ) -> tuple[list[Section], float]:
-    """Return the tables, and the share of the machine that something else had."""
+    """Return the tables, and the share of the machine that other programs used."""
     sections = [startup.measure(places.one, print, options.starts)]
     servers = speed.start(running, folder, places, options.concurrency)
     load = Load(folder, places.load, None, servers.destination.process)
@@ -76,8 +76,8 @@ def _prepare(places: machine.Places) -> None:
 
 def _facts(options: argparse.Namespace, described: str, others: float) -> Mapping[str, str]:
     return {
-        "Machine": f"{described}; {others:.0%} of it was taken by what is not part of the run",
-        "Gatehouse": f"{__version__}, the store is SQLite beside its config",
+        "Machine": f"{described}; other programs used {others:.0%} of it",
+        "Gatehouse": f"{__version__}, with a SQLite store next to its config",
         "Date": dt.datetime.now(dt.UTC).date().isoformat(),
         "Rounds": f"{options.rounds}, with turns of {options.seconds:g} s",
     }
@@ -97,7 +97,7 @@ def _parse() -> argparse.Namespace:
     options = parser.parse_args()
     options.starts, options.warm_up = (3, 1.0) if options.quick else (7, 2.0)
     if options.quick and options.write:
-        parser.error("--quick leaves out what the page has to show")
+        parser.error("--quick leaves out figures that the page must show")
     if options.quick:
         options.rounds, options.seconds = 1, 2.0
     return options

@@ -1,9 +1,9 @@
-"""How long it takes to lease what is due in PostgreSQL, with few or many finished rows, and none removed.
+"""Measures how long leasing due deliveries takes in PostgreSQL, with few or many finished rows.
 
-Prints a table. Runs a server of its own, with 100,000 pending deliveries at all times: each round leases 64,
-records them as delivered and accepts as many. "open" is with another transaction of the database left open,
-so that no vacuum removes what has finished; with `--no-floor` each look begins at the bottom of the index, as
-it would without the store's floors. Nothing here fails: it prints.
+The program prints a table. It runs its own server, with 100,000 pending deliveries at all times: each round
+leases 64, records them as delivered and accepts as many new ones. In the rows "open", another transaction of
+the database stays open, so vacuum removes no finished rows. With `--no-floor`, each search begins at the
+bottom of the index, as it would without the store's lower bounds. A slow result is not a failure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PENDING = 100_000
 FINISHED = 1_000_000
 BATCH = 64
 
-#: Rows as the store writes them; the ids of the finished ones sort before those of the pending ones.
+#: Rows as the store writes them. The ids of the finished ones sort before those of the pending ones.
 FILL = """
 INSERT INTO events (id, source, path, provider, external_id, type, time, received_ms, headers, data_is_json,
   digest, checksum, body)
@@ -50,11 +50,11 @@ FINISH = "UPDATE deliveries SET status = 'delivered', attempts = 1, due_ms = NUL
 
 
 class Claims(NamedTuple):
-    """How long the leases of one stretch of time took (seconds)."""
+    """How long the leases of one period took (seconds)."""
 
     name: str
     times: list[float]
-    #: How many pages of the database one of them looked at, at the end.
+    #: How many pages of the database one lease read, at the end of the period.
     pages: int
 
     def row(self) -> str:
@@ -68,7 +68,7 @@ class Claims(NamedTuple):
 
 
 async def claim(store: PostgresStore, while_: Callable[[int], bool]) -> list[float]:
-    """Lease, record and accept for a while. Returns how long each lease took."""
+    """Lease, record and accept while `while_` allows it. Return how long each lease took."""
     times: list[float] = []
     while while_(len(times)):
         now = time.time()
@@ -82,7 +82,7 @@ async def claim(store: PostgresStore, while_: Callable[[int], bool]) -> list[flo
 
 
 async def pages(store: PostgresStore) -> int:
-    """Count the pages that a lease looks at, whoever else uses the machine just now."""
+    """Count the pages that a lease reads. Other load on the machine does not change this number."""
     now_ms = store._clock.now()
     given = ("billing", store._floors.of("billing"), now_ms, now_ms + 30_000, BATCH, 0, 0)
     async with store._slow.use() as connection:
@@ -102,7 +102,7 @@ def _with_values(statement: str, given: tuple[object, ...]) -> str:
 
 
 async def fill(database: Database, finished: int) -> None:
-    """Have some finished deliveries, and the pending ones. They are real: accepted by the store."""
+    """Add the finished deliveries, and the pending ones, which the store accepts as usual."""
     connection = await asyncpg.connect(database.url, password=database.password)
     if finished:
         await connection.execute(FILL.format(number=finished), timeout=600)
@@ -133,7 +133,7 @@ async def measure(server: PostgresServer, finished: int, rounds: int) -> tuple[D
 
 
 async def measure_open(database: Database, seconds: float) -> list[Claims]:
-    """Leave a transaction open, and measure in stretches until it is over."""
+    """Leave a transaction open, and measure in six periods until it ends."""
     blocker = await asyncpg.connect(database.url, password=database.password)
     transaction = blocker.transaction(isolation="repeatable_read")
     await transaction.start()
@@ -155,9 +155,13 @@ async def measure_open(database: Database, seconds: float) -> list[Claims]:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=150.0, help="how long to leave a transaction open")
-    parser.add_argument("--rounds", type=int, default=500, help="how many leases to measure without it")
-    parser.add_argument("--no-floor", action="store_true", help="begin each look at the bottom")
+    parser.add_argument("--seconds", type=float, default=150.0, help="how long a transaction stays open")
+    parser.add_argument(
+        "--rounds", type=int, default=500, help="how many leases to measure without an open transaction"
+    )
+    parser.add_argument(
+        "--no-floor", action="store_true", help="begin each search at the bottom of the index"
+    )
     given = parser.parse_args()
     if given.no_floor:
         leasing.Floors.of = lambda *_: leasing.BOTTOM  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""How long answers and deliveries take at an ordinary load, which is far from the most that can be done."""
+"""Measures how long answers and deliveries take at an ordinary load, far below the maximum."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _MOST_TIMES, _MOST_MS = 10, 25
 _OK = 200
 
 _TEXT = f"""
-{_RATE} events of 2 KB per second, whether the ones before have been answered or not, at random moments that
-were fixed before; {_SECONDS * _TURNS} s each, by turns. Times count from the planned moment, so that
-waiting for a busy generator or for a connection counts too. *Delivered* is when the destination had read
-the event, by the same clock. *Late* is how late the generator itself was at the 99th percentile; it is in
-all the other times. The goals are for the 99th percentile: answers within {_MOST_TIMES} times the bare
-handler's, deliveries within {_MOST_MS} ms.
+The generator sends {_RATE} events of 2 KB per second at random moments that are fixed in advance, whether or
+not earlier requests have been answered. The servers take turns, {_SECONDS * _TURNS} s each in total. Times
+count from the planned moment, so they include waiting for a busy generator or for a connection. *Delivered*
+is when the destination had read the event, by the same clock. *Late* is the 99th percentile of the
+generator's own delay, which is part of all the other times. The goals apply to the 99th percentile: answers
+within {_MOST_TIMES} times that of the bare handler, deliveries within {_MOST_MS} ms.
 """
 
 

@@ -1,4 +1,4 @@
-"""What the gateway still accepts when far more is sent than it can take, and how soon it answers the rest."""
+"""Measures how much the gateway accepts under overload, and how soon it answers the other requests."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _SECONDS = 5.0
 _LEAST_SHARE, _MOST_SECONDS = 0.8, 1.0
 
 _TEXT = f"""
-The gateway alone, without deliveries, with more and more connections that each send the next request at
-once when they have their answer, also when it is 503 with `Retry-After`: the *peak* is what it accepts with
-{_ORDINARY[0]} or {_ORDINARY[1]} connections; then {_TIMES} times as many as at the peak, and {_MANY:,}.
-Goals: at least {_LEAST_SHARE} of the peak, and no answer later than {_MOST_SECONDS:g} s, whichever it is.
-*Broken* are connections that were closed, or had no answer after 20 s.
+This test measures the gateway without deliveries and with an increasing number of connections. Each
+connection sends its next request as soon as it has its answer, even if the answer is 503 with `Retry-After`.
+The *peak* is the accepted rate with {_ORDINARY[0]} or {_ORDINARY[1]} connections. Then there are {_TIMES}
+times as many connections as at the peak, and {_MANY:,}. Goals: at least {_LEAST_SHARE} of the peak, and no
+answer of any kind after more than {_MOST_SECONDS:g} s. *Broken* counts connections that were closed or had no
+answer after 20 s.
 """
 
 

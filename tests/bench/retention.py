@@ -1,10 +1,10 @@
-"""What it costs PostgreSQL to keep a store at one size: events arrive, are delivered and are purged for ever.
+"""Measures the cost of retention in PostgreSQL while events arrive, are delivered and are purged.
 
-Prints a table. Runs a server of its own, fills it with N events of two dedupe keys and one delivery each, and
-goes on until all that is kept has been replaced a few times. A clock of its own runs as fast as events
-arrive, so that a week of keeping passes in minutes. Autovacuum looks every other second instead of every
-minute, which by that clock is seldom. In turns N/8 events come without a purge, and N/8 with one that removes
-twice as many, so that both are measured at one size. Nothing here fails: it prints.
+The program prints a table. It runs its own server, fills it with N events of two dedupe keys and one delivery
+each, and continues until all stored events have been replaced a few times. A simulated clock runs as fast as
+events arrive, so a week of retention passes in minutes. Autovacuum checks every two seconds instead of every
+minute, which is rare by that clock. By turns, N/8 events arrive without a purge, and N/8 with a purge that
+removes twice as many, so both are measured at the same size. A slow result is not a failure.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def sum_of(costs: Sequence[Cost]) -> Cost:
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--full", action="store_true", help=f"keep {FULL:,} events instead of {SHORT:,}")
-    parser.add_argument("--times", type=int, default=4, help="how many times all that is kept is replaced")
+    parser.add_argument("--times", type=int, default=4, help="how many times all stored events are replaced")
     given = parser.parse_args()
     with PostgresServer() as server:
         server.restart(SERVER)

@@ -1,4 +1,4 @@
-"""How long it takes until `gatehouse --help` has ended, and until a new gateway is ready."""
+"""Measures how long `gatehouse --help` takes, and how long a new gateway takes to become ready."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _READY_WITHIN = 30.0
 _LOOK = 0.003
 _HELP, _READY = 0.3, 1.0
 _TEXT = (
-    "Wall time from the start of the process, on one core; `serve` with an empty store, until `/readyz` "
-    "answers 200."
+    "Wall time from the start of the process, on one core. `serve` has an empty store and counts as ready "
+    "when `/readyz` answers 200."
 )
 
 
