@@ -24,36 +24,6 @@ routes:
 #: Presets whose steps are still to be written.
 WITHOUT_STEPS = {
     *(
-        "adyen",
-        "adyen-platform",
-        "airtable",
-        "asana",
-        "auth0",
-        "authorize-net",
-        "aws-sns",
-    ),
-    *(
-        "azure-event-grid",
-        "bigcommerce",
-        "bitbucket",
-        "box",
-        "braintree",
-        "brex",
-        "buildkite",
-    ),
-    *(
-        "cal-com",
-        "calendly",
-        "chargebee",
-        "checkout",
-        "circleci",
-        "clerk",
-        "clickup",
-        "discord",
-    ),
-    *(
-        "docusign",
-        "dropbox",
         "e-invoice-be",
         "ebay",
         "etsy",
