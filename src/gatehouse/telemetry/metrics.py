@@ -120,10 +120,10 @@ class ProcessMetrics:
 
     def _process_metrics(self) -> None:
         self.reload_successful = self._gauge(
-            "config_last_reload_successful", "1 when the last config that was read is in use."
+            "config_last_reload_successful", "1 when the config that was read last is in use."
         ).labels()
         self.reload_success_time = self._gauge(
-            "config_last_reload_success_timestamp_seconds", "When a config was last taken into use."
+            "config_last_reload_success_timestamp_seconds", "When a config was last loaded successfully."
         ).labels()
         refused = self._counter(
             "operator_refused_total", "Requests that the operator listener refused.", "reason"
@@ -133,14 +133,16 @@ class ProcessMetrics:
         self._listed(
             Family(
                 "gatehouse_log_lines_dropped_total",
-                "Log lines that found no reader in time, or could not be written.",
+                "Log lines dropped because the reader was too slow or the write failed.",
                 (),
                 _LinesDropped,
                 Counter.kind,
             ),
             (),
         ).labels()
-        self.build_info = self._gauge("build_info", "1, with the versions as labels.", "version", "python")
+        self.build_info = self._gauge(
+            "build_info", "Always 1. The labels hold the versions.", "version", "python"
+        )
         self.build_info.labels(__version__, platform.python_version()).set(1)
         self.reload_successful.set(1)
         process = prometheus_client.ProcessCollector(registry=self.registry)
@@ -194,8 +196,8 @@ class SupervisorMetrics(ProcessMetrics):
 
     def __init__(self, workers: int) -> None:
         super().__init__()
-        up = self._gauge("worker_up", "1 while a worker serves.", "worker")
-        ended = self._counter("worker_ended_total", "Workers that ended without being asked to.", "worker")
+        up = self._gauge("worker_up", "1 while the worker serves requests.", "worker")
+        ended = self._counter("worker_ended_total", "How often the worker ended unexpectedly.", "worker")
         #: By the number of the worker, from 1.
         self.worker_up = {number: up.labels(str(number)) for number in range(1, workers + 1)}
         self.worker_ended = {number: ended.labels(str(number)) for number in range(1, workers + 1)}
@@ -213,75 +215,80 @@ class Metrics(ProcessMetrics):
     def _request_metrics(self) -> None:
         self.requests = self._counter("requests_total", "Requests by outcome.", "source", "outcome")
         self.verification_failures = self._counter(
-            "verification_failures_total", "Requests refused by a verifier.", "source", "reason"
+            "verification_failures_total", "Requests that failed verification, by reason.", "source", "reason"
         )
         self.verifications = self._counter(
-            "verifications_total", "Requests verified, by which secret.", "source", "secret"
+            "verifications_total",
+            "Verified requests, by the position of the secret in the list, starting at 1.",
+            "source",
+            "secret",
         )
         self.secret_last_used = self._gauge(
             "secret_last_used_timestamp_seconds",
-            "When a request was last verified with the secret; 0: not since the start.",
+            "When the secret last verified a request; 0: not since the start.",
             "source",
             "secret",
         )
         self.request_duration = self._histogram(
             "request_duration_seconds",
-            "From a request's head to its answer.",
+            "Time from the head of a request to its answer.",
             _REQUEST_BUCKETS,
             "source",
         )
         self.commit_duration = self._histogram(
             "commit_duration_seconds",
-            "From handing a batch to the store to its commit, fsync included.",
+            "Time to commit a batch of events to the store, including fsync.",
             _COMMIT_BUCKETS,
         ).labels()
         self.commit_batch = self._histogram(
-            "commit_batch_events", "Events that shared a commit.", _BATCH_BUCKETS
+            "commit_batch_events", "Events per commit.", _BATCH_BUCKETS
         ).labels()
-        self.events = self._counter("events_total", "Events stored.", "source")
+        self.events = self._counter("events_total", "Stored events.", "source")
         self.unreadable = self._counter(
-            "unreadable_events_total", "Events kept as gatehouse.unreadable.", "source"
+            "unreadable_events_total", "Events stored as gatehouse.unreadable.", "source"
         )
         self.source_ready = self._gauge("source_ready", "1 when the source has its secrets.", "source")
         self.source_last_accepted = self._gauge(
             "source_last_accepted_timestamp_seconds",
-            "When an event was last accepted; 0: never.",
+            "When the source last had an event accepted; 0: never.",
             "source",
         )
 
     def _delivery_metrics(self) -> None:
         self.deliveries = self._counter(
-            "deliveries_total", "Deliveries that came to their end.", "destination", "result"
+            "deliveries_total", "Finished deliveries: delivered or dead.", "destination", "result"
         )
-        self.attempts = self._counter(
-            "attempts_total", "Attempts by what came of them.", "destination", "reason"
-        )
+        self.attempts = self._counter("attempts_total", "Attempts by result.", "destination", "reason")
         self.attempt_duration = self._histogram(
-            "attempt_duration_seconds", "One attempt.", _ATTEMPT_BUCKETS, "destination"
+            "attempt_duration_seconds", "Duration of one attempt.", _ATTEMPT_BUCKETS, "destination"
         )
         self.delivery_lag = self._histogram(
             "delivery_lag_seconds",
-            "From an event's receipt to its delivery.",
+            "Time from the receipt of an event to its delivery.",
             _LAG_BUCKETS,
             "destination",
         )
         self.lost_leases = self._counter(
-            "lost_leases_total", "Outcomes that came after the lease was lost.", "destination"
+            "lost_leases_total",
+            "Outcomes that arrived after the lease was lost. They change nothing.",
+            "destination",
         )
-        self.pending = self._gauge("deliveries_pending", "Deliveries still to be made.", "destination")
+        self.pending = self._gauge("deliveries_pending", "Pending deliveries.", "destination")
         self.dead = self._gauge("deliveries_dead", "Dead letters in the store.", "destination")
         self.oldest_pending_age = self._gauge(
             "oldest_pending_age_seconds", "Age of the oldest pending delivery.", "destination"
         )
-        self.breaker_open = self._gauge("breaker_open", "1 while a destination is let be.", "destination")
+        self.breaker_open = self._gauge(
+            "breaker_open", "1 while the circuit breaker of a destination is open.", "destination"
+        )
         self.paused = self._gauge(
-            "destination_paused", "1 while an operator has a destination paused.", "destination"
+            "destination_paused", "1 while an operator has paused the destination.", "destination"
         )
 
     def _store_metrics(self) -> None:
         self.store_bytes = self._gauge("store_bytes", "Size of the store on disk.").labels()
         self.store_free_bytes = self._gauge(
-            "store_free_bytes", "Room left on the disk of the store."
+            "store_free_bytes", "Free space on the disk of the store."
         ).labels()
 
     def source(self, name: str, secrets: int = 0) -> SourceMetrics:
