@@ -39,22 +39,6 @@ WITHOUT_STEPS = {
         "gocardless",
         "google-pubsub",
     ),
-    *(
-        "vanta",
-        "vercel",
-        "vonage",
-        "webflow",
-    ),
-    *(
-        "whatsapp",
-        "wise",
-        "woocommerce",
-        "workos",
-        "x",
-        "xero",
-        "zendesk",
-        "zoom",
-    ),
 }
 
 each_preset = pytest.mark.parametrize("name", providers.names())
