@@ -28,9 +28,8 @@ from gatehouse.errors import UnavailableError, VerificationError
 from gatehouse.gateway.app import Gateway
 from gatehouse.language.request import Request
 from gatehouse.language.times import rfc3339
-from gatehouse.verify.base import Facts, Verification
-from gatehouse.verify.key_budget import NEW_PER_MINUTE
-from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
+from gatehouse.verify.base import Facts, KnownKeys, NoKeys, RemoteVerifier, Verification, fetched
+from gatehouse.verify.key_cache import NEW_PER_MINUTE
 from gatehouse.verify.remote_keys import AT_ONCE, MAX_BYTES, RemoteKeys
 from gateways import SIGNING_SECRET, Running
 

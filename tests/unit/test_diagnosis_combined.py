@@ -19,10 +19,10 @@ from multidict import CIMultiDict
 
 from gatehouse.config.model import SourceConfig
 from gatehouse.config.secrets import Secrets
-from gatehouse.diagnosis.combined import combined_bodies
 from gatehouse.diagnosis.diagnose import diagnose
 from gatehouse.diagnosis.json_forms import Json
 from gatehouse.diagnosis.known import known_source
+from gatehouse.diagnosis.rewritten import combined_bodies
 from gatehouse.language.request import Request
 
 NOW = 1_750_000_000.0

@@ -27,7 +27,7 @@ from gatehouse.errors import (
 from gatehouse.gateway.app import Gateway
 from gatehouse.language.request import Request
 from gatehouse.verify.base import VerifiedRequest
-from gatehouse.verify.build_handshakes import build_handshakes
+from gatehouse.verify.build import build_handshakes
 from gatehouse.verify.handshake import Handshakes, Reply
 
 SECRET = "a-secret-that-signs-events"

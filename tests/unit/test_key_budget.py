@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatehouse.verify.key_budget import NEW_PER_MINUTE, KeyBudget
+from gatehouse.verify.key_cache import NEW_PER_MINUTE, KeyBudget
 
 REAL = "https://keys.example/real"
 SENDER = "203.0.113.9"

@@ -22,8 +22,7 @@ from gatehouse.errors import GatewayError, VerificationError
 from gatehouse.language.request import Request
 from gatehouse.language.times import parse_time, rfc3339
 from gatehouse.verify.aws_sns import AwsSnsVerifier
-from gatehouse.verify.base import Verification
-from gatehouse.verify.keys import KnownKeys
+from gatehouse.verify.base import KnownKeys, Verification
 from gatehouse.verify.paypal import PaypalVerifier
 from verifying import NOW, flipped, refused, request, verification
 

@@ -1,8 +1,7 @@
-"""Why a request was refused: what can be seen in it, and what it would have verified with.
+"""Why a request was refused. Nothing here runs while a request is served.
 
-`diagnose` asks the others: `clues` sees what is missing or misshapen, `timing` reads the timestamp,
-`variants` tries other settings and secrets, `rewritten` other bodies and addresses, `combined` bodies that
-were rewritten in several ways (`json_forms` writes them), `traces` looks for other
-providers' headers.
-It all works on a `known` source: its config with its secrets. Nothing here is on the way of a request.
+`diagnose` combines the others: `clues` finds what is missing, malformed or stale and whose headers these
+are, `variants` tries other settings and secrets, `rewritten` tries other bodies and addresses (`json_forms`
+writes the bodies), and `items` finds the refused elements of a batch. All work on a `known` source: its
+config and secrets.
 """

@@ -1,27 +1,37 @@
-"""What can be seen in a refused request without trying anything: what is missing, doubled or misshapen."""
+"""What a refused request shows without trying anything: missing, doubled or malformed parts, its time, its
+provider.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import hashlib
 import ipaddress
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gatehouse import providers
 from gatehouse.config.model import BasicConfig, HmacConfig, JwtConfig, SigningConfig, TokenConfig
-from gatehouse.diagnosis.traces import other_headers
+from gatehouse.config.presets import raw_preset
 from gatehouse.diagnosis.variants import text_of
+from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError, is_json
 from gatehouse.language.scope import Scope
 from gatehouse.language.sent import as_sent
 from gatehouse.language.template import Template
+from gatehouse.language.times import parse_iso8601
+from gatehouse.verify.places import place
+from gatehouse.verify.signature import SignaturePlace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gatehouse.config.model import VerifyEntry
     from gatehouse.language.request import Request
+    from gatehouse.verify.freshness import Unit
 
 #: Where the schemes without a choice carry their signature.
 _FIXED = {
@@ -229,3 +239,101 @@ def _unresolved(template: Template, request: Request) -> Iterator[str]:
         if found is None:
             missing = "server.public_url is not set" if placeholder.name == "url" else "which is not there"
             yield f"what is signed needs {placeholder}, {missing}"
+
+
+#: Seconds have ten digits from 2001 to 2286, milliseconds thirteen.
+_SECONDS, _MILLISECONDS = re.compile(r"[0-9]{1,11}", re.ASCII), re.compile(r"[0-9]{12,15}", re.ASCII)
+
+
+class Claimed(NamedTuple):
+    """A timestamp as it seems to be meant."""
+
+    seconds: float
+    unit: Unit
+
+
+def claimed_time(entry: VerifyEntry, request: Request) -> Claimed | None:
+    """Read the timestamp where the config says it is, in whatever unit; None when there is none to read."""
+    if not isinstance(entry, SigningConfig) or entry.timestamp is None or entry.each is not None:
+        return None
+    text = _text(entry, Scope(request)) or ""
+    if _SECONDS.fullmatch(text):
+        return Claimed(int(text), "s")
+    if _MILLISECONDS.fullmatch(text):
+        return Claimed(int(text) / 1000, "ms")
+    seconds = parse_iso8601(text)
+    return None if seconds is None else Claimed(seconds, "iso8601")
+
+
+def _text(entry: SigningConfig, scope: Scope) -> str | None:
+    config = entry.timestamp
+    try:
+        if config is None or config.pair:
+            pair = config.pair if config else None
+            return SignaturePlace(entry.signature).read(scope).pairs.get(pair or "")
+        headers = (config.header,) if config.header else ()
+        return place(headers=headers, query=config.query, form=config.form, body=config.body).read(scope)
+    except VerificationError:
+        return None
+
+
+_SIGNATURE_WORDS = re.compile(
+    r"(^|[-_])(sig|signature|hmac|hash|digest|token|secret)($|[-_0-9])", re.IGNORECASE
+)
+#: Names that anyone gives a signature: they say nothing about whose it is.
+_GENERIC = frozenset({"authorization", "signature", "x-signature", "x-webhook-signature"})
+#: As many providers as are named; Svix alone signs for many more.
+_MOST_NAMED = 3
+_ALIKE = 0.75
+
+
+def other_headers(request: Request, expected: Sequence[str]) -> Iterator[str]:
+    """Say which headers are there that may be a signature, other than the expected ones."""
+    known = {name.lower() for name in expected}
+    present = {name.lower(): name for name in request.headers if name.lower() not in known}
+    for lower, name in present.items():
+        titles = _owners(lower)
+        if titles:
+            yield f"{name} is there: that is how {_listed(titles)} signs"
+        elif _SIGNATURE_WORDS.search(name) or difflib.get_close_matches(lower, known, n=1, cutoff=_ALIKE):
+            yield f"{name} is there: is that the signature?"
+
+
+def _owners(name: str) -> tuple[str, ...]:
+    """Name the providers that sign in this header, or in a newer one that only adds to its name."""
+    found = [
+        title
+        for header, titles in signature_headers().items()
+        if header == name or header.startswith(f"{name}-")
+        for title in titles
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _listed(titles: tuple[str, ...]) -> str:
+    more = ["another"] if len(titles) > _MOST_NAMED else []
+    return " or ".join([*titles[:_MOST_NAMED], *more])
+
+
+@cache
+def signature_headers() -> dict[str, tuple[str, ...]]:
+    """Return the header (lower case) of each preset's signature, and the titles of those that use it."""
+    found: dict[str, list[str]] = {}
+    for name in providers.names():
+        preset = raw_preset(name)
+        for header in _headers(preset.get("verify")):
+            found.setdefault(header.lower(), []).append(preset.get("title") or name)
+    return {header: tuple(titles) for header, titles in found.items() if header not in _GENERIC}
+
+
+def _headers(verify: Any) -> Iterator[str]:  # noqa: ANN401 - a preset's data
+    """Find the headers that verifiers read a signature or token from, also inside `any`."""
+    if isinstance(verify, (list, tuple)):
+        for entry in verify:
+            yield from _headers(entry)
+    elif isinstance(verify, dict):
+        yield from _headers(verify.get("of"))
+        place = verify.get("signature", verify)
+        header = place.get("header", ()) if isinstance(place, dict) else ()
+        names = (header,) if isinstance(header, str) else header
+        yield from (name.replace("{n}", "1") for name in names)

@@ -1,7 +1,7 @@
 """Why a request was refused, and what to look at: for operators, never for callers.
 
-Pure, and bounded: a fixed number of changes to config, secrets and request is tried, each with the verifiers
-themselves. No finding holds a secret, a signature or any of the body.
+Pure, and bounded: a fixed number of changes to config, secrets and request is tried, each with the
+verifiers themselves. No finding holds a secret, a signature or any of the body.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from gatehouse.config.model import (
 )
 from gatehouse.config.scalars import format_duration
 from gatehouse.diagnosis.clues import (
+    Claimed,
     about_absence,
     about_allowlist,
     about_body,
@@ -32,11 +33,10 @@ from gatehouse.diagnosis.clues import (
     about_form,
     about_request,
     about_twins,
+    claimed_time,
 )
-from gatehouse.diagnosis.combined import combined_bodies
 from gatehouse.diagnosis.items import about_items, alone, fits_others, refused_items
-from gatehouse.diagnosis.rewritten import other_addresses, other_bodies
-from gatehouse.diagnosis.timing import Claimed, claimed_time
+from gatehouse.diagnosis.rewritten import combined_bodies, other_addresses, other_bodies
 from gatehouse.diagnosis.variants import changes, other_secrets
 from gatehouse.errors import Reason
 from gatehouse.verify.any import most_telling

@@ -10,7 +10,7 @@ from gatehouse.config.model import SigningConfig, TokenConfig
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import is_json
 from gatehouse.language.split import Split
-from gatehouse.verify.signed import items_of
+from gatehouse.verify.signature import items_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,8 +10,8 @@ from gatehouse.config.coverage import effective_max_age
 from gatehouse.config.model import AnyConfig, NoneConfig, SigningConfig, VerifierConfig
 from gatehouse.config.secrets import SecretError
 from gatehouse.errors import VerificationError
+from gatehouse.verify.base import remote_of
 from gatehouse.verify.build import build_verifier
-from gatehouse.verify.keys import remote_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from gatehouse.config.secrets import Secrets
     from gatehouse.errors import Reason
     from gatehouse.language.request import Request
-    from gatehouse.verify.base import Verifier
-    from gatehouse.verify.keys import KnownKeys
+    from gatehouse.verify.base import KnownKeys, Verifier
 
 #: As many secrets as one diagnosis tries for each verifier.
 _MOST_SECRETS = 10

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gatehouse.config.load import LoadedConfig
-    from gatehouse.verify.keys import KnownKeys
+    from gatehouse.verify.base import KnownKeys
 
 #: An operator token that is shorter could be guessed.
 _SHORTEST_TOKEN = 16

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from gatehouse.language.request import Request
     from gatehouse.store.base import Receipt
     from gatehouse.telemetry.metrics import SourceMetrics
-    from gatehouse.verify.base import Verification, VerifiedRequest
-    from gatehouse.verify.keys import Prepared, RemoteVerifier
+    from gatehouse.verify.base import Prepared, RemoteVerifier, Verification, VerifiedRequest
 
 
 #: Rows of one commit of a batch. A thousand take some 30 ms; the deadline is 800, also on a slow disk.

@@ -12,8 +12,7 @@ from gatehouse.errors import UnavailableError
 from gatehouse.events.dedupe import render_key
 from gatehouse.events.event import EventReader
 from gatehouse.events.routing import compile_routes, reached
-from gatehouse.verify.build import build_verification, secrets_of
-from gatehouse.verify.build_handshakes import build_handshakes
+from gatehouse.verify.build import build_handshakes, build_verification, secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

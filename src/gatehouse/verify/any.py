@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.verify.keys import remote_of
+from gatehouse.verify.base import remote_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gatehouse.errors import Reason
     from gatehouse.language.request import Request
-    from gatehouse.verify.base import Facts, Verifier
-    from gatehouse.verify.keys import RemoteVerifier
+    from gatehouse.verify.base import Facts, RemoteVerifier, Verifier
 
 #: The reasons that tell an operator most come first: a signature that was checked says more than one that is
 #: not there.

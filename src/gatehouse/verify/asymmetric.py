@@ -1,4 +1,11 @@
-"""What the schemes with public keys have in common: keys and signatures read strictly, nobody signs."""
+"""The schemes with public keys: `rsa` (RFC 8017), `ecdsa` (FIPS 186-5), `ed25519` (RFC 8032).
+
+They read keys and signatures strictly. Only the provider can sign, so `sign` always fails.
+
+The signing certificates that providers serve (X.509 in PEM) are read here too. Their chains are not
+checked: the address is pinned to a host of the provider and fetched over TLS, so that host's own
+certificate vouches for them.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +13,31 @@ import base64
 import binascii
 import re
 from abc import ABC, abstractmethod
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
+from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.x509.oid import NameOID
 
-from gatehouse.errors import GatewayError
+from gatehouse.errors import GatewayError, VerificationError
 from gatehouse.verify.signature import WRITE
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable, Sequence
 
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    from gatehouse.config.model import EcdsaConfig, Ed25519Config, RsaConfig
 
 Key = TypeVar("Key")
 Encoding = Literal["hex", "hex-upper", "base64", "base64url"]
@@ -111,3 +130,150 @@ def public_key(secret: bytes, encoding: Literal["pem", "base64"]) -> PublicKeyTy
         return load_der_public_key(base64.b64decode(text, validate=True))
     except UnsupportedAlgorithm as error:
         raise ValueError("a public key of an unknown kind") from error
+
+
+#: NIST SP 800-131A: shorter keys can be broken by those who can pay for it.
+MIN_BITS = 2048
+
+
+class RsaScheme(AsymmetricScheme[RSAPublicKey]):
+    """Checks signatures with PKCS #1 v1.5 or PSS padding with every live key."""
+
+    def __init__(self, config: RsaConfig, secrets: Sequence[bytes]) -> None:
+        keys = [rsa_key(secret, config.key) for secret in secrets]
+        super().__init__(config.type, config.signature.encoding, keys)
+        self._digest = HASHES[config.digest]
+        self._lengths = {key.key_size // 8 for key in keys}
+        self._padding: padding.AsymmetricPadding = padding.PKCS1v15()
+        if config.padding == "pss":
+            self._padding = padding.PSS(padding.MGF1(self._digest), self._digest.digest_size)
+
+    def has_form(self, signature: bytes) -> bool:
+        return len(signature) in self._lengths
+
+    def check(self, key: RSAPublicKey, signature: bytes, signed: bytes) -> None:
+        key.verify(signature, signed, self._padding, self._digest)
+
+
+def rsa_key(secret: bytes, encoding: Literal["pem", "base64"]) -> RSAPublicKey:
+    """Read a public key. Raises `ValueError`, also for one that is too short."""
+    return strong(public_key(secret, encoding))
+
+
+def strong(key: PublicKeyTypes) -> RSAPublicKey:
+    """Return the key if it is an RSA key of a length that counts. Raises `ValueError`."""
+    if isinstance(key, RSAPublicKey) and key.key_size >= MIN_BITS:
+        return key
+    raise ValueError(f"not an RSA key of {MIN_BITS} bits or more")
+
+
+class EcdsaScheme(AsymmetricScheme[ec.EllipticCurvePublicKey]):
+    """Checks signatures written in DER, or as two numbers of the curve's length (`form: raw`)."""
+
+    def __init__(self, config: EcdsaConfig, secrets: Sequence[bytes]) -> None:
+        keys = [ec_key(secret, config.key) for secret in secrets]
+        super().__init__(config.type, config.signature.encoding, keys)
+        self._algorithm = ec.ECDSA(HASHES[config.digest])
+        self._is_raw = config.form == "raw"
+
+    def has_form(self, signature: bytes) -> bool:
+        if self._is_raw:
+            return any(len(signature) == 2 * number_length(key) for key in self._keys)
+        try:
+            decode_dss_signature(signature)
+        except ValueError:
+            return False
+        return True
+
+    def check(self, key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:
+        der = der_of(key, signature) if self._is_raw else signature
+        key.verify(der, signed, self._algorithm)
+
+
+def ec_key(secret: bytes, encoding: Literal["pem", "base64"]) -> ec.EllipticCurvePublicKey:
+    """Read a public key on any named curve. Raises `ValueError`."""
+    key = public_key(secret, encoding)
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        return key
+    raise ValueError("not a key for ECDSA")
+
+
+def number_length(key: ec.EllipticCurvePublicKey) -> int:
+    """Return how many bytes each number of a raw signature takes."""
+    return (key.key_size + 7) // 8
+
+
+def der_of(key: ec.EllipticCurvePublicKey, raw: bytes) -> bytes:
+    """Write a raw signature in DER. Raises `ValueError` when it is not of the curve's length."""
+    length = number_length(key)
+    if len(raw) != 2 * length:
+        raise ValueError("not two numbers of the curve's length")
+    return encode_dss_signature(int.from_bytes(raw[:length]), int.from_bytes(raw[length:]))
+
+
+_LENGTH = 64
+
+
+class Ed25519Scheme(AsymmetricScheme[Ed25519PublicKey]):
+    """Checks signatures of 64 bytes with every live key."""
+
+    def __init__(self, config: Ed25519Config, secrets: Sequence[bytes]) -> None:
+        keys = [_key(secret, config.key) for secret in secrets]
+        super().__init__(config.type, config.signature.encoding, keys)
+
+    def has_form(self, signature: bytes) -> bool:
+        return len(signature) == _LENGTH
+
+    def check(self, key: Ed25519PublicKey, signature: bytes, signed: bytes) -> None:
+        key.verify(signature, signed)
+
+
+def _key(secret: bytes, encoding: Literal["hex", "base64", "whpk", "pem"]) -> Ed25519PublicKey:
+    """Read a public key. Raises `ValueError`."""
+    match encoding:
+        case "pem":
+            key = public_key(secret, "pem")
+            if isinstance(key, Ed25519PublicKey):
+                return key
+            raise ValueError("not an Ed25519 key")
+        case "hex":
+            raw = binascii.unhexlify(secret.strip())
+        case "base64":
+            raw = base64.b64decode(secret.strip(), validate=True)
+        case _:  # whpk
+            raw = base64.b64decode(secret.strip().removeprefix(b"whpk_"), validate=True)
+    return Ed25519PublicKey.from_public_bytes(raw)
+
+
+def signing_key(pem: bytes, now: float, *, subject: re.Pattern[str] | None = None) -> RSAPublicKey:
+    """Return the RSA key of a certificate that is valid at `now` (unix seconds).
+
+    `subject` is what its common name has to be. Raises `VerificationError`.
+    """
+    found = _read(pem)
+    if found is None:
+        raise VerificationError("wrong_signature")
+    certificate, key = found
+    if (
+        not certificate.not_valid_before_utc
+        <= datetime.fromtimestamp(now, UTC)
+        <= certificate.not_valid_after_utc
+    ):
+        raise VerificationError("wrong_signature")
+    if subject is not None and not any(map(subject.fullmatch, _common_names(certificate))):
+        raise VerificationError("wrong_credentials")
+    return key
+
+
+@lru_cache(maxsize=64)
+def _read(pem: bytes) -> tuple[x509.Certificate, RSAPublicKey] | None:
+    """Read the first certificate: what follows it, if anything, is its chain."""
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        return certificate, strong(certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _common_names(certificate: x509.Certificate) -> list[str]:
+    return [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]

@@ -15,10 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError
 from gatehouse.language.sent import as_sent
-from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs
-from gatehouse.verify.certificates import signing_key
-from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
-from gatehouse.verify.timestamp import check_timestamp
+from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs, signing_key
+from gatehouse.verify.base import KnownKeys, NoKeys, RemoteVerifier, fetched
+from gatehouse.verify.freshness import check_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

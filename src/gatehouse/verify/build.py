@@ -1,6 +1,6 @@
-"""From a source's config and its secrets to its verification.
+"""Builds the verification and the handshakes of a source from its config and its secrets.
 
-Schemes that few sources use are imported when one does: their libraries take long to load.
+Schemes that few sources use are imported only when needed, because their libraries load slowly.
 """
 
 from __future__ import annotations
@@ -9,38 +9,43 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.config.coverage import every_verifier
+from gatehouse.config.handshakes import HashProof, HmacProof
 from gatehouse.config.model import (
     AllowlistConfig,
     AnyConfig,
     BasicConfig,
     HmacConfig,
+    JwtConfig,
     NoneConfig,
     SigningConfig,
     TokenConfig,
+    TwilioConfig,
     VerifierConfig,
 )
 from gatehouse.config.secrets import SecretError
-from gatehouse.verify.age import age_limit
 from gatehouse.verify.allowlist import AllowlistVerifier
 from gatehouse.verify.any import AnyVerifier
 from gatehouse.verify.base import Numbered, Verification, Verifier
 from gatehouse.verify.basic import BasicVerifier
+from gatehouse.verify.freshness import age_limit
+from gatehouse.verify.handshake import Handshake, Handshakes, Prove, hash_proof, hmac_proof
 from gatehouse.verify.hmac import HmacScheme
-from gatehouse.verify.signed import SignedVerifier
+from gatehouse.verify.signature import SignedVerifier
 from gatehouse.verify.token import TokenVerifier
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from gatehouse.config.handshakes import HandshakeConfig
     from gatehouse.config.model import SourceConfig, VerifyEntry
     from gatehouse.config.scalars import SecretRef
     from gatehouse.config.secrets import Secrets
 
 #: Type of a signing scheme → its module and class, made from the config and the secrets.
 _SCHEMES = {
-    "ed25519": ("gatehouse.verify.ed25519", "Ed25519Scheme"),
-    "ecdsa": ("gatehouse.verify.ecdsa", "EcdsaScheme"),
-    "rsa": ("gatehouse.verify.rsa", "RsaScheme"),
+    "ed25519": ("gatehouse.verify.asymmetric", "Ed25519Scheme"),
+    "ecdsa": ("gatehouse.verify.asymmetric", "EcdsaScheme"),
+    "rsa": ("gatehouse.verify.asymmetric", "RsaScheme"),
 }
 #: Type of another scheme → its module and class, made from the config and the secrets, if it takes any.
 _VERIFIERS = {
@@ -57,15 +62,15 @@ _ASYMMETRIC = (*_SCHEMES, "ebay")
 
 def build_verification(source: SourceConfig, secrets: Secrets) -> Verification:
     """Build all verifiers. Raises `SecretError` when a secret is missing, short or of the wrong form."""
-    built = (_built(entry, source, secrets) for entry in source.verify)
+    built = (_build_entry(entry, source, secrets) for entry in source.verify)
     return Verification(tuple(verifier for verifier in built if verifier is not None), age_limit(source))
 
 
-def _built(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> Verifier | None:
+def _build_entry(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> Verifier | None:
     if isinstance(entry, NoneConfig):
         return None
     if isinstance(entry, AnyConfig):
-        built = (_built(one, source, secrets) for one in entry.of)
+        built = (_build_entry(one, source, secrets) for one in entry.of)
         return AnyVerifier(tuple(verifier for verifier in built if verifier is not None))
     references = references_of(entry, source)
     found = secrets.resolve_all(references, getattr(entry, "min_secret", None) or source.min_secret)
@@ -123,3 +128,67 @@ def build_verifier(entry: VerifyEntry, secrets: Sequence[bytes]) -> Verifier:
 def _load(where: tuple[str, str]) -> Any:  # noqa: ANN401 - a class, known by name
     module, name = where
     return getattr(import_module(module), name)
+
+
+def build_handshakes(source: SourceConfig, secrets: Secrets) -> Handshakes | None:
+    """Build all handshakes; None when there is none, which costs a request nothing."""
+    if not source.handshakes:
+        return None
+    built = [_build_handshake(config, source, secrets) for config in source.handshakes]
+    digests = set(_keyed_digests(source.verify))
+    guards = [
+        handshake
+        for handshake, config in zip(built, source.handshakes, strict=True)
+        if isinstance(config.proof, HmacProof) and config.proof.digest in digests
+    ]
+    return Handshakes(built, guards)
+
+
+def _build_handshake(config: HandshakeConfig, source: SourceConfig, secrets: Secrets) -> Handshake:
+    """Build one. It works without the source's own secrets unless it proves with them."""
+    hashes = isinstance(config.proof, HashProof) and _names_token(config.proof)
+    try:
+        tokens = _tokens(source, secrets) if config.token is not None or hashes else []
+        return Handshake(config, tokens, _prover(config, tokens, source, secrets))
+    except SecretError as error:
+        return Handshake(config, not_ready=f"handshake {config.name}: {error}")
+
+
+def _tokens(source: SourceConfig, secrets: Secrets) -> list[bytes]:
+    if not source.handshake_secrets:
+        raise SecretError("handshake_secrets is not set")
+    return secrets.resolve_all(source.handshake_secrets)
+
+
+def _prover(
+    config: HandshakeConfig, tokens: Sequence[bytes], source: SourceConfig, secrets: Secrets
+) -> Prove | None:
+    if config.proof is None:
+        return None
+    if isinstance(config.proof, HashProof):
+        return hash_proof(config.proof, tokens[0] if tokens else b"")
+    reference = source.secrets[0]  # there is one: config/relations.py refuses a proof without
+    try:
+        return hmac_proof(config.proof, secrets.resolve(reference, source.min_secret))
+    except SecretError:
+        raise
+    except ValueError as error:
+        # The error may quote the secret; the message names where it is kept instead.
+        raise SecretError(f"{reference}: not a secret of the form that the proof needs") from error
+
+
+def _names_token(proof: HashProof) -> bool:
+    return any(placeholder.name == "token" for placeholder in proof.of.placeholders)
+
+
+def _keyed_digests(entries: Sequence[VerifyEntry]) -> Iterator[str]:
+    """Name the hash functions with which a secret of the source may sign events."""
+    for entry in entries:
+        if isinstance(entry, AnyConfig):
+            yield from _keyed_digests(entry.of)
+        elif isinstance(entry, HmacConfig):
+            yield entry.digest
+        elif isinstance(entry, JwtConfig) and entry.algorithm == "HS256":
+            yield "sha256"
+        elif isinstance(entry, TwilioConfig):
+            yield "sha1"

@@ -1,14 +1,11 @@
-"""Handshakes: which request is one, and what it is answered. Nothing is kept or fetched here.
-
-A handshake may prove with the secret that also signs events. So that a proof can't be used as an event's
-signature, the challenge has a form that signed data has not, and a request whose signed bytes have that form
-is refused.
-"""
+"""Handshakes: which request is one, and how it is answered. This module stores and fetches nothing."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -18,13 +15,14 @@ from gatehouse.language.document import MalformedDocumentError
 from gatehouse.language.scope import Scope
 from gatehouse.language.sent import as_sent
 from gatehouse.verify.base import ct_equal
+from gatehouse.verify.hmac import key_bytes
+from gatehouse.verify.signature import WRITE
 
 if TYPE_CHECKING:
-    from gatehouse.config.handshakes import HandshakeAnswer, HandshakeConfig
+    from gatehouse.config.handshakes import HandshakeAnswer, HandshakeConfig, HashProof, HmacProof
     from gatehouse.language.request import Request
     from gatehouse.language.template import Template
     from gatehouse.verify.base import Facts, VerifiedRequest
-    from gatehouse.verify.proof import Prove
 
 #: Whatever a form allows, nothing longer is echoed or proved: longer signed bytes were never a challenge.
 MAX_CHALLENGE = 4096
@@ -227,3 +225,32 @@ def _text(template: Template, scope: Scope) -> str | None:
         return template.text(scope)
     except MalformedDocumentError:
         return None
+
+
+#: From the request and its challenge to the proof as written; None when the request has not all of it.
+Prove = Callable[["Request", bytes], bytes | None]
+
+
+def hmac_proof(config: HmacProof, secret: bytes) -> Prove:
+    """Prove with a secret of the source. Raises `ValueError` when it is not of the form that `key` says."""
+    key, prefix, write = key_bytes(secret, config.key), as_sent(config.prefix), WRITE[config.encoding]
+    if not key:
+        raise ValueError("a secret without key bytes")
+    return lambda _, challenge: prefix + write(hmac.digest(key, challenge, config.digest))
+
+
+def hash_proof(config: HashProof, token: bytes) -> Prove:
+    """Prove with a token that is hashed together with the challenge; `{token}` stands for it."""
+    write = WRITE[config.encoding]
+
+    def prove(request: Request, challenge: bytes) -> bytes | None:
+        # The address as it was registered: the challenge itself came in the query.
+        registered = msgspec.structs.replace(request, query="")
+        scope = Scope(registered, facts={"challenge": challenge, "token": token})
+        try:
+            hashed = config.of.render(scope)
+        except MalformedDocumentError:
+            return None
+        return None if hashed is None else write(hashlib.new(config.digest, hashed).digest())
+
+    return prove

@@ -11,10 +11,17 @@ from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError, with_value
 from gatehouse.language.sent import as_sent
 from gatehouse.verify.asymmetric import only_the_provider_signs
-from gatehouse.verify.base import ct_equal, proved, single_header
-from gatehouse.verify.jwks import own_key, published
-from gatehouse.verify.jws import Token, check_for, read_token, secret_bytes, text_of, written
-from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
+from gatehouse.verify.base import KnownKeys, NoKeys, RemoteVerifier, ct_equal, fetched, proved, single_header
+from gatehouse.verify.jws import (
+    Token,
+    check_for,
+    own_key,
+    published,
+    read_token,
+    secret_bytes,
+    text_of,
+    written,
+)
 from gatehouse.verify.places import with_header
 
 if TYPE_CHECKING:

@@ -15,10 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from gatehouse.errors import VerificationError
 from gatehouse.language.sent import as_sent
-from gatehouse.verify.asymmetric import decoded, holds, only_the_provider_signs
-from gatehouse.verify.base import single_header
-from gatehouse.verify.certificates import signing_key
-from gatehouse.verify.keys import KnownKeys, NoKeys, RemoteVerifier, fetched
+from gatehouse.verify.asymmetric import decoded, holds, only_the_provider_signs, signing_key
+from gatehouse.verify.base import KnownKeys, NoKeys, RemoteVerifier, fetched, single_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

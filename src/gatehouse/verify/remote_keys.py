@@ -21,9 +21,8 @@ from gatehouse.errors import UnavailableError, VerificationError
 from gatehouse.network.address import open_socket
 from gatehouse.network.names import Names, Resolver
 from gatehouse.telemetry.log import get_logger
-from gatehouse.verify.key_budget import KeyBudget
-from gatehouse.verify.key_cache import KeyCache
-from gatehouse.verify.keys import Prepared
+from gatehouse.verify.base import Prepared
+from gatehouse.verify.key_cache import KeyBudget, KeyCache
 
 if TYPE_CHECKING:
     import ssl
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
     from gatehouse.language.request import Request
-    from gatehouse.verify.keys import RemoteVerifier
+    from gatehouse.verify.base import RemoteVerifier
 
 #: Seconds for one fetch, from waiting for its turn to its last byte.
 MAX_SECONDS = 2.0

@@ -14,7 +14,7 @@ from gatehouse.language.sent import as_sent
 from gatehouse.language.split import Split
 from gatehouse.verify.base import Facts, matching, proved
 from gatehouse.verify.places import place
-from gatehouse.verify.signed import items_of
+from gatehouse.verify.signature import items_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

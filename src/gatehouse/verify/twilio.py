@@ -4,9 +4,9 @@ https://www.twilio.com/docs/usage/security#validating-requests. HMAC-SHA1 in bas
 the registered URL; for a form with each name and value behind it, sorted and without repetitions; for any
 other body with `?bodySHA256=` in the URL. Twilio's own validators try the URL with its port and without.
 
-With a SharedKey (https://www.twilio.com/docs/usage/webhooks/webhook-shared-keys) the same text is signed with
-HMAC-SHA256. The header X-Twilio-Webhooks-Signature-Settings names the hash, but nothing signs that header.
-The length of the signature decides instead. All secrets are tried with that hash.
+With a SharedKey (https://www.twilio.com/docs/usage/webhooks/webhook-shared-keys) the same text is signed
+with HMAC-SHA256. The header X-Twilio-Webhooks-Signature-Settings names the hash, but nothing signs that
+header. The length of the signature decides instead. All secrets are tried with that hash.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
-"""`max_age`: how old a verified request may be, by a time that is signed.
+"""How old a request may be: by its signed timestamp, or with `max_age` by any signed time.
 
-A captured request stays genuine for ever. Its dedupe keys are known for the dedupe window; after that only
-its age tells it from a new one.
+A captured request stays genuine forever. Its dedupe keys are known only for the dedupe window. After that,
+only its age tells a replay from a new request.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+import re
+from typing import TYPE_CHECKING, Literal
 
 from gatehouse.config.coverage import (
     covers_body,
@@ -19,7 +21,8 @@ from gatehouse.config.coverage import (
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import MalformedDocumentError
 from gatehouse.language.event_scopes import EventScopes
-from gatehouse.language.times import parse_time
+from gatehouse.language.sent import as_sent
+from gatehouse.language.times import parse_iso8601, parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -87,3 +90,35 @@ def age_limit(config: ProviderConfig) -> SignedAge | None:
     """Make the limit of a source; None without one, or where no time is signed that could be compared."""
     max_age = effective_max_age(config)
     return SignedAge(max_age, config) if max_age is not None and signs_a_time(config) else None
+
+
+Unit = Literal["s", "ms", "iso8601"]
+
+#: `int()` would also read signs, spaces, underscores and the digits of other scripts.
+_DIGITS = {"s": re.compile(r"[0-9]{1,12}"), "ms": re.compile(r"[0-9]{1,15}")}
+#: Unix seconds have as many digits from 2001 to 2286. Where age says nothing, a shorter one may have lost its
+#: last digits to the body signed behind it.
+_SHORTEST = 10
+
+
+def check_timestamp(text: str | None, unit: Unit, tolerance: float, now: float) -> bytes:
+    """Return the timestamp as sent when it is within `tolerance` seconds of `now`.
+
+    Raises `VerificationError`: malformed, stale or future.
+    """
+    seconds = _seconds(text, unit) if text else None
+    if text is None or seconds is None or (tolerance == math.inf and len(text) < _SHORTEST):
+        raise VerificationError("malformed_timestamp")
+    if now - seconds > tolerance:
+        raise VerificationError("stale_timestamp")
+    if seconds - now > tolerance:
+        raise VerificationError("future_timestamp")
+    return as_sent(text)
+
+
+def _seconds(text: str, unit: Unit) -> float | None:
+    if unit == "iso8601":
+        return parse_iso8601(text)
+    if not _DIGITS[unit].fullmatch(text):
+        return None
+    return int(text) / 1000 if unit == "ms" else int(text)
