@@ -18,9 +18,12 @@ from gatehouse.telemetry.log import EVENTS
 from gatehouse.telemetry.metrics import OUTCOMES, Metrics, SupervisorMetrics
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "gatehouse"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
 CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text()
 SCALING = (ROOT / "docs" / "scaling.md").read_text()
 SOURCES = [file.read_text() for file in (ROOT / "src").rglob("*.py")]
 
@@ -116,6 +119,22 @@ def test_links_in_the_documentation_lead_somewhere() -> None:
     for file in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", file.read_text()):
             assert (file.parent / target).exists(), f"{file.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_python_file_that_a_page_names_exists(page: Path) -> None:
+    """In backticks: from the root of the repository, or inside the package."""
+    named = re.findall(r"`((?:\w+/)+\w+\.py)`", page.read_text())
+
+    assert [file for file in named if not any((top / file).exists() for top in (ROOT, PACKAGE))] == []
+
+
+def test_every_step_of_the_way_in_contributing_is_a_module_or_a_package() -> None:
+    (way,) = [block for block in blocks(CONTRIBUTING, "") if "POST /webhooks" in block]
+    steps = re.findall(r" ((?:\w+/)+\w*) {2,}", way)
+
+    assert len(steps) > 12
+    assert [step for step in steps if not any(PACKAGE.glob(f"{step.rstrip('/')}*"))] == []
 
 
 def test_the_changelog_has_a_place_for_what_comes_next() -> None:
