@@ -34,7 +34,7 @@ $(VENV)/.demo: pyproject.toml deploy/constraints.txt
 	$(call into_venv,Gatehouse and what it runs on (20 MB to download, 100 MB on disk, once),-e .)
 
 $(VENV)/.installed: pyproject.toml deploy/constraints.txt
-	$(call into_venv,Gatehouse and its test tools (110 MB to download, 520 MB on disk, once),-e '.[dev$(comma)judges]')
+	$(call into_venv,Gatehouse and its test tools (120 MB to download, 590 MB on disk, once),-e '.[dev$(comma)judges]')
 
 install: $(VENV)/.installed ## Make .venv with Gatehouse and what its tests need
 
@@ -45,6 +45,7 @@ demo: venv ## Run the real gateway, send it each provider's example, show what h
 	@test ! -t 0 || set -m; $(BIN)/gatehouse demo; exit $$?
 
 test: install ## Run all tests
+	@tests/acceptance/fetch_examples.sh
 	$(BIN)/python -m pytest
 
 fuzz: install ## Let hypothesis explore until it finds a failure, or until Ctrl-C
