@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from doubles import providers
-from examples import EXAMPLES, NEW, OLD, STACKS, Example, running, signed
+from example_apps import EXAMPLES, NEW, OLD, STACKS, Example, running, signed
 from gatehouse.config.load import parse
 from machine import lacking
 from processes import GatewayProcess, serving
@@ -77,7 +77,8 @@ async def test_an_event_and_its_replay_have_one_effect_with_every_digit(
     config.write_text(CONFIG.format(url=example.url))
     # By hand, because json.dumps would write the number with fewer digits.
     name = f"sale_{next(_numbers)}"
-    sent = f'{{"id": "evt_{name}", "type": "sale.created", "data": {{"id": "{name}", "total": {TOTAL}}}}}'.encode()
+    data = f'{{"id": "{name}", "total": {TOTAL}}}'
+    sent = f'{{"id": "evt_{name}", "type": "sale.created", "data": {data}}}'.encode()
 
     async with (
         serving(config, SECRET=providers.SECRET, SIGNING=NEW) as gateway,

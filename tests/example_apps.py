@@ -1,4 +1,7 @@
-"""The programs of deploy/examples/, run as their developers would run them, with more than one process each."""
+"""The programs of deploy/examples/, run as their developers would run them.
+
+The Python programs run with two worker processes.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from standardwebhooks import Webhook
 
 from machine import lacking
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "deploy/examples"
 FETCHED = ROOT / ".tools/examples"
 STACKS = {
@@ -76,7 +79,12 @@ class Example(NamedTuple):
 
 
 def signed(
-    body: bytes, webhook_id: str, *, secret: str = NEW, at: float | None = None, kind: str = "cloudevents+json"
+    body: bytes,
+    webhook_id: str,
+    *,
+    secret: str = NEW,
+    at: float | None = None,
+    kind: str = "cloudevents+json",
 ) -> dict[str, str]:
     """Return the headers of a POST of the gateway."""
     moment = int(time.time() if at is None else at)
