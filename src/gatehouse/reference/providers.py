@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,9 +137,20 @@ def _page(name: str, preset: ProviderConfig, vectors: Sequence[Mapping[str, Any]
         f"## Set up\n\n{steps}\n\n"
         "Add this source to `gateway.yaml`, with [destinations](../configuration.md#destinations) and\n"
         "[routes](../configuration.md#routes):\n\n"
-        f"```yaml\n{source_yaml(name, preset)}```\n\n"
+        f"```yaml\n{source_yaml(name, preset)}```\n\n{_environment(source_yaml(name, preset))}"
         f"## What the preset does\n\n{facts}\n\n"
         f"## Tested with\n\n{proofs}\n"
+    )
+
+
+def _environment(config: str) -> str:
+    """Say how the secrets of a config reach the gateway; nothing if it has none."""
+    variables = " and ".join(f"`{variable}`" for variable in re.findall(r"env:(\w+)", config))
+    if not variables:
+        return ""
+    return (
+        f"Set {variables} in the environment of the gateway, and restart it. Without the secret,\n"
+        "`gatehouse check` fails and the source answers 503.\n\n"
     )
 
 
@@ -181,7 +193,7 @@ def _age_limits(preset: ProviderConfig) -> Iterator[str]:
 
 def _warnings(preset: ProviderConfig) -> Iterator[str]:
     if not signs(preset):
-        yield "nothing is signed: anyone who sees one request can forge others"
+        yield "the provider signs nothing, so anyone who sees one request can forge others"
     elif not all(map(covers_body, preset.verify)):
         yield "the signature does not cover the body"
     elif not resists_replay(preset):
