@@ -26,8 +26,8 @@ PURE = (
         "ingest/handshakes.py",
         "ingest/relay.py",
     ),
-    *("delivery/retry.py", "delivery/breaker.py", "delivery/pace.py", "delivery/signing.py"),
-    *("delivery/item_statuses.py", "delivery/waiting.py", "delivery/gate.py", "delivery/intake.py"),
+    *("delivery/retry.py", "delivery/breaker.py", "delivery/throttle.py", "delivery/backlog.py"),
+    *("delivery/intake.py", "delivery/reply_head.py", "delivery/outcome.py", "delivery/destination.py"),
 )
 #: In a pure room, the one module that fetches.
 FETCHES = ("verify/remote_keys.py",)

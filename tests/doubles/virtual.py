@@ -21,7 +21,7 @@ from gatehouse.config.model import BatchConfig
 from gatehouse.delivery import forwarder
 from gatehouse.delivery.destination import Destination
 from gatehouse.delivery.dispatcher import Dispatcher
-from gatehouse.delivery.exchange import Reply
+from gatehouse.delivery.http_client import Reply
 from gatehouse.events.event import Event
 from gatehouse.events.ids import new_id
 from gatehouse.store.base import Arrival, Assignment, Delivery

@@ -18,8 +18,8 @@ from doubles import providers, shim
 from doubles.delivery import make_destination, make_event
 from doubles.destination import ScriptedDestination
 from doubles.peer import OK, Peer
-from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
+from gatehouse.delivery.http_client import open_session
 from gatehouse.network import names
 from gatehouse.network.loop import Loop
 from gatehouse.network.names import Names, Question, Resolver

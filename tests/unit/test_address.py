@@ -19,8 +19,8 @@ from gatehouse.cli import main
 from gatehouse.config.load import parse
 from gatehouse.config.secrets import Secrets
 from gatehouse.delivery.destination import compile_destination
-from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
+from gatehouse.delivery.http_client import open_session
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.network import address
 from gatehouse.network.address import fault_of, is_forbidden

@@ -21,8 +21,8 @@ from structlog.testing import capture_logs
 from doubles.delivery import Delivering, make_destination, make_event
 from doubles.keys import certificate, ec_key
 from doubles.peer import Peer
-from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
+from gatehouse.delivery.http_client import open_session
 from gatehouse.delivery.outcome import Outcome
 
 HOUR = 3600.0

@@ -18,9 +18,9 @@ from aiohttp import ClientSession, web
 
 from doubles.delivery import Delivering, make_destination, make_event
 from doubles.destination import Answer, ScriptedDestination, after, raw, status
-from gatehouse.delivery import exchange
-from gatehouse.delivery.exchange import MAX_REPLY, Exchange, open_session
+from gatehouse.delivery import http_client
 from gatehouse.delivery.forwarder import Forwarder
+from gatehouse.delivery.http_client import MAX_REPLY, Exchange, open_session
 from gatehouse.delivery.outcome import Outcome
 
 MIB = 1024 * 1024
@@ -128,8 +128,8 @@ async def test_of_a_reply_without_end_little_is_taken(
 async def test_of_a_reply_of_one_byte_at_a_time_only_the_status_counts(
     code: int, destination: ScriptedDestination, session: ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert exchange.MAX_REPLY_SECONDS == 15.0
-    monkeypatch.setattr(exchange, "MAX_REPLY_SECONDS", 0.3)
+    assert http_client.MAX_REPLY_SECONDS == 15.0
+    monkeypatch.setattr(http_client, "MAX_REPLY_SECONDS", 0.3)
     destination.script(Stream(b"HTTP/1.1 %d X\r\nContent-Length: 1000\r\n\r\n" % code, b"x", pause=0.05))
     outcome = await attempt(session, destination)
 

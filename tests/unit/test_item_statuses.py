@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doubles.delivery import make_event
-from gatehouse.delivery.item_statuses import item_statuses
+from gatehouse.delivery.forwarder import item_statuses
 
 EVENTS = [make_event(id=f"01{name}", external_id=f"evt_{name}") for name in "abc"]
 

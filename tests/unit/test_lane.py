@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from doubles.delivery import Delivering, make_destination, make_event
 from doubles.destination import ScriptedDestination, after, hang, once, status
 from gatehouse.config.model import RetryConfig
+from gatehouse.delivery.backlog import MAX_WAITING, MAX_WAITING_BYTES
 from gatehouse.delivery.breaker import BreakerSettings
-from gatehouse.delivery.waiting import MAX_WAITING, MAX_WAITING_BYTES
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.store.base import Arrival, Assignment, Delivery, DeliveryQuery
 from gatehouse.store.sqlite import SqliteStore

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.delivery.pace import Pace
+from gatehouse.delivery.throttle import Pace
 
 
 def starts(pace: Pace, count: int, now: float = 0.0) -> list[float]:

@@ -13,10 +13,10 @@ import pytest
 from aiohttp import ClientSession
 
 from doubles.delivery import make_destination, make_event
-from gatehouse.delivery import pool
-from gatehouse.delivery.exchange import open_session
+from gatehouse.delivery import http_client
+from gatehouse.delivery.connection import Wire
 from gatehouse.delivery.forwarder import Forwarder
-from gatehouse.delivery.wire import Wire
+from gatehouse.delivery.http_client import open_session
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 WITHIN = 5.0
@@ -90,7 +90,7 @@ async def test_what_is_free_is_used_before_another_is_opened() -> None:
 
 
 async def test_what_nobody_used_for_a_while_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "_KEEP_ALIVE", 0.1)
+    monkeypatch.setattr(http_client, "_KEEP_ALIVE", 0.1)
     async with serving(*[OK] * 10) as (server, forwarder, _):
         assert await posted(forwarder, 2) == ["ok"] * 2
         await until(lambda: server.open == 0)
@@ -105,7 +105,7 @@ async def test_what_has_lain_for_too_long_is_not_used_even_if_it_is_open_still(
     async with serving(*[OK] * 10) as (server, forwarder, _):
         assert await posted(forwarder) == ["ok"]
         # As if the event loop had been busy when it was to be closed.
-        monkeypatch.setattr(pool, "_KEEP_ALIVE", 0.0)
+        monkeypatch.setattr(http_client, "_KEEP_ALIVE", 0.0)
         assert await posted(forwarder) == ["ok"]
 
         assert server.requests == [1, 1]

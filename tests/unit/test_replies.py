@@ -15,9 +15,9 @@ import uvloop
 
 from doubles.delivery import Delivering, make_destination, make_event
 from doubles.peer import OK, Peer, Pieces
-from gatehouse.delivery import head
-from gatehouse.delivery.exchange import Exchange, Reply, open_session
+from gatehouse.delivery import reply_head
 from gatehouse.delivery.forwarder import Forwarder
+from gatehouse.delivery.http_client import Exchange, Reply, open_session
 from gatehouse.delivery.outcome import Outcome
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
@@ -185,9 +185,9 @@ async def test_many_or_long_headers_are_read(headers: bytes) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        b"X: " + b"y" * head.MAX_HEAD + b"\r\n\r\n",
-        b"X: y\r\n" * (head.MAX_FIELDS + 1) + b"\r\n",
-        b"X: y\r\n" * head.MAX_HEAD,
+        b"X: " + b"y" * reply_head.MAX_HEAD + b"\r\n\r\n",
+        b"X: y\r\n" * (reply_head.MAX_FIELDS + 1) + b"\r\n",
+        b"X: y\r\n" * reply_head.MAX_HEAD,
         b"no colon in it\r\n\r\n",
         b"X: \0\r\n\r\n",
         b"Content-Length: many\r\n\r\n",
@@ -216,8 +216,8 @@ async def test_a_head_that_can_not_be_read_still_has_a_status(status: int, heade
         b"HTTP/1.1 200OK\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.2\r\n",
         b"\x15\x03\x03\x00\x02\x02\x16",
-        b"HTTP/1.1 103 " + b"x" * 2 * head.MAX_HEAD,
-        b"HTTP/1.1 103 X\r\n" + b"X: y\r\n" * head.MAX_HEAD,
+        b"HTTP/1.1 103 " + b"x" * 2 * reply_head.MAX_HEAD,
+        b"HTTP/1.1 103 X\r\n" + b"X: y\r\n" * reply_head.MAX_HEAD,
     ],
 )
 async def test_without_a_status_line_it_is_no_reply_and_that_is_known_at_once(said: bytes) -> None:

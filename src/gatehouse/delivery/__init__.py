@@ -1,29 +1,26 @@
 """Delivery: one lane per destination, from the committed event to the outcome.
 
-    dispatcher    owns the lanes, what they share, and the gauges
-      lane        one destination: its workers, and what starts and stops them
-        supply    when to look into the store for more, and what goes back to it
-        waiting   what waits in memory
-        gate      whether an attempt may start now
-          breaker lets a destination that is down be (pure)
-          pace    keeps events under the configured rate (pure)
-        intake    what a worker takes, and when
-        attempts  what it does with it: attempt, learn, have it recorded
-          batch_attempts   several events in a POST, halved when it is refused
-      forwarder   one attempt, from events to outcomes
-        item_statuses      what a destination says of each event of a batch (pure)
-        exchange  one POST over HTTP, and what errors mean
-          pool    connections that are free, and used again
-          wire    one connection: a request, and its answer
-        signing   Standard Webhooks signatures (pure)
-        address   which addresses are never connected to
-      recorder    what an outcome means for the delivery: decided, stored, counted, logged
-        retry     delivered, due later or dead (pure)
-    destination   a configured destination, compiled
-    outcome       what an attempt came to
+    dispatcher        owns the lanes, and what they share
+      lane            one destination: its workers, and what starts and stops them
+        leasing       leases due deliveries from the store
+        backlog       the deliveries that wait in memory
+        throttle      whether an attempt may start now: breaker, rate limit, pause
+          breaker     the circuit breaker (pure)
+        intake        the next deliveries for a worker, as many as one POST may carry
+        attempts      attempts them, learns from the outcomes, and has them recorded
+        relaying      attempts within a provider's request, for the destination's reply
+      forwarder       one attempt, from events to outcomes
+        http_client   one POST over a pool of connections
+          connection  one connection: a request, and its reply
+          reply_head  the status line and the end of the head (pure)
+        faults        what an error of a POST means
+      recorder        what an outcome means for the delivery: decided, stored, counted, logged
+        retry         delivered, due later or dead (pure)
+    destination       a configured destination, compiled
+    outcome           the outcome of an attempt
+    gauges, pauses    counts of pending and dead deliveries; paused destinations
 
-A delivery in memory is leased: while the lease lasts no one else attempts it, and what is lost from memory
-comes back when the lease ends. A worker starts no attempt that the lease would not outlive, and keeps its
-slot until the result is in the store: after a crash at most `concurrency` events per destination are sent
-twice.
+A delivery in memory is leased: until the lease expires, no other process attempts it. A delivery that is
+lost from memory becomes available afterwards. A worker starts no attempt that could outlast the lease, and
+keeps its slot until the result is stored, so a crash repeats at most `concurrency` events per destination.
 """

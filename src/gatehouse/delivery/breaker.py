@@ -4,8 +4,8 @@
                                                              ▲                       │
                                                              └──── twice as long ────┘ failure
 
-An event that the destination cannot process ("poison") fails again and again although the destination is up.
-Four rules keep such events from being taken for an outage:
+An event that the destination cannot process ("poison") fails again and again although the destination is
+up. Four rules keep such events from being taken for an outage:
 
 - Only the first failure of an event counts. A failure of one that failed before says nothing new.
 - Any success starts the count anew, and closes an open breaker.

@@ -1,7 +1,13 @@
-"""A configured destination, compiled: all that delivery needs of it, worked out when the config is loaded."""
+"""A configured destination, compiled once when the config is loaded, with its Standard Webhooks signature.
+
+The signature scheme is that of github.com/standard-webhooks/standard-webhooks.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,7 +15,6 @@ from yarl import URL
 
 from gatehouse.config.secrets import SecretError
 from gatehouse.delivery.breaker import BreakerSettings
-from gatehouse.delivery.signing import signing_key
 from gatehouse.network.address import fault_of
 from gatehouse.store.base import LEASE
 
@@ -147,3 +152,29 @@ def _keys(config: DestinationConfig, secrets: Secrets) -> tuple[bytes, ...]:
         except ValueError as error:
             raise SecretError(f"{reference}: {error}") from error
     return tuple(found)
+
+
+PREFIX = "whsec_"
+#: The bounds that the specification sets.
+_SHORTEST, _LONGEST = 24, 64
+
+
+def signing_key(secret: str) -> bytes:
+    """Read `whsec_<base64>`. Raises `ValueError`, whose message does not repeat the secret."""
+    if not secret.startswith(PREFIX):
+        raise ValueError(f"a signing secret starts with {PREFIX}")
+    text = secret.removeprefix(PREFIX)
+    try:
+        # Some tools leave the padding out.
+        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError(f"what follows {PREFIX} is not base64") from None
+    if not _SHORTEST <= len(key) <= _LONGEST:
+        raise ValueError(f"a signing secret has {_SHORTEST} to {_LONGEST} bytes, this one has {len(key)}")
+    return key
+
+
+def signature(keys: Iterable[bytes], event_id: str, timestamp: int, body: bytes) -> str:
+    """Sign with every key: during a rotation the receiver may know either."""
+    signed = b"%b.%d.%b" % (event_id.encode(), timestamp, body)
+    return " ".join(["v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys])

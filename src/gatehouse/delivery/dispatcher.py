@@ -9,14 +9,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.delivery.destination import shown
-from gatehouse.delivery.exchange import open_session
 from gatehouse.delivery.forwarder import Forwarder
-from gatehouse.delivery.gate import Gate
 from gatehouse.delivery.gauges import DestinationGauges
-from gatehouse.delivery.lane import Lane
+from gatehouse.delivery.http_client import open_session
+from gatehouse.delivery.lane import Lane, Retiring
 from gatehouse.delivery.pauses import Pauses
 from gatehouse.delivery.recorder import Recorder, batch_results
-from gatehouse.delivery.retiring import Retiring
+from gatehouse.delivery.throttle import Gate
 from gatehouse.errors import RelayFailedError
 from gatehouse.language.times import rfc3339
 from gatehouse.telemetry.log import get_logger

@@ -1,7 +1,7 @@
 """What an error of a POST means: a reason from a closed set, and one line for whoever has to put it right.
 
-The line is what TLS, the name service or the system reported. It never holds a byte of a request or a reply,
-nor a URL, in which there may be credentials.
+The line is what TLS, the name service or the system reported. It never holds a byte of a request or a
+reply, nor a URL, in which there may be credentials.
 """
 
 from __future__ import annotations

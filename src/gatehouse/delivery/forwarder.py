@@ -1,16 +1,22 @@
-"""One attempt: events become a POST, and what comes back becomes an outcome for each."""
+"""One attempt: makes a POST from events, and an outcome for each event from the reply.
+
+A reply to a batch may say something about each event: a JSON list with an entry per event, each a status or
+an object with a `status`. Entries with the `id`s of the events (`gatehouseid`, or else the CloudEvents
+`id`) may come in any order. All others are taken in the order sent.
+"""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from gatehouse import __version__
-from gatehouse.delivery.exchange import Exchange
+from gatehouse.delivery.destination import signature
 from gatehouse.delivery.faults import line_of, reason_of
-from gatehouse.delivery.item_statuses import item_statuses
+from gatehouse.delivery.http_client import Exchange
 from gatehouse.delivery.outcome import Outcome, reason_for
-from gatehouse.delivery.signing import signature
 from gatehouse.events.envelope import BATCH_TYPE, batch, batch_id, element, encode, traceparent
 from gatehouse.telemetry.log import get_logger
 
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from gatehouse.delivery.destination import Destination
-    from gatehouse.delivery.exchange import Reply
+    from gatehouse.delivery.http_client import Reply
     from gatehouse.events.event import Event
     from gatehouse.store.base import Delivery
 
@@ -128,3 +134,44 @@ class Forwarder:
             get_logger().error("delivery.failed", event_id=key, destination=name, error=fault)
         said = line_of(error) if reason != "unsendable" else None
         return Outcome(reason, None, time.perf_counter() - started, error=said)
+
+
+_FIRST_STATUS, _LAST_STATUS = 200, 599
+
+
+def item_statuses(reply: bytes, events: Sequence[Event]) -> list[int] | None:
+    """Return a status per event, in the order sent; None when the reply does not tell the events apart.
+
+    Three forms are read:
+
+        [200, 422, 503]
+        [{"status": 200}, {"status": 422, "error": "no such customer"}, {"status": 503}]
+        [{"id": "01JD…", "status": 503}, {"id": "01JC…", "status": 200}, …]
+
+    Any other reply is one for the whole batch.
+    """
+    try:
+        items = msgspec.json.decode(reply)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    if not isinstance(items, list) or len(items) != len(events):
+        return None
+    statuses = [status for item in items if (status := _status(item)) is not None]
+    if len(statuses) != len(items):
+        return None
+    ids = [item.get("id") if isinstance(item, dict) else None for item in items]
+    if all(isinstance(one, str) for one in ids):
+        by_id = dict(zip(ids, statuses, strict=True))
+        for own in ([event.id for event in events], [event.external_id for event in events]):
+            # One id for two entries is no name for either.
+            if len(by_id) == len(items) and by_id.keys() == set(own):
+                return [by_id[one] for one in own]
+    return statuses
+
+
+def _status(item: object) -> int | None:
+    """Read one entry: a final status, and nothing that only looks like one."""
+    status = item.get("status") if isinstance(item, dict) else item
+    if isinstance(status, int) and not isinstance(status, bool) and _FIRST_STATUS <= status <= _LAST_STATUS:
+        return status
+    return None

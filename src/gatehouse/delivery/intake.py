@@ -10,10 +10,10 @@ from gatehouse.delivery.attempts import Load
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gatehouse.delivery.backlog import Waiting
     from gatehouse.delivery.destination import Destination
-    from gatehouse.delivery.gate import Gate
-    from gatehouse.delivery.supply import Supply
-    from gatehouse.delivery.waiting import Waiting
+    from gatehouse.delivery.leasing import Supply
+    from gatehouse.delivery.throttle import Gate
     from gatehouse.store.base import Delivery
 
 #: What an event's attributes take in a batch, besides its body. A batch that is longer than thought is cut.

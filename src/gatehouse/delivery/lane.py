@@ -1,6 +1,8 @@
-"""One destination: what waits for it in memory, and the workers that attempt it.
+"""One destination: its deliveries in memory, and the workers that attempt them.
 
-A lane shares no bound with another, so a destination that hangs, fails or is slow delays only itself.
+A lane shares no limit with another lane, so a destination that hangs, fails or is slow delays only itself.
+A reload that removes a destination retires its lane: waiting deliveries return to the store, attempts
+finish.
 """
 
 from __future__ import annotations
@@ -9,12 +11,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from gatehouse.delivery.asking import Asking
-from gatehouse.delivery.attempts import Attempts
-from gatehouse.delivery.batch_attempts import BatchAttempts
+from gatehouse.delivery.attempts import Attempts, BatchAttempts
+from gatehouse.delivery.backlog import Waiting
 from gatehouse.delivery.intake import Intake
-from gatehouse.delivery.supply import Supply
-from gatehouse.delivery.waiting import Waiting
+from gatehouse.delivery.leasing import Supply
+from gatehouse.delivery.relaying import Asking
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from gatehouse.delivery.attempts import Load
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.forwarder import Forwarder
-    from gatehouse.delivery.gate import Gate
     from gatehouse.delivery.recorder import Recorder
+    from gatehouse.delivery.throttle import Gate
     from gatehouse.store.base import Delivery, Store
 
 #: After the grace of a stop: how long results may still take to be recorded.
@@ -228,3 +229,47 @@ class Lane:
         await asyncio.wait(tasks)
         self._put_all_back()
         await self._supply.release()
+
+
+class Retiring:
+    """Sees lanes off: what waits in them goes back to the store, what they attempt ends in its own time."""
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._lanes: dict[asyncio.Task[None], Lane] = {}
+        self._on_end = on_end
+
+    def __contains__(self, destination: str) -> bool:
+        return any(lane.destination.name == destination for lane in self._lanes.values())
+
+    def add(self, lane: Lane) -> None:
+        """Take a lane out of service, at once as far as new attempts are concerned."""
+        lane.close()
+        lane.gate.retire()
+        task = asyncio.create_task(_retire(lane), name=f"{lane.destination.name} retires")
+        self._lanes[task] = lane
+        task.add_done_callback(self._end)
+
+    def hand_over_to(self, successor: Lane) -> None:
+        """Tell the lanes of the same destination who takes up what they give back."""
+        for lane in self._lanes.values():
+            if lane.destination.name == successor.destination.name:
+                lane.succeeded_by(successor)
+
+    async def stop(self, grace: float) -> None:
+        """Let attempts under way finish for `grace` seconds, as the lanes in service do."""
+        tasks = list(self._lanes)
+        lanes = list(self._lanes.values())
+        await asyncio.gather(*(lane.stop(grace) for lane in lanes), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        del self._lanes[task]
+        self._on_end()
+
+
+async def _retire(lane: Lane) -> None:
+    try:
+        await lane.retire()
+    except Exception as error:  # noqa: BLE001 - the leases of what it held end by themselves
+        name = lane.destination.name
+        get_logger().error("delivery.failed", destination=name, error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""What one attempt came to."""
+"""The outcome of one attempt."""
 
 from __future__ import annotations
 

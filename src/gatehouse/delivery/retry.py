@@ -1,9 +1,8 @@
 """Whether to try again, and when: pure.
 
-2xx                            delivered
-410                            dead at once: the destination says that nothing will ever be there
-other 4xx, but 408, 425, 429   refusals, which an app that is being deployed also gives: a few more attempts
-everything else                full jitter between zero and a limit that grows to `max`, until `give_up_after`
+2xx delivered 410 dead at once: the destination says that nothing will ever be there other 4xx, but 408,
+425, 429 refusals, which an app that is being deployed also gives: a few more attempts everything else full
+jitter between zero and a limit that grows to `max`, until `give_up_after`
 
 `retry_on` of a destination comes first, for all but 2xx: a status that it lists is retried as the last line
 says, one that it lists with a `!` is dead at once.

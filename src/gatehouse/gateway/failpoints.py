@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
-from gatehouse.delivery.wire import Wire
+from gatehouse.delivery.connection import Wire
 from gatehouse.errors import GatewayError
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.store.sqlite import SqliteStore, connection, file, purging

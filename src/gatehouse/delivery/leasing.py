@@ -1,9 +1,9 @@
-"""When to look into the store for a lane's deliveries, and what goes back to it.
+"""Leases a lane's deliveries from the store when they are due, and gives back what the lane can't take.
 
-New deliveries reach a lane from memory. In the store is what is due again, what found no room, and what an
-earlier process left behind. The lane looks there when it starts, when something it knows of falls due, when
-it was told of a delivery that found no room, again at once when it got as many as it asked for, and in any
-case as often as the store says: where other processes share it, that is how what they leave is found.
+New deliveries reach a lane from memory. The store holds what is due again, what found no room in memory,
+and what an earlier process left behind. The lane asks the store at its start, when a delivery that it knows
+of falls due, when a delivery found no room, again at once when it got as many as it asked for, and at the
+store's own interval, which finds what other processes left.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Attempts made within a request, for the destination's reply: at once or not at all.
+"""Attempts made within a provider's request, to relay the destination's reply: at once or not at all.
 
-They pass the gate as others do and count in it, and there are never more of them than `concurrency` says;
-what the lane's own workers attempt meanwhile is bounded apart, so that a backlog keeps no request from its
-reply.
+They pass the same throttle as other attempts and count in it. There are never more of them than
+`concurrency`. The attempts of the lane's own workers are limited separately, so a backlog delays no relayed
+request.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from gatehouse.store.base import Delivery, Reply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gatehouse.delivery import exchange
+    from gatehouse.delivery import http_client
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.forwarder import Forwarder
-    from gatehouse.delivery.gate import Gate
     from gatehouse.delivery.outcome import Outcome
     from gatehouse.delivery.recorder import Recorder
+    from gatehouse.delivery.throttle import Gate
     from gatehouse.events.event import Event
 
 _LONGEST_CONTENT_TYPE = 256
@@ -85,7 +85,7 @@ class Asking:
             raise UnavailableError("the destination is busy; send again later", reason="busy")
 
 
-def _relayable(outcome: Outcome, reply: exchange.Reply | None) -> Reply:
+def _relayable(outcome: Outcome, reply: http_client.Reply | None) -> Reply:
     """Return a reply as it goes to the provider, if it can go there."""
     if outcome.reason == "timeout":
         raise RelayTimeoutError(outcome.reason)
@@ -99,7 +99,7 @@ def _relayable(outcome: Outcome, reply: exchange.Reply | None) -> Reply:
     return Reply(reply.status, reply.content_type, reply.body)
 
 
-def _is_plain(reply: exchange.Reply) -> bool:
+def _is_plain(reply: http_client.Reply) -> bool:
     kind = reply.content_type or ""
     sendable = kind.isascii() and kind.isprintable() and len(kind) <= _LONGEST_CONTENT_TYPE
     return sendable and (reply.encoding or "identity").lower() == "identity"

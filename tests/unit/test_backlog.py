@@ -8,7 +8,7 @@ import time
 import pytest
 
 from doubles.delivery import make_destination, make_event
-from gatehouse.delivery.waiting import MAX_WAITING, MAX_WAITING_BYTES, MOST_WAITING, Waiting
+from gatehouse.delivery.backlog import MAX_WAITING, MAX_WAITING_BYTES, MOST_WAITING, Waiting
 from gatehouse.store.base import Delivery
 
 LONG = 5.0

@@ -1,7 +1,10 @@
-"""What waits in memory for one destination, bounded by number and by bytes.
+"""The deliveries to one destination that wait in memory, bounded by number and by bytes.
 
-There are two queues, each first in, first out: new deliveries, and those that were attempted before. `Shares`
-says whose turn it is.
+There are two queues, each first in, first out: new deliveries, and retries. Retries of events that the
+destination can't process may be many and slow. While new deliveries wait, retries get at most half of the
+slots and half of the time, so new deliveries keep at least half of their speed. While only one kind waits,
+it may take all the time, but retries never more than half of the slots, so that new deliveries always find
+one free.
 """
 
 from __future__ import annotations
@@ -10,9 +13,7 @@ import asyncio
 import time
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING
-
-from gatehouse.delivery.shares import Shares
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from gatehouse.delivery.destination import Destination
@@ -191,3 +192,42 @@ class Waiting:
 
 def _capacity(rate: float | None) -> int:
     return MAX_WAITING if rate is None else min(MAX_WAITING, max(1, int(rate * _SECONDS_WAITING)))
+
+
+#: The most time that retries which ran alone owe to new ones, unless one of them took longer (seconds).
+_MOST_OWED: Final = 60.0
+
+
+class Shares:
+    """The shares of one destination."""
+
+    def __init__(self, slots: int, *, least: float = 0.0) -> None:
+        """`least`: what an attempt costs at least (seconds), as with a rate."""
+        self._most_retries = max(1, slots // 2)
+        self._least = least
+        self._retrying = 0
+        #: How much more time retries had than new deliveries, lately.
+        self.owed = 0.0
+
+    @property
+    def may_retry(self) -> bool:
+        """Whether a slot is free for a retry."""
+        return self._retrying < self._most_retries
+
+    @property
+    def prefers_new(self) -> bool:
+        """Whether it is a new delivery's turn when both kinds wait."""
+        return self.owed > 0 or not self.may_retry
+
+    def started(self) -> None:
+        """Count a retry that starts."""
+        self._retrying += 1
+
+    def ended(self, took: float, *, retry: bool) -> None:
+        """Count an attempt that ended, and the time that it took (seconds)."""
+        cost = max(took, self._least)
+        if retry:
+            self._retrying -= 1
+            self.owed = min(self.owed + cost, max(_MOST_OWED, cost))
+        else:
+            self.owed = max(0.0, self.owed - cost)

@@ -3,9 +3,10 @@
 aiohttp's connector opens it and aiohttp's parser reads the answers. Its own protocol and pool do more, for
 clients of any kind: with them, a delivery costs a tenth more.
 
-A parser is used again only after an answer of which nothing can be left in it: one with a Content-Length that
-came in one piece, and with nothing behind it. aiohttp's parser keeps the last trailer of a chunked answer and
-hands it out as a header of the next one. A parser for each answer would cost a delivery 5 % more.
+A parser is used again only after an answer of which nothing can be left in it: one with a Content-Length
+that came in one piece, and with nothing behind it. aiohttp's parser keeps the last trailer of a chunked
+answer and hands it out as a header of the next one. A parser for each answer would cost a delivery 5 %
+more.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from aiohttp.http import HttpResponseParser
 from aiohttp.http_exceptions import HttpProcessingError
 
 from gatehouse.delivery.faults import LateError
-from gatehouse.delivery.head import (
+from gatehouse.delivery.reply_head import (
     MAX_FIELDS,
     MAX_HEAD,
     HeadReader,

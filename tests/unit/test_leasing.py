@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from doubles.delivery import make_destination, make_event
-from gatehouse.delivery.supply import Supply
+from gatehouse.delivery.leasing import Supply
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.store.base import Delivery
 

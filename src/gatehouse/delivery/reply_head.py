@@ -1,6 +1,6 @@
-"""Where the head of an answer ends, and what its first line says: found before any parser sees it. Pure.
+"""Finds where the head of a reply ends and what its status line says, before a parser sees the reply. Pure.
 
-An interim answer ends at its empty line whatever its headers say (RFC 9112, 6.3), and a head that a parser
+An interim response ends at its empty line, whatever its headers say (RFC 9112, 6.3). A head that the parser
 rejects still has a status line.
 """
 
