@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gatehouse.delivery.destination import shown
 from gatehouse.delivery.forwarder import Forwarder
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from gatehouse.delivery.destination import Destination
+    from gatehouse.delivery.state import DestinationState
     from gatehouse.events.event import Event
     from gatehouse.store.base import Counts, Delivery, Reply, Store
     from gatehouse.telemetry.metrics import Metrics
@@ -190,11 +191,11 @@ class Dispatcher:
             else lane.gate.starts_at(self._shown(due))
         )
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[DestinationState]:
         """Say how each destination is, in the order of the config."""
         return [self._describe(destination) for destination in self._destinations]
 
-    def _describe(self, destination: Destination) -> dict[str, Any]:
+    def _describe(self, destination: Destination) -> DestinationState:
         name = destination.name
         lane, gauges = self._lanes.get(name), self._gauges[name]
         return {

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypedDict
+
+from msgspec import Meta
 
 from gatehouse.errors import UnavailableError
 from gatehouse.ingest.answer import Answer, handshaken
-from gatehouse.language.times import rfc3339
+from gatehouse.language.times import Rfc3339, rfc3339
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -33,6 +35,16 @@ class _Shown(NamedTuple):
     client: str
 
 
+class HandshakeSecret(TypedDict):
+    """A secret that a provider sent in a handshake, as the operator sees it."""
+
+    source: Annotated[str, Meta(examples=["asana"])]
+    handshake: Annotated[str, Meta(description="Its name in the preset.", examples=["hook_secret"])]
+    secret: Annotated[str, Meta(examples=["b537207f20cbfa02357cf448134da559"])]
+    received: Annotated[Rfc3339, Meta(description="When it came.")]
+    client: Annotated[str, Meta(description="The address it came from.", examples=["192.0.2.7"])]
+
+
 class ShownSecrets:
     """The secrets that providers handed over in handshakes: in memory only, the last few of each source."""
 
@@ -47,11 +59,20 @@ class ShownSecrets:
             "handshake.secret_shown", source=source, handshake=handshake, client=client or None, where=_WHERE
         )
 
-    def entries(self) -> list[dict[str, object]]:
+    def entries(self) -> list[HandshakeSecret]:
         """List them, the newest first: source, handshake, secret, when received (RFC 3339), client."""
         every = [one for kept in self._by_source.values() for one in reversed(kept)]
         every.sort(key=lambda one: one.received, reverse=True)
-        return [{**one._asdict(), "received": rfc3339(one.received)} for one in every]
+        return [
+            {
+                "source": one.source,
+                "handshake": one.handshake,
+                "secret": one.secret,
+                "received": rfc3339(one.received),
+                "client": one.client,
+            }
+            for one in every
+        ]
 
 
 class Greeter:

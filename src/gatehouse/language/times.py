@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Annotated
+
+from msgspec import Meta
+
+#: A time as `rfc3339` writes it, for the types of what others read.
+Rfc3339 = Annotated[str, Meta(examples=["2026-01-31T10:00:16Z"], extra_json_schema={"format": "date-time"})]
 
 _DATE_TIME = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII

@@ -5,18 +5,30 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from gatehouse.config import describe
 from gatehouse.language.times import rfc3339
+from gatehouse.operator.asked import RejectedListQuery
+from gatehouse.operator.described import described
 from gatehouse.operator.masking import seen_headers, seen_query
 from gatehouse.operator.queries import BadQueryError, limit_of
+from gatehouse.operator.shapes import (
+    ErrorAnswer,
+    HandshakeList,
+    RejectedList,
+    RejectedRequest,
+    SecretUse,
+    SourceList,
+    SourceState,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from gatehouse.ingest.handshakes import HandshakeSecret
     from gatehouse.ingest.rejected import Refused, RejectedRequests
     from gatehouse.ingest.source import Source
     from gatehouse.telemetry.metrics import Metrics
@@ -33,7 +45,7 @@ class OperatorApi:
         sources: Mapping[str, Source],
         rejected: RejectedRequests,
         *,
-        handshakes: Callable[[], Sequence[Mapping[str, object]]] = tuple,
+        handshakes: Callable[[], Sequence[HandshakeSecret]] = tuple,
         metrics: Metrics,
     ) -> None:
         self._metrics = metrics
@@ -54,7 +66,13 @@ class OperatorApi:
             web.get("/api/v1/handshakes", self._list_handshakes),
         ]
 
+    @described("Refused requests", {200: (RejectedList,)}, query=RejectedListQuery)
     async def _list_rejected(self, request: web.Request) -> web.Response:
+        """List the last refused requests, newest first, and what to check for each.
+
+        The gateway keeps 20 per source, in memory only. Values that can be credentials are masked, and
+        bodies are never shown.
+        """
         source = request.query.get("source")
         if source is not None and source not in self._sources:
             return error_answer(400, "bad_request", "no source has this name")
@@ -63,26 +81,44 @@ class OperatorApi:
         except BadQueryError as error:
             return error_answer(400, "bad_request", error.message)
         chosen = self._rejected.newest(source)[:limit]
-        return _json({"rejected": await self._seen(chosen)})
+        answer: RejectedList = {"rejected": await self._seen(chosen)}
+        return _json(answer)
 
+    @described(
+        "Refused requests",
+        {200: (RejectedRequest,)},
+        errors=(404,),
+        path={"id": "The `id` of the refused request, from the list or the log."},
+    )
     async def _show_rejected(self, request: web.Request) -> web.Response:
+        """Show one refused request, and what to check."""
         refused = self._rejected.find(request.match_info["id"])
         if refused is None:
             return error_answer(404, "not_found", "no refused request has this id, or it was too long ago")
         (seen,) = await self._seen([refused])
         return _json(seen)
 
+    @described("Configuration", {200: (SourceList,)})
     async def _list_sources(self, _: web.Request) -> web.Response:
-        return _json({"sources": [self._source(source) for source in self._sources.values()]})
+        """List the sources: whether each is ready, and which of its secrets verified requests."""
+        answer: SourceList = {"sources": [self._source(source) for source in self._sources.values()]}
+        return _json(answer)
 
+    @described("Configuration", {200: (HandshakeList,)})
     async def _list_handshakes(self, _: web.Request) -> web.Response:
-        return _json({"handshakes": list(self._handshakes())})
+        """List the secrets that providers sent in a handshake, newest first.
 
-    async def _seen(self, chosen: Sequence[Refused]) -> list[dict[str, Any]]:
+        The gateway keeps the last five per source, in memory only. Anyone can send one: check the time and
+        the address before you use it.
+        """
+        answer: HandshakeList = {"handshakes": list(self._handshakes())}
+        return _json(answer)
+
+    async def _seen(self, chosen: Sequence[Refused]) -> list[RejectedRequest]:
         # A diagnosis takes milliseconds, and there may be hundreds: providers must not wait for them.
         return await asyncio.to_thread(lambda: [self._seen_one(refused) for refused in chosen])
 
-    def _seen_one(self, refused: Refused) -> dict[str, Any]:
+    def _seen_one(self, refused: Refused) -> RejectedRequest:
         findings = self._rejected.findings(refused)
         signed_at = refused.signed_at
         return {
@@ -99,14 +135,14 @@ class OperatorApi:
             "headers": self._headers(refused),
             "body": {"length": refused.body_length, "sha256": _hash(refused)},
             "signed_at": None if signed_at is None else int(signed_at),
-            "findings": findings,
+            "findings": list(findings),
         }
 
     def _headers(self, refused: Refused) -> list[tuple[str, str]]:
         source = self._sources.get(refused.source)
         return seen_headers(refused.request, source) if refused.request and source else []
 
-    def _source(self, source: Source) -> dict[str, Any]:
+    def _source(self, source: Source) -> SourceState:
         return {
             "name": source.name,
             "path": source.path,
@@ -117,7 +153,7 @@ class OperatorApi:
             "secrets": [self._secret(source, position) for position in range(1, len(source.secrets) + 1)],
         }
 
-    def _secret(self, source: Source, position: int) -> dict[str, Any]:
+    def _secret(self, source: Source, position: int) -> SecretUse:
         """Say how often a secret was used since the start, and where it is kept: never what it is."""
         counted = self._metrics.source(source.name, len(source.secrets))
         verifications, last_used = counted.secrets[position]
@@ -131,7 +167,8 @@ class OperatorApi:
 
 def error_answer(status: int, code: str, message: str) -> web.Response:
     """Answer with an error in the shape that all of them have."""
-    return web.json_response({"error": {"code": code, "message": message}}, status=status)
+    answer: ErrorAnswer = {"error": {"code": code, "message": message}}
+    return web.json_response(answer, status=status)
 
 
 def _json(value: object) -> web.Response:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from gatehouse.operator.api import error_answer
+from gatehouse.operator.asked import MOST_NAMES, EnvironmentQuery
+from gatehouse.operator.described import described
+from gatehouse.operator.shapes import EnvironmentNames
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
-_MOST = 500
 
 
 class EnvironmentApi:
@@ -25,10 +27,18 @@ class EnvironmentApi:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, for the operator server."""
-        return [web.get("/api/v1/environment", self._show)]
+        return [web.get("/api/v1/environment", self._show_environment)]
 
-    async def _show(self, request: web.Request) -> web.Response:
+    @described("Configuration", {200: (EnvironmentNames,)}, query=EnvironmentQuery)
+    async def _show_environment(self, request: web.Request) -> web.Response:
+        """Tell which environment variables the gateway's process has.
+
+        The values are never shown. A process gets a new variable only after a restart.
+        """
         names = request.query.getall("name", [])
-        if not names or len(names) > _MOST or not all(map(_NAME.fullmatch, names)):
-            return error_answer(400, "bad_request", f"name is the name of a variable; up to {_MOST} of them")
-        return web.json_response({"set": {name: name in self._environment for name in names}})
+        if not names or len(names) > MOST_NAMES or not all(map(_NAME.fullmatch, names)):
+            return error_answer(
+                400, "bad_request", f"name is the name of a variable; up to {MOST_NAMES} of them"
+            )
+        answer: EnvironmentNames = {"set": {name: name in self._environment for name in names}}
+        return web.json_response(answer)

@@ -8,20 +8,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 import msgspec
 
 from gatehouse.errors import GatewayError
+from gatehouse.operator.asked import (
+    DEFAULT_LIMIT,
+    LONGEST_TEXT,
+    MOST,
+    DeliveryFilters,
+    DeliveryListQuery,
+    EventFilters,
+    EventListQuery,
+    ReplayBody,
+    RetryBody,
+)
 from gatehouse.operator.when import EXAMPLES, parse_when
 from gatehouse.store.base import DeliveryQuery, EventQuery, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_LIMIT, MOST = 50, 500
 _STATUSES = get_args(Status)
-_OF_LISTS = frozenset({"limit", "cursor"})
-_OF_RETRIES = frozenset({"all", "dry_run", "cursor", "as_of"})
-_EVENT_FILTERS = frozenset(EventQuery.__struct_fields__)
-_DELIVERY_FILTERS = frozenset(DeliveryQuery.__struct_fields__)
-#: Longer names and patterns are no filters.
-_LONGEST = 1024
 #: The steps of one retry follow each other for no longer than this (seconds).
 _LONGEST_RETRY = 24 * 3600.0
 
@@ -44,7 +48,7 @@ class RetryRequest(NamedTuple):
 
 def event_query(given: Mapping[str, str], now: float = 0.0) -> EventQuery:
     """Read the filters of a list of events. Raises `BadQueryError`."""
-    _check_names(given, _EVENT_FILTERS, _OF_LISTS)
+    _check_names(given, EventListQuery, EventFilters)
     return EventQuery(
         source=_text(given, "source"),
         type=_text(given, "type"),
@@ -56,7 +60,7 @@ def event_query(given: Mapping[str, str], now: float = 0.0) -> EventQuery:
 
 def delivery_query(given: Mapping[str, str], now: float = 0.0) -> DeliveryQuery:
     """Read the filters of a list of deliveries. Raises `BadQueryError`."""
-    _check_names(given, _DELIVERY_FILTERS, _OF_LISTS)
+    _check_names(given, DeliveryListQuery, DeliveryFilters)
     return _delivery_query(given, now)
 
 
@@ -73,7 +77,7 @@ def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:
 
     Without a filter `all` has to say that it is meant: a request whose body got lost would be about them all.
     """
-    _check_names(given, _DELIVERY_FILTERS, _OF_RETRIES)
+    _check_names(given, RetryBody, DeliveryFilters)
     texts = {name: _written(name, value) for name, value in given.items() if name not in ("all", "dry_run")}
     query = _delivery_query(texts, now)
     if query.status not in (None, "dead"):
@@ -87,7 +91,7 @@ def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:
 
 def wanted_destinations(given: Mapping[str, Any]) -> list[str] | None:
     """Read the destinations of a replay; None: those that had the event. Raises `BadQueryError`."""
-    if given.keys() - {"destinations"}:
+    if given.keys() - ReplayBody.__annotations__.keys():
         raise BadQueryError("a replay takes nothing but destinations")
     if "destinations" not in given:
         return None
@@ -99,7 +103,7 @@ def wanted_destinations(given: Mapping[str, Any]) -> list[str] | None:
 
 def one_line(text: str, name: str) -> str:
     """Return text that may be a name, an id or a pattern. Raises `BadQueryError` for anything else."""
-    if not (0 < len(text) <= _LONGEST and text.isprintable()):
+    if not (0 < len(text) <= LONGEST_TEXT and text.isprintable()):
         raise BadQueryError(f"{name} is one line of text")
     return text
 
@@ -116,9 +120,10 @@ def _delivery_query(given: Mapping[str, str], now: float) -> DeliveryQuery:
     )
 
 
-def _check_names(given: Mapping[str, object], filters: frozenset[str], others: frozenset[str]) -> None:
-    if given.keys() - filters - others:
-        raise BadQueryError(f"there is no filter of this name; there are: {', '.join(sorted(filters))}")
+def _check_names(given: Mapping[str, object], allowed: type, filters: type) -> None:
+    if given.keys() - allowed.__annotations__.keys():
+        names = ", ".join(sorted(filters.__annotations__))
+        raise BadQueryError(f"there is no filter of this name; there are: {names}")
     if len(given) != len(set(given)):
         raise BadQueryError("each filter can be given once")
 

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from aiohttp import web
 
+from gatehouse.delivery.state import DestinationState
 from gatehouse.errors import StoreError
 from gatehouse.language.times import rfc3339
 from gatehouse.operator import queries, shown
 from gatehouse.operator.api import error_answer
+from gatehouse.operator.asked import DeliveryListQuery, EventListQuery, ReplayBody, RetryBody
+from gatehouse.operator.described import described
 from gatehouse.operator.just_now import JustNow
 from gatehouse.operator.queries import BadQueryError
+from gatehouse.operator.shapes import (
+    DeliveryPage,
+    DeliveryRetried,
+    DestinationList,
+    EventDetails,
+    EventPage,
+    ReplayResult,
+    RetryCount,
+    RetryProgress,
+)
 from gatehouse.store.base import DeliveryQuery, Retried
 from gatehouse.telemetry.log import get_logger
 
@@ -30,6 +44,9 @@ if TYPE_CHECKING:
 RETRY_STEP = 500
 #: A body is a few names: whoever takes longer to send them is none of us (seconds).
 _BODY_WITHIN = 10.0
+_EVENT_ID = {"id": "The id of the event."}
+_DELIVERY_ID = {"id": "The id of the event, a colon and the destination."}
+_DESTINATION_NAME = {"name": "The name of the destination."}
 _NO_EVENT = "no event has this id, or it is no longer kept"
 _NO_DELIVERY = "no delivery has this id, or it is no longer kept"
 
@@ -46,7 +63,7 @@ class Delivering(Protocol):
     def wake(self, name: str, *, pending: int = 0, dead: int = 0) -> None:
         """Look for what was made due; the numbers of pending and dead deliveries changed by so much."""
 
-    def describe(self) -> list[dict[str, Any]]:
+    def describe(self) -> list[DestinationState]:
         """Say how each destination is."""
 
     def starts_at(self, name: str, due: float) -> float | None:
@@ -89,22 +106,32 @@ class RecordsApi:
             web.post("/api/v1/destinations/{name}/resume", _answered(self._resume)),
         ]
 
+    @described("Events", {200: (EventPage,)}, query=EventListQuery)
     async def _list_events(self, request: web.Request) -> web.Response:
+        """List events, newest first.
+
+        A page can have fewer entries than `limit`, or none, and still have a `cursor` for the next page.
+        """
         given = request.query
         query, limit = queries.event_query(given, self._clock()), queries.limit_of(given)
         page = await _of_list(self._store.events(query, limit=limit, cursor=given.get("cursor")))
         return shown.page_answer("events", page, shown.event_row)
 
+    @described("Events", {200: (EventDetails,)}, errors=(404,), path=_EVENT_ID)
     async def _show_event(self, request: web.Request) -> web.Response:
+        """Show one event with its headers, its body and its deliveries."""
         stored = await self._store.event(queries.one_line(request.match_info["id"], "the id"))
         if stored is None:
             return error_answer(404, "not_found", _NO_EVENT)
-        return shown.json_answer(
-            shown.stored_event(stored, self._delivering.starts_at)
-            | {"routed": sorted(self._routed(stored.event.source, stored.event.type))}
-        )
+        routed = self._routed(stored.event.source, stored.event.type)
+        return shown.json_answer(shown.stored_event(stored, self._delivering.starts_at, routed))
 
+    @described("Events", {200: (ReplayResult,)}, errors=(404,), path=_EVENT_ID, body=ReplayBody)
     async def _replay(self, request: web.Request) -> web.Response:
+        """Deliver an event again.
+
+        The idempotency key stays the same. A destination that is named but never had the event gets it too.
+        """
         event_id = queries.one_line(request.match_info["id"], "the id")
         wanted = queries.wanted_destinations(await _object(request))
         stored = await self._store.event(event_id)
@@ -125,7 +152,8 @@ class RecordsApi:
         if replayed:
             get_logger().info("event.replayed", destinations=replayed, event_id=event_id)
         left_alone = [name for name in chosen if name not in replayed]
-        return shown.json_answer({"id": event_id, "replayed": replayed, "left_alone": left_alone})
+        answer: ReplayResult = {"id": event_id, "replayed": replayed, "left_alone": left_alone}
+        return shown.json_answer(answer)
 
     async def _replay_to(self, event_id: str, chosen: Sequence[str]) -> list[str] | None:
         now, replayed = self._monotonic(), None
@@ -138,7 +166,12 @@ class RecordsApi:
                     self._replayed.give_up((event_id, name))
         return replayed
 
+    @described("Deliveries", {200: (DeliveryPage,)}, query=DeliveryListQuery)
     async def _list_deliveries(self, request: web.Request) -> web.Response:
+        """List deliveries, newest first. `status=dead` lists the dead letters.
+
+        A page can have fewer entries than `limit`, or none, and still have a `cursor` for the next page.
+        """
         given = request.query
         query, limit = queries.delivery_query(given, self._clock()), queries.limit_of(given)
         page = await _of_list(self._store.deliveries(query, limit=limit, cursor=given.get("cursor")))
@@ -146,7 +179,14 @@ class RecordsApi:
             "deliveries", page, lambda row: shown.delivery_row(row, self._delivering.starts_at)
         )
 
+    @described("Deliveries", {200: (RetryProgress, RetryCount)}, body=RetryBody)
     async def _retry(self, request: web.Request) -> web.Response:
+        """Retry the dead letters that the filters choose, at most 500 at a time.
+
+        Repeat the request with the `as_of` of the answer until `done` is `true`. With `dry_run`, the gateway
+        only counts them: repeat the request with the `cursor` of the answer until it is `null`, and add up
+        the numbers. Dead letters of destinations that the config no longer has are left alone.
+        """
         asked = queries.retry_request(await _object(request), self._clock())
         if asked.query.destination is not None:
             self._check_configured(asked.query.destination)
@@ -154,12 +194,16 @@ class RecordsApi:
             listing = self._store.deliveries(asked.query, limit=RETRY_STEP, cursor=asked.cursor)
             page, known = await _of_list(listing), self._configured()
             counted = shown.counted(row for row in page.items if row.destination in known)
-            return shown.json_answer({"would_retry": counted, "cursor": page.cursor})
+            count: RetryCount = {"would_retry": counted, "cursor": page.cursor}
+            return shown.json_answer(count)
         retried = await self._retry_step(asked)
         self._retried(retried.destinations)
-        return shown.json_answer(
-            {"retried": retried.destinations, "done": retried.done, "as_of": rfc3339(asked.as_of)}
-        )
+        progress: RetryProgress = {
+            "retried": retried.destinations,
+            "done": retried.done,
+            "as_of": rfc3339(asked.as_of),
+        }
+        return shown.json_answer(progress)
 
     async def _retry_step(self, asked: RetryRequest) -> Retried:
         """Make due what fits, one destination of the config after the other. Dead letters of others stay."""
@@ -174,7 +218,9 @@ class RecordsApi:
                 return Retried(numbers, done=False)
         return Retried(numbers, done=True)
 
+    @described("Deliveries", {200: (DeliveryRetried,)}, errors=(404,), path=_DELIVERY_ID)
     async def _retry_one(self, request: web.Request) -> web.Response:
+        """Retry one dead letter. A delivery of another status is left alone."""
         given = queries.one_line(request.match_info["id"], "the id")
         event_id, _, destination = given.partition(":")
         if not event_id or not destination:
@@ -185,15 +231,23 @@ class RecordsApi:
         self._check_configured(destination)
         retried = await self._store.retry(query, now=self._clock(), limit=1)
         self._retried(retried.destinations)
-        return shown.json_answer({"retried": retried.destinations, "done": True})
+        answer: DeliveryRetried = {"retried": retried.destinations, "done": True}
+        return shown.json_answer(answer)
 
+    @described("Destinations", {200: (DestinationList,)})
     async def _list_destinations(self, _: web.Request) -> web.Response:
-        return shown.json_answer({"destinations": self._delivering.describe()})
+        """List the destinations and their state."""
+        answer: DestinationList = {"destinations": self._delivering.describe()}
+        return shown.json_answer(answer)
 
+    @described("Destinations", {200: (DestinationState,)}, errors=(404,), path=_DESTINATION_NAME)
     async def _pause(self, request: web.Request) -> web.Response:
+        """Pause delivery to a destination. Deliveries wait; the pause survives a restart."""
         return await self._turn(request, self._delivering.pause, "destination.paused")
 
+    @described("Destinations", {200: (DestinationState,)}, errors=(404,), path=_DESTINATION_NAME)
     async def _resume(self, request: web.Request) -> web.Response:
+        """Resume delivery to a destination."""
         return await self._turn(request, self._delivering.resume, "destination.resumed")
 
     async def _turn(
@@ -231,6 +285,7 @@ class RecordsApi:
 def _answered(handler: Handler) -> Handler:
     """Turn what can go wrong into answers."""
 
+    @wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
 from aiohttp import web
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gatehouse.errors import Problem
+    from gatehouse.operator.shapes import ConfigProblem, ReloadRefused, ReloadReport
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,17 +68,26 @@ class ReloadResult(NamedTuple):
 def reload_answer(result: ReloadResult) -> web.Response:
     """Answer 200 with what changed, or 400 with every problem."""
     if result.changes is None:
-        problems = [asdict(problem) for problem in result.problems]
-        error = {"code": "bad_config", "message": "the config stays as it was", "problems": problems}
-        return web.json_response({"error": error | {"file": result.file}}, status=400)
-    return web.json_response(
-        {
-            "status": "reloaded",
-            "file": result.file,
-            "sha256": result.sha256,
-            **msgspec.to_builtins(result.changes),
-            "needs_restart": result.needs_restart,
-            "not_ready": result.not_ready,
-            "keys_lost": result.keys_lost,
+        refused: ReloadRefused = {
+            "error": {
+                "code": "bad_config",
+                "message": "the config stays as it was",
+                "problems": [cast("ConfigProblem", asdict(problem)) for problem in result.problems],
+                "file": result.file,
+            }
         }
-    )
+        return web.json_response(refused, status=400)
+    changes = msgspec.to_builtins(result.changes)
+    report: ReloadReport = {
+        "status": "reloaded",
+        "file": result.file,
+        "sha256": result.sha256,
+        "sources": changes["sources"],
+        "destinations": changes["destinations"],
+        "routes": changes["routes"],
+        "settings": changes["settings"],
+        "needs_restart": list(result.needs_restart),
+        "not_ready": list(result.not_ready),
+        "keys_lost": {source: list(keys) for source, keys in result.keys_lost.items()},
+    }
+    return web.json_response(report)

@@ -14,8 +14,10 @@ from gatehouse.config.scalars import is_loopback
 from gatehouse.language.sent import as_sent
 from gatehouse.operator.api import error_answer
 from gatehouse.operator.cross_site import cross_site_refusal
+from gatehouse.operator.described import described
 from gatehouse.operator.guesses import WrongTokens
 from gatehouse.operator.reloading import reload_answer
+from gatehouse.operator.shapes import ErrorAnswer, Health, Readiness, ReloadRefused, ReloadReport
 from gatehouse.telemetry.log import get_logger
 from gatehouse.verify.base import ct_equal
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from gatehouse.operator.reloading import ReloadResult
     from gatehouse.telemetry.series import Counter
 
+#: These answer without the token.
+PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
 #: What operators send is a few names.
 _LONGEST_BODY = 64 * 1024
 #: On every answer, also on that to a defect of our own.
@@ -90,8 +94,8 @@ class OperatorServer:
         addresses = self._runner.addresses if self._runner else []
         return int(addresses[0][1]) if addresses and not isinstance(self._listen, Path) else 0
 
-    async def start(self) -> None:
-        """Listen. Raises `OSError` when the address can't be had."""
+    def app(self) -> web.Application:
+        """Make the application with every route."""
         app = web.Application(middlewares=[self._authorize], client_max_size=_LONGEST_BODY)
         app.on_response_prepare.append(_add_headers)
         app.add_routes(
@@ -103,7 +107,11 @@ class OperatorServer:
                 *self._routes,
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        return app
+
+    async def start(self) -> None:
+        """Listen. Raises `OSError` when the address can't be had."""
+        self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await self._site(self._runner).start()
 
@@ -122,7 +130,7 @@ class OperatorServer:
     async def _authorize(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        is_public = isinstance(self._listen, Path) or request.path in ("/healthz", "/readyz")
+        is_public = isinstance(self._listen, Path) or request.path in PUBLIC_PATHS
         refusal = None if is_public else self._refusal(request) or self._cross_site_refusal(request)
         if refusal is not None:
             return refusal
@@ -169,21 +177,39 @@ class OperatorServer:
             self._metrics.operator_refused["cross_site"].inc()
         return refusal
 
+    @described("Configuration", {200: (ReloadReport,), 400: (ReloadRefused, ErrorAnswer)})
     async def _do_reload(self, _: web.Request) -> web.Response:
+        """Read the config file again.
+
+        The gateway uses the new config as a whole or not at all. No request is lost.
+        """
         return reload_answer(await self._reload())
 
+    @described("Health", {200: "text/plain"})
     async def _show_metrics(self, _: web.Request) -> web.Response:
+        """Show every metric in the text format of Prometheus."""
         body = await (self._exposition or self._metrics.exposition)()
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: _METRICS_TYPE})
 
+    @described("Health", {200: (Health,)})
     async def _show_health(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "alive"})
+        """Tell that the process is alive.
 
+        It needs no token.
+        """
+        answer: Health = {"status": "alive"}
+        return web.json_response(answer)
+
+    @described("Health", {200: (Readiness,), 503: (Readiness,)})
     async def _show_readiness(self, _: web.Request) -> web.Response:
+        """Tell whether the gateway can accept requests.
+
+        It needs no token. The status is 503 when a part is not ready.
+        """
         states = await asyncio.gather(*(probe() for probe in self._probes.values()))
         parts = {name: state or "ok" for name, state in zip(self._probes, states, strict=True)}
         is_ready = all(state == "ok" for state in parts.values())
-        body = {"status": "ready" if is_ready else "not_ready", "parts": parts}
+        body: Readiness = {"status": "ready" if is_ready else "not_ready", "parts": parts}
         return web.json_response(body, status=200 if is_ready else 503)
 
 

@@ -12,8 +12,9 @@ from aiohttp import web
 from gatehouse.language.times import rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
+    from gatehouse.operator.shapes import BodyShown, DeliveryState, EventDetails, EventSummary
     from gatehouse.store.base import DeliveryRow, EventRow, Page, StoredEvent
 
 
@@ -25,12 +26,12 @@ def json_answer(value: object) -> web.Response:
     return web.Response(text=text, content_type="application/json")
 
 
-def page_answer(name: str, page: Page[Any], shown: Callable[[Any], dict[str, Any]]) -> web.Response:
+def page_answer(name: str, page: Page[Any], shown: Callable[[Any], Mapping[str, Any]]) -> web.Response:
     """Answer with part of a list, and the cursor that asks for what follows."""
     return json_answer({name: [shown(item) for item in page.items], "cursor": page.cursor})
 
 
-def event_row(row: EventRow) -> dict[str, Any]:
+def event_row(row: EventRow) -> EventSummary:
     """Show an event in a list."""
     return {
         "id": row.id,
@@ -50,7 +51,7 @@ def event_row(row: EventRow) -> dict[str, Any]:
 StartsAt: TypeAlias = "Callable[[str, float], float | None]"
 
 
-def delivery_row(row: DeliveryRow, starts_at: StartsAt) -> dict[str, Any]:
+def delivery_row(row: DeliveryRow, starts_at: StartsAt) -> DeliveryState:
     """Show a delivery. Its id is the event's, a colon, and the destination."""
     due = None if row.due is None else starts_at(row.destination, row.due)
     return {
@@ -69,8 +70,8 @@ def delivery_row(row: DeliveryRow, starts_at: StartsAt) -> dict[str, Any]:
     }
 
 
-def stored_event(stored: StoredEvent, starts_at: StartsAt) -> dict[str, Any]:
-    """Show an event with its headers, its body and its deliveries."""
+def stored_event(stored: StoredEvent, starts_at: StartsAt, routed: Iterable[str]) -> EventDetails:
+    """Show an event with its headers, its body, its deliveries, and where the routes give it to now."""
     event = stored.event
     return {
         "id": event.id,
@@ -83,9 +84,10 @@ def stored_event(stored: StoredEvent, starts_at: StartsAt) -> dict[str, Any]:
         "subject": event.subject,
         "account": event.account,
         "content_type": event.content_type,
-        "headers": event.headers,
+        "headers": list(event.headers),
         **_body(event.body),
         "deliveries": [delivery_row(row, starts_at) for row in stored.deliveries],
+        "routed": sorted(routed),
     }
 
 
@@ -97,7 +99,7 @@ def counted(rows: Iterable[DeliveryRow]) -> dict[str, int]:
     return numbers
 
 
-def _body(body: bytes) -> dict[str, str]:
+def _body(body: bytes) -> BodyShown:
     try:
         return {"body": body.decode()}
     except UnicodeDecodeError:

@@ -1,1 +1,1 @@
-"""What is written into docs/: the schema, the tables of the config, the pages of the providers."""
+"""What is written into docs/: the schema, the config tables, the pages of the providers, the API."""

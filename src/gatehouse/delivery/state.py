@@ -1,0 +1,35 @@
+"""How a destination is, as operators see it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypedDict
+
+from msgspec import Meta
+
+from gatehouse.times import Rfc3339
+
+
+class DestinationState(TypedDict):
+    """A destination, and how deliveries to it go."""
+
+    name: Annotated[str, Meta(examples=["billing"])]
+    url: Annotated[
+        str,
+        Meta(
+            description="Without its query, which may hold credentials.",
+            examples=["http://billing.internal:8000/events"],
+        ),
+    ]
+    format: Annotated[str, Meta(description="As in the config.", examples=["cloudevents"])]
+    ready: Annotated[bool, Meta(description="`false`: nothing is delivered.", examples=[True])]
+    not_ready: Annotated[str | None, Meta(description="Why it is not ready.", examples=[None])]
+    paused: Annotated[bool, Meta(description="Whether an operator paused it.", examples=[False])]
+    breaker: Annotated[
+        Literal["open", "closed"],
+        Meta(description="The circuit breaker. While it is open, only probes are sent.", examples=["open"]),
+    ]
+    open_since: Annotated[Rfc3339 | None, Meta(description="When the circuit breaker opened.")]
+    next_probe: Annotated[Rfc3339 | None, Meta(description="When the next probe is due.")]
+    pending: Annotated[int, Meta(description="Pending deliveries in the store.", examples=[42])]
+    dead: Annotated[int, Meta(description="Dead letters in the store.", examples=[0])]
+    waiting: Annotated[int, Meta(description="Pending deliveries that are in memory now.", examples=[16])]

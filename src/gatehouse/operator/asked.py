@@ -1,0 +1,154 @@
+"""What operators send to the API: query parameters and the members of bodies.
+
+`queries.py` accepts exactly these names, and the API reference describes them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Required, TypedDict
+
+from msgspec import Meta
+
+from gatehouse.store.base import Status
+
+DEFAULT_LIMIT, MOST = 50, 500
+#: The names that one request may ask for.
+MOST_NAMES = 500
+#: Longer names and patterns are no filters.
+LONGEST_TEXT = 1024
+
+_Text = Annotated[str, Meta(min_length=1, max_length=LONGEST_TEXT)]
+_Time = (
+    "`1h`, `2d`, `today`, `yesterday`, `2026-01-31`, RFC 3339 or Unix seconds. "
+    "A date, and a time without an offset, is in UTC"
+)
+
+
+class _Filters(TypedDict, total=False):
+    source: Annotated[_Text, Meta(description="The name of a source.", examples=["shop"])]
+    type: Annotated[
+        _Text,
+        Meta(description="An event type. `*` stands for any text.", examples=["invoice.*"]),
+    ]
+
+
+class _Times(TypedDict, total=False):
+    since: Annotated[str, Meta(description=f"Received at this time or later: {_Time}.", examples=["1h"])]
+    until: Annotated[str, Meta(description=f"Received before this time: {_Time}.")]
+
+
+class _Paging(TypedDict, total=False):
+    limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MOST,
+            description="The most entries of one page.",
+            examples=[DEFAULT_LIMIT],
+            extra_json_schema={"default": DEFAULT_LIMIT},
+        ),
+    ]
+    cursor: Annotated[
+        str, Meta(description="The `cursor` of the page before. The filters have to be the same.")
+    ]
+
+
+class EventFilters(_Filters, _Times, total=False):
+    """Which events: all given conditions have to hold."""
+
+    status: Annotated[
+        Status, Meta(description="Events with at least one delivery of this status.", examples=["dead"])
+    ]
+
+
+class _OfDeliveries(_Filters, _Times, total=False):
+    destination: Annotated[_Text, Meta(description="The name of a destination.", examples=["billing"])]
+    event_id: Annotated[_Text, Meta(description="The id of an event.")]
+
+
+class DeliveryFilters(_OfDeliveries, total=False):
+    """Which deliveries: all given conditions have to hold."""
+
+    status: Annotated[Status, Meta(description="The status of the delivery.", examples=["dead"])]
+
+
+class EventListQuery(EventFilters, _Paging, total=False):
+    """The query of a list of events."""
+
+
+class DeliveryListQuery(DeliveryFilters, _Paging, total=False):
+    """The query of a list of deliveries."""
+
+
+class RejectedListQuery(TypedDict, total=False):
+    """The query of the list of refused requests."""
+
+    source: Annotated[str, Meta(description="The name of a source.", examples=["shop"])]
+    limit: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MOST,
+            description="The most entries of the list.",
+            extra_json_schema={"default": DEFAULT_LIMIT},
+        ),
+    ]
+
+
+class EnvironmentQuery(TypedDict):
+    """The query about environment variables."""
+
+    name: Required[
+        Annotated[
+            list[Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,127}$")]],
+            Meta(
+                min_length=1,
+                max_length=MOST_NAMES,
+                description="The name of a variable. Repeat the parameter to ask about several.",
+                examples=[["SHOP_SECRET", "SHOP_SECRET_OLD"]],
+            ),
+        ]
+    ]
+
+
+class ReplayBody(TypedDict, total=False):
+    """Where to deliver an event again."""
+
+    destinations: Annotated[
+        list[str],
+        Meta(
+            min_length=1,
+            description="Names of destinations. Without it, the event goes to the destinations that had it.",
+            examples=[["billing"]],
+        ),
+    ]
+
+
+class RetrySteps(TypedDict, total=False):
+    """How to retry dead letters, beside the filters that choose them."""
+
+    all: Annotated[
+        bool,
+        Meta(
+            description="`true` retries every dead letter. Needed when no filter is given.",
+            extra_json_schema={"default": False},
+        ),
+    ]
+    dry_run: Annotated[
+        bool,
+        Meta(description="`true` only counts the dead letters.", extra_json_schema={"default": False}),
+    ]
+    cursor: Annotated[str, Meta(description="With `dry_run`: the `cursor` of the answer before.")]
+    as_of: Annotated[
+        str | float,
+        Meta(
+            description="The `as_of` of the first answer, at most 24 hours ago. "
+            "Deliveries that died later stay dead letters.",
+        ),
+    ]
+
+
+class RetryBody(_OfDeliveries, RetrySteps, total=False):
+    """Which dead letters to retry: filters, or `all`."""
+
+    status: Annotated[Literal["dead"], Meta(description="Only dead letters can be retried.")]

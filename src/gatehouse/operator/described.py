@@ -1,0 +1,70 @@
+"""What the API reference says about a route, stated at the handler that serves it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+Handler = TypeVar("Handler", bound=Callable[..., object])
+
+_KEY = "described"
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One handler as the API reference shows it."""
+
+    #: The chapter of the reference.
+    group: str
+    #: By status, the types of the JSON that the handler answers with. Text stands for a content type.
+    answers: Mapping[int, tuple[type, ...] | str]
+    #: The statuses of other answers, which have the shape of every error.
+    errors: tuple[int, ...] = ()
+    #: What each part of the path means that stands in braces.
+    path: Mapping[str, str] = field(default_factory=dict)
+    #: A typed dict: the query parameters.
+    query: type | None = None
+    #: A typed dict: the members of the JSON body.
+    body: type | None = None
+    #: The handler's name, without the leading underscore.
+    name: str = ""
+    #: The first sentence of the handler's docstring, and the paragraphs after it.
+    summary: str = ""
+    text: str = ""
+
+
+def described(
+    group: str,
+    answers: Mapping[int, tuple[type, ...] | str],
+    *,
+    errors: tuple[int, ...] = (),
+    path: Mapping[str, str] | None = None,
+    query: type | None = None,
+    body: type | None = None,
+) -> Callable[[Handler], Handler]:
+    """Describe a handler. Its docstring becomes the text of the reference."""
+
+    def describe(handler: Handler) -> Handler:
+        summary, _, text = (inspect.getdoc(handler) or "").partition("\n\n")
+        vars(handler)[_KEY] = Described(
+            group,
+            answers,
+            errors,
+            path or {},
+            query,
+            body,
+            getattr(handler, "__name__", "").lstrip("_"),
+            " ".join(summary.split()),
+            text,
+        )
+        return handler
+
+    return describe
+
+
+def description_of(handler: object) -> Described | None:
+    """Return how a handler is described; None when it is not."""
+    found = getattr(handler, "__dict__", {}).get(_KEY)
+    return found if isinstance(found, Described) else None

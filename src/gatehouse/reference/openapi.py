@@ -1,0 +1,243 @@
+"""The operator's API as OpenAPI 3.1: `python -m gatehouse.reference.openapi` prints it.
+
+Every route of the operator server is here because it is there: the description is at its handler.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import hdrs
+
+from gatehouse import __version__
+from gatehouse.config.scalars import Address
+from gatehouse.ingest.rejected import RejectedRequests
+from gatehouse.metrics import Metrics
+from gatehouse.operator.api import OperatorApi
+from gatehouse.operator.described import Described, description_of
+from gatehouse.operator.environment import EnvironmentApi
+from gatehouse.operator.records import RecordsApi
+from gatehouse.operator.server import PUBLIC_PATHS, OperatorServer
+from gatehouse.operator.shapes import ErrorAnswer
+from gatehouse.reference.components import Schema, components, example, members, reference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aiohttp import web
+
+_ABOUT = """\
+The second listener of Gatehouse, for operators and their tools. It listens on a loopback address, or asks for the \
+operator token. The JSON keeps its members: new ones may be added, none is renamed or removed. Answers are not to be \
+cached (`Cache-Control: no-store`). `HEAD` works where `GET` does."""
+#: The chapters, in order.
+GROUPS = {
+    "Health": "For probes and Prometheus.",
+    "Events": "What the gateway accepted and stored.",
+    "Deliveries": "One event for one destination. A delivery that the gateway gave up on is a dead letter.",
+    "Destinations": "Where events go.",
+    "Refused requests": "Why the requests of a provider fail.",
+    "Configuration": "What the gateway uses now.",
+}
+_TOKEN = "operatorToken"  # noqa: S105 - the name of the scheme
+#: The statuses of errors → the codes they come with, and when.
+ERRORS: dict[int, tuple[tuple[str, ...], str]] = {
+    400: (("bad_request",), "The request is not valid. `message` says what is wrong with it."),
+    401: (("unauthorized",), "The operator token is missing or wrong."),
+    403: (
+        ("cross_site", "forbidden"),
+        "`cross_site`: the request comes from a web page of another site, or has the content type of a form. "
+        "`forbidden`: no operator token is set, and the host in the request is not a loopback address.",
+    ),
+    404: (("not_found",), "There is nothing of this id or name, or it is no longer kept."),
+    413: (("request_entity_too_large", "content_too_large"), "The body is longer than 64 KiB."),
+    429: (
+        ("throttled",),
+        "Ten wrong tokens came from this address within a minute. It has to wait for a minute.",
+    ),
+    503: (("unavailable",), "The store or the workers do not answer. Ask again later."),
+}
+_RETRY_AFTER = {
+    "description": "The seconds to wait.",
+    "schema": {"type": "integer", "minimum": 1},
+    "required": True,
+}
+
+
+def document() -> dict[str, Any]:
+    """Make the whole document."""
+    routes = list(described_routes())
+    known = components(sorted(_shapes(routes), key=lambda shape: shape.__name__))
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path, about in routes:
+        paths.setdefault(path, {})[method.lower()] = _operation(method, path, about, known)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Gatehouse operator API",
+            "version": __version__,
+            "summary": "Metrics, health, events, deliveries and destinations of a gateway.",
+            "description": _ABOUT,
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "http://127.0.0.1:9090", "description": "The default of `operator.listen`."}],
+        # The empty one: on a loopback address the token may be left out of the config.
+        "security": [{_TOKEN: []}, {}],
+        "tags": [{"name": name, "description": text} for name, text in GROUPS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": known,
+            "securitySchemes": {
+                _TOKEN: {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The secret that `operator.token` in the config names.",
+                }
+            },
+        },
+    }
+
+
+def router() -> web.UrlDispatcher:
+    """Return the router of the operator server. Nothing is behind it: no handler is ever called."""
+    nothing = cast("Any", None)
+    metrics = Metrics()
+    routes = [
+        *OperatorApi({}, RejectedRequests((), time.time), metrics=metrics).routes(),
+        *RecordsApi(nothing, nothing).routes(),
+        *EnvironmentApi({}).routes(),
+    ]
+    server = OperatorServer(Address("127.0.0.1", 9090), None, metrics, {}, routes, reload=nothing)
+    return server.app().router
+
+
+def described_routes() -> Iterator[tuple[str, str, Described]]:
+    """Yield method, path and description of each route. Raises `LookupError` for one without a description."""
+    for method, path, handler in served(router()):
+        about = description_of(handler)
+        if about is None:
+            raise LookupError(f"{method} {path} has no description: put `@described` on its handler")
+        yield method, path, about
+
+
+def served(routes: web.UrlDispatcher) -> Iterator[tuple[str, str, object]]:
+    """Yield method, path and handler of each route of a router, but for HEAD, which goes with GET."""
+    for route in routes.routes():
+        if route.method != hdrs.METH_HEAD and route.resource is not None:
+            yield route.method, route.resource.canonical, route.handler
+
+
+def _shapes(routes: list[tuple[str, str, Described]]) -> set[type]:
+    found: set[type] = {ErrorAnswer}
+    for _, _, about in routes:
+        for shapes in about.answers.values():
+            found.update(() if isinstance(shapes, str) else shapes)
+        found.update(() if about.body is None else {about.body})
+    return found
+
+
+def _operation(method: str, path: str, about: Described, known: dict[str, Schema]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": about.name,
+        "tags": [about.group],
+        "summary": about.summary,
+        "description": about.text,
+        "parameters": [*_path_parameters(path, about), *_query_parameters(about)],
+        "responses": dict(sorted(_responses(method, path, about, known))),
+    }
+    if about.body is not None:
+        schema = reference((about.body,))
+        content = {"application/json": {"schema": schema, "example": example(schema, known)}}
+        operation["requestBody"] = {"required": False, "content": content}
+    if path in PUBLIC_PATHS:
+        operation["security"] = []
+    return {key: value for key, value in operation.items() if value or key == "security"}
+
+
+def _path_parameters(path: str, about: Described) -> Iterator[dict[str, Any]]:
+    names = re.findall(r"{(\w+)}", path)
+    if set(names) != set(about.path):
+        raise LookupError(f"{path}: the description has other names than the path")
+    for name in names:
+        yield {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": about.path[name],
+            "schema": {"type": "string"},
+        }
+
+
+def _query_parameters(about: Described) -> Iterator[dict[str, Any]]:
+    if about.query is None:
+        return
+    query = members(about.query)
+    for name, schema in query["properties"].items():
+        inner = {key: value for key, value in schema.items() if key not in ("description", "examples")}
+        shown = {"example": schema["examples"][0]} if "examples" in schema else {}
+        yield {
+            "name": name,
+            "in": "query",
+            "required": name in query["required"],
+            "description": schema["description"],
+            "schema": inner,
+        } | shown
+
+
+def _responses(
+    method: str, path: str, about: Described, known: dict[str, Schema]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for status, shapes in about.answers.items():
+        if isinstance(shapes, str):
+            yield (
+                str(status),
+                {"description": "Success.", "content": {shapes: {"schema": {"type": "string"}}}},
+            )
+            continue
+        schema = reference(shapes)
+        content = {"application/json": {"schema": schema, "example": example(reference(shapes[:1]), known)}}
+        yield str(status), {"description": _of_answer(shapes, known), "content": content}
+    for status in error_statuses(method, path, about):
+        yield str(status), _error(status)
+
+
+def _of_answer(shapes: tuple[type, ...], known: dict[str, Schema]) -> str:
+    return " Or: ".join(known[shape.__name__]["description"] for shape in shapes)
+
+
+def error_statuses(method: str, path: str, about: Described) -> list[int]:
+    """Return the statuses of the errors that a route can answer with, beside those of its own."""
+    if path in PUBLIC_PATHS:
+        return []
+    common = [400, 401, 403, 429]
+    api = [503] if path.startswith("/api/") else []
+    long = [413] if method == hdrs.METH_POST else []
+    return sorted({*common, *api, *long, *about.errors} - about.answers.keys())
+
+
+def _error(status: int) -> dict[str, Any]:
+    codes, description = ERRORS[status]
+    error = {"error": {"code": codes[0], "message": "…"}}
+    answer: dict[str, Any] = {
+        "description": description,
+        "content": {"application/json": {"schema": reference((ErrorAnswer,)), "example": error}},
+    }
+    return answer | ({"headers": {"Retry-After": _RETRY_AFTER}} if "throttled" in codes else {})
+
+
+def text() -> str:
+    """Write the document as JSON."""
+    return json.dumps(document(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Print the document."""
+    sys.stdout.write(text())
+
+
+if __name__ == "__main__":
+    main()
