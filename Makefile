@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format schema providers bench bench-verification bench-flat bench-stores bench-guard crash clean
+.PHONY: help install demo test fuzz check format schema api providers bench bench-verification bench-flat bench-stores bench-guard crash clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -62,6 +62,10 @@ format: install ## Format the code and apply safe fixes
 
 schema: install ## Write docs/gateway.schema.json from the config models
 	$(BIN)/python -m gatehouse.reference.schema > docs/gateway.schema.json
+
+api: install ## Write docs/openapi.json and docs/api.md from the operator server
+	$(BIN)/python -m gatehouse.reference.openapi > docs/openapi.json
+	$(BIN)/python -m gatehouse.reference.api > docs/api.md
 
 providers: install ## Write docs/providers.md and docs/providers/ from the presets and their vectors
 	$(BIN)/python -m gatehouse.reference.providers tests/vectors docs/providers.md

@@ -19,7 +19,7 @@ The rooms, from the top down. A room imports only from itself and from rooms bel
 
     cli/          the commands
     demo/         `gatehouse demo`, and sample requests signed as each provider signs them
-    reference/    what is generated for docs/: the JSON Schema, the config tables, the provider pages
+    reference/    what is generated for docs/: the JSON Schema, the config tables, the provider pages, the API
     workers/      `serve --workers N`: several gateways on one machine
     gateway/      builds the gateway from a config, starts, reloads and stops it
     operator/     the second listener: metrics, health, and the API for operators

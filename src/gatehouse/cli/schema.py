@@ -20,8 +20,12 @@ The schema accepts every config that Gatehouse loads. gatehouse check finds more
 
 
 @click.command("schema", help=_HELP)
-def command() -> None:
-    """Print the schema."""
-    from gatehouse.reference.schema import text
+@click.option("--openapi", is_flag=True, help="Print the operator API instead, as OpenAPI 3.1.")
+def command(openapi: bool) -> None:
+    """Print the schema, or the OpenAPI document."""
+    if openapi:
+        from gatehouse.reference.openapi import text
+    else:
+        from gatehouse.reference.schema import text
 
     click.echo(text(), nl=False)

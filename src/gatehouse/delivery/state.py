@@ -6,13 +6,13 @@ from typing import Annotated, Literal, TypedDict
 
 from msgspec import Meta
 
-from gatehouse.times import Rfc3339
+from gatehouse.language.times import Rfc3339
 
 
 class DestinationState(TypedDict):
     """A destination, and how deliveries to it go."""
 
-    name: Annotated[str, Meta(examples=["billing"])]
+    name: Annotated[str, Meta(description="As in the config.", examples=["billing"])]
     url: Annotated[
         str,
         Meta(
@@ -26,10 +26,12 @@ class DestinationState(TypedDict):
     paused: Annotated[bool, Meta(description="Whether an operator paused it.", examples=[False])]
     breaker: Annotated[
         Literal["open", "closed"],
-        Meta(description="The circuit breaker. While it is open, only probes are sent.", examples=["open"]),
+        Meta(description="The circuit breaker. While it is open, only probes are sent.", examples=["closed"]),
     ]
-    open_since: Annotated[Rfc3339 | None, Meta(description="When the circuit breaker opened.")]
-    next_probe: Annotated[Rfc3339 | None, Meta(description="When the next probe is due.")]
+    open_since: Annotated[
+        Rfc3339 | None, Meta(description="When the circuit breaker opened.", examples=[None])
+    ]
+    next_probe: Annotated[Rfc3339 | None, Meta(description="When the next probe is due.", examples=[None])]
     pending: Annotated[int, Meta(description="Pending deliveries in the store.", examples=[42])]
     dead: Annotated[int, Meta(description="Dead letters in the store.", examples=[0])]
     waiting: Annotated[int, Meta(description="Pending deliveries that are in memory now.", examples=[16])]

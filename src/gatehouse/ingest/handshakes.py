@@ -38,9 +38,11 @@ class _Shown(NamedTuple):
 class HandshakeSecret(TypedDict):
     """A secret that a provider sent in a handshake, as the operator sees it."""
 
-    source: Annotated[str, Meta(examples=["asana"])]
-    handshake: Annotated[str, Meta(description="Its name in the preset.", examples=["hook_secret"])]
-    secret: Annotated[str, Meta(examples=["b537207f20cbfa02357cf448134da559"])]
+    source: Annotated[str, Meta(description="The name of the source.", examples=["asana"])]
+    handshake: Annotated[str, Meta(description="Its name in the preset.", examples=["X-Hook-Secret"])]
+    secret: Annotated[
+        str, Meta(description="The secret itself.", examples=["b537207f20cbfa02357cf448134da559"])
+    ]
     received: Annotated[Rfc3339, Meta(description="When it came.")]
     client: Annotated[str, Meta(description="The address it came from.", examples=["192.0.2.7"])]
 

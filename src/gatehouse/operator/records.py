@@ -19,7 +19,7 @@ from gatehouse.operator.asked import DeliveryListQuery, EventListQuery, ReplayBo
 from gatehouse.operator.described import described
 from gatehouse.operator.just_now import JustNow
 from gatehouse.operator.queries import BadQueryError
-from gatehouse.operator.shapes import (
+from gatehouse.operator.record_shapes import (
     DeliveryPage,
     DeliveryRetried,
     DestinationList,

@@ -17,7 +17,7 @@ from gatehouse.operator.cross_site import cross_site_refusal
 from gatehouse.operator.described import described
 from gatehouse.operator.guesses import WrongTokens
 from gatehouse.operator.reloading import reload_answer
-from gatehouse.operator.shapes import ErrorAnswer, Health, Readiness, ReloadRefused, ReloadReport
+from gatehouse.operator.shapes import ErrorAnswer, Liveness, Readiness, ReloadRefused, ReloadReport
 from gatehouse.telemetry.log import get_logger
 from gatehouse.verify.base import ct_equal
 
@@ -191,13 +191,13 @@ class OperatorServer:
         body = await (self._exposition or self._metrics.exposition)()
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: _METRICS_TYPE})
 
-    @described("Health", {200: (Health,)})
+    @described("Health", {200: (Liveness,)})
     async def _show_health(self, _: web.Request) -> web.Response:
         """Tell that the process is alive.
 
         It needs no token.
         """
-        answer: Health = {"status": "alive"}
+        answer: Liveness = {"status": "alive"}
         return web.json_response(answer)
 
     @described("Health", {200: (Readiness,), 503: (Readiness,)})

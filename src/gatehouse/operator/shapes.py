@@ -1,57 +1,48 @@
-"""The JSON that the operator's API answers with: the types of the code, and of the API reference."""
+"""What the operator server answers beside its records: types of the code and of the API reference."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from msgspec import Meta
 
-from gatehouse.delivery.state import DestinationState
 from gatehouse.ingest.handshakes import HandshakeSecret
-from gatehouse.store.base import Status
-from gatehouse.times import Rfc3339
+from gatehouse.language.times import Rfc3339
 
 _ID = "01JDQ3W5Z8K4M2N6P7R9S1T3V5"
-_Name = Annotated[str, Meta(examples=["shop"])]
+_Name = Annotated[str, Meta(description="The name of the source.", examples=["shop"])]
 _File = Annotated[str, Meta(description="The file that was read.", examples=["/etc/gatehouse/gateway.yaml"])]
-_Cursor = Annotated[
-    str | None, Meta(description="Asks for the next page as `cursor`; `null` on the last one.")
-]
-_Numbers = Annotated[
-    dict[str, int], Meta(description="How many deliveries, by destination.", examples=[{"billing": 3}])
-]
-_DeliveryId = Annotated[
-    str, Meta(description="The id of the event, a colon and the destination.", examples=[f"{_ID}:billing"])
-]
-_EventId = Annotated[
-    str, Meta(description="The id of the event, which destinations get as `webhook-id`.", examples=[_ID])
-]
-_Optional = Annotated[str | None, Meta(examples=[None])]
 
 
 class ErrorInfo(TypedDict):
     """What went wrong."""
 
     code: Annotated[str, Meta(description="For programs.", examples=["bad_request"])]
-    message: Annotated[str, Meta(description="For people. Its wording may change.")]
+    message: Annotated[
+        str,
+        Meta(description="For people. Its wording may change.", examples=["limit is a number from 1 to 500"]),
+    ]
 
 
 class ErrorAnswer(TypedDict):
     """The answer to a request that failed."""
 
-    error: ErrorInfo
+    error: Annotated[ErrorInfo, Meta(description="What went wrong.")]
 
 
-class Health(TypedDict):
+class Liveness(TypedDict):
     """The process is alive."""
 
-    status: Literal["alive"]
+    status: Annotated[Literal["alive"], Meta(description="Always `alive`.")]
 
 
 class Readiness(TypedDict):
     """Whether the gateway can accept requests."""
 
-    status: Annotated[Literal["ready", "not_ready"], Meta(examples=["ready"])]
+    status: Annotated[
+        Literal["ready", "not_ready"],
+        Meta(description="`ready` when every part is `ok`.", examples=["ready"]),
+    ]
     parts: Annotated[
         dict[str, str],
         Meta(
@@ -59,174 +50,6 @@ class Readiness(TypedDict):
             examples=[{"store": "ok", "disk": "ok", "ingest": "ok"}],
         ),
     ]
-
-
-class DeliveryCounts(TypedDict):
-    """How many deliveries of an event have each status."""
-
-    pending: Annotated[int, Meta(examples=[0])]
-    delivered: Annotated[int, Meta(examples=[1])]
-    dead: Annotated[int, Meta(examples=[0])]
-
-
-class _EventFacts(TypedDict):
-    id: _EventId
-    source: _Name
-    provider: Annotated[
-        str, Meta(description="The preset's name, or the source's when it has none.", examples=["mando"])
-    ]
-    external_id: Annotated[
-        str,
-        Meta(
-            description="The provider's id of the event: the CloudEvents `id`.",
-            examples=["evt_a1b2c3d4e5f6"],
-        ),
-    ]
-    type: Annotated[str, Meta(examples=["invoice.accepted"])]
-    time: Annotated[str, Meta(description="When it happened.", examples=["2026-01-31T10:00:15Z"])]
-    received: Annotated[Rfc3339, Meta(description="When Gatehouse received it.")]
-    subject: Annotated[str | None, Meta(description="The CloudEvents `subject`.", examples=["inv_42"])]
-    account: Annotated[_Optional, Meta(description="The provider's account that the event is about.")]
-
-
-class EventSummary(_EventFacts):
-    """An event in a list."""
-
-    deliveries: DeliveryCounts
-
-
-class EventPage(TypedDict):
-    """One page of events, newest first."""
-
-    events: list[EventSummary]
-    cursor: _Cursor
-
-
-class DeliveryState(TypedDict):
-    """One event for one destination."""
-
-    id: _DeliveryId
-    event_id: _EventId
-    source: _Name
-    type: Annotated[str, Meta(description="The type of the event.", examples=["invoice.accepted"])]
-    destination: Annotated[str, Meta(examples=["billing"])]
-    status: Annotated[Status, Meta(examples=["dead"])]
-    attempts: Annotated[int, Meta(description="How many attempts were made.", examples=[14])]
-    received: Annotated[Rfc3339, Meta(description="When Gatehouse received the event.")]
-    due: Annotated[
-        Rfc3339 | None,
-        Meta(
-            description="When the next attempt of a pending delivery can start; `null` when that is not "
-            "known, and for every other delivery.",
-            examples=[None],
-        ),
-    ]
-    last_reason: Annotated[
-        str | None, Meta(description="The reason of the last failed attempt.", examples=["server_error"])
-    ]
-    last_http_status: Annotated[
-        int | None, Meta(description="The HTTP status of the last reply.", examples=[500])
-    ]
-    updated: Annotated[Rfc3339, Meta(description="When the last attempt ended, or the status changed.")]
-
-
-class DeliveryPage(TypedDict):
-    """One page of deliveries, newest first."""
-
-    deliveries: list[DeliveryState]
-    cursor: _Cursor
-
-
-class BodyShown(TypedDict):
-    """The bytes of an event, as text or as base64."""
-
-    body: NotRequired[
-        Annotated[
-            str,
-            Meta(
-                description="The provider's bytes, when they are UTF-8.",
-                examples=['{"id":"evt_a1b2c3d4e5f6"}'],
-            ),
-        ]
-    ]
-    body_base64: NotRequired[
-        Annotated[str, Meta(description="The provider's bytes as base64, when they are not UTF-8.")]
-    ]
-
-
-class EventDetails(_EventFacts, BodyShown):
-    """An event with its headers, its body and its deliveries."""
-
-    content_type: Annotated[
-        str | None,
-        Meta(description="The provider's content type.", examples=["application/json"]),
-    ]
-    headers: Annotated[
-        list[tuple[str, str]],
-        Meta(
-            description="The provider's headers without credentials: pairs of a lower-case name and a value.",
-            examples=[[["content-type", "application/json"]]],
-        ),
-    ]
-    deliveries: list[DeliveryState]
-    routed: Annotated[
-        list[str],
-        Meta(
-            description="The destinations that the routes give such an event to now.", examples=[["billing"]]
-        ),
-    ]
-
-
-class ReplayResult(TypedDict):
-    """Where an event is delivered again."""
-
-    id: _EventId
-    replayed: Annotated[
-        list[str], Meta(description="Destinations that get the event again.", examples=[["billing"]])
-    ]
-    left_alone: Annotated[
-        list[str],
-        Meta(
-            description="Destinations where the delivery is pending, or was replayed in the last 10 seconds.",
-            examples=[[]],
-        ),
-    ]
-
-
-class RetryCount(TypedDict):
-    """The answer with `dry_run`."""
-
-    would_retry: _Numbers
-    cursor: _Cursor
-
-
-class RetryProgress(TypedDict):
-    """One step of a retry: at most 500 deliveries."""
-
-    retried: _Numbers
-    done: Annotated[
-        bool, Meta(description="`false`: ask again with the same filters and this `as_of`.", examples=[True])
-    ]
-    as_of: Annotated[Rfc3339, Meta(description="When the first step was asked for.")]
-
-
-class DeliveryRetried(TypedDict):
-    """The answer to the retry of one delivery."""
-
-    retried: Annotated[
-        dict[str, int],
-        Meta(
-            description="The destination and 1; empty when the delivery was not a dead letter.",
-            examples=[{"billing": 1}],
-        ),
-    ]
-    done: Literal[True]
-
-
-class DestinationList(TypedDict):
-    """Every destination, in the order of the config."""
-
-    destinations: list[DestinationState]
 
 
 class BodyDigest(TypedDict):
@@ -247,7 +70,7 @@ class BodyDigest(TypedDict):
 class RejectedRequest(TypedDict):
     """A refused request, with masked values."""
 
-    id: Annotated[str, Meta(examples=[_ID])]
+    id: Annotated[str, Meta(description="The id of the request, as in the log.", examples=[_ID])]
     time: Annotated[Rfc3339, Meta(description="When it was refused.")]
     source: _Name
     client: Annotated[str | None, Meta(description="The address it came from.", examples=["192.0.2.7"])]
@@ -256,8 +79,8 @@ class RejectedRequest(TypedDict):
     status: Annotated[
         int, Meta(description="The HTTP status that the provider was answered with.", examples=[401])
     ]
-    method: Annotated[str, Meta(examples=["POST"])]
-    path: Annotated[str, Meta(examples=["/webhooks/shop"])]
+    method: Annotated[str, Meta(description="Of the request.", examples=["POST"])]
+    path: Annotated[str, Meta(description="Of the request.", examples=["/webhooks/shop"])]
     query: Annotated[list[str], Meta(description="The names of the query parameters.", examples=[[]])]
     headers: Annotated[
         list[tuple[str, str]],
@@ -266,18 +89,21 @@ class RejectedRequest(TypedDict):
             examples=[[["Content-Type", "application/json"], ["X-Signature", "t=17… (81 characters)"]]],
         ),
     ]
-    body: BodyDigest
+    body: Annotated[BodyDigest, Meta(description="Its length and its digest.")]
     signed_at: Annotated[
         int | None,
         Meta(description="When the provider signed it, as it says (Unix seconds).", examples=[1_769_853_600]),
     ]
-    findings: Annotated[list[str], Meta(description="What to check.")]
+    findings: Annotated[
+        list[str],
+        Meta(description="What to check, in words.", examples=[["the timestamp is 812 s old"]]),
+    ]
 
 
 class RejectedList(TypedDict):
     """The last refused requests, newest first."""
 
-    rejected: list[RejectedRequest]
+    rejected: Annotated[list[RejectedRequest], Meta(description="The requests.")]
 
 
 class SecretUse(TypedDict):
@@ -293,26 +119,28 @@ class SourceState(TypedDict):
     """A source, and whether it is ready."""
 
     name: _Name
-    path: Annotated[str, Meta(examples=["/webhooks/shop"])]
+    path: Annotated[str, Meta(description="Where it is served.", examples=["/webhooks/shop"])]
     provider: Annotated[
         str | None, Meta(description="The preset; `null` when the source has none.", examples=["mando"])
     ]
     ready: Annotated[bool, Meta(description="`false`: the source answers 503.", examples=[True])]
-    not_ready: Annotated[_Optional, Meta(description="Why it is not ready.")]
-    verified_by: Annotated[str, Meta(description="How requests are verified, in words.")]
-    secrets: list[SecretUse]
+    not_ready: Annotated[str | None, Meta(description="Why it is not ready.", examples=[None])]
+    verified_by: Annotated[
+        str, Meta(description="How requests are verified, in words.", examples=["HMAC-SHA256"])
+    ]
+    secrets: Annotated[list[SecretUse], Meta(description="In the order of the config.")]
 
 
 class SourceList(TypedDict):
     """Every source, in the order of the config."""
 
-    sources: list[SourceState]
+    sources: Annotated[list[SourceState], Meta(description="All of them.")]
 
 
 class HandshakeList(TypedDict):
     """Secrets that providers sent in a handshake, newest first: the last five of each source."""
 
-    handshakes: list[HandshakeSecret]
+    handshakes: Annotated[list[HandshakeSecret], Meta(description="The secrets, and when they came.")]
 
 
 class EnvironmentNames(TypedDict):
@@ -330,20 +158,25 @@ class EnvironmentNames(TypedDict):
 class NameChanges(TypedDict):
     """What differs between the config before a reload and after it."""
 
-    added: Annotated[list[str], Meta(examples=[["shop"]])]
-    removed: Annotated[list[str], Meta(examples=[[]])]
-    changed: Annotated[list[str], Meta(examples=[[]])]
+    added: Annotated[list[str], Meta(description="Only in the new config.", examples=[[]])]
+    removed: Annotated[list[str], Meta(description="Only in the config before.", examples=[[]])]
+    changed: Annotated[list[str], Meta(description="In both, with other settings.", examples=[[]])]
 
 
 class ReloadReport(TypedDict):
     """What a reload changed."""
 
-    status: Literal["reloaded"]
+    status: Annotated[Literal["reloaded"], Meta(description="Always `reloaded`.")]
     file: _File
-    sha256: Annotated[str, Meta(description="The SHA-256 of what it held.")]
-    sources: NameChanges
-    destinations: NameChanges
-    routes: NameChanges
+    sha256: Annotated[str, Meta(description="The SHA-256 of its content.", examples=["9f86d081884c7d65…"])]
+    sources: Annotated[
+        NameChanges,
+        Meta(description="Names of sources.", examples=[{"added": ["shop"], "removed": [], "changed": []}]),
+    ]
+    destinations: Annotated[NameChanges, Meta(description="Names of destinations.")]
+    routes: Annotated[
+        NameChanges, Meta(description="Routes in words, since a route has no name. None is ever `changed`.")
+    ]
     settings: Annotated[
         list[str], Meta(description="Other keys that changed.", examples=[["server.public_url"]])
     ]
@@ -367,24 +200,24 @@ class ReloadReport(TypedDict):
 class ConfigProblem(TypedDict):
     """One mistake in the config."""
 
-    file: Annotated[str, Meta(examples=["gateway.yaml"])]
+    file: Annotated[str, Meta(description="The file.", examples=["gateway.yaml"])]
     line: Annotated[int, Meta(description="From 1; 0 for the file as a whole.", examples=[12])]
     path: Annotated[str, Meta(description="The place in the config.", examples=["sources.shop.provider"])]
-    message: str
-    hint: Annotated[str | None, Meta(description="What would be right.")]
+    message: Annotated[str, Meta(description="What is wrong.", examples=["there is no such preset"])]
+    hint: Annotated[str | None, Meta(description="What would be right.", examples=['did you mean "mando"?'])]
     code: Annotated[str, Meta(description="The code of a warning; empty for an error.", examples=[""])]
 
 
 class ReloadErrorInfo(TypedDict):
     """Why the config was refused."""
 
-    code: Literal["bad_config"]
-    message: str
-    problems: list[ConfigProblem]
+    code: Annotated[Literal["bad_config"], Meta(description="Always `bad_config`.")]
+    message: Annotated[str, Meta(description="For people.", examples=["the config stays as it was"])]
+    problems: Annotated[list[ConfigProblem], Meta(description="Every mistake that was found.")]
     file: _File
 
 
 class ReloadRefused(TypedDict):
     """The file has a problem. The gateway continues with the config it had."""
 
-    error: ReloadErrorInfo
+    error: Annotated[ReloadErrorInfo, Meta(description="What went wrong.")]

@@ -14,7 +14,7 @@ from gatehouse.language.times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from gatehouse.operator.shapes import BodyShown, DeliveryState, EventDetails, EventSummary
+    from gatehouse.operator.record_shapes import BodyShown, DeliveryState, EventDetails, EventSummary
     from gatehouse.store.base import DeliveryRow, EventRow, Page, StoredEvent
 
 

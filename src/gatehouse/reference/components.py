@@ -34,7 +34,7 @@ def reference(shapes: tuple[type, ...]) -> Schema:
     return refs[0] if len(refs) == 1 else {"anyOf": refs}
 
 
-def example(schema: Schema, known: Mapping[str, Schema]) -> Any:  # noqa: ANN401, PLR0911 - JSON of any kind
+def example(schema: Schema, known: Mapping[str, Schema]) -> Any:  # noqa: PLR0911 - JSON of any kind
     """Compose an example of the examples of the parts."""
     if "examples" in schema:
         return schema["examples"][0]
@@ -68,12 +68,12 @@ def _with_members(shape: type, seen: tuple[type, ...] = ()) -> Iterable[type]:
         yield from _with_members(member, (*seen, shape))
 
 
-def _types_in(info: Any) -> Iterable[type]:  # noqa: ANN401 - msgspec has a class for each kind
+def _types_in(info: Any) -> Iterable[type]:
     for field in getattr(info, "fields", ()):
         yield from _dicts(field.type)
 
 
-def _dicts(info: Any) -> Iterable[type]:  # noqa: ANN401 - as above
+def _dicts(info: Any) -> Iterable[type]:
     if isinstance(info, msgspec.inspect.TypedDictType):
         yield info.cls
     inner = [getattr(info, name, None) for name in ("type", "item_type", "value_type")]

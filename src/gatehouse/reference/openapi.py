@@ -9,14 +9,13 @@ import json
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from aiohttp import hdrs
 
 from gatehouse import __version__
 from gatehouse.config.scalars import Address
 from gatehouse.ingest.rejected import RejectedRequests
-from gatehouse.metrics import Metrics
 from gatehouse.operator.api import OperatorApi
 from gatehouse.operator.described import Described, description_of
 from gatehouse.operator.environment import EnvironmentApi
@@ -24,16 +23,18 @@ from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.server import PUBLIC_PATHS, OperatorServer
 from gatehouse.operator.shapes import ErrorAnswer
 from gatehouse.reference.components import Schema, components, example, members, reference
+from gatehouse.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aiohttp import web
 
-_ABOUT = """\
-The second listener of Gatehouse, for operators and their tools. It listens on a loopback address, or asks for the \
-operator token. The JSON keeps its members: new ones may be added, none is renamed or removed. Answers are not to be \
-cached (`Cache-Control: no-store`). `HEAD` works where `GET` does."""
+_ABOUT = (
+    "The second listener of Gatehouse, for operators and their tools. It listens on a loopback address, or "
+    "asks for the operator token. New members may be added to the JSON; existing members are never renamed "
+    "or removed. Every answer says `Cache-Control: no-store`. `HEAD` works where `GET` does."
+)
 #: The chapters, in order.
 GROUPS = {
     "Health": "For probes and Prometheus.",
@@ -44,22 +45,46 @@ GROUPS = {
     "Configuration": "What the gateway uses now.",
 }
 _TOKEN = "operatorToken"  # noqa: S105 - the name of the scheme
-#: The statuses of errors → the codes they come with, and when.
-ERRORS: dict[int, tuple[tuple[str, ...], str]] = {
-    400: (("bad_request",), "The request is not valid. `message` says what is wrong with it."),
-    401: (("unauthorized",), "The operator token is missing or wrong."),
-    403: (
+
+
+class ErrorKind(NamedTuple):
+    """One way in which a request can fail."""
+
+    #: Its name among the document's responses.
+    name: str
+    #: What `code` can be.
+    codes: tuple[str, ...]
+    description: str
+
+
+#: By status.
+ERRORS = {
+    400: ErrorKind("BadRequest", ("bad_request",), "The request is not valid. `message` says what is wrong."),
+    401: ErrorKind("Unauthorized", ("unauthorized",), "The operator token is missing or wrong."),
+    403: ErrorKind(
+        "Forbidden",
         ("cross_site", "forbidden"),
-        "`cross_site`: the request comes from a web page of another site, or has the content type of a form. "
-        "`forbidden`: no operator token is set, and the host in the request is not a loopback address.",
+        (
+            "`cross_site`: the request comes from a web page of another site, or has the content type of a "
+            "form. `forbidden`: the config has no operator token, and the host of the request is not a "
+            "loopback address."
+        ),
     ),
-    404: (("not_found",), "There is nothing of this id or name, or it is no longer kept."),
-    413: (("request_entity_too_large", "content_too_large"), "The body is longer than 64 KiB."),
-    429: (
+    404: ErrorKind("NotFound", ("not_found",), "Nothing has this id or name, or it is no longer kept."),
+    413: ErrorKind(
+        "BodyTooLarge",
+        # Python 3.13 renamed the status.
+        ("request_entity_too_large", "content_too_large"),
+        "The body is longer than 64 KiB.",
+    ),
+    429: ErrorKind(
+        "Throttled",
         ("throttled",),
-        "Ten wrong tokens came from this address within a minute. It has to wait for a minute.",
+        "Ten wrong tokens came from this address within a minute. It has to wait.",
     ),
-    503: (("unavailable",), "The store or the workers do not answer. Ask again later."),
+    503: ErrorKind(
+        "Unavailable", ("unavailable",), "The store or the workers do not answer. Ask again later."
+    ),
 }
 _RETRY_AFTER = {
     "description": "The seconds to wait.",
@@ -91,6 +116,7 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": known,
+            "responses": _error_responses(),
             "securitySchemes": {
                 _TOKEN: {
                     "type": "http",
@@ -116,7 +142,7 @@ def router() -> web.UrlDispatcher:
 
 
 def described_routes() -> Iterator[tuple[str, str, Described]]:
-    """Yield method, path and description of each route. Raises `LookupError` for one without a description."""
+    """Yield method, path and description of each route. Raises `LookupError` when one has none."""
     for method, path, handler in served(router()):
         about = description_of(handler)
         if about is None:
@@ -202,7 +228,7 @@ def _responses(
         content = {"application/json": {"schema": schema, "example": example(reference(shapes[:1]), known)}}
         yield str(status), {"description": _of_answer(shapes, known), "content": content}
     for status in error_statuses(method, path, about):
-        yield str(status), _error(status)
+        yield str(status), {"$ref": f"#/components/responses/{ERRORS[status].name}"}
 
 
 def _of_answer(shapes: tuple[type, ...], known: dict[str, Schema]) -> str:
@@ -219,14 +245,20 @@ def error_statuses(method: str, path: str, about: Described) -> list[int]:
     return sorted({*common, *api, *long, *about.errors} - about.answers.keys())
 
 
-def _error(status: int) -> dict[str, Any]:
-    codes, description = ERRORS[status]
-    error = {"error": {"code": codes[0], "message": "…"}}
-    answer: dict[str, Any] = {
-        "description": description,
-        "content": {"application/json": {"schema": reference((ErrorAnswer,)), "example": error}},
+def _error_responses() -> dict[str, dict[str, Any]]:
+    return {kind.name: _error_response(kind) for kind in ERRORS.values()}
+
+
+def _error_response(kind: ErrorKind) -> dict[str, Any]:
+    examples = {
+        code: {"value": {"error": {"code": code, "message": "what is wrong, for people"}}}
+        for code in kind.codes
     }
-    return answer | ({"headers": {"Retry-After": _RETRY_AFTER}} if "throttled" in codes else {})
+    answer: dict[str, Any] = {
+        "description": kind.description,
+        "content": {"application/json": {"schema": reference((ErrorAnswer,)), "examples": examples}},
+    }
+    return answer | ({"headers": {"Retry-After": _RETRY_AFTER}} if "throttled" in kind.codes else {})
 
 
 def text() -> str:

@@ -1,0 +1,196 @@
+"""What the API answers about events, deliveries and destinations: types of the code and of its reference."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from msgspec import Meta
+
+from gatehouse.delivery.state import DestinationState
+from gatehouse.language.times import Rfc3339
+from gatehouse.store.base import Status
+
+_ID = "01JDQ3W5Z8K4M2N6P7R9S1T3V5"
+_Name = Annotated[str, Meta(description="The name of the source.", examples=["shop"])]
+_Cursor = Annotated[
+    str | None, Meta(description="Asks for the next page; `null` on the last one.", examples=[None])
+]
+_Numbers = Annotated[
+    dict[str, int], Meta(description="How many deliveries, by destination.", examples=[{"billing": 3}])
+]
+_DeliveryId = Annotated[
+    str, Meta(description="The id of the event, a colon and the destination.", examples=[f"{_ID}:billing"])
+]
+_EventId = Annotated[
+    str, Meta(description="The id of the event, which destinations get as `webhook-id`.", examples=[_ID])
+]
+
+
+class DeliveryCounts(TypedDict):
+    """How many deliveries of an event have each status."""
+
+    pending: Annotated[int, Meta(description="To be attempted.", examples=[0])]
+    delivered: Annotated[int, Meta(description="The destination accepted them.", examples=[1])]
+    dead: Annotated[int, Meta(description="Dead letters.", examples=[0])]
+
+
+class _EventFacts(TypedDict):
+    id: _EventId
+    source: _Name
+    provider: Annotated[
+        str, Meta(description="The preset's name, or the source's when it has none.", examples=["mando"])
+    ]
+    external_id: Annotated[
+        str,
+        Meta(
+            description="The provider's id of the event: the CloudEvents `id`.",
+            examples=["evt_a1b2c3d4e5f6"],
+        ),
+    ]
+    type: Annotated[str, Meta(description="The provider's type of it.", examples=["invoice.accepted"])]
+    time: Annotated[str, Meta(description="When it happened.", examples=["2026-01-31T10:00:15Z"])]
+    received: Annotated[Rfc3339, Meta(description="When Gatehouse received it.")]
+    subject: Annotated[str | None, Meta(description="The CloudEvents `subject`.", examples=["inv_42"])]
+    account: Annotated[
+        str | None, Meta(description="The provider's account that the event is about.", examples=[None])
+    ]
+
+
+class EventSummary(_EventFacts):
+    """An event in a list."""
+
+    deliveries: Annotated[DeliveryCounts, Meta(description="How many deliveries it has.")]
+
+
+class EventPage(TypedDict):
+    """One page of events, newest first."""
+
+    events: Annotated[list[EventSummary], Meta(description="The events of this page.")]
+    cursor: _Cursor
+
+
+class DeliveryState(TypedDict):
+    """One event for one destination."""
+
+    id: _DeliveryId
+    event_id: _EventId
+    source: _Name
+    type: Annotated[str, Meta(description="The type of the event.", examples=["invoice.accepted"])]
+    destination: Annotated[str, Meta(description="The name of the destination.", examples=["billing"])]
+    status: Annotated[Status, Meta(description="What became of it.", examples=["dead"])]
+    attempts: Annotated[int, Meta(description="How many attempts were made.", examples=[14])]
+    received: Annotated[Rfc3339, Meta(description="When Gatehouse received the event.")]
+    due: Annotated[
+        Rfc3339 | None,
+        Meta(
+            description="When the next attempt of a pending delivery can start; `null` when that is not "
+            "known, and for every other delivery.",
+            examples=[None],
+        ),
+    ]
+    last_reason: Annotated[
+        str | None, Meta(description="The reason of the last failed attempt.", examples=["server_error"])
+    ]
+    last_http_status: Annotated[
+        int | None, Meta(description="The HTTP status of the last reply.", examples=[500])
+    ]
+    updated: Annotated[Rfc3339, Meta(description="When the last attempt ended, or the status changed.")]
+
+
+class DeliveryPage(TypedDict):
+    """One page of deliveries, newest first."""
+
+    deliveries: Annotated[list[DeliveryState], Meta(description="The deliveries of this page.")]
+    cursor: _Cursor
+
+
+class BodyShown(TypedDict):
+    """The bytes of an event, as text or as base64."""
+
+    body: NotRequired[
+        Annotated[
+            str,
+            Meta(
+                description="The provider's bytes, when they are UTF-8.",
+                examples=['{"id":"evt_a1b2c3d4e5f6"}'],
+            ),
+        ]
+    ]
+    body_base64: NotRequired[
+        Annotated[str, Meta(description="The provider's bytes as base64, when they are not UTF-8.")]
+    ]
+
+
+class EventDetails(_EventFacts, BodyShown):
+    """An event with its headers, its body and its deliveries."""
+
+    content_type: Annotated[
+        str | None,
+        Meta(description="The provider's content type.", examples=["application/json"]),
+    ]
+    headers: Annotated[
+        list[tuple[str, str]],
+        Meta(
+            description="The provider's headers without credentials: pairs of a lower-case name and a value.",
+            examples=[[["content-type", "application/json"]]],
+        ),
+    ]
+    deliveries: Annotated[list[DeliveryState], Meta(description="One for each destination.")]
+    routed: Annotated[
+        list[str],
+        Meta(
+            description="The destinations that the routes give such an event to now.", examples=[["billing"]]
+        ),
+    ]
+
+
+class ReplayResult(TypedDict):
+    """The answer to a replay."""
+
+    id: _EventId
+    replayed: Annotated[
+        list[str], Meta(description="Destinations that get the event again.", examples=[["billing"]])
+    ]
+    left_alone: Annotated[
+        list[str],
+        Meta(
+            description="Destinations where the delivery is pending, or was replayed in the last 10 seconds.",
+            examples=[[]],
+        ),
+    ]
+
+
+class RetryCount(TypedDict):
+    """The answer with `dry_run`."""
+
+    would_retry: _Numbers
+    cursor: _Cursor
+
+
+class RetryProgress(TypedDict):
+    """One step of a retry: at most 500 deliveries."""
+
+    retried: _Numbers
+    done: Annotated[
+        bool, Meta(description="`false`: ask again with the same filters and this `as_of`.", examples=[True])
+    ]
+    as_of: Annotated[Rfc3339, Meta(description="When the first step was asked for.")]
+
+
+class DeliveryRetried(TypedDict):
+    """The answer to the retry of one delivery."""
+
+    retried: Annotated[
+        dict[str, int],
+        Meta(
+            description="The destination and 1; empty when the delivery was not a dead letter.",
+            examples=[{"billing": 1}],
+        ),
+    ]
+    done: Annotated[Literal[True], Meta(description="Always `true`.")]
+
+
+class DestinationList(TypedDict):
+    """Every destination, in the order of the config."""
+
+    destinations: Annotated[list[DestinationState], Meta(description="All of them.")]

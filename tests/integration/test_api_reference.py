@@ -1,0 +1,271 @@
+"""The API reference, compared with the answers of gateways that run: every route, and nothing undescribed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from openapi_schema_validator import oas31_format_checker
+
+from doubles import providers
+from doubles.destination import ScriptedDestination, status
+from gatehouse.gateway.app import Gateway
+from gatehouse.operator.described import description_of
+from gatehouse.reference.openapi import ERRORS, document, served
+from gatehouse.workers.api import WorkersApi
+from gateways import CONFIG, RunGateway, Running
+
+TOKEN = "operator-token-of-some-length"
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
+WITH_ASANA = CONFIG.replace("sources:\n", "sources:\n  asana: {{provider: asana, secrets: env:ASANA}}\n")
+WITH_TOKEN = WITH_ASANA.replace(
+    'operator: {{listen: "127.0.0.1:0"}}', 'operator: {{listen: "127.0.0.1:0", token: env:T}}'
+)
+DOCUMENT = document()
+ROUTES = {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
+
+
+def closed(schema: Any) -> Any:
+    """Allow no member that a schema does not describe."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {key: closed(value) for key, value in schema.items()}
+    return strict | {"additionalProperties": False} if "properties" in schema else strict
+
+
+COMPONENTS = DOCUMENT["components"] | {"schemas": closed(DOCUMENT["components"]["schemas"])}
+
+
+def described(method: str, path: str, code: int) -> dict[str, Any]:
+    """Return what the document says about one answer."""
+    answers = DOCUMENT["paths"][path][method.lower()]["responses"]
+    assert str(code) in answers, f"{method} {path} answers {code}, which is not described"
+    answer: dict[str, Any] = answers[str(code)]
+    if "$ref" in answer:
+        answer = DOCUMENT["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+    return answer
+
+
+def complaints(schema: dict[str, Any], value: Any) -> list[str]:
+    validator = Draft202012Validator(
+        closed(schema) | {"components": COMPONENTS}, format_checker=oas31_format_checker
+    )
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+class Api:
+    """Asks a gateway, and checks every answer against the document."""
+
+    def __init__(self, running: Running, **headers: str) -> None:
+        self._running = running
+        self._headers = headers
+        self.seen: set[tuple[str, str, int]] = set()
+
+    async def get(self, path: str, code: int = 200, query: str = "", **given: Any) -> Any:
+        return await self._ask("GET", path, code, query, **given)
+
+    async def post(self, path: str, code: int = 200, **given: Any) -> Any:
+        return await self._ask("POST", path, code, "", **given)
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        code: int,
+        query: str,
+        *,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        **parts: str,
+    ) -> Any:
+        url = self._running.operator_url + path.format(**parts) + query
+        sent = self._headers | (headers or {})
+        async with self._running.client.request(method, url, json=body, headers=sent) as answer:
+            text = await answer.text()
+        assert answer.status == code, text
+        self.seen.add((method, path, code))
+        about = described(method, path, code)
+        for name, header in about.get("headers", {}).items():
+            assert complaints(header["schema"], int(answer.headers[name])) == []
+        ((kind, content),) = about["content"].items()
+        assert answer.content_type == kind
+        if kind != "application/json":
+            return text
+        found = json.loads(text)
+        assert complaints(content["schema"], found) == []
+        if code in ERRORS and "error" in found and found["error"]["code"] != "bad_config":
+            assert found["error"]["code"] in ERRORS[code].codes
+        return found
+
+
+async def filled(running: Running, destination: ScriptedDestination) -> str:
+    """Fill what the API shows: events, dead letters, a refused request, a secret. Return a dead one's id."""
+    ids = []
+    for number, code in enumerate((200, 410, 410)):
+        destination.always(status(code))
+        body = providers.body(id=f"evt_{number}", type="sale.created", data={"id": str(number)})
+        ids.append(str((await running.send("mando", body, providers.mando(body)))[1]["id"]))
+        await destination.wait_for(number + 1)
+    await running.until(("gatehouse_deliveries_dead", "app"), 2)
+    unreadable = b"\xff\xfe is not UTF-8"
+    assert (await running.send("mando", unreadable, providers.mando(unreadable)))[0] == 200
+    forged = providers.mando(b"{}") | {"X-Mando-Signature": "sha256=" + "0" * 64}
+    assert (await running.send("mando", b"{}", forged))[0] == 401
+    url = f"{running.url}/webhooks/asana"
+    secret = {"X-Hook-Secret": "b537207f20cbfa02357cf448134da559"}
+    async with running.client.post(url, data=b"{}", headers=secret) as answer:
+        assert answer.status == 200
+    destination.always(status(200))
+    return ids[-1]
+
+
+async def test_every_route_answers_what_the_reference_says(
+    run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
+) -> None:
+    config = WITH_TOKEN.format(url=destination.url)
+    (tmp_path / "gateway.yaml").write_text(config)
+    async with run_gateway(config, T=TOKEN) as running:
+        api = Api(running, **AUTHORIZED)
+        running.client.headers.update(AUTHORIZED)
+        dead = await filled(running, destination)
+
+        assert "gatehouse_requests_total" in await api.get("/metrics")
+        await api.get("/healthz")
+        await api.get("/readyz")
+        page = await api.get("/api/v1/events", query="?limit=2&since=1h")
+        assert len(page["events"]) == 2
+        rest = await api.get("/api/v1/events", query=f"?limit=2&since=1h&cursor={page['cursor']}")
+        assert (len(rest["events"]), rest["cursor"]) == (2, None)
+        for event in [*page["events"], *rest["events"]]:
+            await api.get("/api/v1/events/{id}", id=event["id"])
+        listed = await api.get("/api/v1/deliveries", query="?status=dead&type=sale.*&destination=app")
+        assert len(listed["deliveries"]) == 2
+        (refused,) = (await api.get("/api/v1/rejected", query="?source=mando&limit=10"))["rejected"]
+        assert refused["headers"]
+        await api.get("/api/v1/rejected/{id}", id=refused["id"])
+        assert len((await api.get("/api/v1/sources"))["sources"]) == 6
+        assert len((await api.get("/api/v1/handshakes"))["handshakes"]) == 1
+        variables = await api.get("/api/v1/environment", query="?name=T&name=U")
+        assert variables["set"] == {"T": True, "U": False}
+        await api.get("/api/v1/destinations")
+        await api.post("/api/v1/destinations/{name}/pause", name="app")
+        counted = await api.post("/api/v1/deliveries/retry", body={"type": "sale.*", "dry_run": True})
+        assert counted["would_retry"] == {"app": 2}
+        await api.post("/api/v1/deliveries/{id}/retry", id=f"{dead}:app")
+        await api.post("/api/v1/events/{id}/replay", id=dead, body={"destinations": ["app"]})
+        retried = await api.post("/api/v1/deliveries/retry", body={"all": True})
+        assert retried["done"] is True
+        await api.get("/api/v1/deliveries", query="?status=pending")
+        await api.post("/api/v1/destinations/{name}/resume", name="app")
+        (tmp_path / "gateway.yaml").write_text(config.replace("hisab:", "hisab2:"))
+        assert (await api.post("/-/reload"))["sources"]["added"] == ["hisab2"]
+
+    assert {(method, path) for method, path, _ in api.seen} == ROUTES
+
+
+async def test_a_breaker_that_is_open_is_described(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    config = CONFIG.replace("max: 20ms}}", "max: 20ms}}, breaker: {{failures: 1, open: 60s}}")
+    async with run_gateway(config.format(url=destination.url)) as running:
+        destination.always(status(500))
+        body = providers.body(id="evt_1", type="sale.created")
+        await running.send("mando", body, providers.mando(body))
+        await running.until(("gatehouse_breaker_open", "app"), 1)
+
+        (shown,) = (await Api(running).get("/api/v1/destinations"))["destinations"]
+
+    assert (shown["breaker"], shown["open_since"] is None) == ("open", False)
+
+
+async def test_every_error_is_described(
+    run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
+) -> None:
+    (tmp_path / "gateway.yaml").write_text("sources: {shop: {provider: mandoo, secrets: env:SECRET}}")
+    async with run_gateway(CONFIG.format(url=destination.url)) as running:
+        api = Api(running)
+        for path in ("/api/v1/events", "/api/v1/deliveries", "/api/v1/rejected"):
+            await api.get(path, 400, query="?limit=0")
+        await api.get("/api/v1/environment", 400)
+        await api.post("/api/v1/deliveries/retry", 400, body={})
+        await api.post("/api/v1/deliveries/{id}/retry", 400, id="no-colon")
+        await api.post("/api/v1/events/{id}/replay", 400, id="x", body={"destinations": []})
+        await api.post("/-/reload", 400)
+        for path in DOCUMENT["paths"]:
+            for method, operation in DOCUMENT["paths"][path].items():
+                ask = api.get if method == "get" else api.post
+                if "404" in operation["responses"]:
+                    await ask(path, 404, id="nothing:app", name="nothing")
+                if "403" in operation["responses"]:
+                    await ask(path, 403, id="x", name="x", headers={"Host": "example.com"})
+                if method == "post":
+                    await ask(path, 403, id="x", name="x", headers={"Origin": "https://example.com"})
+        long = {"type": "x" * 70_000}
+        await api.post("/api/v1/deliveries/retry", 413, body=long)
+        await api.post("/api/v1/events/{id}/replay", 413, id="x", body=long)
+
+
+async def test_answers_while_the_store_is_locked_are_described(
+    run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
+) -> None:
+    async with run_gateway(CONFIG.format(url=destination.url)) as running:
+        api = Api(running)
+        body = providers.body(id="evt_1", type="sale.created")
+        event_id = str((await running.send("mando", body, providers.mando(body)))[1]["id"])
+        await destination.wait_for(1)
+        other = sqlite3.connect(tmp_path / "gatehouse.db", isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        try:
+            await api.get("/readyz", 503)
+            await api.post("/api/v1/events/{id}/replay", 503, id=event_id)
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+
+
+async def test_answers_to_wrong_tokens_are_described(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    async with run_gateway(WITH_TOKEN.format(url=destination.url), T=TOKEN) as running:
+        api = Api(running)
+        guarded = [
+            (api.get if method == "get" else api.post, path)
+            for path, methods in DOCUMENT["paths"].items()
+            for method, operation in methods.items()
+            if operation.get("security") != []
+        ]
+        for ask, path in guarded:
+            await ask(path, 401, id="x", name="x")
+        for number in range(10):
+            await api.get("/metrics", 401, headers={"Authorization": f"Bearer guess-{number}"})
+        for ask, path in guarded:
+            await ask(path, 429, id="x", name="x", headers=AUTHORIZED)
+        await api.get("/healthz")
+        await api.get("/readyz")
+
+
+async def test_a_running_gateway_serves_the_described_routes_and_no_others(running: Running) -> None:
+    gateway: Gateway = running.gateway
+    routes = {(method, path) for method, path, _ in served(gateway.operator.app().router)}
+
+    assert routes == ROUTES
+    assert all(description_of(handler) for _, _, handler in served(gateway.operator.app().router))
+
+
+def test_several_workers_serve_no_route_of_their_own() -> None:
+    own = {(route.method, route.path) for route in WorkersApi([]).routes() if route.method != "*"}
+
+    assert own <= ROUTES
+
+
+@pytest.mark.parametrize("undescribed", [{"code": "x", "message": "y", "more": 1}, {"code": "x"}])
+def test_a_member_too_many_or_too_few_would_be_found(undescribed: dict[str, Any]) -> None:
+    schema = described("GET", "/metrics", 401)["content"]["application/json"]["schema"]
+
+    assert complaints(schema, {"error": undescribed})
