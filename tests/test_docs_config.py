@@ -20,12 +20,10 @@ from gatehouse.reference.schema import model_schema
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "gateway.yaml"
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
+#: The schema of the models. Making it takes a tenth of a second.
+SCHEMA = model_schema()
 #: Every key of every model, as `table.key`.
-KEYS = [
-    f"{table}.{key}"
-    for table, model in TABLES.items()
-    for key in model_schema()["$defs"][model]["properties"]
-]
+KEYS = [f"{table}.{key}" for table, model in TABLES.items() for key in SCHEMA["$defs"][model]["properties"]]
 #: A block of YAML: its language, the part of a source that it is (if it is not a whole config), its text.
 BLOCK = re.compile(r"^```yaml(?: fragment=([a-z]+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
@@ -71,7 +69,7 @@ def keys_in(described: dict[str, Any], value: Any) -> Iterator[str]:
     """Walk a value along its schema, and name each key of each model as `Model.key`."""
     if "$ref" in described and isinstance(value, dict):
         name = described["$ref"].rpartition("/")[2]
-        properties = model_schema()["$defs"][name]["properties"]
+        properties = SCHEMA["$defs"][name]["properties"]
         if value.get("type", "hmac") == properties.get("type", {}).get("const", value.get("type", "hmac")):
             for key in value.keys() & properties.keys():
                 yield f"{name}.{key}"
@@ -88,13 +86,13 @@ def keys_in(described: dict[str, Any], value: Any) -> Iterator[str]:
 
 def test_every_key_is_in_the_example() -> None:
     data = read_yaml(uncommented(), "gateway.yaml").data
-    sections = model_schema()["properties"]
+    sections = SCHEMA["properties"]
     shown = {key for section in sections for key in keys_in(sections[section], data[section])}
     # What every verifier has is shown with one of them.
     shared = {
         f"{model}.{key}"
-        for model in model_schema()["$defs"]
-        if "secrets" in model_schema()["$defs"][model]["properties"] and model != "SourceConfig"
+        for model in SCHEMA["$defs"]
+        if "secrets" in SCHEMA["$defs"][model]["properties"] and model != "SourceConfig"
         for key in ("secrets", "min_secret", "each", "id", "timestamp", "signed")
     }
 
@@ -142,7 +140,7 @@ def test_every_model_has_its_table_in_the_reference(table: str) -> None:
 def test_every_key_has_a_meaning(key: str) -> None:
     table, _, name = key.partition(".")
 
-    assert model_schema()["$defs"][TABLES[table]]["properties"][name]["description"].endswith(".")
+    assert SCHEMA["$defs"][TABLES[table]]["properties"][name]["description"].endswith(".")
 
 
 @pytest.mark.parametrize(("fragment", "text"), BLOCK.findall(PAGE))

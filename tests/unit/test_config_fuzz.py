@@ -16,10 +16,12 @@ from gatehouse.errors import ConfigError
 from gatehouse.reference.configuration import TABLES
 from gatehouse.reference.schema import model_schema
 
-#: Far more than any of these needs on a slow machine.
+#: Seconds of CPU time, so that other processes do not count. It is far more than any of these needs.
 SOON = 20.0
 
-KEYS = sorted({key for name in TABLES.values() for key in model_schema()["$defs"][name]["properties"]})
+#: The models by their names. Making the schema takes a tenth of a second.
+DEFINITIONS = model_schema()["$defs"]
+KEYS = sorted({key for name in TABLES.values() for key in DEFINITIONS[name]["properties"]})
 WORDS = [
     *("mandato", "hisab", "hmac", "token", "basic", "none", "preset", "pairs", "plain", "raw", "*", "a", "b"),
     *(
@@ -49,9 +51,7 @@ VALUES = st.recursive(
 
 
 def members(model: str) -> st.SearchStrategy[dict[str, Any]]:
-    return st.dictionaries(
-        st.sampled_from(list(model_schema()["$defs"][model]["properties"])), VALUES, max_size=6
-    )
+    return st.dictionaries(st.sampled_from(list(DEFINITIONS[model]["properties"])), VALUES, max_size=6)
 
 
 CONFIGS = st.fixed_dictionaries(
@@ -153,15 +153,15 @@ HUGE: dict[str, str | bytes] = {
 @pytest.mark.parametrize("name", HUGE)
 @pytest.mark.case("S-56")
 def test_what_is_huge_is_refused_soon(name: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
 
     assert loads(HUGE[name]) is None
-    assert time.perf_counter() - started < SOON
+    assert time.process_time() - started < SOON
 
 
 def test_a_large_config_loads_soon() -> None:
     sources = "".join(f"  s{index}: {{provider: mandato, secrets: env:A{index}}}\n" for index in range(3000))
-    started = time.perf_counter()
+    started = time.process_time()
 
     assert loads(f"sources:\n{sources}")
-    assert time.perf_counter() - started < SOON
+    assert time.process_time() - started < SOON
