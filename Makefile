@@ -44,9 +44,21 @@ demo: venv ## Run the real gateway, send it each provider's example, show what h
 	@# On a terminal it is a job of its own: Ctrl-C ends the demo, which exits 0, and not make.
 	@test ! -t 0 || set -m; $(BIN)/gatehouse demo; exit $$?
 
-test: install ## Run all tests
+# How many tests run at a time.
+JOBS ?= 2
+# Which files have tests that are marked `alone`. They measure time or memory, or load the machine, so nothing runs beside them.
+ALONE = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
+# The tests start hundreds of Python programs. They start faster if Python may keep what it compiles.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+
+test: install ## Run all tests, JOBS=2 at a time, and at the end those that need the machine alone
 	@tests/acceptance/fetch_examples.sh
-	$(BIN)/python -m pytest
+	@echo "Tests that run $(JOBS) at a time:"; $(PYTEST) -n $(JOBS) --dist worksteal -m 'not alone'; shared=$$?; \
+	test $$shared -ne 2 || exit 2; \
+	echo "Tests that run alone:"; $(PYTEST) -m alone $(ALONE); alone=$$?; \
+	result() { test $$1 -eq 0 && echo passed || echo FAILED; }; \
+	echo "Tests that run $(JOBS) at a time: $$(result $$shared). Tests that run alone: $$(result $$alone)."; \
+	test $$shared$$alone -eq 0
 
 fuzz: install ## Let hypothesis explore until it finds a failure, or until Ctrl-C
 	@while GATEHOUSE_HYPOTHESIS=fuzz $(BIN)/python -m pytest -q -m hypothesis tests/unit tests/conformance; do :; done
