@@ -84,6 +84,7 @@ async def test_killed_during_an_attempt_it_sends_again_with_the_same_key_and_a_h
     assert first.body == second.body
 
 
+@pytest.mark.alone
 @pytest.mark.case("D-01", "D-25")
 @pytest.mark.parametrize("crash", ["kill", "terminate"])
 async def test_stopped_under_load_nothing_accepted_is_lost(config: Path, crash: str) -> None:
@@ -129,6 +130,7 @@ async def _drained(client: aiohttp.ClientSession, gateway: GatewayProcess) -> No
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.alone
 @pytest.mark.case("D-25")
 async def test_neither_a_hanging_destination_nor_a_slow_provider_keeps_it_from_stopping_within_ten_seconds(
     config: Path,
@@ -152,6 +154,7 @@ async def test_neither_a_hanging_destination_nor_a_slow_provider_keeps_it_from_s
     assert [line["event"] for line in gateway.log][-1] == "gateway.stopped"
 
 
+@pytest.mark.alone
 @pytest.mark.case("D-21")
 async def test_a_second_process_on_the_same_file_refuses_at_once(config: Path) -> None:
     config.write_text(CONFIG.format(url="http://127.0.0.1:9/events"))

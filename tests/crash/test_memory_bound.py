@@ -27,7 +27,7 @@ sources:
   mando: {provider: mando, secrets: [env:SECRET]}
 """
 
-pytestmark = [pytest.mark.case("D-26"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.alone, pytest.mark.case("D-26"), pytest.mark.timeout(180)]
 
 
 @pytest.fixture(autouse=True)

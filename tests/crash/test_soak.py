@@ -40,6 +40,7 @@ def test_growth_is_seen(samples: list[Sample], said: str) -> None:
     assert growth(samples) == [said]
 
 
+@pytest.mark.alone
 @pytest.mark.case("D-27")
 async def test_a_short_soak_loses_nothing_and_says_what_it_took(tmp_path: Path) -> None:
     findings = await soak(tmp_path, seconds=4, seed="1")

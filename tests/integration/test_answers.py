@@ -93,6 +93,7 @@ async def test_what_is_no_content_coding_changes_nothing(running: Running, value
     assert (await running.send("mando", BODY, headers))[0] == 200
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("sent", [b'{"i', b""])
 async def test_a_body_that_does_not_come_is_408(
     run_gateway: RunGateway, destination: ScriptedDestination, sent: bytes
@@ -278,6 +279,7 @@ async def test_a_source_without_its_secret_answers_503_while_the_others_serve(
         assert scraped["gatehouse_source_ready", "mando"] == 1
 
 
+@pytest.mark.alone
 async def test_a_locked_store_is_503_within_a_second_writes_nothing_later_and_recovers(
     running: Running, tmp_path: Path
 ) -> None:

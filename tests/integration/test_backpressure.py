@@ -19,6 +19,8 @@ from gatehouse.ingest.admission import Admission
 from gatehouse.ingest.body import MAX_BYTES, Bodies
 from gateways import CONFIG, RunGateway, Running
 
+pytestmark = pytest.mark.alone
+
 MIB = 1024 * 1024
 
 

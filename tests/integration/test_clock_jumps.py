@@ -13,6 +13,8 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gateways import CONFIG, RunGateway, Running
 
+pytestmark = pytest.mark.alone
+
 HOUR, DAY = 3600.0, 86400.0
 DELIVERED = ("gatehouse_deliveries_total", "app", "delivered")
 

@@ -98,6 +98,7 @@ async def test_deliveries_go_to_their_lane_or_to_the_store_and_only_when_new(set
     assert setting.lanes.in_store == ["cold"]
 
 
+@pytest.mark.alone
 async def test_a_request_that_waited_too_long_is_refused_and_not_written_later(setting: Setting) -> None:
     setting.lock.execute("BEGIN EXCLUSIVE")
     started = time.monotonic()

@@ -24,6 +24,8 @@ from gateways import CONFIG, RunGateway, Running
 from machine import lacking
 from processes import serving
 
+pytestmark = pytest.mark.alone
+
 MOST = 20
 CROWDED = CONFIG.replace('"127.0.0.1:0", public', f'"127.0.0.1:0", max_connections: {MOST}, public')
 #: What a connection may be held open with.

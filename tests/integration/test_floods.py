@@ -20,6 +20,8 @@ from gatehouse.store.sqlite.connection import Connection
 from gateways import RunGateway
 from processes import GatewayProcess, serving
 
+pytestmark = pytest.mark.alone
+
 MIB = 1024 * 1024
 CONNECTIONS = 500
 CONFIG = """

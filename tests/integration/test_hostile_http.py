@@ -156,6 +156,7 @@ async def test_a_mebibyte_in_chunks_of_one_byte_costs_little(running: Running) -
     assert time.process_time() - started < 2  # the test's own part included
 
 
+@pytest.mark.alone
 @pytest.mark.case("S-31")
 @pytest.mark.parametrize(
     "end",
@@ -193,6 +194,7 @@ async def test_compressed_bodies_are_415_and_never_unpacked(running: Running, co
     assert rss() - before < 10 * MIB + 200 * len(sent)
 
 
+@pytest.mark.alone
 @pytest.mark.case("S-33")
 async def test_slow_heads_slow_bodies_and_idle_connections_are_closed_and_hinder_nobody(
     impatient: Running,

@@ -15,6 +15,8 @@ from doubles.destination import ScriptedDestination, status
 from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.breaker import BreakerSettings
 
+pytestmark = pytest.mark.alone
+
 LEDGER = {"destination": "ledger", "result": "delivered"}
 
 

@@ -83,6 +83,7 @@ async def send(client: aiohttp.ClientSession, process: GatewayProcess, number: i
         assert answer.status == 200
 
 
+@pytest.mark.alone
 @pytest.mark.case("F-05")
 async def test_names_that_hang_delay_neither_others_nor_the_stop(tmp_path: Path) -> None:
     async with (
@@ -231,6 +232,7 @@ async def test_an_attempt_whose_name_hangs_fails_as_dns(
     assert outcome.reason == "dns"
 
 
+@pytest.mark.alone
 @pytest.mark.case("F-05")
 def test_what_connects_by_the_loop_itself_hangs_no_stop_either(
     system: System, monkeypatch: pytest.MonkeyPatch

@@ -113,6 +113,7 @@ async def health(running: Running, path: str) -> int:
         return answer.status
 
 
+@pytest.mark.alone
 async def test_without_the_server_requests_get_503_soon_and_with_it_again_200(
     running: Running, postgres: PostgresServer, destination: ScriptedDestination
 ) -> None:

@@ -78,6 +78,7 @@ async def test_an_application_that_fails_at_some_events_gets_all_others(
     assert good == {f"good-{number}" for number in range(120)}
 
 
+@pytest.mark.alone
 @pytest.mark.case("F-51")
 async def test_times_are_those_of_the_next_probe_and_the_log_says_when_the_breaker_opens_and_closes(
     run_gateway: RunGateway, destination: ScriptedDestination, logged: io.StringIO

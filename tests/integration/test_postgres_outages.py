@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Arrival
     from postgres_server import Database, PostgresServer
 
+pytestmark = pytest.mark.alone
+
 #: How long the store may take to be back (seconds).
 BACK_WITHIN = 5.0
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gateways import RunGateway, Running
     from postgres_server import Database, PostgresServer
 
+pytestmark = pytest.mark.alone
+
 #: How long gateways may take to accept again once the database answers (seconds).
 BACK_WITHIN: Final = 5.0
 CONNECTIONS: Final = 3

@@ -268,6 +268,7 @@ async def test_a_damaged_event_is_dead_and_frees_the_one_behind_it(database: Dat
         assert (row.event_id, row.last_reason, row.attempts) == (first.event.id, "corrupt", 0)
 
 
+@pytest.mark.alone
 async def test_a_batch_past_its_deadline_by_the_databases_clock_is_not_written(database: Database) -> None:
     """D-07, when it is the server that stood still."""
     async with stores(database, 1) as (store,), connected(database) as connection:

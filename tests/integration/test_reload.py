@@ -73,6 +73,7 @@ def lines(logged: io.StringIO, event: str) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, logged.getvalue().splitlines()) if line["event"] == event]
 
 
+@pytest.mark.alone
 @pytest.mark.case("O-06")
 async def test_a_hundred_reloads_under_load_fail_no_request_and_lose_no_event(
     running: Running, file: Path, destination: ScriptedDestination

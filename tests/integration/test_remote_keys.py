@@ -254,6 +254,7 @@ async def test_a_body_longer_than_a_key_is_not_read_to_its_end(setting: Setting)
     assert len(await setting.key_of(f"{URL}/2")) == MAX_BYTES
 
 
+@pytest.mark.alone
 async def test_a_fetch_that_takes_too_long_is_our_shortage(setting: Setting) -> None:
     setting.server.answer = after(setting.server.stopping)
     started = time.monotonic()
@@ -453,6 +454,7 @@ async def test_a_flood_of_made_up_addresses_keeps_no_request_from_its_key(
     assert len(server.asked) < 90
 
 
+@pytest.mark.alone
 @pytest.mark.case("F-09")
 async def test_a_host_that_hangs_keeps_no_key_of_another_waiting(setting: Setting) -> None:
     other = "https://sns.us-east-1.amazonaws.com/x.pem"
@@ -467,6 +469,7 @@ async def test_a_host_that_hangs_keeps_no_key_of_another_waiting(setting: Settin
     await asyncio.gather(*hanging, return_exceptions=True)
 
 
+@pytest.mark.alone
 @pytest.mark.case("F-09")
 async def test_a_known_key_is_refreshed_while_new_addresses_hang(setting: Setting) -> None:
     assert await setting.key_of() == b"the key"

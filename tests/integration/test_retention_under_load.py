@@ -16,6 +16,8 @@ from doubles.destination import ScriptedDestination
 from gatehouse.store.sqlite import SqliteStore
 from gateways import CONFIG, RunGateway
 
+pytestmark = pytest.mark.alone
+
 EXPIRED = 3000
 REQUESTS = 300
 LONG_AGO = time.time() - 30 * 86400

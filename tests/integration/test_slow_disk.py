@@ -16,6 +16,8 @@ from doubles.destination import ScriptedDestination
 from doubles.raw import Wire, connected, request
 from gateways import CONFIG, RunGateway, Running
 
+pytestmark = pytest.mark.alone
+
 SYNC = 0.01
 CONNECTIONS = 64
 ROUNDS = 6

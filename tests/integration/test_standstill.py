@@ -20,6 +20,8 @@ from gateways import CONFIG as FIVE
 from gateways import RunGateway
 from processes import GatewayProcess, serving
 
+pytestmark = pytest.mark.alone
+
 MIB = 1024 * 1024
 CONFIG = """
 server: {listen: "127.0.0.1:0", request_deadline: 1s, idle_timeout: 1s, max_connections: 40}

@@ -119,6 +119,7 @@ def assert_whole(folder: Path, accepted: set[str]) -> None:
     assert found["events"] == found["dedupe_keys"] == found["deliveries"]
 
 
+@pytest.mark.alone
 @pytest.mark.case("O-02", "O-03")
 async def test_a_locked_store_is_503_for_as_long_as_it_is_locked(
     tmp_path: Path, destination: ScriptedDestination
@@ -156,6 +157,7 @@ def moved(folder: Path, to: Path) -> None:
         file.rename(to / file.name)
 
 
+@pytest.mark.alone
 @pytest.mark.case("F-07")
 async def test_a_store_that_is_moved_away_confirms_nothing_until_it_is_back(
     tmp_path: Path, destination: ScriptedDestination
@@ -226,6 +228,7 @@ async def _mount(*command: str) -> int:
     return await process.wait()
 
 
+@pytest.mark.alone
 @pytest.mark.case("D-13", "O-02")
 async def test_a_full_disk_is_503_until_there_is_room_again(
     small_disk: Path | None, tmp_path: Path, destination: ScriptedDestination
@@ -277,6 +280,7 @@ async def _limit_pages(running: Running, more: int) -> None:
     await (await store._file.writer()).run(limit)
 
 
+@pytest.mark.alone
 @pytest.mark.case("D-22")
 async def test_a_commit_that_fails_on_the_disk_is_503_and_the_next_one_a_new_connections(
     tmp_path: Path, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch

@@ -119,6 +119,7 @@ async def test_what_is_written_longer_than_it_came_is_cut_to_size(file: Path) ->
         )
 
 
+@pytest.mark.alone
 async def test_an_event_that_comes_alone_goes_at_once(file: Path) -> None:
     async with ScriptedDestination() as server, Delivering(file, batching(server.url, linger=1.0)) as gateway:
         started = time.monotonic()

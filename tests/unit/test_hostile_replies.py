@@ -217,6 +217,7 @@ async def test_an_answer_behind_a_flood_of_interim_ones_counts(
     assert (outcome.reason, outcome.http_status) == ("ok", 200)
 
 
+@pytest.mark.alone
 @pytest.mark.case("S-44")
 @pytest.mark.parametrize("interim", [b"100 Continue", b"103 Early Hints"])
 async def test_interim_answers_without_end_are_a_timeout_and_hold_nobody_up(

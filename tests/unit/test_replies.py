@@ -270,6 +270,7 @@ async def test_a_new_connection_that_drops_is_a_failed_attempt() -> None:
         assert peer.requests == [1, 2, 1]
 
 
+@pytest.mark.alone
 @pytest.mark.case("F-42")
 async def test_the_second_time_gets_what_is_left_of_the_timeout() -> None:
     async with Peer([OK, [0.3, None], [60.0]]) as peer, open_session() as session:
@@ -281,6 +282,7 @@ async def test_the_second_time_gets_what_is_left_of_the_timeout() -> None:
         assert 0.55 < outcome.duration < 0.85
 
 
+@pytest.mark.alone
 @pytest.mark.case("F-40")
 async def test_a_busy_connection_is_replaced_when_it_is_old() -> None:
     async with exchanging(OK, max_connection_age=0.3) as (peer, exchange):

@@ -349,6 +349,7 @@ async def test_a_caller_that_left_before_its_turn_is_not_written(store: SqliteSt
     assert len(await lease(store)) == 2
 
 
+@pytest.mark.alone
 @pytest.mark.case("O-03")
 async def test_a_locked_file_is_unavailable_soon_and_comes_back_alone(store: SqliteStore, path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
