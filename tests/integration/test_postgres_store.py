@@ -85,6 +85,7 @@ async def lease(store: PostgresStore, *, ahead: float = 0.0, limit: int = 500) -
     return await store.lease("billing", now=now, until=now + 30, limit=limit)
 
 
+@pytest.mark.alone
 async def test_64_connections_with_the_same_ids_store_each_once(
     database: Database, postgres: PostgresServer
 ) -> None:
