@@ -15,13 +15,12 @@ from gatehouse.config.load import parse
 from gatehouse.delivery.dispatcher import Dispatcher
 from gatehouse.gateway.compiled import Compiled
 from gatehouse.ingest.answer import Answer
-from gatehouse.ingest.committer import Committer
-from gatehouse.ingest.confirm import confirm
+from gatehouse.ingest.committer import Committer, Reviver
+from gatehouse.ingest.confirmation import confirm
 from gatehouse.ingest.handshakes import Greeter, ShownSecrets
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.relay import Relay
-from gatehouse.ingest.reviving import Reviver
 from gatehouse.ingest.server import IngestServer
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request

@@ -15,7 +15,7 @@ import pytest
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from doubles.raw import Wire, connected, head, request
-from gatehouse.ingest.admission import Admission
+from gatehouse.ingest.base_connection import Admission
 from gatehouse.ingest.body import MAX_BYTES, Bodies
 from gateways import CONFIG, RunGateway, Running
 

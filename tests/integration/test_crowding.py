@@ -18,8 +18,8 @@ from doubles import providers
 from doubles.destination import ScriptedDestination
 from doubles.proxies import HOST, find, proxying
 from doubles.raw import Wire, connected, exchange, head, request
-from gatehouse.ingest import link
-from gatehouse.ingest.connections import Connections
+from gatehouse.ingest import base_connection
+from gatehouse.ingest.listener import Connections
 from gateways import CONFIG, RunGateway, Running
 from machine import lacking
 from processes import serving
@@ -118,7 +118,7 @@ async def test_who_has_just_connected_does_not_go_for_those_who_are_slow(
     crowded: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A genuine request may be a round trip away, while newcomers that only begin one come in crowds."""
-    monkeypatch.setattr(link, "YOUNG", 5.0)
+    monkeypatch.setattr(base_connection, "YOUNG", 5.0)
     lines = connections(crowded).lines
     async with AsyncExitStack() as stack, asyncio.timeout(10):
         for number in range(MOST):

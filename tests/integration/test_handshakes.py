@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from gatehouse.config.load import parse
 from gatehouse.gateway.app import Gateway
-from gatehouse.ingest.confirm import MAX_REPLY, confirm
+from gatehouse.ingest.confirmation import MAX_REPLY, confirm
 from gateways import Running
 
 SECRET = "a-provider-secret-of-some-length"

@@ -13,7 +13,7 @@ import pytest
 
 from doubles import providers
 from gatehouse.errors import GatewayError
-from gatehouse.network.listening import bound_to_path
+from gatehouse.network.sockets import bound_to_path
 from gateways import RunGateway
 
 CONFIG = """

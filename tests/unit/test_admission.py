@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from gatehouse.ingest.admission import Admission
+from gatehouse.ingest.base_connection import Admission
 
 
 class Waiting:

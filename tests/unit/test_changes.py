@@ -8,9 +8,8 @@ import pytest
 
 from gatehouse.config.load import parse
 from gatehouse.config.model import Config
-from gatehouse.gateway.changes import compare
 from gatehouse.gateway.compiled import Compiled, secret_references
-from gatehouse.gateway.reload import Reloader, keep_fixed
+from gatehouse.gateway.reload import Reloader, compare, keep_fixed
 from gatehouse.operator.reloading import Changes, Difference
 from gatehouse.telemetry.metrics import Metrics
 

@@ -8,7 +8,7 @@ import pytest
 
 from gatehouse.config.load import parse
 from gatehouse.events.dedupe import UNREADABLE_SCOPE, scopes_of
-from gatehouse.gateway.changes import lost_keys
+from gatehouse.gateway.reload import lost_keys
 from gatehouse.language.template import Template
 from gatehouse.store.earlier_places import earlier_places
 

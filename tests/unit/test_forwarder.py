@@ -32,7 +32,7 @@ from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.http_client import Exchange, open_session
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.events.event import Event
-from gatehouse.network.address import is_forbidden
+from gatehouse.network.forbidden_addresses import is_forbidden
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 EXACT = b'{"big":12345678901234567890123,"price":45.50}'

@@ -8,7 +8,7 @@ import pytest
 
 from doubles.delivery import make_event
 from gatehouse.errors import StoreUnavailableError, UnavailableError
-from gatehouse.ingest.reviving import EVERY, Reviver
+from gatehouse.ingest.committer import EVERY, Reviver
 from gatehouse.store.base import Arrival, Assignment, Receipt
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from gatehouse.config.scalars import Address
 from gatehouse.ingest.listener import Listener
-from gatehouse.workers.port import SharedPort
+from gatehouse.workers.supervisor import SharedPort
 
 HOST = "127.0.0.1"
 

@@ -15,7 +15,7 @@ from gatehouse.config.secrets import SecretError, Secrets
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.errors import Problem
 from gatehouse.ingest.source import Source
-from gatehouse.network.address import fault_of
+from gatehouse.network.forbidden_addresses import fault_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

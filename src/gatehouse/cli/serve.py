@@ -105,7 +105,7 @@ def _run(serving: Gateway | Supervisor, worker: Worker | None) -> None:
     import sys
 
     from gatehouse.gateway import app
-    from gatehouse.network.loop import Loop
+    from gatehouse.network.event_loop import Loop
 
     async def run() -> None:
         stop = asyncio.Event()

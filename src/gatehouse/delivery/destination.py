@@ -15,7 +15,7 @@ from yarl import URL
 
 from gatehouse.config.secrets import SecretError
 from gatehouse.delivery.breaker import BreakerSettings
-from gatehouse.network.address import fault_of
+from gatehouse.network.forbidden_addresses import fault_of
 from gatehouse.store.base import LEASE
 
 if TYPE_CHECKING:

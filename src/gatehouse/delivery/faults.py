@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gatehouse.network.address import ForbiddenAddressError
+from gatehouse.network.forbidden_addresses import ForbiddenAddressError
 from gatehouse.telemetry.log import clean
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from gatehouse.store.base import Counts
+    from gatehouse.telemetry.metric_types import Gauge
     from gatehouse.telemetry.metrics import DestinationMetrics
-    from gatehouse.telemetry.series import Gauge
 
 
 class Mark(NamedTuple):

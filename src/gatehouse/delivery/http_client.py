@@ -18,8 +18,8 @@ import aiohttp
 from gatehouse.delivery.connection import Wire
 from gatehouse.delivery.faults import LateError
 from gatehouse.delivery.retry import parse_retry_after
-from gatehouse.network.address import open_socket
-from gatehouse.network.names import Resolver
+from gatehouse.network.forbidden_addresses import open_socket
+from gatehouse.network.resolver import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -15,16 +15,15 @@ from gatehouse.delivery.dispatcher import Dispatcher
 from gatehouse.errors import StoreError
 from gatehouse.gateway.compiled import Compiled
 from gatehouse.gateway.reload import Reloader
-from gatehouse.ingest.committer import Committer
-from gatehouse.ingest.confirm import confirm
+from gatehouse.ingest.committer import Committer, Reviver
+from gatehouse.ingest.confirmation import confirm
 from gatehouse.ingest.handshakes import Greeter, ShownSecrets
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.relay import Relay
-from gatehouse.ingest.reviving import Reviver
 from gatehouse.ingest.server import IngestServer
 from gatehouse.ingest.source import show_readiness
-from gatehouse.network.listening import listening
+from gatehouse.network.sockets import listening
 from gatehouse.operator.api import OperatorApi
 from gatehouse.operator.environment import EnvironmentApi
 from gatehouse.operator.records import RecordsApi

@@ -16,7 +16,7 @@ from gatehouse.config.scalars import SecretRef
 from gatehouse.config.secrets import SecretError, Secrets
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.diagnosis.known import known_sources
-from gatehouse.ingest.client import client_address
+from gatehouse.ingest.client_address import client_address
 from gatehouse.ingest.source import Source, build_sources
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from gatehouse.errors import (
     UnavailableError,
     UnsupportedEncodingError,
 )
-from gatehouse.ingest.awake import AwakeClock
-from gatehouse.ingest.reading import GivenUpError
+from gatehouse.ingest.awake_clock import AwakeClock
+from gatehouse.ingest.http1 import GivenUpError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

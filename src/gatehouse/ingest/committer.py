@@ -1,7 +1,10 @@
-"""Group commit: requests that arrive while a commit is under way share the next one.
+"""Commits events in groups: requests that arrive during a commit share the next one.
 
-Bounded three ways: by how many requests wait, by how many bytes they hold, and by how long any of them waits.
-Past a bound the provider gets 503 and sends again; what got 503 for waiting too long is not written later.
+Three limits apply: the number of waiting requests, the bytes that they hold, and the time that each may wait.
+Beyond a limit the provider gets 503 and sends again. A request that got 503 because it waited too long is not
+written later.
+
+The `Reviver` retries dead deliveries when a provider sends their event again.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gatehouse.errors import StoreError, UnavailableError
 from gatehouse.store.base import Delivery
@@ -22,8 +25,10 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Arrival, Receipt, Store
     from gatehouse.telemetry.metrics import Metrics
 
-    #: The events of one request, and by when (`time.monotonic()`) they have to be on disk.
     _Submitted = tuple[Sequence[Arrival], float]
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from gatehouse.store.base import Arrival
 
 MAX_BATCH = 64
 #: Seconds until the next commit after one that several requests shared; see `Batcher`.
@@ -162,3 +167,52 @@ def _by_request(batch: Sequence[_Submitted], receipts: Sequence[Receipt]) -> lis
         parts.append(receipts[start:end])
         start = end
     return parts
+
+
+#: Seconds between two revivals of a delivery.
+EVERY: Final = 60.0
+
+
+class Waking(Protocol):
+    """What this needs of the dispatcher."""
+
+    def wake(self, name: str, *, pending: int = 0, dead: int = 0) -> None:
+        """Learn that so many deliveries became due."""
+
+
+class Keeping(Protocol):
+    """What this needs of the store."""
+
+    async def revive(
+        self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
+    ) -> dict[str, int]:
+        """Make dead deliveries of events, by destination, due; return how many of each destination."""
+
+
+class Reviver:
+    """Has dead deliveries tried again."""
+
+    def __init__(self, store: Keeping, dispatcher: Waking) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+
+    async def revive(self, duplicates: Iterable[tuple[Arrival, Receipt]], now: float) -> int:
+        """Revive what is dead of the events that these repeat; return how many deliveries that were.
+
+        Only where an event like this would go today. Raises `UnavailableError`: it is to be sent again then.
+        """
+        events = {
+            receipt.event_id: [assignment.destination for assignment in arrival.assignments]
+            for arrival, receipt in duplicates
+            if receipt.dead is not None and receipt.dead <= now - EVERY
+        }
+        if not any(events.values()):
+            return 0
+        try:
+            revived = await self._store.revive(events, now=now, asked_before=now - EVERY)
+        except StoreError as error:
+            get_logger().error("store.unavailable", error=str(error), events=len(events))
+            raise UnavailableError("the store is unavailable; send again later", reason="store") from error
+        for name, number in revived.items():
+            self._dispatcher.wake(name, pending=number, dead=-number)
+        return sum(revived.values())

@@ -16,10 +16,9 @@ import aiohttp
 import msgspec
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gatehouse.ingest.client import peer_of
-from gatehouse.ingest.link import LINGER, Lines, Link
-from gatehouse.ingest.reading import MOST_UNANSWERED, GivenUpError, Reader
-from gatehouse.ingest.writing import written
+from gatehouse.ingest.base_connection import LINGER, Lines, Link
+from gatehouse.ingest.client_address import peer_of
+from gatehouse.ingest.http1 import MOST_UNANSWERED, GivenUpError, Reader, written
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,10 +26,10 @@ if TYPE_CHECKING:
     from aiohttp.http import HttpRequestParser, RawRequestMessage
     from aiohttp.streams import StreamReader
 
-    from gatehouse.ingest.admission import Admission
     from gatehouse.ingest.answer import Answer
-    from gatehouse.ingest.awake import AwakeClock, AwakeTimer
-    from gatehouse.ingest.reading import Message
+    from gatehouse.ingest.awake_clock import AwakeClock, AwakeTimer
+    from gatehouse.ingest.base_connection import Admission
+    from gatehouse.ingest.http1 import Message
 
 #: After these the rest of the request is in the way of the next one.
 _CLOSING: Final = frozenset(

@@ -21,13 +21,11 @@ from gatehouse.errors import (
     VerificationError,
 )
 from gatehouse.ingest.answer import Answer, rejected
-from gatehouse.ingest.awake import AwakeClock
+from gatehouse.ingest.awake_clock import AwakeClock
 from gatehouse.ingest.body import Bodies
 from gatehouse.ingest.connection import Answers
-from gatehouse.ingest.connections import Connections, allowed_connections
-from gatehouse.ingest.listener import Listener
-from gatehouse.ingest.target import path_and_query
-from gatehouse.ingest.writing import written
+from gatehouse.ingest.http1 import path_and_query, written
+from gatehouse.ingest.listener import Connections, Listener, allowed_connections
 from gatehouse.language.request import Request
 from gatehouse.telemetry.log import get_logger, limited
 
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gatehouse.config.model import ServerConfig
-    from gatehouse.ingest.client import ClientAddress
+    from gatehouse.ingest.client_address import ClientAddress
     from gatehouse.ingest.connection import Connection, Inbound
     from gatehouse.ingest.pipeline import Pipeline
     from gatehouse.ingest.rejected import RejectedRequests

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from gatehouse.config.scalars import Address
     from gatehouse.operator.reloading import ReloadResult
-    from gatehouse.telemetry.series import Counter
+    from gatehouse.telemetry.metric_types import Counter
 
 #: These answer without the token.
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})

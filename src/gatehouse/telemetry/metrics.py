@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from gatehouse import __version__
 from gatehouse.errors import OUTCOME_REASONS, REASONS
 from gatehouse.telemetry import log
-from gatehouse.telemetry.series import Counter, Family, Gauge, Histogram, Series
+from gatehouse.telemetry.metric_types import Counter, Family, Gauge, Histogram, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

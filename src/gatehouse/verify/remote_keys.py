@@ -18,8 +18,8 @@ import aiohttp
 
 from gatehouse import __version__
 from gatehouse.errors import UnavailableError, VerificationError
-from gatehouse.network.address import open_socket
-from gatehouse.network.names import Names, Resolver
+from gatehouse.network.forbidden_addresses import open_socket
+from gatehouse.network.resolver import Names, Resolver
 from gatehouse.telemetry.log import get_logger
 from gatehouse.verify.base import Prepared
 from gatehouse.verify.key_cache import KeyBudget, KeyCache

@@ -1,14 +1,15 @@
-"""`serve --workers N`: several gateways on one machine, on one port and one store.
+"""`serve --workers N`: several gateways on one machine, with one port and one store.
 
-The process that is started becomes the supervisor: it starts the workers, each a whole gateway, keeps them
-running, and is what operators talk to. Providers' requests never go through it: the kernel shares them out.
+The process that the operator starts becomes the supervisor. It starts the workers, restarts a worker that
+ends, and answers operators. Each worker is a whole gateway. The requests of providers never pass through
+the supervisor: the kernel distributes the connections among the workers.
 
-    supervisor ── starts, ends, starts again ──▶ worker 1, 2, …      keeper
-        │         the config in use              ◀── reads ──        worker
-        │ /metrics   every worker's, merged      ◀── asks ───        scraping, merging
-        │ /api/v1    one worker, or all                              api, asking
-        │ /-/reload  all of them, or none                            supervisor
+    supervisor ── starts, stops, restarts ────▶ worker 1, 2, …      process
+        │         the config in use           ◀── reads ────        worker
+        │ /metrics   the metrics of all workers, merged             metrics
+        │ /api/v1    one worker, or all                             api
+        │ /-/reload  all of them, or none                           api
 
-A worker is a process of its own from its first instruction, and not a fork of the supervisor: one that has
-to be started again hours later inherits no threads, no event loop and no locks that somebody held.
+A worker is a new process, not a fork of the supervisor. So a worker that is restarted hours later inherits
+no threads, no event loop and no held locks.
 """

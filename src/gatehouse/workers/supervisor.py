@@ -1,4 +1,4 @@
-"""The process that is started with `--workers N`: it starts the workers, and speaks for them to operators."""
+"""The supervisor of `serve --workers N`: it starts the workers and answers operators on their behalf."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from gatehouse import __version__
 from gatehouse.errors import GatewayError
 from gatehouse.gateway.compiled import Compiled
 from gatehouse.gateway.reload import Reloader
-from gatehouse.network.listening import listening
+from gatehouse.network.sockets import bound, listening
 from gatehouse.operator.server import OperatorServer
 from gatehouse.telemetry.log import get_logger
 from gatehouse.telemetry.metrics import SupervisorMetrics
-from gatehouse.workers.api import WorkersApi
-from gatehouse.workers.asking import NoAnswerError
-from gatehouse.workers.keeper import Keeper
-from gatehouse.workers.port import SharedPort
-from gatehouse.workers.scraping import Scraping
-from gatehouse.workers.sharing import share
+from gatehouse.workers.api import WorkersApi, share
+from gatehouse.workers.metrics import Scraping
+from gatehouse.workers.process import Keeper, NoAnswerError
 from gatehouse.workers.worker import Shared
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
     from gatehouse.config.load import LoadedConfig
+    from gatehouse.config.scalars import Address
     from gatehouse.errors import Problem
     from gatehouse.operator.reloading import Changes, ReloadResult
 
@@ -230,3 +229,34 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+class SharedPort:
+    """Holds a port for the workers: nobody else gets it while they start, end, and start again.
+
+    Each worker listens on a socket of its own, with SO_REUSEPORT, and the kernel shares the connections out.
+    That of a worker that ends is gone with it, so that no connection waits for one that is not there.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[socket.socket] = []
+
+    @property
+    def port(self) -> int:
+        """The port; what 0 became."""
+        return int(self._held[0].getsockname()[1])
+
+    async def hold(self, listen: Address) -> None:
+        """Take the port on every address that the host has. Raises `OSError` when it can't be had."""
+        if listen.port:
+            # Who shares a port is not told of others who share it: another gateway of the same user there
+            # would silently get half of the requests.
+            for alone in await bound(listen.host, listen.port):
+                alone.close()
+        self._held = await bound(listen.host, listen.port, shared=True)
+
+    def close(self) -> None:
+        """Let the port go."""
+        for held in self._held:
+            held.close()
+        self._held.clear()

@@ -1,18 +1,24 @@
-"""From the bytes of a connection to requests, within bounds on all that comes besides bodies.
+"""Parses HTTP requests from the bytes of a connection, and writes answers as bytes.
 
-aiohttp's parser keeps the last trailer of a chunked request and makes it a header of the next request. So a
-parser that has seen a chunked body reads no other request: the connection ends with that one.
+aiohttp's parser keeps the last trailer of a chunked request and turns it into a header of the next request.
+So a parser that has read a chunked body reads no further request: the connection closes after this one.
 """
 
 from __future__ import annotations
 
+import re
+import time
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
-from aiohttp import HttpVersion10, HttpVersion11
+from aiohttp import HttpVersion10, HttpVersion11, hdrs
 from aiohttp.http import HttpRequestParser
 from aiohttp.http_exceptions import HttpProcessingError, TransferEncodingError
 from aiohttp.streams import EMPTY_PAYLOAD
+from multidict import CIMultiDict
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,8 +28,12 @@ if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
     from aiohttp.streams import StreamReader
 
-    #: A head and its body; None stands for what was no head.
     Message = tuple[RawRequestMessage | None, StreamReader]
+    from collections.abc import Mapping
+
+    from aiohttp import HttpVersion
+
+    from gatehouse.ingest.answer import Answer
 
 #: Header fields of a request, its trailers included.
 MAX_HEADERS: Final = 128
@@ -171,3 +181,73 @@ def _is_too_long(message: Message) -> bool:
         return False
     fields = sum(len(name) + len(value) + _FIELD_EXTRA for name, value in head.raw_headers)
     return len(head.path or "") + fields > MAX_HEAD
+
+
+_HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
+#: No length either: RFC 9110, 8.6.
+_WITHOUT_BODY: Final = frozenset(map(int, (*range(100, 200), HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)))
+#: What would end a header before its time. What an answer repeats of others may not hold it.
+_UNSAFE: Final = frozenset("\r\n\0")
+
+
+def written(
+    answer: Answer, *, keep_alive: bool, version: HttpVersion = HttpVersion11, with_body: bool = True
+) -> bytes:
+    """Write an answer out. Raises `ValueError` for a header that HTTP can't carry."""
+    head = _head(answer.status, tuple(answer.headers.items()), keep_alive, version == HttpVersion10)
+    date = _date(int(time.time()))
+    if answer.status in _WITHOUT_BODY:
+        return b"%bDate: %b\r\n\r\n" % (head, date)
+    length = len(answer.body)
+    return b"%bContent-Length: %d\r\nDate: %b\r\n\r\n%b" % (
+        head,
+        length,
+        date,
+        answer.body if with_body else b"",
+    )
+
+
+@lru_cache(maxsize=256)
+def _head(status: int, more: tuple[tuple[str, str], ...], keep_alive: bool, is_old: bool) -> bytes:
+    headers = CIMultiDict(_HEADERS)
+    headers.update(more)
+    if not keep_alive:
+        headers[hdrs.CONNECTION] = "close"
+    elif is_old:
+        headers[hdrs.CONNECTION] = "keep-alive"
+    lines = [f"HTTP/1.{0 if is_old else 1} {status} {_phrase(status)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    if any(not _UNSAFE.isdisjoint(line) for line in lines):
+        raise ValueError("a header with a line break")
+    return "".join(f"{line}\r\n" for line in lines).encode("utf-8", "ignore")
+
+
+def _phrase(status: int) -> str:
+    """Return the words for a status; none for one that is nobody's."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
+
+
+#: A host without a user's name in front of it: RFC 9110, 4.2.4 says to treat such a name as an error.
+_ABSOLUTE: Final = re.compile(r"https?://[^/?#@]+(?P<origin>[/?#].*)?", re.IGNORECASE | re.DOTALL)
+
+
+def path_and_query(target: str) -> tuple[str, str]:
+    """Split a target, as a path or as a URL. The path of what is neither is empty: `*`, or a host alone."""
+    if target.startswith("/"):
+        origin = target
+    elif absolute := _ABSOLUTE.fullmatch(target):
+        origin = absolute["origin"] or "/"
+        if origin.startswith("?"):
+            origin = f"/{origin}"
+    else:
+        return "", ""
+    path, _, query = origin.partition("?")
+    return path, query

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatehouse.ingest.client import client_address
+from gatehouse.ingest.client_address import client_address
 
 TRUSTED = ("10.0.0.0/8", "127.0.0.1")
 

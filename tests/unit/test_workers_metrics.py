@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client.core import Metric
 
 from gatehouse.telemetry.metrics import Metrics, SupervisorMetrics
-from gatehouse.workers.merging import GAUGES, Exposed, counted, known_to, merge, parse, render
+from gatehouse.workers.metrics import GAUGES, Exposed, counted, known_to, merge, parse, render
 
 Values = dict[tuple[str, ...], float]
 

@@ -22,8 +22,8 @@ from gatehouse.delivery.destination import compile_destination
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.http_client import open_session
 from gatehouse.delivery.outcome import Outcome
-from gatehouse.network import address
-from gatehouse.network.address import fault_of, is_forbidden
+from gatehouse.network import forbidden_addresses
+from gatehouse.network.forbidden_addresses import fault_of, is_forbidden
 
 METADATA = "169.254.169.254"
 #: What each spelling of the address means to one program or another.
@@ -81,7 +81,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> Connected:
         seen.connected.append(target[0])
         await connect(self, sock, target)
 
-    monkeypatch.setattr(address, "is_forbidden", check)
+    monkeypatch.setattr(forbidden_addresses, "is_forbidden", check)
     monkeypatch.setattr(loop_class, "sock_connect", sock_connect)
     return seen
 

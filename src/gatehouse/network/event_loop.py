@@ -10,7 +10,7 @@ from typing import Any
 
 import uvloop
 
-from gatehouse.network.names import Names, Question
+from gatehouse.network.resolver import Names, Question
 
 
 class Loop(uvloop.Loop):

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from gatehouse.ingest import awake
-from gatehouse.ingest.awake import LONG, AwakeClock
+from gatehouse.ingest import awake_clock
+from gatehouse.ingest.awake_clock import LONG, AwakeClock
 
 
 async def until_beaten(clock: AwakeClock) -> None:
@@ -20,7 +20,7 @@ async def until_beaten(clock: AwakeClock) -> None:
 
 @pytest.mark.case("F-10")
 async def test_time_in_which_nothing_could_be_done_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awake, "_AFTERMATH", 0.4)
+    monkeypatch.setattr(awake_clock, "_AFTERMATH", 0.4)
     now = 100.0
     clock = AwakeClock(lambda: now)
     clock.start()

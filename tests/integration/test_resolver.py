@@ -20,15 +20,15 @@ from doubles.destination import ScriptedDestination
 from doubles.peer import OK, Peer
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.http_client import open_session
-from gatehouse.network import names
-from gatehouse.network.loop import Loop
-from gatehouse.network.names import Names, Question, Resolver
+from gatehouse.network import resolver
+from gatehouse.network.event_loop import Loop
+from gatehouse.network.resolver import Names, Question, Resolver
 from processes import GatewayProcess, serving
 
 NAMED = Path(__file__).parents[1] / "doubles" / "names.c"
 HANGING = 8
 WEB = Question("app.test", 80)
-ADDRESS: names.Found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
+ADDRESS: resolver.Found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
 CONFIG = """\
 server: {{listen: "127.0.0.1:0"}}
 operator: {{listen: "127.0.0.1:0"}}
@@ -133,7 +133,7 @@ class System:
         self.answers: list[Any] = []
         self.goes_on = threading.Event()
 
-    def __call__(self, *_: object) -> names.Found:
+    def __call__(self, *_: object) -> resolver.Found:
         self.asked += 1
         answer = self.answers.pop(0) if self.answers else None
         if answer is None:
@@ -153,8 +153,8 @@ def system() -> AsyncIterator[System] | Any:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "PATIENCE", 0.1)
-    monkeypatch.setattr(names, "STALE_AFTER", 0.05)
+    monkeypatch.setattr(resolver, "PATIENCE", 0.1)
+    monkeypatch.setattr(resolver, "STALE_AFTER", 0.05)
 
 
 def no_answer() -> socket.gaierror:

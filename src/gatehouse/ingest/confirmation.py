@@ -8,8 +8,8 @@ from __future__ import annotations
 import aiohttp
 from yarl import URL
 
-from gatehouse.network.address import open_socket
-from gatehouse.network.names import Names, Resolver
+from gatehouse.network.forbidden_addresses import open_socket
+from gatehouse.network.resolver import Names, Resolver
 
 #: Seconds in all. The provider waits for our own answer meanwhile.
 DEADLINE = 5.0

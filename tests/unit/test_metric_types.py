@@ -12,8 +12,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
 
+from gatehouse.telemetry.metric_types import Counter, Family, Gauge, Histogram
 from gatehouse.telemetry.metrics import Metrics
-from gatehouse.telemetry.series import Counter, Family, Gauge, Histogram
 
 BOUNDS = (0.001, 0.25, 1, 2.5, 64, 86400, 2_500_000)
 

@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 
 from gatehouse.errors import GatewayError
-from gatehouse.workers import keeper as module
-from gatehouse.workers.keeper import Keeper
+from gatehouse.workers import process
+from gatehouse.workers.process import Keeper
 from gatehouse.workers.worker import Worker
 
 #: Runs until its stdin is closed, as a worker does.
@@ -103,7 +103,7 @@ async def test_one_that_ends_is_started_again_after_rests_that_grow(
 
 
 async def test_a_rest_ends_when_it_is_asked_to_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FIRST_REST", 600.0)
+    monkeypatch.setattr(process, "FIRST_REST", 600.0)
     async with kept(tmp_path, ENDS) as (keeper, changes):
         await until(lambda: changes == [3])
         keeper.leave()
@@ -116,7 +116,7 @@ async def test_a_rest_ends_when_it_is_asked_to_leave(tmp_path: Path, monkeypatch
 async def test_a_program_that_can_not_be_run_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FIRST_REST", 0.01)
+    monkeypatch.setattr(process, "FIRST_REST", 0.01)
     async with kept(tmp_path, RUNS) as (keeper, changes):
         keeper._command = (str(tmp_path / "nothing"),)
         keeper.kill()
@@ -127,7 +127,7 @@ async def test_a_program_that_can_not_be_run_is_tried_again(
 
 async def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (("_ALIVE", 0.01), ("_ALIVE_WITHIN", 0.05), ("FIRST_REST", 0.01)):
-        monkeypatch.setattr(module, name, seconds)
+        monkeypatch.setattr(process, name, seconds)
     async with kept(tmp_path, RUNS) as (keeper, changes):
         async with answering(tmp_path):
             await keeper.until_serving()

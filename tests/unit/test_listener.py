@@ -1,13 +1,15 @@
-"""How many connections the limit on open files leaves room for."""
+"""The limit on open connections, and the size of their receive buffers."""
 
 from __future__ import annotations
 
+import asyncio
 import resource
+import socket
 from collections.abc import Iterator
 
 import pytest
 
-from gatehouse.ingest.connections import allowed_connections
+from gatehouse.ingest.listener import Listener, allowed_connections
 
 
 @pytest.fixture
@@ -42,3 +44,32 @@ def test_a_hard_limit_leaves_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert allowed_connections(4096) == 512
     monkeypatch.setattr(resource, "getrlimit", lambda _: (600, 600))
     assert allowed_connections(4096) == 300
+
+
+KIB = 1024
+
+
+class Accepted(asyncio.Protocol):
+    """Keeps the socket it was given."""
+
+    def __init__(self) -> None:
+        self.size: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        connection = transport.get_extra_info("socket")
+        self.size.set_result(connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
+
+
+@pytest.mark.parametrize(("max_body", "expected"), [(KIB * KIB, 64 * KIB), (2 * KIB * KIB, 128 * KIB)])
+async def test_a_connection_takes_in_a_bounded_number_of_bytes_unread(max_body: int, expected: int) -> None:
+    accepted = Accepted()
+    listener = Listener(lambda: accepted, max_body)
+    await listener.start("127.0.0.1", 0)
+    _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    size = await accepted.size
+    writer.close()
+    await writer.wait_closed()
+    await listener.stop()
+
+    # Linux doubles what it is asked for, to leave room for its own records.
+    assert size in {expected, 2 * expected}

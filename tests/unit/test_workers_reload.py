@@ -9,9 +9,8 @@ from typing import cast
 import pytest
 
 from gatehouse.config.load import LoadedConfig, parse
-from gatehouse.workers.asking import Answer, NoAnswerError
-from gatehouse.workers.keeper import Keeper
-from gatehouse.workers.sharing import share
+from gatehouse.workers.api import share
+from gatehouse.workers.process import Answer, Keeper, NoAnswerError
 from gatehouse.workers.worker import Shared
 
 OLD = "sources: {old: {provider: mando, secrets: env:SECRET}}\n"
