@@ -152,13 +152,13 @@ def simulate(
         assert isinstance(loop, VirtualLoop)
         world = World(path, destination, app, loop)
 
-        class Exchange:
+        class StubHttpClient:
             def __init__(self, *_: object, **__: object) -> None:
                 self.post = world.post
 
         with (
             mock.patch.object(time, "monotonic", loop.time),
-            mock.patch.object(forwarder, "Exchange", Exchange),
+            mock.patch.object(forwarder, "HttpClient", StubHttpClient),
         ):
             await world.dispatcher.start()
             try:

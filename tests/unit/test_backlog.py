@@ -8,7 +8,7 @@ import time
 import pytest
 
 from doubles.delivery import make_destination, make_event
-from gatehouse.delivery.backlog import MAX_WAITING, MAX_WAITING_BYTES, MOST_WAITING, Waiting
+from gatehouse.delivery.backlog import MAX_BYTES, MAX_CAPACITY, MIN_CAPACITY, Backlog
 from gatehouse.store.base import Delivery
 
 LONG = 5.0
@@ -18,37 +18,37 @@ def make_delivery(size: int = 10) -> Delivery:
     return Delivery(make_event(b"x" * size), "billing", 0, time.time() + 30)
 
 
-def waiting_with(count: int, **fields: object) -> Waiting:
-    waiting = Waiting(make_destination("http://127.0.0.1/", **fields))
+def backlog_with(count: int, **fields: object) -> Backlog:
+    backlog = Backlog(make_destination("http://127.0.0.1/", **fields))
     for _ in range(count):
-        waiting.put(make_delivery())
-    return waiting
+        backlog.put(make_delivery())
+    return backlog
 
 
-async def lingered(waiting: Waiting, count: int = 100, size: int = 10**6, linger: float = LONG) -> float:
+async def lingered(backlog: Backlog, count: int = 100, size: int = 10**6, linger: float = LONG) -> float:
     started = time.monotonic()
-    await waiting.enough(count, size, linger)
+    await backlog.wait_for_batch(count, size, linger)
     return time.monotonic() - started
 
 
 async def test_first_in_first_out() -> None:
-    waiting = waiting_with(0)
+    backlog = backlog_with(0)
     deliveries = [make_delivery() for _ in range(3)]
     for delivery in deliveries:
-        waiting.put(delivery)
-    assert waiting.first() is deliveries[0]
-    assert [waiting.take() for _ in range(3)] == deliveries
-    assert not waiting
+        backlog.put(delivery)
+    assert backlog.peek() is deliveries[0]
+    assert [backlog.take() for _ in range(3)] == deliveries
+    assert not backlog
 
 
 def test_room_is_bounded_by_number_bytes_and_rate() -> None:
-    assert waiting_with(10).room == MAX_WAITING - 10
-    assert waiting_with(10, rate=2.0).room == 10
-    waiting = waiting_with(0)
-    waiting.put(make_delivery(MAX_WAITING_BYTES))
-    assert waiting.room == 0
-    waiting.take()
-    assert waiting.room == MAX_WAITING
+    assert backlog_with(10).room == MIN_CAPACITY - 10
+    assert backlog_with(10, rate=2.0).room == 10
+    backlog = backlog_with(0)
+    backlog.put(make_delivery(MAX_BYTES))
+    assert backlog.room == 0
+    backlog.take()
+    assert backlog.room == MIN_CAPACITY
 
 
 class Clock:
@@ -58,93 +58,93 @@ class Clock:
         self.now = 1000.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
-    def pass_with(self, waiting: Waiting, taken: int) -> None:
+    def pass_with(self, backlog: Backlog, taken: int) -> None:
         """Let a second pass in which so many came and were taken, and have another one come."""
         for _ in range(taken):
-            waiting.put(make_delivery())
-            waiting.take()
+            backlog.put(make_delivery())
+            backlog.take()
         self.now += 1
-        waiting.put(make_delivery())
+        backlog.put(make_delivery())
 
 
 @pytest.mark.parametrize(
-    ("taken", "capacity"), [(0, MAX_WAITING), (100, MAX_WAITING), (600, 3000), (3000, MOST_WAITING)]
+    ("taken", "capacity"), [(0, MIN_CAPACITY), (100, MIN_CAPACITY), (600, 3000), (3000, MAX_CAPACITY)]
 )
 def test_as_many_may_wait_as_are_taken_within_seconds(
     monkeypatch: pytest.MonkeyPatch, taken: int, capacity: int
 ) -> None:
-    clock, waiting = Clock(monkeypatch), waiting_with(0)
+    clock, backlog = Clock(monkeypatch), backlog_with(0)
 
-    clock.pass_with(waiting, taken)
+    clock.pass_with(backlog, taken)
 
-    assert waiting.room == capacity - 1
+    assert backlog.room == capacity - 1
 
 
 def test_when_it_gets_slower_fewer_may_wait_and_those_that_do_stay(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, waiting = Clock(monkeypatch), waiting_with(0)
-    clock.pass_with(waiting, 1000)
-    while waiting.room:
-        waiting.put(make_delivery())
-    assert len(waiting) == 5000
+    clock, backlog = Clock(monkeypatch), backlog_with(0)
+    clock.pass_with(backlog, 1000)
+    while backlog.room:
+        backlog.put(make_delivery())
+    assert len(backlog) == 5000
 
-    clock.pass_with(waiting, 0)
+    clock.pass_with(backlog, 0)
 
-    assert waiting.room == 0
-    assert len(waiting) == 5001
+    assert backlog.room == 0
+    assert len(backlog) == 5001
 
 
 def test_with_a_rate_no_more_may_wait_than_start_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, waiting = Clock(monkeypatch), waiting_with(0, rate=2.0)
+    clock, backlog = Clock(monkeypatch), backlog_with(0, rate=2.0)
 
-    clock.pass_with(waiting, 1000)
+    clock.pass_with(backlog, 1000)
 
-    assert waiting.room == 19
+    assert backlog.room == 19
 
 
 async def test_what_comes_alone_does_not_wait_for_company() -> None:
-    assert await lingered(waiting_with(1), linger=0.5) < 0.4
+    assert await lingered(backlog_with(1), linger=0.5) < 0.4
 
 
 async def test_a_full_batch_does_not_wait() -> None:
-    assert await lingered(waiting_with(100)) < LONG / 2
-    assert await lingered(waiting_with(10), size=100) < LONG / 2
+    assert await lingered(backlog_with(100)) < LONG / 2
+    assert await lingered(backlog_with(10), size=100) < LONG / 2
 
 
 async def test_while_more_are_coming_a_batch_waits_until_it_is_full() -> None:
-    waiting = waiting_with(2)
-    lingering = asyncio.create_task(lingered(waiting, count=5))
+    backlog = backlog_with(2)
+    lingering = asyncio.create_task(lingered(backlog, count=5))
     for _ in range(3):
         await asyncio.sleep(0)
         assert not lingering.done()
-        waiting.put(make_delivery())
+        backlog.put(make_delivery())
     assert await lingering < LONG / 2
-    assert len(waiting) == 5
+    assert len(backlog) == 5
 
 
 async def test_a_batch_waits_no_longer_than_it_may() -> None:
-    took = await lingered(waiting_with(2), linger=0.05)
+    took = await lingered(backlog_with(2), linger=0.05)
     assert 0.04 <= took < LONG / 2
 
 
 async def test_some_is_there_when_something_is_put() -> None:
-    waiting = waiting_with(1)
-    await waiting.some()
-    waiting.take()
-    coming = asyncio.create_task(waiting.some())
+    backlog = backlog_with(1)
+    await backlog.wait_startable()
+    backlog.take()
+    coming = asyncio.create_task(backlog.wait_startable())
     await asyncio.sleep(0)
     assert not coming.done()
-    waiting.put(make_delivery())
+    backlog.put(make_delivery())
     await coming
 
 
 async def test_each_delivery_wakes_a_worker_that_is_still_there() -> None:
-    waiting = waiting_with(0)
-    workers = [asyncio.create_task(waiting.another()) for _ in range(4)]
+    backlog = backlog_with(0)
+    workers = [asyncio.create_task(backlog.wait_for_next()) for _ in range(4)]
     await asyncio.sleep(0)
     workers[0].cancel()
     await asyncio.sleep(0)
     for _ in range(2):
-        waiting.put(make_delivery())
+        backlog.put(make_delivery())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert [worker.done() for worker in workers] == [True, True, True, False]

@@ -29,7 +29,7 @@ from doubles.destination import (
 from gatehouse import __version__
 from gatehouse.delivery.destination import signing_key
 from gatehouse.delivery.forwarder import Forwarder
-from gatehouse.delivery.http_client import Exchange, open_session
+from gatehouse.delivery.http_client import HttpClient, open_session
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.events.event import Event
 from gatehouse.network.forbidden_addresses import is_forbidden
@@ -357,10 +357,10 @@ async def test_an_event_that_cannot_be_sent_is_an_outcome_and_one_log_line(
 async def test_a_header_never_becomes_two(
     text: str, destination: ScriptedDestination, session: ClientSession
 ) -> None:
-    exchange = Exchange(make_destination(destination.url), session, clock=time.time)
+    client = HttpClient(make_destination(destination.url), session, clock=time.time)
     for headers in ({"name": text}, {text: "value"}):
         with pytest.raises(ValueError, match="control character"):
-            await exchange.post(headers, b"")
+            await client.post(headers, b"")
     assert destination.requests == []
 
 

@@ -20,7 +20,7 @@ from doubles.delivery import Delivering, make_destination, make_event
 from doubles.destination import Answer, ScriptedDestination, after, raw, status
 from gatehouse.delivery import http_client
 from gatehouse.delivery.forwarder import Forwarder
-from gatehouse.delivery.http_client import MAX_REPLY, Exchange, open_session
+from gatehouse.delivery.http_client import MAX_REPLY, HttpClient, open_session
 from gatehouse.delivery.outcome import Outcome
 
 MIB = 1024 * 1024
@@ -169,7 +169,7 @@ async def test_a_bomb_stays_packed(destination: ScriptedDestination, session: Cl
     assert len(bomb) < MAX_REPLY
     destination.script(status(200, body=bomb, content_encoding="gzip"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    post = Exchange(make_destination(destination.url), session, clock=time.time).post
+    post = HttpClient(make_destination(destination.url), session, clock=time.time).post
     reply = await post({}, b"{}")
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 

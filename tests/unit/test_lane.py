@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from doubles.delivery import Delivering, make_destination, make_event
 from doubles.destination import ScriptedDestination, after, hang, once, status
 from gatehouse.config.model import RetryConfig
-from gatehouse.delivery.backlog import MAX_WAITING, MAX_WAITING_BYTES
+from gatehouse.delivery.backlog import MAX_BYTES, MIN_CAPACITY
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.store.base import Arrival, Assignment, Delivery, DeliveryQuery
@@ -65,7 +65,7 @@ async def test_memory_is_bounded_by_number_and_by_bytes(file: Path) -> None:
         server.always(hang())
         async with Delivering(file, make_destination(server.url, concurrency=1)) as gateway:
             room = gateway.dispatcher.has_room
-            await gateway.accept(*(make_event() for _ in range(MAX_WAITING)))
+            await gateway.accept(*(make_event() for _ in range(MIN_CAPACITY)))
             await server.wait_for(1)
             assert room("billing")
             await gateway.accept(make_event())
@@ -74,7 +74,7 @@ async def test_memory_is_bounded_by_number_and_by_bytes(file: Path) -> None:
         server.always(hang())
         async with Delivering(file.with_name("2.db"), make_destination(server.url, concurrency=1)) as gateway:
             room = gateway.dispatcher.has_room
-            body = b'"' + b"x" * (MAX_WAITING_BYTES // 4) + b'"'
+            body = b'"' + b"x" * (MAX_BYTES // 4) + b'"'
             for _ in range(5):
                 assert room("billing")
                 await gateway.accept(make_event(body))
@@ -163,8 +163,8 @@ async def test_what_is_due_again_is_attempted_however_much_arrives(file: Path) -
         retry = RetryConfig.model_validate({"first": "10ms", "max": "10ms"})
         async with Delivering(file, make_destination(server.url, concurrency=1, retry=retry)) as gateway:
             failing = make_event()
-            await gateway.accept(failing, *(make_event() for _ in range(MAX_WAITING // 2)))
-            for number in range(1, MAX_WAITING):
+            await gateway.accept(failing, *(make_event() for _ in range(MIN_CAPACITY // 2)))
+            for number in range(1, MIN_CAPACITY):
                 await server.wait_for(number)
                 if [request.headers["webhook-id"] for request in server.requests].count(failing.id) > 1:
                     break

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from doubles.delivery import make_destination, make_event
-from gatehouse.delivery.leasing import Supply
+from gatehouse.delivery.leasing import Leaser
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.store.base import Delivery
 
@@ -27,31 +27,31 @@ class Store:
         self.released.append(len(deliveries))
 
 
-def supply_with(store: Store, returned: int) -> Supply:
-    supply = Supply(
+def leaser_with(store: Store, returned: int) -> Leaser:
+    leaser = Leaser(
         make_destination("http://127.0.0.1/"), cast("Any", store), cast("Any", None), clock=time.time
     )
     for _ in range(returned):
-        supply.put_back(Delivery(make_event(), "billing", 0, time.time() + 30))
-    return supply
+        leaser.put_back(Delivery(make_event(), "billing", 0, time.time() + 30))
+    return leaser
 
 
 async def test_what_goes_back_keeps_others_from_their_commits_for_a_moment_only() -> None:
     store = Store()
 
-    await supply_with(store, 2500).release()
+    await leaser_with(store, 2500).release()
 
     assert store.released == [1000, 1000, 500]
 
 
 async def test_what_cannot_go_back_now_is_left_to_its_lease_and_the_rest_goes_back_later() -> None:
     store = Store()
-    supply = supply_with(store, 1500)
+    leaser = leaser_with(store, 1500)
     store.is_down = True
     with pytest.raises(StoreUnavailableError):
-        await supply.release()
+        await leaser.release()
     store.is_down = False
 
-    await supply.release()
+    await leaser.release()
 
     assert store.released == [500]

@@ -68,7 +68,7 @@ async def test_a_hint_spares_the_wait() -> None:
     store = SharedPauses(poll_every=29.0)
     async with following(store) as (pauses, changed):
         store.names = {"billing"}
-        pauses.look()
+        pauses.read_soon()
         assert await changed.get() == "billing"
 
 
@@ -76,7 +76,7 @@ async def test_a_store_that_no_other_process_has_is_read_once() -> None:
     store = SharedPauses(poll_every=30.0, shared=False)
     async with following(store) as (pauses, changed):
         store.names = {"billing"}
-        pauses.look()
+        pauses.read_soon()
         await asyncio.sleep(0)
         assert (store.reads, changed.empty()) == (1, True)
 

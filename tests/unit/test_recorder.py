@@ -7,7 +7,7 @@ from pathlib import Path
 
 from doubles.delivery import make_destination, make_event
 from gatehouse.config.model import RetryConfig
-from gatehouse.delivery.gauges import DestinationGauges, Tally
+from gatehouse.delivery.gauges import CountedGauge, DestinationGauges
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.recorder import Recorder, batch_results
 from gatehouse.store.base import Arrival, Assignment, DeliveryQuery
@@ -34,7 +34,7 @@ class Desk:
 
     async def attempted(self, reason: str) -> float | None:
         leases = await self.store.lease("billing", now=self.now, until=self.now + 30, limit=1)
-        due = await self.recorder.attempted(leases[0], Outcome(reason, None, 0.1))  # type: ignore[arg-type]
+        due = await self.recorder.record(leases[0], Outcome(reason, None, 0.1))  # type: ignore[arg-type]
         self.now = due or self.now
         return due
 
@@ -92,33 +92,33 @@ async def test_a_lost_lease_changes_nothing(tmp_path: Path) -> None:
     there = await desk(tmp_path / "gatehouse.db")
     (lost,) = await there.store.lease("billing", now=there.now, until=there.now + 1, limit=1)
     (held,) = await there.store.lease("billing", now=there.now + 2, until=there.now + 30, limit=1)
-    assert await there.recorder.attempted(lost, Outcome("gone", 410, 0.1)) == lost.leased_until
+    assert await there.recorder.record(lost, Outcome("gone", 410, 0.1)) == lost.leased_until
     assert there.metrics.lost_leases.value == 1
-    assert await there.recorder.attempted(held, Outcome("ok", 200, 0.1)) is None
+    assert await there.recorder.record(held, Outcome("ok", 200, 0.1)) is None
     assert await there.store.counts() == {}
     await there.store.close()
 
 
 def test_a_count_that_something_overtook_is_not_believed() -> None:
     metrics = Metrics()
-    tally = Tally(metrics.destination("billing").pending)
-    mark = tally.mark()
-    tally.add(1)
-    tally.settle(mark, 0)
+    gauge = CountedGauge(metrics.destination("billing").pending)
+    snapshot = gauge.snapshot()
+    gauge.add(1)
+    gauge.reconcile(snapshot, 0)
     assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 1
-    tally.settle(tally.mark(), 7)
+    gauge.reconcile(gauge.snapshot(), 7)
     assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 7
 
 
 def test_where_others_count_as_well_what_happened_meanwhile_goes_on_top() -> None:
     """Else a busy gateway would never learn of what others accepted and delivered."""
-    tally = Tally(Metrics().destination("billing").pending, shared=True)
-    tally.add(5)
-    mark = tally.mark()
-    tally.add(1)
-    tally.settle(mark, 40)
-    assert tally.number == 41
-    mark = tally.mark()
-    tally.add(-3)
-    tally.settle(mark, 2)
-    assert tally.number == 0
+    gauge = CountedGauge(Metrics().destination("billing").pending, shared=True)
+    gauge.add(5)
+    snapshot = gauge.snapshot()
+    gauge.add(1)
+    gauge.reconcile(snapshot, 40)
+    assert gauge.number == 41
+    snapshot = gauge.snapshot()
+    gauge.add(-3)
+    gauge.reconcile(snapshot, 2)
+    assert gauge.number == 0

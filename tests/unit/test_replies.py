@@ -17,7 +17,7 @@ from doubles.delivery import Delivering, make_destination, make_event
 from doubles.peer import OK, Peer, Pieces
 from gatehouse.delivery import reply_head
 from gatehouse.delivery.forwarder import Forwarder
-from gatehouse.delivery.http_client import Exchange, Reply, open_session
+from gatehouse.delivery.http_client import HttpClient, Reply, open_session
 from gatehouse.delivery.outcome import Outcome
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
@@ -36,10 +36,10 @@ TRAILERS = [
 
 
 @asynccontextmanager
-async def exchanging(*answers: Pieces, **fields: Any) -> AsyncIterator[tuple[Peer, Exchange]]:
+async def exchanging(*answers: Pieces, **fields: Any) -> AsyncIterator[tuple[Peer, HttpClient]]:
     async with Peer(answers) as peer, open_session() as session:
         destination = make_destination(peer.url, **fields)
-        yield peer, Exchange(destination, session, clock=time.time)
+        yield peer, HttpClient(destination, session, clock=time.time)
 
 
 async def attempted(*answers: Pieces, count: int = 1) -> list[Outcome]:
@@ -57,10 +57,10 @@ def is_bare(reply: Reply) -> bool:
 after_others = pytest.mark.parametrize("before", [0, 2], ids=["at first", "after others"])
 
 
-async def exchanged(exchange: Exchange, count: int) -> None:
+async def exchanged(client: HttpClient, count: int) -> None:
     """Let the replies in front pass."""
     for _ in range(count):
-        assert is_bare(await exchange.post({}, b"{}"))
+        assert is_bare(await client.post({}, b"{}"))
 
 
 def one_at_a_time(data: bytes) -> list[bytes | float]:
@@ -76,13 +76,13 @@ async def test_the_trailer_of_a_reply_is_no_header_of_the_next(
 ) -> None:
     said = CHUNKED + b"Trailer-One: 1\r\n" + trailer + b"\r\n\r\n"
     pieces: Pieces = one_at_a_time(said) if split else said
-    async with exchanging(*[BARE] * before, pieces, BARE) as (_, exchange):
-        await exchanged(exchange, before)
-        first = await exchange.post({}, b"{}")
+    async with exchanging(*[BARE] * before, pieces, BARE) as (_, client):
+        await exchanged(client, before)
+        first = await client.post({}, b"{}")
         assert (first.status, first.retry_after, first.content_type, first.encoding) == (200, *[None] * 3)
 
-        assert is_bare(await exchange.post({}, b"{}"))
-        assert is_bare(await exchange.post({}, b"{}"))
+        assert is_bare(await client.post({}, b"{}"))
+        assert is_bare(await client.post({}, b"{}"))
 
 
 @pytest.mark.case("F-01")
@@ -118,8 +118,8 @@ async def test_an_interim_answer_says_nothing_of_the_reply(
 ) -> None:
     said = interim + interim + BARE
     pieces: Pieces = one_at_a_time(said) if split else said
-    async with exchanging(*[BARE] * before, pieces) as (peer, exchange):
-        await exchanged(exchange, before + 2)
+    async with exchanging(*[BARE] * before, pieces) as (peer, client):
+        await exchanged(client, before + 2)
         assert peer.requests == [before + 2]
 
 
@@ -141,13 +141,13 @@ async def test_what_comes_behind_a_reply_is_no_part_of_the_next(
     more: bytes, before: int, *, apart: bool
 ) -> None:
     pieces: Pieces = [BARE, 0.02, more] if apart else BARE + more
-    async with exchanging(*[BARE] * before, pieces, OK) as (peer, exchange):
-        await exchanged(exchange, before + 1)
+    async with exchanging(*[BARE] * before, pieces, OK) as (peer, client):
+        await exchanged(client, before + 1)
         if apart:
             async with asyncio.timeout(5):
                 while peer.writers:  # noqa: ASYNC110 - the peer is not told
                     await asyncio.sleep(0.01)
-        reply = await exchange.post({}, b"{}")
+        reply = await client.post({}, b"{}")
 
         assert (reply.status, reply.retry_after, peer.requests) == (200, None, [before + 1, 1])
 
@@ -156,9 +156,9 @@ async def test_what_comes_behind_a_reply_is_no_part_of_the_next(
 async def test_a_body_that_was_not_read_to_its_end_is_no_part_of_the_next_reply() -> None:
     body = b"HTTP/1.1 410 Gone\r\n\r\n" * 8000
     said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    async with exchanging(said, BARE) as (peer, exchange):
-        assert (await exchange.post({}, b"{}")).body is None
-        assert is_bare(await exchange.post({}, b"{}"))
+    async with exchanging(said, BARE) as (peer, client):
+        assert (await client.post({}, b"{}")).body is None
+        assert is_bare(await client.post({}, b"{}"))
         assert peer.requests == [1, 1]
 
 
@@ -173,9 +173,9 @@ async def test_a_body_that_was_not_read_to_its_end_is_no_part_of_the_next_reply(
 )
 async def test_many_or_long_headers_are_read(headers: bytes) -> None:
     said = b"HTTP/1.1 503 Busy\r\n" + headers + b"Retry-After: 7\r\nContent-Length: 0\r\n\r\n"
-    async with exchanging(said) as (peer, exchange):
+    async with exchanging(said) as (peer, client):
         for _ in range(2):
-            reply = await exchange.post({}, b"{}")
+            reply = await client.post({}, b"{}")
             assert (reply.status, reply.retry_after, reply.body) == (503, 7.0, b"")
         assert peer.requests == [2]
 
@@ -285,10 +285,10 @@ async def test_the_second_time_gets_what_is_left_of_the_timeout() -> None:
 @pytest.mark.alone
 @pytest.mark.case("F-40")
 async def test_a_busy_connection_is_replaced_when_it_is_old() -> None:
-    async with exchanging(OK, max_connection_age=0.3) as (peer, exchange):
+    async with exchanging(OK, max_connection_age=0.3) as (peer, client):
         until = time.monotonic() + 1.2
         while time.monotonic() < until:
-            assert (await exchange.post({}, b"{}")).status == 200
+            assert (await client.post({}, b"{}")).status == 200
 
         assert 4 <= len(peer.requests) <= 7
         assert len(peer.writers) == 1
@@ -360,12 +360,12 @@ async def test_a_peer_that_stood_still_answers_nobody_when_it_goes_on() -> None:
 
 
 async def test_after_a_silent_timeout_no_other_idle_connection_is_trusted() -> None:
-    async with exchanging([0.05, OK], timeout=0.3) as (peer, exchange):
-        await asyncio.gather(*[exchange.post({}, b"{}") for _ in range(4)])
+    async with exchanging([0.05, OK], timeout=0.3) as (peer, client):
+        await asyncio.gather(*[client.post({}, b"{}") for _ in range(4)])
         assert len(peer.writers) == 4
         peer.say([60.0], OK)
         with pytest.raises(TimeoutError):
-            await exchange.post({}, b"{}")
+            await client.post({}, b"{}")
 
-        assert (await exchange.post({}, b"{}")).status == 200
+        assert (await client.post({}, b"{}")).status == 200
         assert len(peer.requests) == 5

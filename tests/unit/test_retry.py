@@ -19,11 +19,11 @@ from gatehouse.delivery.outcome import Outcome, reason_for
 from gatehouse.delivery.retry import (
     REFUSAL_PAUSES,
     Decision,
-    Listed,
+    RetryRule,
     decide,
     is_refused,
-    listed,
     parse_retry_after,
+    retry_rule,
 )
 from gatehouse.errors import OUTCOME_REASONS, OutcomeReason
 
@@ -48,7 +48,7 @@ def decided(
     retry_after: float | None = None,
     policy: RetryConfig = DEFAULT,
     uniform: object = the_longest,
-    said: Listed = None,
+    rule: RetryRule = None,
 ) -> Decision:
     return decide(
         Outcome(reason, None, 0.1, retry_after),
@@ -58,7 +58,7 @@ def decided(
         now=NOW,
         policy=policy,
         uniform=uniform,  # type: ignore[arg-type]
-        said=said,
+        rule=rule,
     )
 
 
@@ -90,41 +90,41 @@ FINAL = {302, 400, 401, 402, 403, 404, 501}
 
 @pytest.mark.parametrize("status", range(100, 600))
 def test_retry_on_comes_before_the_default(status: int) -> None:
-    said = listed(RETRY_ON, status)
+    rule = retry_rule(RETRY_ON, status)
     reason = reason_for(status)
-    sixth = decided(reason, attempts=6, refusals=6, said=said)
+    sixth = decided(reason, attempts=6, refusals=6, rule=rule)
     if status in FINAL:
-        assert said == "final"
-        assert decided(reason, said=said).status == "dead"
+        assert rule == "final"
+        assert decided(reason, rule=rule).status == "dead"
     elif status in {410, 429} or status >= 500:
-        assert said == "retried"
+        assert rule == "retried"
         assert sixth == Decision("pending", NOW + 32)
     else:
-        assert said is None
+        assert rule is None
         assert sixth.status == expected_sixth_decision(status)
 
 
 @pytest.mark.parametrize("status", [None, *range(100, 600)])
 def test_without_retry_on_nothing_is_listed(status: int | None) -> None:
-    assert listed((), status) is None
+    assert retry_rule((), status) is None
 
 
 @pytest.mark.parametrize("reason", [r for r in OUTCOME_REASONS if r != "ok"])
 def test_an_outcome_without_a_status_is_not_listed(reason: OutcomeReason) -> None:
-    assert listed(RETRY_ON, None) is None
-    assert decided(reason, said=None) == decided(reason)
+    assert retry_rule(RETRY_ON, None) is None
+    assert decided(reason, rule=None) == decided(reason)
 
 
 @pytest.mark.parametrize("status", range(200, 300))
 def test_what_is_delivered_is_not_up_to_retry_on(status: int) -> None:
-    for said in ("retried", "final"):
-        assert decided(reason_for(status), said=said).status == "delivered"
+    for rule in ("retried", "final"):
+        assert decided(reason_for(status), rule=rule).status == "delivered"
 
 
 def test_what_is_retried_by_retry_on_ends_in_time_all_the_same() -> None:
     late = DEFAULT.give_up_after - 1
-    assert decided("rejected", refusals=5, attempts=2, age=late, said="retried").status == "dead"
-    assert decided("rejected", refusals=5, attempts=1, age=late, said="retried").status == "pending"
+    assert decided("rejected", refusals=5, attempts=2, age=late, rule="retried").status == "dead"
+    assert decided("rejected", refusals=5, attempts=1, age=late, rule="retried").status == "pending"
 
 
 @pytest.mark.parametrize("status", range(200, 600))

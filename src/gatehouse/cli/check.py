@@ -121,10 +121,10 @@ def _source(name: str, source: SourceConfig, missing: list[Problem]) -> Iterator
 def _destination(name: str, destination: DestinationConfig, missing: list[Problem]) -> Iterator[str]:
     from yarl import URL
 
-    from gatehouse.delivery.destination import shown
+    from gatehouse.delivery.destination import redact_url
 
     yield f"     {name}"
-    yield f"       url        {shown(URL(destination.url))}"
+    yield f"       url        {redact_url(URL(destination.url))}"
     yield f"       format     {destination.format}"
     signing = _configured(missing) if destination.secret else "none: what is sent is not signed"
     yield f"       secret     {signing}"

@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from gatehouse.delivery.forwarder import Part
-from gatehouse.delivery.retry import is_refused, listed
+from gatehouse.delivery.forwarder import BatchItem
+from gatehouse.delivery.retry import is_refused, retry_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gatehouse.delivery.destination import Destination
-    from gatehouse.delivery.forwarder import Forwarder, Together
-    from gatehouse.delivery.leasing import Supply
+    from gatehouse.delivery.forwarder import BatchOutcome, Forwarder
+    from gatehouse.delivery.leasing import Leaser
     from gatehouse.delivery.outcome import Outcome
     from gatehouse.delivery.recorder import Recorder
-    from gatehouse.delivery.throttle import Gate
+    from gatehouse.delivery.throttle import Throttle
     from gatehouse.errors import OutcomeReason
     from gatehouse.store.base import Delivery
 
 
-class Load(NamedTuple):
+class Claim(NamedTuple):
     """What a worker took: leased for long enough, let through the gate, and all of it new or all retries."""
 
     deliveries: Sequence[Delivery]
@@ -45,53 +45,53 @@ class Attempts:
         *,
         forwarder: Forwarder,
         recorder: Recorder,
-        gate: Gate,
-        supply: Supply,
+        throttle: Throttle,
+        leaser: Leaser,
         clock: Callable[[], float],
         on_change: Callable[[], None],
     ) -> None:
         self._destination = destination
         self._forwarder = forwarder
         self._recorder = recorder
-        self._gate = gate
-        self._supply = supply
+        self._throttle = throttle
+        self._leaser = leaser
         self._clock = clock
         #: Called when whether the destination is spared may have changed.
         self._on_change = on_change
         #: Workers that wait for the destination's answer. They may be cancelled; what they attempt counts.
-        self.under_way: set[asyncio.Task[None]] = set()
+        self.in_flight: set[asyncio.Task[None]] = set()
 
-    async def make(self, load: Load, worker: asyncio.Task[None]) -> None:
+    async def run(self, claim: Claim, worker: asyncio.Task[None]) -> None:
         """Attempt what was taken, and return when what came of it is in the store."""
-        (delivery,) = load.deliveries
+        (delivery,) = claim.deliveries
         started = time.monotonic()
-        self.under_way.add(worker)
+        self.in_flight.add(worker)
         try:
             outcome = await self._forwarder.attempt(delivery.event, delivery.attempts + 1)
         except asyncio.CancelledError:
             # The lane's `stop` ran out of grace. The destination may have got the event: that attempt counts.
-            self.under_way.discard(worker)
-            await self._recorder.interrupted(delivery, time.monotonic() - started)
+            self.in_flight.discard(worker)
+            await self._recorder.record_interrupted(delivery, time.monotonic() - started)
             return
-        self.under_way.discard(worker)
-        self._observe(delivery, outcome, probe=load.probe)
-        await self._settle(delivery, outcome)
+        self.in_flight.discard(worker)
+        self._observe(delivery, outcome, probe=claim.probe)
+        await self._record(delivery, outcome)
 
     def _observe(self, delivery: Delivery, outcome: Outcome, *, probe: bool) -> None:
-        if self._gate.observe(outcome, probe=probe, event=delivery.event.id):
+        if self._throttle.observe(outcome, probe=probe, event=delivery.event.id):
             self._on_change()
 
-    async def _settle(self, delivery: Delivery, outcome: Outcome) -> None:
+    async def _record(self, delivery: Delivery, outcome: Outcome) -> None:
         """Have an outcome recorded."""
-        self._look_for(await self._recorder.attempted(delivery, outcome))
+        self._check_store_for(await self._recorder.record(delivery, outcome))
 
-    def _look_for(self, due: float | None) -> None:
+    def _check_store_for(self, due: float | None) -> None:
         """Have the store looked into when an outcome made something due there."""
         if due is not None:
-            self._supply.look_at(due)
+            self._leaser.check_store_at(due)
         elif self._destination.ordered:
             # The next one with its key was held back for it, and may go now.
-            self._supply.look()
+            self._leaser.check_store()
 
 
 #: The brackets around a batch, and the comma before each element but the first.
@@ -103,11 +103,11 @@ _MAY_BE_FOR_ONE: tuple[OutcomeReason, ...] = ("server_error", "disconnected", "i
 class Group(NamedTuple):
     """What goes into one POST."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[BatchItem, ...]
     #: Half of what was sent before: it counts against the rate once more.
     is_half: bool = False
     #: What that came to, unless it was refused.
-    failed: Outcome | None = None
+    failure: Outcome | None = None
 
     @property
     def deliveries(self) -> list[Delivery]:
@@ -126,102 +126,104 @@ class BatchAttempts(Attempts):
     smaller company.
     """
 
-    async def make(self, load: Load, worker: asyncio.Task[None]) -> None:
+    async def run(self, claim: Claim, worker: asyncio.Task[None]) -> None:
         """Attempt what was taken, and return when what came of it is in the store."""
-        groups = deque(await self._groups(load.deliveries))
-        splits, refusals_left = 0, 2 * len(load.deliveries).bit_length()
-        probe = load.probe
+        groups = deque(await self._groups(claim.deliveries))
+        splits, refusals_left = 0, 2 * len(claim.deliveries).bit_length()
+        probe = claim.probe
         while groups:
             group = groups.popleft()
-            if group.failed is not None and self._gate.breaker_open:
-                await self._postpone(group, group.failed)
+            if group.failure is not None and self._throttle.breaker_open:
+                await self._postpone(group, group.failure)
                 continue
-            if not self._destination.outlasts(group.deliveries, self._clock()):
+            if not self._destination.leases_cover_attempt(group.deliveries, self._clock()):
                 self._put_back(group)
                 continue
-            came_to = await self._attempt(group, worker)
-            if came_to is None:
+            result = await self._attempt(group, worker)
+            if result is None:
                 await self._interrupt([group, *groups])
                 return
-            self._observe(group.deliveries[0], came_to.whole, probe=probe)
+            self._observe(group.deliveries[0], result.whole, probe=probe)
             probe = False
-            refused = self._is_refused(came_to.whole)
-            if len(group.parts) == 1 or not (refused or self._failed_for_one(came_to.whole)):
-                await self._settle_all(group, came_to)
+            refused = self._is_refused(result.whole)
+            if len(group.parts) == 1 or not (refused or self._may_be_one_event(result.whole)):
+                await self._record_group(group, result)
             elif (
-                refusals_left if refused else splits < len(load.deliveries)
-            ) and not self._gate.breaker_open:
+                refusals_left if refused else splits < len(claim.deliveries)
+            ) and not self._throttle.breaker_open:
                 splits, refusals_left = splits + 1, refusals_left - refused
-                groups.extendleft(reversed(self._halves(group, came_to.whole)))
+                groups.extendleft(reversed(self._split(group, result.whole)))
             else:
-                await self._settle_all(group, came_to, alone=False)
+                await self._record_group(group, result, conclusive=False)
 
     async def _groups(self, deliveries: Sequence[Delivery]) -> list[Group]:
         """Write the events, and share them out so that no POST is too long."""
-        parts: list[Part] = []
+        parts: list[BatchItem] = []
         for delivery in deliveries:
-            part = self._forwarder.part(delivery)
-            if isinstance(part, Part):
+            part = self._forwarder.encode_item(delivery)
+            if isinstance(part, BatchItem):
                 parts.append(part)
             else:
-                await self._settle(delivery, part)
+                await self._record(delivery, part)
         assert self._destination.batch is not None  # noqa: S101 - without it there are no batches
-        return [Group(tuple(some)) for some in _within(parts, self._destination.batch.bytes)]
+        return [Group(tuple(some)) for some in _cut(parts, self._destination.batch.bytes)]
 
-    async def _attempt(self, group: Group, worker: asyncio.Task[None]) -> Together | None:
+    async def _attempt(self, group: Group, worker: asyncio.Task[None]) -> BatchOutcome | None:
         """POST a group when the rate allows it; None when the lane's `stop` ran out of grace."""
-        self.under_way.add(worker)
+        self.in_flight.add(worker)
         try:
             if group.is_half:
-                await self._gate.turn()
-                self._gate.count(len(group.parts))
-            return await self._forwarder.attempt_together(group.parts)
+                await self._throttle.wait_for_rate()
+                self._throttle.count_started(len(group.parts))
+            return await self._forwarder.attempt_batch(group.parts)
         except asyncio.CancelledError:
             return None
         finally:
-            self.under_way.discard(worker)
+            self.in_flight.discard(worker)
 
     def _is_refused(self, whole: Outcome) -> bool:
-        return is_refused(whole, listed(self._destination.retry_on, whole.http_status))
+        return is_refused(whole, retry_rule(self._destination.retry_on, whole.http_status))
 
-    def _failed_for_one(self, whole: Outcome) -> bool:
+    def _may_be_one_event(self, whole: Outcome) -> bool:
         """Tell whether one event may be why a POST failed. A hint for all of them, as `retry_on`, is not."""
-        return whole.reason in _MAY_BE_FOR_ONE and not listed(self._destination.retry_on, whole.http_status)
+        return whole.reason in _MAY_BE_FOR_ONE and not retry_rule(
+            self._destination.retry_on, whole.http_status
+        )
 
-    def _halves(self, group: Group, whole: Outcome) -> list[Group]:
+    def _split(self, group: Group, whole: Outcome) -> list[Group]:
         for delivery in group.deliveries:
-            self._recorder.again(delivery, whole)
-        parts = [Part(_once_more(part.delivery), part.element) for part in group.parts]
+            self._recorder.count_resent(delivery, whole)
+        parts = [BatchItem(_with_one_more_attempt(part.delivery), part.element) for part in group.parts]
         middle = len(parts) // 2
-        failed = None if self._is_refused(whole) else whole
-        return [Group(tuple(some), True, failed) for some in (parts[:middle], parts[middle:])]
+        failure = None if self._is_refused(whole) else whole
+        return [Group(tuple(some), True, failure) for some in (parts[:middle], parts[middle:])]
 
     async def _postpone(self, group: Group, outcome: Outcome) -> None:
         """Have a group recorded that failed as part of a larger one, and is not attempted by itself now."""
-        for due in await self._recorder.postponed(group.deliveries, outcome):
-            self._look_for(due)
+        for due in await self._recorder.record_postponed(group.deliveries, outcome):
+            self._check_store_for(due)
 
     def _put_back(self, group: Group) -> None:
         for delivery in group.deliveries:
-            self._supply.put_back(delivery)
+            self._leaser.put_back(delivery)
 
     async def _interrupt(self, groups: Iterable[Group]) -> None:
-        interrupted = self._recorder.interrupted
-        await asyncio.gather(*[interrupted(one, 0.0) for group in groups for one in group.deliveries])
+        record_interrupted = self._recorder.record_interrupted
+        await asyncio.gather(*[record_interrupted(one, 0.0) for group in groups for one in group.deliveries])
 
-    async def _settle_all(self, group: Group, came_to: Together, *, alone: bool = True) -> None:
-        outcomes = came_to.items or [came_to.whole] * len(group.parts)
-        for due in await self._recorder.attempted_together(group.deliveries, outcomes, alone=alone):
-            self._look_for(due)
+    async def _record_group(self, group: Group, result: BatchOutcome, *, conclusive: bool = True) -> None:
+        outcomes = result.items or [result.whole] * len(group.parts)
+        for due in await self._recorder.record_batch(group.deliveries, outcomes, conclusive=conclusive):
+            self._check_store_for(due)
 
 
-def _once_more(delivery: Delivery) -> Delivery:
+def _with_one_more_attempt(delivery: Delivery) -> Delivery:
     return msgspec.structs.replace(delivery, attempts=delivery.attempts + 1)
 
 
-def _within(parts: Iterable[Part], size: int) -> Iterator[list[Part]]:
+def _cut(parts: Iterable[BatchItem], size: int) -> Iterator[list[BatchItem]]:
     """Cut into runs of which each is a body of at most `size` bytes, or a single event."""
-    run: list[Part] = []
+    run: list[BatchItem] = []
     length = _BRACKETS
     for part in parts:
         if run and length + _COMMA + len(part.element) > size:

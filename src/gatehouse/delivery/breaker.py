@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 _UP: frozenset[OutcomeReason] = frozenset(("ok", "rejected", "gone"))
 #: Of how many events it is remembered that they failed. One that is forgotten counts once more.
-_MOST_KNOWN: Final = 10_000
+_MAX_REMEMBERED: Final = 10_000
 #: The longest run of failures that a breaker waits for, however often it was wrong.
-_LONGEST_RUN: Final = 1024
+_MAX_THRESHOLD: Final = 1024
 #: So many failures without a success between are suspicious.
-_SUSPICIOUS: Final = 2
+_SUSPECT_AFTER: Final = 2
 
 
 class BreakerSettings(msgspec.Struct, frozen=True):
@@ -54,16 +54,16 @@ class Breaker:
         #: Events that failed, the last ones.
         self._failed: dict[str, None] = {}
         #: How many events failed for the first time since the last success.
-        self._run = 0
+        self._failures = 0
         self._open_for = 0.0
         self._probe_at = 0.0
         self._probing = False
         self._opened_at = self._closed_at = -math.inf
         #: How long a run has to be after the breaker was wrong, and when it was.
-        self._raised = 0
+        self._raised_to = 0
         self._raised_at = 0.0
         #: Whether no failure was seen for so long that there is nothing to be suspicious of.
-        self.calm = True
+        self.healthy = True
 
     @property
     def is_open(self) -> bool:
@@ -73,7 +73,7 @@ class Breaker:
     @property
     def failures(self) -> int:
         """How many events failed for the first time since the last success, probes aside."""
-        return self._run
+        return self._failures
 
     @property
     def opened_at(self) -> float:
@@ -85,11 +85,11 @@ class Breaker:
         """When the next probe may start, or the one under way might have."""
         return self._probe_at
 
-    def is_suspicious(self, now: float) -> bool:
+    def suspects_poison(self, now: float) -> bool:
         """Tell whether failures may be those of single events, so that others should be tried between."""
-        if self._run >= _SUSPICIOUS or now - self._closed_at < self._settings.longest:
+        if self._failures >= _SUSPECT_AFTER or now - self._closed_at < self._settings.longest:
             return True
-        self.calm = not self._run
+        self.healthy = not self._failures
         return False
 
     def delay(self, now: float) -> float:
@@ -114,8 +114,8 @@ class Breaker:
             if self._failed and event is not None:
                 self._failed.pop(event, None)
             if self._open_for:
-                self._refuted(now)
-            self._run, self._open_for, self._probing = 0, 0.0, False
+                self._succeeded_while_open(now)
+            self._failures, self._open_for, self._probing = 0, 0.0, False
         elif reason == "unsendable":
             self._probing = self._probing and not probe
         elif probe:
@@ -123,17 +123,17 @@ class Breaker:
             self._probing = False
             self._open(now)
         elif self._is_first_failure(event):
-            self._run += 1
-            self.calm = False
+            self._failures += 1
+            self.healthy = False
             # While open, what fails was started before: it is no news.
-            if not self.is_open and self._run >= self._longest_run(now):
+            if not self.is_open and self._failures >= self._threshold(now):
                 self._opened_at = now
                 self._open(now)
 
-    def _refuted(self, now: float) -> None:
+    def _succeeded_while_open(self, now: float) -> None:
         """Learn from a success while it is open."""
         if self._opened_at - self._closed_at < self._settings.longest:
-            self._raised = min(2 * max(self._longest_run(now), self._run), _LONGEST_RUN)
+            self._raised_to = min(2 * max(self._threshold(now), self._failures), _MAX_THRESHOLD)
             self._raised_at = now
         self._closed_at = now
 
@@ -142,15 +142,15 @@ class Breaker:
             return True
         if event in self._failed:
             return False
-        if len(self._failed) >= _MOST_KNOWN:
+        if len(self._failed) >= _MAX_REMEMBERED:
             del self._failed[next(iter(self._failed))]
         self._failed[event] = None
         return True
 
-    def _longest_run(self, now: float) -> int:
+    def _threshold(self, now: float) -> int:
         """Return how many failures open it: halved with each `longest` since it was last wrong."""
         halved = int((now - self._raised_at) / self._settings.longest)
-        return max(self._settings.failures, self._raised >> min(halved, 64))
+        return max(self._settings.failures, self._raised_to >> min(halved, 64))
 
     def _open(self, now: float) -> None:
         self._open_for = min(self._open_for * 2 or self._settings.first, self._settings.longest)

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 #: What a lease must have left beyond the attempt's timeout when the attempt starts: time to record it.
 MARGIN = 5.0
 #: How much longer than an attempt a lease is asked for: the margin, and some time to wait for a worker.
-_LEASE_BEYOND = 10.0
+_LEASE_EXTRA = 10.0
 #: How many deliveries are leased at once, unless more go into one POST.
-_FETCH = 100
+_LEASE_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,42 +64,42 @@ class Destination:
     not_ready: str | None = None
 
     @property
-    def shortest_lease(self) -> float:
+    def min_lease(self) -> float:
         """What a lease must have left for an attempt to start."""
         return self.timeout + MARGIN
 
-    def lets_start(self, delivery: Delivery, now: float) -> bool:
+    def lease_covers_attempt(self, delivery: Delivery, now: float) -> bool:
         """Tell whether a lease lasts for an attempt that starts now."""
-        return delivery.leased_until - now >= self.shortest_lease
+        return delivery.leased_until - now >= self.min_lease
 
-    def outlasts(self, deliveries: Iterable[Delivery], now: float) -> bool:
+    def leases_cover_attempt(self, deliveries: Iterable[Delivery], now: float) -> bool:
         """Tell whether the leases last for an attempt that starts now."""
-        return all(self.lets_start(one, now) for one in deliveries)
+        return all(self.lease_covers_attempt(one, now) for one in deliveries)
 
     @property
-    def at_once(self) -> int:
+    def max_batch(self) -> int:
         """How many events a POST holds at the most: with a rate, no more than it lets through in a second."""
         if self.batch is None:
             return 1
         return self.batch.events if self.rate is None else max(1, min(self.batch.events, int(self.rate)))
 
     @property
-    def fetch(self) -> int:
+    def lease_limit(self) -> int:
         """How many deliveries are leased at once."""
-        return max(_FETCH, self.at_once)
+        return max(_LEASE_LIMIT, self.max_batch)
 
     @property
-    def lease(self) -> float:
+    def lease_duration(self) -> float:
         """How long to lease deliveries for."""
-        return max(LEASE, self.timeout + _LEASE_BEYOND)
+        return max(LEASE, self.timeout + _LEASE_EXTRA)
 
     @property
-    def takes_hot(self) -> bool:
+    def accepts_from_memory(self) -> bool:
         """Whether a lease of the usual length, as new deliveries have, is long enough for an attempt."""
-        return self.shortest_lease < LEASE
+        return self.min_lease < LEASE
 
 
-def shown(url: URL) -> str:
+def redact_url(url: URL) -> str:
     """Return a destination's URL without what may be a credential: before the host, and behind the path."""
     return str(url.with_user(None).with_query(None).with_fragment(None))
 
@@ -156,7 +156,7 @@ def _keys(config: DestinationConfig, secrets: Secrets) -> tuple[bytes, ...]:
 
 PREFIX = "whsec_"
 #: The bounds that the specification sets.
-_SHORTEST, _LONGEST = 24, 64
+_MIN_KEY, _MAX_KEY = 24, 64
 
 
 def signing_key(secret: str) -> bytes:
@@ -169,8 +169,8 @@ def signing_key(secret: str) -> bytes:
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ValueError(f"what follows {PREFIX} is not base64") from None
-    if not _SHORTEST <= len(key) <= _LONGEST:
-        raise ValueError(f"a signing secret has {_SHORTEST} to {_LONGEST} bytes, this one has {len(key)}")
+    if not _MIN_KEY <= len(key) <= _MAX_KEY:
+        raise ValueError(f"a signing secret has {_MIN_KEY} to {_MAX_KEY} bytes, this one has {len(key)}")
     return key
 
 

@@ -8,14 +8,14 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from gatehouse.delivery.destination import shown
+from gatehouse.delivery.destination import redact_url
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.gauges import DestinationGauges
 from gatehouse.delivery.http_client import open_session
-from gatehouse.delivery.lane import Lane, Retiring
+from gatehouse.delivery.lane import Lane, RetiredLanes
 from gatehouse.delivery.pauses import Pauses
 from gatehouse.delivery.recorder import Recorder, batch_results
-from gatehouse.delivery.throttle import Gate
+from gatehouse.delivery.throttle import Throttle
 from gatehouse.errors import RelayFailedError
 from gatehouse.language.times import rfc3339
 from gatehouse.telemetry.log import get_logger
@@ -48,8 +48,8 @@ class Dispatcher:
         store: Store,
         metrics: Metrics,
         clock: Callable[[], float] = time.time,
-        shown: Callable[[float], float] = lambda moment: moment,
-        wall: Callable[[], float] | None = None,
+        wall_time: Callable[[float], float] = lambda moment: moment,
+        wall_clock: Callable[[], float] | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         """`clock`: unix seconds that go on evenly. `shown`: what the machine's clock shows at such a time.
@@ -60,8 +60,8 @@ class Dispatcher:
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._shown = shown
-        self._wall = wall or clock
+        self._wall_time = wall_time
+        self._wall_clock = wall_clock or clock
         self._uniform = uniform
         self._results = batch_results(store)
         self._gauges: dict[str, DestinationGauges] = {}
@@ -70,22 +70,22 @@ class Dispatcher:
         self._lanes: dict[str, Lane] = {}
         #: Destinations that are not configured and yet have deliveries in the store, as last logged.
         self._parked: set[str] = set()
-        self._pauses = Pauses(store, self._follow_pause)
+        self._pauses = Pauses(store, self._apply_pause)
         self._session: aiohttp.ClientSession | None = None
         self._refresher: asyncio.Task[None] | None = None
         #: The gauges are known to be behind the store.
         self._stale = asyncio.Event()
-        self._retiring = Retiring(self._stale.set)
+        self._retired_lanes = RetiredLanes(self._stale.set)
 
     async def start(self) -> None:
         """Start to deliver, first of all what an earlier process left behind."""
         self._session = open_session()
         await self._refresh()
         await self._pauses.start()
-        self._store.watch(self._hinted)
+        self._store.watch(self._store_changed)
         for destination in self._destinations:
             self._open(destination, self._session)
-        self._refresher = asyncio.create_task(self._keep_fresh(), name="delivery gauges")
+        self._refresher = asyncio.create_task(self._refresh_loop(), name="delivery gauges")
 
     def replace(self, destinations: Iterable[Destination]) -> None:
         """Deliver to these from now on. It is one step: nothing runs in between.
@@ -98,7 +98,7 @@ class Dispatcher:
         self._destinations = tuple(destinations)
         for name, lane in list(self._lanes.items()):
             if lane.destination not in self._destinations:
-                self._retiring.add(self._lanes.pop(name))
+                self._retired_lanes.add(self._lanes.pop(name))
         for destination in self._destinations:
             if destination.name not in self._lanes:
                 self._open(destination, self._session)
@@ -120,19 +120,19 @@ class Dispatcher:
         """Learn of a new delivery that is in the store only: counted, and its lane looks there."""
         self._gauge(destination).pending.add(1)
         if lane := self._lanes.get(destination):
-            lane.overflowed()
+            lane.delivery_stored()
 
     async def relay(self, destination: str, event: Event, number: int, *, within: float) -> Reply:
         """Attempt an event at once, and return the 2xx that came `within` seconds. Raises as `Asking.ask`."""
         lane = self._lanes.get(destination)
         if lane is None:  # a reload has just taken it away
             raise RelayFailedError("no_destination")
-        return await lane.asking.ask(event, number, within=within)
+        return await lane.relay.attempt(event, number, within=within)
 
     def relayed(self, destination: str, event: Event) -> None:
         """Learn that an event is in the store as delivered, after its `relay`."""
         if lane := self._lanes.get(destination):
-            lane.asking.relayed(event)
+            lane.relay.count_relayed(event)
 
     async def pause(self, name: str) -> None:
         """Let a destination be until `resume`, also after a restart; what comes for it stays in the store.
@@ -165,16 +165,16 @@ class Dispatcher:
             gauges.pending.add(pending)
             gauges.dead.add(dead)
         if lane := self._lanes.get(name):
-            lane.look()
+            lane.check_store()
         self._stale.set()
 
-    def _hinted(self, name: str) -> None:
+    def _store_changed(self, name: str) -> None:
         """Learn that another process, or this one, changed something at a destination."""
-        self._pauses.look()
+        self._pauses.read_soon()
         if lane := self._lanes.get(name):
-            lane.look()
+            lane.check_store()
 
-    def _follow_pause(self, name: str) -> None:
+    def _apply_pause(self, name: str) -> None:
         """Do what another process was asked to do: it paused a destination, or resumed it."""
         if lane := self._lanes.get(name):
             (lane.pause if name in self._pauses else lane.resume)()
@@ -188,7 +188,7 @@ class Dispatcher:
         return (
             None
             if lane is None or lane.destination.not_ready is not None
-            else lane.gate.starts_at(self._shown(due))
+            else lane.throttle.starts_at(self._wall_time(due))
         )
 
     def describe(self) -> list[DestinationState]:
@@ -200,14 +200,14 @@ class Dispatcher:
         lane, gauges = self._lanes.get(name), self._gauges[name]
         return {
             "name": name,
-            "url": shown(destination.url),
+            "url": redact_url(destination.url),
             "format": destination.format,
             "ready": destination.not_ready is None,
             "not_ready": destination.not_ready,
-            "paused": lane is not None and lane.gate.paused,
-            "breaker": "open" if lane is not None and lane.gate.breaker_open else "closed",
-            "open_since": _moment(None if lane is None else lane.gate.open_since),
-            "next_probe": _moment(None if lane is None else lane.gate.next_probe),
+            "paused": lane is not None and lane.throttle.paused,
+            "breaker": "open" if lane is not None and lane.throttle.breaker_open else "closed",
+            "open_since": _moment(None if lane is None else lane.throttle.open_since),
+            "next_probe": _moment(None if lane is None else lane.throttle.next_probe),
             "pending": gauges.pending.number,
             "dead": gauges.dead.number,
             "waiting": 0 if lane is None else lane.waiting,
@@ -222,7 +222,7 @@ class Dispatcher:
             self._refresher.cancel()
         stopped = await asyncio.gather(
             *(lane.stop(grace) for lane in self._lanes.values()),
-            self._retiring.stop(grace),
+            self._retired_lanes.stop(grace),
             return_exceptions=True,
         )
         for error in stopped:
@@ -237,7 +237,7 @@ class Dispatcher:
         name = destination.name
         self._gauge(name)
         lane = self._lanes[name] = self._lane(destination, session)
-        self._retiring.hand_over_to(lane)
+        self._retired_lanes.set_successor(lane)
         lane.start(paused=name in self._pauses)
 
     def _gauge(self, name: str) -> DestinationGauges:
@@ -252,7 +252,7 @@ class Dispatcher:
                 "destination.not_ready", destination=destination.name, why=destination.not_ready
             )
         metrics = self._metrics.destination(destination.name)
-        gate = Gate(destination, metrics, self._wall)
+        throttle = Throttle(destination, metrics, self._wall_clock)
         recorder = Recorder(
             destination,
             results=self._results,
@@ -260,19 +260,19 @@ class Dispatcher:
             gauges=self._gauges[destination.name],
             clock=self._clock,
             uniform=self._uniform,
-            starts_at=lambda due: gate.starts_at(self._shown(due)),
+            starts_at=lambda due: throttle.starts_at(self._wall_time(due)),
         )
-        forwarder = Forwarder(destination, session, clock=self._wall)
+        forwarder = Forwarder(destination, session, clock=self._wall_clock)
         return Lane(
             destination,
             store=self._store,
             forwarder=forwarder,
             recorder=recorder,
-            gate=gate,
+            throttle=throttle,
             clock=self._clock,
         )
 
-    async def _keep_fresh(self) -> None:
+    async def _refresh_loop(self) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFRESH):
@@ -281,7 +281,7 @@ class Dispatcher:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        marks = {name: gauges.mark() for name, gauges in self._gauges.items()}
+        snapshots = {name: gauges.snapshot() for name, gauges in self._gauges.items()}
         try:
             counts = await self._store.counts()
         except Exception as error:  # noqa: BLE001 - the gauges go on as they are, and are counted again
@@ -289,10 +289,10 @@ class Dispatcher:
             return
         for name in {*self._gauges, *counts}:
             gauges = self._gauge(name)
-            gauges.settle(marks.get(name) or gauges.mark(), counts.get(name), self._clock())
-        self._tend_unconfigured(counts)
+            gauges.reconcile(snapshots.get(name) or gauges.snapshot(), counts.get(name), self._clock())
+        self._update_unconfigured(counts)
 
-    def _tend_unconfigured(self, counts: Mapping[str, Counts]) -> None:
+    def _update_unconfigured(self, counts: Mapping[str, Counts]) -> None:
         """Keep what waits for destinations that are not configured in sight, and let go of the others."""
         names = self._gauges.keys() - {destination.name for destination in self._destinations}
         self._parked &= names
@@ -301,7 +301,11 @@ class Dispatcher:
                 self._parked.add(name)
                 pending = self._gauges[name].pending.number
                 get_logger().warning("destination.parked", destination=name, pending=pending)
-            elif name not in counts and not self._gauges[name].pending.number and name not in self._retiring:
+            elif (
+                name not in counts
+                and not self._gauges[name].pending.number
+                and name not in self._retired_lanes
+            ):
                 del self._gauges[name]
                 self._metrics.forget_destination(name)
 

@@ -20,7 +20,7 @@ from gatehouse.telemetry.log import clean
 if TYPE_CHECKING:
     from gatehouse.errors import OutcomeReason
 
-_LONGEST: Final = 200
+_MAX_LENGTH: Final = 200
 
 #: Errors by what they mean; the first that fits counts.
 _REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (
@@ -37,36 +37,36 @@ _REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (
 )
 
 
-class LateError(TimeoutError):
+class DeadlineError(TimeoutError):
     """Something took too long; its text says what."""
 
 
-def reason_of(error: Exception) -> OutcomeReason:
+def reason_for_error(error: Exception) -> OutcomeReason:
     """Say what an error of `Exchange.post` means; `unsendable` when it is no error of the network."""
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "unsendable")
 
 
-def line_of(error: Exception) -> str | None:
+def describe_error(error: Exception) -> str | None:
     """Say in one line what was reported; None when nothing was that can be shown."""
-    said = _said(error)
-    return clean(" ".join(said.split()))[:_LONGEST] or None if said else None
+    description = _description(error)
+    return clean(" ".join(description.split()))[:_MAX_LENGTH] or None if description else None
 
 
-def _said(error: Exception) -> str | None:
-    if isinstance(error, LateError):
+def _description(error: Exception) -> str | None:
+    if isinstance(error, DeadlineError):
         return str(error)
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return _of_system(error.certificate_error)
+        return _system_message(error.certificate_error)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return _of_system(error.os_error)
+        return _system_message(error.os_error)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection ended before an answer"
     if isinstance(error, HttpProcessingError):
         return "the reply is not HTTP"
-    return _of_system(error) if isinstance(error, OSError) else None
+    return _system_message(error) if isinstance(error, OSError) else None
 
 
-def _of_system(error: Exception) -> str | None:
+def _system_message(error: Exception) -> str | None:
     """Return the system's own words for an error, without the addresses around them."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"

@@ -14,8 +14,8 @@ import msgspec
 
 from gatehouse import __version__
 from gatehouse.delivery.destination import signature
-from gatehouse.delivery.faults import line_of, reason_of
-from gatehouse.delivery.http_client import Exchange
+from gatehouse.delivery.faults import describe_error, reason_for_error
+from gatehouse.delivery.http_client import HttpClient
 from gatehouse.delivery.outcome import Outcome, reason_for
 from gatehouse.events.envelope import BATCH_TYPE, batch, batch_id, element, encode, traceparent
 from gatehouse.telemetry.log import get_logger
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 _USER_AGENT = f"Gatehouse/{__version__}"
 
 
-class Part(NamedTuple):
+class BatchItem(NamedTuple):
     """A delivery as a part of a POST."""
 
     delivery: Delivery
     element: bytes
 
 
-class Together(NamedTuple):
+class BatchOutcome(NamedTuple):
     """What a POST of several events came to."""
 
     whole: Outcome
@@ -56,57 +56,61 @@ class Forwarder:
     ) -> None:
         self._destination = destination
         self._clock = clock
-        self._exchange = Exchange(destination, session, clock=clock)
+        self._client = HttpClient(destination, session, clock=clock)
 
     async def attempt(self, event: Event, number: int) -> Outcome:
         """POST an event, for the `number`th time. Whatever goes wrong is in the outcome."""
         started = time.perf_counter()
         try:
-            headers, body = self._request(event, number)
-            status, retry_after, *_ = await self._exchange.post(headers, body)
+            headers, body = self._encode(event, number)
+            status, retry_after, *_ = await self._client.post(headers, body)
         except Exception as error:  # noqa: BLE001 - one event that can't be sent must not stop the others
-            return self._failed(error, event.id, started)
+            return self._failure(error, event.id, started)
         return Outcome(reason_for(status), status, time.perf_counter() - started, retry_after)
 
-    async def ask(self, event: Event, number: int, *, within: float) -> tuple[Outcome, Reply | None]:
+    async def attempt_with_reply(
+        self, event: Event, number: int, *, within: float
+    ) -> tuple[Outcome, Reply | None]:
         """POST an event, and return the reply too, when it came `within` seconds."""
         started = time.perf_counter()
         try:
-            headers, body = self._request(event, number)
-            reply = await self._exchange.post(headers, body, within=within)
+            headers, body = self._encode(event, number)
+            reply = await self._client.post(headers, body, within=within)
         except Exception as error:  # noqa: BLE001 - as above
-            return self._failed(error, event.id, started), None
+            return self._failure(error, event.id, started), None
         took = time.perf_counter() - started
         return Outcome(reason_for(reply.status), reply.status, took, reply.retry_after), reply
 
-    def part(self, delivery: Delivery) -> Part | Outcome:
+    def encode_item(self, delivery: Delivery) -> BatchItem | Outcome:
         """Write an event as a part of a POST; the outcome, when it can't be written."""
         try:
-            return Part(delivery, element(delivery.event))
+            return BatchItem(delivery, element(delivery.event))
         except Exception as error:  # noqa: BLE001 - as above
-            return self._failed(error, delivery.event.id, time.perf_counter())
+            return self._failure(error, delivery.event.id, time.perf_counter())
 
-    async def attempt_together(self, parts: Sequence[Part]) -> Together:
+    async def attempt_batch(self, items: Sequence[BatchItem]) -> BatchOutcome:
         """POST several events at once. Whatever goes wrong is in the outcome."""
         started = time.perf_counter()
-        key = batch_id([part.delivery.event.id for part in parts])
+        key = batch_id([item.delivery.event.id for item in items])
         try:
-            number = max([part.delivery.attempts for part in parts]) + 1
-            body = batch([part.element for part in parts])
+            number = max([item.delivery.attempts for item in items]) + 1
+            body = batch([item.element for item in items])
             headers = self._sign({"Content-Type": BATCH_TYPE}, key, number, body)
-            status, retry_after, answered, *_ = await self._exchange.post(headers, body)
+            status, retry_after, reply_body, *_ = await self._client.post(headers, body)
         except Exception as error:  # noqa: BLE001 - as above
-            return Together(self._failed(error, key, started), None)
+            return BatchOutcome(self._failure(error, key, started), None)
         took = time.perf_counter() - started
         whole = Outcome(reason_for(status), status, took, retry_after)
-        if whole.reason != "ok" or not answered:
-            return Together(whole, None)
-        statuses = item_statuses(answered, [part.delivery.event for part in parts])
+        if whole.reason != "ok" or not reply_body:
+            return BatchOutcome(whole, None)
+        statuses = item_statuses(reply_body, [item.delivery.event for item in items])
         if statuses is None:
-            return Together(whole, None)
-        return Together(whole, tuple([Outcome(reason_for(one), one, took, retry_after) for one in statuses]))
+            return BatchOutcome(whole, None)
+        return BatchOutcome(
+            whole, tuple([Outcome(reason_for(one), one, took, retry_after) for one in statuses])
+        )
 
-    def _request(self, event: Event, number: int) -> tuple[dict[str, str], bytes]:
+    def _encode(self, event: Event, number: int) -> tuple[dict[str, str], bytes]:
         destination = self._destination
         headers, body = encode(event, destination.format, allowed=destination.allowed)
         self._sign(headers, event.id, number, body)
@@ -125,15 +129,15 @@ class Forwarder:
             headers["webhook-signature"] = signature(self._destination.keys, key, timestamp, body)
         return headers
 
-    def _failed(self, error: Exception, key: str, started: float) -> Outcome:
-        reason = reason_of(error)
+    def _failure(self, error: Exception, key: str, started: float) -> Outcome:
+        reason = reason_for_error(error)
         if reason == "unsendable":
             # Not the error's text: it may quote the event.
             fault = type(error).__name__
             name = self._destination.name
             get_logger().error("delivery.failed", event_id=key, destination=name, error=fault)
-        said = line_of(error) if reason != "unsendable" else None
-        return Outcome(reason, None, time.perf_counter() - started, error=said)
+        description = describe_error(error) if reason != "unsendable" else None
+        return Outcome(reason, None, time.perf_counter() - started, error=description)
 
 
 _FIRST_STATUS, _LAST_STATUS = 200, 599

@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from gatehouse.telemetry.metrics import DestinationMetrics
 
 
-class Mark(NamedTuple):
+class Snapshot(NamedTuple):
     """How a tally stood when a count began."""
 
     changes: int
     number: int
 
 
-class Tally:
+class CountedGauge:
     """A gauge that knows its number, and whether it changed since someone began to count."""
 
     def __init__(self, gauge: Gauge, *, shared: bool = False) -> None:
@@ -37,20 +37,20 @@ class Tally:
         self._changes += 1
         self._set(self._number + change)
 
-    def mark(self) -> Mark:
+    def snapshot(self) -> Snapshot:
         """Begin a count; hand the mark to `settle`."""
-        return Mark(self._changes, self._number)
+        return Snapshot(self._changes, self._number)
 
-    def settle(self, mark: Mark, number: int) -> None:
+    def reconcile(self, snapshot: Snapshot, number: int) -> None:
         """Take over what was counted, unless something happened meanwhile that the count may have missed.
 
         With others about, our own number drifts from theirs: then what happened meanwhile is put on top, and
         is at most counted twice until the next time.
         """
-        if mark.changes == self._changes:
+        if snapshot.changes == self._changes:
             self._set(number)
         elif self._shared:
-            self._set(max(0, number + self._number - mark.number))
+            self._set(max(0, number + self._number - snapshot.number))
 
     def _set(self, number: int) -> None:
         self._number = number
@@ -61,18 +61,18 @@ class DestinationGauges:
     """The gauges of one destination."""
 
     def __init__(self, metrics: DestinationMetrics, *, shared: bool = False) -> None:
-        self.pending = Tally(metrics.pending, shared=shared)
-        self.dead = Tally(metrics.dead, shared=shared)
+        self.pending = CountedGauge(metrics.pending, shared=shared)
+        self.dead = CountedGauge(metrics.dead, shared=shared)
         self._age = metrics.oldest_pending_age
 
-    def mark(self) -> tuple[Mark, Mark]:
+    def snapshot(self) -> tuple[Snapshot, Snapshot]:
         """Begin a count; hand the mark to `settle`."""
-        return self.pending.mark(), self.dead.mark()
+        return self.pending.snapshot(), self.dead.snapshot()
 
-    def settle(self, mark: tuple[Mark, Mark], counts: Counts | None, now: float) -> None:
+    def reconcile(self, snapshot: tuple[Snapshot, Snapshot], counts: Counts | None, now: float) -> None:
         """Take over what the store counted."""
-        pending, dead = mark
-        self.pending.settle(pending, counts.pending if counts else 0)
-        self.dead.settle(dead, counts.dead if counts else 0)
+        pending, dead = snapshot
+        self.pending.reconcile(pending, counts.pending if counts else 0)
+        self.dead.reconcile(dead, counts.dead if counts else 0)
         oldest = counts.oldest_pending if counts else None
         self._age.set(0.0 if oldest is None else max(0.0, now - oldest))

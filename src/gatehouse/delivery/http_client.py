@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aiohttp
 
-from gatehouse.delivery.connection import Wire
-from gatehouse.delivery.faults import LateError
+from gatehouse.delivery.connection import DestinationConnection
+from gatehouse.delivery.faults import DeadlineError
 from gatehouse.delivery.retry import parse_retry_after
 from gatehouse.network.forbidden_addresses import open_socket
 from gatehouse.network.resolver import Resolver
@@ -24,14 +24,14 @@ from gatehouse.network.resolver import Resolver
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gatehouse.delivery.connection import Wire
+    from gatehouse.delivery.connection import DestinationConnection
     from gatehouse.delivery.destination import Destination
 
 #: How much of a reply is read, and for how long.
 MAX_REPLY = 64 * 1024
 MAX_REPLY_SECONDS = 15.0
 #: What a URL says in headers: the host, and who we are where it says that.
-_OF_THE_URL = ("Host", "Authorization")
+_URL_HEADERS = ("Host", "Authorization")
 
 
 class Reply(NamedTuple):
@@ -58,7 +58,7 @@ def open_session() -> aiohttp.ClientSession:
     )
 
 
-class Exchange:
+class HttpClient:
     """Posts to one destination.
 
     There are no redirects, cookies, proxies or compression, so a request is the same few lines each time.
@@ -68,7 +68,7 @@ class Exchange:
         self, destination: Destination, session: aiohttp.ClientSession, *, clock: Callable[[], float]
     ) -> None:
         self._url = destination.url
-        self._pool = Pool(destination, session)
+        self._pool = ConnectionPool(destination, session)
         self._clock = clock
         self._timeout = destination.timeout
 
@@ -80,36 +80,36 @@ class Exchange:
         """
         request = b"%b%b" % (self._head(headers, len(body)), body)
         seconds = self._timeout if within is None else min(within, self._timeout)
-        until = asyncio.get_running_loop().time() + seconds
-        wire = self._pool.take() or await self._pool.open(self._target, until)
-        stays = False
+        deadline = asyncio.get_running_loop().time() + seconds
+        connection = self._pool.acquire() or await self._pool.open(self._target, deadline)
+        reusable = False
         try:
             try:
-                head, content = await wire.ask(request, until)
+                head, content = await connection.send(request, deadline)
             except (TimeoutError, aiohttp.ServerDisconnectedError) as error:
-                if not self._goes_again(wire, error):
+                if not self._may_resend(connection, error):
                     raise
-                wire.hang_up()
-                wire = await self._pool.open(self._target, until)
-                head, content = await wire.ask(request, until)
-            answered = await _read_out(wire, content, until, whole=within is not None)
-            stays = answered is not None and not head.should_close
+                connection.close()
+                connection = await self._pool.open(self._target, deadline)
+                head, content = await connection.send(request, deadline)
+            reply_body = await _read_body(connection, content, deadline, whole=within is not None)
+            reusable = reply_body is not None and not head.should_close
         finally:
-            if stays:
-                self._pool.give_back(wire)
+            if reusable:
+                self._pool.release(connection)
             else:
-                wire.hang_up()
-        said = head.headers
-        retry_after = parse_retry_after(said.get("Retry-After"), self._clock())
-        encoding = said.get("Content-Encoding")
-        return Reply(head.code, retry_after, answered, said.get("Content-Type"), encoding)
+                connection.close()
+        reply_headers = head.headers
+        retry_after = parse_retry_after(reply_headers.get("Retry-After"), self._clock())
+        encoding = reply_headers.get("Content-Encoding")
+        return Reply(head.code, retry_after, reply_body, reply_headers.get("Content-Type"), encoding)
 
-    def _goes_again(self, wire: Wire, error: Exception) -> bool:
+    def _may_resend(self, connection: DestinationConnection, error: Exception) -> bool:
         """Tell whether a request goes over a new connection: the other side had closed the one that lay idle.
 
         It most likely never arrived. What did not end in silence is an outcome.
         """
-        if not wire.is_used or not wire.is_silent:
+        if not connection.is_used or not connection.is_silent:
             return False
         if isinstance(error, TimeoutError):
             # Nobody may be there any more, at the end of the others neither.
@@ -123,11 +123,11 @@ class Exchange:
         return aiohttp.ClientRequest("POST", self._url, loop=asyncio.get_running_loop())
 
     @cached_property
-    def _start(self) -> str:
+    def _first_lines(self) -> str:
         """The first lines of each request, up to those that differ."""
         lines = [f"POST {self._url.raw_path_qs} HTTP/1.1"]
-        said = self._target.headers
-        lines += [f"{name}: {said[name]}" for name in _OF_THE_URL if name in said]
+        target_headers = self._target.headers
+        lines += [f"{name}: {target_headers[name]}" for name in _URL_HEADERS if name in target_headers]
         return "\r\n".join(lines)
 
     def _head(self, headers: Mapping[str, str], length: int) -> bytes:
@@ -136,12 +136,12 @@ class Exchange:
         if not "".join(fields).isprintable():
             # Lest one header become two.
             raise ValueError("a control character in a header")
-        lines = (self._start, *fields, f"Content-Length: {length}\r\n\r\n")
+        lines = (self._first_lines, *fields, f"Content-Length: {length}\r\n\r\n")
         return "\r\n".join(lines).encode()
 
 
-async def _read_out(
-    wire: Wire, content: aiohttp.StreamReader | None, until: float, *, whole: bool
+async def _read_body(
+    connection: DestinationConnection, content: aiohttp.StreamReader | None, deadline: float, *, whole: bool
 ) -> bytes | None:
     """Read a reply to its end, or as far as is worth it. `whole`: raises `TimeoutError` if it has no end."""
     if content is None:
@@ -155,7 +155,7 @@ async def _read_out(
             # All of it came with the head, as most do: there is nothing to wait for.
             body = content.read_nowait(left)
             return body if content.at_eof() else None
-        wire.set_limit(min(until, asyncio.get_running_loop().time() + MAX_REPLY_SECONDS))
+        connection.set_deadline(min(deadline, asyncio.get_running_loop().time() + MAX_REPLY_SECONDS))
         while left > 0 and (chunk := await content.read(left)):
             chunks.append(chunk)
             left -= len(chunk)
@@ -165,7 +165,7 @@ async def _read_out(
         # The body has it still, which would be a circle; see `Wire.connection_lost`.
         error.__traceback__ = None
         if whole and isinstance(error, TimeoutError):
-            raise LateError("the answer did not end in time") from None
+            raise DeadlineError("the answer did not end in time") from None
         return None
 
 
@@ -173,33 +173,37 @@ async def _read_out(
 #: use.
 _KEEP_ALIVE: Final = 4.0
 #: Of its greatest age, how much a connection reaches: a random part between these.
-_SPREAD: Final = (0.8, 1.0)
+_AGE_SPREAD: Final = (0.8, 1.0)
 #: Seconds that a connection still gets to stand when its time is over.
-_GRACE: Final = 0.002
+_CONNECT_GRACE: Final = 0.002
 _NO_LIMIT: Final = aiohttp.ClientTimeout()
 
 
-class Pool:
+class ConnectionPool:
     """Opens connections to a destination, as many as are asked for at a time, and keeps them for a while."""
 
     def __init__(self, destination: Destination, session: aiohttp.ClientSession) -> None:
         self._session = session
         self._max_age = destination.max_connection_age
         #: The longest free one first.
-        self._free: deque[Wire] = deque()
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._idle: deque[DestinationConnection] = deque()
+        self._sweep_timer: asyncio.TimerHandle | None = None
 
-    def take(self) -> Wire | None:
+    def acquire(self) -> DestinationConnection | None:
         """Return a connection that was used before, if one is free."""
         now = asyncio.get_running_loop().time()
-        while self._free:
-            wire = self._free.pop()
-            if wire.is_usable and wire.free_since > now - _KEEP_ALIVE and wire.expires > now:
-                return wire
-            wire.hang_up()
+        while self._idle:
+            connection = self._idle.pop()
+            if (
+                connection.is_usable
+                and connection.idle_since > now - _KEEP_ALIVE
+                and connection.expires > now
+            ):
+                return connection
+            connection.close()
         return None
 
-    async def open(self, target: aiohttp.ClientRequest, until: float) -> Wire:
+    async def open(self, target: aiohttp.ClientRequest, deadline: float) -> DestinationConnection:
         """Open a connection for this request. Raises aiohttp's errors of connecting, and `TimeoutError`."""
         connector = self._session.connector
         assert connector is not None, "the session is closed"  # noqa: S101
@@ -207,36 +211,36 @@ class Pool:
         try:
             async with asyncio.timeout(None) as limit:
                 # Not at once: some event loops run timers before they see that a connection stands.
-                timer = loop.call_at(until, lambda: limit.reschedule(loop.time() + _GRACE))
+                timer = loop.call_at(deadline, lambda: limit.reschedule(loop.time() + _CONNECT_GRACE))
                 try:
-                    connection = await connector.connect(target, [], _NO_LIMIT)
+                    opened = await connector.connect(target, [], _NO_LIMIT)
                 finally:
                     timer.cancel()
         except TimeoutError as error:
-            raise LateError("no connection in time") from error
+            raise DeadlineError("no connection in time") from error
         # Not all of them at once: the destination's next address would get them in one moment.
-        return Wire(connection, loop.time() + self._max_age * random.uniform(*_SPREAD))  # noqa: S311
+        return DestinationConnection(opened, loop.time() + self._max_age * random.uniform(*_AGE_SPREAD))  # noqa: S311
 
-    def give_back(self, wire: Wire) -> None:
+    def release(self, connection: DestinationConnection) -> None:
         """Keep a connection, if it can be used again."""
-        wire.finish()
+        connection.finish()
         loop = asyncio.get_running_loop()
-        wire.free_since = loop.time()
-        if not wire.is_usable or wire.expires <= wire.free_since:
-            wire.hang_up()
+        connection.idle_since = loop.time()
+        if not connection.is_usable or connection.expires <= connection.idle_since:
+            connection.close()
             return
-        self._free.append(wire)
-        if self._sweeper is None:
-            self._sweeper = loop.call_later(_KEEP_ALIVE, self._sweep)
+        self._idle.append(connection)
+        if self._sweep_timer is None:
+            self._sweep_timer = loop.call_later(_KEEP_ALIVE, self._sweep)
 
     def clear(self) -> None:
         """Close the connections that are free."""
-        while self._free:
-            self._free.pop().hang_up()
+        while self._idle:
+            self._idle.pop().close()
 
     def _sweep(self) -> None:
         """Close what was not used for so long that the other side may close it."""
         loop = asyncio.get_running_loop()
-        while self._free and self._free[0].free_since <= loop.time() - _KEEP_ALIVE:
-            self._free.popleft().hang_up()
-        self._sweeper = loop.call_later(_KEEP_ALIVE, self._sweep) if self._free else None
+        while self._idle and self._idle[0].idle_since <= loop.time() - _KEEP_ALIVE:
+            self._idle.popleft().close()
+        self._sweep_timer = loop.call_later(_KEEP_ALIVE, self._sweep) if self._idle else None

@@ -12,24 +12,24 @@ import time
 from typing import TYPE_CHECKING
 
 from gatehouse.delivery.attempts import Attempts, BatchAttempts
-from gatehouse.delivery.backlog import Waiting
+from gatehouse.delivery.backlog import Backlog
 from gatehouse.delivery.intake import Intake
-from gatehouse.delivery.leasing import Supply
-from gatehouse.delivery.relaying import Asking
+from gatehouse.delivery.leasing import Leaser
+from gatehouse.delivery.relaying import RelayAttempts
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gatehouse.delivery.attempts import Load
+    from gatehouse.delivery.attempts import Claim
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.forwarder import Forwarder
     from gatehouse.delivery.recorder import Recorder
-    from gatehouse.delivery.throttle import Gate
+    from gatehouse.delivery.throttle import Throttle
     from gatehouse.store.base import Delivery, Store
 
 #: After the grace of a stop: how long results may still take to be recorded.
-_RECORDING = 1.0
+_RECORD_SECONDS = 1.0
 
 
 class Lane:
@@ -42,31 +42,35 @@ class Lane:
         store: Store,
         forwarder: Forwarder,
         recorder: Recorder,
-        gate: Gate,
+        throttle: Throttle,
         clock: Callable[[], float],
     ) -> None:
         self.destination = destination
-        self.gate = gate
-        self._supply = Supply(destination, store, self, clock=clock)
+        self.throttle = throttle
+        self._leaser = Leaser(destination, store, self, clock=clock)
         self._attempts = (BatchAttempts if destination.batch else Attempts)(
             destination,
             forwarder=forwarder,
             recorder=recorder,
-            gate=self.gate,
-            supply=self._supply,
+            throttle=self.throttle,
+            leaser=self._leaser,
             clock=clock,
-            on_change=self._changed,
+            on_change=self._breaker_changed,
         )
         #: For attempts within a request. What fails in one is no delivery, so nothing of it waits here.
-        self.asking = Asking(
-            destination, forwarder=forwarder, recorder=recorder, gate=self.gate, on_change=self._changed
+        self.relay = RelayAttempts(
+            destination,
+            forwarder=forwarder,
+            recorder=recorder,
+            throttle=self.throttle,
+            on_change=self._breaker_changed,
         )
-        self._waiting = Waiting(destination)
+        self._backlog = Backlog(destination)
         self._intake = Intake(
-            destination, waiting=self._waiting, gate=self.gate, supply=self._supply, clock=clock
+            destination, backlog=self._backlog, throttle=self.throttle, leaser=self._leaser, clock=clock
         )
         self._running = False
-        self._supplier: asyncio.Task[None] | None = None
+        self._leaser_task: asyncio.Task[None] | None = None
         self._workers: set[asyncio.Task[None]] = set()
         #: Workers that hold a delivery.
         self._busy: set[asyncio.Task[None]] = set()
@@ -74,38 +78,38 @@ class Lane:
     @property
     def waiting(self) -> int:
         """How many deliveries wait in memory."""
-        return len(self._waiting)
+        return len(self._backlog)
 
     def start(self, *, paused: bool = False) -> None:
         """Start to deliver; a destination that is not ready keeps its deliveries in the store."""
         if paused:
-            self.gate.pause()
+            self.throttle.pause()
         if self.destination.not_ready is not None:
             return
         self._running = True
         name = self.destination.name
-        self._supplier = asyncio.create_task(self._supply.run(), name=f"{name} supply")
+        self._leaser_task = asyncio.create_task(self._leaser.run(), name=f"{name} leasing")
         for number in range(self.destination.concurrency):
             self._workers.add(asyncio.create_task(self._work(), name=f"{name} worker {number}"))
 
     def pause(self) -> None:
         """Start no attempt until `resume`. Those under way finish, what waits goes back to the store."""
-        self.gate.pause()
-        self._put_all_back()
+        self.throttle.pause()
+        self._return_all()
 
     def resume(self) -> None:
         """Deliver again, also what an open breaker held back."""
-        self.gate.resume()
-        self.look()
+        self.throttle.resume()
+        self.check_store()
 
-    def look(self) -> None:
+    def check_store(self) -> None:
         """Look into the store as soon as there is room: there is a delivery in it, or may be."""
-        self._supply.look()
-        self._supply.has_room_again()
+        self._leaser.check_store()
+        self._leaser.room_freed()
 
-    def overflowed(self) -> None:
+    def delivery_stored(self) -> None:
         """Learn of a new delivery that is in the store only."""
-        self._supply.overflowed()
+        self._leaser.delivery_stored()
 
     def has_room(self) -> bool:
         """Tell whether a new delivery should come by memory, leased. If not, it is left in the store.
@@ -114,124 +118,126 @@ class Lane:
         place as it became free would keep retries waiting for as long as they come.
         """
         return (
-            self.destination.takes_hot
-            and not self._supply.held_up
-            and self._room() > 0
+            self.destination.accepts_from_memory
+            and not self._leaser.is_blocked
+            and self._free_slots() > 0
             and self.delay() == 0
-            and not self.gate.breaker_open
+            and not self.throttle.breaker_open
         )
 
     def take(self, delivery: Delivery) -> None:
         """Queue a delivery that is leased to this process."""
-        if self._supplier is None:
+        if self._leaser_task is None:
             return  # not ready, since a reload that came in between: its lease ends by itself
-        if self.gate.paused:
-            self._supply.put_back(delivery)
+        if self.throttle.paused:
+            self._leaser.put_back(delivery)
         else:
-            self._waiting.put(delivery)
+            self._backlog.put(delivery)
 
-    def appetite(self) -> int:
+    def demand(self) -> int:
         """Return how many deliveries to fetch: none while enough wait, one when it is to be a probe."""
-        if self.delay() > 0 or self._waiting.plenty:
+        if self.delay() > 0 or self._backlog.has_enough_new:
             return 0
-        if self.gate.breaker_open:
-            return 0 if self._waiting else 1
-        return self._room()
+        if self.throttle.breaker_open:
+            return 0 if self._backlog else 1
+        return self._free_slots()
 
     def delay(self) -> float:
         """Return how long until an attempt may start; infinite when something else has to happen first."""
-        return self.gate.delay()
+        return self.throttle.delay()
 
     @property
     def is_probing(self) -> bool:
         """Whether what is fetched is to be a probe."""
-        return self.gate.breaker_open
+        return self.throttle.breaker_open
 
     @property
-    def is_suspicious(self) -> bool:
+    def suspects_poison(self) -> bool:
         """Whether the failures seen may be those of single events, so that others should be fetched too."""
-        return self.gate.is_suspicious
+        return self.throttle.suspects_poison
 
     @property
-    def has_retries(self) -> bool:
+    def has_enough_retries(self) -> bool:
         """Whether so many deliveries that were attempted before wait that only new ones are wanted."""
-        return self._waiting.plenty_of_retries
+        return self._backlog.has_enough_retries
 
-    def _changed(self) -> None:
+    def _breaker_changed(self) -> None:
         """Learn that the breaker may have opened or closed, or is to wait for another probe."""
-        if self.gate.breaker_open:
-            self._put_all_back()
-        self.look()
+        if self.throttle.breaker_open:
+            self._return_all()
+        self.check_store()
 
-    def _room(self) -> int:
-        return self._waiting.room if self._running else 0
+    def _free_slots(self) -> int:
+        return self._backlog.room if self._running else 0
 
     async def _work(self) -> None:
         worker = asyncio.current_task()
         assert worker is not None  # noqa: S101 - a coroutine runs in a task
         while self._running:
-            load = await self._intake.next()
+            claim = await self._intake.next()
             self._busy.add(worker)
             started = time.monotonic()
             try:
-                await self._attempts.make(load, worker)
+                await self._attempts.run(claim, worker)
             except Exception as error:  # noqa: BLE001 - a lane never dies; the delivery comes back by itself
-                self._log_fault(load, error)
+                self._log_fault(claim, error)
             finally:
                 self._busy.discard(worker)
-                self._waiting.ended(time.monotonic() - started, retry=load.deliveries[0].attempts > 0)
+                self._backlog.attempt_ended(
+                    time.monotonic() - started, retry=claim.deliveries[0].attempts > 0
+                )
 
-    def _put_all_back(self) -> None:
-        for delivery in self._waiting.take_all():
-            self._supply.put_back(delivery)
+    def _return_all(self) -> None:
+        for delivery in self._backlog.take_all():
+            self._leaser.put_back(delivery)
 
-    def _log_fault(self, load: Load, error: Exception) -> None:
+    def _log_fault(self, claim: Claim, error: Exception) -> None:
         fault = type(error).__name__
-        name, first = self.destination.name, load.deliveries[0].event.id
+        name, first = self.destination.name, claim.deliveries[0].event.id
         get_logger().error("delivery.failed", event_id=first, destination=name, error=fault)
 
     def close(self) -> None:
         """Start nothing new."""
         self._running = False
-        self._supply.stop()
+        self._leaser.stop()
         for worker in self._workers - self._busy:
             worker.cancel()
 
-    def succeeded_by(self, lane: Lane) -> None:
+    def set_successor(self, lane: Lane) -> None:
         """Let another lane look for what this one gives back, and for what its last attempts make due."""
-        self._supply.pass_on_to(lane._supply)
+        self._leaser.set_successor(lane._leaser)
 
     async def retire(self) -> None:
         """Give back what waits, then let the attempts under way end in their own time."""
         self.close()
-        if self._supplier is None:
+        if self._leaser_task is None:
             return
         # It may be leasing just now: what it gets goes back as well.
-        await asyncio.wait({self._supplier})
-        self._put_all_back()
-        await self._supply.release()
-        self._supply.look()
-        await self.stop(self.destination.lease)
-        self._supply.look()
+        await asyncio.wait({self._leaser_task})
+        self._return_all()
+        await self._leaser.release()
+        self._leaser.check_store()
+        await self.stop(self.destination.lease_duration)
+        self._leaser.check_store()
 
     async def stop(self, grace: float) -> None:
         """Finish the attempts under way within `grace` seconds, and give back what was not attempted."""
         self.close()
-        if self._supplier is None:
+        if self._leaser_task is None:
             return
-        tasks = {self._supplier, *self._workers}
+        tasks = {self._leaser_task, *self._workers}
         await asyncio.wait(tasks, timeout=grace)
-        for worker in tuple(self._attempts.under_way):
+        for worker in tuple(self._attempts.in_flight):
             worker.cancel()
-        await asyncio.wait(tasks, timeout=_RECORDING)
+        await asyncio.wait(tasks, timeout=_RECORD_SECONDS)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-        self._put_all_back()
-        await self._supply.release()
+        self._return_all()
+        await self._leaser.release()
 
 
-class Retiring:
+class RetiredLanes:
     """Sees lanes off: what waits in them goes back to the store, what they attempt ends in its own time."""
 
     def __init__(self, on_end: Callable[[], None]) -> None:
@@ -244,16 +250,16 @@ class Retiring:
     def add(self, lane: Lane) -> None:
         """Take a lane out of service, at once as far as new attempts are concerned."""
         lane.close()
-        lane.gate.retire()
+        lane.throttle.retire()
         task = asyncio.create_task(_retire(lane), name=f"{lane.destination.name} retires")
         self._lanes[task] = lane
         task.add_done_callback(self._end)
 
-    def hand_over_to(self, successor: Lane) -> None:
+    def set_successor(self, successor: Lane) -> None:
         """Tell the lanes of the same destination who takes up what they give back."""
         for lane in self._lanes.values():
             if lane.destination.name == successor.destination.name:
-                lane.succeeded_by(successor)
+                lane.set_successor(successor)
 
     async def stop(self, grace: float) -> None:
         """Let attempts under way finish for `grace` seconds, as the lanes in service do."""

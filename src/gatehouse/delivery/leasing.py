@@ -35,10 +35,10 @@ _FREE_EVERY = 30.0
 _PAUSE_AFTER_FAULT = 1.0
 
 
-class Customer(Protocol):
+class LeasingLane(Protocol):
     """What the supply needs of its lane."""
 
-    def appetite(self) -> int:
+    def demand(self) -> int:
         """Return how many deliveries the lane has room for, if it may attempt any now."""
 
     def delay(self) -> float:
@@ -52,44 +52,44 @@ class Customer(Protocol):
         """Whether what is fetched is to be a probe."""
 
     @property
-    def is_suspicious(self) -> bool:
+    def suspects_poison(self) -> bool:
         """Whether the failures seen may be those of single events, so that others should be fetched too."""
 
     @property
-    def has_retries(self) -> bool:
+    def has_enough_retries(self) -> bool:
         """Whether so many deliveries that were attempted before wait that only new ones are wanted."""
 
 
-class Supply:
+class Leaser:
     """Fetches deliveries for one lane, and returns those that it could not attempt."""
 
     def __init__(
-        self, destination: Destination, store: Store, lane: Customer, *, clock: Callable[[], float]
+        self, destination: Destination, store: Store, lane: LeasingLane, *, clock: Callable[[], float]
     ) -> None:
         self._destination = destination
         self._store = store
         self._lane = lane
         self._clock = clock
-        self._look_at = 0.0
+        self._check_at = 0.0
         #: There may be retries due that were left in the store, because enough of them wait.
-        self._left_retries = False
+        self._skipped_retries = False
         #: When to look for deliveries that are held back, although nothing here is in an order any more.
-        self._free_at = 0.0
+        self._free_held_at = 0.0
         #: The probe before, and how many there were: they are taken from both ends by turns.
-        self._probed: str | None = None
-        self._probes = 0
+        self._last_probe: str | None = None
+        self._probe_count = 0
         #: Something is due that the lane has no room for, or may not attempt yet.
-        self.held_up = False
+        self.is_blocked = False
         self._returned: list[Delivery] = []
         self._wakeup = asyncio.Event()
         self._stopped = False
         #: Who looks instead, once the lane has a successor.
-        self._successor: Supply | None = None
+        self._successor: Leaser | None = None
 
     async def run(self) -> None:
         """Keep the lane supplied, until `stop`."""
         while not self._stopped:
-            pause = await self._turn()
+            pause = await self._step()
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._wakeup.wait()
@@ -100,45 +100,45 @@ class Supply:
         self._stopped = True
         self._wakeup.set()
 
-    def pass_on_to(self, successor: Supply) -> None:
+    def set_successor(self, successor: Leaser) -> None:
         """Leave it to another lane's supply to look, from now on."""
         self._successor = successor
         # What was given back before there was a successor.
-        successor.look()
+        successor.check_store()
 
-    def look(self) -> None:
+    def check_store(self) -> None:
         """Look as soon as the lane has room: there is something, or may be."""
-        self.look_at(self._clock())
+        self.check_store_at(self._clock())
 
-    def overflowed(self) -> None:
+    def delivery_stored(self) -> None:
         """Look for a new delivery that is in the store only: overflowed, or held back."""
-        self._free_at = 0.0
-        self.look()
+        self._free_held_at = 0.0
+        self.check_store()
 
-    def look_at(self, moment: float) -> None:
+    def check_store_at(self, moment: float) -> None:
         """Look when something falls due, if not sooner."""
         if self._successor is not None:
-            self._successor.look_at(moment)
+            self._successor.check_store_at(moment)
             return
-        if moment < self._look_at:
-            self._look_at = moment
+        if moment < self._check_at:
+            self._check_at = moment
             self._wakeup.set()
 
-    def has_room_again(self) -> None:
+    def room_freed(self) -> None:
         """Fetch what was held up."""
-        if self.held_up:
+        if self.is_blocked:
             self._wakeup.set()
 
-    def has_room_for_retries(self) -> None:
+    def retry_room_freed(self) -> None:
         """Fetch the retries that were left in the store."""
-        if self._left_retries:
-            self._left_retries = False
-            self.look()
+        if self._skipped_retries:
+            self._skipped_retries = False
+            self.check_store()
 
     def put_back(self, delivery: Delivery) -> None:
         """Return a delivery that was not attempted, with the next turn."""
         self._returned.append(delivery)
-        self.look()
+        self.check_store()
         self._wakeup.set()
 
     async def release(self) -> None:
@@ -148,69 +148,69 @@ class Supply:
             del self._returned[:_RELEASED_AT_ONCE]
             await self._store.release(returned)
 
-    async def _turn(self) -> float:
+    async def _step(self) -> float:
         """Do what there is to do. Returns how long to pause."""
         try:
             await self.release()
-            if self._clock() >= self._look_at:
-                await self._look()
+            if self._clock() >= self._check_at:
+                await self._lease_due()
             return self._pause()
         except StoreUnavailableError:
             pass
         except Exception as error:  # noqa: BLE001 - a lane never dies; what can't be read now may be later
             name = self._destination.name
             get_logger().error("delivery.failed", destination=name, error=type(error).__name__)
-        self.look()
+        self.check_store()
         self._wakeup.clear()
         return _PAUSE_AFTER_FAULT
 
     def _pause(self) -> float:
-        wait = self._look_at - self._clock()
-        self.held_up = wait <= 0 and not self._lane.appetite()
-        if self.held_up:
+        wait = self._check_at - self._clock()
+        self.is_blocked = wait <= 0 and not self._lane.demand()
+        if self.is_blocked:
             wait = self._lane.delay() or _LONGEST_PAUSE
         return min(max(wait, _SHORTEST_PAUSE), _LONGEST_PAUSE)
 
-    async def _look(self) -> None:
-        limit = min(self._destination.fetch, self._lane.appetite())
+    async def _lease_due(self) -> None:
+        limit = min(self._destination.lease_limit, self._lane.demand())
         if not limit:
             return
         now = self._clock()
         # Set before the store is asked: what `look_at` is told meanwhile counts.
-        self._look_at = now + self._store.poll_every
+        self._check_at = now + self._store.poll_every
         if self._lane.is_probing:
             for delivery in await self._probe():
                 self._lane.take(delivery)
             return
-        self._left_retries = self._lane.has_retries
-        which: Which = "new" if self._left_retries else "due"
+        self._skipped_retries = self._lane.has_enough_retries
+        which: Which = "new" if self._skipped_retries else "due"
         found = await self._lease(limit, which)
-        if self._lane.is_suspicious and len(found) == limit:
+        if self._lane.suspects_poison and len(found) == limit:
             # What came last is put behind them, for the lane to take from that end, too.
             found += reversed(await self._lease(limit, "newest"))
         for delivery in found:
             self._lane.take(delivery)
         if len(found) >= limit:
-            self.look_at(now)
+            self.check_store_at(now)
         elif which == "due":
             due = await self._store.next_due(self._destination.name)
             if due is not None:
-                self.look_at(due)
-        if not self._destination.ordered and now >= self._free_at:
+                self.check_store_at(due)
+        if not self._destination.ordered and now >= self._free_held_at:
             await self._free_held(now)
 
     async def _free_held(self, now: float) -> None:
         """Let go what was held back by the order that the destination had before a reload."""
-        self._free_at = now + _FREE_EVERY
+        self._free_held_at = now + _FREE_EVERY
         freed = _FREED_AT_ONCE
         while freed == _FREED_AT_ONCE:
             freed = await self._store.free_held(self._destination.name, limit=_FREED_AT_ONCE)
             if freed:
-                self.look_at(now)
+                self.check_store_at(now)
 
     async def _lease(self, limit: int, which: Which, other_than: str | None = None) -> list[Delivery]:
         now = self._clock()
-        until, name = now + self._destination.lease, self._destination.name
+        until, name = now + self._destination.lease_duration, self._destination.name
         return await self._store.lease(
             name, now=now, until=until, limit=limit, which=which, other_than=other_than
         )
@@ -222,11 +222,11 @@ class Supply:
         can't process. Without any, the next of those that failed, whether it is due or not, but not the one
         that was the last probe, unless there is no other.
         """
-        self._probes += 1
+        self._probe_count += 1
         found = (
-            await self._lease(1, "newest" if self._probes % 2 else "new")
-            or await self._lease(1, "next", self._probed)
-            or (await self._lease(1, "next") if self._probed else [])
+            await self._lease(1, "newest" if self._probe_count % 2 else "new")
+            or await self._lease(1, "next", self._last_probe)
+            or (await self._lease(1, "next") if self._last_probe else [])
         )
-        self._probed = found[0].event.id if found else None
+        self._last_probe = found[0].event.id if found else None
         return found

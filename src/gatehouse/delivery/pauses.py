@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 class Pauses:
     """Remembers pauses in the store, and follows those that other processes begin or end."""
 
-    def __init__(self, store: Store, changed: Callable[[str], None]) -> None:
+    def __init__(self, store: Store, on_change: Callable[[str], None]) -> None:
         self._store = store
         #: Called with the name of a destination that another process paused or resumed.
-        self._changed = changed
+        self._on_change = on_change
         self._names: frozenset[str] = frozenset()
         #: Changes of our own that were begun or ended: what was read meanwhile may be of before.
-        self._own = 0
-        self._hinted = asyncio.Event()
+        self._own_changes = 0
+        self._read_now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def __contains__(self, name: str) -> bool:
@@ -41,35 +41,35 @@ class Pauses:
         if self._task is not None:
             self._task.cancel()
 
-    def look(self) -> None:
+    def read_soon(self) -> None:
         """Look soon: another process says that something changed."""
-        self._hinted.set()
+        self._read_now.set()
 
     async def change(self, name: str, *, paused: bool) -> None:
         """Remember that a destination is paused, or no longer. Raises `StoreUnavailableError`."""
-        self._own += 1
+        self._own_changes += 1
         try:
             await self._store.pause(name, paused=paused)
         finally:
-            self._own += 1
+            self._own_changes += 1
         self._names = self._names | {name} if paused else self._names - {name}
 
     async def _follow(self) -> None:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._store.poll_every):
-                    await self._hinted.wait()
-            self._hinted.clear()
+                    await self._read_now.wait()
+            self._read_now.clear()
             # What can't be read now is read later.
             with suppress(StoreError):
                 await self._read()
 
     async def _read(self) -> None:
-        own = self._own
+        own = self._own_changes
         names = await self._store.paused()
-        if own != self._own:
-            self._hinted.set()
+        if own != self._own_changes:
+            self._read_now.set()
             return
-        changed, self._names = names ^ self._names, names
-        for name in changed:
-            self._changed(name)
+        differing, self._names = names ^ self._names, names
+        for name in differing:
+            self._on_change(name)

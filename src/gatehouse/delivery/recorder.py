@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gatehouse.delivery.outcome import Outcome
-from gatehouse.delivery.retry import REFUSALS, Decision, Listed, decide, listed
+from gatehouse.delivery.retry import REFUSALS, Decision, RetryRule, decide, retry_rule
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.language.times import rfc3339
 from gatehouse.store.base import Result
@@ -27,9 +27,9 @@ MAX_BATCH = 128
 #: Seconds until the next results are recorded after several that were recorded together; see `Batcher`.
 PAUSE = 0.002
 #: While the store is unavailable, a result is offered again after a pause between these (seconds).
-_PAUSES = (0.1, 0.5)
+_RETRY_PAUSES = (0.1, 0.5)
 #: For how many deliveries refusals are counted. Whatever is forgotten gets a few attempts more.
-_MAX_REFUSED = 10_000
+_MAX_COUNTED = 10_000
 
 Results = Batcher[Result, bool]
 
@@ -63,13 +63,13 @@ class Recorder:
         self._uniform = uniform
         self._refusals: dict[str, int] = {}
 
-    async def attempted(self, delivery: Delivery, outcome: Outcome) -> float | None:
+    async def record(self, delivery: Delivery, outcome: Outcome) -> float | None:
         """Record an attempt. Returns when the store has the delivery due again, if it has."""
-        result = self._result(delivery, outcome, self._clock(), alone=True)
-        return await self._record(result, self._results.submit(result))
+        result = self._result(delivery, outcome, self._clock(), conclusive=True)
+        return await self._await_result(result, self._results.submit(result))
 
-    async def attempted_together(
-        self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], *, alone: bool = True
+    async def record_batch(
+        self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], *, conclusive: bool = True
     ) -> list[float | None]:
         """Record what came of several events in one POST, as `attempted` does for one.
 
@@ -79,60 +79,69 @@ class Recorder:
         now = self._clock()
         pairs = zip(deliveries, outcomes, strict=True)
         return await self._record_together(
-            [self._result(delivery, outcome, now, alone=alone) for delivery, outcome in pairs]
+            [self._result(delivery, outcome, now, conclusive=conclusive) for delivery, outcome in pairs]
         )
 
     async def _record_together(self, results: Sequence[Result]) -> list[float | None]:
         # All before any is waited for: they share a commit. A task for each would cost more than its record.
         written = [self._results.submit(result) for result in results]
         await asyncio.wait(written)
-        recording = [self._record(*both) for both in zip(results, written, strict=True)]
+        recording = [self._await_result(*both) for both in zip(results, written, strict=True)]
         if all(one.exception() is None for one in written):
             return [await one for one in recording]
         return await asyncio.gather(*recording)
 
-    def again(self, delivery: Delivery, outcome: Outcome) -> None:
+    def count_resent(self, delivery: Delivery, outcome: Outcome) -> None:
         """Count an attempt that is followed by another one at once: the store learns of the last."""
         self._count(delivery, outcome, self._clock())
 
-    def asked(self, delivery: Delivery, outcome: Outcome) -> None:
+    def count_relay_attempt(self, delivery: Delivery, outcome: Outcome) -> None:
         """Count an attempt that was made within its request: the store learns of it only if it succeeds."""
         self._count(delivery, outcome, None)
 
-    def relayed(self, event: Event) -> None:
+    def count_relayed(self, event: Event) -> None:
         """Count a delivery that was made within its request, and is in the store as such."""
         self._metrics.delivered.inc()
         self._metrics.lag.observe(max(0.0, self._clock() - event.received))
 
-    async def interrupted(self, delivery: Delivery, duration: float) -> None:
+    async def record_interrupted(self, delivery: Delivery, duration: float) -> None:
         """Record an attempt that was cut short, as the gateway stops: it counts, and is due at once."""
         now = self._clock()
         outcome = Outcome("timeout", None, duration)
-        result = self._counted(delivery, outcome, Decision("pending", now), now)
-        await self._record(result, self._results.submit(result))
+        result = self._count_result(delivery, outcome, Decision("pending", now), now)
+        await self._await_result(result, self._results.submit(result))
 
-    async def postponed(self, deliveries: Sequence[Delivery], outcome: Outcome) -> list[float | None]:
+    async def record_postponed(self, deliveries: Sequence[Delivery], outcome: Outcome) -> list[float | None]:
         """Have deliveries tried again later, whose last attempt was counted by `again` already."""
         now, results = self._clock(), []
         for one in deliveries:
             attempts = one.attempts - one.earlier
-            decision = self._decide(one, outcome, now, attempts=attempts, refusals=0, said="retried")
+            decision = self._decide(one, outcome, now, attempts=attempts, refusals=0, rule="retried")
             fields = decision.status, one.attempts, outcome.reason, outcome.http_status, decision.due_at, now
             results.append(Result(one, *fields))
         return await self._record_together(results)
 
-    def _result(self, delivery: Delivery, outcome: Outcome, now: float, *, alone: bool) -> Result:
+    def _result(self, delivery: Delivery, outcome: Outcome, now: float, *, conclusive: bool) -> Result:
         """Decide what an attempt means, and count it."""
         if outcome.reason == "ok":
-            return self._counted(delivery, outcome, Decision("delivered", now), now)
-        said: Listed = listed(self._destination.retry_on, outcome.http_status) if alone else "retried"
+            return self._count_result(delivery, outcome, Decision("delivered", now), now)
+        rule: RetryRule = (
+            retry_rule(self._destination.retry_on, outcome.http_status) if conclusive else "retried"
+        )
         attempts = delivery.attempts - delivery.earlier + 1
-        refusals = self._count_refusal(delivery, outcome) if said is None else 0
-        decision = self._decide(delivery, outcome, now, attempts=attempts, refusals=refusals, said=said)
-        return self._counted(delivery, outcome, decision, now)
+        refusals = self._count_refusal(delivery, outcome) if rule is None else 0
+        decision = self._decide(delivery, outcome, now, attempts=attempts, refusals=refusals, rule=rule)
+        return self._count_result(delivery, outcome, decision, now)
 
     def _decide(
-        self, delivery: Delivery, outcome: Outcome, now: float, *, attempts: int, refusals: int, said: Listed
+        self,
+        delivery: Delivery,
+        outcome: Outcome,
+        now: float,
+        *,
+        attempts: int,
+        refusals: int,
+        rule: RetryRule,
     ) -> Decision:
         return decide(
             outcome,
@@ -142,40 +151,40 @@ class Recorder:
             now=now,
             policy=self._destination.retry,
             uniform=self._uniform,
-            said=said,
+            rule=rule,
         )
 
-    def _counted(self, delivery: Delivery, outcome: Outcome, decision: Decision, now: float) -> Result:
+    def _count_result(self, delivery: Delivery, outcome: Outcome, decision: Decision, now: float) -> Result:
         self._count(delivery, outcome, decision.due_at if decision.status == "pending" else None)
         attempts, due_at = delivery.attempts + 1, decision.due_at
         return Result(delivery, decision.status, attempts, outcome.reason, outcome.http_status, due_at, now)
 
-    async def _record(self, result: Result, written: asyncio.Future[bool]) -> float | None:
+    async def _await_result(self, result: Result, written: asyncio.Future[bool]) -> float | None:
         """Wait until a result is in the store. Returns when that has the delivery due again, if it has."""
-        held: bool | None
+        stored: bool | None
         try:
-            held = await written
+            stored = await written
         except StoreUnavailableError:
-            held = await self._write_later(result)
-        if held is None:
+            stored = await self._retry_write(result)
+        if stored is None:
             return result.delivery.leased_until
-        if not held:
+        if not stored:
             self._metrics.lost_leases.inc()
             return result.delivery.leased_until
-        self._finish(result)
+        self._count_recorded(result)
         return result.due_at if result.status == "pending" else None
 
-    async def _write_later(self, result: Result) -> bool | None:
+    async def _retry_write(self, result: Result) -> bool | None:
         """Try again while the lease lasts; None after it, when the store gives the delivery out again."""
         while True:
-            pause = self._uniform(*_PAUSES)
+            pause = self._uniform(*_RETRY_PAUSES)
             if self._clock() + pause >= result.delivery.leased_until:
                 return None
             await asyncio.sleep(pause)
             with suppress(StoreUnavailableError):
                 return await self._results.submit(result)
 
-    def _finish(self, result: Result) -> None:
+    def _count_recorded(self, result: Result) -> None:
         delivery, status = result.delivery, result.status
         if status == "pending":
             return
@@ -200,7 +209,7 @@ class Recorder:
     def _count_refusal(self, delivery: Delivery, outcome: Outcome) -> int:
         if outcome.reason not in REFUSALS:
             return 0
-        if len(self._refusals) >= _MAX_REFUSED:
+        if len(self._refusals) >= _MAX_COUNTED:
             self._refusals.pop(next(iter(self._refusals)))
         count = self._refusals.pop(delivery.event.id, 0) + 1
         self._refusals[delivery.event.id] = count

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from gatehouse.delivery.forwarder import Forwarder
     from gatehouse.delivery.outcome import Outcome
     from gatehouse.delivery.recorder import Recorder
-    from gatehouse.delivery.throttle import Gate
+    from gatehouse.delivery.throttle import Throttle
     from gatehouse.events.event import Event
 
 _LONGEST_CONTENT_TYPE = 256
 
 
-class Asking:
+class RelayAttempts:
     """Asks one destination."""
 
     def __init__(
@@ -36,56 +36,56 @@ class Asking:
         *,
         forwarder: Forwarder,
         recorder: Recorder,
-        gate: Gate,
+        throttle: Throttle,
         on_change: Callable[[], None],
     ) -> None:
         self._destination = destination
         self._forwarder = forwarder
         self._recorder = recorder
-        self._gate = gate
+        self._throttle = throttle
         #: Called when whether the destination is spared may have changed.
         self._on_change = on_change
-        self._under_way = 0
+        self._in_flight = 0
 
-    async def ask(self, event: Event, number: int, *, within: float) -> Reply:
+    async def attempt(self, event: Event, number: int, *, within: float) -> Reply:
         """Attempt an event, for the `number`th time, and return the 2xx that came `within` seconds.
 
         Raises `RelayTimeoutError` without one in time, `RelayFailedError` for anything else that came or that
         kept the attempt from being made, and `UnavailableError` when too many are under way or a secret is
         missing.
         """
-        self._check()
-        probe = self._gate.breaker_open
-        if not self._gate.admit():
+        self._refuse_if_waiting()
+        probe = self._throttle.breaker_open
+        if not self._throttle.admit():
             raise RelayFailedError("breaker_open")
-        self._gate.count(1)
-        self._under_way += 1
+        self._throttle.count_started(1)
+        self._in_flight += 1
         try:
-            outcome, reply = await self._forwarder.ask(event, number, within=within)
+            outcome, reply = await self._forwarder.attempt_with_reply(event, number, within=within)
         finally:
-            self._under_way -= 1
-        self._recorder.asked(Delivery(event, self._destination.name, number - 1, 0.0), outcome)
-        if self._gate.observe(outcome, probe=probe, event=event.id):
+            self._in_flight -= 1
+        self._recorder.count_relay_attempt(Delivery(event, self._destination.name, number - 1, 0.0), outcome)
+        if self._throttle.observe(outcome, probe=probe, event=event.id):
             self._on_change()
-        return _relayable(outcome, reply)
+        return _reply_to_relay(outcome, reply)
 
-    def relayed(self, event: Event) -> None:
+    def count_relayed(self, event: Event) -> None:
         """Learn that an event is in the store, as delivered."""
-        self._recorder.relayed(event)
+        self._recorder.count_relayed(event)
 
-    def _check(self) -> None:
+    def _refuse_if_waiting(self) -> None:
         """Refuse at once what would have to wait."""
         if self._destination.not_ready is not None:
             raise UnavailableError("the destination is not ready; send again later", reason="not_ready")
-        if self._under_way >= self._destination.concurrency:
+        if self._in_flight >= self._destination.concurrency:
             raise UnavailableError("the destination is busy; send again later", reason="busy")
-        if self._gate.paused:
+        if self._throttle.paused:
             raise RelayFailedError("paused")
-        if self._gate.delay() > 0 and not self._gate.breaker_open:
+        if self._throttle.delay() > 0 and not self._throttle.breaker_open:
             raise UnavailableError("the destination is busy; send again later", reason="busy")
 
 
-def _relayable(outcome: Outcome, reply: http_client.Reply | None) -> Reply:
+def _reply_to_relay(outcome: Outcome, reply: http_client.Reply | None) -> Reply:
     """Return a reply as it goes to the provider, if it can go there."""
     if outcome.reason == "timeout":
         raise RelayTimeoutError(outcome.reason)

@@ -24,12 +24,12 @@ class NotHttpError(Exception):
     """What came is the beginning of no answer."""
 
 
-def is_complete(data: bytes) -> bool:
+def has_complete_head(data: bytes) -> bool:
     """Tell of the first bytes of an answer, cheaply, whether they are the whole head of one that is final."""
     return data[:7] == b"HTTP/1." and data[9:10] != b"1" and b"\r\n\r\n" in data and len(data) <= MAX_HEAD
 
 
-def end_of(data: bytes) -> int:
+def head_length(data: bytes) -> int:
     """Return how long the head is that some bytes begin with: all of them, when it does not end there."""
     found = _END.search(data)
     return found.end() if found else len(data)
@@ -63,9 +63,9 @@ class HeadReader:
                 return bytes(head[start:]), end - start
             start = end
         self._head = head[start:] if start else head
-        return self._unfinished()
+        return self._check_incomplete()
 
-    def _unfinished(self) -> tuple[bytes, int] | None:
+    def _check_incomplete(self) -> tuple[bytes, int] | None:
         head = self._head
         if head[: len(_PROTOCOL)] != _PROTOCOL[: len(head)]:
             raise NotHttpError
@@ -74,7 +74,7 @@ class HeadReader:
         return (bytes(head), len(head)) if len(head) > MAX_HEAD else None
 
 
-def status_of(head: bytes) -> int | None:
+def parse_status(head: bytes) -> int | None:
     """Return the status that a head begins with; None when there is none, or only an interim one."""
     line = _STATUS_LINE.match(head)
     return None if line is None or _INTERIM.match(head) else int(line[1])

@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from gatehouse.errors import OutcomeReason
 
 #: The longest that a destination may ask us to wait.
-LONGEST_RETRY_AFTER = 3600.0
+MAX_RETRY_AFTER = 3600.0
 #: Longest pauses after each refusal: five attempts in a quarter of an hour.
 REFUSAL_PAUSES = (15.0, 60.0, 225.0, 600.0)
 #: Below this share of a pause none is drawn, so that the attempts are indeed spread.
-_LEAST_PAUSE = 0.8
+_MIN_SHARE = 0.8
 
 #: Outcomes that are about the event rather than the destination.
 REFUSALS: tuple[OutcomeReason, ...] = ("rejected", "unsendable")
 
 
 #: What `retry_on` says of a status: retried, final, or nothing.
-Listed = Literal["retried", "final"] | None
+RetryRule = Literal["retried", "final"] | None
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
@@ -47,9 +47,9 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     due_at: float
 
 
-def listed(ranges: Iterable[StatusRange], status: int | None) -> Listed:
+def retry_rule(ranges: Iterable[StatusRange], status: int | None) -> RetryRule:
     """Look a status up in `retry_on`. One with a `!` stands out of any range, wherever it is written."""
-    found: Listed = None
+    found: RetryRule = None
     for low, high, retried in ranges:
         if status is not None and low <= status <= high:
             if not retried:
@@ -58,9 +58,9 @@ def listed(ranges: Iterable[StatusRange], status: int | None) -> Listed:
     return found
 
 
-def is_refused(outcome: Outcome, said: Listed) -> bool:
+def is_refused(outcome: Outcome, rule: RetryRule) -> bool:
     """Tell whether an outcome may be about one event alone: of several that were sent together, which one?"""
-    return said == "final" or (said is None and outcome.reason in ("rejected", "gone"))
+    return rule == "final" or (rule is None and outcome.reason in ("rejected", "gone"))
 
 
 def decide(
@@ -72,7 +72,7 @@ def decide(
     now: float,
     policy: RetryConfig,
     uniform: Callable[[float, float], float],
-    said: Listed = None,
+    rule: RetryRule = None,
 ) -> Decision:
     """Decide after an attempt.
 
@@ -85,21 +85,21 @@ def decide(
         now: the time.
         policy: the destination's `retry`.
         uniform: `random.uniform`.
-        said: what its `retry_on` says of the status.
+        rule: what its `retry_on` says of the status.
     """
     if outcome.reason == "ok":
         return Decision("delivered", now)
-    if said == "final" or (outcome.reason == "gone" and said is None):
+    if rule == "final" or (outcome.reason == "gone" and rule is None):
         return Decision("dead", now)
-    if said == "retried" or outcome.reason not in REFUSALS:
+    if rule == "retried" or outcome.reason not in REFUSALS:
         pause = uniform(0, _longest_pause(attempts, policy))
     elif refusals <= len(REFUSAL_PAUSES):
         longest = REFUSAL_PAUSES[refusals - 1]
-        pause = uniform(_LEAST_PAUSE * longest, longest)
+        pause = uniform(_MIN_SHARE * longest, longest)
     else:
         return Decision("dead", now)
     # The pause is drawn on top of what was asked for: else all that failed together come back together.
-    due = now + pause + min(outcome.retry_after or 0.0, LONGEST_RETRY_AFTER)
+    due = now + pause + min(outcome.retry_after or 0.0, MAX_RETRY_AFTER)
     return Decision("dead", now) if due > received + policy.give_up_after else Decision("pending", due)
 
 
@@ -116,10 +116,10 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return LONGEST_RETRY_AFTER if len(text) > len("3600") else min(float(text), LONGEST_RETRY_AFTER)
+        return MAX_RETRY_AFTER if len(text) > len("3600") else min(float(text), MAX_RETRY_AFTER)
     try:
         moment = parsedate_to_datetime(text)
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    return min(seconds, LONGEST_RETRY_AFTER) if seconds > 0 else None
+    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None

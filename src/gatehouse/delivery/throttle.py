@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from gatehouse.delivery.breaker import Breaker
-from gatehouse.delivery.retry import listed
+from gatehouse.delivery.retry import retry_rule
 from gatehouse.language.times import rfc3339
 from gatehouse.telemetry.log import get_logger
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _SOON = 1.0
 
 
-class Gate:
+class Throttle:
     """The gate of one destination."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Gate:
         self._name = destination.name
         self._settings = destination.breaker
         self._breaker = Breaker(self._settings)
-        self._pace = Pace(destination.rate) if destination.rate else None
+        self._rate_limit = RateLimit(destination.rate) if destination.rate else None
         self._retry_on = destination.retry_on
         self._paused = False
         self._retired = False
@@ -74,9 +74,9 @@ class Gate:
         return self._breaker.is_open
 
     @property
-    def is_calm(self) -> bool:
+    def is_healthy(self) -> bool:
         """Whether neither `is_failing` nor `is_suspicious` can be. It may be asked each time."""
-        return self._breaker.calm
+        return self._breaker.healthy
 
     @property
     def is_failing(self) -> bool:
@@ -84,9 +84,9 @@ class Gate:
         return self._breaker.failures > 0
 
     @property
-    def is_suspicious(self) -> bool:
+    def suspects_poison(self) -> bool:
         """Whether the failures seen may be those of single events."""
-        return self._breaker.is_suspicious(time.monotonic())
+        return self._breaker.suspects_poison(time.monotonic())
 
     @property
     def open_since(self) -> float | None:
@@ -111,22 +111,22 @@ class Gate:
             return math.inf
         now = time.monotonic()
         delay = self._breaker.delay(now)
-        return delay if self._pace is None else max(delay, self._pace.delay(now) - _SOON)
+        return delay if self._rate_limit is None else max(delay, self._rate_limit.delay(now) - _SOON)
 
     def admit(self) -> bool:
         """Let an attempt start, or not. While `breaker_open`, one that may start is the probe."""
         return not self._paused and self._breaker.admit(time.monotonic())
 
-    async def turn(self) -> None:
+    async def wait_for_rate(self) -> None:
         """Wait until the rate lets something start."""
-        if self._pace is not None:
-            while (delay := self._pace.delay(time.monotonic())) > 0:  # noqa: ASYNC110 - time is the event
+        if self._rate_limit is not None:
+            while (delay := self._rate_limit.delay(time.monotonic())) > 0:  # noqa: ASYNC110 - time is the event
                 await asyncio.sleep(delay)
 
-    def count(self, events: int) -> None:
+    def count_started(self, events: int) -> None:
         """Count events that start now against the rate."""
-        if self._pace is not None:
-            self._pace.take(time.monotonic(), events)
+        if self._rate_limit is not None:
+            self._rate_limit.take(time.monotonic(), events)
 
     def observe(self, outcome: Outcome, *, probe: bool, event: str) -> bool:
         """Learn what a POST came to. True: whether the destination is spared may have changed.
@@ -134,7 +134,7 @@ class Gate:
         `event` tells what was sent from other things: of a batch, the first event.
         """
         breaker, was_open = self._breaker, self._breaker.is_open
-        final = outcome.reason != "ok" and listed(self._retry_on, outcome.http_status) == "final"
+        final = outcome.reason != "ok" and retry_rule(self._retry_on, outcome.http_status) == "final"
         # A status that is final by `retry_on` is about the event: the destination is up.
         reason: OutcomeReason = "rejected" if final else outcome.reason
         breaker.observe(reason, time.monotonic(), probe=probe, event=event)
@@ -169,7 +169,7 @@ class Gate:
 _BURST = 0.1
 
 
-class Pace:
+class RateLimit:
     """Keeps starts under `rate` per second, evenly but for a burst of a tenth of a second's worth."""
 
     def __init__(self, rate: float) -> None:
@@ -183,10 +183,10 @@ class Pace:
         self._fill(now)
         return max(0.0, (1.0 - self._tokens) / self._rate)
 
-    def take(self, now: float, count: int = 1) -> None:
+    def take(self, now: float, tokens: int = 1) -> None:
         """Take tokens, also more than there are: events that go together are waited for afterwards."""
         self._fill(now)
-        self._tokens -= count
+        self._tokens -= tokens
 
     def _fill(self, now: float) -> None:
         if now > self._at:

@@ -173,8 +173,8 @@ class Gateway:
             store=store,
             metrics=self.metrics,
             clock=self._steady,
-            shown=self._steady.shown,
-            wall=self._clock,
+            wall_time=self._steady.shown,
+            wall_clock=self._clock,
         )
         # Before the operator listener, whose /readyz asks it.
         await self._watch_disk(opened)

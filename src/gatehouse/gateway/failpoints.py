@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final
 
-from gatehouse.delivery.connection import Wire
+from gatehouse.delivery.connection import DestinationConnection
 from gatehouse.errors import GatewayError
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.store.sqlite import SqliteStore, connection, file, purging
@@ -143,7 +143,7 @@ def _after_sent(fuse: Fuse) -> None:
     def asking(*_: object) -> None:
         asyncio.get_running_loop().call_later(_ON_ITS_WAY, fuse.burn)
 
-    _around(Wire, "ask", before=asking)
+    _around(DestinationConnection, "send", before=asking)
 
 
 def _before_record(fuse: Fuse) -> None:

@@ -14,7 +14,7 @@ from aiohttp import ClientSession
 
 from doubles.delivery import make_destination, make_event
 from gatehouse.delivery import http_client
-from gatehouse.delivery.connection import Wire
+from gatehouse.delivery.connection import DestinationConnection
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.http_client import open_session
 
@@ -207,7 +207,7 @@ async def test_nothing_is_left_of_a_connection_that_is_closed(
     async with serving(answer) as (server, forwarder, session):
         server.ends_early = ends_early
         gc.collect()
-        before = alive(Wire)
+        before = alive(DestinationConnection)
         gc.disable()
         try:
             for _ in range(3):
@@ -217,6 +217,6 @@ async def test_nothing_is_left_of_a_connection_that_is_closed(
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
 
-            assert alive(Wire) == before
+            assert alive(DestinationConnection) == before
         finally:
             gc.enable()

@@ -6,29 +6,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.delivery.throttle import Pace
+from gatehouse.delivery.throttle import RateLimit
 
 
-def starts(pace: Pace, count: int, now: float = 0.0) -> list[float]:
+def starts(rate_limit: RateLimit, count: int, now: float = 0.0) -> list[float]:
     """Start as soon as allowed, again and again."""
     moments = []
     for _ in range(count):
-        now += pace.delay(now)
-        pace.take(now)
+        now += rate_limit.delay(now)
+        rate_limit.take(now)
         moments.append(now)
     return moments
 
 
 def test_the_first_start_waits_for_nothing() -> None:
-    assert Pace(1 / 3600).delay(1000.0) == 0
+    assert RateLimit(1 / 3600).delay(1000.0) == 0
 
 
 def test_a_slow_rate_is_even() -> None:
-    assert starts(Pace(0.5), 4, now=10.0) == pytest.approx([10, 12, 14, 16])
+    assert starts(RateLimit(0.5), 4, now=10.0) == pytest.approx([10, 12, 14, 16])
 
 
 def test_a_pause_saves_up_a_tenth_of_a_second() -> None:
-    moments = starts(Pace(100), 30, now=1000.0)
+    moments = starts(RateLimit(100), 30, now=1000.0)
     assert moments[9] == 1000
     assert moments[29] == pytest.approx(1000.2)
 
@@ -36,12 +36,12 @@ def test_a_pause_saves_up_a_tenth_of_a_second() -> None:
 @given(rate=st.floats(0.001, 10_000), window=st.floats(0.1, 100))
 @pytest.mark.case("O-15")
 def test_no_window_holds_more_than_the_rate_and_the_burst(rate: float, window: float) -> None:
-    moments = starts(Pace(rate), 300, now=5.0)
+    moments = starts(RateLimit(rate), 300, now=5.0)
     most = rate * window + max(1.0, rate * 0.1) + 1e-6
     assert sum(1 for moment in moments if moment < 5.0 + window) <= most + 1
 
 
 def test_a_clock_that_goes_back_gives_nothing_away() -> None:
-    pace = Pace(1)
-    pace.take(100.0)
-    assert pace.delay(50.0) == pytest.approx(1)
+    rate_limit = RateLimit(1)
+    rate_limit.take(100.0)
+    assert rate_limit.delay(50.0) == pytest.approx(1)
