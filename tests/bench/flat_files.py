@@ -22,8 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import signed
-from gatehouse.events.event import Event
-from gatehouse.events.ids import new_id
+from gatehouse.events.event import Event, new_id
 from gatehouse.store.rows import Row, checksum, digest, event_row, milliseconds
 from gatehouse.store.sqlite.migrations import migrate
 

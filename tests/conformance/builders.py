@@ -7,8 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from doubles.dedupe import dedupe_keys
-from gatehouse.events.event import Event
-from gatehouse.events.ids import new_id
+from gatehouse.events.event import Event, new_id
 from gatehouse.store.base import Arrival, Assignment, Result
 
 if TYPE_CHECKING:

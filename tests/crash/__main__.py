@@ -26,7 +26,7 @@ from crash.runs import Findings
 from crash.sender import Sender
 from crash.soak import soak
 from crash.under_fire import replicas
-from gatehouse.config.scalars import parse_duration
+from gatehouse.config.quantities import parse_duration
 
 #: Violations that are written out, of each invariant.
 _SHOWN = 10

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crash.ledger import Answer
 from crash.numbered import make
-from gatehouse.events.ids import new_id
+from gatehouse.events.event import new_id
 from gatehouse.store.sqlite.migrations import migrations
 
 _INSERT_EVENT = """

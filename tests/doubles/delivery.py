@@ -13,8 +13,7 @@ from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.delivery.destination import Destination
 from gatehouse.delivery.dispatcher import Dispatcher
-from gatehouse.events.event import Event
-from gatehouse.events.ids import new_id
+from gatehouse.events.event import Event, new_id
 from gatehouse.store.base import Arrival, Assignment, Delivery
 from gatehouse.store.sqlite import SqliteStore
 from gatehouse.telemetry.metrics import Metrics

@@ -22,8 +22,7 @@ from gatehouse.delivery import forwarder
 from gatehouse.delivery.destination import Destination
 from gatehouse.delivery.dispatcher import Dispatcher
 from gatehouse.delivery.http_client import Reply
-from gatehouse.events.event import Event
-from gatehouse.events.ids import new_id
+from gatehouse.events.event import Event, new_id
 from gatehouse.store.base import Arrival, Assignment, Delivery
 from gatehouse.store.sqlite import SqliteStore
 from gatehouse.store.sqlite.migrations import migrate

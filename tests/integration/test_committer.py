@@ -12,8 +12,7 @@ import pytest
 
 from doubles.dedupe import dedupe_keys
 from gatehouse.errors import UnavailableError
-from gatehouse.events.event import Event
-from gatehouse.events.ids import new_id
+from gatehouse.events.event import Event, new_id
 from gatehouse.ingest.committer import MAX_BATCH, MAX_WAITING, MAX_WAITING_BYTES, Committer
 from gatehouse.store.base import Arrival, Assignment, Delivery
 from gatehouse.store.sqlite import SqliteStore

@@ -11,7 +11,7 @@ import pytest
 
 from doubles import providers
 from doubles.old_store import OldKey, write_sqlite
-from gatehouse.events.ids import new_id
+from gatehouse.events.event import new_id
 from gatehouse.telemetry import log
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from doubles.delivery import IMPATIENT, Delivering, make_destination, make_event
 from doubles.destination import Answer, ReceivedRequest, ScriptedDestination, hang, once, status
 from gatehouse.config.model import BatchConfig
-from gatehouse.config.statuses import parse_status_range
+from gatehouse.config.quantities import parse_status_range
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.delivery.destination import Destination, signing_key
 from gatehouse.events.event import Event

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 from gatehouse import providers
 from gatehouse.cli import main
+from gatehouse.config.base import format_template
 from gatehouse.config.load import LoadedConfig, parse
 from gatehouse.config.model import Model
 from gatehouse.config.presets import raw_preset
 from gatehouse.config.secrets import Secrets
-from gatehouse.config.texts import format_template
 from gatehouse.demo.sample import documented, signed, with_time
 from gatehouse.diagnosis.diagnose import diagnose
 from gatehouse.diagnosis.known import known_source

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gatehouse.config.document import MAX_BYTES, Path, read_yaml
+from gatehouse.config.document import MAX_BYTES, KeyPath, read_yaml
 from gatehouse.errors import ConfigError
 
 
@@ -70,7 +70,7 @@ g: [*a]
         (("nothing",), 1),
     ],
 )
-def test_finds_the_line(path: Path, line: int) -> None:
+def test_finds_the_line(path: KeyPath, line: int) -> None:
     """Of block and flow, and of what stands behind an alias: where its text is."""
     assert read_yaml(LINES, "a.yaml").locate(path)[0] == line
 

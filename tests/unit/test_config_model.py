@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from gatehouse.config.addresses import Address
 from gatehouse.config.load import config_file, load, parse
 from gatehouse.config.model import Config, HmacConfig, RetryConfig, ServerConfig, StoreConfig
-from gatehouse.config.references import source_path
-from gatehouse.config.scalars import Address
+from gatehouse.config.rules import source_path
 from gatehouse.errors import ConfigError
 
 SMALLEST = "sources: {a: {provider: mandato, secrets: env:A}}\ndestinations: {b: {url: http://b}}"

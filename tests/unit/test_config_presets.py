@@ -6,10 +6,10 @@ import pytest
 
 import presets
 from gatehouse import providers
+from gatehouse.config.base import format_template
 from gatehouse.config.load import parse
 from gatehouse.config.model import BasicConfig, HmacConfig, SourceConfig, TokenConfig
 from gatehouse.config.presets import merge, raw_preset, shipped_preset
-from gatehouse.config.texts import format_template
 from gatehouse.errors import ConfigError
 
 

@@ -12,26 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from gatehouse.config.load import parse
-from gatehouse.config.places import (
+from gatehouse.config.addresses import (
+    Address,
+    parse_address,
     parse_http_url,
     parse_network,
     parse_path,
     parse_public_url,
 )
-from gatehouse.config.scalars import (
-    Address,
-    SecretRef,
-    format_duration,
-    format_size,
-    parse_address,
-    parse_duration,
-    parse_rate,
-    parse_secret_ref,
-    parse_size,
-)
-from gatehouse.config.stores import parse_store_url
-from gatehouse.config.texts import format_template, parse_template, parse_text
+from gatehouse.config.base import format_template, parse_template, parse_text
+from gatehouse.config.load import parse
+from gatehouse.config.quantities import format_duration, format_size, parse_duration, parse_rate, parse_size
+from gatehouse.config.secrets import SecretRef, parse_secret_ref
+from gatehouse.config.store_url import parse_store_url
 from gatehouse.errors import ConfigError
 
 GOOD: list[tuple[Callable[[Any], Any], Any, Any]] = [

@@ -9,8 +9,7 @@ import pytest
 
 from gatehouse.cli.readiness import secret_warnings
 from gatehouse.config.load import parse
-from gatehouse.config.scalars import SecretRef
-from gatehouse.config.secrets import SecretError, Secrets
+from gatehouse.config.secrets import SecretError, SecretRef, Secrets
 from gatehouse.errors import ConfigError
 from gatehouse.verify.build import build_verification
 

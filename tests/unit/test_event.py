@@ -16,7 +16,7 @@ from gatehouse import providers
 from gatehouse.config.model import SourceConfig
 from gatehouse.config.presets import shipped_preset
 from gatehouse.events.envelope import encode, structured
-from gatehouse.events.event import UNREADABLE, Event, EventReader, ReadEvent
+from gatehouse.events.event import UNREADABLE, Event, EventReader, ReadEvent, new_id
 from gatehouse.language.request import Request
 from gatehouse.verify.base import VerifiedRequest
 
@@ -285,3 +285,22 @@ def test_whatever_a_verified_body_holds_each_preset_reads_an_event(
         for event, _, _ in reader.read(verified, NOW, ()):
             structured(event)
             encode(event, "cloudevents-binary")
+
+
+def test_ids_have_the_form_of_a_ulid() -> None:
+    made = new_id(1_700_000_000.0)
+
+    assert len(made) == 26
+    assert set(made) <= set("0123456789ABCDEFGHJKMNPQRSTVWXYZ")
+
+
+def test_the_time_part_is_the_milliseconds() -> None:
+    # The example of the specification: 01ARZ3NDEK is 1469918176385 ms.
+    assert new_id(1469918176.385).startswith("01ARYZ6S41")
+
+
+def test_ids_sort_by_time_and_differ() -> None:
+    made = [new_id(1_700_000_000.0 + step) for step in range(100)]
+
+    assert made == sorted(made)
+    assert len({new_id(1.0) for _ in range(1000)}) == 1000

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
 from gatehouse.config.model import RetryConfig
-from gatehouse.config.statuses import parse_status_range
+from gatehouse.config.quantities import parse_status_range
 from gatehouse.delivery.outcome import Outcome, reason_for
 from gatehouse.delivery.retry import (
     REFUSAL_PAUSES,

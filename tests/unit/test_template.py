@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gatehouse.language.document import Document, MalformedDocumentError
-from gatehouse.language.request import Request
+from gatehouse.language.request import Request, as_sent
 from gatehouse.language.scope import MAX_FORM_FIELDS, Scope
-from gatehouse.language.sent import as_sent
 from gatehouse.language.template import Template, TemplateError
 
 

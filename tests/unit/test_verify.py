@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 
 from gatehouse.config.model import SourceConfig
-from gatehouse.config.scalars import SecretRef
-from gatehouse.config.secrets import SecretError, Secrets
+from gatehouse.config.secrets import SecretError, SecretRef, Secrets
 from gatehouse.errors import VerificationError
 from gatehouse.language.request import Request
 from gatehouse.verify.base import Verification

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gatehouse.config.scalars import Address
+from gatehouse.config.addresses import Address
 from gatehouse.ingest.listener import Listener
 from gatehouse.workers.supervisor import SharedPort
 

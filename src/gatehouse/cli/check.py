@@ -107,7 +107,7 @@ def _listeners(config: Config) -> Iterator[str]:
 
 def _source(name: str, source: SourceConfig, missing: list[Problem]) -> Iterator[str]:
     from gatehouse.config import describe
-    from gatehouse.config.references import source_path
+    from gatehouse.config.rules import source_path
 
     keys = " · ".join(map(describe.dedupe_key, source.dedupe.by)) or "nothing"
     yield f"     {name}"

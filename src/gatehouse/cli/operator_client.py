@@ -9,7 +9,7 @@ import msgspec
 
 from gatehouse import __version__
 from gatehouse.cli.unanswered import unanswered
-from gatehouse.config.scalars import Address
+from gatehouse.config.addresses import Address
 from gatehouse.config.secrets import SecretError, Secrets
 from gatehouse.errors import ConfigError, GatewayError, Problem
 

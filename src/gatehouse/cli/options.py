@@ -56,7 +56,7 @@ def load_source(config: str | None, name: str) -> tuple[Source, LoadedConfig]:
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> GatewayError:
     """Make the error for a name that leads nowhere: it lists those that lead somewhere."""
-    from gatehouse.config.words import expected, shown
+    from gatehouse.config.hints import expected, shown
     from gatehouse.errors import GatewayError
 
     hint = expected(name, known).replace("expected one of", "one of")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from gatehouse.config.model import AnyConfig, VerifierConfig
-from gatehouse.config.scalars import SecretRef
-from gatehouse.config.secrets import SecretError, Secrets
+from gatehouse.config.secrets import SecretError, SecretRef, Secrets
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.errors import Problem
 from gatehouse.ingest.source import Source
@@ -20,12 +19,12 @@ from gatehouse.network.forbidden_addresses import fault_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gatehouse.config.document import Path, YamlDocument
+    from gatehouse.config.document import KeyPath, YamlDocument
     from gatehouse.config.load import LoadedConfig
     from gatehouse.config.model import SourceConfig
 
 #: Where a secret is named, the references there, and how many bytes each needs.
-_Place = tuple["Path", "Sequence[SecretRef]", int]
+_Place = tuple["KeyPath", "Sequence[SecretRef]", int]
 
 
 def secret_problems(loaded: LoadedConfig) -> list[Problem]:
@@ -51,7 +50,7 @@ def secret_warnings(loaded: LoadedConfig) -> list[Problem]:
     return found
 
 
-def _named(value: Any, path: Path) -> Iterator[tuple[Path, SecretRef]]:  # noqa: ANN401 - any part of a config
+def _named(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, SecretRef]]:  # noqa: ANN401 - any part of a config
     """Find every reference to a secret in a part of a config, with its place."""
     if isinstance(value, SecretRef):
         yield path, value
@@ -69,7 +68,7 @@ def _named(value: Any, path: Path) -> Iterator[tuple[Path, SecretRef]]:  # noqa:
 def _operator(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     token = loaded.config.operator.token
     if token is not None:
-        path: Path = ("operator", "token")
+        path: KeyPath = ("operator", "token")
         yield from _unusable(
             loaded, secrets, (path, (token,), 16), "serve would start; metrics would answer 401"
         )
@@ -83,7 +82,7 @@ def _store(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
         hint = f"serve would not start; {INSTALL_DRIVER}"
         yield document.problem(("store", "url"), "the driver asyncpg is not installed", hint)
     references = () if config.password is None else (config.password,)
-    path: Path = ("store", "password")
+    path: KeyPath = ("store", "password")
     yield from _unusable(loaded, secrets, (path, references, 1), "serve would not start")
 
 
@@ -108,7 +107,7 @@ def _destinations(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     for name, destination in build_destinations(loaded.config, secrets).items():
         if destination.not_ready:
             key = "url" if fault_of(destination.url.raw_host or "") else "secret"
-            path: Path = ("destinations", name, key)
+            path: KeyPath = ("destinations", name, key)
             yield loaded.document.problem(path, destination.not_ready, meanwhile)
 
 
@@ -129,7 +128,7 @@ def _places(name: str, settings: SourceConfig, document: YamlDocument) -> Iterat
             yield ("sources", name, "secrets"), settings.secrets, minimum
 
 
-def _own_place(document: YamlDocument, source: Path, index: int) -> Path:
+def _own_place(document: YamlDocument, source: KeyPath, index: int) -> KeyPath:
     """Find the secrets of one verifier: `verify` is one mapping or a list, perhaps with a preset's in it."""
     for path in ((*source, "verify", index, "secrets"), (*source, "verify", "secrets")):
         if document.locate(path)[1] == path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from gatehouse.config.scalars import Address, Listens
+from gatehouse.config.addresses import Address, Listens
 from gatehouse.demo.sample import Sample, documented, freshened, signed, with_time, with_type
 from gatehouse.errors import GatewayError
 

@@ -44,7 +44,7 @@ def turn(
 
 
 def _hint(name: str, known: Collection[str]) -> str:
-    from gatehouse.config.words import expected
+    from gatehouse.config.hints import expected
 
     if name in known:
         return "it is in the config file: gatehouse reload takes that into use"

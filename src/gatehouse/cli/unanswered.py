@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from gatehouse.config.words import shown
+from gatehouse.config.hints import shown
 from gatehouse.errors import GatewayError
 
 if TYPE_CHECKING:

@@ -1,11 +1,16 @@
-"""The config file: from YAML to frozen models, or to every problem at once.
+"""Reads the config file and returns checked models, or every problem of the file at once.
 
-load          the way of a file: read → merge presets → validate → compare the parts
-document      YAML as data with lines; words, problems: what is wrong, in words, and where
-syntax        what is no YAML, on the line of the mistake; mistakes, misspelt: what was probably meant
-presets       a source with a provider starts from its preset
-model         what the file may hold, with sources and verifiers; scalars, places, texts: types of values
-references    what is wrong between the parts of the file; relations: of a source; readable: helps both
-lint          what loads, and is probably not what was meant
-schema        the JSON Schema for editors; reference: the tables of docs/configuration.md
+load            reads a file, merges presets, validates, applies the rules, and turns refusals into problems
+document        YAML as data with line numbers; explains YAML syntax errors
+presets         merges a source with the preset of its provider
+model           the models of the file; sources, handshakes and verifiers hold the models of those sections
+base            what all models share; names, templates and lists as values
+quantities      durations, sizes, rates, numbers and status ranges as values
+addresses       listen addresses, URLs, paths and networks as values; store_url: the URL of the store
+secrets         references to secrets, and how they are resolved
+rules           rules between keys of different sections; source_rules: rules within one source
+hints           what a problem suggests
+lint            warnings about configs that load
+coverage        which values of a request a source's verifiers prove
+describe        verifiers, templates and dedupe keys in words
 """

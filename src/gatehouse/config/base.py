@@ -1,10 +1,25 @@
-"""What all models of the config file have in common."""
+"""Defines what all models of the config file share, and the types for text, templates and lists."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    InstanceOf,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from gatehouse.config.hints import placeholder_hint, template_hint, text_hint, unquoted
+from gatehouse.language.template import Placeholder, Template, TemplateError
 
 
 class Model(BaseModel):
@@ -30,6 +45,175 @@ class Model(BaseModel):
         return {key: given for key, given in value.items() if given is not None or key not in known}
 
 
+def wrong(message: str, hint: str) -> PydanticCustomError:
+    """Make the error that the loader turns into a problem with a hint."""
+    return PydanticCustomError("gatehouse", "{problem}", {"problem": message, "hint": hint})
+
+
+def in_words(title: str, pattern: str, *examples: str) -> WithJsonSchema:
+    """Describe a type that is written as text, for editors and for the reference."""
+    return WithJsonSchema(
+        {"type": "string", "title": title, "pattern": f"^{pattern}$", "examples": list(examples)}
+    )
+
+
 def exactly_one(*values: Any) -> bool:
     """Tell whether one of the values is given, and only one."""
     return sum(value not in (None, ()) for value in values) == 1
+
+
+_NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+_HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"
+
+
+def parse_text(value: Any) -> Any:
+    """Check one line of text."""
+    if not isinstance(value, str):
+        raise wrong("has to be text", "put it in quotes")
+    if not value or not value.isprintable():
+        raise wrong("has to be one line of text", "at least one character, and none that can't be seen")
+    return value
+
+
+def _matching(pattern: str, message: str, hint: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            return value
+        raise wrong(message, hint)
+
+    return BeforeValidator(check)
+
+
+def parse_regular_expression(value: Any) -> Any:
+    """Check a regular expression; it has to match whole texts, so it needs no anchors."""
+    try:
+        if isinstance(value, str) and value:
+            re.compile(value)
+            return value
+    except (re.error, OverflowError, RecursionError):
+        pass
+    raise wrong("not a regular expression", 'as in "[A-Za-z0-9_-]{1,128}"')
+
+
+def parse_template(value: Any) -> Any:
+    """Compile a template, or a list of which the first that resolves counts."""
+    if isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(v, str) for v in value)):
+        if hint := text_hint(value):
+            raise wrong("a placeholder of another language", hint)
+        try:
+            return Template(value)
+        except TemplateError as error:
+            example = 'text with placeholders, as in "{timestamp}.{body}"'
+            raise wrong(error.brief, placeholder_hint(error.inside) if error.inside else example) from error
+    raise wrong("not a template", template_hint(value))
+
+
+def format_template(template: Template) -> str | list[str]:
+    """Write a template as the config does."""
+    texts = ["".join(map(_format_part, parts)) for parts in template.alternatives]
+    return texts[0] if len(texts) == 1 else texts
+
+
+def _format_part(part: bytes | Placeholder) -> str:
+    if isinstance(part, bytes):
+        return part.decode().replace("{", "{{").replace("}", "}}")
+    return str(part)
+
+
+@dataclass(frozen=True)
+class _OneOrMany:
+    """A list, of which one entry may be written without brackets."""
+
+    at_least: int = 0
+
+    def _as_tuple(self, value: Any) -> Any:
+        many = value if isinstance(value, tuple) else (value,)
+        if len(many) < self.at_least:
+            raise wrong("needs at least one entry", "an entry, as in [one, two]")
+        return many
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._as_tuple, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        many = handler(core)
+        if self.at_least:
+            many["minItems"] = self.at_least
+        return {"anyOf": [many["items"], many]}
+
+
+@dataclass(frozen=True)
+class OrTemplate:
+    """A model that may be written as the template of one of its keys."""
+
+    key: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def in_full(value: Any) -> Any:
+            if isinstance(value, dict) and unquoted(value):
+                raise wrong("not a template", template_hint(value))
+            if isinstance(value, dict | source):
+                return value
+            return source.model_construct(**{self.key: parse_template(value)})
+
+        return core_schema.no_info_before_validator_function(in_full, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [_TEMPLATE_SCHEMA, handler(core)]}
+
+
+_TEMPLATE_SCHEMA = {
+    "title": "template",
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+    ],
+}
+
+T = TypeVar("T")
+OneOrMany = Annotated[tuple[T, ...], _OneOrMany()]
+#: As `OneOrMany`, and an empty list is refused.
+AtLeastOne = Annotated[tuple[T, ...], _OneOrMany(1)]
+
+Text = Annotated[
+    str, BeforeValidator(parse_text), WithJsonSchema({"type": "string", "title": "text", "minLength": 1})
+]
+Pattern = Annotated[
+    str,
+    BeforeValidator(parse_text),
+    WithJsonSchema({"type": "string", "title": "pattern", "minLength": 1}),
+]
+#: Names of sources and destinations: they stand in paths, labels and log lines.
+Name = Annotated[
+    str,
+    _matching(_NAME, "not a name", "lower-case letters, digits, - and _, at most 64, the first no - or _"),
+    in_words("name", _NAME),
+]
+HeaderName = Annotated[
+    str,
+    _matching(_HEADER, "not a header name", "as in X-Signature, without a colon"),
+    in_words("header name", _HEADER, "X-Signature"),
+]
+#: `X-Signature-{n}` stands for X-Signature-1, X-Signature-2 and so on.
+NumberedHeader = Annotated[
+    str,
+    _matching(
+        _HEADER + r"(\{n\})?", "not a header name", "as in X-Signature, or X-Signature-{n}, without a colon"
+    ),
+    in_words("header name", _HEADER + r"(\{n\})?", "X-Signature"),
+]
+RegularExpression = Annotated[
+    str,
+    BeforeValidator(parse_regular_expression),
+    WithJsonSchema({"type": "string", "title": "regular expression"}),
+]
+UserName = Annotated[
+    str,
+    _matching(r"[^:\x00-\x1f\x7f]+", "not a user name", "text without a colon"),
+    in_words("text", "[^:]+"),
+]
+TemplateText = Annotated[
+    InstanceOf[Template],
+    BeforeValidator(parse_template),
+    WithJsonSchema(_TEMPLATE_SCHEMA),
+]

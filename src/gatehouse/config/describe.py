@@ -22,7 +22,7 @@ from gatehouse.config.model import (
     TokenConfig,
     TwilioConfig,
 )
-from gatehouse.config.scalars import format_duration
+from gatehouse.config.quantities import format_duration
 
 if TYPE_CHECKING:
     from gatehouse.config.model import DedupeKeyConfig, ProviderConfig, SignatureConfig, VerifyEntry

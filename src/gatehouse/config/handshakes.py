@@ -8,9 +8,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
-from gatehouse.config.base import Model
-from gatehouse.config.scalars import Between, wrong
-from gatehouse.config.texts import HeaderName, RegularExpression, TemplateText, Text, parse_template
+from gatehouse.config.base import (
+    HeaderName,
+    Model,
+    RegularExpression,
+    TemplateText,
+    Text,
+    parse_template,
+    wrong,
+)
+from gatehouse.config.quantities import Between
 from gatehouse.language.template import Template
 
 #: What providers sign, in short. A challenge that could be one of these would have us sign a forged event.

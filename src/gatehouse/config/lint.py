@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gatehouse.config.addresses import UNIX
 from gatehouse.config.coverage import (
     covers_body,
     effective_max_age,
@@ -16,15 +17,14 @@ from gatehouse.config.coverage import (
     signs_a_time,
 )
 from gatehouse.config.model import AllowlistConfig, NoneConfig, TokenConfig
-from gatehouse.config.places import UNIX
-from gatehouse.config.scalars import format_duration
-from gatehouse.config.stores import postgres_parts
+from gatehouse.config.quantities import format_duration
+from gatehouse.config.store_url import postgres_parts
 from gatehouse.language.patterns import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gatehouse.config.document import Path, YamlDocument
+    from gatehouse.config.document import KeyPath, YamlDocument
     from gatehouse.config.model import Config, RouteConfig, SourceConfig
     from gatehouse.errors import Problem
 
@@ -75,7 +75,7 @@ class _Linter:
 
     def sources(self) -> Iterator[Problem]:
         for name, source in self._config.sources.items():
-            path: Path = ("sources", name)
+            path: KeyPath = ("sources", name)
             if not any(_fits(route, name) for route in self._config.routes):
                 message = "no route takes its events: they are stored and not forwarded"
                 yield self._warn("GH01", path, message, f"routes: [{{from: {name}, to: […]}}]")
@@ -101,7 +101,7 @@ class _Linter:
                 message = "an earlier route takes the same events to the same destinations"
                 yield self._warn("GH09", ("routes", index), message, "leave it out, or change its types")
 
-    def _verify(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+    def _verify(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         where = (*path, "verify")
         if any(isinstance(verifier, NoneConfig) for verifier in source.verify):
             message = "nothing is verified: anyone who can reach the path can send"
@@ -121,7 +121,7 @@ class _Linter:
             message = f"secrets of fewer than {_SHORTEST_SECRET} bytes can be guessed"
             yield self._warn("GH08", (*path, "min_secret"), message, "a longer secret")
 
-    def _dedupe(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+    def _dedupe(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         dedupe, horizon = source.dedupe, source.retry_horizon
         where = (*path, "dedupe")
         if not dedupe.by and source.provider and self._document.locate(where)[1] != where:
@@ -145,7 +145,7 @@ class _Linter:
                 where = (*path, "dedupe", "by", longest, "window")
             yield self._warn("GH04", where, message, f"at least {shown}")
 
-    def _max_age(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+    def _max_age(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         if source.max_age is not None and not signs_a_time(source):
             message = "no time is signed that could be compared: requests of any age pass"
             yield self._warn("GH18", (*path, "max_age"), message, "event: {time: …} from what is signed")
@@ -161,7 +161,7 @@ class _Linter:
             message = f"signed dedupe keys last {shown}: after that an older captured request is a new event"
             yield self._warn("GH19", (*path, "dedupe"), message, "a longer window of a signed key")
 
-    def _allowlist(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+    def _allowlist(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         if not any(isinstance(verifier, AllowlistConfig) for verifier in source.verify):
             return
         server, where = self._config.server, (*path, "verify")
@@ -173,7 +173,7 @@ class _Linter:
             message = "behind a proxy every request comes from the proxy's address"
             yield self._warn("GH12", where, message, "server: {trusted_proxies: [the proxy's address]}")
 
-    def _timing(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+    def _timing(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         deadline = self._config.server.commit_deadline
         if source.answer_deadline is not None and source.answer_deadline < deadline:
             waits = format_duration(source.answer_deadline)
@@ -181,7 +181,7 @@ class _Linter:
             hint = f"server: {{commit_deadline: less than {waits}}}"
             yield self._warn("GH13", (*path, "answer_deadline"), message, hint)
 
-    def _handshakes(self, path: Path, source: SourceConfig) -> Iterator[Problem]:
+    def _handshakes(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         needy = [handshake.name for handshake in source.handshakes if handshake.needs_secret]
         if needy and not source.handshake_secrets:
             message = f"the handshake {needy[0]} has no secret to check with, and is refused"
@@ -198,7 +198,7 @@ class _Linter:
                 hint = f"these sources send: {', '.join(dict.fromkeys(known))}"
                 yield self._warn("GH10", ("routes", index, "types"), message, hint)
 
-    def _warn(self, code: str, path: Path, message: str, hint: str) -> Problem:
+    def _warn(self, code: str, path: KeyPath, message: str, hint: str) -> Problem:
         return replace(self._document.problem(path, message, hint), code=code)
 
 

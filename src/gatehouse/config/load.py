@@ -1,23 +1,29 @@
-"""From a file to a `Config`: read, merge presets, validate, and report every problem at once."""
+"""Loads a config file: reads it, merges presets, validates it, and reports every problem at once."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from gatehouse import providers
 from gatehouse.config.document import YamlDocument, read_yaml
+from gatehouse.config.hints import key_hint, shown, type_hint, value_hint
 from gatehouse.config.model import Config
 from gatehouse.config.presets import Merged, with_presets
-from gatehouse.config.problems import model_problems
-from gatehouse.config.references import reference_problems
+from gatehouse.config.rules import rule_problems
+from gatehouse.config.source_rules import source_problems
 from gatehouse.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from pydantic_core import ErrorDetails
+
+    from gatehouse.config.document import KeyPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,13 @@ def parse(text: str | bytes, file: str = "gateway.yaml", directory: Path = Path(
         raise ConfigError([*document.problems, Problem(file, 1, "", "the file has no keys", hint)])
     merged = with_presets(document)
     config, refused = _validate(merged, document)
-    problems = [*document.problems, *merged.problems, *refused, *reference_problems(merged, document)]
+    problems = [
+        *document.problems,
+        *merged.problems,
+        *refused,
+        *rule_problems(merged.data, document),
+        *source_problems(merged, document),
+    ]
     if config is None or problems:
         raise ConfigError(_in_order(problems))
     return LoadedConfig(config, document, directory, text if isinstance(text, bytes) else text.encode())
@@ -72,3 +84,166 @@ def _validate(merged: Merged, document: YamlDocument) -> tuple[Config | None, li
 def _in_order(problems: Iterable[Problem]) -> list[Problem]:
     """Sort by place, and drop what two checks found alike."""
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.path))
+
+
+def model_problems(
+    details: Iterable[ErrorDetails], merged: Merged, document: YamlDocument
+) -> Iterator[Problem]:
+    """Turn pydantic's errors into problems, without those that only follow from another one."""
+    for detail in details:
+        path = merged.in_file(_path(detail["loc"], merged.data))
+        if detail["type"] == "union_tag_invalid":
+            path = (*path, "type")
+        follows = detail["type"] == "missing" and path[:-1] in document.incomplete
+        if path not in document.unreadable and not follows:
+            message, hint = _words(detail, _value(merged.data, _path(detail["loc"], merged.data)))
+            yield document.problem(path, message, hint)
+
+
+def _path(location: KeyPath, data: Any) -> KeyPath:
+    """Follow pydantic's location through the data; the 0 of a value that stands for a list is not in it."""
+    path: KeyPath = ()
+    for step in _without_tags(location):
+        if isinstance(step, int) and not isinstance(data, tuple):
+            continue
+        path = (*path, step)
+        data = _member(data, step)
+    return path
+
+
+def _without_tags(location: KeyPath) -> KeyPath:
+    """Leave out what is no part of the file: the type in `sources.NAME.verify.0.TYPE`, and a last `[key]`."""
+    if location[-1:] == ("[key]",):
+        location = location[:-1]
+    if location[:1] == ("sources",) and location[2:3] == ("verify",):
+        location = location[:4] + location[5:]
+    if location[:1] == ("sources",) and location[2:5:2] == ("handshakes", "proof"):
+        location = location[:5] + location[6:]
+    return location
+
+
+def _member(data: Any, step: int | str) -> Any:
+    if isinstance(data, dict):
+        return data.get(step)
+    if isinstance(data, tuple) and isinstance(step, int) and step < len(data):
+        return data[step]
+    return None
+
+
+def _value(data: Any, path: KeyPath) -> Any:
+    for step in path:
+        data = _member(data, step)
+    return data
+
+
+#: pydantic's kind of error → message and hint. Nothing here repeats the value.
+_WORDS = {
+    "string_type": ("has to be text", "put it in quotes"),
+    "string_unicode": ("has to be text", "without lone surrogates"),
+    "tuple_type": ("has to be a list", "in brackets: […]"),
+    "bool_type": ("has to be true or false", "without quotes"),
+    "union_tag_not_found": ("needs a type", "type: hmac, token, basic or none"),
+    "model_type": ("has to be keys and values", "as in {key: value}"),
+}
+_SAME = {
+    "model_attributes_type": "model_type",
+    "dict_type": "model_type",
+    "mapping_type": "model_type",
+}
+
+
+#: What each of these sections holds under its name.
+_ENTRIES = {
+    "sources": "shop: {provider: NAME, secrets: [env:SHOP_SECRET]}",
+    "destinations": "app: {url: http://host:port/path}",
+}
+_ROUTES = "- {from: SOURCE, to: DESTINATION}"
+
+
+def _words(detail: ErrorDetails, value: Any) -> tuple[str, str]:
+    location, context = detail["loc"], detail.get("ctx", {})
+    match detail["type"]:
+        case "gatehouse":
+            return context["problem"], context["hint"]
+        case "extra_forbidden":
+            models = _models(location[:-1])
+            return "unknown key", key_hint(str(location[-1]), _fields(models), _elsewhere(models))
+        case "missing":
+            return "is needed", _fields(_models(location[:-1])).get(str(location[-1]), "")
+        case "union_tag_invalid":
+            types = _listed(context["expected_tags"])
+            return f'unknown type "{shown(context["tag"])}"', type_hint(
+                context["tag"], types, providers.names()
+            )
+        case "literal_error":
+            return "not one of the possible values", value_hint(value, _listed(context["expected"]))
+    kind = _SAME.get(detail["type"], detail["type"])
+    message, hint = _WORDS.get(kind, ("not a possible value", "see docs/configuration.md"))
+    return message, _shape(kind, location, value) or hint
+
+
+def _shape(kind: str, location: KeyPath, value: Any) -> str | None:
+    """Say what a section, or an entry of one, looks like."""
+    section, depth = location[0] if location else "", len(location)
+    if kind == "tuple_type" and location == ("routes",):
+        return f"as in {_ROUTES}"
+    if kind == "model_type" and section == "routes":
+        return _ROUTES
+    if kind == "model_type" and section in _ENTRIES and depth == 1:
+        return f"names as keys, and no list: {_ENTRIES[section]}"
+    if kind == "model_type" and section in _ENTRIES and depth == 2:  # noqa: PLR2004 - an entry of a section
+        is_key = location[1] in _fields(_models((section, "")))
+        return f"a key of an entry? indent it further: {_ENTRIES[section]}" if is_key else _ENTRIES[section]
+    if kind == "model_type" and location[-1:] == ("signature",) and isinstance(value, str):
+        return "as in {header: X-Signature}"
+    return None
+
+
+def _listed(names: str) -> list[str]:
+    listed = names.replace(" or ", ", ").replace("'", "").split(", ")
+    return [{"True": "true", "False": "false"}.get(name, name) for name in listed]
+
+
+def _models(location: KeyPath) -> list[type[BaseModel]]:
+    """Name the models that are possible at a location."""
+    models: list[type[BaseModel]] = [Config]
+    for depth, step in enumerate(location):
+        is_name = depth == 1 and location[0] in ("sources", "destinations")
+        if isinstance(step, str) and not is_name:
+            models = [found for model in models for found in _models_at(model, step)] or models
+    return models
+
+
+def _fields(models: Iterable[type[BaseModel]]) -> dict[str, str]:
+    """Name the keys of models, each with its meaning."""
+    return {
+        field.alias or name: field.description or ""
+        for model in models
+        for name, field in model.model_fields.items()
+    }
+
+
+def _elsewhere(models: Iterable[type[BaseModel]]) -> dict[str, str]:
+    """Name the keys that are possible one step further in, each with how it is written there."""
+    return {
+        key: f"{outer}: {{{key}: …}}"
+        for model in models
+        for outer, field in reversed(model.model_fields.items())
+        if Config not in models or outer in ("server", "operator", "store")
+        for inner in _models_in(field.annotation)
+        for key in _fields([inner])
+    }
+
+
+def _models_at(model: type[BaseModel], step: str) -> list[type[BaseModel]]:
+    """Follow one step: a key of the model, or the tag that tells a verifier's type."""
+    tag = model.model_fields.get("type")
+    if tag is not None and step in getattr(tag.annotation, "__args__", ()):
+        return [model]
+    return _models_in(model.model_fields[step].annotation) if step in model.model_fields else []
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for argument in getattr(annotation, "__args__", ()) for model in _models_in(argument)]

@@ -7,22 +7,19 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gatehouse.config.base import Model
-from gatehouse.config.handshakes import HandshakeConfig
-from gatehouse.config.places import HttpUrl, PublicUrl, TrustedProxy
-from gatehouse.config.scalars import (
+from gatehouse.config.addresses import (
     Address,
-    Between,
-    Duration,
+    HttpUrl,
     ListenAddress,
     ListenPlaces,
     Listens,
-    Rate,
-    SecretReference,
-    Size,
-    Space,
+    PublicUrl,
+    TrustedProxy,
 )
-from gatehouse.config.signatures import SignatureConfig, SigningConfig, TimestampConfig, VerifierConfig
+from gatehouse.config.base import AtLeastOne, Model, Name, OneOrMany, Pattern, TemplateText, Text
+from gatehouse.config.handshakes import HandshakeConfig
+from gatehouse.config.quantities import Between, Duration, Rate, Size, Space, StatusExpression
+from gatehouse.config.secrets import SecretReference
 from gatehouse.config.sources import (
     AnswersConfig,
     DedupeConfig,
@@ -32,9 +29,7 @@ from gatehouse.config.sources import (
     SampleConfig,
     SourceConfig,
 )
-from gatehouse.config.statuses import StatusExpression
-from gatehouse.config.stores import StoreUrl
-from gatehouse.config.texts import AtLeastOne, Name, OneOrMany, Pattern, TemplateText, Text
+from gatehouse.config.store_url import StoreUrl
 from gatehouse.config.verifiers import (
     AllowlistConfig,
     AnyConfig,
@@ -48,8 +43,12 @@ from gatehouse.config.verifiers import (
     NoneConfig,
     PaypalConfig,
     RsaConfig,
+    SignatureConfig,
+    SigningConfig,
+    TimestampConfig,
     TokenConfig,
     TwilioConfig,
+    VerifierConfig,
     VerifyEntry,
 )
 

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 
 from gatehouse import providers
-from gatehouse.config.document import Path, YamlDocument, read_yaml
+from gatehouse.config.document import KeyPath, YamlDocument, read_yaml
+from gatehouse.config.hints import expected, shown
 from gatehouse.config.model import ProviderConfig
-from gatehouse.config.words import expected, shown
 from gatehouse.errors import Problem
 
 #: The word that stands for the preset's own verifiers in a list.
@@ -60,9 +60,9 @@ class Merged:
     data: dict[str, Any]
     problems: list[Problem] = field(default_factory=list)
     #: Verifiers that a preset brought in or moved: path in `data` → path of what the file says there.
-    moved: dict[Path, Path] = field(default_factory=dict)
+    moved: dict[KeyPath, KeyPath] = field(default_factory=dict)
 
-    def in_file(self, path: Path) -> Path:
+    def in_file(self, path: KeyPath) -> KeyPath:
         """Return where in the file that stands which is at `path` in the data."""
         start = path[:4]
         return self.moved[start] + path[4:] if start in self.moved else path
@@ -92,7 +92,7 @@ class _Merging:
             whole["verify"] = self._verify(source["verify"], preset, ("sources", name, "verify"))
         return _filled(whole, whole.get("values"))
 
-    def _preset(self, provider: Any, path: Path) -> dict[str, Any]:
+    def _preset(self, provider: Any, path: KeyPath) -> dict[str, Any]:
         if provider in ("", None):
             return {}
         if provider in providers.names():
@@ -105,7 +105,7 @@ class _Merging:
             self._report((*path, "provider"), message, hint)
         return {}
 
-    def _verify(self, own: Any, preset: dict[str, Any], path: Path) -> Any:
+    def _verify(self, own: Any, preset: dict[str, Any], path: KeyPath) -> Any:
         if own is None:  # a key with nothing behind it takes away what the preset says
             return None
         if isinstance(own, dict):
@@ -119,7 +119,7 @@ class _Merging:
         # Nothing but refused words: without the key the source would seem to say nothing at all.
         return tuple(entries) if entries or own == () else None
 
-    def _entry(self, entry: Any, preset: dict[str, Any], path: Path) -> tuple[Any, ...]:
+    def _entry(self, entry: Any, preset: dict[str, Any], path: KeyPath) -> tuple[Any, ...]:
         if not isinstance(entry, str):
             return (entry,)
         if entry == PRESET and "verify" in preset:
@@ -133,7 +133,7 @@ class _Merging:
             self._report(path, "there is no preset without a provider", "provider: NAME, or a verifier")
         return ()
 
-    def _report(self, path: Path, message: str, hint: str) -> None:
+    def _report(self, path: KeyPath, message: str, hint: str) -> None:
         self._merged.problems.append(self._document.problem(path, message, hint))
 
 

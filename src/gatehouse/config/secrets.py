@@ -1,15 +1,53 @@
-"""Secrets: read from the environment or from files, at load time, and never shown."""
+"""Reads secrets from the environment or from files, and recognizes headers that carry credentials."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, InstanceOf
+
+from gatehouse.config.base import in_words, wrong
+from gatehouse.config.hints import secret_hint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from gatehouse.config.scalars import SecretRef
+_REFERENCE = r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)"
+
+
+class SecretRef(NamedTuple):
+    """Where a secret is kept. The secret itself is never in the config."""
+
+    #: `env` or `file`.
+    kind: str
+    #: The variable's name, or the file's path.
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}"
+
+
+def parse_secret_ref(value: Any) -> Any:
+    """Turn `env:NAME` or `file:/path` into a `SecretRef`."""
+    if isinstance(value, str) and value.isprintable() and re.fullmatch(_REFERENCE, value):
+        kind, _, name = value.partition(":")
+        return SecretRef(kind, name)
+    # The value itself may be the secret: no piece of it is repeated, not even what stands before a colon.
+    if isinstance(value, str) and value.startswith("env:"):
+        raise wrong("env: without the name of a variable", "letters, digits and _, as in env:MANDATO_SECRET")
+    hint = secret_hint(value) or "env:NAME or file:/path; never the secret itself"
+    raise wrong("not a reference to a secret", hint)
+
+
+SecretReference = Annotated[
+    InstanceOf[SecretRef],
+    BeforeValidator(parse_secret_ref),
+    in_words("secret", _REFERENCE, "env:STRIPE_SECRET", "file:/run/secrets/stripe"),
+]
+
 
 #: No provider issues a secret longer than this; a longer file is not a secret.
 _MAX_BYTES = 16 * 1024
@@ -70,3 +108,21 @@ class Secrets:
         if len(content) > _MAX_BYTES:
             raise SecretError(f"{reference} is longer than a secret can be")
         return content.rstrip()
+
+
+_WORDS = (
+    "auth",
+    "cookie",
+    "signature",
+    "secret",
+    "token",
+    "hmac",
+    "password",
+    "api-key",
+    "apikey",
+)
+
+
+def names_credential(name: str) -> bool:
+    """Tell whether a header's name (lower case), or a pattern of names, says "credential"."""
+    return any(word in name for word in _WORDS)

@@ -7,13 +7,22 @@ from typing import Annotated, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from gatehouse.config.base import Model
+from gatehouse.config.addresses import PathText
+from gatehouse.config.base import (
+    AtLeastOne,
+    HeaderName,
+    Model,
+    Name,
+    OneOrMany,
+    OrTemplate,
+    TemplateText,
+    Text,
+    wrong,
+)
 from gatehouse.config.handshakes import HandshakeConfig
-from gatehouse.config.places import PathText
-from gatehouse.config.scalars import Between, Duration, SecretReference, Size, wrong
-from gatehouse.config.signatures import SecretLength
-from gatehouse.config.texts import AtLeastOne, HeaderName, Name, OneOrMany, OrTemplate, TemplateText, Text
-from gatehouse.config.verifiers import VerifyEntry
+from gatehouse.config.quantities import Between, Duration, Size
+from gatehouse.config.secrets import SecretReference
+from gatehouse.config.verifiers import SecretLength, VerifyEntry
 from gatehouse.language.template import Template
 
 

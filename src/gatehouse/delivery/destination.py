@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gatehouse.config.model import BatchConfig, Config, DestinationConfig, RetryConfig
+    from gatehouse.config.quantities import StatusRange
     from gatehouse.config.secrets import Secrets
-    from gatehouse.config.statuses import StatusRange
     from gatehouse.events.envelope import Format
     from gatehouse.store.base import Delivery
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from gatehouse.config.model import RetryConfig
-    from gatehouse.config.statuses import StatusRange
+    from gatehouse.config.quantities import StatusRange
     from gatehouse.delivery.outcome import Outcome
     from gatehouse.errors import OutcomeReason
 

@@ -19,8 +19,8 @@ from gatehouse.config.presets import raw_preset
 from gatehouse.diagnosis.variants import text_of
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError, is_json
+from gatehouse.language.request import as_sent
 from gatehouse.language.scope import Scope
-from gatehouse.language.sent import as_sent
 from gatehouse.language.template import Template
 from gatehouse.language.times import parse_iso8601
 from gatehouse.verify.places import place

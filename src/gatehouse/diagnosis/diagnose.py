@@ -22,7 +22,7 @@ from gatehouse.config.model import (
     TokenConfig,
     TwilioConfig,
 )
-from gatehouse.config.scalars import format_duration
+from gatehouse.config.quantities import format_duration
 from gatehouse.diagnosis.clues import (
     Claimed,
     about_absence,

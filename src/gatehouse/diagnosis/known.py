@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gatehouse.config.model import SourceConfig, VerifyEntry
-    from gatehouse.config.scalars import SecretRef
-    from gatehouse.config.secrets import Secrets
+    from gatehouse.config.secrets import SecretRef, Secrets
     from gatehouse.errors import Reason
     from gatehouse.language.request import Request
     from gatehouse.verify.base import KnownKeys, Verifier

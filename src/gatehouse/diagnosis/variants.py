@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from gatehouse.config.base import format_template
 from gatehouse.config.model import HmacConfig, SigningConfig, TimestampConfig, TokenConfig
-from gatehouse.config.texts import format_template
 from gatehouse.errors import VerificationError
 from gatehouse.language.scope import Scope
 from gatehouse.language.template import Template

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from gatehouse.config.coverage import resists_replay
 from gatehouse.events.dedupe import KeyReader
-from gatehouse.events.ids import new_id
 from gatehouse.language.document import MARK, MalformedDocumentError, NoTextError, is_json, without_mark
-from gatehouse.language.event_scopes import EventScopes
 from gatehouse.language.scope import Scope
+from gatehouse.language.split import EventScopes
 from gatehouse.language.times import as_rfc3339, rfc3339
 
 if TYPE_CHECKING:
@@ -252,3 +253,24 @@ def _resolved(templates: Iterable[Template | None], scope: Scope) -> list[str | 
             text = None
         found.append(text)
     return found
+
+
+# The format is that of the ULID specification (github.com/ulid/spec): 48 bits of unix milliseconds and 80
+# random bits in Crockford's base32, 26 characters.
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+#: From a random byte to a character: each comes from as many bytes as any other.
+_FROM_BYTE = (_ALPHABET * 8).encode()
+_RANDOM_CHARACTERS = 16
+_TIME_SHIFTS = range(45, -1, -5)
+
+
+def new_id(now: float) -> str:
+    """Make the id of an event that was received at `now` (unix seconds)."""
+    # From the system: a seeded generator would repeat itself in a forked process.
+    random = os.urandom(_RANDOM_CHARACTERS).translate(_FROM_BYTE).decode()
+    return _time_part(int(now * 1000)) + random
+
+
+@lru_cache(maxsize=16)
+def _time_part(milliseconds: int) -> str:
+    return "".join([_ALPHABET[milliseconds >> shift & 31] for shift in _TIME_SHIFTS])

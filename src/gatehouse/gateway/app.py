@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from gatehouse.config.addresses import Address
     from gatehouse.config.load import LoadedConfig
     from gatehouse.config.model import Config
-    from gatehouse.config.scalars import Address
     from gatehouse.delivery.destination import Destination
     from gatehouse.ingest.handshakes import Confirm
     from gatehouse.ingest.source import Source

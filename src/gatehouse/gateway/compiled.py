@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from gatehouse.config.scalars import SecretRef
-from gatehouse.config.secrets import SecretError, Secrets
+from gatehouse.config.secrets import SecretError, SecretRef, Secrets
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.diagnosis.known import known_sources
 from gatehouse.ingest.client_address import client_address

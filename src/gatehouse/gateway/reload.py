@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.config.addresses import is_loopback
 from gatehouse.config.describe import alternatives
 from gatehouse.config.load import load
-from gatehouse.config.scalars import is_loopback
 from gatehouse.errors import ConfigError, Problem
 from gatehouse.events.dedupe import scopes_of
 from gatehouse.operator.reloading import Changes, Difference, ReloadResult

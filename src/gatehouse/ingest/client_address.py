@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from gatehouse.config.places import UNIX
+from gatehouse.config.addresses import UNIX
 
 if TYPE_CHECKING:
     import asyncio

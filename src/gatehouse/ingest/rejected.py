@@ -13,7 +13,7 @@ import msgspec
 
 from gatehouse.diagnosis.diagnose import diagnose, diagnose_head
 from gatehouse.errors import VerificationError
-from gatehouse.events.ids import new_id
+from gatehouse.events.event import new_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from gatehouse.config.credentials import names_credential
-from gatehouse.config.references import source_path
-from gatehouse.config.secrets import SecretError
+from gatehouse.config.rules import source_path
+from gatehouse.config.secrets import SecretError, names_credential
 from gatehouse.errors import UnavailableError
 from gatehouse.events.dedupe import render_key
 from gatehouse.events.event import EventReader

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import msgspec
 
 from gatehouse.language.document import MalformedDocumentError, Path, sorted_json
+from gatehouse.language.request import as_sent
 from gatehouse.language.scope import FACTS, Scope
-from gatehouse.language.sent import as_sent
 
 #: From a scope to the bytes, or to None when there are none.
 Resolve = Callable[[Scope], bytes | None]

@@ -1,4 +1,4 @@
-"""One inbound HTTP request, as verifiers and templates read it."""
+"""Defines an inbound HTTP request, and how its text becomes bytes."""
 
 from __future__ import annotations
 
@@ -25,3 +25,14 @@ class Request(msgspec.Struct, frozen=True, gc=False):
     public_url: str = ""
     #: The address that sent it: the peer, or what a trusted proxy says of it.
     client: str = ""
+
+
+def as_sent(text: str) -> bytes:
+    """Undo what the HTTP parser did to bytes that are not UTF-8. Raises nothing.
+
+    Other halves of characters no request carries. They become bytes that no request carries either.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")

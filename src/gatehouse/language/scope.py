@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gatehouse.language.document import Document, MalformedDocumentError, without_mark
-from gatehouse.language.sent import as_sent
+from gatehouse.language.request import as_sent
 
 if TYPE_CHECKING:
     from gatehouse.language.request import Request

@@ -1,4 +1,4 @@
-"""Batches: the elements of a request's lists, each with what encloses it. None is ever left out."""
+"""Splits a verified request into events: batches, documents inside a body, and their items."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ from gatehouse.language.document import (
     MalformedDocumentError,
     Path,
     check_structure,
+    check_values,
     is_json,
     without_mark,
 )
+from gatehouse.language.scope import Scope, is_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from gatehouse.language.request import Request
+    from gatehouse.language.template import Template
 
 T = TypeVar("T")
 
@@ -110,3 +115,58 @@ def _elements(raw: bytes) -> list[bytes]:
         return lines
     check_structure(raw)  # one object after all, with something in it that can't be read
     return [raw]
+
+
+class EventScopes:
+    """Finds the events of a source's requests."""
+
+    def __init__(self, *, document: Template | None, split: Template | None) -> None:
+        """`document` and `split` are those of the source's `event`."""
+        self._document = document
+        self._splits = tuple(map(Split, body_paths(split))) if split else ()
+        #: Whether a request is one event, and its body the document.
+        self.is_plain = not self._splits and document is None
+
+    def of(self, request: Request, facts: Mapping[str, bytes]) -> tuple[Scope, ...]:
+        """Return what the templates see of each event. Raises `MalformedDocumentError`."""
+        whole = Scope(request, facts=facts)
+        if self.is_plain:
+            return (whole,)
+        if self._document is not None:
+            whole = self._inside(whole)
+        for split in self._splits:
+            if split.leads_anywhere(whole.document):
+                return tuple(
+                    Scope(request, facts=facts, body=raw, outer=outer + whole.outer, is_item=bool(outer))
+                    for raw, outer in split.items(whole.body)
+                )
+        # A type from a header needs no body: a form sent again under another Content-Type would have one.
+        if self._document is not None:
+            check_structure(whole.body)
+        return (whole,)
+
+    def _inside(self, whole: Scope) -> Scope:
+        """Return the document inside the body: of the first alternative that is there and has values to read.
+
+        What is no JSON, as a plain text is, leaves the next alternative its turn.
+        """
+        resolves = self._document.resolves if self._document else ()
+        for number, resolve in enumerate(resolves, 1):
+            try:
+                document = resolve(whole)
+                if document is None:
+                    continue
+                if number < len(resolves):
+                    check_values(document)
+            except MalformedDocumentError:
+                continue
+            if document is whole.body:
+                return whole
+            around = () if is_form(whole.request) else (whole.document,)
+            return Scope(whole.request, facts=whole.facts, body=document, outer=around)
+        raise MalformedDocumentError("no document")
+
+
+def body_paths(template: Template) -> tuple[Path, ...]:
+    """Return the paths of a template of lone `{body:path}`s; the empty path is the whole body."""
+    return tuple(part.path for (part,) in template.alternatives if not isinstance(part, bytes))

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import hdrs, web
 
-from gatehouse.config.scalars import is_loopback
-from gatehouse.language.sent import as_sent
+from gatehouse.config.addresses import is_loopback
+from gatehouse.language.request import as_sent
 from gatehouse.operator.api import error_answer
 from gatehouse.operator.cross_site import cross_site_refusal
 from gatehouse.operator.described import described
@@ -24,7 +24,7 @@ from gatehouse.verify.base import ct_equal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from gatehouse.config.scalars import Address
+    from gatehouse.config.addresses import Address
     from gatehouse.operator.reloading import ReloadResult
     from gatehouse.telemetry.metric_types import Counter
 

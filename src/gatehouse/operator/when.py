@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, tzinfo
 
 from pydantic_core import PydanticCustomError
 
-from gatehouse.config.scalars import parse_duration
+from gatehouse.config.quantities import parse_duration
 from gatehouse.language.times import parse_time
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)

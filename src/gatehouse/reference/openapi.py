@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from aiohttp import hdrs
 
 from gatehouse import __version__
-from gatehouse.config.scalars import Address
+from gatehouse.config.addresses import Address
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.operator.api import OperatorApi
 from gatehouse.operator.described import Described, description_of

@@ -26,7 +26,7 @@ from gatehouse.config.coverage import (
 from gatehouse.config.handshakes import HashProof
 from gatehouse.config.model import AwsSnsConfig, JwtConfig, SigningConfig, TwilioConfig, VerifierConfig
 from gatehouse.config.presets import shipped_preset
-from gatehouse.config.scalars import format_duration
+from gatehouse.config.quantities import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -14,10 +14,10 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from gatehouse import providers
+from gatehouse.config.base import format_template
 from gatehouse.config.model import Config
 from gatehouse.config.presets import PRESET
-from gatehouse.config.scalars import format_duration, format_size
-from gatehouse.config.texts import format_template
+from gatehouse.config.quantities import format_duration, format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
-from gatehouse.events.event import Event
-from gatehouse.events.ids import new_id
+from gatehouse.events.event import Event, new_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,7 @@ import base64
 from typing import TYPE_CHECKING
 
 from gatehouse.errors import VerificationError
-from gatehouse.language.request import Request
-from gatehouse.language.sent import as_sent
+from gatehouse.language.request import Request, as_sent
 from gatehouse.verify.base import Facts, matching, proved, single_header
 from gatehouse.verify.places import with_header
 

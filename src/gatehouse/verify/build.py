@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
     from gatehouse.config.handshakes import HandshakeConfig
     from gatehouse.config.model import SourceConfig, VerifyEntry
-    from gatehouse.config.scalars import SecretRef
-    from gatehouse.config.secrets import Secrets
+    from gatehouse.config.secrets import SecretRef, Secrets
 
 #: Type of a signing scheme → its module and class, made from the config and the secrets.
 _SCHEMES = {

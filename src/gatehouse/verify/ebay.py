@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError
-from gatehouse.language.sent import as_sent
+from gatehouse.language.request import as_sent
 from gatehouse.verify.asymmetric import HASHES, decoded, ec_key, holds, only_the_provider_signs
 from gatehouse.verify.base import proved, single_header
 from gatehouse.verify.jws import text_of

@@ -20,8 +20,8 @@ from gatehouse.config.coverage import (
 )
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import MalformedDocumentError
-from gatehouse.language.event_scopes import EventScopes
-from gatehouse.language.sent import as_sent
+from gatehouse.language.request import as_sent
+from gatehouse.language.split import EventScopes
 from gatehouse.language.times import parse_iso8601, parse_time
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import msgspec
 
 from gatehouse.errors import ForbiddenError, MalformedRequestError, UnavailableError, VerificationError
 from gatehouse.language.document import MalformedDocumentError
+from gatehouse.language.request import as_sent
 from gatehouse.language.scope import Scope
-from gatehouse.language.sent import as_sent
 from gatehouse.verify.base import ct_equal
 from gatehouse.verify.hmac import key_bytes
 from gatehouse.verify.signature import WRITE

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError
-from gatehouse.language.sent import as_sent
+from gatehouse.language.request import as_sent
 from gatehouse.verify.asymmetric import decoded, der_of, ec_key, holds, rsa_key, strong
 from gatehouse.verify.base import ct_equal
 from gatehouse.verify.signature import WRITE

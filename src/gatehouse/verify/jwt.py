@@ -9,7 +9,7 @@ import msgspec
 
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError, with_value
-from gatehouse.language.sent import as_sent
+from gatehouse.language.request import as_sent
 from gatehouse.verify.asymmetric import only_the_provider_signs
 from gatehouse.verify.base import KnownKeys, NoKeys, RemoteVerifier, ct_equal, fetched, proved, single_header
 from gatehouse.verify.jws import (

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from gatehouse.errors import VerificationError
-from gatehouse.language.sent import as_sent
+from gatehouse.language.request import as_sent
 from gatehouse.verify.asymmetric import decoded, holds, only_the_provider_signs, signing_key
 from gatehouse.verify.base import KnownKeys, NoKeys, RemoteVerifier, fetched, single_header
 

@@ -10,8 +10,7 @@ from multidict import CIMultiDict
 
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError, with_value
-from gatehouse.language.request import Request
-from gatehouse.language.sent import as_sent
+from gatehouse.language.request import Request, as_sent
 from gatehouse.verify.base import single_header
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ import msgspec
 
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import MalformedDocumentError, with_value
-from gatehouse.language.request import Request
+from gatehouse.language.request import Request, as_sent
 from gatehouse.language.scope import Scope
-from gatehouse.language.sent import as_sent
 from gatehouse.language.split import Split
 from gatehouse.language.times import rfc3339
 from gatehouse.verify.base import Facts, Proved, proved, single_header

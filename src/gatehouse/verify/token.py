@@ -8,9 +8,8 @@ import msgspec
 
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import with_value
-from gatehouse.language.request import Request
+from gatehouse.language.request import Request, as_sent
 from gatehouse.language.scope import Scope
-from gatehouse.language.sent import as_sent
 from gatehouse.language.split import Split
 from gatehouse.verify.base import Facts, matching, proved
 from gatehouse.verify.places import place

@@ -22,8 +22,8 @@ import msgspec
 
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import MalformedDocumentError
+from gatehouse.language.request import as_sent
 from gatehouse.language.scope import Scope, is_form
-from gatehouse.language.sent import as_sent
 from gatehouse.language.template import Template
 from gatehouse.verify.base import ct_equal, matching, proved, single_header
 from gatehouse.verify.places import with_header

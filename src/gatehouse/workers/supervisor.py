@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from gatehouse.config.addresses import Address
     from gatehouse.config.load import LoadedConfig
-    from gatehouse.config.scalars import Address
     from gatehouse.errors import Problem
     from gatehouse.operator.reloading import Changes, ReloadResult
 

@@ -1,18 +1,20 @@
-"""Problems between the parts of one source: its verifiers, its secrets, what its templates need of them."""
+"""Checks rules within one source: verifiers, secrets, templates, and replies that it relays."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.config.base import parse_template, parse_text
+from gatehouse.config.hints import shown
 from gatehouse.config.model import DedupeConfig
-from gatehouse.config.readable import at, entries, mappings, read
-from gatehouse.config.scalars import format_duration, parse_duration
-from gatehouse.config.texts import parse_template
+from gatehouse.config.quantities import format_duration, parse_duration
+from gatehouse.config.rules import at, entries, mappings, read, texts
+from gatehouse.language.patterns import matches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gatehouse.config.document import Path, YamlDocument
+    from gatehouse.config.document import KeyPath, YamlDocument
     from gatehouse.config.presets import Merged
     from gatehouse.errors import Problem
     from gatehouse.language.template import Placeholder, Template
@@ -33,11 +35,14 @@ _GIVEN = {
 }
 
 
+_ACCEPT = "or respond: accept"
+
+
 def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]:
     """Find what is wrong between the parts of each source."""
     has_url = at(merged.data, "server", "public_url") is not None
     for name, source in mappings(at(merged.data, "sources")).items():
-        path: Path = ("sources", name)
+        path: KeyPath = ("sources", name)
         verifiers = [
             (merged.in_file(where), verifier)
             for where, verifier in entries(source.get("verify"), (*path, "verify"))
@@ -56,12 +61,13 @@ def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]
         if not has_url:
             yield from _signed_url(every, document)
             yield from _hashed_url(path, source, document)
+    yield from _relays(merged.data, document)
 
 
-Verifiers = list[tuple["Path", dict[str, Any]]]
+Verifiers = list[tuple["KeyPath", dict[str, Any]]]
 
 
-def _inside(where: Path, verifier: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _inside(where: KeyPath, verifier: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     """Walk the verifiers of `any`, or the one that stands for itself."""
     if verifier["type"] != "any":
         yield where, verifier
@@ -72,7 +78,7 @@ def _inside(where: Path, verifier: dict[str, Any]) -> Iterator[tuple[Path, dict[
 
 
 def _secrets(
-    path: Path, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
+    path: KeyPath, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
 ) -> Iterator[Problem]:
     # An unknown key `secret` is reported as such; that there is none besides it only follows.
     shared = source.get("secrets") not in _NOTHING or "secret" in source
@@ -91,7 +97,7 @@ def _none_alone(verifiers: Verifiers, document: YamlDocument) -> Iterator[Proble
 
 
 def _placeholders(
-    path: Path, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
+    path: KeyPath, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
 ) -> Iterator[Problem]:
     """Find templates that can never resolve: what they name comes from a verifier that is not there.
 
@@ -126,7 +132,7 @@ def _gives(verifier: dict[str, Any]) -> set[str]:
     return found | {name for name in ("timestamp", "id") if verifier.get(name) is not None}
 
 
-def _constants(path: Path, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+def _constants(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     """Find dedupe keys that say the same of every request: all but the first would be duplicates."""
     for where, template in _templates(path, source):
         if where[2] == "dedupe" and any(map(_is_constant, template.alternatives)):
@@ -138,7 +144,7 @@ def _is_constant(parts: tuple[bytes | Placeholder, ...]) -> bool:
     return all(isinstance(part, bytes) for part in parts)
 
 
-def _values(path: Path, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+def _values(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     """Find what a preset leaves to the source and the source does not say."""
     values = source.get("values")
     for name, value in (values if isinstance(values, dict) else {}).items():
@@ -147,7 +153,7 @@ def _values(path: Path, source: dict[str, Any], document: YamlDocument) -> Itera
             yield document.problem(where, f"values.{name} has to be set", f"values: {{{name}: …}}")
 
 
-def _max_age(path: Path, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+def _max_age(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     """Find an age limit that outlasts the dedupe keys: a captured request would pass in between.
 
     That of a preset is shortened to the source's window instead.
@@ -197,7 +203,7 @@ def _always_names(placeholder: str, template: Template) -> bool:
     )
 
 
-def _templates(path: Path, source: dict[str, Any]) -> Iterator[tuple[Path, Template]]:
+def _templates(path: KeyPath, source: dict[str, Any]) -> Iterator[tuple[KeyPath, Template]]:
     event, by = source.get("event"), at(source, "dedupe", "by")
     found = [
         ((*path, "event", key), value) for key, value in (event if isinstance(event, dict) else {}).items()
@@ -220,7 +226,7 @@ def _signed_url(verifiers: Verifiers, document: YamlDocument) -> Iterator[Proble
             yield document.problem(path, message, "server: {public_url: https://…}")
 
 
-def _handshakes(path: Path, source: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _handshakes(path: KeyPath, source: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     for where, handshake in entries(source.get("handshakes"), (*path, "handshakes")):
         proof = at(handshake, "proof")
         if isinstance(proof, dict):
@@ -228,7 +234,7 @@ def _handshakes(path: Path, source: dict[str, Any]) -> Iterator[tuple[Path, dict
 
 
 def _proofs(
-    path: Path, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
+    path: KeyPath, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
 ) -> Iterator[Problem]:
     """Find proofs that nothing can be proved with, and those that would give signatures away."""
     for where, proof in _handshakes(path, source):
@@ -242,9 +248,54 @@ def _proofs(
             yield document.problem(where, message, "proof: {type: hash, …}, or a source of its own")
 
 
-def _hashed_url(path: Path, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+def _hashed_url(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     for where, proof in _handshakes(path, source):
         template = read(parse_template, proof.get("of"))
         if template is not None and _always_names("url", template):
             message = "{url} is hashed, but server.public_url is not set"
             yield document.problem((*where, "of"), message, "server: {public_url: https://…}")
+
+
+def _relays(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Find what stands between a source and the reply that it is to relay."""
+    for name, source in mappings(data.get("sources")).items():
+        if source.get("respond") == "relay":
+            for message, hint in _reasons(name, source, data):
+                yield document.problem(("sources", name, "respond"), message, f"{hint}, {_ACCEPT}")
+
+
+def _reasons(name: str, source: dict[str, Any], data: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if at(source, "event", "split") is not None:
+        yield "the events of a batch would have a reply each", "leave out event.split"
+    destinations, routes = mappings(data.get("destinations")), data.get("routes", ())
+    if not isinstance(routes, tuple):
+        return
+    reached = _reached(name, routes)
+    if len(reached) != 1:
+        found = ", ".join(map(shown, reached)) or "no destination"
+        yield f"its routes lead to {found}", "a reply comes from exactly one destination"
+    for destination in reached:
+        yield from _unfit(destination, destinations.get(destination, {}))
+
+
+def _unfit(name: str, destination: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if destination.get("format") == "cloudevents-batch":
+        yield f"{name} takes batches, and replies to all of one", "another format there"
+    if destination.get("order_by") is not None:
+        yield f"{name} is ordered, and a reply can't wait for its turn", "no order_by there"
+
+
+def _reached(source: str, routes: tuple[Any, ...]) -> list[str]:
+    """Return the destinations that any event of a source may go to."""
+    return list(
+        dict.fromkeys(
+            to
+            for route in routes
+            if any(_fits(pattern, source) for _, pattern in texts(at(route, "from"), ()))
+            for _, to in texts(at(route, "to"), ())
+        )
+    )
+
+
+def _fits(pattern: str, source: str) -> bool:
+    return read(parse_text, pattern) is not None and matches(pattern, source)

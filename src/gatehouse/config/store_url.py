@@ -8,14 +8,11 @@ from urllib.parse import parse_qsl, unquote
 
 from pydantic import BeforeValidator
 
-from gatehouse.config.readable import at, read
-from gatehouse.config.scalars import in_words, is_loopback, wrong
+from gatehouse.config.addresses import is_loopback
+from gatehouse.config.base import in_words, wrong
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from gatehouse.config.document import YamlDocument
-    from gatehouse.errors import Problem
+    pass
 
 #: A parameter that nobody knows would go to the server as a setting, and `sslmod` would leave the line open.
 _PARAMETERS = (
@@ -39,7 +36,6 @@ _HINT = (
 )
 _HINT_POSTGRES = "postgresql://user@host:5432,host2:5432/name?sslmode=verify-full&sslrootcert=/etc/ssl/db.pem"
 _ELSEWHERE = "store: {password: env:GATEHOUSE_STORE_PASSWORD}; URLs are shown and logged"
-_FOR_POSTGRES = ("password", "connections", "allow_unsynced")
 
 
 class PostgresParts(NamedTuple):
@@ -115,17 +111,6 @@ def _has_password(url: str) -> bool:
 def _has_possible_ports(url: str) -> bool:
     hosts = url.partition("@")[2].partition("/")[0]
     return all(0 < int(port) <= _HIGHEST_PORT for port in re.findall(r":([0-9]+)(?=,|$)", hosts))
-
-
-def store_problems(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Find keys that are for a store of the other kind."""
-    url = read(parse_store_url, at(data, "store", "url"), "sqlite:///")
-    if url is None or not url.startswith("sqlite:"):
-        return
-    for key in _FOR_POSTGRES:
-        if at(data, "store", key) is not None:
-            hint = "leave it out, or give store.url a postgresql:// URL"
-            yield document.problem(("store", key), "is for a store in PostgreSQL", hint)
 
 
 StoreUrl = Annotated[

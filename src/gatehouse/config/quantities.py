@@ -1,0 +1,186 @@
+"""Durations, sizes, rates, numbers and status ranges of the config file."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, InstanceOf, WithJsonSchema
+from pydantic_core import CoreSchema, core_schema
+
+from gatehouse.config.base import in_words, wrong
+from gatehouse.config.hints import duration_hint, rate_hint, size_hint
+
+_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
+_DURATION = r"([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d))+"
+_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
+_SIZE = r"[0-9]{1,9}(B|KB|MB|KiB|MiB)"
+_SPACES = _SIZES | {"GB": 10**9, "GiB": 2**30}
+_SPACE = r"[0-9]{1,9}(B|KB|MB|GB|KiB|MiB|GiB)"
+_RATE = r"[0-9]{1,9}(\.[0-9]{1,9})?/(s|m|h)"
+_A_DURATION = "more than nothing, with a unit: 300ms, 30s, 5m, 12h, 7d; at most 3650d"
+#: Ten years: longer is a slip of the keyboard.
+_LONGEST = 3650 * 86_400.0
+#: What may wait for the store in all; a longer body could never be accepted.
+_LARGEST = 64 * 2**20
+#: More room than a store could ever need is a slip too.
+_ROOMIEST = 2**40
+#: More attempts per second than one process starts.
+_FASTEST = 100_000.0
+
+
+def parse_duration(value: Any) -> Any:
+    """Turn `1h30m` into seconds."""
+    if isinstance(value, str) and re.fullmatch(_DURATION, value):
+        pieces = re.findall(r"([0-9.]+)(ms|s|m|h|d)", value)
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces) / 1000
+        if 0 < seconds <= _LONGEST:
+            return seconds
+    raise wrong("not a duration", duration_hint(value) or _A_DURATION)
+
+
+def format_duration(seconds: float) -> str:
+    """Write seconds as the config does: `14h36m`."""
+    pieces = []
+    milliseconds = round(seconds * 1000)
+    for unit, size in _UNITS.items():
+        count, milliseconds = divmod(milliseconds, size)
+        if count:
+            pieces.append(f"{count}{unit}")
+    return "".join(pieces) or "0s"
+
+
+def parse_size(value: Any) -> Any:
+    """Turn `1MiB` into bytes; a bare number is bytes."""
+    size = value if isinstance(value, int) and not isinstance(value, bool) else 0
+    if isinstance(value, str) and re.fullmatch(_SIZE, value):
+        unit = value.lstrip("0123456789")
+        size = int(value.removesuffix(unit)) * _SIZES[unit]
+    if 0 < size <= _LARGEST:
+        return size
+    raise wrong(
+        "not a size", size_hint(value) or "bytes, or a number and a unit, as in 512KiB, 1MiB; at most 64MiB"
+    )
+
+
+def parse_space(value: Any) -> Any:
+    """Turn `2GiB` of a disk into bytes; a bare number is bytes, and may be 0."""
+    size = value if isinstance(value, int) and not isinstance(value, bool) else -1
+    if isinstance(value, str) and re.fullmatch(_SPACE, value):
+        unit = value.lstrip("0123456789")
+        size = int(value.removesuffix(unit)) * _SPACES[unit]
+    if 0 <= size <= _ROOMIEST:
+        return size
+    raise wrong(
+        "not an amount of disk",
+        size_hint(value) or "0, bytes, or a number and a unit, as in 512MiB, 2GiB; at most 1024GiB",
+    )
+
+
+def format_size(size: int) -> str:
+    """Write bytes as the config does: `1MiB`."""
+    unit = next(unit for unit in ("MiB", "KiB", "B") if size % _SIZES[unit] == 0)
+    return f"{size // _SIZES[unit]}{unit}"
+
+
+def parse_rate(value: Any) -> Any:
+    """Turn `100/s` into a number per second."""
+    if isinstance(value, str) and re.fullmatch(_RATE, value):
+        number, _, unit = value.partition("/")
+        rate = float(number) * 1000 / _UNITS[unit]
+        if 0 < rate <= _FASTEST:
+            return rate
+    raise wrong("not a rate", rate_hint(value) or "a number per s, m or h, as in 100/s; at most 100000/s")
+
+
+@dataclass(frozen=True)
+class Between:
+    """A number within bounds, and nothing that only looks like one: no `"10"`, no `true`, no NaN."""
+
+    low: int
+    high: int
+
+    def _check(self, value: Any, *, whole: bool) -> Any:
+        is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if is_number and math.isfinite(value) and self.low <= value <= self.high:
+            return value
+        kind = "whole number" if whole else "number"
+        raise wrong(f"not a {kind} from {self.low} to {self.high}", f"as in {self.low}, without quotes")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def check(value: Any) -> Any:
+            return self._check(value, whole=source is int)
+
+        return core_schema.no_info_before_validator_function(check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(core) | {"minimum": self.low, "maximum": self.high}
+
+
+Duration = Annotated[
+    float, BeforeValidator(parse_duration), in_words("duration", _DURATION, "30s", "5m", "7d")
+]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema(
+        {
+            "title": "size",
+            "anyOf": [
+                {"type": "string", "pattern": f"^{_SIZE}$", "examples": ["512KiB", "1MiB"]},
+                {"type": "integer", "minimum": 1, "maximum": _LARGEST},
+            ],
+        }
+    ),
+]
+Space = Annotated[
+    int,
+    BeforeValidator(parse_space),
+    WithJsonSchema(
+        {
+            "title": "disk space",
+            "anyOf": [
+                {"type": "string", "pattern": f"^{_SPACE}$", "examples": ["512MiB", "2GiB"]},
+                {"type": "integer", "minimum": 0, "maximum": _ROOMIEST},
+            ],
+        }
+    ),
+]
+Rate = Annotated[float, BeforeValidator(parse_rate), in_words("rate", _RATE, "100/s")]
+
+
+_EXPRESSION = r"!?[3-5][0-9]{2}(-[3-5][0-9]{2})?"
+
+
+class StatusRange(NamedTuple):
+    """HTTP statuses from `low` to `high`, both included."""
+
+    low: int
+    high: int
+    #: Whether a delivery that got one is tried again; if not, it is dead at once.
+    retried: bool
+
+    def __str__(self) -> str:
+        span = str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
+        return span if self.retried else f"!{span}"
+
+
+def parse_status_range(value: Any) -> Any:
+    """Turn `500-599`, `429` or `!501` into a `StatusRange`. 2xx is no question: it is delivered."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)  # 429 without quotes is a number to YAML, and can mean nothing else
+    if isinstance(value, str) and re.fullmatch(_EXPRESSION, value):
+        low, _, high = value.removeprefix("!").partition("-")
+        found = StatusRange(int(low), int(high or low), retried=not value.startswith("!"))
+        if found.low <= found.high:
+            return found
+    raise wrong("not a status expression", 'a status from 300 to 599 or a range: "500-599", "429", "!501"')
+
+
+StatusExpression = Annotated[
+    InstanceOf[StatusRange],
+    BeforeValidator(parse_status_range),
+    in_words("statuses", _EXPRESSION, "500-599", "429", "!501"),
+]
