@@ -59,7 +59,7 @@ def postgres() -> Iterator[PostgresServer]:
 def migrated(postgres: PostgresServer) -> str:
     """Name a database with the store's tables and nothing in them, for others to be copies of."""
     from gatehouse.store.postgres import PostgresStore  # noqa: PLC0415 - most tests have nothing to do with it
-    from gatehouse.store.postgres.settings import PostgresSettings  # noqa: PLC0415
+    from gatehouse.store.postgres.connection import PostgresSettings  # noqa: PLC0415
 
     template = postgres.create_database("migrated")
 

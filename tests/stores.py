@@ -6,14 +6,16 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from conformance.builders import accept, arrival, event, lease, result
-from gatehouse.store.base import DeliveryQuery, EventQuery, Reply
+from gatehouse.store.base import Reply
+from gatehouse.store.records import DeliveryQuery, EventQuery
 from gatehouse.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from gatehouse.events.event import Event
-    from gatehouse.store.base import DeliveryRow, Store, StoredEvent
+    from gatehouse.store.base import Store
+    from gatehouse.store.records import DeliveryRow, StoredEvent
 
 #: Texts that not every database takes: bytes that were no UTF-8, and NUL.
 ODD = "caf\udce9\x00"

@@ -17,7 +17,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 #: Policy and language: no I/O.
 PURE = (
-    *("language", "events", "config", "diagnosis", "store/base.py", "store/deciding.py"),
+    *("language", "events", "config", "diagnosis", "store/base.py", "store/accepting.py"),
     "verify",
     *(
         "ingest/pipeline.py",

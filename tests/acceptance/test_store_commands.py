@@ -22,7 +22,7 @@ import pytest
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gatehouse.store.sqlite import SqliteStore
-from gatehouse.store.sqlite.migrations import migrations
+from gatehouse.store.sqlite.schema import migrations
 from postgres_server import Database, PostgresServer
 from processes import GatewayProcess, serving
 from stores import fill

@@ -164,7 +164,7 @@ async def main() -> None:
     )
     given = parser.parse_args()
     if given.no_floor:
-        leasing.Floors.of = lambda *_: leasing.BOTTOM  # type: ignore[method-assign]
+        leasing.ScanFloors.of = lambda *_: leasing.BOTTOM  # type: ignore[method-assign]
     print(
         f"{'':24} {'leases':>8} {'finished':>10} {'median ms':>10} {'p99 ms':>10} {'max ms':>10} {'pages':>8}"
     )

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from bench import signed
 from gatehouse.events.event import Event, new_id
 from gatehouse.store.rows import Row, checksum, digest, event_row, milliseconds
-from gatehouse.store.sqlite.migrations import migrate
+from gatehouse.store.sqlite.schema import migrate
 
 DAY = 86400.0
 #: A key is that of an event of bench/signed.py: "evt_", these, "_" and a number.

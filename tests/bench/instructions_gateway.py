@@ -27,7 +27,7 @@ from gatehouse.language.request import Request
 from gatehouse.store.base import LEASE, Arrival, Counts, Delivery, Receipt, Result, Store
 from gatehouse.store.sqlite import leasing
 from gatehouse.store.sqlite.accepting import Acceptor
-from gatehouse.store.sqlite.migrations import migrate
+from gatehouse.store.sqlite.schema import migrate
 from gatehouse.telemetry import log
 from gatehouse.telemetry.metrics import Metrics, SourceMetrics
 from gatehouse.verify.remote_keys import RemoteKeys

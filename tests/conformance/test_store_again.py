@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.builders import NOW, accept, accept_and_lease, arrival, event, lease, result
-from gatehouse.store.base import Counts, DeliveryQuery, EventQuery, Retried
+from gatehouse.store.base import Counts
+from gatehouse.store.records import DeliveryQuery, EventQuery, Retried
 
 if TYPE_CHECKING:
     from conformance.conftest import Reopen

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from conformance.builders import NOW, accept, accept_and_lease, arrival, event, lease, result
 from gatehouse.language.patterns import matches
-from gatehouse.store.base import DeliveryQuery, DeliveryRow, EventQuery, EventRow
+from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventQuery, EventRow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gatehouse.store.base import Arrival, Page, Status, Store
+    from gatehouse.store.base import Arrival, Store
+    from gatehouse.store.records import Page, Status
 
     Ask = Callable[..., Awaitable[Page[Any]]]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.builders import NOW, accept, accept_and_lease, arrival, event, lease, result
-from gatehouse.store.base import DeliveryQuery
+from gatehouse.store.records import DeliveryQuery
 
 if TYPE_CHECKING:
     from conformance.conftest import Backend, Reopen

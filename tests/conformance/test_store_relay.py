@@ -8,7 +8,8 @@ import pytest
 
 from conformance.builders import NOW, WINDOW, accept, arrival, event, lease
 from doubles.dedupe import dedupe_keys
-from gatehouse.store.base import DeliveryQuery, Receipt, Reply
+from gatehouse.store.base import Receipt, Reply
+from gatehouse.store.records import DeliveryQuery
 
 if TYPE_CHECKING:
     from conformance.conftest import Clock, Reopen

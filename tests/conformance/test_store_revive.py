@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.builders import NOW, accept, arrival, event, lease, result
-from gatehouse.store.base import Delivery, DeliveryQuery, Receipt
+from gatehouse.store.base import Delivery, Receipt
+from gatehouse.store.records import DeliveryQuery
 
 if TYPE_CHECKING:
     from gatehouse.store.base import Arrival, Store

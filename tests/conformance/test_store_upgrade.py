@@ -88,7 +88,7 @@ def database_now_ms() -> int:
 @pytest.fixture
 async def upgraded(old: SqliteBackend | PostgresBackend) -> AsyncIterator[Store]:
     store = await old.open()
-    await store.use_places(lambda: places(*BY))
+    await store.use_legacy_places(lambda: places(*BY))
     yield store
     await store.close()
 
@@ -165,7 +165,7 @@ async def test_which_keys_there_were_is_remembered_when_the_config_changes(
 ) -> None:
     await upgraded.close()
     store = await old.open()
-    await store.use_places(lambda: places("{body:other}"))
+    await store.use_legacy_places(lambda: places("{body:other}"))
     receipts = await accept(
         store, arriving(BY, b"{}", Delivery="d1"), arriving(["{body:other}"], b'{"other":"d1"}')
     )
@@ -189,13 +189,13 @@ async def test_when_the_last_key_by_place_has_expired_nobody_looks_for_one_again
     await upgraded.close()
 
     store = await old.open()
-    await store.use_places(lambda: pytest.fail("asked for places"))
+    await store.use_legacy_places(lambda: pytest.fail("asked for places"))
     await store.close()
 
 
 async def test_a_new_store_has_no_keys_by_place(store: Store) -> None:
     await accept(store, arrival(b"1"))
-    await store.use_places(lambda: pytest.fail("asked for places"))
+    await store.use_legacy_places(lambda: pytest.fail("asked for places"))
 
 
 @pytest.mark.case("F-08")
@@ -223,7 +223,7 @@ async def test_while_gateways_are_replaced_both_versions_know_what_the_other_acc
     backend = await old_postgres(empty_database, clock)
     connection = await asyncpg.connect(empty_database.url, password=empty_database.password)
     store = await backend.open()
-    await store.use_places(lambda: places(*BY))
+    await store.use_legacy_places(lambda: places(*BY))
     now_ms = database_now_ms()
     (new,) = await accept(store, arriving(BY, b'{"id":"e9"}', Delivery="d9"))
     assert await connection.fetchval(_V01_KNOWS, 0, b"d9", now_ms) == new.event_id
@@ -236,7 +236,7 @@ async def test_while_gateways_are_replaced_both_versions_know_what_the_other_acc
     await connection.execute("UPDATE dedupe_places SET added = now() - interval '2 h'")
     await store.close()
     store = await backend.open()
-    await store.use_places(lambda: places(*BY))
+    await store.use_legacy_places(lambda: places(*BY))
     await accept(store, arriving(BY, b"{}", Delivery="d10"))
     assert await connection.fetchval(_V01_KNOWS, 0, b"d10", now_ms) is None
     await store.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 from crash.ledger import Answer
 from crash.numbered import make
 from gatehouse.events.event import new_id
-from gatehouse.store.sqlite.migrations import migrations
+from gatehouse.store.sqlite.schema import migrations
 
 _INSERT_EVENT = """
 INSERT INTO events (seq, id, source, path, provider, external_id, type, time, received_ms, headers,

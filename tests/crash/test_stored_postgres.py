@@ -9,7 +9,7 @@ import pytest
 from conformance.builders import NOW, accept, arrival
 from crash import stored_postgres
 from gatehouse.store.postgres import PostgresStore
-from gatehouse.store.postgres.settings import PostgresSettings
+from gatehouse.store.postgres.connection import PostgresSettings
 
 if TYPE_CHECKING:
     from postgres_server import Database, PostgresServer

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import asyncpg
 
-from gatehouse.store.postgres import migrations as postgres
-from gatehouse.store.sqlite import migrations as sqlite
+from gatehouse.store.postgres import schema as postgres
+from gatehouse.store.sqlite import schema as sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

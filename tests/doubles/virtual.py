@@ -25,7 +25,7 @@ from gatehouse.delivery.http_client import Reply
 from gatehouse.events.event import Event, new_id
 from gatehouse.store.base import Arrival, Assignment, Delivery
 from gatehouse.store.sqlite import SqliteStore
-from gatehouse.store.sqlite.migrations import migrate
+from gatehouse.store.sqlite.schema import migrate
 from gatehouse.telemetry.metrics import Metrics
 
 T = TypeVar("T")

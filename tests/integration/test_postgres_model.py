@@ -19,10 +19,11 @@ import pytest
 from conformance.builders import NEVER, NOW, arrival, event, result
 from doubles.dedupe import dedupe_keys
 from gatehouse.errors import StoreUnavailableError
-from gatehouse.store.base import Arrival, Assignment, Delivery, DeliveryQuery
+from gatehouse.store.accepting import HELD
+from gatehouse.store.base import Arrival, Assignment, Delivery
 from gatehouse.store.postgres import PostgresSettings, PostgresStore
-from gatehouse.store.postgres.connecting import HOT
-from gatehouse.store.postgres.ordering import HELD
+from gatehouse.store.postgres.connection import HOT
+from gatehouse.store.records import DeliveryQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -332,8 +333,8 @@ async def look(connection: asyncpg.Connection[asyncpg.Record]) -> dict[Name, Row
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no call take too long: what became of it would not be known."""
-    monkeypatch.setattr("gatehouse.store.postgres.store.HOT", {**HOT, "statement_timeout": "60s"})
-    monkeypatch.setattr("gatehouse.store.postgres.store._HOT_TIMEOUT", 60.0)
+    monkeypatch.setattr("gatehouse.store.postgres.pool.HOT", {**HOT, "statement_timeout": "60s"})
+    monkeypatch.setattr("gatehouse.store.postgres.pool._HOT_TIMEOUT", 60.0)
 
 
 @asynccontextmanager

@@ -12,9 +12,9 @@ import pytest
 
 from conformance.builders import NEVER, arrival, event, result
 from gatehouse.errors import StoreError, StoreUnavailableError
-from gatehouse.store.base import DeliveryQuery, EventQuery
 from gatehouse.store.postgres import PostgresSettings, PostgresStore
-from gatehouse.store.postgres.connecting import urls_by_host
+from gatehouse.store.postgres.connection import urls_by_host
+from gatehouse.store.records import DeliveryQuery, EventQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from gatehouse.store.postgres import accepting, leasing, ordering, purging, recording, reviving
-from gatehouse.store.postgres.connecting import HOT
+from gatehouse.store.postgres import accepting, leasing, ordering, purging, replaying
+from gatehouse.store.postgres.connection import HOT
 
 if TYPE_CHECKING:
     from postgres_server import Database, PostgresServer
@@ -17,14 +17,14 @@ STATEMENTS = {
     "known": accepting._KNOWN_KEYS,
     **{f"lease {which}": statement for which, statement in leasing._LEASES.items()},
     "next_due": leasing._NEXT_DUE,
-    "bury": leasing._BURY,
+    "bury": leasing._MARK_CORRUPT,
     "taken": ordering._TAKEN,
     "free": ordering._FREE,
     "free held": ordering._FREE_HELD,
-    "record": recording._RECORD,
-    "release": recording._RELEASE,
-    "revive": reviving._REVIVE,
-    "replay": reviving._REPLAY,
+    "record": leasing._RECORD,
+    "release": leasing._RELEASE,
+    "revive": replaying._REVIVE,
+    "replay": replaying._REPLAY,
     "purge keys": purging._PURGE_KEYS,
     "purge events": purging._PURGE_EVENTS,
 }

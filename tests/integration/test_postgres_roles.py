@@ -11,8 +11,9 @@ import asyncpg
 import pytest
 
 from conformance.builders import NEVER, arrival, event, result
-from gatehouse.store.base import DeliveryQuery, Reply
+from gatehouse.store.base import Reply
 from gatehouse.store.postgres import PostgresSettings, PostgresStore
+from gatehouse.store.records import DeliveryQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,16 +14,15 @@ import pytest
 
 from conformance.builders import NEVER, arrival, event, result
 from gatehouse.errors import SchemaVersionError, StoreUnavailableError
-from gatehouse.store.base import DeliveryQuery
 from gatehouse.store.postgres import (
     PostgresSettings,
     PostgresStore,
     accepting,
     leasing,
     ordering,
-    recording,
 )
 from gatehouse.store.postgres.rows import short_key
+from gatehouse.store.records import DeliveryQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -37,8 +36,8 @@ STATEMENTS: dict[str, tuple[object, ...]] = {
     accepting._KNOWN_KEYS: ([], [], [], 0),
     leasing._LEASE: ("billing", 0, 0, 0, 1, 0),
     leasing._NEXT_DUE: ("billing", 0, 0),
-    recording._RECORD: ([],) * 10,
-    recording._RELEASE: ([],) * 3,
+    leasing._RECORD: ([],) * 10,
+    leasing._RELEASE: ([],) * 3,
     ordering._TAKEN: ([], []),
     ordering._FREE: ([], [], 0),
 }

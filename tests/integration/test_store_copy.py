@@ -14,13 +14,15 @@ from conformance.builders import accept, arrival, event, lease, result
 from doubles.dedupe import dedupe_keys
 from doubles.old_store import BODY, OldKey, write_sqlite
 from gatehouse.errors import SchemaVersionError, StoreError, StoreInUseError, StoreUnavailableError
-from gatehouse.store import copying as reading
-from gatehouse.store.base import DeliveryQuery, Store
-from gatehouse.store.copying import copy_source
-from gatehouse.store.postgres import PostgresSettings, PostgresStore, copy_target
-from gatehouse.store.postgres.connecting import SLOW, Connector
-from gatehouse.store.postgres.copy_target import CopyTarget
-from gatehouse.store.postgres.copying import Copy, copy_store
+from gatehouse.store.base import Store
+from gatehouse.store.copying import source as reading
+from gatehouse.store.copying import target as target_module
+from gatehouse.store.copying.run import Copy, copy_store
+from gatehouse.store.copying.source import copy_source
+from gatehouse.store.copying.target import CopyTarget
+from gatehouse.store.postgres import PostgresSettings, PostgresStore
+from gatehouse.store.postgres.connection import SLOW, Connector
+from gatehouse.store.records import DeliveryQuery
 from gatehouse.store.sqlite import SqliteStore
 from postgres_server import Database, PostgresServer
 from stores import everything, fill
@@ -268,10 +270,10 @@ async def test_a_copy_goes_on_where_it_was(
 async def test_two_copies_at_once_are_refused(
     path: Path, empty_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copy_target, "_LOCK_WITHIN", 0.5)
+    monkeypatch.setattr(target_module, "_LOCK_WITHIN", 0.5)
     await fill(path)
     other = await Connector(settings(empty_database)).connect(SLOW)
-    await other.execute(f"SELECT pg_advisory_lock({copy_target._LOCK})")
+    await other.execute(f"SELECT pg_advisory_lock({target_module._LOCK})")
     with pytest.raises(StoreError, match="another copy"):
         await copy(path, empty_database)
     other.terminate()
@@ -344,12 +346,12 @@ async def test_what_version_0_1_knew_is_known_after_an_upgrade_and_a_copy(
     (_, key) = dedupe_keys(None, b"e1", until=NOW + 3600)
     assert key is not None
     store = await SqliteStore.open(path)
-    await store.use_places(lambda: {"mandato": [[b"header.."], [key.scope]]})
+    await store.use_legacy_places(lambda: {"mandato": [[b"header.."], [key.scope]]})
     await store.close()
 
     assert (await copy(path, empty_database)).comparison.is_equal
     there = await opened(empty_database)
-    await there.use_places(lambda: {"mandato": [[b"another."]], "shop": [[b"another."]]})
+    await there.use_legacy_places(lambda: {"mandato": [[b"another."]], "shop": [[b"another."]]})
     (receipt,) = await there.accept([arrival(None, b"e1", of=event(BODY))], deadline=math.inf)
     await there.close()
     assert (receipt.status, receipt.event_id) == ("duplicate", first)

@@ -277,7 +277,7 @@ async def _limit_pages(running: Running, more: int) -> None:
         on.execute(f"PRAGMA max_page_count = {pages + more}")
 
     store: Any = running.gateway._store
-    await (await store._file.writer()).run(limit)
+    await (await store._database.writer()).run(limit)
 
 
 @pytest.mark.alone
@@ -295,14 +295,14 @@ async def test_a_commit_that_fails_on_the_disk_is_503_and_the_next_one_a_new_con
         await running.send("mando", numbered(1), providers.mando(numbered(1)))
         await running.until(("gatehouse_deliveries_total", "app", "delivered"), 1)
         store: Any = running.gateway._store
-        before = await store._file.writer()
+        before = await store._database.writer()
         driver.only = "COMMIT"
         driver.arm(0)
         body = numbered(2)
         status, _ = await running.send("mando", body, providers.mando(body))
         assert driver.disarm()
         again = await running.send("mando", body, providers.mando(body))
-        after = await store._file.writer()
+        after = await store._database.writer()
 
     assert status == 503
     assert (again[0], again[1]["status"]) == (200, "accepted")

@@ -18,7 +18,8 @@ from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.backlog import MAX_BYTES, MIN_CAPACITY
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.errors import StoreUnavailableError
-from gatehouse.store.base import Arrival, Assignment, Delivery, DeliveryQuery
+from gatehouse.store.base import Arrival, Assignment, Delivery
+from gatehouse.store.records import DeliveryQuery
 from gatehouse.store.sqlite import SqliteStore
 
 BILLING = {"destination": "billing"}

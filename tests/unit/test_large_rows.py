@@ -8,8 +8,8 @@ import pytest
 
 from conformance.builders import NOW, accept, arrival, event
 from gatehouse.store.rows import Row
-from gatehouse.store.sqlite import SqliteStore, accepting, statements
-from gatehouse.store.sqlite.statements import execute_rows, in_pieces
+from gatehouse.store.sqlite import SqliteStore, accepting, rows
+from gatehouse.store.sqlite.rows import execute_rows, in_chunks
 
 KIB = 1024
 
@@ -19,7 +19,7 @@ def parted(*sizes: int) -> list[list[int]]:
     given: list[Row] = [
         (b"not counted" * KIB, b"x" * (size // 2), "x" * (size - size // 2)) for size in sizes
     ]
-    return [[len(row[1]) + len(row[2]) for row in piece] for piece in in_pieces(given, long=2)]  # type: ignore[arg-type]
+    return [[len(row[1]) + len(row[2]) for row in piece] for piece in in_chunks(given, long=2)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_rows_are_parted_by_the_bytes_in_their_long_columns(
 def test_a_column_without_a_value_takes_no_room() -> None:
     given: list[Row] = [(1, None, b"x")] * 3
 
-    assert list(in_pieces(given, long=2)) == [given]
+    assert list(in_chunks(given, long=2)) == [given]
 
 
 async def test_a_batch_of_large_bodies_is_stored_whole_and_no_statement_holds_two(
@@ -54,10 +54,10 @@ async def test_a_batch_of_large_bodies_is_stored_whole_and_no_statement_holds_tw
     def counted(connection: object, template: str, given: list[Row], *extra: object) -> list[Row]:
         if "INTO events" in template:
             held.append(len(given))
-        return execute_rows(connection, template, given, *extra)  # type: ignore[arg-type, return-value]
+        return execute_rows(connection, template, given, *extra)  # type: ignore[arg-type]
 
     monkeypatch.setattr(accepting, "execute_rows", counted)
-    bodies = [bytes([number]) * statements._MAX_BYTES for number in range(8)]
+    bodies = [bytes([number]) * rows._MAX_BYTES for number in range(8)]
     store = await SqliteStore.open(tmp_path / "large.db", clock=lambda: NOW)
     arrivals = [arrival(b"%d" % number, of=event(body)) for number, body in enumerate(bodies)]
     receipts = await accept(store, *arrivals)

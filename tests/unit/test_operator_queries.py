@@ -19,7 +19,7 @@ from gatehouse.operator.queries import (
     wanted_destinations,
 )
 from gatehouse.operator.shown import json_answer
-from gatehouse.store.base import DeliveryQuery, EventQuery
+from gatehouse.store.records import DeliveryQuery, EventQuery
 
 NOW = 1_750_000_000.0
 

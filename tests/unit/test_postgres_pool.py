@@ -12,7 +12,7 @@ from gatehouse.errors import StoreError, StoreUnavailableError
 from gatehouse.store.postgres.pool import Pool
 
 if TYPE_CHECKING:
-    from gatehouse.store.postgres.connecting import Connection
+    from gatehouse.store.postgres.connection import Connection
 
 
 class FakeConnection:

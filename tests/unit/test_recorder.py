@@ -10,7 +10,8 @@ from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.gauges import CountedGauge, DestinationGauges
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.recorder import Recorder, batch_results
-from gatehouse.store.base import Arrival, Assignment, DeliveryQuery
+from gatehouse.store.base import Arrival, Assignment
+from gatehouse.store.records import DeliveryQuery
 from gatehouse.store.sqlite import SqliteStore
 from gatehouse.telemetry.metrics import Metrics
 

@@ -9,15 +9,16 @@ from structlog.testing import capture_logs
 
 from conformance.builders import NOW, accept, arrival, event, lease, result
 from gatehouse.errors import OUTCOME_REASONS, StoreError
-from gatehouse.store.base import DeliveryQuery, EventQuery
+from gatehouse.store.records import DeliveryQuery, EventQuery
 from gatehouse.store.sqlite import SqliteStore
-from gatehouse.store.sqlite.sound import fetch, text_or_bytes
+from gatehouse.store.sqlite.rows import fetch, text_or_bytes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from gatehouse.store.base import Arrival, DeliveryRow
+    from gatehouse.store.base import Arrival
+    from gatehouse.store.records import DeliveryRow
 
 FORM = event(b"payload=%7B%7D", data_span=(0, 2))
 
@@ -32,7 +33,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 async def damage(store: SqliteStore, damaged: Arrival, change: str) -> None:
     """Change a row as a fault of the disk does: behind the back of all that keeps it in order."""
     sql = f"UPDATE events SET {change} WHERE id = ?"  # noqa: S608 - a test's own
-    await (await store._file.writer()).run(lambda on: on.execute(sql, (damaged.event.id,)).fetchall())
+    await (await store._database.writer()).run(lambda on: on.execute(sql, (damaged.event.id,)).fetchall())
 
 
 async def rows(store: SqliteStore, **query: Any) -> list[DeliveryRow]:

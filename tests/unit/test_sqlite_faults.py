@@ -71,13 +71,13 @@ async def test_both_connections_are_opened_anew_after_a_fault(store: SqliteStore
     """The fsync that failed is never asked for again on the same file descriptor."""
     await accept(store, arrival(b"1"))
     await store.counts()
-    writer, reader = await store._file.writer(), store._file._reader
+    writer, reader = await store._database.writer(), store._database._reader
     with pytest.raises(StoreError):
         await store._write(failing(getattr(sqlite3, name)))
     assert (await accept(store, arrival(b"1")))[0].status == "duplicate"
     await store.counts()
-    assert await store._file.writer() is not writer
-    assert store._file._reader is not reader
+    assert await store._database.writer() is not writer
+    assert store._database._reader is not reader
 
 
 async def test_all_that_shared_the_transaction_fail_with_it(store: SqliteStore) -> None:
@@ -133,7 +133,7 @@ async def test_the_store_is_unavailable_while_the_log_can_not_be_moved(
 
 async def test_a_transaction_that_can_not_be_rolled_back_ends_the_connection(store: SqliteStore) -> None:
     """Else every BEGIN after it would fail, without an error that says the connection is broken."""
-    before = await store._file.writer()
+    before = await store._database.writer()
 
     def forbid(action: int, first: str | None, *_: object) -> int:
         rollback = action == sqlite3.SQLITE_TRANSACTION and first == "ROLLBACK"
@@ -143,13 +143,13 @@ async def test_a_transaction_that_can_not_be_rolled_back_ends_the_connection(sto
     with pytest.raises(StoreError, match="made up"):
         await store._write(failing(sqlite3.SQLITE_ERROR))
     assert (await accept(store, arrival(b"1")))[0].status == "accepted"
-    assert await store._file.writer() is not before
+    assert await store._database.writer() is not before
 
 
 async def test_a_full_disk_leaves_the_connection(store: SqliteStore) -> None:
     """Opening anew takes room, which there is none of; and what is delivered can still be recorded."""
-    before = await store._file.writer()
+    before = await store._database.writer()
     with pytest.raises(StoreUnavailableError, match="full"):
         await store._write(failing(sqlite3.SQLITE_FULL))
     await store.ping()
-    assert await store._file.writer() is before
+    assert await store._database.writer() is before

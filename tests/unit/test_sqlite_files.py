@@ -88,7 +88,7 @@ async def is_refused(store: SqliteStore, match: str) -> None:
     with pytest.raises(StoreUnavailableError, match=match):
         await store.known("mandato", dedupe_keys(b"before"), now=NOW)
     with pytest.raises(StoreError, match=match):
-        store.look_at_files()
+        store.check_files()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ async def test_when_the_files_are_back_all_goes_on_and_nothing_is_lost(
     assert [receipt.status for receipt in receipts] == ["duplicate", "accepted"], (
         "what got 503 was not written"
     )
-    store.look_at_files()
+    store.check_files()
 
 
 @pytest.mark.parametrize("ends", [("-wal",), ("-shm",), ("-wal", "-shm")])
@@ -257,7 +257,7 @@ async def test_a_lock_whose_file_was_removed_is_taken_again_or_the_store_is_give
     store: SqliteStore, path: Path
 ) -> None:
     ending(path, ".lock").unlink()
-    store.look_at_files()
+    store.check_files()
     with pytest.raises(StoreInUseError):
         await opened(path)
 
@@ -268,9 +268,9 @@ async def test_a_lock_whose_file_was_removed_is_taken_again_or_the_store_is_give
     assert other.stdout is not None
     assert await other.stdout.readline() == b"open\n"
     with pytest.raises(StoreInUseError):
-        store.look_at_files()
+        store.check_files()
     with pytest.raises(StoreUnavailableError, match="in use by another"):
         await accept(store, arrival(b"new"))
     await other.communicate(b"")
-    store.look_at_files()
+    store.check_files()
     assert (await accept(store, arrival(b"before")))[0].status == "duplicate"

@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conformance.builders import NOW, accept, arrival, event, lease, result
-from gatehouse.store.base import DeliveryQuery, EventQuery
-from gatehouse.store.sqlite import SqliteStore, accepting, leasing, listing, ordering, purging, reviving
-from gatehouse.store.sqlite import listing_statements as lists
-from gatehouse.store.sqlite.migrations import migrate
+from gatehouse.store.records import DeliveryQuery, EventQuery
+from gatehouse.store.sqlite import (
+    SqliteStore,
+    accepting,
+    leasing,
+    listing,
+    ordering,
+    purging,
+    queries,
+    replaying,
+)
+from gatehouse.store.sqlite.schema import migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -51,37 +59,37 @@ OF_PARAMETERS = (
         (accepting._KNOWN_KEYS, 3, 1),
         *((statement, 0, 5 if which == "next" else 3) for which, statement in leasing._LEASABLE.items()),
         (leasing._LEASE, 0, 3),
-        (leasing._BURY, 0, 3),
-        (leasing._UNUSUAL, 3, 0),
+        (leasing._MARK_CORRUPT, 0, 3),
+        (leasing._LOST_OR_ORDERED, 3, 0),
         (leasing._RECORD, 8, 0),
         (leasing._RELEASE, 3, 0),
         (leasing._NEXT_DUE, 0, 2),
         (ordering._TAKEN, 2, 0),
         (ordering._FREE, 2, 0),
         (ordering._FREE_HELD, 0, 2),
-        (reviving._ONE_DEAD, 0, 0),
-        (reviving._REVIVE, 3, 0),
-        (reviving._REPLAY, 0, 3),
+        (replaying._ONE_DEAD, 0, 0),
+        (replaying._REVIVE, 3, 0),
+        (replaying._REPLAY, 0, 3),
         *(
-            (source.within(statement), 0, 0)
-            for source in (lists.DEAD, lists.DEAD_OF_ONE)
+            (source.apply_to(statement), 0, 0)
+            for source in (queries.DEAD, queries.DEAD_OF_DESTINATION)
             for statement in (
-                lists.STRETCH_OF_NUMBERS,
-                lists.DELIVERIES_BY_NUMBER,
-                lists.EVENTS_BY_NUMBER,
-                reviving._STRETCH,
-                reviving._DEAD,
+                queries.RANGE_OF_NUMBERS,
+                queries.DELIVERIES_BY_NUMBER,
+                queries.EVENTS_BY_NUMBER,
+                replaying._RANGE,
+                replaying._DEAD,
             )
         ),
-        (lists.PENDING_AMONG_ALL.within(lists.DELIVERIES_BY_NUMBER), 0, 0),
-        (lists.PENDING_AMONG_ALL.within(lists.EVENTS_BY_NUMBER), 0, 0),
-        (lists.PENDING_OF_ONE.within(lists.HOW_MANY), 0, 0),
-        (lists.PENDING_OF_ONE.within(lists.EVENTS_BY_NUMBER), 0, 0),
-        (lists.STRETCH_OF_ALL_NUMBERS, 0, 0),
-        (lists.STRETCH_OF_IDS, 0, 0),
-        (lists.DELIVERIES_BY_ID, 0, 0),
-        (lists.EVENTS_BY_ID, 0, 0),
-        (lists.DELIVERIES_OF_EVENT, 0, 1),
+        (queries.PENDING_IN_TABLE.apply_to(queries.DELIVERIES_BY_NUMBER), 0, 0),
+        (queries.PENDING_IN_TABLE.apply_to(queries.EVENTS_BY_NUMBER), 0, 0),
+        (queries.PENDING_OF_DESTINATION.apply_to(queries.COUNT_UP_TO_LIMIT), 0, 0),
+        (queries.PENDING_OF_DESTINATION.apply_to(queries.EVENTS_BY_NUMBER), 0, 0),
+        (queries.RANGE_OF_ALL_NUMBERS, 0, 0),
+        (queries.RANGE_OF_IDS, 0, 0),
+        (queries.DELIVERIES_BY_ID, 0, 0),
+        (queries.EVENTS_BY_ID, 0, 0),
+        (queries.DELIVERIES_OF_EVENT, 0, 1),
         (purging._PURGE_KEYS, 0, 2),
         (purging._NEXT_EVENTS, 0, 3),
         (purging._PURGE_EVENTS, 0, 0),
@@ -111,9 +119,9 @@ def test_known_keys_are_found_by_the_whole_key() -> None:
     )
 
 
-@pytest.mark.parametrize("statement", [lists.HOW_MANY, lists.EVENTS_BY_NUMBER])
+@pytest.mark.parametrize("statement", [queries.COUNT_UP_TO_LIMIT, queries.EVENTS_BY_NUMBER])
 def test_what_is_pending_is_counted_and_found_in_its_index_alone(statement: str) -> None:
-    steps = plan(lists.PENDING.within(statement))
+    steps = plan(queries.PENDING.apply_to(statement))
     assert "SCAN deliveries USING COVERING INDEX deliveries_pending" in steps
 
 
@@ -162,7 +170,7 @@ async def steps_of(store: SqliteStore, work: Callable[[sqlite3.Connection], Any]
         connection.set_progress_handler(None, 0)
         return len(ticks) * 1000
 
-    return await store._file.read(counted)
+    return await store._database.read(counted)
 
 
 @pytest.mark.parametrize("status", ["pending", "delivered", "dead"])
@@ -177,7 +185,7 @@ async def test_no_page_looks_at_more_than_a_stretch_however_rare_the_filter(
         for work in (
             partial(listing.events, query=events, limit=50, cursor=None),
             partial(listing.deliveries, query=deliveries, limit=50, cursor=None),
-            partial(reviving.find, query=deliveries, now=NOW, after=-1, limit=50),
+            partial(replaying.find_dead, query=deliveries, now=NOW, after=-1, limit=50),
         ):
             assert await steps_of(full, work) < MOST_STEPS
 
@@ -197,7 +205,7 @@ async def test_an_ordered_delivery_costs_the_same_however_many_are_held(full: Sq
     def count(connection: sqlite3.Connection) -> None:
         connection.set_progress_handler(lambda: taken.append(1), 100)
 
-    await (await full._file.writer()).run(count)
+    await (await full._database.writer()).run(count)
     for _ in range(3):
         (delivery,) = await lease(full, "ledger")
         await full.record([result(delivery)])

@@ -21,7 +21,7 @@ from gatehouse.errors import (
 )
 from gatehouse.store.sqlite import SqliteStore
 from gatehouse.store.sqlite.connection import Connection, check_version, connect, has_wal_reset_bug
-from gatehouse.store.sqlite.migrations import migrate, migrations
+from gatehouse.store.sqlite.schema import migrate, migrations
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -55,7 +55,7 @@ def move(path: Path, to: Path) -> None:
 
 
 async def on_writer(store: SqliteStore, work: Callable[[sqlite3.Connection], Any]) -> Any:
-    return await (await store._file.writer()).run(work)
+    return await (await store._database.writer()).run(work)
 
 
 async def query(store: SqliteStore, sql: str) -> Any:
@@ -223,7 +223,7 @@ async def test_each_connection_has_its_settings(
     def read(on: sqlite3.Connection) -> dict[str, Any]:
         return {name: on.execute(f"PRAGMA {name}").fetchone()[0] for name in expected}
 
-    found = await (on_writer(store, read) if connection == "writer" else store._file.read(read))
+    found = await (on_writer(store, read) if connection == "writer" else store._database.read(read))
     assert found == expected
 
 
@@ -392,7 +392,7 @@ async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(store: Sql
 async def test_a_connection_that_broke_is_replaced(store: SqliteStore, path: Path) -> None:
     """After a failed fsync nothing is trusted; leases stay our own."""
     await accept(store, arrival(b"1", leased=True))
-    before = await store._file.writer()
+    before = await store._database.writer()
 
     def fail(_: sqlite3.Connection) -> None:
         error = sqlite3.OperationalError("disk I/O error")
@@ -403,7 +403,7 @@ async def test_a_connection_that_broke_is_replaced(store: SqliteStore, path: Pat
         await store._write(fail)
     (receipt,) = await accept(store, arrival(b"1"))
     assert receipt.status == "duplicate"
-    assert await store._file.writer() is not before
+    assert await store._database.writer() is not before
     assert await lease(store, now=NOW + 29) == []
     assert [each.attempts for each in await lease(store, now=NOW + 30)] == [1]
 
@@ -415,27 +415,27 @@ async def test_a_reading_connection_that_broke_is_replaced(store: SqliteStore) -
         raise error
 
     await store.counts()
-    before = store._file._reader
+    before = store._database._reader
     with pytest.raises(StoreUnavailableError):
         await store._read(fail)
     assert await store.counts() == {}
-    assert store._file._reader is not before
+    assert store._database._reader is not before
 
 
 async def test_a_question_that_failed_leaves_the_reading_connection(store: SqliteStore) -> None:
     await store.counts()
-    before = store._file._reader
+    before = store._database._reader
     with pytest.raises(StoreError, match="no such table"):
         await store._read(lambda connection: connection.execute("SELECT 1 FROM missing"))
     await store.counts()
-    assert store._file._reader is before
+    assert store._database._reader is before
 
 
 async def test_a_file_that_vanished_is_not_made_anew(store: SqliteStore, path: Path) -> None:
     """An empty store in place of a lost one would take every repetition for new."""
     await accept(store, arrival(b"1"))
     moved = path.with_name("elsewhere")
-    await store._file.discard()
+    await store._database.discard()
     move(path, moved)
     with pytest.raises(StoreUnavailableError, match="is gone"):
         await accept(store, arrival(b"1"))

@@ -10,9 +10,10 @@ import pytest
 
 from conformance.builders import NOW, accept, arrival, event, lease, result
 from doubles.dedupe import dedupe_keys
-from gatehouse.store.base import Counts, DeliveryQuery, EventQuery
+from gatehouse.store.base import Counts
+from gatehouse.store.records import DeliveryQuery, EventQuery
 from gatehouse.store.sqlite import SqliteStore
-from gatehouse.store.sqlite.migrations import migrations
+from gatehouse.store.sqlite.schema import migrations
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +78,7 @@ async def test_what_was_known_is_known_and_listed(path: Path) -> None:
     store = await SqliteStore.open(path, clock=lambda: NOW)
     (key,) = dedupe_keys(b"3")
     assert key is not None
-    await store.use_places(lambda: {"mandato": [[key.scope]]})
+    await store.use_legacy_places(lambda: {"mandato": [[key.scope]]})
     (receipt,) = await accept(store, arrival(b"3"))
     assert (receipt.status, receipt.event_id, receipt.reply) == ("duplicate", IDS[2], None)
     rows = (await store.events(EventQuery(), limit=10)).items

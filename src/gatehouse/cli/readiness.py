@@ -77,7 +77,7 @@ def _operator(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
 def _store(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     config, document = loaded.config.store, loaded.document
     if not config.url.startswith("sqlite:") and find_spec("asyncpg") is None:
-        from gatehouse.store.opening import INSTALL_DRIVER
+        from gatehouse.store.backends import INSTALL_DRIVER
 
         hint = f"serve would not start; {INSTALL_DRIVER}"
         yield document.problem(("store", "url"), "the driver asyncpg is not installed", hint)

@@ -33,10 +33,10 @@ def info(as_json: bool, config: str | None) -> None:
     import msgspec
 
     from gatehouse.cli.store_texts import described
-    from gatehouse.store import upkeep
+    from gatehouse.store import backends
 
     loaded = load_config(config)
-    found = asyncio.run(upkeep.info(loaded.config.store, loaded.directory, _password(loaded)))
+    found = asyncio.run(backends.describe_store(loaded.config.store, loaded.directory, _password(loaded)))
     lines = [json.dumps(msgspec.to_builtins(found), indent=2)] if as_json else described(found)
     for line in lines:
         click.echo(line)
@@ -53,10 +53,10 @@ def migrate(as_json: bool, config: str | None) -> None:
     """
     import asyncio
 
-    from gatehouse.store import upkeep
+    from gatehouse.store import backends
 
     loaded = load_config(config)
-    migrating = upkeep.bring_up_to_date(loaded.config.store, loaded.directory, _password(loaded))
+    migrating = backends.migrate_store(loaded.config.store, loaded.directory, _password(loaded))
     place, before, after = asyncio.run(migrating)
     if as_json:
         click.echo(json.dumps({"store": str(place), "before": before, "after": after}))
@@ -91,12 +91,12 @@ def copy(source: str, into_used_store: bool, config: str | None) -> None:
 
     from gatehouse.cli.store_texts import Progress, copied
     from gatehouse.errors import StoreError
-    from gatehouse.store import upkeep
+    from gatehouse.store import backends
 
     loaded = load_config(config)
     path = _sqlite(source, loaded)
     with Progress() as progress:
-        copying = upkeep.copy_from(
+        copying = backends.copy_into_store(
             path,
             loaded.config.store,
             _password(loaded),
@@ -113,7 +113,7 @@ def copy(source: str, into_used_store: bool, config: str | None) -> None:
 
 
 def _sqlite(url: str, loaded: LoadedConfig) -> Path:
-    from gatehouse.store.upkeep import sqlite_path
+    from gatehouse.store.backends import sqlite_path
 
     path = sqlite_path(url, loaded.directory)
     if path is None:

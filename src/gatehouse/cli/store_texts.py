@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from gatehouse.store.describing import StoreInfo
-    from gatehouse.store.postgres.comparing import Comparison
-    from gatehouse.store.postgres.copying import Copy
+    from gatehouse.store.copying.comparison import Comparison
+    from gatehouse.store.copying.run import Copy
+    from gatehouse.store.schema import StoreInfo
 
 #: Where no terminal is watched: how often to say how far it is (seconds).
 _EVERY = 5.0
@@ -122,7 +122,7 @@ def copied(copy: Copy, path: str) -> Iterator[str]:
 
 
 def _table(found: Comparison) -> Iterator[str]:
-    from gatehouse.store.postgres.comparing import ROWS
+    from gatehouse.store.copying.comparison import ROWS
 
     rows = [
         {"rows": name, "sqlite": found.source[name], "postgresql": found.target[name], "differ": differ}

@@ -29,10 +29,10 @@ from gatehouse.operator.environment import EnvironmentApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.reloading import ReloadResult
 from gatehouse.operator.server import OperatorServer
+from gatehouse.store.backends import OpenedStore, open_store
 from gatehouse.store.clock import SteadyClock, elapsed
 from gatehouse.store.disk import DiskWatch
-from gatehouse.store.earlier_places import earlier_places
-from gatehouse.store.opening import OpenedStore, open_store
+from gatehouse.store.legacy_keys import legacy_places
 from gatehouse.store.retention import Retention
 from gatehouse.telemetry.log import get_logger
 from gatehouse.telemetry.metrics import Metrics
@@ -166,7 +166,7 @@ class Gateway:
         opened = await self._open_store()
         store = self._store = opened.store
         closing(store.close)
-        await store.use_places(partial(earlier_places, self._compiled.loaded))
+        await store.use_legacy_places(partial(legacy_places, self._compiled.loaded))
 
         self._dispatcher = dispatcher = Dispatcher(
             self.destinations.values(),
@@ -231,7 +231,7 @@ class Gateway:
             opened.directory,
             self.config.store.min_free,
             self.metrics,
-            look_at_store=opened.look,
+            look_at_store=opened.check_files,
             ping_store=opened.store.ping,
         )
         await self._disk.start()

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 from gatehouse.delivery.connection import DestinationConnection
 from gatehouse.errors import GatewayError
 from gatehouse.ingest.pipeline import Pipeline
-from gatehouse.store.sqlite import SqliteStore, connection, file, purging
+from gatehouse.store.sqlite import SqliteStore, connection, database, purging
 from gatehouse.store.sqlite import store as sqlite
 from gatehouse.store.sqlite.accepting import Acceptor
-from gatehouse.store.sqlite.migrations import migrate
+from gatehouse.store.sqlite.schema import migrate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -159,7 +159,7 @@ def _before_record(fuse: Fuse) -> None:
 def _during_checkpoint(fuse: Fuse) -> None:
     """The log is being moved into the file. Nothing of ours is called then, so the file itself is watched."""
     watch = _Watch(fuse)
-    _around(file, "connect", before=watch.opening)
+    _around(database, "connect", before=watch.opening)
     _around(SqliteStore, "accept", before=watch.accepting)
 
 
@@ -189,7 +189,7 @@ class _Watch:
 def _during_retention(fuse: Fuse) -> None:
     """Expired rows are deleted inside a transaction that is still open."""
 
-    def purged(step: purging.Step) -> None:
+    def purged(step: purging.PurgeStep) -> None:
         if step.purged.events or step.purged.keys:
             fuse.burn()
 

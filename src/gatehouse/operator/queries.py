@@ -20,7 +20,7 @@ from gatehouse.operator.asked import (
     RetryBody,
 )
 from gatehouse.operator.when import EXAMPLES, parse_when
-from gatehouse.store.base import DeliveryQuery, EventQuery, Status
+from gatehouse.store.records import DeliveryQuery, EventQuery, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -29,14 +29,15 @@ from gatehouse.operator.record_shapes import (
     RetryCount,
     RetryProgress,
 )
-from gatehouse.store.base import DeliveryQuery, Retried
+from gatehouse.store.records import DeliveryQuery, Retried
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from gatehouse.operator.queries import RetryRequest
-    from gatehouse.store.base import Page, Store
+    from gatehouse.store.base import Store
+    from gatehouse.store.records import Page
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

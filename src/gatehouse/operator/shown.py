@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from gatehouse.operator.record_shapes import BodyShown, DeliveryState, EventDetails, EventSummary
-    from gatehouse.store.base import DeliveryRow, EventRow, Page, StoredEvent
+    from gatehouse.store.records import DeliveryRow, EventRow, Page, StoredEvent
 
 
 def json_answer(value: object) -> web.Response:

@@ -1,5 +1,5 @@
-"""The store: a protocol in `base`, and a room for each backend. Nothing outside knows SQL.
+"""The durable store: `base` defines the protocol `Store`, and sqlite/ and postgres/ implement it.
 
-`opening` chooses by the URL, `deciding` is what both do with a batch, `rows` how events look in either.
-`describing`, `upkeep` and `copying` are for people who look after a store.
+`backends` chooses the implementation that `store.url` names. `accepting`, `listing`, `rows`, `schema` and
+`legacy_keys` contain what both implementations share. copying/ copies a SQLite file to PostgreSQL.
 """

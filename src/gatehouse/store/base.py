@@ -5,7 +5,7 @@ Times are unix seconds as floats; the store keeps milliseconds.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -14,8 +14,15 @@ if TYPE_CHECKING:
 
     from gatehouse.events.dedupe import DedupeKey
     from gatehouse.events.event import Event
-
-T = TypeVar("T")
+    from gatehouse.store.records import (
+        DeliveryQuery,
+        DeliveryRow,
+        EventQuery,
+        EventRow,
+        Page,
+        Retried,
+        StoredEvent,
+    )
 
 #: Of each source, for each place of `dedupe.by`: the scopes that its key may have.
 Places: TypeAlias = "Mapping[str, Sequence[Sequence[bytes]]]"
@@ -112,96 +119,9 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     at: float
 
 
-Status = Literal["pending", "delivered", "dead"]
-
 #: Which deliveries to lease. `due`: those that are due, the longest due first. `new`: of those, the ones that
 #: were never attempted. `newest`: the same, the last due first. `next`: those that are due first, even later.
 Which = Literal["due", "new", "newest", "next"]
-
-
-class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which deliveries: all conditions that are given have to hold."""
-
-    destination: str | None = None
-    status: Status | None = None
-    event_id: str | None = None
-    source: str | None = None
-    #: A pattern, as routes have them: `invoice.*`.
-    type: str | None = None
-    #: Received at or after, and before (unix seconds).
-    since: float | None = None
-    until: float | None = None
-
-
-class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events: all conditions that are given have to hold."""
-
-    source: str | None = None
-    type: str | None = None
-    #: Events with at least one delivery of this status.
-    status: Status | None = None
-    since: float | None = None
-    until: float | None = None
-
-
-class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery as operators see it."""
-
-    event_id: str
-    source: str
-    type: str
-    destination: str
-    status: Status
-    attempts: int
-    received: float
-    #: When a pending one is due; None for others, and for one that is held back behind another.
-    due: float | None
-    last_reason: str | None
-    last_http_status: int | None
-    #: When the last attempt ended, or the status changed.
-    updated: float
-
-
-class EventRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An event in a list: what tells it apart, without its body."""
-
-    id: str
-    source: str
-    provider: str
-    external_id: str
-    type: str
-    time: str
-    received: float
-    subject: str | None
-    account: str | None
-    #: How many of its deliveries have each status.
-    pending: int
-    delivered: int
-    dead: int
-
-
-class StoredEvent(msgspec.Struct, frozen=True):
-    """One event with all that is known of it."""
-
-    event: Event
-    deliveries: tuple[DeliveryRow, ...]
-
-
-class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Part of a list, the newest first."""
-
-    items: tuple[T, ...]
-    #: Asks for what follows; None at the end.
-    cursor: str | None
-
-
-class Retried(msgspec.Struct, frozen=True):
-    """What one step of a retry changed."""
-
-    #: How many deliveries are due again, by destination.
-    destinations: dict[str, int]
-    #: False: the step met its limit, so another one has more to do.
-    done: bool
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -211,6 +131,15 @@ class Counts(msgspec.Struct, frozen=True):
     dead: int
     #: When the oldest pending delivery's event was received (unix seconds); None when none is pending.
     oldest_pending: float | None
+
+
+class Cutoffs(NamedTuple):
+    """Before which times things have expired (unix seconds)."""
+
+    #: Dedupe keys that expire up to now.
+    now: float
+    events_before: float
+    dead_before: float
 
 
 class Purged(msgspec.Struct, frozen=True):
@@ -237,7 +166,7 @@ class Store(Protocol):
     def poll_every(self) -> float:
         """How often to look when nothing is known to be due (seconds): another process may know."""
 
-    async def use_places(self, places: Callable[[], Places]) -> None:
+    async def use_legacy_places(self, places: Callable[[], Places]) -> None:
         """Know the keys that version 0.1 recorded, which stand in the store by their place in `dedupe.by`.
 
         Before anything is accepted. `places` says which key had which place; it is only asked where there may

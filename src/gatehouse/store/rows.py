@@ -1,4 +1,4 @@
-"""Events as rows: the values of their columns, and what tells that they are still those that were stored."""
+"""Converts events to rows and back: the values of their columns, and checksums that detect damage."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ EVENT_COLUMNS: Final = (
 )
 _BODY: Final = -2
 
-#: The time in an id has 48 bits, its first ten characters.
+#: The first ten characters of an id are the time, with 48 bits.
 _MAX_ID_TIME: Final = 2**48 / 1000 - 1
 _ID_TIME_DIGITS: Final = 10
 
 
 def first_id_at(seconds: float) -> str:
-    """Return what sorts before the ids of events received at this time or later."""
+    """Return a lower bound for the ids of events that were received at this time or later."""
     return new_id(min(max(seconds, 0.0), _MAX_ID_TIME))[:_ID_TIME_DIGITS]
 
 
 def milliseconds(seconds: float) -> int:
-    """Convert a time of the API to one of the store."""
+    """Convert a time in seconds to the milliseconds of the store."""
     return round(seconds * 1000)
 
 
 def digest(body: bytes) -> bytes:
-    """Return what tells bodies apart."""
+    """Return the SHA-256 of a body."""
     return hashlib.sha256(body).digest()
 
 
 def checksum(columns: Sequence[Value]) -> int:
-    """Return the CRC-32 of the values of `EVENT_COLUMNS` but for the body: it has its digest."""
+    """Return the CRC-32 of the values of `EVENT_COLUMNS` without the body, which has its digest."""
     return zlib.crc32(msgspec.msgpack.encode((columns[:_BODY], columns[-1])))
 
 
@@ -63,7 +63,7 @@ def event_row(event: Event) -> Row:
         event.subject,
         event.account,
         encode_text(event.content_type),
-        _encode_headers(event.headers),
+        encode_headers(event.headers).decode(),
         start,
         end,
         1 if event.data_is_json else 0,
@@ -115,16 +115,16 @@ class _StoredEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     document: bytes | None
 
 
-def _encode_headers(headers: tuple[tuple[str, str], ...]) -> str:
-    """Encode as JSON, with bytes that were no UTF-8 (lone surrogates in aiohttp's text) escaped."""
+def encode_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
+    """Encode headers as JSON. Bytes that were not UTF-8, which are lone surrogates, are escaped."""
     try:
-        return msgspec.json.encode(headers).decode()
+        return msgspec.json.encode(headers)
     except UnicodeEncodeError:
-        return json.dumps(headers, separators=(",", ":"))
+        return json.dumps(headers, separators=(",", ":")).encode()
 
 
 def encode_text(value: str | None) -> bytes | None:
-    """Encode text from outside, which may hold lone surrogates in place of bytes that were no UTF-8."""
+    """Encode text from outside, which may contain lone surrogates in place of bytes that were not UTF-8."""
     return None if value is None else value.encode("utf-8", "surrogatepass")
 
 

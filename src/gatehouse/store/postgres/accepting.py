@@ -1,8 +1,9 @@
-"""Accepting arrivals: two round trips for a batch, one that looks up its keys and one that writes it all.
+"""Accepts arrivals in two round trips per batch: one looks up the keys, the other writes everything.
 
-Other gateways accept at the same time. Keys are inserted in the same order by all of them, so that none waits
-for another in a circle. One that another gateway recorded in between makes the statement fail as a whole, by
-a null where none may be: the batch begins again, and finds the key.
+Other gateways accept at the same time. All of them insert keys in the same order, so that they can't
+deadlock. If another gateway has stored a key of the batch between the two round trips, the second one fails
+as a whole, because it writes a null into a column that allows none. The batch then starts again, and finds
+the key.
 """
 
 from __future__ import annotations
@@ -15,29 +16,44 @@ from typing import TYPE_CHECKING, Any, Final
 import asyncpg
 
 from gatehouse.errors import StoreUnavailableError
+from gatehouse.store.accepting import (
+    HELD,
+    Batch,
+    Key,
+    duplicate_receipt,
+    keys_of,
+    known_event,
+    order_groups_of,
+)
 from gatehouse.store.base import LEASE, Receipt, Reply
-from gatehouse.store.deciding import Batch, First, Key, duplicate_of, keys_of, locks_of
 from gatehouse.store.postgres import ordering
-from gatehouse.store.postgres.confirming import confirm
-from gatehouse.store.postgres.leasing import ORDERED
-from gatehouse.store.postgres.rows import CHECKED_COLUMNS, CHECKED_TYPES, event_row, short_key
-from gatehouse.store.postgres.statements import arrays, columns, first_behind
-from gatehouse.store.rows import decode_text, encode_text, milliseconds
+from gatehouse.store.postgres.connection import confirm
+from gatehouse.store.postgres.leasing import ORDERED_BIT
+from gatehouse.store.postgres.rows import (
+    CHECKED_COLUMNS,
+    CHECKED_TYPES,
+    arrays,
+    columns,
+    event_row,
+    first_behind,
+    short_key,
+)
+from gatehouse.store.rows import encode_text, milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from gatehouse.store.accepting import KnownEvent, OrderGroup
     from gatehouse.store.base import Arrival, Assignment
-    from gatehouse.store.deciding import Lock
-    from gatehouse.store.earlier import EarlierKeys
+    from gatehouse.store.legacy_keys import LegacyKeys
     from gatehouse.store.postgres.clock import DatabaseClock
-    from gatehouse.store.postgres.connecting import Connection
-    from gatehouse.store.postgres.placing import EarlierKeysHere
+    from gatehouse.store.postgres.connection import Connection
+    from gatehouse.store.postgres.legacy_keys import PostgresLegacyKeys
 
 _LEASE_MS: Final = milliseconds(LEASE)
-#: Each time another gateway was faster with a key of the batch. After a few times, of those that collide one
-#: batch at a time is tried; what it collides with then is on its first tries.
-_TRIES_AT_ONCE: Final = 3
+#: A try fails if another gateway was faster with a key of the batch. After a few tries, colliding batches
+#: take turns, so that they collide only with batches on their first tries.
+_CONCURRENT_TRIES: Final = 3
 _TRIES: Final = 30
 
 _KNOWN_KEYS: Final = """
@@ -63,12 +79,13 @@ _UNUSUAL_TYPES: Final = (
     "bytea",
 )
 _REPLY_TYPES: Final = ("text", "integer", "bytea", "bytea")
+#: The number of the first parameter that is an array.
 _FIRST: Final = 4
 _SEVERAL: Final = 2
-#: Of a row: what it is due by among those of its batch.
+#: The column by which the deliveries of a batch are sorted.
 _RECEIVED: Final = itemgetter(2)
-#: $1: now, $2: the token, $3: the deadline. A digest that is null past the deadline ends the transaction,
-#: also when it was the server that stood still.
+#: $1: now, $2: the token, $3: the deadline. After the deadline the digest is null, which ends the
+#: transaction, even if the server was suspended in the meantime.
 _WRITE: Final = (
     """
 WITH new_events AS (
@@ -95,7 +112,7 @@ _WRITE_PLAIN: Final = _WRITE.replace(
 )
 """.replace("{deliveries}", arrays(_FIRST_OTHER, _PLAIN_TYPES)),
 )
-#: With order keys, or relayed events.
+#: For batches with order keys or relayed events.
 _WRITE_UNUSUAL: Final = _WRITE.replace(
     "{others}",
     """new_deliveries AS (
@@ -120,78 +137,75 @@ async def accept(
     clock: DatabaseClock,
     token: int,
     deadline: float,
-    earlier: EarlierKeysHere,
+    legacy_keys: PostgresLegacyKeys,
 ) -> list[Receipt]:
     """Store what is new, in one transaction."""
     keys = keys_of(arrivals)
     each_key = list(chain.from_iterable(keys))
-    locks = locks_of(arrivals)
+    groups = order_groups_of(arrivals)
     for tries in range(_TRIES):
         if time.monotonic() > deadline:
             raise StoreUnavailableError("the store is too slow")
         now_ms = clock.now()
-        alone = tries >= _TRIES_AT_ONCE
-        if locks or alone:
-            await ordering.begin(connection, locks, alone=alone)
-        known = await _look_up(connection, each_key, now_ms, earlier)
-        taken = await ordering.taken(connection, locks) if locks else set()
-        # What is recorded of these takes the way of those with order keys.
-        batch = _Rows(known, taken, now_ms, clock, token | ORDERED if locks else token)
-        if earlier.is_recorded:
-            batch.also = earlier.of
+        exclusive = tries >= _CONCURRENT_TRIES
+        if groups or exclusive:
+            await ordering.begin(connection, groups, exclusive=exclusive)
+        known = await _look_up(connection, each_key, now_ms, legacy_keys)
+        taken = await ordering.taken(connection, groups) if groups else set()
+        # The bit in the token makes `record` look for deliveries that are held behind these.
+        batch = _Rows(known, taken, now_ms, clock, token | ORDERED_BIT if groups else token)
+        if legacy_keys.must_be_stored:
+            batch.legacy_keys_of = legacy_keys.of
         receipts = list(map(batch.add, arrivals, keys))
         try:
             await batch.write(connection, deadline)
         except asyncpg.NotNullViolationError as error:
-            if locks or alone:
+            if groups or exclusive:
                 await connection.execute("ROLLBACK")
             if error.column_name == "digest":
-                # Its clock says that it is too late. If ours does not, one of them was set.
+                # The server's clock says that it is too late. If ours does not, one of them was set.
                 await clock.measure(connection)
         else:
-            if locks or alone:
+            if groups or exclusive:
                 await connection.execute("COMMIT")
             return receipts
     raise StoreUnavailableError("others write the same keys all the time")
 
 
-async def known(
-    connection: Connection, keys: Sequence[Key], now_ms: int, earlier: EarlierKeys
+async def find_duplicate(
+    connection: Connection, keys: Sequence[Key], now_ms: int, legacy_keys: LegacyKeys
 ) -> Receipt | None:
-    """Return the receipt of a duplicate, if these keys make one."""
-    receipt = duplicate_of(keys, await _look_up(connection, keys, now_ms, earlier))
+    """Return the receipt of a duplicate if one of the keys is known."""
+    receipt = duplicate_receipt(keys, await _look_up(connection, keys, now_ms, legacy_keys))
     if receipt is not None:
         await confirm(connection)
     return receipt
 
 
 async def _look_up(
-    connection: Connection, keys: Sequence[Key], now_ms: int, earlier: EarlierKeys
-) -> dict[Key, First]:
+    connection: Connection, keys: Sequence[Key], now_ms: int, legacy_keys: LegacyKeys
+) -> dict[Key, KnownEvent]:
     if not keys:
         return {}
-    wanted = [*keys, *earlier.of_all(keys)] if earlier else keys
+    wanted = [*keys, *legacy_keys.of_all(keys)] if legacy_keys else keys
     sources, places, values = zip(*wanted, strict=True)
     rows = await connection.fetch(_KNOWN_KEYS, sources, places, list(map(short_key, values)), now_ms)
-    known = {wanted[number - 1]: _first(*first) for number, *first in rows}
-    if earlier and known:
-        earlier.recognise(keys, known)
+    known = {wanted[number - 1]: known_event(*columns) for number, *columns in rows}
+    if legacy_keys and known:
+        legacy_keys.add_known(keys, known)
     return known
-
-
-def _first(event_id: str, body_digest: bytes | None, dead_ms: int | None, *reply: Any) -> First:  # noqa: ANN401
-    return First(event_id, body_digest, _reply(*reply), dead_ms)
-
-
-def _reply(status: int | None, content_type: bytes | None, body: bytes) -> Reply | None:
-    return None if status is None else Reply(status, decode_text(content_type), body)
 
 
 class _Rows(Batch):
     """The rows of one batch."""
 
     def __init__(
-        self, known: dict[Key, First], taken: set[Lock], now_ms: int, clock: DatabaseClock, token: int
+        self,
+        known: dict[Key, KnownEvent],
+        taken: set[OrderGroup],
+        now_ms: int,
+        clock: DatabaseClock,
+        token: int,
     ) -> None:
         super().__init__(known, taken, now_ms)
         self._clock = clock
@@ -202,26 +216,26 @@ class _Rows(Batch):
         self._plain: list[tuple[Any, ...]] = []
         self._unusual: list[tuple[Any, ...]] = []
         self._replies: list[tuple[Any, ...]] = []
-        #: What else to record a key as: for gateways of version 0.1, while they may run.
-        self.also: Callable[[Key], list[Key]] | None = None
+        #: Returns the legacy keys to store with a key, while gateways of version 0.1 may still run.
+        self.legacy_keys_of: Callable[[Key], list[Key]] | None = None
 
     def _expiry(self, until: float) -> int:
         return self._clock.to_database(until)
 
-    def _store(self, arrival: Arrival, body_digest: bytes) -> Receipt:
+    def _add_rows(self, arrival: Arrival, body_digest: bytes) -> Receipt:
         event = arrival.event
         self._events.append(event_row(event, body_digest))
         if arrival.reply is not None:
-            self._store_relayed(arrival, arrival.reply)
+            self._add_relayed(arrival, arrival.reply)
             return Receipt("accepted", event.id)
         received_ms = milliseconds(event.received)
         leased, held = False, []
-        for assignment in _each_once(arrival.assignments):
+        for assignment in _without_repetition(arrival.assignments):
             destination, order_key = assignment.destination, assignment.order_key
             until_ms = self._leased_until_ms if assignment.leased else 0
             due_ms = self._now_ms
             if order_key is not None and self._must_wait((destination, order_key), event.id):
-                until_ms, due_ms = 0, ordering.HELD
+                until_ms, due_ms = 0, HELD
                 held.append(destination)
             row = (event.id, destination, received_ms, until_ms)
             if order_key is None:
@@ -233,23 +247,25 @@ class _Rows(Batch):
             return Receipt("accepted", event.id, 0.0, tuple(held))
         return Receipt("accepted", event.id, self._leased_until, tuple(held), token=self._token)
 
-    def _store_relayed(self, arrival: Arrival, reply: Reply) -> None:
+    def _add_relayed(self, arrival: Arrival, reply: Reply) -> None:
         event, received_ms = arrival.event, milliseconds(arrival.event.received)
         self._replies.append((event.id, reply.status, encode_text(reply.content_type), reply.body))
         self._unusual += [
             (event.id, each.destination, received_ms, 0, "delivered", 1, None, "ok", reply.status, None)
-            for each in _each_once(arrival.assignments)
+            for each in _without_repetition(arrival.assignments)
         ]
 
     async def write(self, connection: Connection, deadline: float) -> None:
-        """Insert it all, in one statement; or see to it that what is told of other events lasts."""
+        """Insert everything with one statement. Without new events, confirm what the receipts report."""
         if not self._events:
             await confirm(connection)
             return
-        # In one order, whoever writes: so that none waits for another in a circle.
+        # All gateways insert keys in the same order, so that they can't deadlock.
         new_keys = self._new_keys
-        if self.also is not None:
-            new_keys = new_keys | {also: first for key, first in new_keys.items() for also in self.also(key)}
+        if self.legacy_keys_of is not None:
+            new_keys = new_keys | {
+                legacy: first for key, first in new_keys.items() for legacy in self.legacy_keys_of(key)
+            }
         keys = [
             (source, place, short_key(key), *recorded)
             for (source, place, key), recorded in sorted(new_keys.items())
@@ -267,7 +283,7 @@ class _Rows(Batch):
         await connection.execute(statement, self._now_ms, self._token, by, *rows)
 
 
-def _each_once(assignments: tuple[Assignment, ...]) -> Iterable[Assignment]:
+def _without_repetition(assignments: tuple[Assignment, ...]) -> Iterable[Assignment]:
     if len(assignments) < _SEVERAL:
         return assignments
     return {each.destination: each for each in reversed(assignments)}.values()

@@ -19,7 +19,7 @@ from gatehouse.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gatehouse.store.postgres.connecting import Connection
+    from gatehouse.store.postgres.connection import Connection
 
 _EVERY: Final = 60.0
 #: A smaller difference may be that of the way there and back.

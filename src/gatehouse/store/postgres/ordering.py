@@ -1,8 +1,8 @@
-"""Deliveries that follow one another, whichever gateway accepts or delivers them.
+"""Keeps the order of deliveries, whichever gateway accepts or delivers them.
 
-As in every store, one of each destination and order key runs and the others are held: pending with a `due_ms`
-that never comes. Here two gateways can be at the same order key at one moment, one accepting, one recording
-the end of the one that runs. Both take a lock on the order key first and look after that.
+As in SQLite, in each order group one delivery is active and the others are held: pending with the `due_ms`
+`HELD`, which never comes. Here two gateways can use the same group at the same moment: one accepts a delivery
+while the other records the end of the active one. Both first lock the group, and read it after that.
 """
 
 from __future__ import annotations
@@ -10,22 +10,20 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from gatehouse.store.accepting import HELD
 from gatehouse.store.postgres.rows import short_key
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gatehouse.store.deciding import Lock
-    from gatehouse.store.postgres.connecting import Connection
+    from gatehouse.store.accepting import OrderGroup
+    from gatehouse.store.postgres.connection import Connection
 
-#: The `due_ms` of a held delivery. Any that comes is smaller.
-HELD: Final = 2**62
-
-#: Each statement is to see what was committed before it: the locks are worth nothing otherwise.
+#: Each statement must see what was committed before it. Otherwise the locks would not help.
 BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
-#: Any number will do that no other program on the database takes.
-_ALONE: Final = 0x6761_7465_616C_6F6E
+#: The key of an advisory lock. Any number works that no other program on the database uses.
+_EXCLUSIVE: Final = 0x6761_7465_616C_6F6E
 
 _TAKEN: Final = """
 SELECT wanted.number FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS wanted (destination, key, number)
@@ -35,7 +33,7 @@ WHERE (
   ORDER BY due_ms, order_seq LIMIT 1
 )
 """
-#: The one that runs may be another one than the one that ended, so it is asked whether there is any.
+#: Another delivery than the one that ended may be active, so the statement checks whether there is one.
 _FREE: Final = f"""
 WITH following AS MATERIALIZED (
   SELECT ended.destination, (
@@ -45,17 +43,17 @@ WITH following AS MATERIALIZED (
     ) AS event_id
   FROM unnest($1::text[], $2::bytea[]) AS ended (destination, key)
   WHERE (
-    SELECT true FROM deliveries AS running
-    WHERE running.destination = ended.destination AND running.order_key = ended.key
-      AND running.due_ms < {HELD}
-    ORDER BY running.due_ms, running.order_seq LIMIT 1
+    SELECT true FROM deliveries AS active
+    WHERE active.destination = ended.destination AND active.order_key = ended.key
+      AND active.due_ms < {HELD}
+    ORDER BY active.due_ms, active.order_seq LIMIT 1
   ) IS NULL
 )
 UPDATE deliveries SET due_ms = $3 FROM following
 WHERE deliveries.event_id = ANY (ARRAY(SELECT event_id FROM following)) AND deliveries.status = 'pending'
   AND deliveries.event_id = following.event_id AND deliveries.destination = following.destination
 """  # noqa: S608 - of a constant
-#: All that is held for a destination, whatever runs.
+#: All held deliveries of a destination, whether or not one is active.
 _FREE_HELD: Final = f"""
 UPDATE deliveries SET due_ms = $2, order_key = NULL
 WHERE destination = $1 AND due_ms = {HELD} AND event_id = ANY (ARRAY(
@@ -65,42 +63,42 @@ WHERE destination = $1 AND due_ms = {HELD} AND event_id = ANY (ARRAY(
 """  # noqa: S608 - of a constant
 
 
-async def begin(connection: Connection, locks: Collection[Lock], *, alone: bool = False) -> None:
-    """Begin a transaction that holds these locks, and if `alone` that of all who ask for it."""
-    await connection.execute(f"{BEGIN}; {_locking(locks, *([_ALONE] if alone else []))}")
+async def begin(connection: Connection, groups: Collection[OrderGroup], *, exclusive: bool = False) -> None:
+    """Begin a transaction that locks these groups. Only one `exclusive` transaction runs at a time."""
+    await connection.execute(f"{BEGIN}; {_lock(groups, *([_EXCLUSIVE] if exclusive else []))}")
 
 
-async def taken(connection: Connection, locks: Collection[Lock]) -> set[Lock]:
-    """Return those of which a delivery is pending."""
-    wanted = list(locks)
+async def taken(connection: Connection, groups: Collection[OrderGroup]) -> set[OrderGroup]:
+    """Return the groups that have a pending delivery."""
+    wanted = list(groups)
     rows = await connection.fetch(_TAKEN, *_columns(wanted))
     return {wanted[number - 1] for (number,) in rows}
 
 
-async def free(connection: Connection, locks: Collection[Lock], *, now_ms: int) -> None:
-    """Make the next held delivery of each due, unless one runs; inside the caller's transaction."""
-    if locks:
-        await connection.execute(_locking(locks))
-        await connection.execute(_FREE, *_columns(locks), now_ms)
+async def free(connection: Connection, groups: Collection[OrderGroup], *, now_ms: int) -> None:
+    """Make the next held delivery of each group due unless one is active, inside the caller's transaction."""
+    if groups:
+        await connection.execute(_lock(groups))
+        await connection.execute(_FREE, *_columns(groups), now_ms)
 
 
 async def free_held(connection: Connection, destination: str, *, now_ms: int, limit: int) -> int:
-    """Make what is held due, and put it in no order any more."""
+    """Make held deliveries due and remove their order key."""
     done: str = await connection.execute(_FREE_HELD, destination, now_ms, limit)
     return int(done.rpartition(" ")[2])
 
 
-def _columns(locks: Collection[Lock]) -> tuple[list[str], list[bytes]]:
-    return [destination for destination, _ in locks], [short_key(key) for _, key in locks]
+def _columns(groups: Collection[OrderGroup]) -> tuple[list[str], list[bytes]]:
+    return [destination for destination, _ in groups], [short_key(key) for _, key in groups]
 
 
-def _locking(locks: Collection[Lock], *others: int) -> str:
-    # In one order, whoever locks.
-    numbers = ",".join(map(str, sorted([*map(_number, locks), *others])))
+def _lock(groups: Collection[OrderGroup], *others: int) -> str:
+    # All gateways lock in the same order, so that they can't deadlock.
+    numbers = ",".join(map(str, sorted([*map(_lock_key, groups), *others])))
     return f"SELECT pg_advisory_xact_lock(n) FROM unnest('{{{numbers}}}'::bigint[]) AS n"  # noqa: S608 - of numbers
 
 
-def _number(lock: Lock) -> int:
-    destination, key = lock
+def _lock_key(group: OrderGroup) -> int:
+    destination, key = group
     name = b"%s\0%s" % (destination.encode(), short_key(key))
     return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), signed=True)

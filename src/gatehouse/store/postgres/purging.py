@@ -1,27 +1,29 @@
-"""Purging in small steps: keys by expiry, events by id with their deliveries and replies.
+"""Purges the database in small steps, and counts its deliveries and bytes.
 
-One gateway at a time: two would look at the same rows, and a retry or a replay must not come between the look
-at an event's deliveries and its end.
+A step removes expired keys, and then events in the order of their ids, with their deliveries and replies.
+Only one gateway purges at a time: two would scan the same rows. And no retry or replay may run between the
+check of an event's deliveries and its removal.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gatehouse.store.base import Counts, Purged
+from gatehouse.store.base import Counts, Cutoffs, Purged
 from gatehouse.store.postgres.ordering import BEGIN
 from gatehouse.store.rows import first_id_at, milliseconds
 
 if TYPE_CHECKING:
     from gatehouse.store.postgres.clock import DatabaseClock
-    from gatehouse.store.postgres.connecting import Connection
+    from gatehouse.store.postgres.connection import Connection
 
 _LOCK: Final = 0x6761_7465_7075_7267
-#: Held by who makes something due again: waits for the step of a purge, and keeps the next from beginning.
+#: For transactions that make deliveries due again: waits for the current step of a purge, and delays the
+#: next.
 NO_PURGE: Final = f"SELECT pg_advisory_xact_lock_shared({_LOCK})"
-_ALONE: Final = f"SELECT pg_try_advisory_xact_lock({_LOCK})"
+_TRY_LOCK: Final = f"SELECT pg_try_advisory_xact_lock({_LOCK})"
 
-#: Not from the bottom: what the step before removed may be in the index still.
+#: Does not start at the bottom, because the index may still contain what the last step removed.
 _PURGE_KEYS: Final = """
 WITH gone AS (
   DELETE FROM dedupe_keys WHERE ctid = ANY (ARRAY(
@@ -62,60 +64,54 @@ FROM unnest('{events,dedupe_keys,deliveries,replies}'::text[]) AS name
 """
 
 
-class Horizon(NamedTuple):
-    """Up to when things have expired (unix seconds)."""
+class PurgeCursor(NamedTuple):
+    """Where the next step continues."""
 
-    now: float
-    events_before: float
-    dead_before: float
-
-
-class Place(NamedTuple):
-    """Where the next step goes on."""
-
-    #: By when the keys expire.
+    #: When the last keys expired.
     key: int = 0
-    #: The id of the event ("" is the start): spares the next step those that this one looked at and kept.
+    #: The event's id; "" is the start. The next step skips the events that this one scanned and kept.
     event: str = ""
 
 
-class Step(NamedTuple):
-    """What one step removed, and where the next one goes on."""
+class PurgeStep(NamedTuple):
+    """What one step removed, and where the next one continues."""
 
     purged: Purged
-    place: Place
+    cursor: PurgeCursor
 
 
 async def purge(
-    connection: Connection, horizon: Horizon, *, limit: int, place: Place, clock: DatabaseClock
-) -> Step:
-    """Remove keys, then events, unless somebody else is at it."""
+    connection: Connection, cutoffs: Cutoffs, *, limit: int, cursor: PurgeCursor, clock: DatabaseClock
+) -> PurgeStep:
+    """Remove keys, then events, unless another gateway does so at the moment."""
     await connection.execute(BEGIN)
-    alone = await connection.fetchval(_ALONE)
+    has_lock = await connection.fetchval(_TRY_LOCK)
     step = (
-        await _purge(connection, horizon, limit, place, clock.to_database(horizon.now))
-        if alone
-        else Step(Purged(events=0, keys=0, done=True), place)
+        await _purge(connection, cutoffs, limit, cursor, clock.to_database(cutoffs.now))
+        if has_lock
+        else PurgeStep(Purged(events=0, keys=0, done=True), cursor)
     )
     await connection.execute("COMMIT")
     return step
 
 
-async def _purge(connection: Connection, horizon: Horizon, limit: int, place: Place, now_ms: int) -> Step:
-    row = await connection.fetchrow(_PURGE_KEYS, place.key, now_ms, limit)
+async def _purge(
+    connection: Connection, cutoffs: Cutoffs, limit: int, cursor: PurgeCursor, now_ms: int
+) -> PurgeStep:
+    row = await connection.fetchrow(_PURGE_KEYS, cursor.key, now_ms, limit)
     keys, key = row or (0, None)
-    place = Place(key or place.key, place.event)
+    cursor = PurgeCursor(key or cursor.key, cursor.event)
     if keys >= limit:
-        return Step(Purged(events=0, keys=keys, done=False), place)
+        return PurgeStep(Purged(events=0, keys=keys, done=False), cursor)
     room = limit - keys
-    end = first_id_at(max(horizon.events_before, horizon.dead_before))
-    before = milliseconds(horizon.dead_before), milliseconds(horizon.events_before)
-    row = await connection.fetchrow(_PURGE_EVENTS, place.event, end, room, *before)
-    last, seen, events = row or (None, 0, 0)
-    done = seen < room
-    return Step(
+    end = first_id_at(max(cutoffs.events_before, cutoffs.dead_before))
+    before = milliseconds(cutoffs.dead_before), milliseconds(cutoffs.events_before)
+    row = await connection.fetchrow(_PURGE_EVENTS, cursor.event, end, room, *before)
+    last, scanned, events = row or (None, 0, 0)
+    done = scanned < room
+    return PurgeStep(
         Purged(events=events, keys=keys, done=done),
-        Place() if done else Place(place.key, last or place.event),
+        PurgeCursor() if done else PurgeCursor(cursor.key, last or cursor.event),
     )
 
 
@@ -130,6 +126,6 @@ async def counts(connection: Connection) -> dict[str, Counts]:
 
 
 async def size(connection: Connection) -> int:
-    """Return the bytes of the tables, their indexes and what is kept beside them."""
+    """Return the bytes of the tables, with their indexes and TOAST tables."""
     found: int | None = await connection.fetchval(_SIZE)
     return found or 0

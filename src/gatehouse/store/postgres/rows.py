@@ -1,7 +1,12 @@
-"""Events as rows of the database, as columns of many rows at once, and back.
+"""Converts events to rows of the database and back, and rows to the arrays of a statement.
 
-A batch is sent as one array per column, so that a statement is the same whatever the number of rows: it is
-prepared once for each connection, and costs one round trip.
+A batch is sent as one array per column, and `unnest` turns the arrays into rows. So a statement is the same
+for any number of rows: it is prepared once per connection, and costs one round trip.
+
+PostgreSQL makes a plan after a connection has used a statement a few times, for the tables as they are then,
+and keeps it. The tables are often empty then, and reading a whole index costs nothing. So no statement lets
+the planner choose which side of a join comes first. To look up one row for each given value, statements use
+LATERAL with LIMIT. To change rows, they name the rows by `= ANY`, beside a join with the given values.
 """
 
 from __future__ import annotations
@@ -14,12 +19,18 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from gatehouse.events.event import Event
-from gatehouse.store.rows import decode_text, digest, milliseconds
+from gatehouse.store.rows import (
+    decode_text,
+    digest,
+    encode_headers,
+    encode_text,
+    milliseconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: In the order of `event_columns`, with the types of their arrays.
+#: The columns of an event in order, with the types of their arrays.
 _TYPES: Final = {
     "id": "text",
     "source": "text",
@@ -40,30 +51,26 @@ _TYPES: Final = {
     "body": "bytea",
 }
 EVENT_COLUMNS: Final = ", ".join(_TYPES)
-#: What `sound_event` needs of the table.
+#: The columns that `intact_event` needs.
 CHECKED_COLUMNS: Final = f"digest, checksum, {EVENT_COLUMNS}"
 #: The types of the arrays of `CHECKED_COLUMNS`.
 CHECKED_TYPES: Final = ("bytea", "bigint", *_TYPES.values())
 
-#: Longer keys go by their digest: an index entry has to fit on a third of a page.
+#: Longer keys are shortened with a digest, because an index entry has to fit on a third of a page.
 _LONGEST_KEY: Final = 256
 _KEPT: Final = _LONGEST_KEY - hashlib.sha512().digest_size
 
 
 def short_key(key: bytes) -> bytes:
-    """Return what a key is kept as: itself, or for a long one something as telling, and kept as itself."""
+    """Return the key as it is stored: long keys are shortened. A shortened key stays the same."""
     if len(key) <= _LONGEST_KEY:
         return key
     return key[:_KEPT] + hashlib.sha512(key).digest()
 
 
 def encode(value: str) -> bytes:
-    """Encode text from outside, whatever it holds."""
+    """Encode text from outside, which may contain lone surrogates."""
     return value.encode("utf-8", "surrogatepass")
-
-
-def _encode_or_none(value: str | None) -> bytes | None:
-    return None if value is None else value.encode("utf-8", "surrogatepass")
 
 
 def decode(value: bytes) -> str:
@@ -71,21 +78,21 @@ def decode(value: bytes) -> str:
     return value.decode("utf-8", "surrogatepass")
 
 
-def shown(value: bytes) -> str:
-    """Decode what may have been damaged, to be looked at."""
+def text_with_marks(value: bytes) -> str:
+    """Decode text for people to read, with a replacement character for each damaged byte."""
     try:
         return decode(value)
     except UnicodeDecodeError:
         return value.decode("utf-8", "replace")
 
 
-def shown_or_none(value: bytes | None) -> str | None:
-    """Decode what may be absent, to be looked at."""
-    return None if value is None else shown(value)
+def text_with_marks_or_none(value: bytes | None) -> str | None:
+    """Decode text that may be absent, for people to read."""
+    return None if value is None else text_with_marks(value)
 
 
 def is_storable(*texts: str | None) -> bool:
-    """Tell whether these can stand in a column of text. If not, no row has them."""
+    """Tell whether a text column can contain these texts. If not, no row has them."""
     return not any(text is not None and ("\0" in text or not _is_unicode(text)) for text in texts)
 
 
@@ -109,10 +116,10 @@ def event_row(event: Event, body_digest: bytes) -> tuple[Any, ...]:
         encode(event.type),
         encode(event.time),
         milliseconds(event.received),
-        _encode_or_none(event.subject),
-        _encode_or_none(event.account),
-        _encode_or_none(event.content_type),
-        _encode_headers(event.headers),
+        encode_text(event.subject),
+        encode_text(event.account),
+        encode_text(event.content_type),
+        encode_headers(event.headers),
         start,
         end,
         int(event.data_is_json),
@@ -125,8 +132,8 @@ def _checksum(columns: Sequence[Any]) -> int:
     return zlib.crc32(msgspec.msgpack.encode(columns))
 
 
-def sound_event(row: Sequence[Any]) -> Event | None:
-    """Make an event of `CHECKED_COLUMNS`; None when it is not the one that was stored."""
+def intact_event(row: Sequence[Any]) -> Event | None:
+    """Make an event of `CHECKED_COLUMNS`. Returns None if it is not the event that was stored."""
     body_digest, check, *columns, body = row
     if body is None or check != _checksum(columns) or digest(body) != body_digest:
         return None
@@ -134,7 +141,7 @@ def sound_event(row: Sequence[Any]) -> Event | None:
 
 
 def _event(columns: Sequence[Any], body: bytes) -> Event:
-    event_id, source, path, provider, external_id, kind, time, received_ms, *rest = columns
+    event_id, source, path, provider, external_id, event_type, time, received_ms, *rest = columns
     subject, account, content_type, headers, start, end, data_is_json, document = rest
     return Event(
         id=event_id,
@@ -142,7 +149,7 @@ def _event(columns: Sequence[Any], body: bytes) -> Event:
         path=decode(path),
         provider=provider,
         external_id=decode(external_id),
-        type=decode(kind),
+        type=decode(event_type),
         time=decode(time),
         received=received_ms / 1000,
         subject=decode_text(subject),
@@ -156,9 +163,16 @@ def _event(columns: Sequence[Any], body: bytes) -> Event:
     )
 
 
-def _encode_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
-    """Encode as JSON, with bytes that were no UTF-8 (lone surrogates in aiohttp's text) escaped."""
-    try:
-        return msgspec.json.encode(headers)
-    except UnicodeEncodeError:
-        return json.dumps(headers, separators=(",", ":")).encode()
+def arrays(first: int, types: Sequence[str]) -> str:
+    """Return the parameters of an `unnest`, numbered from `first`."""
+    return ", ".join(f"${number}::{each}[]" for number, each in enumerate(types, first))
+
+
+def first_behind(first: int, *types: Sequence[str]) -> int:
+    """Return the number of the parameter that follows arrays of these types."""
+    return first + sum(map(len, types))
+
+
+def columns(rows: Sequence[Sequence[Any]], types: Sequence[str]) -> Sequence[Sequence[Any]]:
+    """Turn rows into arrays, one for each column."""
+    return list(zip(*rows, strict=True)) if rows else [()] * len(types)

@@ -1,116 +1,98 @@
-"""`Store` in a PostgreSQL that several gateways share."""
+"""The `Store` in a PostgreSQL database that several gateways share.
+
+`pool` runs the calls of this class on connections, and `clock` is the time that the gateways share.
+`accepting`, `leasing`, `ordering`, `replaying` and `purging` contain the statements, and `listing` what
+operators read. `notifications` tells other gateways what has become due.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import secrets
 import time
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import asyncpg
 
-from gatehouse.errors import StoreError, StoreUnavailableError
-from gatehouse.store.base import Retried
-from gatehouse.store.deciding import keys_in
+from gatehouse.errors import StoreUnavailableError
+from gatehouse.store.accepting import resolved_keys
+from gatehouse.store.base import Cutoffs
 from gatehouse.store.postgres import (
     accepting,
     leasing,
+    legacy_keys,
     listing,
     ordering,
-    pausing,
-    placing,
     purging,
-    recording,
-    reviving,
+    replaying,
 )
 from gatehouse.store.postgres.clock import DatabaseClock
-from gatehouse.store.postgres.confirming import confirm
-from gatehouse.store.postgres.connecting import HOT, SLOW, Connector
-from gatehouse.store.postgres.errors import COLLISIONS, DRIVER_ERRORS, store_error, took_too_long
-from gatehouse.store.postgres.filters import is_possible
-from gatehouse.store.postgres.hints import Hints
-from gatehouse.store.postgres.migrations import migrate
-from gatehouse.store.postgres.pool import Pool
+from gatehouse.store.postgres.connection import (
+    DRIVER_ERRORS,
+    SLOW,
+    confirm,
+    is_statement_timeout,
+    store_error,
+)
+from gatehouse.store.postgres.notifications import Notifications
+from gatehouse.store.postgres.pool import ConnectionPools, Pool
+from gatehouse.store.postgres.queries import can_match
 from gatehouse.store.postgres.rows import is_storable
+from gatehouse.store.postgres.schema import migrate
+from gatehouse.store.records import Retried
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gatehouse.events.dedupe import DedupeKey
-    from gatehouse.store.base import (
-        Arrival,
-        Counts,
-        Delivery,
-        DeliveryQuery,
-        DeliveryRow,
-        EventQuery,
-        EventRow,
-        Page,
-        Places,
-        Purged,
-        Receipt,
-        Result,
-        StoredEvent,
-        Which,
-    )
-    from gatehouse.store.postgres.connecting import Connection
-    from gatehouse.store.postgres.settings import PostgresSettings
+    from gatehouse.store.base import Arrival, Counts, Delivery, Places, Purged, Receipt, Result, Which
+    from gatehouse.store.postgres.connection import Connection, PostgresSettings
+    from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, StoredEvent
 
 T = TypeVar("T")
 
-#: How often a lane looks for what other gateways made due (seconds).
+#: How often a lane polls for deliveries that other gateways made due (seconds).
 _POLL_EVERY: Final = 1.0
-#: For lists, counts and purges.
-_SLOW_CONNECTIONS: Final = 2
-#: The most rows that a statement of the hot connections is sure to be done with in time.
+#: Up to this limit, a lease is sure to be done in the time of the hot pool.
 _FEW: Final = 512
-#: How long one call may take (seconds).
-_HOT_TIMEOUT: Final = 2.0
-_SLOW_TIMEOUT: Final = 20.0
+#: How long a ping may take (seconds).
 _PING_TIMEOUT: Final = 0.6
-_TRIES: Final = 5
 _IS_READ_ONLY: Final = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
 
 
 class PostgresStore:
-    """`Store` in one PostgreSQL database. Made with `open`."""
+    """The `Store` in a PostgreSQL database. Create it with `open`."""
 
     shared: Final = True
     poll_every: Final = _POLL_EVERY
 
     def __init__(self, settings: PostgresSettings, clock: Callable[[], float]) -> None:
-        connector = Connector(settings)
-        self._connect = connector.connect
-        self._hot = Pool(partial(connector.connect, HOT), size=settings.connections)
-        self._slow = Pool(partial(connector.connect, SLOW), size=_SLOW_CONNECTIONS)
+        self._pools = ConnectionPools(settings)
+        self._run = self._pools.run
+        self._pool_for = self._pools.for_rows
+        self._hot, self._slow = self._pools.hot, self._pools.slow
         self._clock = DatabaseClock(clock)
-        # Which of the gateways this is, for as long as it runs.
+        # A random number identifies this gateway for as long as it runs.
         self._tokens = leasing.Tokens(secrets.randbits(leasing.PROCESS_BITS))
-        self._floors = leasing.Floors()
+        self._floors = leasing.ScanFloors()
         self._commits_hang = False
-        self._hints = Hints(partial(connector.connect, SLOW))
-        self._purge_place = purging.Place()
-        self._earlier = placing.EarlierKeysHere()
+        self._notifications = Notifications(partial(self._pools.connect, SLOW))
+        self._purge_cursor = purging.PurgeCursor()
+        self._legacy_keys = legacy_keys.PostgresLegacyKeys()
         self._size = 0
-        self._closed = False
-        self._calls = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     @classmethod
     async def open(cls, settings: PostgresSettings, *, clock: Callable[[], float] = time.time) -> Self:
-        """Connect, and bring the database to the schema of this version.
+        """Connect, and migrate the database to the schema of this version.
 
-        Raises `StoreUnavailableError` when there is no server, `SchemaVersionError` when a newer version
-        wrote to it, and `StoreError` when it can't be used as it is.
+        Raises `StoreUnavailableError` if there is no server, `SchemaVersionError` if a newer version migrated
+        the database, and `StoreError` if it can't be used as it is.
         """
         store = cls(settings, clock)
         try:
-            connection = await store._connect(SLOW)
+            connection = await store._pools.connect(SLOW)
             try:
                 await migrate(connection)
                 await store._clock.measure(connection)
@@ -121,20 +103,24 @@ class PostgresStore:
             raise store_error(error) from error
         return store
 
-    async def use_places(self, places: Callable[[], Places]) -> None:
-        self._earlier = await self._on(self._slow, partial(placing.add, places=places))
+    async def use_legacy_places(self, places: Callable[[], Places]) -> None:
+        self._legacy_keys = await self._run(self._slow, partial(legacy_keys.add_places, places=places))
 
     async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
         if not arrivals:
             return []
         work = partial(
-            accepting.accept, arrivals=arrivals, clock=self._clock, deadline=deadline, earlier=self._earlier
+            accepting.accept,
+            arrivals=arrivals,
+            clock=self._clock,
+            deadline=deadline,
+            legacy_keys=self._legacy_keys,
         )
         left = deadline - time.monotonic()
         if left <= 0:
             raise StoreUnavailableError("the store is too slow")
         token = self._tokens.next()
-        return await self._on(
+        return await self._run(
             self._pool_for(arrivals), partial(work, token=token), timeout=None if left == math.inf else left
         )
 
@@ -150,98 +136,105 @@ class PostgresStore:
     ) -> list[Delivery]:
         times = self._clock.to_database(now), self._clock.to_database(until)
         asked = (*times, limit, which, other_than)
-        if self._floors.is_full_look_due(destination):
-            look = leasing.Look(destination, leasing.BOTTOM, *asked)
+        if self._floors.is_full_scan_due(destination):
+            query = leasing.LeaseQuery(destination, leasing.BOTTOM, *asked)
             try:
-                return await self._lease(self._slow, look)
+                return await self._lease(self._slow, query)
             except StoreUnavailableError as error:
-                if self._floors.of(destination) == leasing.BOTTOM or not took_too_long(error):
+                if self._floors.of(destination) == leasing.BOTTOM or not is_statement_timeout(error):
                     raise
-                self._floors.put_off(destination)
-        look = leasing.Look(destination, self._floors.of(destination), *asked)
-        return await self._lease(self._hot if limit <= _FEW else self._slow, look)
+                self._floors.postpone_full_scan(destination)
+        query = leasing.LeaseQuery(destination, self._floors.of(destination), *asked)
+        return await self._lease(self._hot if limit <= _FEW else self._slow, query)
 
-    async def _lease(self, pool: Pool, look: leasing.Look) -> list[Delivery]:
+    async def _lease(self, pool: Pool, query: leasing.LeaseQuery) -> list[Delivery]:
         if self._commits_hang:
-            # A lease would be taken all the same, and be nobody's until it runs out.
-            await self._on(self._hot, confirm)
+            # While commits hang, a lease would still be taken, and be lost until it runs out.
+            await self._run(self._hot, confirm)
             self._commits_hang = False
-        before_ms = min(self._clock.now(), look.now_ms)
-        work = partial(leasing.lease, look=look, tokens=self._tokens, clock=self._clock)
+        before_ms = min(self._clock.now(), query.now_ms)
+        work = partial(leasing.lease, query=query, tokens=self._tokens, clock=self._clock)
         try:
-            leased = await self._on(pool, work)
+            leased = await self._run(pool, work)
         except StoreUnavailableError as error:
-            # The server ends what takes it long itself. It does not end a commit that waits for a standby.
+            # The server itself ends a slow statement. It does not end a commit that waits for a standby.
             self._commits_hang = isinstance(error.__cause__, TimeoutError)
             raise
-        self._floors.found(look, leased.lowest, before_ms)
+        self._floors.update(query, leased.lowest, before_ms)
         if leased.corrupt:
-            await self._on(pool, partial(self._bury, look.destination, leased.corrupt))
+            await self._run(pool, partial(self._mark_corrupt, query.destination, leased.corrupt))
         return leased.deliveries
 
-    async def _bury(self, destination: str, corrupt: list[tuple[str, int]], connection: Connection) -> None:
+    async def _mark_corrupt(
+        self, destination: str, corrupt: list[tuple[str, int]], connection: Connection
+    ) -> None:
         now_ms = self._clock.now()
         await connection.execute(ordering.BEGIN)
-        freed = await leasing.bury(connection, destination, corrupt, now_ms=now_ms)
+        freed = await leasing.mark_corrupt(connection, destination, corrupt, now_ms=now_ms)
         await ordering.free(connection, {(destination, key) for key in freed}, now_ms=now_ms)
         await connection.execute("COMMIT")
         for event_id, _ in corrupt:
             get_logger().error("store.corrupt", event_id=event_id, destination=destination)
 
     async def record(self, results: Sequence[Result]) -> list[bool]:
-        return await self._on(
-            self._pool_for(results), partial(recording.record, results=results, clock=self._clock)
+        return await self._run(
+            self._pool_for(results), partial(leasing.record, results=results, clock=self._clock)
         )
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        await self._on(self._pool_for(deliveries), partial(recording.release, deliveries=deliveries))
+        await self._run(self._pool_for(deliveries), partial(leasing.release, deliveries=deliveries))
 
     async def free_held(self, destination: str, *, limit: int) -> int:
         now_ms = self._clock.now()
         work = partial(ordering.free_held, destination=destination, now_ms=now_ms, limit=limit)
-        return await self._on(self._slow, work)
+        return await self._run(self._slow, work)
 
     async def next_due(self, destination: str) -> float | None:
         floor, now_ms = self._floors.of(destination), self._clock.now()
         pool = self._slow if floor == leasing.BOTTOM else self._hot
-        due = await self._on(
+        due = await self._run(
             pool, partial(leasing.next_due, destination=destination, floor=floor, now_ms=now_ms)
         )
         return None if due is None else self._clock.from_database(due)
 
     async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
         now_ms = self._clock.to_database(now)
-        work = partial(accepting.known, keys=keys_in(source, keys), now_ms=now_ms, earlier=self._earlier)
-        return await self._on(self._hot, work)
+        work = partial(
+            accepting.find_duplicate,
+            keys=resolved_keys(source, keys),
+            now_ms=now_ms,
+            legacy_keys=self._legacy_keys,
+        )
+        return await self._run(self._hot, work)
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
-        return await self._on(self._slow, partial(listing.events, query=query, limit=limit, cursor=cursor))
+        return await self._run(self._slow, partial(listing.events, query=query, limit=limit, cursor=cursor))
 
     async def event(self, event_id: str) -> StoredEvent | None:
-        return await self._on(self._slow, partial(listing.event, event_id=event_id, clock=self._clock))
+        return await self._run(self._slow, partial(listing.event, event_id=event_id, clock=self._clock))
 
     async def deliveries(
         self, query: DeliveryQuery, *, limit: int, cursor: str | None = None
     ) -> Page[DeliveryRow]:
         work = partial(listing.deliveries, query=query, limit=limit, cursor=cursor, clock=self._clock)
-        return await self._on(self._slow, work)
+        return await self._run(self._slow, work)
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
-        if not is_possible(query):
+        if not can_match(query):
             return Retried({}, done=True)
-        # In stretches: a rare filter may have to look at all the dead.
+        # In bounded scans: a filter that matches few deliveries may have to scan all dead ones.
         rows: list[tuple[str, str]] = []
-        found = reviving.Found(rows, "", done=False)
+        found = replaying.DeadDeliveries(rows, "", done=False)
         now_ms = self._clock.to_database(now)
         while not found.done and len(rows) < limit:
             left = limit - len(rows)
-            work = partial(reviving.find, query=query, now_ms=now_ms, after=found.after, limit=left)
-            found = await self._on(self._slow, work)
+            work = partial(replaying.find_dead, query=query, now_ms=now_ms, after=found.after, limit=left)
+            found = await self._run(self._slow, work)
             rows += found.rows
         if not rows:
             return Retried({}, found.done)
-        revived = await self._on(
-            self._pool_for(rows), partial(reviving.revive, rows=rows, now=now, clock=self._clock)
+        revived = await self._run(
+            self._pool_for(rows), partial(replaying.revive, rows=rows, now=now, clock=self._clock)
         )
         return Retried(revived, found.done)
 
@@ -249,109 +242,62 @@ class PostgresStore:
         self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
     ) -> dict[str, int]:
         rows = [(event_id, name) for event_id, names in events.items() for name in dict.fromkeys(names)]
-        work = partial(reviving.revive, rows=rows, now=now, clock=self._clock, asked_before=asked_before)
-        return await self._on(self._pool_for(rows), work)
+        work = partial(replaying.revive, rows=rows, now=now, clock=self._clock, asked_before=asked_before)
+        return await self._run(self._pool_for(rows), work)
 
     async def replay(self, event_id: str, destinations: Sequence[str], *, now: float) -> list[str] | None:
         if not is_storable(event_id):
             return None
-        return await self._on(
+        return await self._run(
             self._hot,
             partial(
-                reviving.replay, event_id=event_id, destinations=destinations, now=now, clock=self._clock
+                replaying.replay, event_id=event_id, destinations=destinations, now=now, clock=self._clock
             ),
         )
 
     async def pause(self, destination: str, *, paused: bool) -> None:
-        await self._on(self._hot, partial(pausing.pause, destination=destination, paused=paused))
+        await self._run(self._hot, partial(replaying.pause, destination=destination, paused=paused))
 
     async def paused(self) -> frozenset[str]:
-        return await self._on(self._slow, pausing.paused)
+        return await self._run(self._slow, replaying.paused)
 
     async def counts(self) -> dict[str, Counts]:
         if self._clock.is_due:
-            await self._on(self._slow, self._clock.measure)
-        self._size = await self._on(self._slow, purging.size)
-        return await self._on(self._slow, purging.counts)
+            await self._run(self._slow, self._clock.measure)
+        self._size = await self._run(self._slow, purging.size)
+        return await self._run(self._slow, purging.counts)
 
     async def purge(self, *, now: float, events_before: float, dead_before: float, limit: int) -> Purged:
-        horizon = purging.Horizon(now, events_before, dead_before)
+        cutoffs = Cutoffs(now, events_before, dead_before)
         work = partial(
-            purging.purge, horizon=horizon, limit=limit, place=self._purge_place, clock=self._clock
+            purging.purge, cutoffs=cutoffs, limit=limit, cursor=self._purge_cursor, clock=self._clock
         )
-        step = await self._on(self._slow, work)
-        self._purge_place = step.place
+        step = await self._run(self._slow, work)
+        self._purge_cursor = step.cursor
         if step.purged.done:
-            self._size = await self._on(self._slow, purging.size)
-        if step.purged.done and self._earlier:
-            self._earlier = await self._on(self._slow, placing.left)
+            self._size = await self._run(self._slow, purging.size)
+        if step.purged.done and self._legacy_keys:
+            self._legacy_keys = await self._run(self._slow, legacy_keys.remaining)
         return step.purged
 
     async def ping(self) -> None:
-        await self._on(self._hot, _ask_if_writable, timeout=_PING_TIMEOUT)
+        await self._run(self._hot, _check_writable, timeout=_PING_TIMEOUT)
 
     def watch(self, changed: Callable[[str], None]) -> None:
-        self._hints.add(self._floors.forget)
-        self._hints.add(changed)
+        self._notifications.add(self._floors.reset)
+        self._notifications.add(changed)
 
     def size(self) -> int:
         return self._size
 
     async def close(self) -> None:
-        if self._closed:
+        if self._pools.is_closed:
             return
-        self._closed = True
-        await self._idle.wait()
-        await self._hints.close()
-        await self._hot.close()
-        await self._slow.close()
-
-    def _pool_for(self, rows: Sequence[object]) -> Pool:
-        return self._hot if len(rows) <= _FEW else self._slow
-
-    async def _on(
-        self,
-        pool: Pool,
-        work: Callable[[Connection], Awaitable[T]],
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109 - of several steps
-    ) -> T:
-        """Run work on a connection. All that can go wrong there is a `StoreError`."""
-        most = timeout or (_HOT_TIMEOUT if pool is self._hot else _SLOW_TIMEOUT)
-        with self._call():
-            try:
-                async with asyncio.timeout(most):
-                    return await _until_alone(pool, work)
-            except TimeoutError as error:
-                raise store_error(error) from error
-
-    @contextmanager
-    def _call(self) -> Iterator[None]:
-        """Count who is at it: `close` lets them finish."""
-        if self._closed:
-            raise StoreUnavailableError("the store is closed")
-        self._calls += 1
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            if not self._calls:
-                self._idle.set()
+        await self._pools.finish_calls()
+        await self._notifications.close()
+        await self._pools.close()
 
 
-async def _until_alone(pool: Pool, work: Callable[[Connection], Awaitable[T]]) -> T:
-    """Run work, again when it collided with another gateway's."""
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            async with pool.use() as connection:
-                return await work(connection)
-        except StoreError as error:
-            if not tries_left or not isinstance(error.__cause__, COLLISIONS):
-                raise
-    raise AssertionError  # the last try returned or raised
-
-
-async def _ask_if_writable(connection: Connection) -> None:
+async def _check_writable(connection: Connection) -> None:
     if await connection.fetchval(_IS_READ_ONLY):
         raise asyncpg.ReadOnlySQLTransactionError

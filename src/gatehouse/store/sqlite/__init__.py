@@ -1,4 +1,4 @@
-"""The store in one SQLite file. `store` is the way in, and says how the parts belong together."""
+"""The store in one SQLite file, for one process."""
 
 from gatehouse.store.sqlite.store import SqliteStore
 

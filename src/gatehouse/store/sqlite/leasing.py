@@ -1,7 +1,7 @@
-"""Deliveries in SQLite: leased, recorded, given back, counted.
+"""Leases deliveries in SQLite, records their results, releases leases, and counts deliveries.
 
-While a delivery is leased, its `due_ms` is the end of the lease: one column says when it can be leased next.
-The end of the lease is its fencing token, too: it is another one each time.
+While a delivery is leased, its `due_ms` is the end of the lease, so one column tells when it can be leased
+next. The end of the lease is also its fencing token, because it is different each time.
 """
 
 from __future__ import annotations
@@ -10,22 +10,29 @@ import json
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from gatehouse.store.accepting import HELD
 from gatehouse.store.base import Counts, Delivery
 from gatehouse.store.rows import milliseconds
 from gatehouse.store.sqlite import ordering
-from gatehouse.store.sqlite.sound import CHECKED_COLUMNS, Corrupt, fetch, sound_event, text_or_bytes
-from gatehouse.store.sqlite.statements import execute_rows
+from gatehouse.store.sqlite.rows import (
+    CHECKED_COLUMNS,
+    CorruptDelivery,
+    execute_rows,
+    fetch,
+    intact_event,
+    text_or_bytes,
+)
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
     from gatehouse.events.event import Event
+    from gatehouse.store.accepting import OrderGroup
     from gatehouse.store.base import Result, Which
-    from gatehouse.store.deciding import Lock
     from gatehouse.store.rows import Row
 
-#: During a lease that has run out an attempt may have been made: it counts.
+#: An attempt may have been made during a lease that has run out, so it is counted.
 _PENDING_EVENTS: Final = """
 SELECT deliveries.event_seq, deliveries.attempts + (leased_until_ms > 0), deliveries.since_ms,
   deliveries.earlier, deliveries.order_key, {columns}
@@ -37,39 +44,40 @@ LIMIT ?3
 
 
 def _pending(order: str, condition: str = "true", index: str = "") -> str:
-    """Say what to lease. The order is that of an index, so that a million pending ones are not sorted."""
-    given = {"{order}": order, "{condition}": condition, "{index}": index}
-    return reduce(lambda text, each: text.replace(*each), given.items(), _PENDING_EVENTS)
+    """Return a statement that selects what to lease. The order must be that of an index: sorting is slow."""
+    parts = {"{order}": order, "{condition}": condition, "{index}": index}
+    return reduce(lambda text, each: text.replace(*each), parts.items(), _PENDING_EVENTS)
 
 
-#: As the index of new ones has it.
+#: The condition of the partial index `deliveries_new`.
 _NEW: Final = "attempts = 0 AND leased_until_ms = 0 AND due_ms IS NOT NULL"
 _DUE: Final = _pending("due_ms, leased_until_ms, deliveries.event_seq")
 _LEASABLE: Final[dict[Which, str]] = {
     "due": _DUE,
     "new": _pending("due_ms, deliveries.event_seq", _NEW, "INDEXED BY deliveries_new"),
     "newest": _pending("due_ms DESC, deliveries.event_seq DESC", _NEW, "INDEXED BY deliveries_new"),
-    # What is leased is due when its lease ends.
+    # A leased delivery is due when its lease ends.
     "next": _pending(
         "due_ms, leased_until_ms, deliveries.event_seq",
         "leased_until_ms <= ?4 AND deliveries.event_seq IS NOT (SELECT seq FROM events WHERE id = ?5)",
     ),
 }
-#: Where in such a row the event's id is.
+#: Where in a row of these statements the event's id is.
 _ID: Final = 7
-#: The list of numbers travels as JSON: one statement whatever its length.
+#: The numbers are passed as JSON, so that one statement serves any number of them.
 _LEASE: Final = """
 UPDATE deliveries SET due_ms = ?1, leased_until_ms = ?1, attempts = attempts + (leased_until_ms > 0)
 WHERE destination = ?2 AND event_seq IN (SELECT value FROM json_each(?3))
 """
-_BURY: Final = """
+_MARK_CORRUPT: Final = """
 UPDATE deliveries SET status = 'dead', due_ms = NULL, leased_until_ms = 0, last_reason = 'corrupt',
   last_http_status = NULL, updated_ms = ?1
 WHERE destination = ?2 AND event_seq IN (SELECT value FROM json_each(?3))
 """
-#: What is not as usual: a lease that is lost (no event_seq), or an order key. Asked before the update,
-#: because the answer is nearly always empty: one step, where RETURNING would take one per row.
-_UNUSUAL: Final = """
+#: Selects the exceptions: leases that are lost (no event_seq), and deliveries with an order key. A query
+#: before the update is cheap because its result is nearly always empty: it takes one step, and RETURNING
+#: would take one step per row.
+_LOST_OR_ORDERED: Final = """
 SELECT wanted.column1, wanted.column2, deliveries.event_seq, deliveries.order_key
 FROM (VALUES {rows}) AS wanted
 LEFT JOIN events ON events.id = wanted.column1
@@ -84,14 +92,14 @@ UPDATE deliveries SET leased_until_ms = 0, status = result.column3, attempts = r
 FROM (VALUES {rows}) AS result JOIN events ON events.id = result.column1
 WHERE deliveries.event_seq = events.seq AND deliveries.destination = result.column2
 """
-#: Due when it was received: at once, and before what came later.
+#: Due when it was received: at once, and before deliveries that came later.
 _RELEASE: Final = """
 UPDATE deliveries SET leased_until_ms = 0, due_ms = deliveries.received_ms
 FROM (VALUES {rows}) AS lease JOIN events ON events.id = lease.column1
 WHERE deliveries.event_seq = events.seq AND deliveries.destination = lease.column2
   AND deliveries.leased_until_ms = lease.column3 AND deliveries.leased_until_ms > 0
 """
-#: An attempt may have been under way: it counts, so that attempts grow across crashes.
+#: An attempt may have been in progress, so it is counted: attempts must grow across crashes.
 _RECOVER: Final = """
 UPDATE deliveries SET leased_until_ms = 0, due_ms = received_ms, attempts = attempts + 1
 WHERE (event_seq, destination) IN (
@@ -100,8 +108,8 @@ WHERE (event_seq, destination) IN (
 )
 """
 _NEXT_DUE: Final = "SELECT min(due_ms) FROM deliveries WHERE destination = ? AND due_ms < ?"
-#: The oldest is the one accepted first. The inner query reads the index only, the outer one a row per
-#: destination.
+#: The oldest delivery is the one that was accepted first. The inner query reads only the index, the outer one
+#: one row per destination.
 _PENDING: Final = """
 SELECT pending.destination, pending.number, deliveries.received_ms
 FROM (
@@ -116,10 +124,10 @@ _DEAD: Final = "SELECT destination, count(*) FROM deliveries WHERE status = 'dea
 
 
 class Leased(NamedTuple):
-    """What was taken, and what can't be, ever."""
+    """The deliveries that were leased, and those that are damaged."""
 
     deliveries: list[Delivery]
-    corrupt: list[Corrupt]
+    corrupt: list[CorruptDelivery]
 
 
 def lease(
@@ -132,20 +140,20 @@ def lease(
     which: Which,
     other_than: str | None,
 ) -> Leased:
-    """Take what is pending, inside the caller's transaction."""
+    """Lease pending deliveries, inside the caller's transaction."""
     now_ms, until_ms = milliseconds(now), milliseconds(until)
-    given: list[object] = [destination, min(now_ms, ordering.HELD - 1), limit]
+    parameters: list[object] = [destination, min(now_ms, HELD - 1), limit]
     if which == "next":
-        given = [destination, ordering.HELD - 1, limit, now_ms, other_than]
-    rows = fetch(connection, _LEASABLE[which], given, text_or_bytes)
+        parameters = [destination, HELD - 1, limit, now_ms, other_than]
+    rows = fetch(connection, _LEASABLE[which], parameters, text_or_bytes)
     if not rows:
         return Leased([], [])
-    checked = [(row, sound_event(row[5:])) for row in rows]
-    sound = [(row, event) for row, event in checked if event is not None]
+    checked = [(row, intact_event(row[5:])) for row in rows]
+    intact = [(row, event) for row, event in checked if event is not None]
     damaged = [row for row, event in checked if event is None]
-    connection.execute(_LEASE, (until_ms, destination, json.dumps([row[0] for row, _ in sound])))
-    deliveries = [_delivery(row, event, destination, until_ms) for row, event in sound]
-    return Leased(deliveries, _bury(connection, destination, damaged, now_ms) if damaged else [])
+    connection.execute(_LEASE, (until_ms, destination, json.dumps([row[0] for row, _ in intact])))
+    deliveries = [_delivery(row, event, destination, until_ms) for row, event in intact]
+    return Leased(deliveries, _mark_corrupt(connection, destination, damaged, now_ms) if damaged else [])
 
 
 def _delivery(row: Sequence[Any], event: Event, destination: str, until_ms: int) -> Delivery:
@@ -154,42 +162,42 @@ def _delivery(row: Sequence[Any], event: Event, destination: str, until_ms: int)
     return Delivery(event, destination, attempts, until_ms / 1000, since, earlier or 0, until_ms)
 
 
-def _bury(
+def _mark_corrupt(
     connection: sqlite3.Connection, destination: str, rows: Sequence[Sequence[Any]], now_ms: int
-) -> list[Corrupt]:
-    connection.execute(_BURY, (now_ms, destination, json.dumps([row[0] for row in rows])))
+) -> list[CorruptDelivery]:
+    connection.execute(_MARK_CORRUPT, (now_ms, destination, json.dumps([row[0] for row in rows])))
     ordering.free(connection, {(destination, row[4]) for row in rows if row[4] is not None})
     ids = [row[_ID] for row in rows]
-    return [Corrupt(each if isinstance(each, str) else "", destination) for each in ids]
+    return [CorruptDelivery(each if isinstance(each, str) else "", destination) for each in ids]
 
 
 def record(connection: sqlite3.Connection, results: Sequence[Result]) -> list[bool]:
-    """Write the results whose lease is still held, inside the caller's transaction."""
+    """Record the results whose lease is still held, inside the caller's transaction."""
     leases = [_lease_row(result.delivery) for result in results]
-    unusual = execute_rows(connection, _UNUSUAL, leases)
-    if unusual or len(set(leases)) < len(leases):
-        return _record_unusual(connection, results, leases, unusual)
+    exceptions = execute_rows(connection, _LOST_OR_ORDERED, leases)
+    if exceptions or len(set(leases)) < len(leases):
+        return _record_lost_or_ordered(connection, results, leases, exceptions)
     execute_rows(connection, _RECORD, [_result_row(result) for result in results])
     return [True] * len(results)
 
 
-def _record_unusual(
+def _record_lost_or_ordered(
     connection: sqlite3.Connection,
     results: Sequence[Result],
     leases: Sequence[Row],
-    unusual: Sequence[tuple[Any, ...]],
+    exceptions: Sequence[tuple[Any, ...]],
 ) -> list[bool]:
-    """Record where a lease is lost, used twice, or keeps others waiting."""
-    gone = {row[:2] for row in unusual if row[2] is None}
-    order_keys = {row[:2]: row[3] for row in unusual if row[2] is not None}
+    """Record results of which a lease is lost or used twice, or a delivery has an order key."""
+    gone = {row[:2] for row in exceptions if row[2] is None}
+    order_keys = {row[:2]: row[3] for row in exceptions if row[2] is not None}
     rows: list[Row] = []
     held: list[bool] = []
-    ended: set[Lock] = set()
+    ended: set[OrderGroup] = set()
     for result, token in zip(results, leases, strict=True):
         name = token[:2]
         held.append(name not in gone)
         if held[-1]:
-            # A lease can be used once, also by two results of one batch.
+            # A lease can be used only once, even if two results of one batch have it.
             gone.add(name)
             rows.append(_result_row(result))
             if name in order_keys and result.status != "pending":
@@ -218,18 +226,18 @@ def _lease_row(delivery: Delivery) -> Row:
 
 
 def release(connection: sqlite3.Connection, deliveries: Sequence[Delivery]) -> None:
-    """Give back leases, inside the caller's transaction."""
+    """Release leases, inside the caller's transaction."""
     execute_rows(connection, _RELEASE, [_lease_row(delivery) for delivery in deliveries])
 
 
 def recover(connection: sqlite3.Connection) -> None:
-    """Take over what the process before this one had leased."""
+    """Make deliveries due that the previous process had leased."""
     connection.execute(_RECOVER)
 
 
 def next_due(connection: sqlite3.Connection, destination: str) -> float | None:
-    """Return when the next delivery can be leased."""
-    (due_ms,) = connection.execute(_NEXT_DUE, (destination, ordering.HELD)).fetchone()
+    """Return when the next delivery can be leased (unix seconds)."""
+    (due_ms,) = connection.execute(_NEXT_DUE, (destination, HELD)).fetchone()
     return None if due_ms is None else cast("int", due_ms) / 1000
 
 

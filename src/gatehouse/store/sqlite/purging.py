@@ -1,17 +1,17 @@
-"""Purging the SQLite file: small steps over keys by expiry, over events by id, over free pages by number."""
+"""Purges the SQLite file in small steps: expired keys, then events by their ids, then free pages."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gatehouse.store.base import Purged
+from gatehouse.store.base import Cutoffs, Purged
 from gatehouse.store.rows import first_id_at, milliseconds
 
 if TYPE_CHECKING:
     import sqlite3
 
-#: Free pages are used again by what arrives. The file is made smaller only when they are many, since moving
-#: pages about costs more than leaving them.
+#: New rows reuse free pages. The file is made smaller only when there are many of them, because moving pages
+#: costs more than leaving them.
 _MIN_FREE_PAGES: Final = 4096
 _FREE_SHARE: Final = 4
 _VACUUM_PAGES: Final = 64
@@ -37,52 +37,44 @@ DELETE FROM events WHERE id > :after AND id <= :last AND {is_expired}
 """.replace("{is_expired}", _IS_EXPIRED)
 
 
-class Horizon(NamedTuple):
-    """Up to when things have expired (unix seconds)."""
-
-    now: float
-    events_before: float
-    dead_before: float
-
-
-class Step(NamedTuple):
-    """What one step removed, and the id after which the next step goes on ("" is the start)."""
+class PurgeStep(NamedTuple):
+    """What one step removed, and the id after which the next step continues ("" is the start)."""
 
     purged: Purged
     cursor: str
 
 
-def purge(connection: sqlite3.Connection, horizon: Horizon, *, limit: int, cursor: str) -> Step:
-    """Remove keys, then events; inside the caller's transaction.
+def purge(connection: sqlite3.Connection, cutoffs: Cutoffs, *, limit: int, cursor: str) -> PurgeStep:
+    """Remove keys, then events, inside the caller's transaction.
 
-    The cursor spares the next step the events that this one looked at and kept.
+    The cursor lets the next step skip the events that this one scanned and kept.
     """
-    keys = connection.execute(_PURGE_KEYS, (milliseconds(horizon.now), limit)).rowcount
+    keys = connection.execute(_PURGE_KEYS, (milliseconds(cutoffs.now), limit)).rowcount
     if keys >= limit:
-        return Step(Purged(events=0, keys=keys, done=False), cursor)
+        return PurgeStep(Purged(events=0, keys=keys, done=False), cursor)
     room = limit - keys
-    end = first_id_at(max(horizon.events_before, horizon.dead_before))
-    last, seen = connection.execute(_NEXT_EVENTS, (cursor, end, room)).fetchone()
+    end = first_id_at(max(cutoffs.events_before, cutoffs.dead_before))
+    last, scanned = connection.execute(_NEXT_EVENTS, (cursor, end, room)).fetchone()
     last = last or cursor
     span = {
         "after": cursor,
         "last": last,
-        "events_before": milliseconds(horizon.events_before),
-        "dead_before": milliseconds(horizon.dead_before),
+        "events_before": milliseconds(cutoffs.events_before),
+        "dead_before": milliseconds(cutoffs.dead_before),
     }
     events = connection.execute(_PURGE_EVENTS, span).rowcount
-    done = seen < room and not _vacuum(connection)
-    return Step(Purged(events=events, keys=keys, done=done), "" if done else last)
+    done = scanned < room and not _vacuum(connection)
+    return PurgeStep(Purged(events=events, keys=keys, done=done), "" if done else last)
 
 
 def _vacuum(connection: sqlite3.Connection) -> bool:
-    """Give some free pages back to the disk when there are many. Whether there was something to do."""
+    """Give some free pages back to the disk when there are many. Returns whether there were."""
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     (free,) = connection.execute("PRAGMA freelist_count").fetchone()
     if free < max(_MIN_FREE_PAGES, pages // _FREE_SHARE):
         return False
-    # Of however many the statement is asked for, the driver has it free one: it has no columns and ends with
-    # its first row.
+    # The driver frees only one page per statement, whatever number it is asked for: the statement has no
+    # columns, so the driver ends it with its first row.
     for _ in range(_VACUUM_PAGES):
         connection.execute("PRAGMA incremental_vacuum(1)")
     return True

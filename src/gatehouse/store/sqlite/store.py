@@ -1,8 +1,8 @@
-"""The store in one SQLite file: durable as one disk is, for one process.
+"""The `Store` in one SQLite file, for one process. It is as durable as the disk.
 
-How it is put together: `file` holds the file and its connections, `writer` shares transactions, `accepting`,
-`leasing`, `ordering`, `reviving` and `purging` are the statements of those transactions, `listing` is what
-operators read, `rows` is how events look in them and `sound` how it is told that they still do.
+`database` opens the file and its connections, and `writer` shares transactions. `accepting`, `leasing`,
+`ordering`, `replaying` and `purging` contain the statements of those transactions, and `listing` what
+operators read.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from gatehouse.errors import StoreUnavailableError
-from gatehouse.store.base import Retried
-from gatehouse.store.deciding import keys_in
-from gatehouse.store.sqlite import leasing, listing, ordering, pausing, placing, purging, reviving
-from gatehouse.store.sqlite.accepting import Acceptor, known
+from gatehouse.store.accepting import resolved_keys
+from gatehouse.store.base import Cutoffs
+from gatehouse.store.records import Retried
+from gatehouse.store.sqlite import leasing, legacy_keys, listing, ordering, purging, replaying
+from gatehouse.store.sqlite.accepting import Acceptor, find_duplicate
 from gatehouse.store.sqlite.connection import check_version, has_wal_reset_bug
-from gatehouse.store.sqlite.file import SqliteFile
-from gatehouse.store.sqlite.migrations import migrate
-from gatehouse.store.sqlite.purging import Horizon
+from gatehouse.store.sqlite.database import SqliteDatabase
+from gatehouse.store.sqlite.schema import migrate
 from gatehouse.store.sqlite.writer import Writer
 from gatehouse.telemetry.log import get_logger
 
@@ -31,60 +31,46 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatehouse.events.dedupe import DedupeKey
-    from gatehouse.store.base import (
-        Arrival,
-        Counts,
-        Delivery,
-        DeliveryQuery,
-        DeliveryRow,
-        EventQuery,
-        EventRow,
-        Page,
-        Places,
-        Purged,
-        Receipt,
-        Result,
-        StoredEvent,
-        Which,
-    )
+    from gatehouse.store.base import Arrival, Counts, Delivery, Places, Purged, Receipt, Result, Which
+    from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, StoredEvent
 
 T = TypeVar("T")
 
-#: Longer than two waits for a lock, shorter than anybody waits for `/readyz`.
+#: Longer than two waits for a lock, and shorter than the timeout of a client of `/readyz`.
 _PING_TIMEOUT: Final = 0.6
 
 
 class SqliteStore:
-    """`Store` in one SQLite file. Made with `open`."""
+    """The `Store` in one SQLite file. Create it with `open`."""
 
-    #: Of the SQLite library in use.
+    #: The version of the SQLite library in use.
     sqlite_version: Final = sqlite3.sqlite_version
-    #: Whether it is one of those that may corrupt a file when two connections write or checkpoint at one
-    #: moment. Only one of ours does, but a person's sqlite3 shell or a backup tool could be the other.
+    #: Whether this version may corrupt a file when two connections write or checkpoint at the same moment.
+    #: Only one connection of Gatehouse does so, but a sqlite3 shell or a backup tool could be the other one.
     has_wal_reset_bug: Final = has_wal_reset_bug(sqlite3.sqlite_version_info)
-    #: There is no other process: what is due is known here.
+    #: No other process uses the file, so this one knows what is due.
     shared: Final = False
     poll_every: Final = 30.0
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._acceptor = Acceptor(clock)
-        self._file = SqliteFile(path, self._prepare)
-        self._writer = Writer(self._file)
+        self._database = SqliteDatabase(path, self._prepare)
+        self._writer = Writer(self._database)
         self._recovered = False
         self._closed = False
         self._purge_cursor = ""
 
     @classmethod
     async def open(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Self:
-        """Open the file, made when it is not there, and take over what a crash left leased.
+        """Open the file, or create it, and take over the deliveries that a crash left leased.
 
-        Raises `StoreInUseError` when another process has it, `SchemaVersionError` when a newer version wrote
-        it, and `StoreError` when it can't be used.
+        Raises `StoreInUseError` if another process uses the file, `SchemaVersionError` if a newer version
+        wrote it, and `StoreError` if it can't be used.
         """
         check_version(sqlite3.sqlite_version_info)
         store = cls(path, clock)
         try:
-            await store._file.writer()
+            await store._database.writer()
         except BaseException:
             await store.close()
             raise
@@ -92,15 +78,15 @@ class SqliteStore:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         migrate(connection)
-        # Only at start: when the connection is opened again later, the leases are our own.
+        # Only at the start: when the connection is opened again later, the leases are those of this process.
         if not self._recovered:
             leasing.recover(connection)
             self._recovered = True
         self._acceptor.resume(connection)
 
-    async def use_places(self, places: Callable[[], Places]) -> None:
-        if await self._read(placing.may_be_any):
-            self._acceptor.earlier = await self._write(partial(placing.add, places=places))
+    async def use_legacy_places(self, places: Callable[[], Places]) -> None:
+        if await self._read(legacy_keys.may_exist):
+            self._acceptor.legacy_keys = await self._write(partial(legacy_keys.add_places, places=places))
 
     async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
         work = partial(self._acceptor.accept, arrivals=arrivals)
@@ -138,17 +124,22 @@ class SqliteStore:
 
     async def free_held(self, destination: str, *, limit: int) -> int:
         if not await self._read(partial(ordering.is_held, destination=destination)):
-            return 0  # as mostly: nothing is written for that
+            return 0  # the usual case needs no write
         return await self._write(partial(ordering.free_held, destination=destination, limit=limit))
 
     async def next_due(self, destination: str) -> float | None:
         return await self._read(partial(leasing.next_due, destination=destination))
 
     async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
-        work = partial(known, keys=keys_in(source, keys), now=now, earlier=self._acceptor.earlier)
+        work = partial(
+            find_duplicate,
+            keys=resolved_keys(source, keys),
+            now=now,
+            legacy_keys=self._acceptor.legacy_keys,
+        )
         found = await self._read(work)
-        # Its provider is told that the event is stored, and stops sending it.
-        self._file.check()
+        # The provider will be told that the event is stored, and will not send it again.
+        self._database.check()
         return found
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
@@ -163,32 +154,33 @@ class SqliteStore:
         return await self._read(partial(listing.deliveries, query=query, limit=limit, cursor=cursor))
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
-        # Looked for where it stalls no one, and in stretches: a rare filter may have to look at all the dead.
+        # The search runs on the reading connection, in bounded scans: a filter that matches few deliveries
+        # may have to scan all dead ones.
         rows: list[tuple[int, str]] = []
-        found = reviving.Found(rows, -1, done=False)
+        found = replaying.DeadDeliveries(rows, -1, done=False)
         while not found.done and len(rows) < limit:
             left = limit - len(rows)
-            work = partial(reviving.find, query=query, now=now, after=found.after, limit=left)
+            work = partial(replaying.find_dead, query=query, now=now, after=found.after, limit=left)
             found = await self._read(work)
             rows += found.rows
-        destinations = await self._write(partial(reviving.revive, rows=rows, now=now)) if rows else {}
+        destinations = await self._write(partial(replaying.revive, rows=rows, now=now)) if rows else {}
         return Retried(destinations, found.done)
 
     async def revive(
         self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
     ) -> dict[str, int]:
-        work = partial(reviving.revive_sent_again, events=events, now=now, asked_before=asked_before)
+        work = partial(replaying.revive_resent, events=events, now=now, asked_before=asked_before)
         return await self._write(work)
 
     async def replay(self, event_id: str, destinations: Sequence[str], *, now: float) -> list[str] | None:
-        work = partial(reviving.replay, event_id=event_id, destinations=destinations, now=now)
+        work = partial(replaying.replay, event_id=event_id, destinations=destinations, now=now)
         return await self._write(work)
 
     async def pause(self, destination: str, *, paused: bool) -> None:
-        await self._write(partial(pausing.pause, destination=destination, paused=paused))
+        await self._write(partial(replaying.pause, destination=destination, paused=paused))
 
     async def paused(self) -> frozenset[str]:
-        return await self._read(pausing.paused)
+        return await self._read(replaying.paused)
 
     def watch(self, changed: Callable[[str], None]) -> None:
         """Do nothing: no other process has the file."""
@@ -197,16 +189,16 @@ class SqliteStore:
         return await self._read(leasing.counts)
 
     async def purge(self, *, now: float, events_before: float, dead_before: float, limit: int) -> Purged:
-        horizon = Horizon(now, events_before, dead_before)
-        work = partial(purging.purge, horizon=horizon, limit=limit, cursor=self._purge_cursor)
+        cutoffs = Cutoffs(now, events_before, dead_before)
+        work = partial(purging.purge, cutoffs=cutoffs, limit=limit, cursor=self._purge_cursor)
         step = await self._write(work)
         self._purge_cursor = step.cursor
-        if step.purged.done and self._acceptor.earlier:
-            self._acceptor.earlier = await self._write(placing.left)
+        if step.purged.done and self._acceptor.legacy_keys:
+            self._acceptor.legacy_keys = await self._write(legacy_keys.remaining)
         return step.purged
 
     async def ping(self) -> None:
-        # An empty transaction takes the write lock and lets it go, without an fsync.
+        # An empty transaction acquires the write lock and releases it, without an fsync.
         try:
             async with asyncio.timeout(_PING_TIMEOUT):
                 await self._write(_do_nothing)
@@ -214,26 +206,26 @@ class SqliteStore:
             raise StoreUnavailableError("the store does not answer") from error
 
     def size(self) -> int:
-        return self._file.size()
+        return self._database.size()
 
     @property
     def directory(self) -> Path:
-        """Where the file is, whatever links lead to it."""
-        return self._file.directory
+        """The directory of the real file, whatever links lead to it."""
+        return self._database.directory
 
-    def look_at_files(self) -> None:
-        """Raise `StoreError` unless the store's files are where they were opened, and held by this process.
+    def check_files(self) -> None:
+        """Raise `StoreError` unless the files are where they were opened and this process has the lock.
 
-        Each commit looks as well; this is for when there is none. It may be called from any thread.
+        Each commit checks the files too; this is for times without commits. It can be called from any thread.
         """
-        self._file.look()
+        self._database.check_files_and_lock()
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
         await self._writer.drain()
-        await self._file.close()
+        await self._database.close()
 
     async def _write(self, work: Callable[[sqlite3.Connection], T], *, deadline: float = math.inf) -> T:
         self._check_open()
@@ -241,7 +233,7 @@ class SqliteStore:
 
     async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self._check_open()
-        return await self._file.read(work)
+        return await self._database.read(work)
 
     def _check_open(self) -> None:
         if self._closed:

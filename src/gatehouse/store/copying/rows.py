@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gatehouse.store.copying import named_columns
+from gatehouse.store.copying.source import named_columns
 from gatehouse.store.postgres.rows import encode, event_row, is_storable, short_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gatehouse.store.copying import SourceBatch, SourceDelivery, SourceEvent, SourceReply
+    from gatehouse.store.copying.source import SourceBatch, SourceDelivery, SourceEvent, SourceReply
 
 #: Before all that this database has numbered itself: what was accepted earlier is delivered earlier.
 _BEFORE_OURS: Final = 2**40

@@ -7,24 +7,22 @@ import time
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from gatehouse.store.copying import copy_source
-from gatehouse.store.deciding import Key
-from gatehouse.store.postgres import placing
+from gatehouse.store.accepting import Key
+from gatehouse.store.copying.comparison import Comparison, compare_batch, compare_keys, compare_paused
+from gatehouse.store.copying.rows import copied
+from gatehouse.store.copying.source import copy_source
+from gatehouse.store.copying.target import CopyTarget
+from gatehouse.store.postgres import legacy_keys
 from gatehouse.store.postgres.clock import DatabaseClock
-from gatehouse.store.postgres.comparing import Comparison, compare_batch, compare_keys, compare_paused
-from gatehouse.store.postgres.connecting import SLOW, Connector
-from gatehouse.store.postgres.copied_rows import copied
-from gatehouse.store.postgres.copy_target import CopyTarget
-from gatehouse.store.postgres.errors import DRIVER_ERRORS, store_error
-from gatehouse.store.postgres.migrations import migrate
+from gatehouse.store.postgres.connection import DRIVER_ERRORS, SLOW, Connector, store_error
+from gatehouse.store.postgres.schema import migrate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-    from gatehouse.store.copying import CopySource, KeyRow, SourceBatch, SourceTotals
-    from gatehouse.store.postgres.connecting import Connection
-    from gatehouse.store.postgres.settings import PostgresSettings
+    from gatehouse.store.copying.source import CopySource, KeyRow, SourceBatch, SourceTotals
+    from gatehouse.store.postgres.connection import Connection, PostgresSettings
 
 #: Nobody waits for a batch, and a busy database may take its time.
 _PATIENT: Final = {**SLOW, "statement_timeout": "300s"}
@@ -86,7 +84,7 @@ async def _copy(source: CopySource, connection: Connection, *, into_used_store: 
         return Copy(was_finished=True, comparison=Comparison(lenient=True), is_resumed=True)
     totals = await source.totals()
     await target.pause(await source.paused())
-    await placing.write(connection, await source.places())
+    await legacy_keys.write_places(connection, await source.places())
     done = await source.up_to(target.event_seq, target.key)
     await _copy_events(source, target, report, done.events, totals.events)
     await _copy_keys(source, target, report, done.keys, totals.keys)

@@ -10,7 +10,7 @@ from gatehouse.config.load import parse
 from gatehouse.events.dedupe import UNREADABLE_SCOPE, scopes_of
 from gatehouse.gateway.reload import lost_keys
 from gatehouse.language.template import Template
-from gatehouse.store.earlier_places import earlier_places
+from gatehouse.store.legacy_keys import legacy_places
 
 if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig
@@ -36,7 +36,7 @@ def loaded(source: str) -> LoadedConfig:
 def test_a_source_had_the_keys_that_it_says_or_else_those_of_the_preset_of_then(
     source: str, then: list[tuple[str, ...] | None]
 ) -> None:
-    assert earlier_places(loaded(source)) == {
+    assert legacy_places(loaded(source)) == {
         "it": [scopes_of(Template(by)) if by else (UNREADABLE_SCOPE,) for by in then]
     }
 

@@ -9,17 +9,17 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from gatehouse.store.postgres.copied_rows import DELIVERY_COLUMNS, REPLY_COLUMNS, copied, copied_key
+from gatehouse.store.accepting import HELD
+from gatehouse.store.copying.rows import DELIVERY_COLUMNS, REPLY_COLUMNS, copied, copied_key
 from gatehouse.store.postgres.rows import CHECKED_COLUMNS
 from gatehouse.store.rows import digest
-from gatehouse.store.sqlite.ordering import HELD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gatehouse.store.copying import KeyRow, SourceBatch
-    from gatehouse.store.postgres.connecting import Connection
-    from gatehouse.store.postgres.copied_rows import CopiedBatch
+    from gatehouse.store.copying.rows import CopiedBatch
+    from gatehouse.store.copying.source import KeyRow, SourceBatch
+    from gatehouse.store.postgres.connection import Connection
 
 #: How many of the rows that differ are named.
 NAMED: Final = 20

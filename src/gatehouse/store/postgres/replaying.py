@@ -1,7 +1,8 @@
-"""Deliveries that are asked for again: dead ones by filter or with their event, events by destination.
+"""Changes what operators ask for: retries dead deliveries, replays events, pauses destinations.
 
-Each begins anew: `since_ms` is from when on it is tried, `earlier` how many attempts there were before. A
-purge waits meanwhile, or has come first: what is due again must not be what it takes for expired.
+A delivery that is retried or replayed starts over: `give_up_after` counts from `since_ms`, and `earlier` is
+the number of attempts before that. A purge runs before or after these statements and never at the same time,
+so that it can't remove a delivery that has just become due.
 """
 
 from __future__ import annotations
@@ -9,30 +10,29 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from gatehouse.store.accepting import HELD
+from gatehouse.store.listing import SCAN_ROWS
 from gatehouse.store.postgres import ordering
-from gatehouse.store.postgres.filters import Conditions, add_filters
-from gatehouse.store.postgres.hints import NOTIFY
+from gatehouse.store.postgres.notifications import NOTIFY
 from gatehouse.store.postgres.purging import NO_PURGE
+from gatehouse.store.postgres.queries import Conditions, add_filters
 from gatehouse.store.rows import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gatehouse.store.base import DeliveryQuery
     from gatehouse.store.postgres.clock import DatabaseClock
-    from gatehouse.store.postgres.connecting import Connection
+    from gatehouse.store.postgres.connection import Connection
+    from gatehouse.store.records import DeliveryQuery
 
-#: After any time.
+#: Later than any time.
 _NEVER: Final = 2**62
-#: How many dead ones one statement looks at.
-STRETCH: Final = 5000
-
-_STRETCH: Final = """
+_RANGE: Final = """
 SELECT max(event_id), count(*) FROM (
-  SELECT event_id FROM deliveries WHERE {conditions} ORDER BY event_id LIMIT {stretch}
-) AS stretch
+  SELECT event_id FROM deliveries WHERE {conditions} ORDER BY event_id LIMIT {scan_rows}
+) AS scanned
 """
-#: The oldest first, for the sake of those with order keys: ids of one millisecond are in no order.
+#: The oldest first, because of the deliveries with order keys. Ids of the same millisecond have no order.
 _DEAD: Final = """
 SELECT deliveries.event_id, deliveries.destination
 FROM deliveries JOIN events ON events.id = deliveries.event_id
@@ -40,10 +40,11 @@ WHERE {conditions}
 ORDER BY left(deliveries.event_id, 10), deliveries.order_seq, deliveries.event_id, deliveries.destination
 LIMIT {limit}
 """
-#: Of those that are dead. It is not said so, since there is an index of the dead: all of it could be read.
+#: Of the deliveries that are dead. The condition is not `status = 'dead'`, because then the planner could
+#: choose to read the whole index of dead deliveries.
 _REVIVE: Final = f"""
 UPDATE deliveries SET status = 'pending',
-  due_ms = CASE WHEN order_key IS NULL THEN $3::bigint ELSE {ordering.HELD} END,
+  due_ms = CASE WHEN order_key IS NULL THEN $3::bigint ELSE {HELD} END,
   leased_until_ms = 0, since_ms = $4, earlier = attempts, updated_ms = $3
 FROM unnest($1::text[], $2::text[]) AS wanted (event_id, destination)
 WHERE deliveries.event_id = ANY ($1::text[])
@@ -52,7 +53,7 @@ WHERE deliveries.event_id = ANY ($1::text[])
 RETURNING deliveries.destination, deliveries.order_key
 """  # noqa: S608 - of a constant
 _EXISTS: Final = "SELECT true FROM events WHERE id = $1"
-#: Without its order key: whoever asks for one event does not ask for it to wait, or to hold back others.
+#: Removes the order key: a replayed event neither waits for others nor holds them back.
 _REPLAY: Final = """
 INSERT INTO deliveries (event_id, destination, status, attempts, received_ms, due_ms, place,
   leased_until_ms, token, updated_ms, since_ms)
@@ -63,33 +64,45 @@ ON CONFLICT (event_id, destination) DO UPDATE SET status = 'pending', due_ms = $
 WHERE deliveries.status <> 'pending'
 RETURNING destination
 """
+_PAUSE: Final = f"""
+WITH changed AS (INSERT INTO paused_destinations SELECT unnest($1::text[]) ON CONFLICT DO NOTHING)
+{NOTIFY}
+"""
+_RESUME: Final = f"""
+WITH changed AS (DELETE FROM paused_destinations WHERE destination = ANY ($1::text[]))
+{NOTIFY}
+"""  # noqa: S608 - of a constant
+_PAUSED: Final = "SELECT destination FROM paused_destinations"
 
 
-class Found(NamedTuple):
-    """Dead deliveries, by event's id and destination."""
+class DeadDeliveries(NamedTuple):
+    """Dead deliveries that one scan found."""
 
+    #: The event's id, and the destination.
     rows: list[tuple[str, str]]
-    #: Up to which event was looked.
+    #: The id of the last event that was scanned.
     after: str
-    #: Whether that is all.
+    #: Whether nothing is left to scan.
     done: bool
 
 
-async def find(connection: Connection, query: DeliveryQuery, *, now_ms: int, after: str, limit: int) -> Found:
-    """Look for dead deliveries, the oldest first, in a stretch of them."""
-    stretch = _dead(query, after)
-    statement = _STRETCH.format(conditions=stretch, stretch=stretch.parameter(STRETCH))
-    row = await connection.fetchrow(statement, *stretch.parameters)
-    end, seen = row or (None, 0)
+async def find_dead(
+    connection: Connection, query: DeliveryQuery, *, now_ms: int, after: str, limit: int
+) -> DeadDeliveries:
+    """Scan a bounded number of dead deliveries, the oldest first, for those that match a query."""
+    bounded = _dead(query, after)
+    statement = _RANGE.format(conditions=bounded, scan_rows=bounded.parameter(SCAN_ROWS))
+    row = await connection.fetchrow(statement, *bounded.parameters)
+    end, scanned = row or (None, 0)
     if end is None:
-        return Found([], after, done=True)
+        return DeadDeliveries([], after, done=True)
     wanted = _dead(query, after)
     wanted.add("deliveries.event_id <= {}", end)
     wanted.add("deliveries.updated_ms <= {}", now_ms)
     add_filters(wanted, query)
     statement = _DEAD.format(conditions=wanted, limit=wanted.parameter(limit))
     rows = [tuple(row) for row in await connection.fetch(statement, *wanted.parameters)]
-    return Found(rows, end, seen < STRETCH and len(rows) < limit)
+    return DeadDeliveries(rows, end, scanned < SCAN_ROWS and len(rows) < limit)
 
 
 def _dead(query: DeliveryQuery, after: str) -> Conditions:
@@ -111,23 +124,23 @@ async def revive(
     clock: DatabaseClock,
     asked_before: float | None = None,
 ) -> dict[str, int]:
-    """Make those due that are still dead, and not asked for since. Returns their numbers by destination."""
+    """Make deliveries due that are still dead and were not retried since `asked_before`. Returns counts."""
     asked_before_ms = _NEVER if asked_before is None else milliseconds(asked_before)
     due_ms = max(clock.to_database(now), clock.now())
     ids, destinations = zip(*sorted(rows), strict=True)
     await connection.execute(f"{ordering.BEGIN}; {NO_PURGE}")
     revived = await connection.fetch(_REVIVE, ids, destinations, due_ms, milliseconds(now), asked_before_ms)
     await ordering.free(connection, {(name, key) for name, key in revived if key is not None}, now_ms=due_ms)
-    numbers = dict(Counter(name for name, _ in revived))
-    await connection.execute(NOTIFY, list(numbers))
+    counts = dict(Counter(name for name, _ in revived))
+    await connection.execute(NOTIFY, list(counts))
     await connection.execute("COMMIT")
-    return numbers
+    return counts
 
 
 async def replay(
     connection: Connection, event_id: str, destinations: Sequence[str], *, now: float, clock: DatabaseClock
 ) -> list[str] | None:
-    """Make an event due for destinations. Returns those for which it was not."""
+    """Make an event due for destinations. Returns those that changed."""
     due_ms = max(clock.to_database(now), clock.now())
     wanted = list(dict.fromkeys(destinations))
     await connection.execute(f"{ordering.BEGIN}; {NO_PURGE}")
@@ -139,3 +152,13 @@ async def replay(
     await connection.execute(NOTIFY, list(changed))
     await connection.execute("COMMIT")
     return [name for name in wanted if name in changed]
+
+
+async def pause(connection: Connection, destination: str, *, paused: bool) -> None:
+    """Pause or resume a destination."""
+    await connection.execute(_PAUSE if paused else _RESUME, [destination])
+
+
+async def paused(connection: Connection) -> frozenset[str]:
+    """Return the destinations that are paused."""
+    return frozenset(name for (name,) in await connection.fetch(_PAUSED))

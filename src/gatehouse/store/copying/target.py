@@ -11,28 +11,26 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from gatehouse.errors import StoreError
-from gatehouse.store.deciding import Key
-from gatehouse.store.postgres import ordering
-from gatehouse.store.postgres.copied_rows import (
+from gatehouse.store.accepting import HELD, Key
+from gatehouse.store.copying.rows import (
     DELIVERY_COLUMNS,
     DELIVERY_TYPES,
     REPLY_COLUMNS,
     REPLY_TYPES,
     copied_key,
 )
-from gatehouse.store.postgres.rows import CHECKED_COLUMNS, CHECKED_TYPES
-from gatehouse.store.postgres.statements import arrays, columns, first_behind
-from gatehouse.store.sqlite.ordering import HELD
+from gatehouse.store.postgres import ordering
+from gatehouse.store.postgres.rows import CHECKED_COLUMNS, CHECKED_TYPES, arrays, columns, first_behind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from gatehouse.store.copying import KeyRow
-    from gatehouse.store.deciding import Lock
+    from gatehouse.store.accepting import OrderGroup
+    from gatehouse.store.copying.rows import CopiedBatch, CopiedDelivery
+    from gatehouse.store.copying.source import KeyRow
     from gatehouse.store.postgres.clock import DatabaseClock
-    from gatehouse.store.postgres.connecting import Connection
-    from gatehouse.store.postgres.copied_rows import CopiedBatch, CopiedDelivery
+    from gatehouse.store.postgres.connection import Connection
 
 #: Held as long as a copy runs: the server may still be busy with the last batch of one that was killed.
 _LOCK: Final = 0x6761_7465_636F_7079
@@ -192,7 +190,7 @@ class CopyTarget:
         await self.connection.execute("COMMIT")
 
     async def _write(
-        self, batch: CopiedBatch, deliveries: Sequence[CopiedDelivery], running: set[Lock], last: int
+        self, batch: CopiedBatch, deliveries: Sequence[CopiedDelivery], running: set[OrderGroup], last: int
     ) -> None:
         rows = [self._delivery_row(each, running) for each in deliveries]
         await self.connection.execute(
@@ -206,7 +204,7 @@ class CopyTarget:
             timeout=_TIMEOUT,
         )
 
-    def _delivery_row(self, each: CopiedDelivery, running: set[Lock]) -> tuple[Any, ...]:
+    def _delivery_row(self, each: CopiedDelivery, running: set[OrderGroup]) -> tuple[Any, ...]:
         due_ms = each.due_ms
         if due_ms is not None and _lock_of(each) in running:
             due_ms = HELD
@@ -214,7 +212,7 @@ class CopyTarget:
             due_ms = self._clock.to_database(due_ms / 1000)
         return (*each.values, self._clock.to_database(each.updated_ms / 1000), due_ms)
 
-    async def _running(self, locks: list[Lock]) -> set[Lock]:
+    async def _running(self, locks: list[OrderGroup]) -> set[OrderGroup]:
         """Return those of which a delivery runs already: one runs, whoever brought it."""
         names, keys = zip(*locks, strict=True)
         rows = await self.connection.fetch(_RUNNING, names, keys)
@@ -257,7 +255,7 @@ class CopyTarget:
         await self.connection.execute(_FINISH, self._state)
 
 
-def _lock_of(each: CopiedDelivery) -> Lock | None:
+def _lock_of(each: CopiedDelivery) -> OrderGroup | None:
     _, destination, *_, order_key, _ = each.values
     return None if order_key is None else (destination, order_key)
 

@@ -1,4 +1,4 @@
-"""The SQLite file: held for this process alone, with one connection that writes and one that reads."""
+"""The SQLite file, used by this process alone, with one connection that writes and one that reads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from gatehouse.errors import StoreError, StoreInUseError, StoreUnavailableError
 from gatehouse.store.sqlite.connection import breaks_connection, connect
-from gatehouse.store.sqlite.files import FilesLostError, StoreFiles
-from gatehouse.store.sqlite.lock import FileLock
+from gatehouse.store.sqlite.files import FileLock, FilesLostError, StoreFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,17 +21,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class SqliteFile:
+class SqliteDatabase:
     """Opens its connections when they are needed, and again after they were discarded."""
 
     def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
         self._files = StoreFiles(path)
         self._path = self._files.path
-        #: What a new writer does first: migrate and the like.
+        #: Called with each new writing connection, to migrate the file for example.
         self._prepare = prepare
         self._lock = FileLock(self._path)
         self._opening = asyncio.Lock()
-        #: What `writer` returns, when it is open already.
+        #: The connection that `writer` returns; None while it is not open.
         self.open_writer: Connection | None = None
         self._reader: Connection | None = None
         self._was_open = False
@@ -40,15 +39,15 @@ class SqliteFile:
         self.check = self._files.check
 
     async def writer(self) -> Connection:
-        """Return the connection for everything that writes, checkpoints among it."""
+        """Return the connection for everything that writes, including checkpoints."""
         async with self._opening:
             if self.open_writer is None:
                 self.open_writer = await self._open_writer()
             return self.open_writer
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run what may take long on the other connection: it sees what was committed before."""
-        # A writer first: it makes the file what a reader can rely on.
+        """Run `work`, which may take long, on the reading connection. It sees what was committed before."""
+        # The writer comes first: it prepares the file for readers.
         if self.open_writer is None:
             await self.writer()
         self._files.check()
@@ -63,30 +62,30 @@ class SqliteFile:
 
     async def _open_writer(self) -> Connection:
         if self._was_open:
-            # An empty store in the place of a lost one would take every repetition for new.
-            self._files.check_file()
-        _make_private(self._path)
-        self._look_at_file()
+            # An empty store in the place of a lost one would accept every duplicate as new.
+            self._files.check_database()
+        _create_private(self._path)
+        self._check_hard_links()
         connection = await connect(self._path)
         try:
             if self._was_open:
-                self._files.check_file()
+                self._files.check_database()
                 await connection.run(empty_log)
             else:
-                self._files.when_open()
+                self._files.remember_database()
             await connection.run(self._prepare)
-            self._files.when_prepared()
+            self._files.remember_logs()
         except BaseException:
-            await self._let_go(connection)
+            await self._close_or_abandon(connection)
             raise
         self._was_open = True
         return connection
 
-    def _look_at_file(self) -> None:
+    def _check_hard_links(self) -> None:
         try:
-            self._files.before_opening()
+            self._files.check_hard_links()
         except OSError:
-            return  # SQLite will say what is wrong
+            return  # SQLite reports what is wrong
 
     async def _open_reader(self) -> Connection:
         async with self._opening:
@@ -95,62 +94,63 @@ class SqliteFile:
                 try:
                     self._files.check()
                 except FilesLostError:
-                    await self._let_go(connection)
+                    await self._close_or_abandon(connection)
                     raise
                 self._reader = connection
             return self._reader
 
     async def discard(self) -> None:
-        """Close the connections. The next use opens them again, and SQLite recovers what is on disk."""
+        """Close the connections. The next use opens them again, and SQLite recovers what is on the disk."""
         reader, writer = self._reader, self.open_writer
         self._reader = self.open_writer = None
-        # The writer last: whoever is last to close moves the log into the file.
+        # The writer is closed last, because the last connection writes the log back to the file.
         for connection in (reader, writer):
             if connection is not None:
-                await self._let_go(connection)
+                await self._close_or_abandon(connection)
 
-    async def _let_go(self, connection: Connection) -> None:
-        if self._files.may_be_closed():
+    async def _close_or_abandon(self, connection: Connection) -> None:
+        if self._files.can_be_closed():
             await _close(connection)
         else:
             await connection.abandon()
 
     async def close(self) -> None:
-        """Let go of the file. Idempotent."""
+        """Close the connections and release the lock. Idempotent."""
         await self.discard()
         self._lock.release()
 
     @property
     def directory(self) -> Path:
-        """Where the file is, whatever links lead to it."""
+        """The directory of the real file, whatever links lead to it."""
         return self._path.parent
 
-    def look(self) -> None:
-        """Raise `StoreError` unless the files are where they were opened, and the lock is held."""
-        self._files.check_places()
+    def check_files_and_lock(self) -> None:
+        """Raise `StoreError` unless the files are where they were opened and this process has the lock."""
+        self._files.check_all()
         try:
             self._lock.renew()
         except StoreInUseError as error:
-            self._files.taken = FilesLostError(str(error), hint=error.hint)
+            self._files.taken_over = FilesLostError(str(error), hint=error.hint)
             raise
-        self._files.taken = None
+        self._files.taken_over = None
 
     def size(self) -> int:
-        """Return the bytes on disk, by stat: see lock.py for why the file is never opened."""
+        """Return the bytes on disk, by stat. See files.py for why the file is never opened."""
         return _size(self._path) + _size(self._path.with_name(self._path.name + "-wal"))
 
 
-def _make_private(path: Path) -> None:
-    """Make the file, if it is not there, for this user alone: bodies are in it. Its log has its mode."""
-    with contextlib.suppress(OSError):  # there already, or SQLite will say what is wrong
+def _create_private(path: Path) -> None:
+    """Create the file for this user alone, because it contains bodies. SQLite gives the log the same mode."""
+    with contextlib.suppress(OSError):  # it exists, or SQLite reports what is wrong
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
 def empty_log(connection: sqlite3.Connection) -> None:
-    """Move the log into the file, and begin it anew.
+    """Write the log back to the file, and start a new one.
 
-    After an fsync that failed, the log may hold what the kernel calls clean and never wrote. Commits behind
-    it would be lost with it in a power cut, however well they are synced. Copied, it is written once more.
+    After an fsync that failed, the log may contain pages that the kernel calls clean and never wrote. A power
+    cut would then lose all later commits of this log, even if they were synced. Copying the pages into the
+    file writes them again.
     """
     busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:

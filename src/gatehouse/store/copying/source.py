@@ -12,12 +12,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gatehouse.errors import SchemaVersionError, StoreError
+from gatehouse.store.accepting import HELD
 from gatehouse.store.rows import EVENT_COLUMNS
 from gatehouse.store.sqlite.connection import connect
-from gatehouse.store.sqlite.lock import FileLock
-from gatehouse.store.sqlite.migrations import migrations
-from gatehouse.store.sqlite.ordering import HELD
-from gatehouse.store.sqlite.sound import CHECKED_COLUMNS, fetch, sound_event, text_or_bytes, text_to_look_at
+from gatehouse.store.sqlite.files import FileLock
+from gatehouse.store.sqlite.rows import CHECKED_COLUMNS, fetch, intact_event, text_or_bytes, text_with_marks
+from gatehouse.store.sqlite.schema import migrations
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatehouse.events.event import Event
-    from gatehouse.store.deciding import Key
-    from gatehouse.store.earlier import PlaceRow
+    from gatehouse.store.accepting import Key
+    from gatehouse.store.legacy_keys import PlaceRow
     from gatehouse.store.sqlite.connection import Connection
 
 #: A batch ends at whichever comes first; one event alone may be longer.
@@ -92,7 +92,7 @@ class SourceEvent(NamedTuple):
     def id(self) -> str:
         """What the file says now, for people too."""
         value = self.columns[0]
-        return value if isinstance(value, str) else text_to_look_at(bytes(value or b""))
+        return value if isinstance(value, str) else text_with_marks(bytes(value or b""))
 
 
 class SourceDelivery(NamedTuple):
@@ -251,10 +251,10 @@ def _batch(connection: sqlite3.Connection, after: int) -> SourceBatch | None:
         return None
     span = (after, last)
     events = [
-        SourceEvent(seq, sound_event(row), row[0], row[2:])
+        SourceEvent(seq, intact_event(row), row[0], row[2:])
         for seq, *row in fetch(connection, _EVENTS, span, text_or_bytes)
     ]
-    deliveries = [SourceDelivery(*row) for row in fetch(connection, _DELIVERIES, span, text_to_look_at)]
+    deliveries = [SourceDelivery(*row) for row in fetch(connection, _DELIVERIES, span, text_with_marks)]
     replies = [SourceReply(*row) for row in connection.execute(_REPLIES, span)]
     return SourceBatch(events, deliveries, replies)
 

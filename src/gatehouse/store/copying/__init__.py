@@ -1,0 +1,1 @@
+"""Copies a SQLite store to PostgreSQL: `run` does it, step by step."""

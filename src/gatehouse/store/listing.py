@@ -1,0 +1,96 @@
+"""What both stores share about lists: where a page begins, how much it scans, and its cursor.
+
+A page scans a bounded number of rows, so that a filter that matches few of them stays fast. First a store
+finds the end of the range to scan, with an index alone. Then it selects the matching rows within the range.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from gatehouse.store.records import Page
+from gatehouse.store.rows import first_id_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gatehouse.store.records import DeliveryQuery, EventQuery
+
+T = TypeVar("T")
+
+#: How many rows a page scans.
+SCAN_ROWS: Final = 5000
+#: Sorts after every destination, and after every event id.
+LAST_NAME: Final = "\U0010ffff"
+#: Larger than any row's number.
+LAST_SEQ: Final = 2**63 - 1
+#: More than rounding can make the time in an id differ from the time received (seconds).
+_ROUNDING: Final = 0.002
+
+
+class Position(NamedTuple):
+    """The last row of a page. The next page begins after it."""
+
+    #: An event's id, or its number in a SQLite file: a list is sorted by one of them.
+    event: str | int
+    #: In a list of deliveries; "" in a list of events.
+    destination: str
+
+
+class ScanRange(NamedTuple):
+    """How far down a page scans."""
+
+    #: The smallest id or number that is scanned.
+    end: str | int
+    #: Whether nothing is left below.
+    is_last: bool
+
+
+def encode_cursor(position: Position) -> str:
+    """Encode a position as opaque text, which operators hand back."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).rstrip(b"=").decode()
+
+
+def decode_cursor(cursor: str, kind: type[str | int]) -> Position:
+    """Decode a cursor of a list that is sorted by event ids (`str`) or numbers (`int`).
+
+    Raises `ValueError` for anything else.
+    """
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        position = msgspec.json.decode(raw, type=Position)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise ValueError("no cursor of this list") from error
+    if not isinstance(position.event, kind) or (kind is int and not 0 <= int(position.event) <= LAST_SEQ):
+        raise ValueError("no cursor of this list")
+    return position
+
+
+def first_id(query: EventQuery | DeliveryQuery) -> str:
+    """Return a lower bound for the ids of the events that a query asks for."""
+    return "" if query.since is None else first_id_at(query.since - _ROUNDING)
+
+
+def last_id(query: EventQuery | DeliveryQuery) -> str:
+    """Return an upper bound for the ids of the events that a query asks for."""
+    return LAST_NAME if query.until is None else first_id_at(query.until + _ROUNDING)
+
+
+def make_page(
+    found: Sequence[Any],
+    limit: int,
+    scanned: ScanRange,
+    position_of: Callable[[Any], Position],
+    item_of: Callable[[Any], T],
+) -> Page[T]:
+    """Make a page of at most `limit` rows. One row more in `found` means that there is another page."""
+    rows = found[:limit]
+    cursor = None
+    if len(found) > limit:
+        cursor = encode_cursor(position_of(rows[-1]))
+    elif not scanned.is_last:
+        cursor = encode_cursor(Position(scanned.end, ""))
+    return Page(tuple(map(item_of, rows)), cursor)

@@ -1,0 +1,157 @@
+"""The SQL of lists: the conditions of an operator's filters, and the statements that apply them.
+
+Filters name their tables `events` and `deliveries`. See listing.py for how the statements work together.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from gatehouse.store.rows import milliseconds
+
+if TYPE_CHECKING:
+    from gatehouse.store.records import DeliveryQuery, EventQuery
+
+Parameters: TypeAlias = dict[str, str | int | None]
+
+EVENT_FILTERS: Final = """
+(:source IS NULL OR events.source = :source)
+AND (:type IS NULL OR events.type GLOB :type)
+AND (:since IS NULL OR events.received_ms >= :since)
+AND (:until IS NULL OR events.received_ms < :until)
+"""
+DELIVERY_FILTERS: Final = f"""
+(:destination IS NULL OR deliveries.destination = :destination)
+AND (:status IS NULL OR deliveries.status = :status)
+AND {EVENT_FILTERS}
+"""
+#: Characters other than the star that are special in GLOB.
+_SPECIAL: Final = re.compile(r"[?\[]")
+
+
+def filter_parameters(query: DeliveryQuery | EventQuery) -> Parameters:
+    """Return the values of a query's filters, except the destination."""
+    return {
+        "source": query.source,
+        "type": None if query.type is None else glob(query.type),
+        "status": query.status,
+        "since": None if query.since is None else milliseconds(query.since),
+        "until": None if query.until is None else milliseconds(query.until),
+    }
+
+
+def glob(pattern: str) -> str:
+    """Translate a pattern, in which only the star is special, to GLOB."""
+    return _SPECIAL.sub(r"[\g<0>]", pattern)
+
+
+class DeliveryIndex(NamedTuple):
+    """An index of deliveries, and the condition of its rows. Lists scan it by the events' numbers."""
+
+    indexed_by: str
+    condition: str
+
+    def apply_to(self, template: str) -> str:
+        """Return a statement that reads from this index."""
+        return template.replace("{index}", self.indexed_by).replace("{condition}", self.condition)
+
+
+DEAD: Final = DeliveryIndex("INDEXED BY deliveries_dead_by_event", "deliveries.status = 'dead'")
+DEAD_OF_DESTINATION: Final = DeliveryIndex(
+    "INDEXED BY deliveries_dead", "deliveries.status = 'dead' AND deliveries.destination = :destination"
+)
+#: Not in the order of the numbers: for as long as they are few enough to be sorted.
+PENDING: Final = DeliveryIndex("INDEXED BY deliveries_pending", "deliveries.due_ms IS NOT NULL")
+PENDING_OF_DESTINATION: Final = DeliveryIndex(
+    "INDEXED BY deliveries_pending",
+    "deliveries.due_ms IS NOT NULL AND deliveries.destination = :destination",
+)
+#: When many are pending: scans the whole table, because each range of it contains plenty of them.
+PENDING_IN_TABLE: Final = DeliveryIndex("", "deliveries.status = 'pending'")
+
+COUNT_UP_TO_LIMIT: Final = """
+SELECT count(*) FROM (SELECT 1 FROM deliveries {index} WHERE {condition} LIMIT :scan_rows)
+"""
+RANGE_OF_NUMBERS: Final = """
+SELECT min(event_seq), count(*) FROM (
+  SELECT event_seq FROM deliveries {index} WHERE {condition} AND event_seq <= :event
+  ORDER BY event_seq DESC LIMIT :scan_rows
+)
+"""
+RANGE_OF_ALL_NUMBERS: Final = """
+SELECT min(event_seq), count(*) FROM (
+  SELECT event_seq FROM deliveries WHERE event_seq <= :event ORDER BY event_seq DESC LIMIT :scan_rows
+)
+"""
+RANGE_OF_IDS: Final = """
+SELECT min(id), count(*) FROM (
+  SELECT id FROM events WHERE id >= :first AND id <= :event ORDER BY id DESC LIMIT :scan_rows
+)
+"""
+
+_DELIVERY_COLUMNS: Final = """
+events.id, events.source, events.type, deliveries.destination, deliveries.status, deliveries.attempts,
+  deliveries.received_ms, deliveries.due_ms, deliveries.last_reason, deliveries.last_http_status,
+  deliveries.updated_ms, deliveries.event_seq
+"""
+#: Where in a row of deliveries the event's number is.
+DELIVERY_SEQ: Final = 11
+DELIVERIES_BY_ID: Final = """
+SELECT {columns}
+FROM events INDEXED BY events_id CROSS JOIN deliveries ON deliveries.event_seq = events.seq
+WHERE events.id >= :end AND events.id <= :event
+  AND (events.id < :event OR deliveries.destination < :destination_before)
+  AND {filters}
+ORDER BY events.id DESC, deliveries.destination DESC LIMIT :limit
+""".replace("{columns}", _DELIVERY_COLUMNS).replace("{filters}", DELIVERY_FILTERS)
+DELIVERIES_BY_NUMBER: Final = """
+SELECT {columns}
+FROM deliveries {index} CROSS JOIN events ON events.seq = deliveries.event_seq
+WHERE {condition} AND deliveries.event_seq >= :end AND deliveries.event_seq <= :event
+  AND (deliveries.event_seq < :event OR deliveries.destination < :destination_before)
+  AND {filters}
+ORDER BY deliveries.event_seq DESC, deliveries.destination DESC LIMIT :limit
+""".replace("{columns}", _DELIVERY_COLUMNS).replace("{filters}", DELIVERY_FILTERS)
+DELIVERIES_OF_EVENT: Final = """
+SELECT {columns}
+FROM events CROSS JOIN deliveries ON deliveries.event_seq = events.seq
+WHERE events.id = ? ORDER BY deliveries.destination
+""".replace("{columns}", _DELIVERY_COLUMNS)
+
+#: Counts the deliveries only of the events on the page.
+_WITH_COUNTS: Final = """
+SELECT page.*,
+  (SELECT count(*) FROM deliveries WHERE event_seq = page.seq AND status = 'pending'),
+  (SELECT count(*) FROM deliveries WHERE event_seq = page.seq AND status = 'delivered'),
+  (SELECT count(*) FROM deliveries WHERE event_seq = page.seq AND status = 'dead')
+FROM ({page}) AS page
+"""
+_EVENT_COLUMNS: Final = """
+events.id, events.source, events.provider, events.external_id, events.type, events.time, events.received_ms,
+  events.subject, events.account, events.seq
+"""
+#: Where in a row of events the event's number is.
+EVENT_SEQ: Final = 9
+EVENTS_BY_ID: Final = _WITH_COUNTS.replace(
+    "{page}",
+    """
+SELECT {columns} FROM events INDEXED BY events_id
+WHERE events.id >= :end AND events.id < :event
+  AND (:status IS NULL OR EXISTS (SELECT 1 FROM deliveries WHERE event_seq = seq AND status = :status))
+  AND {filters}
+ORDER BY events.id DESC LIMIT :limit
+""".replace("{columns}", _EVENT_COLUMNS).replace("{filters}", EVENT_FILTERS),
+)
+EVENTS_BY_NUMBER: Final = _WITH_COUNTS.replace(
+    "{page}",
+    """
+SELECT {columns} FROM events
+WHERE events.seq < :event AND events.seq IN (
+    SELECT event_seq FROM deliveries {index}
+    WHERE {condition} AND event_seq >= :end AND event_seq < :event
+  )
+  AND {filters}
+ORDER BY events.seq DESC LIMIT :limit
+""".replace("{columns}", _EVENT_COLUMNS).replace("{filters}", EVENT_FILTERS),
+)
