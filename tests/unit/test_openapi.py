@@ -20,7 +20,7 @@ from gatehouse.operator import described
 from gatehouse.operator.asked import DeliveryFilters, EventFilters
 from gatehouse.operator.queries import BadQueryError, delivery_query, event_query, limit_of, retry_request
 from gatehouse.reference import api, openapi
-from gatehouse.store.base import DeliveryQuery, EventQuery
+from gatehouse.store.records import DeliveryQuery, EventQuery
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = openapi.document()

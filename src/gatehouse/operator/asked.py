@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Required, TypedDict
 
 from msgspec import Meta
 
-from gatehouse.store.base import Status
+from gatehouse.store.records import Status
 
 DEFAULT_LIMIT, MOST = 50, 500
 #: The names that one request may ask for.

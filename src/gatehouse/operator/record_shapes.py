@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from gatehouse.delivery.state import DestinationState
 from gatehouse.language.times import Rfc3339
-from gatehouse.store.base import Status
+from gatehouse.store.records import Status
 
 _ID = "01JDQ3W5Z8K4M2N6P7R9S1T3V5"
 _Name = Annotated[str, Meta(description="The name of the source.", examples=["shop"])]
