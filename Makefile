@@ -47,7 +47,7 @@ demo: venv ## Run the real gateway, send it each provider's example, show what h
 # How many tests run at a time.
 JOBS ?= 2
 # Which files have tests that are marked `alone`. They measure time or memory, or load the machine, so nothing runs beside them.
-ALONE = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
+ALONE = $(sort $(shell grep -rl --include='test_*.py' 'mark\.alone' tests))
 # The tests start hundreds of Python programs. They start faster if Python may keep what it compiles.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
