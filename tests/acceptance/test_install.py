@@ -11,9 +11,11 @@ import tomllib
 import zipfile
 from collections.abc import Iterator
 from email.parser import HeaderParser
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from gatehouse import __version__, providers
 from machine import lacking
@@ -179,6 +181,32 @@ def test_make_demo_downloads_and_takes_what_it_says(made: str) -> None:
     assert int(taken[1]) <= disk * 1.1
     assert re.search(rf"\b{download} MB\b", README)
     assert re.search(rf"\b{disk} MB\b", README)
+
+
+def needed_by(requirements: list[str], seen: set[str]) -> set[str]:
+    """Name every package that the requirements bring, and those that these bring."""
+    for requirement in map(Requirement, requirements):
+        marker = requirement.marker
+        extras = requirement.extras or {""}
+        if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in extras):
+            continue
+        if requirement.name not in seen:
+            seen.add(requirement.name)
+            inner = metadata.requires(requirement.name) or []
+            needed_by([one for one in inner if "extra ==" not in one], seen)
+    return seen
+
+
+def test_make_test_says_how_much_its_tools_take_on_disk() -> None:
+    said = re.search(r"test tools \(\d+ MB to download, (\d+) MB on disk", MAKEFILE)
+    extras = PROJECT["optional-dependencies"]
+    names = needed_by([*PROJECT["dependencies"], *extras["dev"], *extras["judges"]], set())
+    files = {Path(str(file.locate())) for name in names for file in metadata.distribution(name).files or ()}
+    taken = sum(file.stat().st_size for file in files if file.is_file()) / 1_000_000
+
+    assert said
+    # A venv has pip as well, and a disk counts in blocks.
+    assert 0.7 * int(said[1]) < taken < 1.05 * int(said[1]), taken
 
 
 def test_make_demo_installs_no_test_tools(clone: Path, made: str) -> None:

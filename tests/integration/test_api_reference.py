@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import aiohttp
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_schema_validator import oas31_format_checker
+from yarl import URL
 
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
+from gatehouse.config.scalars import Address
 from gatehouse.gateway.app import Gateway
 from gatehouse.operator.described import description_of
+from gatehouse.operator.server import OperatorServer
 from gatehouse.reference.openapi import ERRORS, document, served
+from gatehouse.telemetry.metrics import SupervisorMetrics
 from gatehouse.workers.api import WorkersApi
+from gatehouse.workers.asking import Answer
 from gateways import CONFIG, RunGateway, Running
 
 TOKEN = "operator-token-of-some-length"
@@ -62,8 +70,9 @@ def complaints(schema: dict[str, Any], value: Any) -> list[str]:
 class Api:
     """Asks a gateway, and checks every answer against the document."""
 
-    def __init__(self, running: Running, **headers: str) -> None:
+    def __init__(self, running: Running, *, url: str = "", **headers: str) -> None:
         self._running = running
+        self._url = url or running.operator_url
         self._headers = headers
         self.seen: set[tuple[str, str, int]] = set()
 
@@ -84,7 +93,7 @@ class Api:
         headers: dict[str, str] | None = None,
         **parts: str,
     ) -> Any:
-        url = self._running.operator_url + path.format(**parts) + query
+        url = self._url + path.format(**parts) + query
         sent = self._headers | (headers or {})
         async with self._running.client.request(method, url, json=body, headers=sent) as answer:
             text = await answer.text()
@@ -256,6 +265,68 @@ async def test_a_running_gateway_serves_the_described_routes_and_no_others(runni
 
     assert routes == ROUTES
     assert all(description_of(handler) for _, _, handler in served(gateway.operator.app().router))
+
+
+class Forwarding:
+    """Stands for a worker: its answers are those of a gateway that runs."""
+
+    def __init__(self, running: Running, *, serves: bool) -> None:
+        self.serves = serves
+        self.asking = self
+        self._running = running
+
+    async def ask(
+        self, path: str, *, method: str = "GET", body: bytes | None = None, within: float = 15.0
+    ) -> Answer:
+        url = URL(self._running.operator_url + path, encoded=True)
+        timeout = aiohttp.ClientTimeout(total=within)
+        async with self._running.client.request(method, url, data=body, timeout=timeout) as answer:
+            return Answer(answer.status, await answer.read(), answer.headers["Content-Type"])
+
+
+@asynccontextmanager
+async def in_front_of_workers(running: Running, *, serves: bool) -> AsyncIterator[Api]:
+    """Run the operator server of a supervisor with two workers."""
+    workers = cast("Any", [Forwarding(running, serves=serves) for _ in range(2)])
+    server = OperatorServer(
+        Address("127.0.0.1", 0),
+        None,
+        SupervisorMetrics(2),
+        {},
+        WorkersApi(workers).routes(),
+        reload=running.gateway.reload,
+    )
+    await server.start()
+    try:
+        yield Api(running, url=f"http://127.0.0.1:{server.port}")
+    finally:
+        await server.stop()
+
+
+async def test_the_answers_of_several_workers_are_those_of_the_reference(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    async with run_gateway(WITH_ASANA.format(url=destination.url)) as running:
+        dead = await filled(running, destination)
+        async with in_front_of_workers(running, serves=True) as api:
+            for path in ("events", "deliveries", "sources", "handshakes", "destinations"):
+                await api.get(f"/api/v1/{path}")
+            refused, _ = (await api.get("/api/v1/rejected"))["rejected"]
+            await api.get("/api/v1/rejected/{id}", id=refused["id"])
+            await api.get("/api/v1/rejected/{id}", 404, id="nothing")
+            await api.get("/api/v1/rejected", 400, query="?limit=0")
+            await api.get("/api/v1/events/{id}", id=dead)
+            await api.get("/api/v1/environment", query="?name=T")
+            await api.post("/api/v1/destinations/{name}/pause", name="app")
+
+
+async def test_every_route_says_503_when_no_worker_answers(running: Running) -> None:
+    async with in_front_of_workers(running, serves=False) as api:
+        for path, methods in DOCUMENT["paths"].items():
+            for method in methods:
+                if path.startswith("/api/"):
+                    ask = api.get if method == "get" else api.post
+                    await ask(path, 503, id="x", name="x")
 
 
 def test_several_workers_serve_no_route_of_their_own() -> None:
