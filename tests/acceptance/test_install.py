@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.parser import HeaderParser
 from importlib import metadata
 from pathlib import Path
@@ -41,7 +42,7 @@ routes:
 """
 UNREACHABLE = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "ProxyError")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -59,7 +60,7 @@ def run(command: str, folder: Path, **variables: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=300,
         check=False,
     )
     if done.returncode and any(word in done.stderr for word in UNREACHABLE):
@@ -85,53 +86,83 @@ class Venv:
 
 
 @pytest.fixture(scope="session")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the tree without what a clone does not have."""
-    folder = tmp_path_factory.mktemp("install") / "clone"
-    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(*NOT_CLONED))
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give one folder to all processes of a test run."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "install"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """Return a folder that one process of the test run fills, while the others wait for it."""
+    with folder.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        finished = folder.with_suffix(".finished")
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            finished.touch()
     return folder
 
 
 @pytest.fixture(scope="session")
-def made(clone: Path) -> str:
+def clone(workshop: Path) -> Path:
+    """Copy the tree without what a clone does not have."""
+    ignore = shutil.ignore_patterns(*NOT_CLONED)
+    return once(workshop / "clone", lambda folder: shutil.copytree(ROOT, folder, ignore=ignore))
+
+
+@pytest.fixture(scope="session")
+def made(workshop: Path, clone: Path) -> str:
     """Run `make demo` in the clone; return what it printed."""
-    return run(f"make demo PYTHON={sys.executable}", clone)
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "output").write_text(run(f"make demo PYTHON={sys.executable}", clone))
+
+    return (once(workshop / "made", make) / "output").read_text()
 
 
 @pytest.fixture(scope="session")
-def venv_of_the_clone(tmp_path_factory: pytest.TempPathFactory) -> Venv:
-    """Make the environment in which the clone is built, and then installed."""
-    return Venv.empty(tmp_path_factory.mktemp("of-the-clone") / "venv")
+def wheel(workshop: Path, clone: Path) -> Path:
+    """Build the wheel, in an environment that has nothing but pip."""
 
+    def make(folder: Path) -> None:
+        Venv.empty(folder / "venv").run(BUILD_WHEEL, clone)
+        (clone / "dist").rename(folder / "dist")
 
-@pytest.fixture(scope="session")
-def wheel(clone: Path, venv_of_the_clone: Venv) -> Path:
-    """Build the wheel."""
-    venv_of_the_clone.run(BUILD_WHEEL, clone)
-    (built,) = (clone / "dist").iterdir()
+    (built,) = (once(workshop / "built", make) / "dist").iterdir()
     return built
 
 
 @pytest.fixture(scope="session")
-def from_wheel(clone: Path, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Venv:
+def from_wheel(workshop: Path, clone: Path, wheel: Path) -> Venv:
     """Install the wheel, with what it depends on, where there is no tree."""
-    folder = tmp_path_factory.mktemp("from-wheel")
-    (folder / "deploy").mkdir()
-    shutil.copy(clone / "deploy" / "constraints.txt", folder / "deploy")
-    (folder / "dist").mkdir()
-    shutil.copy(wheel, folder / "dist")
-    venv = Venv.empty(folder / "venv")
-    venv.run(INSTALL_WHEEL, folder)
-    return venv
+
+    def make(folder: Path) -> None:
+        (folder / "deploy").mkdir(parents=True)
+        shutil.copy(clone / "deploy" / "constraints.txt", folder / "deploy")
+        (folder / "dist").mkdir()
+        shutil.copy(wheel, folder / "dist")
+        Venv.empty(folder / "venv").run(INSTALL_WHEEL, folder)
+
+    return Venv(once(workshop / "from-wheel", make) / "venv")
 
 
 @pytest.fixture(scope="session")
-def from_folder(clone: Path, made: str, venv_of_the_clone: Venv) -> Venv:
+def from_folder(workshop: Path, clone: Path, made: str, wheel: Path) -> Venv:
     """Install the clone itself; what it depends on is what `make demo` has installed."""
-    venv = venv_of_the_clone
-    venv.run(f"{INSTALL_FOLDER} --no-deps", clone)
-    (venv.packages / "dependencies.pth").write_text(f"{Venv(clone / '.venv').packages}\n")
-    return venv
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        # The environment that built the wheel has nothing in it.
+        (folder / "venv").symlink_to(workshop / "built" / "venv")
+        venv = Venv(folder / "venv")
+        venv.run(f"{INSTALL_FOLDER} --no-deps", clone)
+        (venv.packages / "dependencies.pth").write_text(f"{Venv(clone / '.venv').packages}\n")
+
+    return Venv(once(workshop / "from-folder", make) / "venv")
 
 
 @pytest.fixture(params=["from_wheel", "from_folder"])
@@ -250,7 +281,7 @@ def test_the_installed_commands_work_from_an_empty_folder(installed: Venv, tmp_p
     (tmp_path / "gateway.yaml").write_text(CONFIG)
 
     where = installed.run("python -c 'import gatehouse; print(gatehouse.__file__)'", folder)
-    assert Path(where.strip()).parent == installed.packages / "gatehouse"
+    assert Path(where.strip()).parent.samefile(installed.packages / "gatehouse")
     assert installed.run("gatehouse --version", folder) == f"gatehouse, version {__version__}\n"
     schema = (ROOT / "docs" / "gateway.schema.json").read_text()
     assert installed.run("gatehouse schema", folder) == schema

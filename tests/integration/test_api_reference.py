@@ -24,7 +24,7 @@ from gatehouse.operator.server import OperatorServer
 from gatehouse.reference.openapi import ERRORS, document, served
 from gatehouse.telemetry.metrics import SupervisorMetrics
 from gatehouse.workers.api import WorkersApi
-from gatehouse.workers.asking import Answer
+from gatehouse.workers.process import Answer
 from gateways import CONFIG, RunGateway, Running
 
 TOKEN = "operator-token-of-some-length"
