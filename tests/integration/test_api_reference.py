@@ -17,7 +17,7 @@ from yarl import URL
 
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
-from gatehouse.config.scalars import Address
+from gatehouse.config.addresses import Address
 from gatehouse.gateway.app import Gateway
 from gatehouse.operator.described import description_of
 from gatehouse.operator.server import OperatorServer
