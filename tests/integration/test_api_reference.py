@@ -19,7 +19,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gatehouse.config.addresses import Address
 from gatehouse.gateway.app import Gateway
-from gatehouse.operator.described import description_of
+from gatehouse.operator.route_docs import route_description
 from gatehouse.operator.server import OperatorServer
 from gatehouse.reference.openapi import ERRORS, document, served
 from gatehouse.telemetry.metrics import SupervisorMetrics
@@ -264,7 +264,7 @@ async def test_a_running_gateway_serves_the_described_routes_and_no_others(runni
     routes = {(method, path) for method, path, _ in served(gateway.operator.app().router)}
 
     assert routes == ROUTES
-    assert all(description_of(handler) for _, _, handler in served(gateway.operator.app().router))
+    assert all(route_description(handler) for _, _, handler in served(gateway.operator.app().router))
 
 
 class Forwarding:

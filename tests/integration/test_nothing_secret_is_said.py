@@ -21,7 +21,7 @@ from doubles.destination import ScriptedDestination, raw, reset, status
 from gatehouse.cli import main
 from gatehouse.delivery import forwarder
 from gatehouse.ingest.source import Source
-from gatehouse.operator import shown
+from gatehouse.operator import responses
 from gateways import CONFIG as SMALL
 from gateways import RunGateway
 from processes import GatewayProcess, serving
@@ -361,7 +361,7 @@ async def test_a_defect_of_our_own_says_where_and_not_what(
             await running.until(("gatehouse_attempts_total", "app", "unsendable"), 1)
         monkeypatch.setattr(Source, "kept_headers", broken)
         code, answer = await running.send("mando", body, providers.mando(body))
-        monkeypatch.setattr(shown, "page_answer", broken)
+        monkeypatch.setattr(responses, "page_answer", broken)
         async with running.client.get(f"{running.operator_url}/api/v1/events") as asked:
             assert asked.status == 500
             answers = [str(answer), await asked.text()]

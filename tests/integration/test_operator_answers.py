@@ -14,7 +14,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gatehouse.config.load import parse
 from gatehouse.errors import ConfigError
-from gatehouse.operator import shown
+from gatehouse.operator import responses
 from gateways import CONFIG, RunGateway, Running
 
 TOKEN = "operator-token-of-some-length"
@@ -103,7 +103,7 @@ async def test_a_defect_of_our_own_quotes_nothing(
     def broken(*_: Any) -> Any:
         raise RuntimeError(HTML)
 
-    monkeypatch.setattr(shown, "page_answer", broken)
+    monkeypatch.setattr(responses, "page_answer", broken)
     code, body, headers = await ask(running, "/api/v1/events", Accept=accept)
 
     assert code == 500

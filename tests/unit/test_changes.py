@@ -10,7 +10,7 @@ from gatehouse.config.load import parse
 from gatehouse.config.model import Config
 from gatehouse.gateway.compiled import Compiled, secret_references
 from gatehouse.gateway.reload import Reloader, compare, keep_fixed
-from gatehouse.operator.reloading import Changes, Difference
+from gatehouse.operator.reload_result import Changes, Difference
 from gatehouse.telemetry.metrics import Metrics
 
 CONFIG = """

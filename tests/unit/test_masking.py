@@ -11,7 +11,7 @@ from gatehouse.config.load import parse
 from gatehouse.config.secrets import Secrets
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
-from gatehouse.operator.masking import mask, seen_headers, seen_query
+from gatehouse.operator.masking import mask, masked_headers, query_names
 
 VALUE = "a-value-of-some-length"
 CONFIG = """
@@ -33,7 +33,7 @@ def seen(*names: str, is_ready: bool = True) -> list[tuple[str, str]]:
     secrets = Secrets(Path(), {"S": "s3cr3t-of-at-least-16-bytes"} if is_ready else {})
     source = Source("s", config.sources["s"], config, secrets)
     headers = CIMultiDict(dict.fromkeys(names, VALUE))
-    return seen_headers(Request("POST", "/", "", headers, b""), source)
+    return masked_headers(Request("POST", "/", "", headers, b""), source)
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "user-agent", "X-Topic", "X-Time", "X-Delivery", "Host"])
@@ -64,4 +64,4 @@ def test_a_masked_value_does_nothing_to_a_terminal() -> None:
 def test_of_a_query_only_names_are_seen() -> None:
     request = Request("POST", "/", "token=hush&bare-secret&a=", CIMultiDict(), b"")
 
-    assert seen_query(request) == ["token", "…", "a"]
+    assert query_names(request) == ["token", "…", "a"]

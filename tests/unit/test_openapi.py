@@ -16,9 +16,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 import gatehouse.operator
 from gatehouse.cli import main
-from gatehouse.operator import described
-from gatehouse.operator.asked import DeliveryFilters, EventFilters
-from gatehouse.operator.queries import BadQueryError, delivery_query, event_query, limit_of, retry_request
+from gatehouse.operator import route_docs
+from gatehouse.operator.queries import BadQueryError, delivery_query, event_query, page_limit, retry_request
+from gatehouse.operator.request_types import DeliveryFilters, EventFilters
 from gatehouse.reference import api, openapi
 from gatehouse.store.records import DeliveryQuery, EventQuery
 
@@ -62,13 +62,13 @@ def test_every_route_has_an_id_of_its_own() -> None:
     assert len(ids) == len(set(ids))
 
 
-def handlers() -> Iterator[tuple[str, described.Described]]:
+def handlers() -> Iterator[tuple[str, route_docs.RouteDescription]]:
     """Find every described handler of the room, whether it is routed or not."""
     for module in pkgutil.iter_modules(gatehouse.operator.__path__, "gatehouse.operator."):
         for kind in vars(importlib.import_module(module.name)).values():
             if isinstance(kind, type) and kind.__module__ == module.name:
                 for handler in vars(kind).values():
-                    if about := described.description_of(handler):
+                    if about := route_docs.route_description(handler):
                         yield about.name, about
 
 
@@ -120,12 +120,12 @@ def test_the_described_bounds_of_a_limit_are_those_of_the_code() -> None:
         if parameter["name"] == "limit"
     )
 
-    assert limit_of({}) == limit["default"]
+    assert page_limit({}) == limit["default"]
     for number in (limit["minimum"], limit["maximum"]):
-        assert limit_of({"limit": str(number)}) == number
+        assert page_limit({"limit": str(number)}) == number
     for number in (limit["minimum"] - 1, limit["maximum"] + 1):
         with pytest.raises(BadQueryError):
-            limit_of({"limit": str(number)})
+            page_limit({"limit": str(number)})
 
 
 def schemas(part: Any) -> Iterator[tuple[dict[str, Any], Any]]:

@@ -8,17 +8,17 @@ import msgspec
 import pytest
 from multidict import MultiDict
 
-from gatehouse.operator.guesses import ALLOWED, PAUSE, WITHIN, WrongTokens
-from gatehouse.operator.just_now import MOMENT, JustNow
+from gatehouse.operator.access import BLOCK_SECONDS, MAX_WRONG_TOKENS, WINDOW, WrongTokens
 from gatehouse.operator.queries import (
     BadQueryError,
     delivery_query,
     event_query,
-    limit_of,
+    page_limit,
+    replay_destinations,
     retry_request,
-    wanted_destinations,
 )
-from gatehouse.operator.shown import json_answer
+from gatehouse.operator.records import RECENT_SECONDS, RecentRequests
+from gatehouse.operator.responses import json_answer
 from gatehouse.store.records import DeliveryQuery, EventQuery
 
 NOW = 1_750_000_000.0
@@ -71,18 +71,18 @@ def test_a_filter_given_twice_is_refused() -> None:
 @pytest.mark.case("S-53")
 def test_a_limit_is_a_number_from_1_to_500(text: str) -> None:
     with pytest.raises(BadQueryError, match="1 to 500"):
-        limit_of({"limit": text})
+        page_limit({"limit": text})
 
 
 def test_a_limit_that_is_one_is_taken() -> None:
-    assert [limit_of({}), limit_of({"limit": "1"}), limit_of({"limit": "500"})] == [50, 1, 500]
+    assert [page_limit({}), page_limit({"limit": "1"}), page_limit({"limit": "500"})] == [50, 1, 500]
 
 
 def test_a_retry_is_about_dead_deliveries_as_of_now() -> None:
-    asked = retry_request({"destination": "app", "since": NOW}, NOW + 9)
+    retry = retry_request({"destination": "app", "since": NOW}, NOW + 9)
 
-    assert asked.query == DeliveryQuery(destination="app", since=NOW, status="dead")
-    assert (asked.dry_run, asked.cursor, asked.as_of) == (False, None, NOW + 9)
+    assert retry.query == DeliveryQuery(destination="app", since=NOW, status="dead")
+    assert (retry.dry_run, retry.cursor, retry.as_of) == (False, None, NOW + 9)
 
 
 def test_a_retry_of_everything_has_to_say_so() -> None:
@@ -119,15 +119,15 @@ def test_a_step_of_a_retry_is_as_of_the_first_and_never_of_the_future() -> None:
 
 
 def test_a_replay_takes_names_of_destinations_or_nothing() -> None:
-    assert wanted_destinations({}) is None
-    assert wanted_destinations({"destinations": ["a", "b", "a"]}) == ["a", "b"]
+    assert replay_destinations({}) is None
+    assert replay_destinations({"destinations": ["a", "b", "a"]}) == ["a", "b"]
     bad: tuple[dict[str, Any], ...] = (
         *({"destination": "a"}, {"destinations": []}, {"destinations": "a"}),
         *({"destinations": [1]}, {"destinations": None}, {"destinations": ["a"], "all": True}),
     )
     for given in bad:
         with pytest.raises(BadQueryError):
-            wanted_destinations(given)
+            replay_destinations(given)
 
 
 def test_bytes_that_were_no_text_make_json_that_everyone_reads() -> None:
@@ -138,51 +138,53 @@ def test_bytes_that_were_no_text_make_json_that_everyone_reads() -> None:
 
 
 def test_what_was_asked_for_a_moment_ago_is_no_second_wish() -> None:
-    just_now = JustNow()
+    recent = RecentRequests()
 
-    assert just_now.claim(("a", "x"), 0.0)
-    assert just_now.claim(("a", "y"), 0.0)
-    assert not just_now.claim(("a", "x"), MOMENT - 0.1)
-    assert just_now.claim(("a", "x"), MOMENT)
-    just_now.give_up(("a", "x"))
-    assert just_now.claim(("a", "x"), MOMENT)
+    assert recent.claim(("a", "x"), 0.0)
+    assert recent.claim(("a", "y"), 0.0)
+    assert not recent.claim(("a", "x"), RECENT_SECONDS - 0.1)
+    assert recent.claim(("a", "x"), RECENT_SECONDS)
+    recent.forget(("a", "x"))
+    assert recent.claim(("a", "x"), RECENT_SECONDS)
 
 
 def test_what_was_just_asked_for_is_remembered_within_bounds() -> None:
-    just_now = JustNow()
+    recent = RecentRequests()
     for number in range(20_000):
-        just_now.claim((str(number),), 0.0)
+        recent.claim((str(number),), 0.0)
 
-    assert len(just_now._claims) <= 10_000
-    assert not just_now.claim(("19999",), 0.0)
+    assert len(recent._claims) <= 10_000
+    assert not recent.claim(("19999",), 0.0)
 
 
 @pytest.mark.case("S-57")
 def test_ten_wrong_tokens_within_a_minute_are_one_too_many() -> None:
     wrong = WrongTokens()
-    blocked = [wrong.count("192.0.2.1", float(second)) for second in range(ALLOWED)]
+    blocked = [wrong.count("192.0.2.1", float(second)) for second in range(MAX_WRONG_TOKENS)]
 
-    assert blocked == [False] * (ALLOWED - 1) + [True]
-    assert wrong.wait("192.0.2.1", ALLOWED - 1.0) == PAUSE
-    assert wrong.wait("192.0.2.1", ALLOWED - 2.0 + PAUSE) == 1.0
-    assert wrong.wait("192.0.2.1", ALLOWED - 1.0 + PAUSE) == 0.0
-    assert wrong.wait("192.0.2.2", ALLOWED - 1.0) == 0.0
+    assert blocked == [False] * (MAX_WRONG_TOKENS - 1) + [True]
+    assert wrong.wait("192.0.2.1", MAX_WRONG_TOKENS - 1.0) == BLOCK_SECONDS
+    assert wrong.wait("192.0.2.1", MAX_WRONG_TOKENS - 2.0 + BLOCK_SECONDS) == 1.0
+    assert wrong.wait("192.0.2.1", MAX_WRONG_TOKENS - 1.0 + BLOCK_SECONDS) == 0.0
+    assert wrong.wait("192.0.2.2", MAX_WRONG_TOKENS - 1.0) == 0.0
 
 
 @pytest.mark.case("S-57")
 def test_few_wrong_tokens_a_minute_never_block() -> None:
     wrong = WrongTokens()
 
-    assert not any(wrong.count("192.0.2.1", number * WITHIN / (ALLOWED - 1)) for number in range(1000))
+    assert not any(
+        wrong.count("192.0.2.1", number * WINDOW / (MAX_WRONG_TOKENS - 1)) for number in range(1000)
+    )
 
 
 @pytest.mark.case("S-57")
 def test_an_ipv6_network_is_one_address() -> None:
     wrong = WrongTokens()
-    for number in range(ALLOWED):
+    for number in range(MAX_WRONG_TOKENS):
         wrong.count(f"2001:db8::{number:x}", 0.0)
 
-    assert wrong.wait("2001:db8::ffff", 0.0) == PAUSE
+    assert wrong.wait("2001:db8::ffff", 0.0) == BLOCK_SECONDS
     assert wrong.wait("2001:db8:0:1::1", 0.0) == 0.0
 
 
@@ -192,4 +194,4 @@ def test_wrong_tokens_are_remembered_within_bounds() -> None:
     for number in range(10_000):
         wrong.count(f"10.0.{number // 256}.{number % 256}", 0.0)
 
-    assert len(wrong._known) <= 4096
+    assert len(wrong._addresses) <= 4096

@@ -24,10 +24,9 @@ from gatehouse.ingest.relay import Relay
 from gatehouse.ingest.server import IngestServer
 from gatehouse.ingest.source import show_readiness
 from gatehouse.network.sockets import listening
-from gatehouse.operator.api import OperatorApi
-from gatehouse.operator.environment import EnvironmentApi
+from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.records import RecordsApi
-from gatehouse.operator.reloading import ReloadResult
+from gatehouse.operator.reload_result import ReloadResult
 from gatehouse.operator.server import OperatorServer
 from gatehouse.store.backends import OpenedStore, open_store
 from gatehouse.store.clock import SteadyClock, elapsed
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
     from gatehouse.delivery.destination import Destination
     from gatehouse.ingest.handshakes import Confirm
     from gatehouse.ingest.source import Source
-    from gatehouse.operator.reloading import Changes
+    from gatehouse.operator.reload_result import Changes
     from gatehouse.store.base import Store
 
 #: Seconds that requests under way get to finish when stopping. With the next one it stays under 10 s in all.

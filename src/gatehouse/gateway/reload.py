@@ -18,7 +18,7 @@ from gatehouse.config.describe import alternatives
 from gatehouse.config.load import load
 from gatehouse.errors import ConfigError, Problem
 from gatehouse.events.dedupe import scopes_of
-from gatehouse.operator.reloading import Changes, Difference, ReloadResult
+from gatehouse.operator.reload_result import Changes, Difference, ReloadResult
 from gatehouse.telemetry.log import clean, get_logger
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig
     from gatehouse.config.model import Config, DedupeConfig, RouteConfig
     from gatehouse.gateway.compiled import Compiled
-    from gatehouse.operator.reloading import Changes
+    from gatehouse.operator.reload_result import Changes
     from gatehouse.telemetry.metrics import ProcessMetrics
 
 #: What holds a socket or the store: a process has it from its start to its end.

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
+import re
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from gatehouse.config import describe
 from gatehouse.language.times import rfc3339
-from gatehouse.operator.asked import RejectedListQuery
-from gatehouse.operator.described import described
-from gatehouse.operator.masking import seen_headers, seen_query
-from gatehouse.operator.queries import BadQueryError, limit_of
-from gatehouse.operator.shapes import (
-    ErrorAnswer,
+from gatehouse.operator.masking import masked_headers, query_names
+from gatehouse.operator.queries import BadQueryError, page_limit
+from gatehouse.operator.request_types import MAX_NAMES, EnvironmentQuery, RejectedListQuery
+from gatehouse.operator.response_types import (
+    EnvironmentNames,
     HandshakeList,
     RejectedList,
     RejectedRequest,
@@ -24,6 +25,8 @@ from gatehouse.operator.shapes import (
     SourceList,
     SourceState,
 )
+from gatehouse.operator.responses import error_answer
+from gatehouse.operator.route_docs import describe_route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +69,7 @@ class OperatorApi:
             web.get("/api/v1/handshakes", self._list_handshakes),
         ]
 
-    @described("Refused requests", {200: (RejectedList,)}, query=RejectedListQuery)
+    @describe_route("Refused requests", {200: (RejectedList,)}, query=RejectedListQuery)
     async def _list_rejected(self, request: web.Request) -> web.Response:
         """List the last refused requests, newest first, and what to check for each.
 
@@ -77,14 +80,14 @@ class OperatorApi:
         if source is not None and source not in self._sources:
             return error_answer(400, "bad_request", "no source has this name")
         try:
-            limit = limit_of(request.query)
+            limit = page_limit(request.query)
         except BadQueryError as error:
             return error_answer(400, "bad_request", error.message)
         chosen = self._rejected.newest(source)[:limit]
-        answer: RejectedList = {"rejected": await self._seen(chosen)}
+        answer: RejectedList = {"rejected": await self._describe_all(chosen)}
         return _json(answer)
 
-    @described(
+    @describe_route(
         "Refused requests",
         {200: (RejectedRequest,)},
         errors=(404,),
@@ -95,16 +98,16 @@ class OperatorApi:
         refused = self._rejected.find(request.match_info["id"])
         if refused is None:
             return error_answer(404, "not_found", "no refused request has this id, or it was too long ago")
-        (seen,) = await self._seen([refused])
+        (seen,) = await self._describe_all([refused])
         return _json(seen)
 
-    @described("Configuration", {200: (SourceList,)})
+    @describe_route("Configuration", {200: (SourceList,)})
     async def _list_sources(self, _: web.Request) -> web.Response:
         """List the sources: whether each is ready, and which of its secrets verified requests."""
         answer: SourceList = {"sources": [self._source(source) for source in self._sources.values()]}
         return _json(answer)
 
-    @described("Configuration", {200: (HandshakeList,)})
+    @describe_route("Configuration", {200: (HandshakeList,)})
     async def _list_handshakes(self, _: web.Request) -> web.Response:
         """List the secrets that providers sent in a handshake, newest first.
 
@@ -114,11 +117,11 @@ class OperatorApi:
         answer: HandshakeList = {"handshakes": list(self._handshakes())}
         return _json(answer)
 
-    async def _seen(self, chosen: Sequence[Refused]) -> list[RejectedRequest]:
+    async def _describe_all(self, chosen: Sequence[Refused]) -> list[RejectedRequest]:
         # A diagnosis takes milliseconds, and there may be hundreds: providers must not wait for them.
-        return await asyncio.to_thread(lambda: [self._seen_one(refused) for refused in chosen])
+        return await asyncio.to_thread(lambda: [self._describe(refused) for refused in chosen])
 
-    def _seen_one(self, refused: Refused) -> RejectedRequest:
+    def _describe(self, refused: Refused) -> RejectedRequest:
         findings = self._rejected.findings(refused)
         signed_at = refused.signed_at
         return {
@@ -131,16 +134,16 @@ class OperatorApi:
             "status": refused.status,
             "method": refused.method,
             "path": refused.path,
-            "query": seen_query(refused.request) if refused.request else [],
+            "query": query_names(refused.request) if refused.request else [],
             "headers": self._headers(refused),
-            "body": {"length": refused.body_length, "sha256": _hash(refused)},
+            "body": {"length": refused.body_length, "sha256": _body_hash(refused)},
             "signed_at": None if signed_at is None else int(signed_at),
             "findings": list(findings),
         }
 
     def _headers(self, refused: Refused) -> list[tuple[str, str]]:
         source = self._sources.get(refused.source)
-        return seen_headers(refused.request, source) if refused.request and source else []
+        return masked_headers(refused.request, source) if refused.request and source else []
 
     def _source(self, source: Source) -> SourceState:
         return {
@@ -165,18 +168,40 @@ class OperatorApi:
         }
 
 
-def error_answer(status: int, code: str, message: str) -> web.Response:
-    """Answer with an error in the shape that all of them have."""
-    answer: ErrorAnswer = {"error": {"code": code, "message": message}}
-    return web.json_response(answer, status=status)
-
-
 def _json(value: object) -> web.Response:
     return web.json_response(value, dumps=lambda it: json.dumps(it, indent=2) + "\n")
 
 
-def _hash(refused: Refused) -> str | None:
+def _body_hash(refused: Refused) -> str | None:
     """Return the start of the body's SHA-256; None for one that was not kept."""
     if refused.request is None or not refused.has_body:
         return None
     return hashlib.sha256(refused.request.body).hexdigest()[:_HASH_DIGITS]
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+
+
+class EnvironmentApi:
+    """`GET /api/v1/environment?name=A&name=B`: a process sees a new variable only after a restart."""
+
+    def __init__(self, environment: Mapping[str, str] | None) -> None:
+        self._environment = os.environ if environment is None else environment
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes, for the operator server."""
+        return [web.get("/api/v1/environment", self._show_environment)]
+
+    @describe_route("Configuration", {200: (EnvironmentNames,)}, query=EnvironmentQuery)
+    async def _show_environment(self, request: web.Request) -> web.Response:
+        """Tell which environment variables the gateway's process has.
+
+        The values are never shown. A process gets a new variable only after a restart.
+        """
+        names = request.query.getall("name", [])
+        if not names or len(names) > MAX_NAMES or not all(map(_NAME.fullmatch, names)):
+            return error_answer(
+                400, "bad_request", f"name is the name of a variable; up to {MAX_NAMES} of them"
+            )
+        answer: EnvironmentNames = {"set": {name: name in self._environment for name in names}}
+        return web.json_response(answer)

@@ -32,7 +32,7 @@ _SHOWN = 4
 _LONGEST = 200
 
 
-def seen_headers(request: Request, source: Source) -> list[tuple[str, str]]:
+def masked_headers(request: Request, source: Source) -> list[tuple[str, str]]:
     """List the headers in the order sent, with masked values."""
     plain = _PLAIN | set(_configured(source.settings)) - _credentials(source)
     return [
@@ -41,7 +41,7 @@ def seen_headers(request: Request, source: Source) -> list[tuple[str, str]]:
     ]
 
 
-def seen_query(request: Request) -> list[str]:
+def query_names(request: Request) -> list[str]:
     """List the names of the query's parameters. What has no name is a value."""
     pairs = (pair.partition("=") for pair in request.query.split("&") if pair)
     return [clean(name)[:_LONGEST] if equals else "…" for name, equals, _ in pairs]

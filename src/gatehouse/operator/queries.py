@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+import re
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 import msgspec
+from pydantic_core import PydanticCustomError
 
+from gatehouse.config.quantities import parse_duration
 from gatehouse.errors import GatewayError
-from gatehouse.operator.asked import (
+from gatehouse.language.times import parse_time
+from gatehouse.operator.request_types import (
     DEFAULT_LIMIT,
-    LONGEST_TEXT,
-    MOST,
+    MAX_LIMIT,
+    MAX_TEXT,
     DeliveryFilters,
     DeliveryListQuery,
     EventFilters,
@@ -19,7 +23,6 @@ from gatehouse.operator.asked import (
     ReplayBody,
     RetryBody,
 )
-from gatehouse.operator.when import EXAMPLES, parse_when
 from gatehouse.store.records import DeliveryQuery, EventQuery, Status
 
 if TYPE_CHECKING:
@@ -64,12 +67,12 @@ def delivery_query(given: Mapping[str, str], now: float = 0.0) -> DeliveryQuery:
     return _delivery_query(given, now)
 
 
-def limit_of(given: Mapping[str, str]) -> int:
+def page_limit(given: Mapping[str, str]) -> int:
     """Read how many are wanted. Raises `BadQueryError`."""
     text = given.get("limit", str(DEFAULT_LIMIT))
-    if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and 0 < int(text) <= MOST:
+    if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LIMIT)) and 0 < int(text) <= MAX_LIMIT:
         return int(text)
-    raise BadQueryError(f"limit is a number from 1 to {MOST}")
+    raise BadQueryError(f"limit is a number from 1 to {MAX_LIMIT}")
 
 
 def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:
@@ -78,7 +81,7 @@ def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:
     Without a filter `all` has to say that it is meant: a request whose body got lost would be about them all.
     """
     _check_names(given, RetryBody, DeliveryFilters)
-    texts = {name: _written(name, value) for name, value in given.items() if name not in ("all", "dry_run")}
+    texts = {name: _as_text(name, value) for name, value in given.items() if name not in ("all", "dry_run")}
     query = _delivery_query(texts, now)
     if query.status not in (None, "dead"):
         raise BadQueryError("only dead deliveries are retried")
@@ -89,7 +92,7 @@ def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:
     return RetryRequest(query, _flag(given, "dry_run"), texts.get("cursor"), as_of)
 
 
-def wanted_destinations(given: Mapping[str, Any]) -> list[str] | None:
+def replay_destinations(given: Mapping[str, Any]) -> list[str] | None:
     """Read the destinations of a replay; None: those that had the event. Raises `BadQueryError`."""
     if given.keys() - ReplayBody.__annotations__.keys():
         raise BadQueryError("a replay takes nothing but destinations")
@@ -101,9 +104,9 @@ def wanted_destinations(given: Mapping[str, Any]) -> list[str] | None:
     return list(dict.fromkeys(names))
 
 
-def one_line(text: str, name: str) -> str:
+def check_text(text: str, name: str) -> str:
     """Return text that may be a name, an id or a pattern. Raises `BadQueryError` for anything else."""
-    if not (0 < len(text) <= LONGEST_TEXT and text.isprintable()):
+    if not (0 < len(text) <= MAX_TEXT and text.isprintable()):
         raise BadQueryError(f"{name} is one line of text")
     return text
 
@@ -130,7 +133,7 @@ def _check_names(given: Mapping[str, object], allowed: type, filters: type) -> N
 
 def _text(given: Mapping[str, str], name: str) -> str | None:
     text = given.get(name)
-    return None if text is None else one_line(text, name)
+    return None if text is None else check_text(text, name)
 
 
 def _status(given: Mapping[str, str]) -> Status | None:
@@ -142,7 +145,7 @@ def _status(given: Mapping[str, str]) -> Status | None:
 
 def _time(given: Mapping[str, str], name: str, now: float) -> float | None:
     text = given.get(name)
-    seconds = None if text is None else parse_when(text, now, UTC)
+    seconds = None if text is None else parse_point_in_time(text, now, UTC)
     if text is not None and seconds is None:
         raise BadQueryError(f"{name} is a time: {EXAMPLES}")
     return seconds
@@ -157,7 +160,7 @@ def _as_of(given: Mapping[str, str], now: float) -> float:
     return min(seconds, now)
 
 
-def _written(name: str, value: object) -> str:
+def _as_text(name: str, value: object) -> str:
     """Return a member as a query would write it."""
     if isinstance(value, str):
         return value
@@ -171,3 +174,50 @@ def _flag(given: Mapping[str, Any], name: str) -> bool:
     if isinstance(value, bool):
         return value
     raise BadQueryError(f"{name} is true or false")
+
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_DAYS_AGO = {"today": 0, "yesterday": 1}
+_AGO = re.compile(r"\s*ago$")
+#: What a refusal says.
+EXAMPLES = "1h, 2d, today, yesterday, 2026-01-31, 2026-01-31T12:00:00Z, or unix seconds"
+
+
+def parse_point_in_time(text: str, now: float, zone: tzinfo) -> float | None:
+    """Read a time as unix seconds; None for anything else.
+
+    `1h` is an hour before `now`. A day begins at midnight in `zone`, where a time without an offset is too.
+    """
+    text = text.strip()
+    word = text.lower()
+    if word == "now":
+        return now
+    if word in _DAYS_AGO:
+        today = datetime.fromtimestamp(now, zone).date()
+        return _midnight(datetime.combine(today, datetime.min.time()) - timedelta(days=_DAYS_AGO[word]), zone)
+    if (ago := _seconds(_AGO.sub("", word))) is not None:
+        return now - ago
+    if _DATE.fullmatch(text):
+        return _on(text, zone)
+    return parse_time(text)
+
+
+def _on(date: str, zone: tzinfo) -> float | None:
+    try:
+        return _midnight(datetime.fromisoformat(date), zone)
+    except ValueError:
+        return None
+
+
+def _midnight(day: datetime, zone: tzinfo) -> float | None:
+    try:
+        return day.replace(tzinfo=zone).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return float(parse_duration(text))
+    except PydanticCustomError:
+        return None

@@ -13,13 +13,9 @@ from aiohttp import web
 from gatehouse.delivery.state import DestinationState
 from gatehouse.errors import StoreError
 from gatehouse.language.times import rfc3339
-from gatehouse.operator import queries, shown
-from gatehouse.operator.api import error_answer
-from gatehouse.operator.asked import DeliveryListQuery, EventListQuery, ReplayBody, RetryBody
-from gatehouse.operator.described import described
-from gatehouse.operator.just_now import JustNow
+from gatehouse.operator import queries, responses
 from gatehouse.operator.queries import BadQueryError
-from gatehouse.operator.record_shapes import (
+from gatehouse.operator.record_types import (
     DeliveryPage,
     DeliveryRetried,
     DestinationList,
@@ -29,6 +25,9 @@ from gatehouse.operator.record_shapes import (
     RetryCount,
     RetryProgress,
 )
+from gatehouse.operator.request_types import DeliveryListQuery, EventListQuery, ReplayBody, RetryBody
+from gatehouse.operator.responses import error_answer
+from gatehouse.operator.route_docs import describe_route
 from gatehouse.store.records import DeliveryQuery, Retried
 from gatehouse.telemetry.log import get_logger
 
@@ -52,7 +51,7 @@ _NO_EVENT = "no event has this id, or it is no longer kept"
 _NO_DELIVERY = "no delivery has this id, or it is no longer kept"
 
 
-class Delivering(Protocol):
+class DeliveryControl(Protocol):
     """What the API needs of who delivers."""
 
     async def pause(self, name: str) -> None:
@@ -80,7 +79,7 @@ class RecordsApi:
     def __init__(
         self,
         store: Store,
-        delivering: Delivering,
+        deliveries: DeliveryControl,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         routed: Callable[[str, str], Iterable[str]] = lambda _source, _type: (),
@@ -88,53 +87,53 @@ class RecordsApi:
         """`routed`: the destinations that the routes give a source's events of a type to."""
         self._routed = routed
         self._store = store
-        self._delivering = delivering
+        self._deliveries = deliveries
         self._clock = clock
         self._monotonic = monotonic
-        self._replayed = JustNow()
+        self._recent_replays = RecentRequests()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, for the operator server, which refuses POSTs from other sites' pages."""
         return [
-            web.get("/api/v1/events", _answered(self._list_events)),
-            web.get("/api/v1/events/{id}", _answered(self._show_event)),
-            web.post("/api/v1/events/{id}/replay", _answered(self._replay)),
-            web.get("/api/v1/deliveries", _answered(self._list_deliveries)),
-            web.post("/api/v1/deliveries/retry", _answered(self._retry)),
-            web.post("/api/v1/deliveries/{id}/retry", _answered(self._retry_one)),
-            web.get("/api/v1/destinations", _answered(self._list_destinations)),
-            web.post("/api/v1/destinations/{name}/pause", _answered(self._pause)),
-            web.post("/api/v1/destinations/{name}/resume", _answered(self._resume)),
+            web.get("/api/v1/events", _with_error_answers(self._list_events)),
+            web.get("/api/v1/events/{id}", _with_error_answers(self._show_event)),
+            web.post("/api/v1/events/{id}/replay", _with_error_answers(self._replay)),
+            web.get("/api/v1/deliveries", _with_error_answers(self._list_deliveries)),
+            web.post("/api/v1/deliveries/retry", _with_error_answers(self._retry)),
+            web.post("/api/v1/deliveries/{id}/retry", _with_error_answers(self._retry_one)),
+            web.get("/api/v1/destinations", _with_error_answers(self._list_destinations)),
+            web.post("/api/v1/destinations/{name}/pause", _with_error_answers(self._pause)),
+            web.post("/api/v1/destinations/{name}/resume", _with_error_answers(self._resume)),
         ]
 
-    @described("Events", {200: (EventPage,)}, query=EventListQuery)
+    @describe_route("Events", {200: (EventPage,)}, query=EventListQuery)
     async def _list_events(self, request: web.Request) -> web.Response:
         """List events, newest first.
 
         A page can have fewer entries than `limit`, or none, and still have a `cursor` for the next page.
         """
         given = request.query
-        query, limit = queries.event_query(given, self._clock()), queries.limit_of(given)
-        page = await _of_list(self._store.events(query, limit=limit, cursor=given.get("cursor")))
-        return shown.page_answer("events", page, shown.event_row)
+        query, limit = queries.event_query(given, self._clock()), queries.page_limit(given)
+        page = await _page_of(self._store.events(query, limit=limit, cursor=given.get("cursor")))
+        return responses.page_answer("events", page, responses.event_summary)
 
-    @described("Events", {200: (EventDetails,)}, errors=(404,), path=_EVENT_ID)
+    @describe_route("Events", {200: (EventDetails,)}, errors=(404,), path=_EVENT_ID)
     async def _show_event(self, request: web.Request) -> web.Response:
         """Show one event with its headers, its body and its deliveries."""
-        stored = await self._store.event(queries.one_line(request.match_info["id"], "the id"))
+        stored = await self._store.event(queries.check_text(request.match_info["id"], "the id"))
         if stored is None:
             return error_answer(404, "not_found", _NO_EVENT)
         routed = self._routed(stored.event.source, stored.event.type)
-        return shown.json_answer(shown.stored_event(stored, self._delivering.starts_at, routed))
+        return responses.json_answer(responses.event_details(stored, self._deliveries.starts_at, routed))
 
-    @described("Events", {200: (ReplayResult,)}, errors=(404,), path=_EVENT_ID, body=ReplayBody)
+    @describe_route("Events", {200: (ReplayResult,)}, errors=(404,), path=_EVENT_ID, body=ReplayBody)
     async def _replay(self, request: web.Request) -> web.Response:
         """Deliver an event again.
 
         The idempotency key stays the same. A destination that is named but never had the event gets it too.
         """
-        event_id = queries.one_line(request.match_info["id"], "the id")
-        wanted = queries.wanted_destinations(await _object(request))
+        event_id = queries.check_text(request.match_info["id"], "the id")
+        wanted = queries.replay_destinations(await _json_object(request))
         stored = await self._store.event(event_id)
         if stored is None:
             return error_answer(404, "not_found", _NO_EVENT)
@@ -149,38 +148,38 @@ class RecordsApi:
             return error_answer(404, "not_found", _NO_EVENT)
         were_dead = {row.destination for row in stored.deliveries if row.status == "dead"}
         for name in replayed:
-            self._delivering.wake(name, pending=1, dead=-int(name in were_dead))
+            self._deliveries.wake(name, pending=1, dead=-int(name in were_dead))
         if replayed:
             get_logger().info("event.replayed", destinations=replayed, event_id=event_id)
         left_alone = [name for name in chosen if name not in replayed]
         answer: ReplayResult = {"id": event_id, "replayed": replayed, "left_alone": left_alone}
-        return shown.json_answer(answer)
+        return responses.json_answer(answer)
 
     async def _replay_to(self, event_id: str, chosen: Sequence[str]) -> list[str] | None:
         now, replayed = self._monotonic(), None
-        claimed = [name for name in chosen if self._replayed.claim((event_id, name), now)]
+        claimed = [name for name in chosen if self._recent_replays.claim((event_id, name), now)]
         try:
             replayed = await self._store.replay(event_id, claimed, now=self._clock())
         finally:
             for name in claimed:
                 if name not in (replayed or ()):
-                    self._replayed.give_up((event_id, name))
+                    self._recent_replays.forget((event_id, name))
         return replayed
 
-    @described("Deliveries", {200: (DeliveryPage,)}, query=DeliveryListQuery)
+    @describe_route("Deliveries", {200: (DeliveryPage,)}, query=DeliveryListQuery)
     async def _list_deliveries(self, request: web.Request) -> web.Response:
         """List deliveries, newest first. `status=dead` lists the dead letters.
 
         A page can have fewer entries than `limit`, or none, and still have a `cursor` for the next page.
         """
         given = request.query
-        query, limit = queries.delivery_query(given, self._clock()), queries.limit_of(given)
-        page = await _of_list(self._store.deliveries(query, limit=limit, cursor=given.get("cursor")))
-        return shown.page_answer(
-            "deliveries", page, lambda row: shown.delivery_row(row, self._delivering.starts_at)
+        query, limit = queries.delivery_query(given, self._clock()), queries.page_limit(given)
+        page = await _page_of(self._store.deliveries(query, limit=limit, cursor=given.get("cursor")))
+        return responses.page_answer(
+            "deliveries", page, lambda row: responses.delivery_state(row, self._deliveries.starts_at)
         )
 
-    @described("Deliveries", {200: (RetryProgress, RetryCount)}, body=RetryBody)
+    @describe_route("Deliveries", {200: (RetryProgress, RetryCount)}, body=RetryBody)
     async def _retry(self, request: web.Request) -> web.Response:
         """Retry the dead letters that the filters choose, at most 500 at a time.
 
@@ -188,41 +187,41 @@ class RecordsApi:
         only counts them: repeat the request with the `cursor` of the answer until it is `null`, and add up
         the numbers. Dead letters of destinations that the config no longer has are left alone.
         """
-        asked = queries.retry_request(await _object(request), self._clock())
-        if asked.query.destination is not None:
-            self._check_configured(asked.query.destination)
-        if asked.dry_run:
-            listing = self._store.deliveries(asked.query, limit=RETRY_STEP, cursor=asked.cursor)
-            page, known = await _of_list(listing), self._configured()
-            counted = shown.counted(row for row in page.items if row.destination in known)
+        retry = queries.retry_request(await _json_object(request), self._clock())
+        if retry.query.destination is not None:
+            self._check_configured(retry.query.destination)
+        if retry.dry_run:
+            listing = self._store.deliveries(retry.query, limit=RETRY_STEP, cursor=retry.cursor)
+            page, known = await _page_of(listing), self._configured()
+            counted = responses.count_by_destination(row for row in page.items if row.destination in known)
             count: RetryCount = {"would_retry": counted, "cursor": page.cursor}
-            return shown.json_answer(count)
-        retried = await self._retry_step(asked)
-        self._retried(retried.destinations)
+            return responses.json_answer(count)
+        retried = await self._retry_step(retry)
+        self._wake_retried(retried.destinations)
         progress: RetryProgress = {
             "retried": retried.destinations,
             "done": retried.done,
-            "as_of": rfc3339(asked.as_of),
+            "as_of": rfc3339(retry.as_of),
         }
-        return shown.json_answer(progress)
+        return responses.json_answer(progress)
 
-    async def _retry_step(self, asked: RetryRequest) -> Retried:
+    async def _retry_step(self, retry: RetryRequest) -> Retried:
         """Make due what fits, one destination of the config after the other. Dead letters of others stay."""
-        one = asked.query.destination
+        one = retry.query.destination
         numbers: dict[str, int] = {}
         for name in [one] if one is not None else sorted(self._configured()):
-            query = msgspec.structs.replace(asked.query, destination=name)
+            query = msgspec.structs.replace(retry.query, destination=name)
             left = RETRY_STEP - sum(numbers.values())
-            retried = await self._store.retry(query, now=asked.as_of, limit=left)
+            retried = await self._store.retry(query, now=retry.as_of, limit=left)
             numbers |= retried.destinations
             if not retried.done:
                 return Retried(numbers, done=False)
         return Retried(numbers, done=True)
 
-    @described("Deliveries", {200: (DeliveryRetried,)}, errors=(404,), path=_DELIVERY_ID)
+    @describe_route("Deliveries", {200: (DeliveryRetried,)}, errors=(404,), path=_DELIVERY_ID)
     async def _retry_one(self, request: web.Request) -> web.Response:
         """Retry one dead letter. A delivery of another status is left alone."""
-        given = queries.one_line(request.match_info["id"], "the id")
+        given = queries.check_text(request.match_info["id"], "the id")
         event_id, _, destination = given.partition(":")
         if not event_id or not destination:
             raise BadQueryError("a delivery's id is the event's, a colon, and the destination")
@@ -231,27 +230,27 @@ class RecordsApi:
             return error_answer(404, "not_found", _NO_DELIVERY)
         self._check_configured(destination)
         retried = await self._store.retry(query, now=self._clock(), limit=1)
-        self._retried(retried.destinations)
+        self._wake_retried(retried.destinations)
         answer: DeliveryRetried = {"retried": retried.destinations, "done": True}
-        return shown.json_answer(answer)
+        return responses.json_answer(answer)
 
-    @described("Destinations", {200: (DestinationList,)})
+    @describe_route("Destinations", {200: (DestinationList,)})
     async def _list_destinations(self, _: web.Request) -> web.Response:
         """List the destinations and their state."""
-        answer: DestinationList = {"destinations": self._delivering.describe()}
-        return shown.json_answer(answer)
+        answer: DestinationList = {"destinations": self._deliveries.describe()}
+        return responses.json_answer(answer)
 
-    @described("Destinations", {200: (DestinationState,)}, errors=(404,), path=_DESTINATION_NAME)
+    @describe_route("Destinations", {200: (DestinationState,)}, errors=(404,), path=_DESTINATION_NAME)
     async def _pause(self, request: web.Request) -> web.Response:
         """Pause delivery to a destination. Deliveries wait; the pause survives a restart."""
-        return await self._turn(request, self._delivering.pause, "destination.paused")
+        return await self._change_destination(request, self._deliveries.pause, "destination.paused")
 
-    @described("Destinations", {200: (DestinationState,)}, errors=(404,), path=_DESTINATION_NAME)
+    @describe_route("Destinations", {200: (DestinationState,)}, errors=(404,), path=_DESTINATION_NAME)
     async def _resume(self, request: web.Request) -> web.Response:
         """Resume delivery to a destination."""
-        return await self._turn(request, self._delivering.resume, "destination.resumed")
+        return await self._change_destination(request, self._deliveries.resume, "destination.resumed")
 
-    async def _turn(
+    async def _change_destination(
         self, request: web.Request, change: Callable[[str], Awaitable[None]], event: str
     ) -> web.Response:
         name = request.match_info["name"]
@@ -261,13 +260,15 @@ class RecordsApi:
             return error_answer(404, "not_found", "no destination has this name")
         get_logger().info(event, destination=name)
         # A reload may have taken it away meanwhile.
-        found = next((one for one in self._delivering.describe() if one["name"] == name), None)
+        found = next((one for one in self._deliveries.describe() if one["name"] == name), None)
         return (
-            shown.json_answer(found) if found else error_answer(404, "not_found", "the destination is gone")
+            responses.json_answer(found)
+            if found
+            else error_answer(404, "not_found", "the destination is gone")
         )
 
     def _configured(self) -> set[str]:
-        return {one["name"] for one in self._delivering.describe()}
+        return {one["name"] for one in self._deliveries.describe()}
 
     def _check_configured(self, name: str) -> None:
         """Refuse to make due what nobody would deliver, and what retention would then never remove."""
@@ -275,15 +276,15 @@ class RecordsApi:
         if name not in known:
             raise BadQueryError(f"{name!r} is no destination of the config; there are: {', '.join(known)}")
 
-    def _retried(self, destinations: Mapping[str, int]) -> None:
+    def _wake_retried(self, destinations: Mapping[str, int]) -> None:
         for name, number in destinations.items():
-            self._delivering.wake(name, pending=number, dead=-number)
+            self._deliveries.wake(name, pending=number, dead=-number)
         if destinations:
             count = sum(destinations.values())
             get_logger().info("deliveries.retried", destinations=sorted(destinations), count=count)
 
 
-def _answered(handler: Handler) -> Handler:
+def _with_error_answers(handler: Handler) -> Handler:
     """Turn what can go wrong into answers."""
 
     @wraps(handler)
@@ -298,14 +299,14 @@ def _answered(handler: Handler) -> Handler:
     return answer
 
 
-async def _of_list(listing: Awaitable[Page[Any]]) -> Page[Any]:
+async def _page_of(listing: Awaitable[Page[Any]]) -> Page[Any]:
     try:
         return await listing
     except ValueError as error:
         raise BadQueryError("the cursor is none of this list's") from error
 
 
-async def _object(request: web.Request) -> dict[str, Any]:
+async def _json_object(request: web.Request) -> dict[str, Any]:
     """Read a JSON object, or nothing. Raises `BadQueryError`; the server refuses bodies that are too long."""
     try:
         async with asyncio.timeout(_BODY_WITHIN):
@@ -315,3 +316,36 @@ async def _object(request: web.Request) -> dict[str, Any]:
         raise BadQueryError("the body did not arrive") from error
     except msgspec.MsgspecError as error:
         raise BadQueryError("the body has to be a JSON object") from error
+
+
+#: How long a moment is (seconds).
+RECENT_SECONDS = 10.0
+#: More are not remembered at a time.
+_MAX_RECENT = 10_000
+
+
+class RecentRequests:
+    """Remembers things for a moment. Times are of a clock that never goes back."""
+
+    def __init__(self) -> None:
+        #: By what was asked for: when. The longest ago first.
+        self._claims: dict[tuple[str, ...], float] = {}
+
+    def claim(self, request: tuple[str, ...], now: float) -> bool:
+        """Tell whether it is asked for the first time in a moment, and remember that it is now."""
+        self._forget_old(now)
+        if request in self._claims:
+            return False
+        self._claims[request] = now
+        return True
+
+    def forget(self, request: tuple[str, ...]) -> None:
+        """Forget it: nothing came of it, so that asking again is no second time."""
+        self._claims.pop(request, None)
+
+    def _forget_old(self, now: float) -> None:
+        while self._claims:
+            oldest = next(iter(self._claims))
+            if now - self._claims[oldest] < RECENT_SECONDS and len(self._claims) < _MAX_RECENT:
+                break
+            del self._claims[oldest]

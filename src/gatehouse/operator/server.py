@@ -12,12 +12,11 @@ from aiohttp import hdrs, web
 
 from gatehouse.config.addresses import is_loopback
 from gatehouse.language.request import as_sent
-from gatehouse.operator.api import error_answer
-from gatehouse.operator.cross_site import cross_site_refusal
-from gatehouse.operator.described import described
-from gatehouse.operator.guesses import WrongTokens
-from gatehouse.operator.reloading import reload_answer
-from gatehouse.operator.shapes import ErrorAnswer, Liveness, Readiness, ReloadRefused, ReloadReport
+from gatehouse.operator.access import WrongTokens, cross_site_refusal
+from gatehouse.operator.reload_result import reload_answer
+from gatehouse.operator.response_types import ErrorAnswer, Liveness, Readiness, ReloadRefused, ReloadReport
+from gatehouse.operator.responses import error_answer
+from gatehouse.operator.route_docs import describe_route
 from gatehouse.telemetry.log import get_logger
 from gatehouse.verify.base import ct_equal
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from gatehouse.config.addresses import Address
-    from gatehouse.operator.reloading import ReloadResult
+    from gatehouse.operator.reload_result import ReloadResult
     from gatehouse.telemetry.metric_types import Counter
 
 #: These answer without the token.
@@ -44,7 +43,7 @@ _HEADERS = {
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Counting(Protocol):
+class OperatorMetrics(Protocol):
     """What this listener counts in, and shows."""
 
     #: By why.
@@ -65,7 +64,7 @@ class OperatorServer:
         self,
         listen: Address | Path,
         token: bytes | None,
-        metrics: Counting,
+        metrics: OperatorMetrics,
         probes: Mapping[str, Callable[[], Awaitable[str | None]]],
         routes: Sequence[web.RouteDef],
         *,
@@ -177,7 +176,7 @@ class OperatorServer:
             self._metrics.operator_refused["cross_site"].inc()
         return refusal
 
-    @described("Configuration", {200: (ReloadReport,), 400: (ReloadRefused, ErrorAnswer)})
+    @describe_route("Configuration", {200: (ReloadReport,), 400: (ReloadRefused, ErrorAnswer)})
     async def _do_reload(self, _: web.Request) -> web.Response:
         """Read the config file again.
 
@@ -185,13 +184,13 @@ class OperatorServer:
         """
         return reload_answer(await self._reload())
 
-    @described("Health", {200: "text/plain"})
+    @describe_route("Health", {200: "text/plain"})
     async def _show_metrics(self, _: web.Request) -> web.Response:
         """Show every metric in the text format of Prometheus."""
         body = await (self._exposition or self._metrics.exposition)()
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: _METRICS_TYPE})
 
-    @described("Health", {200: (Liveness,)})
+    @describe_route("Health", {200: (Liveness,)})
     async def _show_health(self, _: web.Request) -> web.Response:
         """Tell that the process is alive.
 
@@ -200,7 +199,7 @@ class OperatorServer:
         answer: Liveness = {"status": "alive"}
         return web.json_response(answer)
 
-    @described("Health", {200: (Readiness,), 503: (Readiness,)})
+    @describe_route("Health", {200: (Readiness,), 503: (Readiness,)})
     async def _show_readiness(self, _: web.Request) -> web.Response:
         """Tell whether the gateway can accept requests.
 

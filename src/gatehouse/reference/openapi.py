@@ -16,12 +16,11 @@ from aiohttp import hdrs
 from gatehouse import __version__
 from gatehouse.config.addresses import Address
 from gatehouse.ingest.rejected import RejectedRequests
-from gatehouse.operator.api import OperatorApi
-from gatehouse.operator.described import Described, description_of
-from gatehouse.operator.environment import EnvironmentApi
+from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.records import RecordsApi
+from gatehouse.operator.response_types import ErrorAnswer
+from gatehouse.operator.route_docs import RouteDescription, route_description
 from gatehouse.operator.server import PUBLIC_PATHS, OperatorServer
-from gatehouse.operator.shapes import ErrorAnswer
 from gatehouse.reference.components import Schema, components, example, members, reference
 from gatehouse.telemetry.metrics import Metrics
 
@@ -141,10 +140,10 @@ def router() -> web.UrlDispatcher:
     return server.app().router
 
 
-def described_routes() -> Iterator[tuple[str, str, Described]]:
+def described_routes() -> Iterator[tuple[str, str, RouteDescription]]:
     """Yield method, path and description of each route. Raises `LookupError` when one has none."""
     for method, path, handler in served(router()):
-        about = description_of(handler)
+        about = route_description(handler)
         if about is None:
             raise LookupError(f"{method} {path} has no description: put `@described` on its handler")
         yield method, path, about
@@ -157,7 +156,7 @@ def served(routes: web.UrlDispatcher) -> Iterator[tuple[str, str, object]]:
             yield route.method, route.resource.canonical, route.handler
 
 
-def _shapes(routes: list[tuple[str, str, Described]]) -> set[type]:
+def _shapes(routes: list[tuple[str, str, RouteDescription]]) -> set[type]:
     found: set[type] = {ErrorAnswer}
     for _, _, about in routes:
         for shapes in about.answers.values():
@@ -166,7 +165,7 @@ def _shapes(routes: list[tuple[str, str, Described]]) -> set[type]:
     return found
 
 
-def _operation(method: str, path: str, about: Described, known: dict[str, Schema]) -> dict[str, Any]:
+def _operation(method: str, path: str, about: RouteDescription, known: dict[str, Schema]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": about.name,
         "tags": [about.group],
@@ -184,7 +183,7 @@ def _operation(method: str, path: str, about: Described, known: dict[str, Schema
     return {key: value for key, value in operation.items() if value or key == "security"}
 
 
-def _path_parameters(path: str, about: Described) -> Iterator[dict[str, Any]]:
+def _path_parameters(path: str, about: RouteDescription) -> Iterator[dict[str, Any]]:
     names = re.findall(r"{(\w+)}", path)
     if set(names) != set(about.path):
         raise LookupError(f"{path}: the description has other names than the path")
@@ -198,7 +197,7 @@ def _path_parameters(path: str, about: Described) -> Iterator[dict[str, Any]]:
         }
 
 
-def _query_parameters(about: Described) -> Iterator[dict[str, Any]]:
+def _query_parameters(about: RouteDescription) -> Iterator[dict[str, Any]]:
     if about.query is None:
         return
     query = members(about.query)
@@ -215,7 +214,7 @@ def _query_parameters(about: Described) -> Iterator[dict[str, Any]]:
 
 
 def _responses(
-    method: str, path: str, about: Described, known: dict[str, Schema]
+    method: str, path: str, about: RouteDescription, known: dict[str, Schema]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for status, shapes in about.answers.items():
         if isinstance(shapes, str):
@@ -235,7 +234,7 @@ def _of_answer(shapes: tuple[type, ...], known: dict[str, Schema]) -> str:
     return " Or: ".join(known[shape.__name__]["description"] for shape in shapes)
 
 
-def error_statuses(method: str, path: str, about: Described) -> list[int]:
+def error_statuses(method: str, path: str, about: RouteDescription) -> list[int]:
     """Return the statuses of the errors that a route can answer with, beside those of its own."""
     if path in PUBLIC_PATHS:
         return []

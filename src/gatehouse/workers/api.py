@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from gatehouse.errors import Problem
-from gatehouse.operator.api import error_answer
+from gatehouse.operator.responses import error_answer
 from gatehouse.workers.process import Answer, NoAnswerError
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gatehouse.config.addresses import Address
     from gatehouse.config.load import LoadedConfig
     from gatehouse.errors import Problem
-    from gatehouse.operator.reloading import Changes, ReloadResult
+    from gatehouse.operator.reload_result import Changes, ReloadResult
 
 #: Seconds until workers that were asked to end are ended. They need a little less for all that is under way.
 _GRACE = 9.0

@@ -13,7 +13,7 @@ _KEY = "described"
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class RouteDescription:
     """One handler as the API reference shows it."""
 
     #: The chapter of the reference.
@@ -35,7 +35,7 @@ class Described:
     text: str = ""
 
 
-def described(
+def describe_route(
     group: str,
     answers: Mapping[int, tuple[type, ...] | str],
     *,
@@ -48,7 +48,7 @@ def described(
 
     def describe(handler: Handler) -> Handler:
         summary, _, text = (inspect.getdoc(handler) or "").partition("\n\n")
-        vars(handler)[_KEY] = Described(
+        vars(handler)[_KEY] = RouteDescription(
             group,
             answers,
             errors,
@@ -64,7 +64,7 @@ def described(
     return describe
 
 
-def description_of(handler: object) -> Described | None:
+def route_description(handler: object) -> RouteDescription | None:
     """Return how a handler is described; None when it is not."""
     found = getattr(handler, "__dict__", {}).get(_KEY)
-    return found if isinstance(found, Described) else None
+    return found if isinstance(found, RouteDescription) else None

@@ -14,8 +14,15 @@ from gatehouse.language.times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from gatehouse.operator.record_shapes import BodyShown, DeliveryState, EventDetails, EventSummary
+    from gatehouse.operator.record_types import BodyShown, DeliveryState, EventDetails, EventSummary
+    from gatehouse.operator.response_types import ErrorAnswer
     from gatehouse.store.records import DeliveryRow, EventRow, Page, StoredEvent
+
+
+def error_answer(status: int, code: str, message: str) -> web.Response:
+    """Answer with an error in the shape that all of them have."""
+    answer: ErrorAnswer = {"error": {"code": code, "message": message}}
+    return web.json_response(answer, status=status)
 
 
 def json_answer(value: object) -> web.Response:
@@ -26,12 +33,12 @@ def json_answer(value: object) -> web.Response:
     return web.Response(text=text, content_type="application/json")
 
 
-def page_answer(name: str, page: Page[Any], shown: Callable[[Any], Mapping[str, Any]]) -> web.Response:
+def page_answer(name: str, page: Page[Any], convert: Callable[[Any], Mapping[str, Any]]) -> web.Response:
     """Answer with part of a list, and the cursor that asks for what follows."""
-    return json_answer({name: [shown(item) for item in page.items], "cursor": page.cursor})
+    return json_answer({name: [convert(item) for item in page.items], "cursor": page.cursor})
 
 
-def event_row(row: EventRow) -> EventSummary:
+def event_summary(row: EventRow) -> EventSummary:
     """Show an event in a list."""
     return {
         "id": row.id,
@@ -51,7 +58,7 @@ def event_row(row: EventRow) -> EventSummary:
 StartsAt: TypeAlias = "Callable[[str, float], float | None]"
 
 
-def delivery_row(row: DeliveryRow, starts_at: StartsAt) -> DeliveryState:
+def delivery_state(row: DeliveryRow, starts_at: StartsAt) -> DeliveryState:
     """Show a delivery. Its id is the event's, a colon, and the destination."""
     due = None if row.due is None else starts_at(row.destination, row.due)
     return {
@@ -70,7 +77,7 @@ def delivery_row(row: DeliveryRow, starts_at: StartsAt) -> DeliveryState:
     }
 
 
-def stored_event(stored: StoredEvent, starts_at: StartsAt, routed: Iterable[str]) -> EventDetails:
+def event_details(stored: StoredEvent, starts_at: StartsAt, routed: Iterable[str]) -> EventDetails:
     """Show an event with its headers, its body, its deliveries, and where the routes give it to now."""
     event = stored.event
     return {
@@ -86,12 +93,12 @@ def stored_event(stored: StoredEvent, starts_at: StartsAt, routed: Iterable[str]
         "content_type": event.content_type,
         "headers": list(event.headers),
         **_body(event.body),
-        "deliveries": [delivery_row(row, starts_at) for row in stored.deliveries],
+        "deliveries": [delivery_state(row, starts_at) for row in stored.deliveries],
         "routed": sorted(routed),
     }
 
 
-def counted(rows: Iterable[DeliveryRow]) -> dict[str, int]:
+def count_by_destination(rows: Iterable[DeliveryRow]) -> dict[str, int]:
     """Count deliveries by destination."""
     numbers: dict[str, int] = {}
     for row in rows:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatehouse.operator.queries import delivery_query, event_query, retry_request
-from gatehouse.operator.when import parse_when
+from gatehouse.operator.queries import delivery_query, event_query, parse_point_in_time, retry_request
 
 #: 2026-11-30 01:30 in UTC: in New York it is the evening before, in Tokyo the late morning.
 NOW = datetime(2026, 11, 30, 1, 30, tzinfo=UTC).timestamp()
@@ -47,7 +46,7 @@ MIDNIGHT = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
     ],
 )
 def test_times_as_people_name_them_are_read(text: str, expected: float | None) -> None:
-    assert parse_when(text, NOW, UTC) == expected
+    assert parse_point_in_time(text, NOW, UTC) == expected
 
 
 @pytest.mark.case("F-54")
@@ -57,20 +56,22 @@ def test_times_as_people_name_them_are_read(text: str, expected: float | None) -
 )
 def test_a_day_begins_at_midnight_where_the_person_is(zone: str, today: tuple[int, int, int]) -> None:
     place = ZoneInfo(zone)
-    assert parse_when("today", NOW, place) == datetime(*today, tzinfo=place).timestamp()
-    assert parse_when("2026-07-01", NOW, place) == datetime(2026, 7, 1, tzinfo=place).timestamp()
+    assert parse_point_in_time("today", NOW, place) == datetime(*today, tzinfo=place).timestamp()
+    assert parse_point_in_time("2026-07-01", NOW, place) == datetime(2026, 7, 1, tzinfo=place).timestamp()
 
 
 @pytest.mark.case("F-54")
 def test_a_day_of_23_hours_is_one_day_back() -> None:
     place = ZoneInfo("Europe/Berlin")
     now = datetime(2026, 3, 29, 12, tzinfo=place).timestamp()  # the clocks went ahead at 2
-    assert parse_when("yesterday", now, place) == datetime(2026, 3, 28, tzinfo=place).timestamp()
+    assert parse_point_in_time("yesterday", now, place) == datetime(2026, 3, 28, tzinfo=place).timestamp()
 
 
 @given(st.text())
 def test_no_text_raises(text: str) -> None:
-    assert parse_when(text, NOW, UTC) is None or isinstance(parse_when(text, NOW, UTC), float)
+    assert parse_point_in_time(text, NOW, UTC) is None or isinstance(
+        parse_point_in_time(text, NOW, UTC), float
+    )
 
 
 @pytest.mark.case("F-54")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gatehouse.errors import Problem
-    from gatehouse.operator.shapes import ConfigProblem, ReloadRefused, ReloadReport
+    from gatehouse.operator.response_types import ConfigProblem, ReloadRefused, ReloadReport
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

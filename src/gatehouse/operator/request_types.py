@@ -11,13 +11,13 @@ from msgspec import Meta
 
 from gatehouse.store.records import Status
 
-DEFAULT_LIMIT, MOST = 50, 500
+DEFAULT_LIMIT, MAX_LIMIT = 50, 500
 #: The names that one request may ask for.
-MOST_NAMES = 500
+MAX_NAMES = 500
 #: Longer names and patterns are no filters.
-LONGEST_TEXT = 1024
+MAX_TEXT = 1024
 
-_Text = Annotated[str, Meta(min_length=1, max_length=LONGEST_TEXT)]
+_Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 _Time = (
     "`1h`, `2d`, `today`, `yesterday`, `2026-01-31`, RFC 3339 or Unix seconds. "
     "A date, and a time without an offset, is in UTC"
@@ -42,7 +42,7 @@ class _Paging(TypedDict, total=False):
         int,
         Meta(
             ge=1,
-            le=MOST,
+            le=MAX_LIMIT,
             description="The most entries of one page.",
             examples=[DEFAULT_LIMIT],
             extra_json_schema={"default": DEFAULT_LIMIT},
@@ -88,7 +88,7 @@ class RejectedListQuery(TypedDict, total=False):
         int,
         Meta(
             ge=1,
-            le=MOST,
+            le=MAX_LIMIT,
             description="The most entries of the list.",
             extra_json_schema={"default": DEFAULT_LIMIT},
         ),
@@ -103,7 +103,7 @@ class EnvironmentQuery(TypedDict):
             list[Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]{0,127}$")]],
             Meta(
                 min_length=1,
-                max_length=MOST_NAMES,
+                max_length=MAX_NAMES,
                 description="The name of a variable. Repeat the parameter to ask about several.",
                 examples=[["SHOP_SECRET", "SHOP_SECRET_OLD"]],
             ),
