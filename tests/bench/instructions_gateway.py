@@ -13,11 +13,11 @@ from bench.instructions_memory import NOW, Tally
 from bench.signed import SECRET
 from gatehouse.config.load import parse
 from gatehouse.delivery.dispatcher import Dispatcher
-from gatehouse.gateway.compiled import Compiled
+from gatehouse.gateway.compiled import CompiledConfig
 from gatehouse.ingest.answer import Answer
 from gatehouse.ingest.committer import Committer, Reviver
 from gatehouse.ingest.confirmation import confirm
-from gatehouse.ingest.handshakes import Greeter, ShownSecrets
+from gatehouse.ingest.handshakes import HandshakeResponder, HandshakeSecrets
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.relay import Relay
@@ -142,16 +142,16 @@ async def start_ingest(
     """Start what listens for providers. It logs, and counts, as ever; the log goes to memory."""
     log.configure(json=True, stream=io.StringIO())
     keys = RemoteKeys()
-    compiled = Compiled(parse(_CONFIG), {"SECRET": SECRET, "SIGNING": _SIGNING}, keys)
+    compiled = CompiledConfig(parse(_CONFIG), {"SECRET": SECRET, "SIGNING": _SIGNING}, keys)
     metrics, server = Metrics(), compiled.config.server
     some_store = cast("Store", store)
     committer = Committer(some_store, handover, metrics, deadline=server.commit_deadline)
     relay = Relay(committer, some_store, cast("Any", handover))
     reviver = Reviver(some_store, cast("Any", handover))
-    greeter = Greeter(ShownSecrets(), confirm)
+    responder = HandshakeResponder(HandshakeSecrets(), confirm)
     # Without any it is the pipeline itself: what is measured has nothing in it that the gateway has not.
     make = _Verifying if extra_verifications else Pipeline
-    pipeline = make(committer, lambda _: True, clock, greeter, keys, relay, reviver)
+    pipeline = make(committer, lambda _: True, clock, responder, keys, relay, reviver)
     if isinstance(pipeline, _Verifying):
         pipeline.extra = extra_verifications
     rejected = RejectedRequests(compiled.known, clock)
@@ -162,7 +162,7 @@ async def start_ingest(
 
 async def start_dispatcher(store: InlineStore) -> Dispatcher:
     """Start what delivers, to one destination with an address of this machine."""
-    compiled = Compiled(parse(_CONFIG), {"SECRET": SECRET, "SIGNING": _SIGNING}, RemoteKeys())
+    compiled = CompiledConfig(parse(_CONFIG), {"SECRET": SECRET, "SIGNING": _SIGNING}, RemoteKeys())
     dispatcher = Dispatcher(
         compiled.destinations.values(), store=cast("Store", store), metrics=Metrics(), clock=clock
     )

@@ -24,7 +24,7 @@ from gatehouse.operator.server import OperatorServer
 from gatehouse.reference.openapi import ERRORS, document, served
 from gatehouse.telemetry.metrics import SupervisorMetrics
 from gatehouse.workers.api import WorkersApi
-from gatehouse.workers.process import Answer
+from gatehouse.workers.process import WorkerAnswer
 from gateways import CONFIG, RunGateway, Running
 
 TOKEN = "operator-token-of-some-length"
@@ -270,24 +270,24 @@ async def test_a_running_gateway_serves_the_described_routes_and_no_others(runni
 class Forwarding:
     """Stands for a worker: its answers are those of a gateway that runs."""
 
-    def __init__(self, running: Running, *, serves: bool) -> None:
-        self.serves = serves
-        self.asking = self
+    def __init__(self, running: Running, *, is_serving: bool) -> None:
+        self.is_serving = is_serving
+        self.client = self
         self._running = running
 
-    async def ask(
+    async def request(
         self, path: str, *, method: str = "GET", body: bytes | None = None, within: float = 15.0
-    ) -> Answer:
+    ) -> WorkerAnswer:
         url = URL(self._running.operator_url + path, encoded=True)
         timeout = aiohttp.ClientTimeout(total=within)
         async with self._running.client.request(method, url, data=body, timeout=timeout) as answer:
-            return Answer(answer.status, await answer.read(), answer.headers["Content-Type"])
+            return WorkerAnswer(answer.status, await answer.read(), answer.headers["Content-Type"])
 
 
 @asynccontextmanager
-async def in_front_of_workers(running: Running, *, serves: bool) -> AsyncIterator[Api]:
+async def in_front_of_workers(running: Running, *, is_serving: bool) -> AsyncIterator[Api]:
     """Run the operator server of a supervisor with two workers."""
-    workers = cast("Any", [Forwarding(running, serves=serves) for _ in range(2)])
+    workers = cast("Any", [Forwarding(running, is_serving=is_serving) for _ in range(2)])
     server = OperatorServer(
         Address("127.0.0.1", 0),
         None,
@@ -308,7 +308,7 @@ async def test_the_answers_of_several_workers_are_those_of_the_reference(
 ) -> None:
     async with run_gateway(WITH_ASANA.format(url=destination.url)) as running:
         dead = await filled(running, destination)
-        async with in_front_of_workers(running, serves=True) as api:
+        async with in_front_of_workers(running, is_serving=True) as api:
             for path in ("events", "deliveries", "sources", "handshakes", "destinations"):
                 await api.get(f"/api/v1/{path}")
             refused, _ = (await api.get("/api/v1/rejected"))["rejected"]
@@ -321,7 +321,7 @@ async def test_the_answers_of_several_workers_are_those_of_the_reference(
 
 
 async def test_every_route_says_503_when_no_worker_answers(running: Running) -> None:
-    async with in_front_of_workers(running, serves=False) as api:
+    async with in_front_of_workers(running, is_serving=False) as api:
         for path, methods in DOCUMENT["paths"].items():
             for method in methods:
                 if path.startswith("/api/"):

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from doubles.destination import ScriptedDestination
 from gatehouse.errors import UnavailableError
 from gatehouse.ingest.committer import Committer
-from gatehouse.ingest.pipeline import MOST_ROWS
+from gatehouse.ingest.pipeline import MAX_ROWS
 from gatehouse.store.base import Arrival, Receipt
 from gateways import RunGateway, Running
 from presets import FILES, Vector, blanks, environment
@@ -207,7 +207,7 @@ async def test_a_batch_of_which_a_part_fails_is_503_and_sent_again_each_event_is
         return await accept(committer, arrivals)
 
     monkeypatch.setattr(Committer, "accept", fails_once)
-    items = MOST_ROWS  # each takes three rows
+    items = MAX_ROWS  # each takes three rows
     async with run_gateway(ordered(1)) as running:
         assert (await running.send("open", batch(items), {}))[0] == 503
         stored = (await running.metrics())["gatehouse_events_total", "open"]

@@ -19,7 +19,7 @@ from doubles.destination import ScriptedDestination
 from doubles.proxies import HOST, find, proxying
 from doubles.raw import Wire, connected, exchange, head, request
 from gatehouse.ingest import base_connection
-from gatehouse.ingest.listener import Connections
+from gatehouse.ingest.listener import OpenConnections
 from gateways import CONFIG, RunGateway, Running
 from machine import lacking
 from processes import serving
@@ -52,7 +52,7 @@ def signed(number: int) -> bytes:
     return request(body, *(f"{name}: {value}" for name, value in providers.mando(body).items()))
 
 
-def connections(running: Running) -> Connections:
+def connections(running: Running) -> OpenConnections:
     server = running.gateway.ingest._server
     assert server is not None
     return server
@@ -87,7 +87,7 @@ async def test_who_holds_every_connection_keeps_no_genuine_request_out(crowded: 
 @pytest.mark.case("F-04")
 async def test_who_has_been_sending_longest_goes_after_who_is_idle_and_is_told(crowded: Running) -> None:
     """503, whether it was sending a head or a body."""
-    lines = connections(crowded).lines
+    queues = connections(crowded).queues
     async with AsyncExitStack() as stack, asyncio.timeout(10):
 
         async def newcomer(sent: bytes = b"") -> Wire:
@@ -98,13 +98,13 @@ async def test_who_has_been_sending_longest_goes_after_who_is_idle_and_is_told(c
         sending = []
         for number in range(MOST):
             sending.append(await newcomer(SLOW["a head" if number % 2 else "a body"]))
-            await until(lambda: len(lines.sending) == len(sending))
+            await until(lambda: len(queues.sending) == len(sending))
 
         idle = await newcomer()
         assert (await sending[0].reader.read()).startswith(b"HTTP/1.1 503 ")
         later = await newcomer(SLOW["a body"])
         assert await idle.reader.read() == b""
-        await until(lambda: not lines.idle)
+        await until(lambda: not queues.idle)
         await newcomer()
         answer = await sending[1].reader.read()
 
@@ -118,18 +118,18 @@ async def test_who_has_just_connected_does_not_go_for_those_who_are_slow(
     crowded: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A genuine request may be a round trip away, while newcomers that only begin one come in crowds."""
-    monkeypatch.setattr(base_connection, "YOUNG", 5.0)
-    lines = connections(crowded).lines
+    monkeypatch.setattr(base_connection, "NEW_FOR", 5.0)
+    queues = connections(crowded).queues
     async with AsyncExitStack() as stack, asyncio.timeout(10):
         for number in range(MOST):
             (await stack.enter_async_context(connected(crowded))).writer.write(SLOW["a body"])
-            await until(lambda number=number: len(lines.sending) == number + 1)  # type: ignore[misc]
+            await until(lambda number=number: len(queues.sending) == number + 1)  # type: ignore[misc]
         connections(crowded).clock.stopped -= 8  # for so long they have been sending now
         genuine = await stack.enter_async_context(connected(crowded))
-        await until(lambda: bool(lines.idle))
+        await until(lambda: bool(queues.idle))
         for _ in range(MOST // 2):
             (await stack.enter_async_context(connected(crowded))).writer.write(SLOW["a head"])
-            await until(lambda: len(lines.idle) == 1)
+            await until(lambda: len(queues.idle) == 1)
         genuine.writer.write(signed(1))
 
         assert (await genuine.answer()).startswith(b"HTTP/1.1 200 ")
@@ -196,7 +196,7 @@ async def test_who_does_not_take_its_answers_makes_room(
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # soon full
         for writer in writers:
             writer.write(request(b"{}", target="/x") * 2000)
-        await until(lambda: len(connections(crowded).lines.leaving) == 2)
+        await until(lambda: len(connections(crowded).queues.closing) == 2)
 
         answer = await exchange(crowded, signed(1).replace(b"Host", b"Connection: close\r\nHost", 1))
     assert answer.startswith(b"HTTP/1.1 200 ")

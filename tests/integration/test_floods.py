@@ -15,7 +15,7 @@ from doubles import providers
 from doubles.raw import request
 from gatehouse.errors import UnavailableError
 from gatehouse.ingest.body import MAX_BYTES, Bodies
-from gatehouse.ingest.connection import Inbound
+from gatehouse.ingest.connection import InboundRequest
 from gatehouse.store.sqlite.connection import Connection
 from gateways import RunGateway
 from processes import GatewayProcess, serving
@@ -127,7 +127,7 @@ class Sender:
     def is_eof(self) -> bool:
         return False
 
-    def step_aside(self) -> None: ...
+    def release_slot(self) -> None: ...
 
     async def readany(self) -> bytes:
         if self._pieces:
@@ -141,7 +141,7 @@ async def test_a_body_that_is_given_up_takes_no_memory_from_then_on() -> None:
     bodies, piece = Bodies(), bytes(MIB)
     sender, before = Sender(piece), sys.getrefcount(piece)
     with bodies.body() as body:
-        reading = asyncio.create_task(body.read(cast("Inbound", sender), 2 * MIB, 10.0))
+        reading = asyncio.create_task(body.read(cast("InboundRequest", sender), 2 * MIB, 10.0))
         await sender.waits.wait()
         held = sys.getrefcount(piece)
         with bodies.body() as other:

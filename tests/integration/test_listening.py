@@ -13,7 +13,7 @@ import pytest
 
 from doubles import providers
 from gatehouse.errors import GatewayError
-from gatehouse.network.sockets import bound_to_path
+from gatehouse.network.sockets import bind_unix
 from gateways import RunGateway
 
 CONFIG = """
@@ -86,7 +86,7 @@ async def test_a_socket_that_was_left_behind_makes_room_and_one_that_is_served_d
     run_gateway: RunGateway, tmp_path: Path
 ) -> None:
     path = tmp_path / "ingest.sock"
-    bound_to_path(str(path)).close()
+    bind_unix(str(path)).close()
     assert path.exists()
     config = CONFIG.format(listen=f'"unix:{path}"')
     async with run_gateway(config, TOKEN="t" * 20):

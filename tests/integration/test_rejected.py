@@ -22,9 +22,9 @@ from gatehouse.config.secrets import Secrets
 from gatehouse.diagnosis.known import known_sources
 from gatehouse.errors import VerificationError
 from gatehouse.ingest.rejected import (
-    LONGEST_BODY,
-    MOST_BYTES,
-    MOST_REQUESTS,
+    MAX_BODY,
+    MAX_BYTES,
+    MAX_REQUESTS,
     RejectedRequests,
 )
 from gatehouse.language.request import Request
@@ -208,7 +208,7 @@ async def test_verify_explains_what_a_running_gateway_refused(
 
 
 async def test_a_body_too_long_to_be_kept_is_diagnosed_by_its_head(running: Running) -> None:
-    body = providers.body(text="x" * LONGEST_BODY)
+    body = providers.body(text="x" * MAX_BODY)
     await running.send("mandato", body, {"X-Hub-Signature-256": "sha256=00"})
 
     (record,) = await rejected(running)
@@ -243,10 +243,10 @@ def test_a_flood_is_kept_within_bounds_and_leaves_the_other_sources_alone() -> N
 
     for _ in range(100):
         for name in "abcde":
-            refuse(kept, name, b"x" * LONGEST_BODY, {"User-Agent": "y" * 4000})
+            refuse(kept, name, b"x" * MAX_BODY, {"User-Agent": "y" * 4000})
 
-    assert len(kept.newest()) == 5 * MOST_REQUESTS + 1
-    assert kept.weight <= MOST_BYTES
+    assert len(kept.newest()) == 5 * MAX_REQUESTS + 1
+    assert kept.weight <= MAX_BYTES
     assert kept.weight == sum(one.weight for one in kept.newest())
     quiet = kept.find(first)
     assert quiet is not None
@@ -263,7 +263,7 @@ def test_a_flood_costs_no_diagnosis() -> None:
 
 def test_what_made_room_is_still_known_and_says_so() -> None:
     kept = memory("a", "b", "c", "d")
-    ids = [refuse(kept, name, b"x" * LONGEST_BODY) for _ in range(MOST_REQUESTS) for name in "abcd"]
+    ids = [refuse(kept, name, b"x" * MAX_BODY) for _ in range(MAX_REQUESTS) for name in "abcd"]
 
     oldest = kept.find(ids[0])
 

@@ -21,14 +21,14 @@ from doubles.peer import OK, Peer
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.http_client import open_session
 from gatehouse.network import resolver
-from gatehouse.network.event_loop import Loop
-from gatehouse.network.resolver import Names, Question, Resolver
+from gatehouse.network.event_loop import EventLoop
+from gatehouse.network.resolver import AiohttpResolver, Query, SystemResolver
 from processes import GatewayProcess, serving
 
 NAMED = Path(__file__).parents[1] / "doubles" / "names.c"
 HANGING = 8
-WEB = Question("app.test", 80)
-ADDRESS: resolver.Found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
+WEB = Query("app.test", 80)
+ADDRESS: resolver.Addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 80))]
 CONFIG = """\
 server: {{listen: "127.0.0.1:0"}}
 operator: {{listen: "127.0.0.1:0"}}
@@ -133,7 +133,7 @@ class System:
         self.answers: list[Any] = []
         self.goes_on = threading.Event()
 
-    def __call__(self, *_: object) -> resolver.Found:
+    def __call__(self, *_: object) -> resolver.Addresses:
         self.asked += 1
         answer = self.answers.pop(0) if self.answers else None
         if answer is None:
@@ -153,7 +153,7 @@ def system() -> AsyncIterator[System] | Any:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resolver, "PATIENCE", 0.1)
+    monkeypatch.setattr(resolver, "TIMEOUT", 0.1)
     monkeypatch.setattr(resolver, "STALE_AFTER", 0.05)
 
 
@@ -168,7 +168,7 @@ def no_address() -> socket.gaierror:
 @pytest.mark.case("F-05")
 @pytest.mark.usefixtures("impatient")
 async def test_a_name_that_hangs_has_two_threads_however_often_it_is_asked_for(system: System) -> None:
-    looked_up = Names(system=system)
+    looked_up = SystemResolver(system=system)
     for _ in range(5):
         with pytest.raises(socket.gaierror, match="does not answer"):
             await looked_up.find(WEB)
@@ -189,8 +189,8 @@ async def test_a_name_that_hangs_has_two_threads_however_often_it_is_asked_for(s
 @pytest.mark.case("F-05")
 @pytest.mark.usefixtures("impatient")
 async def test_names_that_outsiders_choose_have_a_bound_together(system: System) -> None:
-    looked_up = Names(system=system, at_once=3)
-    asked = [looked_up.find(Question(f"{number}.test", 443)) for number in range(10)]
+    looked_up = SystemResolver(system=system, max_threads=3)
+    asked = [looked_up.find(Query(f"{number}.test", 443)) for number in range(10)]
     for one in await asyncio.gather(*asked, return_exceptions=True):
         assert isinstance(one, socket.gaierror)
 
@@ -203,7 +203,7 @@ async def test_names_that_outsiders_choose_have_a_bound_together(system: System)
 async def test_while_the_name_service_is_down_the_last_address_is_used(
     system: System, fault: Callable[[], Any]
 ) -> None:
-    looked_up = Names(system=system)
+    looked_up = SystemResolver(system=system)
     system.answers = [ADDRESS, fault(), fault()]
     for _ in range(3):
         assert await looked_up.find(WEB) == ADDRESS
@@ -211,7 +211,7 @@ async def test_while_the_name_service_is_down_the_last_address_is_used(
 
 @pytest.mark.case("F-05")
 async def test_a_name_that_has_no_address_any_more_is_not_connected_to(system: System) -> None:
-    looked_up = Names(system=system)
+    looked_up = SystemResolver(system=system)
     system.answers = [ADDRESS, no_address(), no_answer()]
     assert await looked_up.find(WEB) == ADDRESS
     for _ in range(2):
@@ -250,7 +250,7 @@ def test_what_connects_by_the_loop_itself_hangs_no_stop_either(
                     await asyncio.get_running_loop().getaddrinfo("db.test", 5432)
 
     began = time.monotonic()
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
         runner.run(connect())
     assert time.monotonic() - began < 5
 
@@ -259,7 +259,7 @@ def test_what_connects_by_the_loop_itself_hangs_no_stop_either(
 def test_the_loop_connects_to_the_first_address_that_answers() -> None:
     async def connect() -> int:
         async with Peer() as peer:
-            looked_up = asyncio.get_running_loop()._names  # type: ignore[attr-defined]
+            looked_up = asyncio.get_running_loop()._resolver  # type: ignore[attr-defined]
             looked_up._system = lambda *_: [
                 (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, peer.port))
                 for host in ("127.0.0.9", "127.0.0.1")
@@ -268,12 +268,14 @@ def test_the_loop_connects_to_the_first_address_that_answers() -> None:
             writer.close()
             return int(writer.get_extra_info("peername")[1]) - peer.port
 
-    with asyncio.Runner(loop_factory=Loop) as runner:
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
         assert runner.run(connect()) == 0
 
 
 async def test_addresses_keep_their_zone() -> None:
     found = [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1", 80, 0, 2))]
-    (result,) = await Resolver(Names(system=lambda *_: found)).resolve("app.test", 80, socket.AF_UNSPEC)
+    (result,) = await AiohttpResolver(SystemResolver(system=lambda *_: found)).resolve(
+        "app.test", 80, socket.AF_UNSPEC
+    )
 
     assert result["host"] == "fe80::1%2"

@@ -99,7 +99,7 @@ async def test_a_signature_that_grew_too_old_while_the_gateway_stood_still_gets_
     run_gateway: RunGateway, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else a provider that signs each attempt anew would take the 401 for its last word."""
-    monkeypatch.setattr(awake_clock, "LONG", 0.3)
+    monkeypatch.setattr(awake_clock, "LONG_STOP", 0.3)
     body = providers.body(id="evt_1", type="invoice.paid", data={})
     headers = providers.getpeppr(body, at=time.time() - 3600)
     sent = request(body, *(f"{name}: {value}" for name, value in headers.items()), "Connection: close")

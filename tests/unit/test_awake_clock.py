@@ -8,7 +8,7 @@ import time
 import pytest
 
 from gatehouse.ingest import awake_clock
-from gatehouse.ingest.awake_clock import LONG, AwakeClock
+from gatehouse.ingest.awake_clock import LONG_STOP, AwakeClock
 
 
 async def until_beaten(clock: AwakeClock) -> None:
@@ -20,7 +20,7 @@ async def until_beaten(clock: AwakeClock) -> None:
 
 @pytest.mark.case("F-10")
 async def test_time_in_which_nothing_could_be_done_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(awake_clock, "_AFTERMATH", 0.4)
+    monkeypatch.setattr(awake_clock, "_RECOVERY", 0.4)
     now = 100.0
     clock = AwakeClock(lambda: now)
     clock.start()
@@ -30,17 +30,17 @@ async def test_time_in_which_nothing_could_be_done_does_not_count(monkeypatch: p
         assert clock.time() == pytest.approx(began + 0.2)
         now += 3600
         assert clock.time() <= began + 0.5
-        assert clock.was_stopped()
+        assert clock.was_stopped_recently()
         await until_beaten(clock)
         stopped_at = clock.time()
         assert clock.stopped == pytest.approx(3600, abs=0.5)
         now += 0.25
         assert clock.time() == pytest.approx(stopped_at + 0.25)
-        assert clock.was_stopped()
+        assert clock.was_stopped_recently()
         for _ in range(2):
             now += 0.25
             await until_beaten(clock)
-        assert not clock.was_stopped()
+        assert not clock.was_stopped_recently()
         assert clock.stopped == pytest.approx(3600, abs=0.5)
     finally:
         clock.stop()
@@ -51,11 +51,11 @@ async def test_a_short_stop_is_no_reason_for_anything() -> None:
     now = 100.0
     clock = AwakeClock(lambda: now)
     clock.start()
-    now += LONG - 1
+    now += LONG_STOP - 1
     await until_beaten(clock)
     clock.stop()
 
-    assert not clock.was_stopped()
+    assert not clock.was_stopped_recently()
 
 
 @pytest.mark.case("F-10")

@@ -38,7 +38,7 @@ async def sent(*pieces: bytes, ends: bool = True, coding: str | None = None) -> 
         head=SimpleNamespace(headers=fields),
         content=content,
         content_length=None,
-        connection=SimpleNamespace(step_aside=lambda: None, transport=None),
+        connection=SimpleNamespace(release_slot=lambda: None, transport=None),
     )
 
 
@@ -48,7 +48,7 @@ async def test_a_body_that_came_with_its_head_counts_until_it_is_given_back(
 ) -> None:
     bodies = Bodies(BUDGET)
 
-    body = bodies.take_whole(await sent(*pieces), 10)
+    body = bodies.read_complete(await sent(*pieces), 10)
 
     assert body == b"".join(pieces)
     assert bodies.held == len(body)
@@ -57,11 +57,11 @@ async def test_a_body_that_came_with_its_head_counts_until_it_is_given_back(
 async def test_a_body_that_is_still_to_come_is_left_alone() -> None:
     bodies, http = Bodies(BUDGET), await sent(b"{", ends=False)
 
-    assert bodies.take_whole(http, 10) is None
+    assert bodies.read_complete(http, 10) is None
     assert bodies.held == 0
     http.content.feed_data(b"}")
     http.content.feed_eof()
-    assert await bodies.take_arriving(http, 10, 5.0) == b"{}"
+    assert await bodies.read_arriving(http, 10, 5.0) == b"{}"
     assert bodies.held == 2
 
 
@@ -79,32 +79,32 @@ async def test_what_is_refused_counts_for_nothing(
     bodies = Bodies(BUDGET)
 
     with pytest.raises(error):
-        bodies.take_whole(await sent(b"x" * size, coding=coding), 10)
+        bodies.read_complete(await sent(b"x" * size, coding=coding), 10)
     assert bodies.held == 0
 
 
 async def test_a_body_that_says_it_is_not_encoded_is_taken() -> None:
-    assert Bodies(BUDGET).take_whole(await sent(b"{}", coding="Identity"), 10) == b"{}"
+    assert Bodies(BUDGET).read_complete(await sent(b"{}", coding="Identity"), 10) == b"{}"
 
 
 async def test_without_room_a_body_is_refused_and_the_others_stay_counted() -> None:
     bodies = Bodies(BUDGET)
-    bodies.take_whole(await sent(b"x" * 60), BUDGET)
+    bodies.read_complete(await sent(b"x" * 60), BUDGET)
 
     with pytest.raises(UnavailableError):
-        bodies.take_whole(await sent(b"x" * 41), BUDGET)
+        bodies.read_complete(await sent(b"x" * 41), BUDGET)
     assert bodies.held == 60
-    assert bodies.take_whole(await sent(b"x" * 40), BUDGET) is not None
+    assert bodies.read_complete(await sent(b"x" * 40), BUDGET) is not None
     assert bodies.held == BUDGET
 
 
 async def test_one_that_is_sent_slowly_makes_room_for_one_that_is_there() -> None:
     bodies, slow = Bodies(BUDGET), await sent(b"x" * 60, ends=False)
-    reading = asyncio.create_task(bodies.take_arriving(slow, BUDGET, 5.0))
+    reading = asyncio.create_task(bodies.read_arriving(slow, BUDGET, 5.0))
     await asyncio.sleep(0)
     assert bodies.held == 60
 
-    assert bodies.take_whole(await sent(b"y" * 60), BUDGET) == b"y" * 60
+    assert bodies.read_complete(await sent(b"y" * 60), BUDGET) == b"y" * 60
 
     assert bodies.held == 60
     with pytest.raises(UnavailableError):
@@ -115,7 +115,7 @@ async def test_one_that_is_sent_slowly_makes_room_for_one_that_is_there() -> Non
 @pytest.mark.parametrize("ending", ["late", "cancelled"])
 async def test_a_body_that_never_arrives_whole_counts_for_nothing_in_the_end(ending: str) -> None:
     bodies, slow = Bodies(BUDGET), await sent(b"x" * 60, ends=False)
-    reading = asyncio.create_task(bodies.take_arriving(slow, BUDGET, 0.01 if ending == "late" else 5.0))
+    reading = asyncio.create_task(bodies.read_arriving(slow, BUDGET, 0.01 if ending == "late" else 5.0))
     await asyncio.sleep(0)
     assert bodies.held == 60
     if ending == "cancelled":

@@ -8,8 +8,8 @@ import pytest
 
 from gatehouse.config.load import parse
 from gatehouse.config.model import Config
-from gatehouse.gateway.compiled import Compiled, secret_references
-from gatehouse.gateway.reload import Reloader, compare, keep_fixed
+from gatehouse.gateway.compiled import CompiledConfig, secret_references
+from gatehouse.gateway.reload import Reloader, compare, keep_restart_only
 from gatehouse.operator.reload_result import Changes, Difference
 from gatehouse.telemetry.metrics import Metrics
 
@@ -28,8 +28,8 @@ ENVIRONMENT = {name: f"{name}-secret-of-some-length" for name in ("S", "H", "T",
 }
 
 
-def compiled(text: str = CONFIG, **environment: str) -> Compiled:
-    return Compiled(parse(text), ENVIRONMENT | environment, None)
+def compiled(text: str = CONFIG, **environment: str) -> CompiledConfig:
+    return CompiledConfig(parse(text), ENVIRONMENT | environment, None)
 
 
 def config(operator: str) -> Config:
@@ -85,18 +85,18 @@ sources:
 
 def test_a_listener_that_others_reach_keeps_its_token_until_it_is_moved() -> None:
     public, local = config('{listen: "0.0.0.0:9090", token: env:K}'), config('{listen: "127.0.0.1:9090"}')
-    kept, names = keep_fixed(public, local)
+    kept, names = keep_restart_only(public, local)
 
     assert names == ("operator.listen", "operator.token")
     assert kept.operator == public.operator
-    assert keep_fixed(local, public)[0].operator.token == public.operator.token
+    assert keep_restart_only(local, public)[0].operator.token == public.operator.token
 
 
 async def test_a_defect_of_ours_while_reading_leaves_all_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text(CONFIG)
-    current, metrics = Compiled(parse(CONFIG, directory=tmp_path), ENVIRONMENT, None), Metrics()
+    current, metrics = CompiledConfig(parse(CONFIG, directory=tmp_path), ENVIRONMENT, None), Metrics()
 
-    def fail(_: object) -> Compiled:
+    def fail(_: object) -> CompiledConfig:
         raise RuntimeError("quotes the file")
 
     def never(*_: object) -> None:

@@ -23,7 +23,7 @@ from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.http_client import open_session
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.network import forbidden_addresses
-from gatehouse.network.forbidden_addresses import fault_of, is_forbidden
+from gatehouse.network.forbidden_addresses import host_problem, is_forbidden
 
 METADATA = "169.254.169.254"
 #: What each spelling of the address means to one program or another.
@@ -149,7 +149,7 @@ def test_a_config_with_such_an_address_fails_its_check(
     "host", ["billing.internal", "a1.b2", "app-1", "10.0.0.1", "127.0.0.1", "::1", "0x.example", "7.example."]
 )
 def test_an_internal_host_is_no_fault(host: str) -> None:
-    assert fault_of(host) is None
+    assert host_problem(host) is None
 
 
 @pytest.mark.case("S-40")

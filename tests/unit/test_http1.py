@@ -15,7 +15,14 @@ from aiohttp import HttpVersion10
 from aiohttp.base_protocol import BaseProtocol
 
 from gatehouse.ingest.answer import Answer
-from gatehouse.ingest.http1 import MAX_FIELD, MAX_HEAD, MAX_HEADERS, GivenUpError, Reader, written
+from gatehouse.ingest.http1 import (
+    MAX_FIELD,
+    MAX_HEAD,
+    MAX_HEADERS,
+    EvictedError,
+    RequestParser,
+    encode_answer,
+)
 
 CHUNKED = b"POST /first HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 PROBE = b"POST /second HTTP/1.1\r\nHost: h\r\nX-Empty:\r\nContent-Length: 2\r\n\r\n{}"
@@ -45,10 +52,10 @@ KEEPING = {
 }
 
 
-def reader() -> Reader:
+def reader() -> RequestParser:
     loop = asyncio.get_running_loop()
     protocol = BaseProtocol(loop)
-    made = Reader(protocol, loop)
+    made = RequestParser(protocol, loop)
     assert made.parser is not None
     protocol._parser = made.parser
     return made
@@ -132,7 +139,7 @@ async def test_a_head_is_read_up_to_its_limits_and_refused_beyond_them(size: int
         one = reader()
         for at in range(0, len(sent), size):
             for message, _ in one.read(sent[at : at + size]):
-                return "read" if message is not None else "too long" if one.is_too_long else "refused"
+                return "read" if message is not None else "too long" if one.is_head_too_long else "refused"
         return "waiting"
 
     name = "X-Client-Certificate: "
@@ -172,9 +179,9 @@ async def test_what_comes_around_a_chunked_body_is_bounded(endless: bytes) -> No
 async def test_who_waits_for_a_body_that_ends_early_is_told_why() -> None:
     one = reader()
     ((_, content),) = one.read(CHUNKED + b"2\r\n{}\r\n")
-    one.end(GivenUpError())
+    one.end(EvictedError())
 
-    with pytest.raises(GivenUpError):
+    with pytest.raises(EvictedError):
         await content.readany()
     assert one.read(b"0\r\n\r\n" + PROBE) == ()
 
@@ -193,7 +200,9 @@ def parsed_answer(data: bytes, method: str = "POST") -> http.client.HTTPResponse
 
 
 def test_an_answer_is_json_of_a_length_with_a_date() -> None:
-    response = parsed_answer(written(Answer(200, b'{"status":"accepted"}', "accepted"), keep_alive=True))
+    response = parsed_answer(
+        encode_answer(Answer(200, b'{"status":"accepted"}', "accepted"), keep_alive=True)
+    )
 
     assert (response.version, response.status, response.reason) == (11, 200, "OK")
     assert response.read() == b'{"status":"accepted"}'
@@ -206,7 +215,7 @@ def test_an_answer_is_json_of_a_length_with_a_date() -> None:
 def test_headers_of_an_answer_come_on_top_whatever_their_case() -> None:
     answer = Answer(503, b"x", "unavailable", {"content-type": "text/plain", "Retry-After": "7"})
 
-    response = parsed_answer(written(answer, keep_alive=True))
+    response = parsed_answer(encode_answer(answer, keep_alive=True))
 
     assert response.headers.get_all("Content-Type") == ["text/plain"]
     assert response.headers["Retry-After"] == "7"
@@ -214,37 +223,39 @@ def test_headers_of_an_answer_come_on_top_whatever_their_case() -> None:
 
 def test_an_answer_that_ends_its_connection_says_so() -> None:
     assert (
-        parsed_answer(written(Answer(413, b"x", "too_large"), keep_alive=False)).headers["Connection"]
+        parsed_answer(encode_answer(Answer(413, b"x", "too_large"), keep_alive=False)).headers["Connection"]
         == "close"
     )
 
 
 def test_http_1_0_is_answered_in_kind_and_told_that_the_connection_stays() -> None:
-    response = parsed_answer(written(Answer(200, b"x", "accepted"), keep_alive=True, version=HttpVersion10))
+    response = parsed_answer(
+        encode_answer(Answer(200, b"x", "accepted"), keep_alive=True, version=HttpVersion10)
+    )
 
     assert (response.version, response.headers["Connection"]) == (10, "keep-alive")
 
 
 @pytest.mark.parametrize("status", [204, 304])
 def test_a_status_without_a_body_has_neither_body_nor_length(status: int) -> None:
-    data = written(Answer(status, b"x", "accepted"), keep_alive=True)
+    data = encode_answer(Answer(status, b"x", "accepted"), keep_alive=True)
 
     assert data.endswith(b"\r\n\r\n")
     assert b"Content-Length" not in data
 
 
 def test_head_is_told_the_length_of_what_it_does_not_get() -> None:
-    data = written(Answer(405, b"four", "method_not_allowed"), keep_alive=True, with_body=False)
+    data = encode_answer(Answer(405, b"four", "method_not_allowed"), keep_alive=True, with_body=False)
 
     assert data.endswith(b"\r\n\r\n")
     assert parsed_answer(data, "HEAD").headers["Content-Length"] == "4"
 
 
 def test_a_status_that_is_nobodys_has_no_words() -> None:
-    assert parsed_answer(written(Answer(299, b"x", "accepted"), keep_alive=True)).reason == ""
+    assert parsed_answer(encode_answer(Answer(299, b"x", "accepted"), keep_alive=True)).reason == ""
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\0b"])
 def test_a_header_never_becomes_two(value: str) -> None:
     with pytest.raises(ValueError, match="line break"):
-        written(Answer(200, b"x", "accepted", {"Content-Type": value}), keep_alive=True)
+        encode_answer(Answer(200, b"x", "accepted", {"Content-Type": value}), keep_alive=True)

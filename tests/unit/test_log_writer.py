@@ -9,7 +9,7 @@ from typing import TextIO
 import pytest
 
 from gatehouse.telemetry import log_writer
-from gatehouse.telemetry.log_writer import WHOLE, LineWriter
+from gatehouse.telemetry.log_writer import ATOMIC_WRITE, LineWriter
 
 LINE = "x" * 99
 
@@ -24,7 +24,7 @@ def pipe() -> Iterator[tuple[int, TextIO]]:
 
 
 def writer(stream: TextIO) -> LineWriter:
-    return LineWriter(stream, WHOLE, lambda count: f"{count} lines are missing")
+    return LineWriter(stream, ATOMIC_WRITE, lambda count: f"{count} lines are missing")
 
 
 def read(reading: int, until: str) -> list[str]:
@@ -51,7 +51,7 @@ def test_lines_reach_a_pipe_in_their_order(pipe: tuple[int, TextIO]) -> None:
 def test_what_finds_no_room_is_dropped_counted_and_reported_when_there_is_room_again(
     pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_writer, "_MOST", 100 * len(LINE))
+    monkeypatch.setattr(log_writer, "_MAX_BUFFERED", 100 * len(LINE))
     reading, stream = pipe
     lines = writer(stream)
     sent = 2000  # some 650 fill the pipe, and 100 the buffer

@@ -276,7 +276,7 @@ async def test_nothing_is_forwarded_while_the_store_does_not_answer(
         await asyncio.Event().wait()
         raise StoreUnavailableError("unreachable")
 
-    monkeypatch.setattr(module, "_LOOK_UP", 0.01)
+    monkeypatch.setattr(module, "_LOOKUP_TIMEOUT", 0.01)
     monkeypatch.setattr(relaying.store, "known", never)
 
     with pytest.raises(UnavailableError):

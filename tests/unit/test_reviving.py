@@ -8,7 +8,7 @@ import pytest
 
 from doubles.delivery import make_event
 from gatehouse.errors import StoreUnavailableError, UnavailableError
-from gatehouse.ingest.committer import EVERY, Reviver
+from gatehouse.ingest.committer import REVIVE_INTERVAL, Reviver
 from gatehouse.store.base import Arrival, Assignment, Receipt
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ async def test_what_is_dead_is_asked_for_where_it_would_go_today() -> None:
     store, dispatcher = Store(), Dispatcher()
     duplicates = [
         duplicate("NEVER", 0.0, "billing", "ledger"),
-        duplicate("LONG-AGO", NOW - EVERY, "archive"),
-        duplicate("JUST-NOW", NOW - EVERY + 1, "billing"),
+        duplicate("LONG-AGO", NOW - REVIVE_INTERVAL, "archive"),
+        duplicate("JUST-NOW", NOW - REVIVE_INTERVAL + 1, "billing"),
         duplicate("ALIVE", None, "billing"),
         duplicate("NO-ROUTE", 0.0),
     ]
 
     assert await Reviver(store, dispatcher).revive(duplicates, NOW) == 3
     expected = {"NEVER": ["billing", "ledger"], "LONG-AGO": ["archive"], "NO-ROUTE": []}
-    assert store.asked == [(expected, NOW, NOW - EVERY)]
+    assert store.asked == [(expected, NOW, NOW - REVIVE_INTERVAL)]
     assert dispatcher.woken == [("billing", 1, -1), ("ledger", 1, -1), ("archive", 1, -1)]
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from gatehouse.config.load import LoadedConfig, load, parse
 from gatehouse.errors import ConfigError, GatewayError
-from gatehouse.workers.supervisor import workers_for
-from gatehouse.workers.worker import Shared, Worker
+from gatehouse.workers.supervisor import worker_count
+from gatehouse.workers.worker import SharedFolder, Worker
 
 FIRST = """\
 server: {listen: "127.0.0.1:8080"}
@@ -29,26 +29,30 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shared(tmp_path: Path, file: Path) -> Shared:
+def shared(tmp_path: Path, file: Path) -> SharedFolder:
     """Make the supervisor's folder."""
     folder = tmp_path / "shared"
     folder.mkdir()
-    shared = Shared(folder)
+    shared = SharedFolder(folder)
     shared.begin(load(file), 4711)
     return shared
 
 
-def test_a_worker_starts_with_the_config_in_use_and_not_with_the_file(file: Path, shared: Shared) -> None:
+def test_a_worker_starts_with_the_config_in_use_and_not_with_the_file(
+    file: Path, shared: SharedFolder
+) -> None:
     file.write_text("sources: 7\n")
 
-    loaded = shared.worker(2).load_first()
+    loaded = shared.worker(2).load_initial()
 
     assert list(loaded.config.sources) == ["mando"]
     assert loaded.directory == file.parent
     assert shared.worker(2).ports == (4711,)
 
 
-def test_what_only_a_restart_changes_stays_as_at_the_supervisors_start(file: Path, shared: Shared) -> None:
+def test_what_only_a_restart_changes_stays_as_at_the_supervisors_start(
+    file: Path, shared: SharedFolder
+) -> None:
     """A worker that is started again after a reload must not open another store than the others have open."""
     file.write_text(
         FIRST.replace("/first", "/second")
@@ -57,14 +61,14 @@ def test_what_only_a_restart_changes_stays_as_at_the_supervisors_start(file: Pat
     )
     shared.use(load(file))
 
-    config = shared.worker(1).load_first().config
+    config = shared.worker(1).load_initial().config
 
     assert config.store.url == "postgresql://gatehouse@127.0.0.1/first"
     assert config.server.listen.port == 8080
     assert list(config.destinations) == ["app"]
 
 
-def test_problems_are_shown_as_of_the_file_that_the_operator_named(file: Path, shared: Shared) -> None:
+def test_problems_are_shown_as_of_the_file_that_the_operator_named(file: Path, shared: SharedFolder) -> None:
     shared.use(LoadedConfig(load(file).config, load(file).document, file.parent, b"sources: 7\n"))
 
     with pytest.raises(ConfigError) as caught:
@@ -73,7 +77,7 @@ def test_problems_are_shown_as_of_the_file_that_the_operator_named(file: Path, s
     assert caught.value.problems[0].file == str(file)
 
 
-def test_a_worker_reads_its_place_from_its_argument(shared: Shared) -> None:
+def test_a_worker_reads_its_place_from_its_argument(shared: SharedFolder) -> None:
     worker = shared.worker(3)
 
     assert Worker.of(worker.argument) == worker
@@ -82,33 +86,33 @@ def test_a_worker_reads_its_place_from_its_argument(shared: Shared) -> None:
 
 
 def test_a_worker_whose_supervisor_is_gone_removes_its_folder(
-    file: Path, shared: Shared, monkeypatch: pytest.MonkeyPatch
+    file: Path, shared: SharedFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getppid", os.getpid)
-    shared.worker(1).tidy_up()
+    shared.worker(1).clean_up()
     assert stat.S_ISDIR(shared.folder.stat().st_mode), "the supervisor is there: it is its folder"
 
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    shared.worker(1).tidy_up()
+    shared.worker(1).clean_up()
     assert not shared.folder.exists()
-    shared.worker(2).tidy_up()
+    shared.worker(2).clean_up()
 
 
 def test_sqlite_has_one_worker_and_says_what_to_do_instead() -> None:
     loaded = parse("store: {url: 'sqlite:///gatehouse.db'}\nsources: {}\n")
 
     with pytest.raises(GatewayError) as caught:
-        workers_for(2, loaded)
+        worker_count(2, loaded)
     assert caught.value.message == (
         "2 workers can't share sqlite:///gatehouse.db: a SQLite store belongs to one process"
     )
     assert "postgresql://" in (caught.value.hint or "")
-    assert workers_for(1, loaded) == 1
-    assert workers_for(None, loaded) == 1
+    assert worker_count(1, loaded) == 1
+    assert worker_count(None, loaded) == 1
 
 
 def test_auto_is_a_worker_per_core_that_there_is_for_the_gateway() -> None:
     loaded = parse(FIRST)
 
-    assert workers_for(None, loaded) == len(os.sched_getaffinity(0))
-    assert workers_for(3, loaded) == 3
+    assert worker_count(None, loaded) == len(os.sched_getaffinity(0))
+    assert worker_count(3, loaded) == 3

@@ -5,13 +5,21 @@ from __future__ import annotations
 from prometheus_client.core import Metric
 
 from gatehouse.telemetry.metrics import Metrics, SupervisorMetrics
-from gatehouse.workers.metrics import GAUGES, Exposed, counted, known_to, merge, parse, render
+from gatehouse.workers.metrics import (
+    GAUGES,
+    WorkerMetrics,
+    cumulative,
+    keep_known_series,
+    merge,
+    parse,
+    render,
+)
 
 Values = dict[tuple[str, ...], float]
 
 
-def exposed(*workers: Metrics | SupervisorMetrics) -> list[Exposed]:
-    return [Exposed(str(number), parse(one.render())) for number, one in enumerate(workers, 1)]
+def exposed(*workers: Metrics | SupervisorMetrics) -> list[WorkerMetrics]:
+    return [WorkerMetrics(str(number), parse(one.render())) for number, one in enumerate(workers, 1)]
 
 
 def values(families: list[Metric]) -> Values:
@@ -102,7 +110,7 @@ def test_what_is_about_a_process_has_the_worker_as_a_label() -> None:
 
 def test_a_series_is_there_once_in_whatever_order_its_labels_are_written() -> None:
     supervisor = SupervisorMetrics(2)
-    own = Exposed("supervisor", list(supervisor.registry.collect()))
+    own = WorkerMetrics("supervisor", list(supervisor.registry.collect()))
 
     text = render(merge([*exposed(*two()), own])).decode()
     series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
@@ -126,7 +134,7 @@ def test_one_exposition_alone_stays_as_it_is() -> None:
     metrics.destination("app").lag.observe(7)
     families = parse(metrics.render())
 
-    merged = values(merge([Exposed("1", families)]))
+    merged = values(merge([WorkerMetrics("1", families)]))
 
     assert {key: value for key, value in merged.items() if not key[0].startswith("process_")} == {
         key: value for key, value in values(families).items() if not key[0].startswith("process_")
@@ -138,9 +146,9 @@ def test_what_a_worker_that_ended_had_counted_goes_on_to_count() -> None:
     one.source("shop").outcomes["accepted"].inc(3)
     one.destination("app").pending.set(8)
     other.source("shop").outcomes["accepted"].inc(4)
-    ended = counted(parse(one.render()))
+    wait_until_ended = cumulative(parse(one.render()))
 
-    merged = values(merge([*exposed(other), Exposed("", ended)]))
+    merged = values(merge([*exposed(other), WorkerMetrics("", wait_until_ended)]))
 
     assert merged["gatehouse_requests_total", "accepted", "shop"] == 7
     assert ("gatehouse_deliveries_pending", "app") not in merged, "that is a state, and nobody's any more"
@@ -153,7 +161,7 @@ def test_what_a_worker_that_ended_had_counted_goes_with_the_source() -> None:
     other.source("shop").outcomes["accepted"].inc(4)
     running = parse(other.render())
 
-    left = values(known_to(counted(parse(one.render())), running))
+    left = values(keep_known_series(cumulative(parse(one.render())), running))
 
     assert left["gatehouse_requests_total", "accepted", "shop"] == 3
     assert ("gatehouse_requests_total", "accepted", "gone") not in left

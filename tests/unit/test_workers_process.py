@@ -14,7 +14,7 @@ from aiohttp import web
 
 from gatehouse.errors import GatewayError
 from gatehouse.workers import process
-from gatehouse.workers.process import Keeper
+from gatehouse.workers.process import WorkerProcess
 from gatehouse.workers.worker import Worker
 
 #: Runs until its stdin is closed, as a worker does.
@@ -25,18 +25,18 @@ Changes = list[int | None]
 
 
 @asynccontextmanager
-async def kept(tmp_path: Path, program: str) -> AsyncIterator[tuple[Keeper, Changes]]:
+async def kept(tmp_path: Path, program: str) -> AsyncIterator[tuple[WorkerProcess, Changes]]:
     """Keep a program as if it were a worker; what changes is in the list."""
     changes: Changes = []
-    keeper = Keeper(Worker(tmp_path, 1), [], lambda _, code: changes.append(code))
-    keeper._command = (sys.executable, "-c", program)
-    keeper.start()
+    worker_process = WorkerProcess(Worker(tmp_path, 1), [], lambda _, code: changes.append(code))
+    worker_process._command = (sys.executable, "-c", program)
+    worker_process.start()
     try:
-        yield keeper, changes
+        yield worker_process, changes
     finally:
-        keeper.leave()
-        await keeper.ended()
-        await keeper.asking.close()
+        worker_process.leave()
+        await worker_process.wait_until_ended()
+        await worker_process.client.close()
 
 
 @asynccontextmanager
@@ -60,29 +60,29 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def test_it_serves_once_its_door_is_open(tmp_path: Path) -> None:
-    async with kept(tmp_path, RUNS) as (keeper, changes):
-        await until(lambda: keeper.runs)
-        served = [keeper.serves]
+    async with kept(tmp_path, RUNS) as (worker_process, changes):
+        await until(lambda: worker_process.is_running)
+        served = [worker_process.is_serving]
         async with answering(tmp_path):
-            await keeper.until_serving()
+            await worker_process.wait_until_serving()
 
-        assert [*served, keeper.serves] == [False, True]
+        assert [*served, worker_process.is_serving] == [False, True]
         assert changes == [None]
 
 
 async def test_one_that_is_asked_to_leave_ends_and_is_not_started_again(tmp_path: Path) -> None:
-    async with kept(tmp_path, RUNS) as (keeper, changes):
-        await until(lambda: keeper.runs)
-        keeper.leave()
-        await keeper.ended()
+    async with kept(tmp_path, RUNS) as (worker_process, changes):
+        await until(lambda: worker_process.is_running)
+        worker_process.leave()
+        await worker_process.wait_until_ended()
 
-        assert (keeper.runs, keeper.starts, changes) == (False, 1, [])
+        assert (worker_process.is_running, worker_process.starts, changes) == (False, 1, [])
 
 
 async def test_one_that_ends_before_it_serves_is_told_of(tmp_path: Path) -> None:
-    async with kept(tmp_path, ENDS) as (keeper, _):
+    async with kept(tmp_path, ENDS) as (worker_process, _):
         with pytest.raises(GatewayError, match="worker 1 ended before it served: exit code 3"):
-            await keeper.until_serving()
+            await worker_process.wait_until_serving()
 
 
 async def test_one_that_ends_is_started_again_after_rests_that_grow(
@@ -90,52 +90,52 @@ async def test_one_that_ends_is_started_again_after_rests_that_grow(
 ) -> None:
     rests: list[float] = []
 
-    async def rest(_: Keeper, seconds: float) -> bool:
+    async def rest(_: WorkerProcess, seconds: float) -> bool:
         rests.append(seconds)
         return len(rests) == 8
 
-    monkeypatch.setattr(Keeper, "_leaves_within", rest)
-    async with kept(tmp_path, ENDS) as (keeper, changes):
-        await keeper.ended()
+    monkeypatch.setattr(WorkerProcess, "_leaves_within", rest)
+    async with kept(tmp_path, ENDS) as (worker_process, changes):
+        await worker_process.wait_until_ended()
 
         assert rests == [1, 2, 4, 8, 16, 30, 30, 30]
-        assert (keeper.starts, changes) == (8, [3] * 8)
+        assert (worker_process.starts, changes) == (8, [3] * 8)
 
 
 async def test_a_rest_ends_when_it_is_asked_to_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "FIRST_REST", 600.0)
-    async with kept(tmp_path, ENDS) as (keeper, changes):
+    monkeypatch.setattr(process, "INITIAL_BACKOFF", 600.0)
+    async with kept(tmp_path, ENDS) as (worker_process, changes):
         await until(lambda: changes == [3])
-        keeper.leave()
+        worker_process.leave()
         async with asyncio.timeout(30):
-            await keeper.ended()
+            await worker_process.wait_until_ended()
 
-        assert keeper.starts == 1
+        assert worker_process.starts == 1
 
 
 async def test_a_program_that_can_not_be_run_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "FIRST_REST", 0.01)
-    async with kept(tmp_path, RUNS) as (keeper, changes):
-        keeper._command = (str(tmp_path / "nothing"),)
-        keeper.kill()
+    monkeypatch.setattr(process, "INITIAL_BACKOFF", 0.01)
+    async with kept(tmp_path, RUNS) as (worker_process, changes):
+        worker_process._command = (str(tmp_path / "nothing"),)
+        worker_process.kill()
         await until(lambda: len(changes) >= 2)
 
-        assert not keeper.runs
+        assert not worker_process.is_running
 
 
 async def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("_ALIVE", 0.01), ("_ALIVE_WITHIN", 0.05), ("FIRST_REST", 0.01)):
+    for name, seconds in (("_ALIVE", 0.01), ("_ALIVE_WITHIN", 0.05), ("INITIAL_BACKOFF", 0.01)):
         monkeypatch.setattr(process, name, seconds)
-    async with kept(tmp_path, RUNS) as (keeper, changes):
+    async with kept(tmp_path, RUNS) as (worker_process, changes):
         async with answering(tmp_path):
-            await keeper.until_serving()
+            await worker_process.wait_until_serving()
             await asyncio.sleep(0.2)
-            assert keeper.starts == 1, "it answers"
+            assert worker_process.starts == 1, "it answers"
         await until(lambda: -signal.SIGKILL in changes)
 
-        assert not keeper.serves
+        assert not worker_process.is_serving
 
 
 async def _ready(_: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ from gatehouse.config.secrets import SecretError, SecretRef, Secrets
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.errors import Problem
 from gatehouse.ingest.source import Source
-from gatehouse.network.forbidden_addresses import fault_of
+from gatehouse.network.forbidden_addresses import host_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -106,7 +106,7 @@ def _destinations(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     meanwhile = "serve would start; its deliveries would wait"
     for name, destination in build_destinations(loaded.config, secrets).items():
         if destination.not_ready:
-            key = "url" if fault_of(destination.url.raw_host or "") else "secret"
+            key = "url" if host_problem(destination.url.raw_host or "") else "secret"
             path: KeyPath = ("destinations", name, key)
             yield loaded.document.problem(path, destination.not_ready, meanwhile)
 

@@ -83,15 +83,15 @@ def command(
 def _gateway(worker: Worker) -> Gateway:
     from gatehouse.gateway.app import Gateway
 
-    return Gateway(worker.load_first(), worker=worker)
+    return Gateway(worker.load_initial(), worker=worker)
 
 
 def _gateway_or_supervisor(config: str | None, workers: int | None, log_format: str) -> Gateway | Supervisor:
     loaded = load_config(config)
     if workers != 1:
-        from gatehouse.workers.supervisor import Supervisor, workers_for
+        from gatehouse.workers.supervisor import Supervisor, worker_count
 
-        number = workers_for(workers, loaded)
+        number = worker_count(workers, loaded)
         if number > 1:
             return Supervisor(loaded, number, options=["--log", log_format])
     from gatehouse.gateway.app import Gateway
@@ -105,7 +105,7 @@ def _run(serving: Gateway | Supervisor, worker: Worker | None) -> None:
     import sys
 
     from gatehouse.gateway import app
-    from gatehouse.network.event_loop import Loop
+    from gatehouse.network.event_loop import EventLoop
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -121,11 +121,11 @@ def _run(serving: Gateway | Supervisor, worker: Worker | None) -> None:
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     try:
-        with asyncio.Runner(loop_factory=Loop) as runner:
+        with asyncio.Runner(loop_factory=EventLoop) as runner:
             runner.run(run())
     finally:
         if worker is not None:
-            worker.tidy_up()
+            worker.clean_up()
 
 
 def _arm() -> None:

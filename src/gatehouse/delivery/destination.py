@@ -15,7 +15,7 @@ from yarl import URL
 
 from gatehouse.config.secrets import SecretError
 from gatehouse.delivery.breaker import BreakerSettings
-from gatehouse.network.forbidden_addresses import fault_of
+from gatehouse.network.forbidden_addresses import host_problem
 from gatehouse.store.base import LEASE
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def compile_destination(name: str, config: DestinationConfig, secrets: Secrets) 
     """
     keys: tuple[bytes, ...] = ()
     url = URL(config.url)
-    fault = fault_of(url.raw_host or "")
+    fault = host_problem(url.raw_host or "")
     not_ready = fault and f"its url: {fault}"
     try:
         keys = _keys(config, secrets)

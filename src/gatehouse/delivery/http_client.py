@@ -19,7 +19,7 @@ from gatehouse.delivery.connection import DestinationConnection
 from gatehouse.delivery.faults import DeadlineError
 from gatehouse.delivery.retry import parse_retry_after
 from gatehouse.network.forbidden_addresses import open_socket
-from gatehouse.network.resolver import Resolver
+from gatehouse.network.resolver import AiohttpResolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,7 +51,7 @@ def open_session() -> aiohttp.ClientSession:
     """Open the session that all destinations share: no cookies, no proxies, nothing but connections."""
     return aiohttp.ClientSession(
         # Lanes bound how many attempts run at once; a limit here would let one destination hold up another.
-        connector=aiohttp.TCPConnector(limit=0, resolver=Resolver(), socket_factory=open_socket),
+        connector=aiohttp.TCPConnector(limit=0, resolver=AiohttpResolver(), socket_factory=open_socket),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Protocol
 from gatehouse import __version__
 from gatehouse.delivery.dispatcher import Dispatcher
 from gatehouse.errors import StoreError
-from gatehouse.gateway.compiled import Compiled
+from gatehouse.gateway.compiled import CompiledConfig
 from gatehouse.gateway.reload import Reloader
 from gatehouse.ingest.committer import Committer, Reviver
 from gatehouse.ingest.confirmation import confirm
-from gatehouse.ingest.handshakes import Greeter, ShownSecrets
+from gatehouse.ingest.handshakes import HandshakeResponder, HandshakeSecrets
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.relay import Relay
 from gatehouse.ingest.server import IngestServer
-from gatehouse.ingest.source import show_readiness
-from gatehouse.network.sockets import listening
+from gatehouse.ingest.source import set_readiness_metrics
+from gatehouse.network.sockets import start_listening
 from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.reload_result import ReloadResult
@@ -56,7 +56,7 @@ REQUEST_GRACE = 2.0
 ATTEMPT_GRACE = 4.0
 
 
-class Place(Protocol):
+class WorkerPlace(Protocol):
     """The place of one of several workers: what its supervisor lends it."""
 
     @property
@@ -83,7 +83,7 @@ class Gateway:
         elapsed: Callable[[], float] = elapsed,
         confirm: Confirm = confirm,
         remote_keys: RemoteKeys | None = None,
-        worker: Place | None = None,
+        worker: WorkerPlace | None = None,
     ) -> None:
         """`worker` is its place, when it is one of several."""
         self.metrics = Metrics()
@@ -93,7 +93,7 @@ class Gateway:
         self._remote_keys = remote_keys or RemoteKeys()
         self._confirm = confirm
         #: What providers handed over in handshakes: for the operator's eyes.
-        self.shown_secrets = ShownSecrets()
+        self.shown_secrets = HandshakeSecrets()
         self._directory = loaded.directory
         self._environment = environment
         self._compiled = self._compile(loaded)
@@ -153,8 +153,8 @@ class Gateway:
 
     async def _start(self) -> None:
         """Start from the inside out. Stopping is the reverse, so no part outlives what it needs."""
-        show_readiness(self.sources, self.metrics)
-        self._log_readiness()
+        set_readiness_metrics(self.sources, self.metrics)
+        self._log_not_ready()
         self.metrics.reload_success_time.set(self._clock())
         closing = self._running.push_async_callback
 
@@ -194,7 +194,7 @@ class Gateway:
             ],
             reload=self.reload,
         )
-        await listening(self.operator.start(), "operator.listen", self._operator_listen)
+        await start_listening(self.operator.start(), "operator.listen", self._operator_listen)
         closing(self.operator.stop)
 
         self._retention = Retention(store, self.config.store, self.metrics, self._steady)
@@ -206,7 +206,7 @@ class Gateway:
         closing(dispatcher.stop, ATTEMPT_GRACE)
 
         # Last the door. Stopping begins here: no new requests, then commits, then attempts, then the store.
-        await self._open_door(store, dispatcher)
+        await self._start_ingest(store, dispatcher)
         self._log_started(opened.place)
 
     def _routed(self, source: str, event_type: str) -> Iterable[str]:
@@ -236,7 +236,7 @@ class Gateway:
         await self._disk.start()
         self._running.push_async_callback(self._disk.stop)
 
-    async def _open_door(self, store: Store, dispatcher: Dispatcher) -> None:
+    async def _start_ingest(self, store: Store, dispatcher: Dispatcher) -> None:
         """Listen for providers."""
         closing = self._running.push_async_callback
         self._committer = committer = Committer(
@@ -247,7 +247,7 @@ class Gateway:
             disk=self._disk,
         )
         closing(committer.drain)
-        greeter = Greeter(self.shown_secrets, self._confirm)
+        responder = HandshakeResponder(self.shown_secrets, self._confirm)
         closing(self._remote_keys.close)
         relay = Relay(committer, store, dispatcher)
         reviver = Reviver(store, dispatcher)
@@ -255,7 +255,7 @@ class Gateway:
             committer,
             dispatcher.has_room,
             self._clock,
-            greeter,
+            responder,
             self._remote_keys,
             relay,
             reviver,
@@ -270,21 +270,21 @@ class Gateway:
             self.rejected,
         )
         shared_ports = self._worker.ports if self._worker else None
-        await listening(self.ingest.start(shared_ports), "server.listen", self.config.server.listen)
+        await start_listening(self.ingest.start(shared_ports), "server.listen", self.config.server.listen)
         self._is_open = True
         closing(self.ingest.stop, REQUEST_GRACE)
 
-    def _compile(self, loaded: LoadedConfig) -> Compiled:
-        return Compiled(loaded, self._environment, self._remote_keys)
+    def _compile(self, loaded: LoadedConfig) -> CompiledConfig:
+        return CompiledConfig(loaded, self._environment, self._remote_keys)
 
-    def _swap(self, compiled: Compiled, changes: Changes) -> None:
+    def _swap(self, compiled: CompiledConfig, changes: Changes) -> None:
         """Take another config into use. No `await`: to everything else this is one step."""
         self._compiled = compiled
         server, sources = compiled.config.server, compiled.sources
         # Lanes before the routes that lead to them.
         self._dispatcher.replace(compiled.destinations.values())
         self.ingest.replace(server, sources, compiled.client_address)
-        self._committer.use_deadline(server.commit_deadline)
+        self._committer.set_deadline(server.commit_deadline)
         self._retention.use(compiled.config.store)
         if self._disk is not None:
             self._disk.use(compiled.config.store.min_free)
@@ -293,14 +293,14 @@ class Gateway:
         self.operator.use_token(compiled.operator_token)
         for name in changes.sources.removed:
             self.metrics.forget_source(name)
-        show_readiness(sources, self.metrics)
-        self._log_readiness()
+        set_readiness_metrics(sources, self.metrics)
+        self._log_not_ready()
 
-    def _log_readiness(self) -> None:
+    def _log_not_ready(self) -> None:
         for source in self.sources.values():
             if source.not_ready:
                 get_logger().error("source.not_ready", source=source.name, reason=source.not_ready)
-        for source in self._compiled.without_handshake():
+        for source in self._compiled.sources_without_handshake():
             get_logger().warning("source.not_ready", source=source.name, reason=source.handshake_not_ready)
         if reason := self._compiled.operator_not_ready:
             get_logger().error("operator.not_ready", reason=reason)
@@ -336,7 +336,7 @@ class Gateway:
         return None if self._is_open else "not listening"
 
 
-class Serving(Protocol):
+class Service(Protocol):
     """What can be run: a gateway, or the supervisor of several."""
 
     async def reload(self) -> ReloadResult:
@@ -347,7 +347,7 @@ class Serving(Protocol):
     async def __aexit__(self, *_: object) -> None: ...
 
 
-async def run(gateway: Serving, *, stop: asyncio.Event | None = None) -> None:
+async def run(gateway: Service, *, stop: asyncio.Event | None = None) -> None:
     """Serve until SIGTERM, SIGINT or `stop`. A second signal ends the process at once. SIGHUP reloads."""
     stop = stop or asyncio.Event()
     hangup = asyncio.Event()
@@ -367,7 +367,7 @@ async def run(gateway: Serving, *, stop: asyncio.Event | None = None) -> None:
         reloading.cancel()
 
 
-async def _reload_on(hangup: asyncio.Event, gateway: Serving) -> None:
+async def _reload_on(hangup: asyncio.Event, gateway: Service) -> None:
     """Reload when there was a signal. Those that come during a reload share the next one."""
     while True:
         await hangup.wait()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SHORTEST_TOKEN = 16
 
 
-class Compiled:
+class CompiledConfig:
     """What a config comes to. Secrets are read here, once."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Compiled:
         found |= {("sources", one.name): one.not_ready for one in self.sources.values()}
         found |= {
             ("sources", one.name, "handshake_secrets"): one.handshake_not_ready
-            for one in self.without_handshake()
+            for one in self.sources_without_handshake()
         }
         found |= {("destinations", one.name, "secret"): one.not_ready for one in self.destinations.values()}
         found["operator", "token"] = self.operator_not_ready
@@ -69,9 +69,9 @@ class Compiled:
 
     def not_ready_lines(self) -> list[str]:
         """Say the same in words, a line each."""
-        return [f"{_in_words(place)}: {why}" for place, why in self.not_ready().items()]
+        return [f"{_describe_place(place)}: {why}" for place, why in self.not_ready().items()]
 
-    def without_handshake(self) -> list[Source]:
+    def sources_without_handshake(self) -> list[Source]:
         """List the sources that can't answer handshakes."""
         return [source for source in self.sources.values() if source.handshake_not_ready]
 
@@ -105,7 +105,7 @@ class Compiled:
             return None
 
 
-def _in_words(place: tuple[str, ...]) -> str:
+def _describe_place(place: tuple[str, ...]) -> str:
     section, name = place[:2]
     return section if section in ("operator", "store") else f"{section.removesuffix('s')} {name}"
 

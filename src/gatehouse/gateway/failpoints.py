@@ -48,13 +48,13 @@ _LOOK_EVERY: Final = 0.0001
 _ENTRY: Final = re.compile(r"(?P<name>[a-z-]+)(:(?P<passes>[1-9][0-9]{0,8}))?")
 
 
-class Fuse:
+class PassCounter:
     """Counts passes, and ends the process at the last: nothing is closed, flushed or given back."""
 
     def __init__(self, passes: int) -> None:
         self._left = passes
 
-    def burn(self, *_: object, **__: object) -> None:
+    def count_pass(self, *_: object, **__: object) -> None:
         """Count a pass, whatever is passed along."""
         if self.is_last():
             end()
@@ -79,13 +79,13 @@ def arm(text: str) -> None:
         match = _ENTRY.fullmatch(entry.strip())
         if match is None or match["name"] not in FAILPOINTS:
             raise GatewayError(f"GATEHOUSE_FAILPOINTS: no such failpoint: {entry.strip()[:40]}", hint=_HINT)
-        FAILPOINTS[match["name"]](Fuse(int(match["passes"] or 1)))
+        FAILPOINTS[match["name"]](PassCounter(int(match["passes"] or 1)))
 
 
 def _nothing(*_: object, **__: object) -> None: ...
 
 
-def _around(owner: Any, name: str, *, before: Callback = _nothing, after: Callback = _nothing) -> None:  # noqa: ANN401
+def _wrap_async(owner: Any, name: str, *, before: Callback = _nothing, after: Callback = _nothing) -> None:  # noqa: ANN401
     """Replace a coroutine function by one that calls `before` with its arguments, `after` with its result."""
     original = getattr(owner, name)
 
@@ -99,7 +99,7 @@ def _around(owner: Any, name: str, *, before: Callback = _nothing, after: Callba
     setattr(owner, name, replacement)
 
 
-def _behind(owner: Any, name: str, after: Callback) -> None:  # noqa: ANN401 - a class or a module
+def _wrap_sync(owner: Any, name: str, after: Callback) -> None:  # noqa: ANN401 - a class or a module
     """Replace a plain function by one that calls `after` with its result."""
     original = getattr(owner, name)
 
@@ -112,62 +112,62 @@ def _behind(owner: Any, name: str, after: Callback) -> None:  # noqa: ANN401 - a
     setattr(owner, name, replacement)
 
 
-def _after_body(fuse: Fuse) -> None:
+def _after_body(counter: PassCounter) -> None:
     """The request is read to its end, and nothing done with it."""
-    _around(Pipeline, "receive", before=fuse.burn)
+    _wrap_async(Pipeline, "receive", before=counter.count_pass)
 
 
-def _before_commit(fuse: Fuse) -> None:
+def _before_commit(counter: PassCounter) -> None:
     """The rows are written inside a transaction that is still open."""
-    _behind(Acceptor, "accept", fuse.burn)
+    _wrap_sync(Acceptor, "accept", counter.count_pass)
 
 
-def _after_commit(fuse: Fuse) -> None:
+def _after_commit(counter: PassCounter) -> None:
     """The events are on disk, and no answer has gone out."""
-    _around(SqliteStore, "accept", after=fuse.burn)
+    _wrap_async(SqliteStore, "accept", after=counter.count_pass)
 
 
-def _after_lease(fuse: Fuse) -> None:
+def _after_lease(counter: PassCounter) -> None:
     """Deliveries were leased out of the store, and none attempted."""
 
     def leased(deliveries: Sequence[Delivery]) -> None:
         if deliveries:
-            fuse.burn()
+            counter.count_pass()
 
-    _around(SqliteStore, "lease", after=leased)
+    _wrap_async(SqliteStore, "lease", after=leased)
 
 
-def _after_sent(fuse: Fuse) -> None:
+def _after_sent(counter: PassCounter) -> None:
     """A request to a destination is on its way, and its answer not here."""
 
     def asking(*_: object) -> None:
-        asyncio.get_running_loop().call_later(_ON_ITS_WAY, fuse.burn)
+        asyncio.get_running_loop().call_later(_ON_ITS_WAY, counter.count_pass)
 
-    _around(DestinationConnection, "send", before=asking)
+    _wrap_async(DestinationConnection, "send", before=asking)
 
 
-def _before_record(fuse: Fuse) -> None:
+def _before_record(counter: PassCounter) -> None:
     """A destination has answered 2xx, and the store does not know."""
 
     def recording(_: SqliteStore, results: Sequence[Result]) -> None:
         if any(result.status == "delivered" for result in results):
-            fuse.burn()
+            counter.count_pass()
 
-    _around(SqliteStore, "record", before=recording)
+    _wrap_async(SqliteStore, "record", before=recording)
 
 
-def _during_checkpoint(fuse: Fuse) -> None:
+def _during_checkpoint(counter: PassCounter) -> None:
     """The log is being moved into the file. Nothing of ours is called then, so the file itself is watched."""
-    watch = _Watch(fuse)
-    _around(database, "connect", before=watch.opening)
-    _around(SqliteStore, "accept", before=watch.accepting)
+    watch = _CheckpointWatch(counter)
+    _wrap_async(database, "connect", before=watch.opening)
+    _wrap_async(SqliteStore, "accept", before=watch.accepting)
 
 
-class _Watch:
+class _CheckpointWatch:
     """Ends the process at the next write to the file. In WAL mode only a checkpoint writes to it."""
 
-    def __init__(self, fuse: Fuse) -> None:
-        self._fuse = fuse
+    def __init__(self, counter: PassCounter) -> None:
+        self._counter = counter
         self._path: Path | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -175,7 +175,7 @@ class _Watch:
         self._path = path
 
     def accepting(self, *_: object, **__: object) -> None:
-        if self._fuse.is_last() and not self._thread.is_alive():
+        if self._counter.is_last() and not self._thread.is_alive():
             self._thread.start()
 
     def _run(self) -> None:
@@ -186,45 +186,45 @@ class _Watch:
         end()
 
 
-def _during_retention(fuse: Fuse) -> None:
+def _during_retention(counter: PassCounter) -> None:
     """Expired rows are deleted inside a transaction that is still open."""
 
     def purged(step: purging.PurgeStep) -> None:
         if step.purged.events or step.purged.keys:
-            fuse.burn()
+            counter.count_pass()
 
-    _behind(purging, "purge", purged)
+    _wrap_sync(purging, "purge", purged)
 
 
-def _during_migration(fuse: Fuse) -> None:
+def _during_migration(counter: PassCounter) -> None:
     """So many statements of the migration are asked for."""
 
     def replacement(connection: Any) -> None:  # noqa: ANN401 - the driver's, which only the store knows
-        connection.set_trace_callback(fuse.burn)
+        connection.set_trace_callback(counter.count_pass)
         migrate(connection)
         connection.set_trace_callback(None)
 
     vars(sqlite)["migrate"] = replacement
 
 
-def _unsynced(_: Fuse) -> None:
+def _unsynced(_: PassCounter) -> None:
     """No end, but a fault: commits are not synced. The control of the power-cut test, which has to see it."""
     settings: Mapping[str, str | int] = connection._WRITER  # noqa: SLF001 - no config may offer this
     vars(connection)["_WRITER"] = {**settings, "synchronous": 1}
 
 
-def _stalled(fuse: Fuse) -> None:
+def _stalled(counter: PassCounter) -> None:
     """No end, but a fault: rows are written in a transaction that takes too long. They must not stay."""
     stalls = [_STALL]
 
     def stall(_: object) -> None:
-        if stalls and fuse.is_last():
+        if stalls and counter.is_last():
             time.sleep(stalls.pop())
 
-    _behind(Acceptor, "accept", stall)
+    _wrap_sync(Acceptor, "accept", stall)
 
 
-FAILPOINTS: Final[Mapping[str, Callable[[Fuse], None]]] = {
+FAILPOINTS: Final[Mapping[str, Callable[[PassCounter], None]]] = {
     "after-body": _after_body,
     "before-commit": _before_commit,
     "after-commit": _after_commit,

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from gatehouse.config.base import Model
     from gatehouse.config.load import LoadedConfig
     from gatehouse.config.model import Config, DedupeConfig, RouteConfig
-    from gatehouse.gateway.compiled import Compiled
+    from gatehouse.gateway.compiled import CompiledConfig
     from gatehouse.operator.reload_result import Changes
     from gatehouse.telemetry.metrics import ProcessMetrics
 
 #: What holds a socket or the store: a process has it from its start to its end.
-_FIXED = (
+_RESTART_ONLY = (
     *(("server", "listen"), ("operator", "listen"), ("store", "url"), ("store", "password")),
     *(("store", "connections"), ("store", "allow_unsynced")),
 )
-_NOT_NOW = "can't be taken into use while the gateway starts or stops"
+_NOT_RUNNING = "can't be taken into use while the gateway starts or stops"
 
 
 class Reloader:
@@ -44,31 +44,31 @@ class Reloader:
 
     def __init__(
         self,
-        current: Compiled,
-        build: Callable[[LoadedConfig], Compiled],
-        swap: Callable[[Compiled, Changes], None],
+        current: CompiledConfig,
+        build: Callable[[LoadedConfig], CompiledConfig],
+        swap: Callable[[CompiledConfig, Changes], None],
         metrics: ProcessMetrics,
         clock: Callable[[], float],
         *,
         read: Callable[[], LoadedConfig] | None = None,
-        share: Callable[[LoadedConfig], Awaitable[Sequence[Problem]]] | None = None,
+        distribute: Callable[[LoadedConfig], Awaitable[Sequence[Problem]]] | None = None,
     ) -> None:
         """`read` stands in for the file; `share` has others take the config first, or says why they don't."""
         self._current = current
         self._file = current.loaded.directory / Path(current.loaded.document.file).name
         self._read_config = read or (lambda: load(self._file))
-        self._share = share
+        self._distribute = distribute
         self._build = build
         self._swap = swap
         self._metrics = metrics
         self._clock = clock
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
         #: Whether there is something to swap: not before the gateway has started, nor once it stops.
         self.active = False
 
     async def reload(self) -> ReloadResult:
         """Take the file into use as it is now. With a problem in it, all stays as it was. Raises nothing."""
-        async with self._one_at_a_time:
+        async with self._lock:
             try:
                 compiled, kept = await asyncio.to_thread(self._read)
             except ConfigError as error:
@@ -76,14 +76,16 @@ class Reloader:
             except Exception as error:  # noqa: BLE001 - whatever a file makes go wrong, the gateway goes on
                 return self._refuse([Problem(str(self._file), 0, "", f"a defect: {type(error).__name__}")])
             if not self.active:
-                return ReloadResult(problems=(Problem(str(self._file), 0, "", _NOT_NOW, "try again then"),))
-            if self._share is not None and (problems := await self._share(compiled.loaded)):
+                return ReloadResult(
+                    problems=(Problem(str(self._file), 0, "", _NOT_RUNNING, "try again then"),)
+                )
+            if self._distribute is not None and (problems := await self._distribute(compiled.loaded)):
                 return self._refuse(problems)
             return self._use(compiled, kept)
 
-    def _read(self) -> tuple[Compiled, tuple[str, ...]]:
+    def _read(self) -> tuple[CompiledConfig, tuple[str, ...]]:
         loaded = self._read_config()
-        config, kept = keep_fixed(self._current.config, loaded.config)
+        config, kept = keep_restart_only(self._current.config, loaded.config)
         compiled = self._build(replace(loaded, config=config))
         problems = list(_lost_secrets(self._current, compiled))
         if problems:
@@ -93,7 +95,7 @@ class Reloader:
             kept = tuple(dict.fromkeys((*kept, "store.password")))
         return compiled, kept
 
-    def _use(self, compiled: Compiled, kept: tuple[str, ...]) -> ReloadResult:
+    def _use(self, compiled: CompiledConfig, kept: tuple[str, ...]) -> ReloadResult:
         changes = compare(self._current, compiled)
         lost = lost_keys(self._current.config, compiled.config)
         self._swap(compiled, changes)
@@ -121,9 +123,9 @@ class Reloader:
         return ReloadResult(problems=tuple(problems), file=str(self._file))
 
 
-def keep_fixed(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
+def keep_restart_only(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     """Put what only a restart can change back to what it is. Returns the config, and the keys that differ."""
-    kept = [place for place in _FIXED if _at(old, *place) != _at(new, *place)]
+    kept = [place for place in _RESTART_ONLY if _at(old, *place) != _at(new, *place)]
     # Without a token the listener would be open, now that it stays where others can reach it.
     if not is_loopback(old.operator.listen.host) and new.operator.token is None:
         kept.append(("operator", "token"))
@@ -137,7 +139,7 @@ def _at(config: Config, part: str, key: str) -> object:
     return getattr(getattr(config, part), key)
 
 
-def _lost_secrets(old: Compiled, new: Compiled) -> list[Problem]:
+def _lost_secrets(old: CompiledConfig, new: CompiledConfig) -> list[Problem]:
     """Find what serves now and would not any more: that is a mistake with a secret, not a wish.
 
     What is new may lack its secret, as at a start, and what lacks it already may go on so.
@@ -155,7 +157,7 @@ def _has(config: Config, place: tuple[str, ...]) -> bool:
     return place[1] in getattr(config, place[0])
 
 
-def compare(before: Compiled, after: Compiled) -> Changes:
+def compare(before: CompiledConfig, after: CompiledConfig) -> Changes:
     """Say what changed. A secret that was replaced changes the source or destination that uses it."""
     old, new = before.config, after.config
     sources = [
@@ -194,7 +196,7 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], differing: Itera
 
 
 def _routes(old: Iterable[RouteConfig], new: Iterable[RouteConfig]) -> Difference:
-    before, after = Counter(map(_in_words, old)), Counter(map(_in_words, new))
+    before, after = Counter(map(_describe, old)), Counter(map(_describe, new))
     return Difference(added=_surplus(after, before), removed=_surplus(before, after))
 
 
@@ -202,7 +204,7 @@ def _surplus(more: Counter[str], less: Counter[str]) -> tuple[str, ...]:
     return tuple((more - less).elements())
 
 
-def _in_words(route: RouteConfig) -> str:
+def _describe(route: RouteConfig) -> str:
     parts: Iterator[str] = (", ".join(names) for names in (route.sources, route.types, route.to))
     return "from {}, types {}, to {}".format(*parts)
 

@@ -67,7 +67,7 @@ def committed(
         status, body = receipt.reply.status, receipt.reply.body
         headers = {"Content-Type": receipt.reply.content_type or _UNKNOWN_TYPE}
     elif answers.body is not None:
-        body, headers = _wanted(answers.body)
+        body, headers = _configured_body(answers.body)
     else:
         body = (_ACCEPTED if is_new else _DUPLICATE) + receipt.event_id.encode() + _END
     return Answer(
@@ -95,7 +95,7 @@ def committed_batch(
     ids = tuple([receipt.event_id for receipt in receipts])
     headers: dict[str, str] = {}
     if answers.body is not None:
-        body, headers = _wanted(answers.body)
+        body, headers = _configured_body(answers.body)
     else:
         body = msgspec.json.encode({"status": "accepted" if is_new else "duplicate", "ids": ids})
     return Answer(
@@ -110,13 +110,13 @@ def committed_batch(
     )
 
 
-def _wanted(text: str) -> tuple[bytes, dict[str, str]]:
+def _configured_body(text: str) -> tuple[bytes, dict[str, str]]:
     """Return the body that a source asks for, and the headers that go with it."""
     body = text.encode()
     return body, {} if is_json(body) and body.startswith(b"{") else _TEXT
 
 
-def handshaken(reply: Reply) -> Answer:
+def handshake_answer(reply: Reply) -> Answer:
     """Answer a handshake: with its own body, whatever the bodies of other answers are."""
     return Answer(
         status=reply.status,

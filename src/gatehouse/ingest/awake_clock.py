@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: Seconds between two looks at whether time has gone by unseen.
-_BEAT: Final = 0.25
+_TICK: Final = 0.25
 #: Seconds by which a look may be late on a busy machine.
 _SLACK: Final = 0.05
 #: Seconds in which the event loop reads all that has arrived, before anybody is refused.
 _READS_WITHIN: Final = 0.05
 #: A stop of this many seconds can make late what was on time.
-LONG: Final = 5.0
+LONG_STOP: Final = 5.0
 #: Seconds after a long stop in which what arrived during it is worked on.
-_AFTERMATH: Final = 5.0
+_RECOVERY: Final = 5.0
 
 
 class AwakeClock:
@@ -41,7 +41,7 @@ class AwakeClock:
     def start(self) -> None:
         """Begin to look, on the event loop that runs."""
         self._awake_until = self._now()
-        self._beat()
+        self._tick()
 
     def stop(self) -> None:
         """Look no more. Idempotent."""
@@ -53,24 +53,24 @@ class AwakeClock:
         """Return seconds of being awake, counted from some moment."""
         return min(self._now(), self._awake_until) - self.stopped
 
-    def was_stopped(self) -> bool:
+    def was_stopped_recently(self) -> bool:
         """Tell whether there was a long stop just now."""
         now = self._now()
-        return now - self._awake_until >= LONG or now - self._last_long_stop < _AFTERMATH
+        return now - self._awake_until >= LONG_STOP or now - self._last_long_stop < _RECOVERY
 
     def call_later(self, seconds: float, act: Callable[[], object]) -> AwakeTimer:
         """Call a function when it has been awake for so long, and has read what had arrived until then."""
         return AwakeTimer(self, seconds, act)
 
-    def _beat(self) -> None:
+    def _tick(self) -> None:
         now = self._now()
         unseen = now - self._awake_until
         if unseen > 0:
             self.stopped += unseen
-            if unseen >= LONG:
+            if unseen >= LONG_STOP:
                 self._last_long_stop = now
-        self._awake_until = now + _BEAT + _SLACK
-        self._timer = asyncio.get_running_loop().call_later(_BEAT, self._beat)
+        self._awake_until = now + _TICK + _SLACK
+        self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
 
 
 class AwakeTimer:
@@ -83,21 +83,21 @@ class AwakeTimer:
         self._act = act
         self._until = clock.time() + seconds
         self._loop = asyncio.get_running_loop()
-        self._handle = self._loop.call_later(seconds, self._look)
+        self._handle = self._loop.call_later(seconds, self._check)
 
     def cancel(self) -> None:
         """Do nothing any more."""
         self._handle.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         left = self._until - self._clock.time()
         if left > 0:
-            self._handle = self._loop.call_later(left, self._look)
+            self._handle = self._loop.call_later(left, self._check)
         else:
-            self._handle = self._loop.call_later(_READS_WITHIN, self._look_again)
+            self._handle = self._loop.call_later(_READS_WITHIN, self._check_again)
 
-    def _look_again(self) -> None:
+    def _check_again(self) -> None:
         if self._until > self._clock.time():
-            self._look()
+            self._check()
         else:
             self._act()

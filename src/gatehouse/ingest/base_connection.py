@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, Protocol
 from aiohttp.base_protocol import BaseProtocol
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from gatehouse.ingest.awake_clock import AwakeClock, AwakeTimer
@@ -26,10 +25,10 @@ LINGER: Final = 2.0
 
 
 #: Seconds for which somebody who has just connected may be on the way to send a request.
-YOUNG: Final = 1.0
+NEW_FOR: Final = 1.0
 
 
-class Lines:
+class EvictionQueues:
     """Who makes room for new connections; in each line whoever came first goes first.
 
     Whoever is idle goes before whoever is sending. But under a flood of slow senders, somebody who has only
@@ -38,44 +37,44 @@ class Lines:
 
     def __init__(self) -> None:
         #: Those that have nothing to do.
-        self.idle: dict[Link, None] = {}
+        self.idle: dict[BaseConnection, None] = {}
         #: Those that are answered, and have to take it or to stop sending.
-        self.leaving: dict[Link, None] = {}
+        self.closing: dict[BaseConnection, None] = {}
         #: Those of whose request more has to arrive.
-        self.sending: dict[Link, None] = {}
+        self.sending: dict[BaseConnection, None] = {}
 
-    def make_room(self) -> bool:
+    def evict_one(self) -> bool:
         """Let one go. Returns whether there was one."""
         idle, sending = next(iter(self.idle), None), next(iter(self.sending), None)
-        if idle and sending and idle.waited() < YOUNG <= sending.waited():
+        if idle and sending and idle.waiting_seconds() < NEW_FOR <= sending.waiting_seconds():
             idle = None
-        one = idle or next(iter(self.leaving), None) or sending
+        one = idle or next(iter(self.closing), None) or sending
         if one is not None:
-            one.make_room()
+            one.evict()
         return one is not None
 
 
-class Link(BaseProtocol):
+class BaseConnection(BaseProtocol):
     """A connection, without what it is for."""
 
     __slots__ = (
+        "_abort_timer",
         "_clock",
-        "_has_ended",
         "_is_closing",
-        "_is_hurried",
-        "_leaving",
-        "_line",
-        "_lines",
+        "_is_evicted",
         "_patience",
-        "_since",
+        "_peer_is_done",
+        "_queue",
+        "_queues",
+        "_sending_since",
         "peer",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, lines: Lines, clock: AwakeClock, patience: float
+        self, loop: asyncio.AbstractEventLoop, queues: EvictionQueues, clock: AwakeClock, patience: float
     ) -> None:
         super().__init__(loop)
-        self._lines = lines
+        self._queues = queues
         self._clock = clock
         #: Seconds for which it may be idle, and for which an answer may lie there unread.
         self._patience = patience
@@ -84,119 +83,119 @@ class Link(BaseProtocol):
         #: Whether no more requests are taken.
         self._is_closing = False
         #: Whether the other end sends nothing more. It may still wait for answers.
-        self._has_ended = False
+        self._peer_is_done = False
         #: Whether others need its place: it goes without waiting for anything.
-        self._is_hurried = False
+        self._is_evicted = False
         #: Where it stands; nowhere while it is worked for.
-        self._line: dict[Link, None] | None = None
+        self._queue: dict[BaseConnection, None] | None = None
         #: Since when it has been sending, if it is.
-        self._since = 0.0
+        self._sending_since = 0.0
         #: Ends it although the other end has not taken all that was sent to it.
-        self._leaving: AwakeTimer | None = None
+        self._abort_timer: AwakeTimer | None = None
 
     @abstractmethod
-    def make_room(self) -> None:
+    def evict(self) -> None:
         """Go at once, for others."""
 
     @abstractmethod
-    def waited(self) -> float:
+    def waiting_seconds(self) -> float:
         """Return for how many seconds it has been idle, or sending."""
 
-    def stand_in_sending(self) -> None:
+    def queue_as_sending(self) -> None:
         """Stand among those who are sending, since now or before."""
-        if self._line is not self._lines.sending:
-            self._since = self._clock.time()
-            self.stand_in(self._lines.sending)
+        if self._queue is not self._queues.sending:
+            self._sending_since = self._clock.time()
+            self.queue_in(self._queues.sending)
 
-    def stand_in(self, line: dict[Link, None]) -> None:
+    def queue_in(self, queue: dict[BaseConnection, None]) -> None:
         """Stand at the end of a line, or stay in it."""
-        if line is not self._line:
-            if self._line is not None:
-                del self._line[self]
-            self._line = line
-            line[self] = None
+        if queue is not self._queue:
+            if self._queue is not None:
+                del self._queue[self]
+            self._queue = queue
+            queue[self] = None
 
-    def stand_nowhere(self) -> None:
+    def leave_queue(self) -> None:
         """Leave the line, if it stands in one."""
-        line, self._line = self._line, None
-        if line is not None:
-            del line[self]
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            del queue[self]
 
     def send(self, data: bytes) -> None:
         """Send; a peer that is gone takes nothing more."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
-    async def until_taken(self) -> None:
+    async def drain(self) -> None:
         """Wait until the other end has taken most of what was sent to it."""
-        self.stand_in(self._lines.leaving)
+        self.queue_in(self._queues.closing)
         with suppress(ConnectionError):
             await self._drain_helper()
-        self.stand_nowhere()
+        self.leave_queue()
 
-    def hang_up(self) -> None:
+    def close_after_flush(self) -> None:
         """Go as soon as the other end has taken what was sent to it; see `patience`."""
         self._is_closing = True
-        self.stand_nowhere()
+        self.leave_queue()
         if self.transport is not None:
             self.transport.close()
             # With some of an answer left it would stay until that is taken.
             if self.transport.get_write_buffer_size():
-                if self._is_hurried:
-                    self.leave()
+                if self._is_evicted:
+                    self.abort()
                 else:
-                    self._leave_after(self._patience)
-                    self.stand_in(self._lines.leaving)
+                    self._abort_after(self._patience)
+                    self.queue_in(self._queues.closing)
 
-    def part(self, last: bytes = b"") -> None:
+    def close_with_linger(self, last: bytes = b"") -> None:
         """Send the last, and throw away what still comes for a while: see `LINGER`."""
         self._is_closing = True
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        self.stand_in(self._lines.leaving)
+        self.queue_in(self._queues.closing)
         transport.write(last)
         if transport.can_write_eof():
             transport.write_eof()
         self._resume_transport_reading()
-        self._leave_after(self._patience if transport.get_write_buffer_size() else LINGER)
+        self._abort_after(self._patience if transport.get_write_buffer_size() else LINGER)
 
-    def leave(self) -> None:
+    def abort(self) -> None:
         """Go at once, whatever has not been taken."""
         if self.transport is not None:
             self.transport.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._leave_after(self._patience)
+        self._abort_after(self._patience)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if not self._is_closing:
-            self._stay()
+            self._cancel_abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._is_closing = True
-        self._stay()
-        self.stand_nowhere()
+        self._cancel_abort()
+        self.leave_queue()
         super().connection_lost(exc)
 
-    def _leave_after(self, seconds: float) -> None:
-        self._stay()
-        self._leaving = self._clock.call_later(seconds, self.leave)
+    def _abort_after(self, seconds: float) -> None:
+        self._cancel_abort()
+        self._abort_timer = self._clock.call_later(seconds, self.abort)
 
-    def _stay(self) -> None:
-        if self._leaving is not None:
-            self._leaving.cancel()
-            self._leaving = None
+    def _cancel_abort(self) -> None:
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+            self._abort_timer = None
 
 
 #: Enough for a few full commits to be under way; with more, a turn of the event loop takes ever longer.
-MOST: Final = 512
+MAX_ACTIVE: Final = 512
 #: Seconds of waiting after which a request is refused: its commit would take it past the second it has.
-PATIENCE: Final = 0.5
+MAX_WAIT: Final = 0.5
 #: How many are refused in one turn of the event loop. A thousand at once would make late what is on time.
-_SLICE: Final = 64
+_REFUSALS_AT_ONCE: Final = 64
 
 
 class Waiting(Protocol):
@@ -212,7 +211,9 @@ class Waiting(Protocol):
 class Admission:
     """Lets requests in: as many as may be worked on, in the order they came."""
 
-    def __init__(self, clock: Callable[[], float], most: int = MOST, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, clock: Callable[[], float], most: int = MAX_ACTIVE, patience: float = MAX_WAIT
+    ) -> None:
         self._clock = clock
         self._most = most
         self._patience = patience
@@ -233,7 +234,7 @@ class Admission:
         """Have it admitted when its turn comes, with a place, or refused when it is late."""
         self._waiting.append((self._clock() + self._patience, one))
         if self._timer is None:
-            self._watch(self._patience)
+            self._schedule_check(self._patience)
 
     def leave(self) -> None:
         """Give a place back, to the next one if there is any."""
@@ -247,26 +248,26 @@ class Admission:
                 self._is_admitting = False
 
     def _admit_next(self) -> None:
-        self._set_late_aside()
+        self._collect_late()
         while self._waiting and self._busy < self._most:
             self._busy += 1
             self._waiting.popleft()[1].admit()
 
-    def _set_late_aside(self) -> None:
+    def _collect_late(self) -> None:
         now = self._clock()
         while self._waiting and self._waiting[0][0] <= now:
             self._late.append(self._waiting.popleft()[1])
 
-    def _watch(self, seconds: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._look)
+    def _schedule_check(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """Refuse what is late, also when nothing leaves: a store that stalls keeps every place."""
         self._timer = None
-        self._set_late_aside()
-        for _ in range(min(_SLICE, len(self._late))):
+        self._collect_late()
+        for _ in range(min(_REFUSALS_AT_ONCE, len(self._late))):
             self._late.popleft().refuse_late()
         if self._late:
-            self._watch(0)
+            self._schedule_check(0)
         elif self._waiting:
-            self._watch(max(0.0, self._waiting[0][0] - self._clock()))
+            self._schedule_check(max(0.0, self._waiting[0][0] - self._clock()))

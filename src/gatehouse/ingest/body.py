@@ -17,13 +17,13 @@ from gatehouse.errors import (
     UnsupportedEncodingError,
 )
 from gatehouse.ingest.awake_clock import AwakeClock
-from gatehouse.ingest.http1 import GivenUpError
+from gatehouse.ingest.http1 import EvictedError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from gatehouse.ingest.connection import Inbound
+    from gatehouse.ingest.connection import InboundRequest
 
 #: The content codings there are (IANA's HTTP Content Coding Registry, and `x-` as in RFC 9110, 8.4.1). Real
 #: senders write other things into the header, such as `UTF-8`: those change nothing about the bytes.
@@ -53,9 +53,9 @@ class Bodies:
         #: Bytes of the bodies in memory.
         self.held = 0
         #: Those that are still arriving, the longest under way first.
-        self._arriving: dict[Body, None] = {}
+        self._incomplete: dict[Body, None] = {}
 
-    def take_whole(self, http: Inbound, limit: int) -> bytes | None:
+    def read_complete(self, http: InboundRequest, limit: int) -> bytes | None:
         """Take a body that came together with its head, at most `limit` bytes; None if there is more to come.
 
         Raises the `RequestRejectedError` that says why it can't be had.
@@ -70,15 +70,15 @@ class Bodies:
         if size > limit:
             raise _too_large(limit)
         if self.held + size > self._budget:
-            self._make_room_for(size)
+            self._evict_for(size)
         self.held += size
         return body
 
-    def _make_room_for(self, size: int) -> None:
+    def _evict_for(self, size: int) -> None:
         with self.body() as body:
             self.take(body, size)
 
-    async def take_arriving(self, http: Inbound, limit: int, deadline: float) -> bytes:
+    async def read_arriving(self, http: InboundRequest, limit: int, deadline: float) -> bytes:
         """Take the other bodies: at most `limit` bytes, within `deadline` seconds. Raises likewise."""
         with self.body() as body:
             whole = await body.read(http, limit, deadline)
@@ -95,37 +95,37 @@ class Bodies:
         self.held += size
         body.size += size
         while self.held > self._budget:
-            oldest = next((one for one in self._arriving if one.size), None)
+            oldest = next((one for one in self._incomplete if one.size), None)
             if oldest is None or oldest is body:
                 raise _overloaded()
-            oldest.give_up()
+            oldest.evict()
 
     def release(self, body: Body) -> None:
         """Count what is not held any more."""
         self.held -= body.size
         body.size = 0
 
-    def arrives(self, body: Body) -> None:
+    def add_incomplete(self, body: Body) -> None:
         """Let this one be given up for others."""
-        self._arriving[body] = None
+        self._incomplete[body] = None
 
-    def arrived(self, body: Body) -> None:
+    def remove_incomplete(self, body: Body) -> None:
         """Let this one alone: it is complete, or refused."""
-        self._arriving.pop(body, None)
+        self._incomplete.pop(body, None)
 
 
 class Body:
     """The body of one request."""
 
-    __slots__ = ("_bodies", "_is_given_up", "_pieces", "_timeout", "size")
+    __slots__ = ("_bodies", "_chunks", "_is_evicted", "_timeout", "size")
 
     def __init__(self, bodies: Bodies) -> None:
         self._bodies = bodies
         #: Bytes that have arrived.
         self.size = 0
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._timeout: asyncio.Timeout | None = None
-        self._is_given_up = False
+        self._is_evicted = False
 
     def __enter__(self) -> Self:
         return self
@@ -135,20 +135,20 @@ class Body:
     ) -> None:
         self._bodies.release(self)
 
-    def give_up(self) -> None:
+    def evict(self) -> None:
         """End the reading, with 503."""
-        self._is_given_up = True
-        self._end()
-        self._bodies.arrived(self)
+        self._is_evicted = True
+        self._stop_reading()
+        self._bodies.remove_incomplete(self)
         self._bodies.release(self)
         # Now, and not when the one who reads is told: under a flood that is many others' bytes later.
-        self._pieces.clear()
+        self._chunks.clear()
 
-    def _end(self) -> None:
+    def _stop_reading(self) -> None:
         if self._timeout is not None and not self._timeout.expired():
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
-    async def read(self, http: Inbound, limit: int, deadline: float) -> bytes:
+    async def read(self, http: InboundRequest, limit: int, deadline: float) -> bytes:
         """Read all of it, at most `limit` bytes within `deadline` seconds.
 
         Raises the `RequestRejectedError` that says why it can't be had.
@@ -156,44 +156,44 @@ class Body:
         if (http.content_length or 0) > limit:
             raise _too_large(limit)
         # Slow senders must not keep others waiting.
-        http.connection.step_aside()
+        http.connection.release_slot()
         try:
             async with asyncio.timeout(None) as self._timeout:
-                timer = self._bodies.clock.call_later(deadline, self._end)
-                self._bodies.arrives(self)
-                _continue(http)
-                return await self._read_pieces(http, limit)
+                timer = self._bodies.clock.call_later(deadline, self._stop_reading)
+                self._bodies.add_incomplete(self)
+                _send_continue(http)
+                return await self._read_chunks(http, limit)
         except TimeoutError as error:
-            if self._is_given_up:
+            if self._is_evicted:
                 raise _overloaded() from error
             raise RequestTimeoutError("the body took too long to arrive") from error
         except (aiohttp.ClientPayloadError, HttpProcessingError, ConnectionError) as error:
             # Without the way it came: what waited for the body has it still, which would be a circle.
             cause = error.with_traceback(None)
-            if isinstance(error, GivenUpError):
+            if isinstance(error, EvictedError):
                 raise _overloaded() from cause
             raise MalformedRequestError("the body ended before its announced end") from cause
         finally:
             timer.cancel()
-            self._bodies.arrived(self)
+            self._bodies.remove_incomplete(self)
 
-    async def _read_pieces(self, http: Inbound, limit: int) -> bytes:
+    async def _read_chunks(self, http: InboundRequest, limit: int) -> bytes:
         # No variable here may hold a piece: it would be kept while the next one is waited for.
-        while await self._read_piece(http, limit):
+        while await self._read_chunk(http, limit):
             pass
-        body = b"".join(self._pieces)
-        self._pieces.clear()
+        body = b"".join(self._chunks)
+        self._chunks.clear()
         return body
 
-    async def _read_piece(self, http: Inbound, limit: int) -> bool:
-        piece = await http.content.readany()
-        if self._is_given_up:
+    async def _read_chunk(self, http: InboundRequest, limit: int) -> bool:
+        chunk = await http.content.readany()
+        if self._is_evicted:
             raise TimeoutError
-        if self.size + len(piece) > limit:
+        if self.size + len(chunk) > limit:
             raise _too_large(limit)
-        self._bodies.take(self, len(piece))
-        self._pieces.append(piece)
-        return bool(piece)
+        self._bodies.take(self, len(chunk))
+        self._chunks.append(chunk)
+        return bool(chunk)
 
 
 def _check_codings(values: Sequence[str]) -> None:
@@ -211,7 +211,7 @@ def _overloaded() -> UnavailableError:
     return UnavailableError("overloaded; send again later", reason="overloaded")
 
 
-def _continue(http: Inbound) -> None:
+def _send_continue(http: InboundRequest) -> None:
     """Tell a client that waits for it to send the body: path, method and length are fine."""
     transport, head = http.connection.transport, http.head
     if head.headers.get(hdrs.EXPECT, "").lower() != "100-continue" or transport is None:

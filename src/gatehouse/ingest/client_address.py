@@ -24,7 +24,7 @@ _HOP = re.compile(r"\[(?P<v6>[^\[\]]*)\](?::\d{1,5})?|(?P<v4>[\d.]+):\d{1,5}|(?P
 _Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def peer_of(transport: asyncio.BaseTransport) -> str | None:
+def peer_address(transport: asyncio.BaseTransport) -> str | None:
     """Return the address of the other end: `UNIX` for one on a Unix socket; None for one that is gone."""
     peername = transport.get_extra_info("peername")
     if isinstance(peername, tuple):

@@ -37,7 +37,7 @@ MAX_WAITING = 1000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 
 
-class Handover(Protocol):
+class DeliveryReceiver(Protocol):
     """What the committer needs of the dispatcher."""
 
     def accepted(self, destination: str) -> None:
@@ -61,7 +61,7 @@ class Committer:
     def __init__(
         self,
         store: Store,
-        handover: Handover,
+        handover: DeliveryReceiver,
         metrics: Metrics,
         *,
         deadline: float,
@@ -81,7 +81,7 @@ class Committer:
         self._expiring: deque[tuple[float, asyncio.Future[Sequence[Receipt]]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def use_deadline(self, deadline: float) -> None:
+    def set_deadline(self, deadline: float) -> None:
         """Let requests that come from now on wait for their commit this long (seconds)."""
         self._deadline = deadline
 
@@ -170,17 +170,17 @@ def _by_request(batch: Sequence[_Submitted], receipts: Sequence[Receipt]) -> lis
 
 
 #: Seconds between two revivals of a delivery.
-EVERY: Final = 60.0
+REVIVE_INTERVAL: Final = 60.0
 
 
-class Waking(Protocol):
+class LaneWaker(Protocol):
     """What this needs of the dispatcher."""
 
     def wake(self, name: str, *, pending: int = 0, dead: int = 0) -> None:
         """Learn that so many deliveries became due."""
 
 
-class Keeping(Protocol):
+class RevivingStore(Protocol):
     """What this needs of the store."""
 
     async def revive(
@@ -192,7 +192,7 @@ class Keeping(Protocol):
 class Reviver:
     """Has dead deliveries tried again."""
 
-    def __init__(self, store: Keeping, dispatcher: Waking) -> None:
+    def __init__(self, store: RevivingStore, dispatcher: LaneWaker) -> None:
         self._store = store
         self._dispatcher = dispatcher
 
@@ -204,12 +204,12 @@ class Reviver:
         events = {
             receipt.event_id: [assignment.destination for assignment in arrival.assignments]
             for arrival, receipt in duplicates
-            if receipt.dead is not None and receipt.dead <= now - EVERY
+            if receipt.dead is not None and receipt.dead <= now - REVIVE_INTERVAL
         }
         if not any(events.values()):
             return 0
         try:
-            revived = await self._store.revive(events, now=now, asked_before=now - EVERY)
+            revived = await self._store.revive(events, now=now, asked_before=now - REVIVE_INTERVAL)
         except StoreError as error:
             get_logger().error("store.unavailable", error=str(error), events=len(events))
             raise UnavailableError("the store is unavailable; send again later", reason="store") from error

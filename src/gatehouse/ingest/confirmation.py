@@ -9,20 +9,20 @@ import aiohttp
 from yarl import URL
 
 from gatehouse.network.forbidden_addresses import open_socket
-from gatehouse.network.resolver import Names, Resolver
+from gatehouse.network.resolver import AiohttpResolver, SystemResolver
 
 #: Seconds in all. The provider waits for our own answer meanwhile.
 DEADLINE = 5.0
 #: Bytes of the reply that are read; its content means nothing to us.
 MAX_REPLY = 64 * 1024
 
-_NAMES = Names(at_once=8)
+_RESOLVER = SystemResolver(max_threads=8)
 
 
 async def confirm(url: str, *, deadline: float = DEADLINE) -> bool:
     """Fetch the URL, as it stands, and tell whether the answer was 200. Raises nothing."""
     timeout = aiohttp.ClientTimeout(total=deadline)
-    connector = aiohttp.TCPConnector(resolver=Resolver(_NAMES), socket_factory=open_socket)
+    connector = aiohttp.TCPConnector(resolver=AiohttpResolver(_RESOLVER), socket_factory=open_socket)
     try:
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypedDict
 from msgspec import Meta
 
 from gatehouse.errors import UnavailableError
-from gatehouse.ingest.answer import Answer, handshaken
+from gatehouse.ingest.answer import Answer, handshake_answer
 from gatehouse.language.times import Rfc3339, rfc3339
 from gatehouse.telemetry.log import get_logger
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 Confirm = Callable[[str], Awaitable[bool]]
 
 #: How many secrets of one source are kept. Anyone can send some: the operator sees when and from where.
-MAX_SHOWN = 5
+MAX_SECRETS = 5
 _WHERE = "GET /api/v1/handshakes on the operator listener"
 
 
-class _Shown(NamedTuple):
+class _Secret(NamedTuple):
     source: str
     handshake: str
     secret: str
@@ -47,16 +47,16 @@ class HandshakeSecret(TypedDict):
     client: Annotated[str, Meta(description="The address it came from.", examples=["192.0.2.7"])]
 
 
-class ShownSecrets:
+class HandshakeSecrets:
     """The secrets that providers handed over in handshakes: in memory only, the last few of each source."""
 
     def __init__(self) -> None:
-        self._by_source: dict[str, deque[_Shown]] = {}
+        self._by_source: dict[str, deque[_Secret]] = {}
 
     def add(self, source: str, handshake: str, secret: str, *, received: float, client: str) -> None:
         """Keep a secret for the operator's eyes, and log that there is one."""
-        kept = self._by_source.setdefault(source, deque(maxlen=MAX_SHOWN))
-        kept.append(_Shown(source, handshake, secret, received, client))
+        kept = self._by_source.setdefault(source, deque(maxlen=MAX_SECRETS))
+        kept.append(_Secret(source, handshake, secret, received, client))
         get_logger().warning(
             "handshake.secret_shown", source=source, handshake=handshake, client=client or None, where=_WHERE
         )
@@ -77,11 +77,11 @@ class ShownSecrets:
         ]
 
 
-class Greeter:
+class HandshakeResponder:
     """Answers handshakes: what `verify/handshake.py` decides, it does."""
 
-    def __init__(self, shown: ShownSecrets, confirm: Confirm) -> None:
-        self._shown = shown
+    def __init__(self, shown: HandshakeSecrets, confirm: Confirm) -> None:
+        self._secrets = shown
         self._confirm = confirm
 
     def before_verification(self, source: Source, request: Request, now: float) -> Answer | None:
@@ -102,5 +102,5 @@ class Greeter:
 
     def _answer(self, source: Source, reply: Reply, request: Request, now: float) -> Answer:
         if reply.shown is not None:
-            self._shown.add(source.name, reply.handshake, reply.shown, received=now, client=request.client)
-        return handshaken(reply)
+            self._secrets.add(source.name, reply.handshake, reply.shown, received=now, client=request.client)
+        return handshake_answer(reply)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
     from aiohttp.streams import StreamReader
 
-    Message = tuple[RawRequestMessage | None, StreamReader]
+    ParsedRequest = tuple[RawRequestMessage | None, StreamReader]
     from collections.abc import Mapping
 
     from aiohttp import HttpVersion
@@ -42,7 +42,7 @@ MAX_FIELD: Final = 16 * 1024
 #: Bytes of a request's head in total.
 MAX_HEAD: Final = 64 * 1024
 #: Requests without an answer that a connection may have; from half as many on, more are taken.
-MOST_UNANSWERED: Final = 32
+MAX_PIPELINED: Final = 32
 #: Bytes of a body that wait to be read; at twice as many no more is taken from the kernel.
 _READ_BUFFER: Final = 64 * 1024
 #: Bytes that may come around a chunked body: its chunks' sizes and extensions, and its trailers.
@@ -53,14 +53,22 @@ _FRAMING_PER_BYTE: Final = 8
 _FIELD_EXTRA: Final = 4
 
 
-class GivenUpError(ConnectionError):
+class EvictedError(ConnectionError):
     """The request is given up, because others need its place."""
 
 
-class Reader:
+class RequestParser:
     """Reads the requests of one connection."""
 
-    __slots__ = ("_around", "_earlier", "arriving", "head", "is_over", "is_too_long", "parser")
+    __slots__ = (
+        "_framing",
+        "_last_read",
+        "head_size",
+        "incomplete_body",
+        "is_finished",
+        "is_head_too_long",
+        "parser",
+    )
 
     def __init__(self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop) -> None:
         self.parser: HttpRequestParser | None = HttpRequestParser(
@@ -71,52 +79,52 @@ class Reader:
             max_field_size=MAX_FIELD,
             payload_exception=aiohttp.ClientPayloadError,
             auto_decompress=False,
-            max_msg_queue_size=MOST_UNANSWERED,
+            max_msg_queue_size=MAX_PIPELINED,
         )
         #: The body that is arriving, if one did not come with its head.
-        self.arriving: StreamReader | None = None
+        self.incomplete_body: StreamReader | None = None
         #: Whether no request follows those that were read.
-        self.is_over = False
+        self.is_finished = False
         #: Whether a head was refused for its length, and not for its form.
-        self.is_too_long = False
+        self.is_head_too_long = False
         #: Bytes of a head that is not complete.
-        self.head = 0
+        self.head_size = 0
         #: Bytes that came together with the last request: the next head may have begun in them.
-        self._earlier = 0
+        self._last_read = 0
         #: Bytes that came since the head of the request that is arriving.
-        self._around = 0
+        self._framing = 0
 
-    def read(self, data: bytes) -> Sequence[Message]:
+    def read(self, data: bytes) -> Sequence[ParsedRequest]:
         """Return the requests whose heads are complete now."""
-        arriving = self.arriving
-        if self.is_over and arriving is None:
+        incomplete_body = self.incomplete_body
+        if self.is_finished and incomplete_body is None:
             return ()
         assert self.parser is not None  # noqa: S101 - the connection is open
-        messages: Sequence[Message]
+        requests: Sequence[ParsedRequest]
         try:
-            messages, _, _ = self.parser.feed_data(data)
+            requests, _, _ = self.parser.feed_data(data)
         except Exception as error:  # noqa: BLE001 - whatever the parser stumbles over, it is not HTTP
-            return self._broken(error)
-        if arriving is not None and not self._go_on_with(arriving, len(data)):
+            return self._parse_failed(error)
+        if incomplete_body is not None and not self._check_body(incomplete_body, len(data)):
             return ()
-        if not messages:
-            return self._look_at_beginning(0 if arriving else len(data))
-        if self._earlier + self.head + len(data) > MAX_HEAD and any(map(_is_too_long, messages)):
+        if not requests:
+            return self._count_head(0 if incomplete_body else len(data))
+        if self._last_read + self.head_size + len(data) > MAX_HEAD and any(map(_is_head_too_long, requests)):
             return self._refuse_head()
-        self._earlier, self.head = len(data), 0
-        message, content = messages[-1]
+        self._last_read, self.head_size = len(data), 0
+        head, content = requests[-1]
         if (
-            len(messages) > 1
-            or message.version is not HttpVersion11
-            or message.chunked
-            or message.should_close
-            or message.upgrade
+            len(requests) > 1
+            or head.version is not HttpVersion11
+            or head.chunked
+            or head.should_close
+            or head.upgrade
         ):
-            messages = self._until_last(messages)
-            content = messages[-1][1]
+            requests = self._cut_after_last(requests)
+            content = requests[-1][1]
         if not content.is_eof():
-            self.arriving, self._around = content, 0
-        return messages
+            self.incomplete_body, self._framing = content, 0
+        return requests
 
     def close(self, error: BaseException) -> None:
         """Read nothing more, and let go of the connection: the parser knows it."""
@@ -125,58 +133,58 @@ class Reader:
 
     def end(self, error: BaseException) -> None:
         """Read nothing more. Who waits for the rest of a body gets the error."""
-        self.is_over = True
-        arriving, self.arriving = self.arriving, None
-        if arriving is not None and not arriving.is_eof():
-            arriving.set_exception(error)
+        self.is_finished = True
+        incomplete_body, self.incomplete_body = self.incomplete_body, None
+        if incomplete_body is not None and not incomplete_body.is_eof():
+            incomplete_body.set_exception(error)
 
-    def _go_on_with(self, arriving: StreamReader, size: int) -> bool:
+    def _check_body(self, incomplete_body: StreamReader, size: int) -> bool:
         """Look at the body that is arriving. Returns whether what came may hold another request."""
-        if arriving.is_eof():
-            self.arriving = None
-            self._earlier = size
-            return not self.is_over
-        self._around += size
-        if self._around > _MAX_FRAMING + (1 + _FRAMING_PER_BYTE) * arriving.total_bytes:
+        if incomplete_body.is_eof():
+            self.incomplete_body = None
+            self._last_read = size
+            return not self.is_finished
+        self._framing += size
+        if self._framing > _MAX_FRAMING + (1 + _FRAMING_PER_BYTE) * incomplete_body.total_bytes:
             self.end(TransferEncodingError("too much around the body"))
         return False
 
-    def _look_at_beginning(self, size: int) -> Sequence[Message]:
+    def _count_head(self, size: int) -> Sequence[ParsedRequest]:
         """Count what completed no head. Of a head itself it is `size` bytes, unless a body has begun."""
-        if self.arriving is None:
-            self.head += size
-            if self.head > MAX_HEAD:
+        if self.incomplete_body is None:
+            self.head_size += size
+            if self.head_size > MAX_HEAD:
                 return self._refuse_head()
         return ()
 
-    def _broken(self, error: Exception) -> Sequence[Message]:
-        arriving, was_over = self.arriving, self.is_over
+    def _parse_failed(self, error: Exception) -> Sequence[ParsedRequest]:
+        incomplete_body, was_over = self.incomplete_body, self.is_finished
         self.end(error if isinstance(error, HttpProcessingError) else HttpProcessingError())
         # What follows the last request is nobody's, and a body that breaks off is told to who reads it.
-        if was_over or (arriving is not None and not arriving.is_eof()):
+        if was_over or (incomplete_body is not None and not incomplete_body.is_eof()):
             return ()
         return [(None, EMPTY_PAYLOAD)]
 
-    def _refuse_head(self) -> Sequence[Message]:
-        self.is_over = self.is_too_long = True
+    def _refuse_head(self) -> Sequence[ParsedRequest]:
+        self.is_finished = self.is_head_too_long = True
         return [(None, EMPTY_PAYLOAD)]
 
-    def _until_last(self, messages: Sequence[Message]) -> Sequence[Message]:
+    def _cut_after_last(self, requests: Sequence[ParsedRequest]) -> Sequence[ParsedRequest]:
         """Leave out what follows a request that is to be the last one."""
-        for index, (message, _) in enumerate(messages):
+        for index, (head, _) in enumerate(requests):
             # The parser takes HTTP/0.9, too: without a version, and for CONNECT even without a target.
-            if message is None or message.version < HttpVersion10:
-                self.is_over = True
-                return [*messages[:index], (None, EMPTY_PAYLOAD)]
+            if head is None or head.version < HttpVersion10:
+                self.is_finished = True
+                return [*requests[:index], (None, EMPTY_PAYLOAD)]
             # After an offer to upgrade the parser may have dropped what follows.
-            if message.chunked or message.should_close or message.upgrade:
-                self.is_over = True
-                return messages[: index + 1]
-        return messages
+            if head.chunked or head.should_close or head.upgrade:
+                self.is_finished = True
+                return requests[: index + 1]
+        return requests
 
 
-def _is_too_long(message: Message) -> bool:
-    head = message[0]
+def _is_head_too_long(request: ParsedRequest) -> bool:
+    head = request[0]
     if head is None:
         return False
     fields = sum(len(name) + len(value) + _FIELD_EXTRA for name, value in head.raw_headers)
@@ -190,7 +198,7 @@ _WITHOUT_BODY: Final = frozenset(map(int, (*range(100, 200), HTTPStatus.NO_CONTE
 _UNSAFE: Final = frozenset("\r\n\0")
 
 
-def written(
+def encode_answer(
     answer: Answer, *, keep_alive: bool, version: HttpVersion = HttpVersion11, with_body: bool = True
 ) -> bytes:
     """Write an answer out. Raises `ValueError` for a header that HTTP can't carry."""
@@ -239,7 +247,7 @@ def _date(second: int) -> bytes:
 _ABSOLUTE: Final = re.compile(r"https?://[^/?#@]+(?P<origin>[/?#].*)?", re.IGNORECASE | re.DOTALL)
 
 
-def path_and_query(target: str) -> tuple[str, str]:
+def split_target(target: str) -> tuple[str, str]:
     """Split a target, as a path or as a URL. The path of what is neither is empty: `*`, or a host alone."""
     if target.startswith("/"):
         origin = target

@@ -13,16 +13,16 @@ import resource
 import socket
 from typing import TYPE_CHECKING, Final
 
-from gatehouse.ingest.base_connection import Admission, Lines
+from gatehouse.ingest.base_connection import Admission, EvictionQueues
 from gatehouse.ingest.connection import Connection
-from gatehouse.network.sockets import bound, bound_to_path, unbind_path
+from gatehouse.network.sockets import bind, bind_unix, remove_unix_socket
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gatehouse.ingest.awake_clock import AwakeClock
-    from gatehouse.ingest.connection import Answers
+    from gatehouse.ingest.connection import Handlers
 
 #: Bytes that the kernel takes of a connection before they are read; so one read gives no more either. What a
 #: thousand of them send at once is in memory before anybody is asked. (Linux doubles it.)
@@ -32,11 +32,11 @@ _SHARE: Final = 16
 #: How many connections may wait in the kernel. Its own limit (net.core.somaxconn) holds if it is lower.
 _BACKLOG: Final = 4096
 #: How many are taken in one turn.
-_AT_ONCE: Final = 1024
+_MAX_ACCEPTS: Final = 1024
 #: What a process that has no file descriptors or no memory left gets.
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 #: Seconds until it tries again.
-_REST: Final = 1.0
+_PAUSE: Final = 1.0
 
 
 class Listener:
@@ -46,10 +46,10 @@ class Listener:
         self,
         make_protocol: Callable[[], asyncio.BaseProtocol],
         max_body: int,
-        room: Callable[[], int] = lambda: _AT_ONCE,
+        free_slots: Callable[[], int] = lambda: _MAX_ACCEPTS,
     ) -> None:
         self._make_protocol = make_protocol
-        self._room = room
+        self._free_slots = free_slots
         self._receive_buffer = max(_RECEIVE_BUFFER, max_body // _SHARE)
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
@@ -67,7 +67,7 @@ class Listener:
         the port. Raises `OSError` when an address can't be had; then nothing is listened on.
         """
         try:
-            sockets = await bound(host, port, shared=shared)
+            sockets = await bind(host, port, shared=shared)
             for one in sockets:
                 self._listen(one)
             return int(sockets[0].getsockname()[1])
@@ -78,43 +78,43 @@ class Listener:
     async def start_unix(self, path: str) -> None:
         """Listen on a path in the file system, which whoever may write there can open. Raises `OSError`."""
         try:
-            self._listen(bound_to_path(path))
+            self._listen(bind_unix(path))
         except BaseException:
             await self.stop()
             raise
 
-    def _listen(self, listening: socket.socket) -> None:
-        self._sockets.append(listening)
-        listening.listen(_BACKLOG)
+    def _listen(self, server_socket: socket.socket) -> None:
+        self._sockets.append(server_socket)
+        server_socket.listen(_BACKLOG)
         # Connections inherit them.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        if listening.family != socket.AF_UNIX:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listening.setblocking(False)
-        self._loop.add_reader(listening, self._accept, listening)
+        server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        if server_socket.family != socket.AF_UNIX:
+            server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            server_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server_socket.setblocking(False)
+        self._loop.add_reader(server_socket, self._accept, server_socket)
 
     async def stop(self) -> None:
         """Listen no more. Connections that were accepted stay. Idempotent."""
         sockets, self._sockets = self._sockets, []
-        for listening in sockets:
-            self._loop.remove_reader(listening)
-            if listening.family == socket.AF_UNIX:
-                unbind_path(listening)
+        for server_socket in sockets:
+            self._loop.remove_reader(server_socket)
+            if server_socket.family == socket.AF_UNIX:
+                remove_unix_socket(server_socket)
             else:
-                listening.close()
+                server_socket.close()
         if self._connecting:
             await asyncio.wait(self._connecting)
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(min(_AT_ONCE, self._room())):
+    def _accept(self, server_socket: socket.socket) -> None:
+        for _ in range(min(_MAX_ACCEPTS, self._free_slots())):
             try:
-                accepted, _ = listening.accept()
+                accepted, _ = server_socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in _EXHAUSTED:
-                    self._rest(listening, error)
+                    self._pause(server_socket, error)
                     return
                 continue  # whoever it was is gone already
             accepted.setblocking(False)
@@ -128,24 +128,24 @@ class Listener:
         except OSError:
             accepted.close()
 
-    def _rest(self, listening: socket.socket, error: OSError) -> None:
+    def _pause(self, server_socket: socket.socket, error: OSError) -> None:
         """Try again later: the socket stays readable, and asking at once would be a busy loop."""
         get_logger().error("http.error", error=errno.errorcode.get(error.errno or 0), where="accept")
-        self._loop.remove_reader(listening)
-        self._loop.call_later(_REST, self._go_on, listening)
+        self._loop.remove_reader(server_socket)
+        self._loop.call_later(_PAUSE, self._resume, server_socket)
 
-    def _go_on(self, listening: socket.socket) -> None:
-        if listening in self._sockets:
-            self._loop.add_reader(listening, self._accept, listening)
+    def _resume(self, server_socket: socket.socket) -> None:
+        if server_socket in self._sockets:
+            self._loop.add_reader(server_socket, self._accept, server_socket)
 
 
 #: File descriptors that are kept for the store, for destinations and for operators.
 _RESERVED: Final = 512
 #: How many connections are taken at once when there is no room. Until others are gone, they use those.
-_LEAST_AT_ONCE: Final = 64
+_MIN_ACCEPTS: Final = 64
 
 
-class Connections:
+class OpenConnections:
     """Makes connections, and has others make room for new ones.
 
     Whoever has been idle longest goes first, then those that are answered and stay only to see it, then
@@ -153,34 +153,34 @@ class Connections:
     a flood of slow ones crowds out itself. What is complete and worked on stays.
     """
 
-    def __init__(self, answers: Answers, clock: AwakeClock, *, most: int, idle_timeout: float) -> None:
-        self._answers = answers
+    def __init__(self, answers: Handlers, clock: AwakeClock, *, most: int, idle_timeout: float) -> None:
+        self._handlers = answers
         self.clock = clock
         self._loop = asyncio.get_running_loop()
         self._admission = Admission(self._loop.time)
         #: Those that are open, or have a request under way.
         self._open: dict[Connection, None] = {}
-        self.lines = Lines()
-        self.use(most=most, idle_timeout=idle_timeout)
+        self.queues = EvictionQueues()
+        self.configure(most=most, idle_timeout=idle_timeout)
 
-    def use(self, *, most: int, idle_timeout: float) -> None:
+    def configure(self, *, most: int, idle_timeout: float) -> None:
         """Allow this many connections and this much idleness (seconds) from the next connection on."""
         self._most, self._idle_timeout = most, idle_timeout
 
     def __call__(self) -> Connection:
         """Make the protocol of a connection."""
-        return Connection(self, self._answers, self._admission, self._idle_timeout, self._loop)
+        return Connection(self, self._handlers, self._admission, self._idle_timeout, self._loop)
 
     def connection_made(self, newcomer: Connection) -> bool:
         """Count a connection; one too many takes the place of another. Returns whether there is a place."""
         self._open[newcomer] = None
-        return len(self._open) <= self._most or self.lines.make_room()
+        return len(self._open) <= self._most or self.queues.evict_one()
 
-    def room(self) -> int:
+    def free_slots(self) -> int:
         """Return how many newcomers may be taken at once: for some of them others have to go first."""
-        return max(_LEAST_AT_ONCE, self._most - len(self._open))
+        return max(_MIN_ACCEPTS, self._most - len(self._open))
 
-    def forget(self, connection: Connection) -> None:
+    def remove(self, connection: Connection) -> None:
         """Count one less: it is closed, and nothing of it is under way."""
         self._open.pop(connection, None)
 
@@ -197,7 +197,7 @@ class Connections:
                 await asyncio.wait(late)
         for connection in tuple(self._open):
             if connection.transport is not None:
-                connection.hang_up()
+                connection.close_after_flush()
 
 
 def allowed_connections(wanted: int) -> int:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gatehouse.events.event import Event, ReadEvent
-    from gatehouse.ingest.handshakes import Greeter
+    from gatehouse.ingest.handshakes import HandshakeResponder
     from gatehouse.ingest.source import Source
     from gatehouse.language.request import Request
     from gatehouse.store.base import Receipt
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 #: Rows of one commit of a batch. A thousand take some 30 ms; the deadline is 800, also on a slow disk.
-MOST_ROWS: Final = 1000
+MAX_ROWS: Final = 1000
 
 
-class Accepting(Protocol):
+class EventCommitter(Protocol):
     """What the pipeline needs of the committer."""
 
     def check_room(self) -> None:
@@ -35,7 +35,7 @@ class Accepting(Protocol):
         """Commit all of them in one transaction, or raise `UnavailableError`."""
 
 
-class Preparing(Protocol):
+class KeyProvider(Protocol):
     """What the pipeline needs of who fetches the keys that providers publish."""
 
     async def prepare(self, source: str, verifiers: Sequence[RemoteVerifier], request: Request) -> Prepared:
@@ -45,14 +45,14 @@ class Preparing(Protocol):
         """Learn that the request passed."""
 
 
-class Relaying(Protocol):
+class EventRelay(Protocol):
     """What the pipeline needs of who forwards events within their requests."""
 
     async def accept(self, arrival: Arrival, *, now: float, within: float) -> Receipt:
         """Forward and commit; the receipt has the reply. Raises `RelayFailedError`, `UnavailableError`."""
 
 
-class Reviving(Protocol):
+class DeliveryReviver(Protocol):
     """What the pipeline needs of who has dead deliveries tried again."""
 
     async def revive(self, duplicates: Iterable[tuple[Arrival, Receipt]], now: float) -> int:
@@ -64,18 +64,18 @@ class Pipeline:
 
     def __init__(
         self,
-        committer: Accepting,
+        committer: EventCommitter,
         has_room: Callable[[str], bool],
         clock: Callable[[], float],
-        greeter: Greeter,
-        remote_keys: Preparing,
-        relay: Relaying,
-        reviver: Reviving,
+        responder: HandshakeResponder,
+        remote_keys: KeyProvider,
+        relay: EventRelay,
+        reviver: DeliveryReviver,
         steady: Callable[[], float] | None = None,
     ) -> None:
         """`clock`: the machine's, as signed times are compared with. `steady`: one that goes on evenly."""
         self._committer = committer
-        self._greeter = greeter
+        self._greeter = responder
         self._remote_keys = remote_keys
         self._relay = relay
         self._reviver = reviver
@@ -88,11 +88,11 @@ class Pipeline:
         # First of all: under overload no time goes into requests that would be refused in the end.
         self._committer.check_room()
         now = self._clock()
-        if source.handshakes and (greeting := self._greeter.before_verification(source, request, now)):
-            return greeting
+        if source.handshakes and (handshake := self._greeter.before_verification(source, request, now)):
+            return handshake
         verification = source.ready_verification()
         if verification.remote:
-            verified = await self._verified_with_keys(source, verification, request, now)
+            verified = await self._verify_with_keys(source, verification, request, now)
         else:
             verified = verification.verify(request, now)
         if verified.secret:
@@ -101,8 +101,8 @@ class Pipeline:
             last_used.value = now
             if verified.further:
                 _count_further(metrics, verified, now)
-        if source.handshakes and (greeting := await self._greeter.after_verification(source, verified, now)):
-            return greeting
+        if source.handshakes and (handshake := await self._greeter.after_verification(source, verified, now)):
+            return handshake
         # Due times and the ends of windows count from it. Stores keep milliseconds: an event has to read the
         # same before and after a restart.
         received = int(self._steady() * 1000) / 1000
@@ -110,9 +110,9 @@ class Pipeline:
         if source.splits:
             return await self._accept_batch(source, metrics, read, received, verified.secret)
         arrival = self._arrival(source, read[0])
-        if source.relay_within and arrival.assignments:
+        if source.relay_timeout and arrival.assignments:
             # Forwarded here and now: its provider is answered with the destination's reply.
-            receipt = await self._relay.accept(arrival, now=received, within=source.relay_within)
+            receipt = await self._relay.accept(arrival, now=received, within=source.relay_timeout)
         else:
             (receipt,) = await self._committer.accept([arrival])
         if receipt.status == "accepted":
@@ -122,7 +122,7 @@ class Pipeline:
             return committed(arrival.event, receipt, source.settings.answers, revived, verified.secret)
         return committed(arrival.event, receipt, source.settings.answers, 0, verified.secret)
 
-    async def _verified_with_keys(
+    async def _verify_with_keys(
         self, source: Source, verification: Verification, request: Request, now: float
     ) -> VerifiedRequest:
         """Verify a request whose proof may need a published key.
@@ -145,7 +145,7 @@ class Pipeline:
     ) -> Answer:
         receipts: list[Receipt] = []
         dead: list[tuple[Arrival, Receipt]] = []
-        for part in self._parts(source, read):
+        for part in self._split_batch(source, read):
             committed_part = await self._committer.accept(part)
             receipts += committed_part
             for arrival, receipt in zip(part, committed_part, strict=True):
@@ -157,7 +157,7 @@ class Pipeline:
         events = [one.event for one in read]
         return committed_batch(events, receipts, source.settings.answers, revived, secret)
 
-    def _parts(self, source: Source, read: Sequence[ReadEvent]) -> Iterator[list[Arrival]]:
+    def _split_batch(self, source: Source, read: Sequence[ReadEvent]) -> Iterator[list[Arrival]]:
         """Cut a batch into what a commit can write in its time; almost every batch is one part.
 
         When a later part can't be committed, the provider sends all of it again: the events of the earlier
@@ -169,7 +169,7 @@ class Pipeline:
             arrival = self._arrival(source, one)
             part.append(arrival)
             rows += 1 + len(arrival.keys) + len(arrival.assignments)
-            if rows >= MOST_ROWS:
+            if rows >= MAX_ROWS:
                 yield part
                 part, rows = [], 0
         if part:

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from gatehouse.language.request import Request
 
 #: Requests of one source.
-MOST_REQUESTS = 20
+MAX_REQUESTS = 20
 #: Bytes of one body; of a longer one only its length is kept.
-LONGEST_BODY = 16 * 1024
+MAX_BODY = 16 * 1024
 #: Bytes of one head; of a longer one nothing is kept.
-LONGEST_HEAD = 16 * 1024
+MAX_HEAD = 16 * 1024
 #: Bytes of all of them together.
-MOST_BYTES = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 #: What a header takes beside its text.
 _HEADER_BYTES = 100
 
 
-class Refused(msgspec.Struct, kw_only=True):
+class KeptRequest(msgspec.Struct, kw_only=True):
     """One refused request. What it carried is for the diagnosis, and is never shown as it is."""
 
     id: str
@@ -71,7 +71,7 @@ class RejectedRequests:
     def __init__(self, known: Sequence[KnownSource], clock: Callable[[], float]) -> None:
         self._clock = clock
         self.replace(known)
-        self._by_source: dict[str, deque[Refused]] = {}
+        self._by_source: dict[str, deque[KeptRequest]] = {}
         self._weights: dict[str, int] = {}
         self._count = 0
 
@@ -98,7 +98,7 @@ class RejectedRequests:
         now = self._clock()
         self._count += 1
         verdict = error.reason if isinstance(error, VerificationError) else None
-        refused = Refused(
+        refused = KeptRequest(
             id=new_id(now),
             number=self._count,
             time=now,
@@ -116,26 +116,26 @@ class RejectedRequests:
             weight=0,
             findings=None if verdict else (error.message,),
         )
-        _cut(refused)
+        _drop_oversized(refused)
         self._keep(refused)
         return refused.id
 
-    def newest(self, source: str | None = None) -> list[Refused]:
+    def newest(self, source: str | None = None) -> list[KeptRequest]:
         """List what is kept, of one source or of all, the newest first."""
         chosen = self._by_source.values() if source is None else [self._by_source.get(source, deque())]
         return sorted((one for kept in chosen for one in kept), key=lambda one: one.number, reverse=True)
 
-    def find(self, refused_id: str) -> Refused | None:
+    def find(self, refused_id: str) -> KeptRequest | None:
         """Return one by its id; None when there is none, or none any more."""
         return next((one for one in self.newest() if one.id == refused_id), None)
 
-    def findings(self, refused: Refused) -> tuple[str, ...]:
+    def findings(self, refused: KeptRequest) -> tuple[str, ...]:
         """Say what to look at. Worked out once, when first asked for; safe in another thread."""
         if refused.findings is None:
             refused.findings = self._diagnosed(refused)
         return refused.findings
 
-    def _diagnosed(self, refused: Refused) -> tuple[str, ...]:
+    def _diagnosed(self, refused: KeptRequest) -> tuple[str, ...]:
         request, source = refused.request, self._known.get(refused.source)
         if request is None or source is None or refused.verdict is None:
             return ("what it carried was not kept: too much, or older than what is",)
@@ -146,14 +146,14 @@ class RejectedRequests:
         refused.signed_at = found.signed_at
         return found.findings
 
-    def _keep(self, refused: Refused) -> None:
+    def _keep(self, refused: KeptRequest) -> None:
         name = refused.source
         kept = self._by_source.setdefault(name, deque())
         kept.append(refused)
         self._weights[name] = self._weights.get(name, 0) + refused.weight
-        if len(kept) > MOST_REQUESTS:
+        if len(kept) > MAX_REQUESTS:
             self._weights[name] -= kept.popleft().weight
-        while self.weight > MOST_BYTES:
+        while self.weight > MAX_BYTES:
             self._make_room()
 
     def _make_room(self) -> None:
@@ -164,15 +164,15 @@ class RejectedRequests:
         oldest.weight, oldest.request = 0, None
 
 
-def _cut(refused: Refused) -> None:
+def _drop_oversized(refused: KeptRequest) -> None:
     """Let go of what is too long to be kept, and weigh the rest."""
     request = refused.request
     if request is None:
         return
-    if len(request.body) > LONGEST_BODY:
+    if len(request.body) > MAX_BODY:
         request, refused.has_body = msgspec.structs.replace(request, body=b""), False
     head = len(request.query) + sum(
         len(name) + len(value) + _HEADER_BYTES for name, value in request.headers.items()
     )
-    refused.request = request if head <= LONGEST_HEAD else None
+    refused.request = request if head <= MAX_HEAD else None
     refused.weight = head + len(request.body) if refused.request else 0

@@ -29,13 +29,13 @@ MAX_WAITING = 100
 #: For how many events that were forwarded and not committed the id is remembered.
 MAX_REMEMBERED = 10_000
 #: How long the store may take to say whether an event is known (seconds).
-_LOOK_UP = 0.8
+_LOOKUP_TIMEOUT = 0.8
 
 #: A dedupe key: of which source, and its value in its scope.
 _Key = tuple[str, bytes]
 
 
-class Exchanging(Protocol):
+class RelayDispatcher(Protocol):
     """What the relay needs of the dispatcher."""
 
     async def relay(self, destination: str, event: Event, number: int, *, within: float) -> Reply:
@@ -45,14 +45,14 @@ class Exchanging(Protocol):
         """Learn that an event is committed as delivered."""
 
 
-class Committing(Protocol):
+class EventCommitter(Protocol):
     """What the relay needs of the committer."""
 
     async def accept(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
         """Commit, or raise `UnavailableError`."""
 
 
-class Knowing(Protocol):
+class DedupeStore(Protocol):
     """What the relay needs of the store."""
 
     async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
@@ -62,12 +62,12 @@ class Knowing(Protocol):
 class Relay:
     """Forwards events within their requests."""
 
-    def __init__(self, committer: Committing, store: Knowing, destinations: Exchanging) -> None:
+    def __init__(self, committer: EventCommitter, store: DedupeStore, destinations: RelayDispatcher) -> None:
         self._committer = committer
         self._store = store
         self._destinations = destinations
-        self._begun = _Begun()
-        self._under_way: dict[_Key, asyncio.Event] = {}
+        self._forwarded_ids = _ForwardedIds()
+        self._active: dict[_Key, asyncio.Event] = {}
         self._waiting = 0
 
     async def accept(self, arrival: Arrival, *, now: float, within: float) -> Receipt:
@@ -77,14 +77,14 @@ class Relay:
         `RelayFailedError` without a reply, and `UnavailableError` for a fault of our own.
         """
         deadline = asyncio.get_running_loop().time() + within
-        async with self._turn(_keys(arrival), deadline):
+        async with self._exclusive(_keys(arrival), deadline):
             return await self._find(arrival, now) or await self._forward(arrival, deadline)
 
     async def _find(self, arrival: Arrival, now: float) -> Receipt | None:
         if not any(arrival.keys):
             return None
         try:
-            async with asyncio.timeout(_LOOK_UP):
+            async with asyncio.timeout(_LOOKUP_TIMEOUT):
                 return await self._store.known(arrival.event.source, arrival.keys, now=now)
         except (StoreError, TimeoutError) as error:
             get_logger().error("store.unavailable", error=str(error), events=1)
@@ -95,30 +95,30 @@ class Relay:
         name, left = assignment.destination, deadline - asyncio.get_running_loop().time()
         if left <= 0:
             raise RelayTimeoutError("timeout")
-        event, number = self._begun.begin(arrival)
+        event, number = self._forwarded_ids.begin(arrival)
         reply = await self._destinations.relay(name, event, number, within=left)
         delivered = (Assignment(name, leased=False),)
         (receipt,) = await self._committer.accept(
             [replace(arrival, event=event, assignments=delivered, reply=reply)]
         )
-        self._begun.forget(arrival)
+        self._forwarded_ids.forget(arrival)
         if receipt.status != "accepted":
             return receipt
         self._destinations.relayed(name, event)
         return replace(receipt, reply=reply)
 
     @asynccontextmanager
-    async def _turn(self, keys: Sequence[_Key], deadline: float) -> AsyncIterator[None]:
+    async def _exclusive(self, keys: Sequence[_Key], deadline: float) -> AsyncIterator[None]:
         """Let one request at a time handle an event: what two would forward at once is no duplicate yet."""
-        if self._ahead(keys):
+        if self._in_progress(keys):
             await self._wait(keys, deadline)
         done = asyncio.Event()
-        self._under_way.update(dict.fromkeys(keys, done))
+        self._active.update(dict.fromkeys(keys, done))
         try:
             yield
         finally:
             for key in keys:
-                del self._under_way[key]
+                del self._active[key]
             done.set()
 
     async def _wait(self, keys: Sequence[_Key], deadline: float) -> None:
@@ -128,15 +128,15 @@ class Relay:
         try:
             async with asyncio.timeout_at(deadline):
                 # Several may wait for the same one: whoever runs first is the next to be waited for.
-                while ahead := self._ahead(keys):
+                while ahead := self._in_progress(keys):
                     await ahead.wait()
         except TimeoutError as error:
             raise RelayTimeoutError("timeout") from error
         finally:
             self._waiting -= 1
 
-    def _ahead(self, keys: Sequence[_Key]) -> asyncio.Event | None:
-        return next((self._under_way[key] for key in keys if key in self._under_way), None)
+    def _in_progress(self, keys: Sequence[_Key]) -> asyncio.Event | None:
+        return next((self._active[key] for key in keys if key in self._active), None)
 
 
 def _keys(arrival: Arrival) -> list[_Key]:
@@ -149,7 +149,7 @@ class _Forwarded(NamedTuple):
     attempts: int
 
 
-class _Begun:
+class _ForwardedIds:
     """The ids of events that were forwarded and are not committed, the oldest forgotten first.
 
     By all of an event's keys together: by one alone, which may be an unsigned id, another event could be
@@ -169,13 +169,13 @@ class _Begun:
         if len(self._forwarded) >= MAX_REMEMBERED:
             del self._forwarded[next(iter(self._forwarded))]
         self._forwarded[key] = _Forwarded(event_id, attempts + 1)
-        return _under(event, event_id), attempts + 1
+        return _with_id(event, event_id), attempts + 1
 
     def forget(self, arrival: Arrival) -> None:
         """Let go of an event that is committed: from now on the store knows it."""
         self._forwarded.pop(frozenset(_keys(arrival)), None)
 
 
-def _under(event: Event, event_id: str) -> Event:
+def _with_id(event: Event, event_id: str) -> Event:
     own = event.external_id == event.id
     return replace(event, id=event_id, external_id=event_id if own else event.external_id)

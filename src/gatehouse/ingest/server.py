@@ -23,18 +23,18 @@ from gatehouse.errors import (
 from gatehouse.ingest.answer import Answer, rejected
 from gatehouse.ingest.awake_clock import AwakeClock
 from gatehouse.ingest.body import Bodies
-from gatehouse.ingest.connection import Answers
-from gatehouse.ingest.http1 import path_and_query, written
-from gatehouse.ingest.listener import Connections, Listener, allowed_connections
+from gatehouse.ingest.connection import Handlers
+from gatehouse.ingest.http1 import encode_answer, split_target
+from gatehouse.ingest.listener import Listener, OpenConnections, allowed_connections
 from gatehouse.language.request import Request
-from gatehouse.telemetry.log import get_logger, limited
+from gatehouse.telemetry.log import get_logger, line_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gatehouse.config.model import ServerConfig
     from gatehouse.ingest.client_address import ClientAddress
-    from gatehouse.ingest.connection import Connection, Inbound
+    from gatehouse.ingest.connection import Connection, InboundRequest
     from gatehouse.ingest.pipeline import Pipeline
     from gatehouse.ingest.rejected import RejectedRequests
     from gatehouse.ingest.source import Source
@@ -63,8 +63,8 @@ class IngestServer:
         self._unknown = metrics.unknown()
         self._clock = AwakeClock()
         self._bodies = Bodies(clock=self._clock)
-        self._refusal_lines = limited("request.rejected")
-        self._server: Connections | None = None
+        self._refusal_lines = line_limit("request.rejected")
+        self._server: OpenConnections | None = None
         self.replace(config, sources, client_address)
         self._listener: Listener | None = None
 
@@ -90,20 +90,20 @@ class IngestServer:
         }
         if self._server is not None:
             most = allowed_connections(config.max_connections)
-            self._server.use(most=most, idle_timeout=config.idle_timeout)
+            self._server.configure(most=most, idle_timeout=config.idle_timeout)
 
     async def start(self, shared_ports: Sequence[int] | None = None) -> None:
         """Listen, perhaps on ports that other workers share: one for each address of the config.
 
         Raises `OSError` when one can't be had.
         """
-        self._server = Connections(
-            Answers(self._handle, _defect, self._malformed, self._head_too_long, self._no_room),
+        self._server = OpenConnections(
+            Handlers(self._handle, _defect, self._malformed, self._head_too_long, self._no_room),
             self._clock,
             most=allowed_connections(self._config.max_connections),
             idle_timeout=self._config.idle_timeout,
         )
-        self._listener = Listener(self._server, self._config.max_body, self._server.room)
+        self._listener = Listener(self._server, self._config.max_body, self._server.free_slots)
         self._clock.start()
         is_shared = shared_ports is not None
         wanted = shared_ports or [address.port for address in self._listen.addresses]
@@ -122,7 +122,7 @@ class IngestServer:
             self._clock.stop()
         self._refusal_lines.report()
 
-    async def _handle(self, http: Inbound) -> Answer:
+    async def _handle(self, http: InboundRequest) -> Answer:
         started = time.perf_counter()
         head, connection, client = http.head, http.connection, http.connection.peer
         if hdrs.X_FORWARDED_FOR in head.headers:
@@ -130,16 +130,16 @@ class IngestServer:
         path, _, query = head.path.partition("?")
         served = self._by_path.get(path)
         if served is None:
-            path, query = path_and_query(head.path)
+            path, query = split_target(head.path)
             served = self._by_path.get(path)
         request, held, rejected_id = None, 0, None
         try:
             if served is None or connection.is_late or head.method not in served[0].methods:
-                raise _not_taken(path, served, connection)  # noqa: TRY301 - no call where all is well
+                raise _refusal(path, served, connection)  # noqa: TRY301 - no call where all is well
             source, metrics = served
-            body = self._bodies.take_whole(http, source.max_body)
+            body = self._bodies.read_complete(http, source.max_body)
             if body is None:
-                body = await self._bodies.take_arriving(http, source.max_body, self._config.request_deadline)
+                body = await self._bodies.read_arriving(http, source.max_body, self._config.request_deadline)
             held = len(body)
             request = Request(head.method, path, query, head.headers, body, source.public_url, client or "")
             answer = await self._pipeline.receive(source, metrics, request)
@@ -155,7 +155,7 @@ class IngestServer:
     def _refuse(
         self,
         served: _Served | None,
-        http: Inbound,
+        http: InboundRequest,
         request: Request | None,
         error: RequestRejectedError,
         client: str | None,
@@ -166,11 +166,11 @@ class IngestServer:
         source, metrics = served
         answer = rejected(error, source.settings.answers)
         if isinstance(error, VerificationError):
-            if error.reason == "stale_timestamp" and self._clock.was_stopped():
+            if error.reason == "stale_timestamp" and self._clock.was_stopped_recently():
                 late = UnavailableError("the request had to wait; send again later", reason="stopped")
                 return rejected(late, source.settings.answers), None
             metrics.failures[error.reason].inc()
-        return answer, self._remember(source, http, request, error, answer, client)
+        return answer, self._keep_rejected(source, http, request, error, answer, client)
 
     def _record(
         self,
@@ -209,10 +209,10 @@ class IngestServer:
         elif self._refusal_lines.allows(source=fields["source"], outcome=answer.outcome):
             get_logger().warning("request.rejected", reason=answer.reason, rejected_id=rejected_id, **fields)
 
-    def _remember(
+    def _keep_rejected(
         self,
         source: Source,
-        http: Inbound,
+        http: InboundRequest,
         request: Request | None,
         error: RequestRejectedError,
         answer: Answer,
@@ -223,7 +223,7 @@ class IngestServer:
             return None
         length, head = http.content_length, http.head
         if request is None:
-            path, query = path_and_query(head.path)
+            path, query = split_target(head.path)
             request = Request(head.method, path, query, head.headers, b"", source.public_url, client or "")
         else:
             length = len(request.body)
@@ -233,17 +233,17 @@ class IngestServer:
 
     def _malformed(self, client: str | None) -> bytes:
         error = MalformedRequestError("not a well-formed HTTP request")
-        return written(self._refused_below_http(error, client), keep_alive=False)
+        return encode_answer(self._refuse_connection(error, client), keep_alive=False)
 
     def _head_too_long(self, client: str | None) -> bytes:
         error = MalformedRequestError("the head of the request is too long")
-        return written(self._refused_below_http(error, client), keep_alive=False)
+        return encode_answer(self._refuse_connection(error, client), keep_alive=False)
 
     def _no_room(self, client: str | None) -> bytes:
         error = UnavailableError("overloaded; send again later", reason="overloaded")
-        return written(self._refused_below_http(error, client), keep_alive=False)
+        return encode_answer(self._refuse_connection(error, client), keep_alive=False)
 
-    def _refused_below_http(self, error: RequestRejectedError, client: str | None) -> Answer:
+    def _refuse_connection(self, error: RequestRejectedError, client: str | None) -> Answer:
         answer = rejected(error)
         self._unknown.outcomes[answer.outcome].inc()
         if self._refusal_lines.allows(source=None, outcome=answer.outcome):
@@ -257,7 +257,7 @@ class IngestServer:
         return answer
 
 
-def _not_taken(path: str, served: _Served | None, connection: Connection) -> RequestRejectedError:
+def _refusal(path: str, served: _Served | None, connection: Connection) -> RequestRejectedError:
     """Say why a request is refused before its body is looked at."""
     if not path:
         return MalformedRequestError("the target is neither a path nor an http URL")

@@ -58,7 +58,7 @@ class Source:
         #: Why the source can't serve; None when it can.
         self.not_ready: str | None = None
         #: How long its destination may take to reply to what is relayed (seconds); None where nothing is.
-        self.relay_within = _relay_within(name, settings, config) if settings.respond == "relay" else None
+        self.relay_timeout = _relay_within(name, settings, config) if settings.respond == "relay" else None
         self._verification: Verification | None = None
         try:
             self._verification = build_verification(settings, secrets)
@@ -69,7 +69,7 @@ class Source:
         self.handshakes = build_handshakes(settings, secrets)
         #: The methods it takes, as the `Allow` header names them.
         self.methods = ("POST", *(self.handshakes.methods if self.handshakes else ()))
-        self._keeps = lru_cache(maxsize=512)(self._decide_header)
+        self._kept_name = lru_cache(maxsize=512)(self._kept_header_name)
 
     @property
     def handshake_not_ready(self) -> str | None:
@@ -99,14 +99,14 @@ class Source:
 
     def kept_headers(self, headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
         """Choose the headers that are stored with an event: none that carries a credential."""
-        keeps, chosen = self._keeps, []
+        keeps, chosen = self._kept_name, []
         for name, value in headers.items():
             kept = keeps(name)
             if kept and len(value) <= _MAX_KEPT_VALUE and value.isprintable():
                 chosen.append((kept, value))
         return tuple(chosen)
 
-    def _decide_header(self, name: str) -> str | None:
+    def _kept_header_name(self, name: str) -> str | None:
         lower = name.lower()
         verifiers = self._verification.verifiers if self._verification else ()
         dropped = (
@@ -131,7 +131,7 @@ def build_sources(config: Config, secrets: Secrets) -> dict[str, Source]:
     return {name: Source(name, settings, config, secrets) for name, settings in config.sources.items()}
 
 
-def show_readiness(sources: Mapping[str, Source], metrics: Metrics) -> None:
+def set_readiness_metrics(sources: Mapping[str, Source], metrics: Metrics) -> None:
     """Set `gatehouse_source_ready` of each source."""
     for name, source in sources.items():
         metrics.source(name, len(source.secrets)).ready.set(source.not_ready is None)

@@ -10,15 +10,15 @@ from typing import Any
 
 import uvloop
 
-from gatehouse.network.resolver import Names, Question
+from gatehouse.network.resolver import Query, SystemResolver
 
 
-class Loop(uvloop.Loop):
+class EventLoop(uvloop.Loop):
     """An event loop on which no look-up keeps another, or the end of the process, waiting."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._names = Names()
+        self._resolver = SystemResolver()
 
     async def getaddrinfo(  # type: ignore[override]
         self,
@@ -31,7 +31,7 @@ class Loop(uvloop.Loop):
         flags: int = 0,
     ) -> Any:  # noqa: ANN401 - as asyncio has it
         """Look a name up."""
-        return await self._names.find(Question(host, port, family, type, proto, flags))
+        return await self._resolver.find(Query(host, port, family, type, proto, flags))
 
     async def create_connection(
         self,

@@ -35,7 +35,7 @@ def open_socket(address: AddrInfoType) -> socket.socket:
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
-def fault_of(host: str) -> str | None:
+def host_problem(host: str) -> str | None:
     """Say what is wrong with the host of a URL; None for any name, which is looked at when it is resolved."""
     try:
         return _LINK_LOCAL if is_forbidden(host) else None

@@ -27,22 +27,22 @@ if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
 
 #: Seconds to wait for an answer: with its first name server down, the system takes five.
-PATIENCE: Final = 6.0
+TIMEOUT: Final = 6.0
 #: Seconds to wait while an earlier answer is known, and for how long that one may be used instead.
 STALE_AFTER: Final = 1.0
 STALE_FOR: Final = 3600.0
 #: Threads for one name: the second one asks again when the first has hung for longer than anyone waits.
-_PER_NAME: Final = 2
+_MAX_THREADS_PER_NAME: Final = 2
 #: Names whose last answer is remembered.
-_REMEMBERED: Final = 512
+_CACHE_SIZE: Final = 512
 #: What says that a name has no address, which an earlier answer does not change.
 _NO_ADDRESS: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 #: An address as the system gives it: family, kind, protocol, canonical name, address.
-Found = list[tuple[Any, Any, int, str, Any]]
+Addresses = list[tuple[Any, Any, int, str, Any]]
 
 
-class Question(NamedTuple):
+class Query(NamedTuple):
     """What is asked of the system."""
 
     host: str | bytes | None
@@ -54,80 +54,82 @@ class Question(NamedTuple):
 
 
 class _Lookup(NamedTuple):
-    answer: asyncio.Future[Found]
+    answer: asyncio.Future[Addresses]
     since: float
 
 
-class Names:
+class SystemResolver:
     """Looks names up. `at_once` bounds the threads for all names, where outsiders can choose them."""
 
     def __init__(
         self,
         *,
-        at_once: int | None = None,
+        max_threads: int | None = None,
         clock: Callable[[], float] = time.monotonic,
-        system: Callable[..., Found] | None = None,
+        system: Callable[..., Addresses] | None = None,
     ) -> None:
-        self._at_once = at_once
+        self._max_threads = max_threads
         self._clock = clock
         self._system = system
         #: What has no answer yet.
-        self._under_way: dict[Question, list[_Lookup]] = {}
-        self._known: OrderedDict[Question, tuple[Found, float]] = OrderedDict()
+        self._lookups: dict[Query, list[_Lookup]] = {}
+        self._cache: OrderedDict[Query, tuple[Addresses, float]] = OrderedDict()
 
-    async def find(self, question: Question) -> Found:
+    async def find(self, question: Query) -> Addresses:
         """Return the addresses of a name. Raises `socket.gaierror`, at the latest after `PATIENCE`."""
         if _is_numeric(question.host):
             return socket.getaddrinfo(*question)  # asks nobody
         stale = self._stale(question)
         try:
             lookup = self._lookup(question)
-            patience = PATIENCE if stale is None else STALE_AFTER
+            patience = TIMEOUT if stale is None else STALE_AFTER
             found = await _wait(lookup.answer, lookup.since + patience - self._clock())
         except (OSError, UnicodeError) as error:
             # `TimeoutError` is one of them.
             if isinstance(error, socket.gaierror) and error.errno in _NO_ADDRESS:
-                self._known.pop(question, None)
+                self._cache.pop(question, None)
             elif stale is not None:
                 return stale
             raise _fault(error) from None
-        self._known[question] = found, self._clock()
-        self._known.move_to_end(question)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        self._cache[question] = found, self._clock()
+        self._cache.move_to_end(question)
+        if len(self._cache) > _CACHE_SIZE:
+            self._cache.popitem(last=False)
         return found
 
-    def _stale(self, question: Question) -> Found | None:
-        found, at = self._known.get(question, (None, 0.0))
+    def _stale(self, question: Query) -> Addresses | None:
+        found, at = self._cache.get(question, (None, 0.0))
         return found if self._clock() - at < STALE_FOR else None
 
-    def _lookup(self, question: Question) -> _Lookup:
+    def _lookup(self, question: Query) -> _Lookup:
         """Return the look-up to wait for: the one under way, or a new one when that has hung for long."""
         loop, now = asyncio.get_running_loop(), self._clock()
-        lookups = [one for one in self._under_way.get(question, ()) if one.answer.get_loop() is loop]
-        if lookups and now - lookups[-1].since < PATIENCE:
+        lookups = [one for one in self._lookups.get(question, ()) if one.answer.get_loop() is loop]
+        if lookups and now - lookups[-1].since < TIMEOUT:
             return lookups[-1]
-        if len(lookups) >= _PER_NAME:
+        if len(lookups) >= _MAX_THREADS_PER_NAME:
             return _Lookup(lookups[-1].answer, now)
-        if self._at_once is not None and sum(map(len, self._under_way.values())) >= self._at_once:
+        if self._max_threads is not None and sum(map(len, self._lookups.values())) >= self._max_threads:
             raise socket.gaierror(socket.EAI_AGAIN, "too many look-ups are under way")
         lookup = _Lookup(loop.create_future(), now)
-        self._under_way[question] = [*lookups, lookup]
+        self._lookups[question] = [*lookups, lookup]
         lookup.answer.add_done_callback(partial(self._finish, question))
         # A daemon: nobody waits for it at the end of the process.
         system = self._system or socket.getaddrinfo
-        Thread(target=_ask, args=(system, question, lookup.answer), name="look-up", daemon=True).start()
+        Thread(
+            target=_run_lookup, args=(system, question, lookup.answer), name="look-up", daemon=True
+        ).start()
         return lookup
 
-    def _finish(self, question: Question, answer: asyncio.Future[Found]) -> None:
-        left = [one for one in self._under_way.pop(question, ()) if one.answer is not answer]
+    def _finish(self, question: Query, answer: asyncio.Future[Addresses]) -> None:
+        left = [one for one in self._lookups.pop(question, ()) if one.answer is not answer]
         if left:
-            self._under_way[question] = left
+            self._lookups[question] = left
         if not answer.cancelled():
             answer.exception()  # looked at, also when nobody waits any more
 
 
-async def _wait(answer: asyncio.Future[Found], seconds: float) -> Found:
+async def _wait(answer: asyncio.Future[Addresses], seconds: float) -> Addresses:
     """Wait for an answer that others may wait for, too: it is not cancelled."""
     await asyncio.wait([answer], timeout=max(seconds, 0))
     if not answer.done():
@@ -135,7 +137,7 @@ async def _wait(answer: asyncio.Future[Found], seconds: float) -> Found:
     return answer.result()
 
 
-def _ask(system: Callable[..., Found], question: Question, answer: asyncio.Future[Found]) -> None:
+def _run_lookup(system: Callable[..., Addresses], question: Query, answer: asyncio.Future[Addresses]) -> None:
     """Ask the system, in a thread of its own."""
     fault, found = None, []
     try:
@@ -146,7 +148,7 @@ def _ask(system: Callable[..., Found], question: Question, answer: asyncio.Futur
         answer.get_loop().call_soon_threadsafe(_settle, answer, found, fault)
 
 
-def _settle(answer: asyncio.Future[Found], found: Found, fault: Exception | None) -> None:
+def _settle(answer: asyncio.Future[Addresses], found: Addresses, fault: Exception | None) -> None:
     if answer.done():
         return
     if fault is None:
@@ -175,17 +177,17 @@ def _is_numeric(host: str | bytes | None) -> bool:
     return True
 
 
-class Resolver(AbstractResolver):
+class AiohttpResolver(AbstractResolver):
     """Looks names up for aiohttp's connections."""
 
-    def __init__(self, names: Names | None = None) -> None:
-        self._names = names or Names()
+    def __init__(self, names: SystemResolver | None = None) -> None:
+        self._resolver = names or SystemResolver()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Return the addresses of a host. Raises `OSError`."""
-        question = Question(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+        question = Query(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
         return [
             {
                 "hostname": host,
@@ -195,7 +197,7 @@ class Resolver(AbstractResolver):
                 "proto": protocol,
                 "flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             }
-            for found_family, _, protocol, _, address in await self._names.find(question)
+            for found_family, _, protocol, _, address in await self._resolver.find(question)
         ]
 
     async def close(self) -> None:

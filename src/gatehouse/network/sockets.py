@@ -23,7 +23,7 @@ _NO_SUCH_FAMILY: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 _SOCKET_MODE: Final = 0o660
 
 
-async def listening(starting: Awaitable[T], key: str, address: object) -> T:
+async def start_listening(starting: Awaitable[T], key: str, address: object) -> T:
     """Start to listen; `key` is where the config has the address. Raises `GatewayError`."""
     try:
         return await starting
@@ -33,7 +33,7 @@ async def listening(starting: Awaitable[T], key: str, address: object) -> T:
         raise GatewayError(message, hint="is another process there? choose another address") from error
 
 
-async def bound(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
+async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
     """Bind every address that a host has; all get the same port, also when `port` is 0, which is any.
 
     An empty host has all addresses of this machine, of IPv4 and of IPv6, as far as it has both. `shared` lets
@@ -48,7 +48,7 @@ async def bound(host: str, port: int, *, shared: bool = False) -> list[socket.so
         for family, address in dict.fromkeys((family, address) for family, *_, address in found):
             chosen = sockets[0].getsockname()[1] if sockets else port
             try:
-                sockets.append(_bound(family, (address[0], chosen, *address[2:]), shared=shared))
+                sockets.append(_bind(family, (address[0], chosen, *address[2:]), shared=shared))
             except OSError as error:
                 if host or error.errno not in _NO_SUCH_FAMILY:
                     raise
@@ -62,7 +62,7 @@ async def bound(host: str, port: int, *, shared: bool = False) -> list[socket.so
     return sockets
 
 
-def _bound(family: int, address: Any, *, shared: bool) -> socket.socket:  # noqa: ANN401 - as sockets have them
+def _bind(family: int, address: Any, *, shared: bool) -> socket.socket:  # noqa: ANN401 - as sockets have them
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,7 +78,7 @@ def _bound(family: int, address: Any, *, shared: bool) -> socket.socket:  # noqa
     return made
 
 
-def bound_to_path(path: str) -> socket.socket:
+def bind_unix(path: str) -> socket.socket:
     """Bind a Unix socket. One that a process left behind makes room; one that is served does not.
 
     Raises `OSError` when another process serves it, or something else is at this path.
@@ -106,7 +106,7 @@ def _is_left_behind(path: str) -> bool:
         return trying.connect_ex(path) == errno.ECONNREFUSED
 
 
-def unbind_path(listening_on: socket.socket) -> None:
+def remove_unix_socket(listening_on: socket.socket) -> None:
     """Remove the path of a Unix socket, unless another process has put its own there since."""
     path = listening_on.getsockname()
     # A socket's own inode is not the path's, so the path is asked who serves it once this one is closed.

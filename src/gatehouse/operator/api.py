@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gatehouse.ingest.handshakes import HandshakeSecret
-    from gatehouse.ingest.rejected import Refused, RejectedRequests
+    from gatehouse.ingest.rejected import KeptRequest, RejectedRequests
     from gatehouse.ingest.source import Source
     from gatehouse.telemetry.metrics import Metrics
 
@@ -117,11 +117,11 @@ class OperatorApi:
         answer: HandshakeList = {"handshakes": list(self._handshakes())}
         return _json(answer)
 
-    async def _describe_all(self, chosen: Sequence[Refused]) -> list[RejectedRequest]:
+    async def _describe_all(self, chosen: Sequence[KeptRequest]) -> list[RejectedRequest]:
         # A diagnosis takes milliseconds, and there may be hundreds: providers must not wait for them.
         return await asyncio.to_thread(lambda: [self._describe(refused) for refused in chosen])
 
-    def _describe(self, refused: Refused) -> RejectedRequest:
+    def _describe(self, refused: KeptRequest) -> RejectedRequest:
         findings = self._rejected.findings(refused)
         signed_at = refused.signed_at
         return {
@@ -141,7 +141,7 @@ class OperatorApi:
             "findings": list(findings),
         }
 
-    def _headers(self, refused: Refused) -> list[tuple[str, str]]:
+    def _headers(self, refused: KeptRequest) -> list[tuple[str, str]]:
         source = self._sources.get(refused.source)
         return masked_headers(refused.request, source) if refused.request and source else []
 
@@ -172,7 +172,7 @@ def _json(value: object) -> web.Response:
     return web.json_response(value, dumps=lambda it: json.dumps(it, indent=2) + "\n")
 
 
-def _body_hash(refused: Refused) -> str | None:
+def _body_hash(refused: KeptRequest) -> str | None:
     """Return the start of the body's SHA-256; None for one that was not kept."""
     if refused.request is None or not refused.has_body:
         return None

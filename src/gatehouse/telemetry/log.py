@@ -18,7 +18,7 @@ import structlog
 
 from gatehouse.language.times import rfc3339
 from gatehouse.telemetry.log_limit import LineLimit
-from gatehouse.telemetry.log_writer import WHOLE, LineWriter
+from gatehouse.telemetry.log_writer import ATOMIC_WRITE, LineWriter
 from gatehouse.telemetry.terminal import is_colored
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: 
     With `worker` each line has that number in it, and the stream is one that other workers write to as well.
     """
     as_json = not stream.isatty() if json is None else json
-    processors: list[Any] = [_to_line] if as_json else [_add_time, _to_text(stream)]
+    processors: list[Any] = [_to_json] if as_json else [_add_time, _to_text(stream)]
     context = {} if worker is None else {"worker": worker}
 
     def lost(count: int) -> str:
@@ -113,7 +113,7 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: 
             line = processor(None, "warning", line)
         return str(line)
 
-    writer = LineWriter(stream, sys.maxsize if worker is None else WHOLE, lost)
+    writer = LineWriter(stream, sys.maxsize if worker is None else ATOMIC_WRITE, lost)
     structlog.configure(
         processors=processors,
         wrapper_class=_Logger,
@@ -158,7 +158,7 @@ def get_logger() -> FilteringBoundLogger:
     return _logger or structlog.get_logger()
 
 
-def limited(event: str) -> LineLimit:
+def line_limit(event: str) -> LineLimit:
     """Make a limit for the lines of an event that anyone can cause."""
 
     def report(count: int, kind: Mapping[str, str | None]) -> None:
@@ -192,7 +192,7 @@ class _Logger(structlog.BoundLoggerBase):
         self._logger.msg(line)
 
 
-def _to_line(_logger: Any, level: str, fields: Fields) -> str:
+def _to_json(_logger: Any, level: str, fields: Fields) -> str:
     """Write an event as JSON: when and what first, then its fields but for the empty ones."""
     line = {"time": rfc3339(time.time()), "level": level, "event": fields.pop("event")}
     return msgspec.json.encode(_clean_into(line, fields)).decode()
@@ -229,17 +229,17 @@ def _quieten_libraries() -> None:
     """
     for name in ("aiohttp", "asyncio"):
         logger = logging.getLogger(name)
-        logger.handlers = [_OneLine()]
+        logger.handlers = [_LibraryHandler()]
         logger.propagate = False
         logger.setLevel(logging.WARNING)
 
 
-class _OneLine(logging.Handler):
+class _LibraryHandler(logging.Handler):
     """Turns a library's record into one `http.error` line: where and what kind, never what was in it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._limit = limited("http.error")
+        self._limit = line_limit("http.error")
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None

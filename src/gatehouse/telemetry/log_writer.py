@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: Characters of the lines that wait to be written.
-_MOST: Final = 4 * 1024 * 1024
+_MAX_BUFFERED: Final = 4 * 1024 * 1024
 #: Seconds between two writes: under load the lines of this time share one.
-_REST: Final = 0.005
+_PAUSE: Final = 0.005
 #: Bytes that reach a pipe in one piece, whoever else writes to it (POSIX's PIPE_BUF, and Linux's).
-WHOLE: Final = 4096
+ATOMIC_WRITE: Final = 4096
 
 
 class LineWriter:
@@ -35,12 +35,12 @@ class LineWriter:
     process. `lost` makes the line that says how many lines were dropped; it is written once there is room.
     """
 
-    def __init__(self, stream: TextIO, at_once: int, lost: Callable[[int], str]) -> None:
+    def __init__(self, stream: TextIO, max_write: int, dropped_line: Callable[[int], str]) -> None:
         self._stream = stream
-        self._at_once = at_once
-        self._lost = lost
+        self._max_write = max_write
+        self._dropped_line = dropped_line
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
-        self._file = _file_of(stream)
+        self._file = _descriptor_of(stream)
         #: Lines of this turn of the event loop.
         self._lines: list[str] = []
         self._waiting: deque[str] = deque()
@@ -75,21 +75,21 @@ class LineWriter:
         """Give the thread what there is to write."""
         lines, self._lines = self._lines, []
         if self._file is None:
-            for text in _together(lines, self._at_once):
+            for text in _join_lines(lines, self._max_write):
                 self._stream.write(text)
                 self._stream.flush()
             return
         for line in lines:
             size = len(line)
-            if self._put - self._taken + size > _MOST:
+            if self._put - self._taken + size > _MAX_BUFFERED:
                 self._overflowed += 1
             else:
                 self._put += size
                 self._waiting.append(line)
         if not self._is_awake:
-            self._rouse()
+            self._wake_thread()
 
-    def _rouse(self) -> None:
+    def _wake_thread(self) -> None:
         self._is_awake = True
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -114,15 +114,15 @@ class LineWriter:
             self._wake.get()
             while self._waiting:
                 self._write_waiting()
-                time.sleep(_REST)
+                time.sleep(_PAUSE)
             self._is_awake = False
             # A line that came between the last look and this: whoever put it there took the thread for awake.
             if self._waiting:
-                self._rouse()
+                self._wake_thread()
 
     def _write_waiting(self) -> None:
         lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        for text in _together(lines, self._at_once):
+        for text in _join_lines(lines, self._max_write):
             if not self._write(text):
                 self._failed += text.count("\n")
         self._taken += sum(map(len, lines))
@@ -131,7 +131,7 @@ class LineWriter:
     def _report(self) -> None:
         """Say how many lines are missing."""
         missing = self.dropped - self._reported
-        if missing and self._write(self._lost(missing) + "\n"):
+        if missing and self._write(self._dropped_line(missing) + "\n"):
             self._reported += missing
 
     def _write(self, text: str) -> bool:
@@ -149,7 +149,7 @@ class LineWriter:
         return True
 
 
-def _file_of(stream: TextIO) -> int | None:
+def _descriptor_of(stream: TextIO) -> int | None:
     """Return the descriptor behind a stream; None for one in memory."""
     try:
         stream.flush()
@@ -158,16 +158,16 @@ def _file_of(stream: TextIO) -> int | None:
         return None
 
 
-def _together(lines: list[str], at_once: int) -> Iterator[str]:
+def _join_lines(lines: list[str], max_write: int) -> Iterator[str]:
     """Join lines to texts of at most so many bytes; one that is longer alone stays whole."""
-    together: list[str] = []
+    joined: list[str] = []
     length = 0
     for line in lines:
-        more = len(line.encode("utf-8", "replace")) + 1 if at_once < sys.maxsize else 0
-        if together and length + more > at_once:
-            yield "\n".join([*together, ""])
-            together, length = [], 0
-        together.append(line)
+        more = len(line.encode("utf-8", "replace")) + 1 if max_write < sys.maxsize else 0
+        if joined and length + more > max_write:
+            yield "\n".join([*joined, ""])
+            joined, length = [], 0
+        joined.append(line)
         length += more
-    if together:
-        yield "\n".join([*together, ""])
+    if joined:
+        yield "\n".join([*joined, ""])

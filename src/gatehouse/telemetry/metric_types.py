@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 #: What one line of the exposition has beside the number: what follows the family's name, and its own labels.
-_Shape = tuple[str, dict[str, str]]
+_Suffix = tuple[str, dict[str, str]]
 
 
 class Series:
@@ -30,11 +30,11 @@ class Series:
     #: The type in the exposition.
     kind: ClassVar[str]
 
-    def shape(self) -> list[_Shape]:
+    def suffixes(self) -> list[_Suffix]:
         """Return what each line of the exposition looks like. It never changes."""
         raise NotImplementedError
 
-    def numbers(self) -> list[float]:
+    def values(self) -> list[float]:
         """Return the number of each line, as it is now."""
         raise NotImplementedError
 
@@ -52,10 +52,10 @@ class Counter(Series):
         """Count so many more; never fewer than none."""
         self.value += amount
 
-    def shape(self) -> list[_Shape]:
+    def suffixes(self) -> list[_Suffix]:
         return [("_total", {})]
 
-    def numbers(self) -> list[float]:
+    def values(self) -> list[float]:
         return [self.value]
 
 
@@ -72,10 +72,10 @@ class Gauge(Series):
         """Show this number from now on."""
         self.value = value
 
-    def shape(self) -> list[_Shape]:
+    def suffixes(self) -> list[_Suffix]:
         return [("", {})]
 
-    def numbers(self) -> list[float]:
+    def values(self) -> list[float]:
         return [self.value]
 
 
@@ -96,11 +96,11 @@ class Histogram(Series):
         self._sum += value
         self._counts[bisect_left(self._bounds, value)] += 1
 
-    def shape(self) -> list[_Shape]:
-        buckets = [("_bucket", {"le": _written(bound)}) for bound in (*self._bounds, float("inf"))]
+    def suffixes(self) -> list[_Suffix]:
+        buckets = [("_bucket", {"le": _format(bound)}) for bound in (*self._bounds, float("inf"))]
         return [*buckets, ("_count", {}), ("_sum", {})]
 
-    def numbers(self) -> list[float]:
+    def values(self) -> list[float]:
         totals = list(accumulate(self._counts))
         return [*totals, totals[-1], self._sum]
 
@@ -122,7 +122,7 @@ class Family(Collector, Generic[S_co]):
         self._kind = kind
         self._series: dict[tuple[str, ...], S_co] = {}
         #: How the lines of a series begin, once they were written: they stay the same.
-        self._starts: dict[tuple[str, ...], list[str]] = {}
+        self._prefixes: dict[tuple[str, ...], list[str]] = {}
 
     def labels(self, *values: str) -> S_co:
         """Make (or find) the series with these labels, at zero. Raises `ValueError` where one lacks."""
@@ -135,9 +135,9 @@ class Family(Collector, Generic[S_co]):
     def remove_by_labels(self, labels: Mapping[str, str]) -> None:
         """Let all series go that have these labels, whatever others they have."""
         for values in list(self._series):
-            if labels.items() <= self._named(values).items():
+            if labels.items() <= self._labels_of(values).items():
                 del self._series[values]
-                self._starts.pop(values, None)
+                self._prefixes.pop(values, None)
 
     def describe(self) -> list[Metric]:
         """Name the family, for the registry to see that no two have the same name."""
@@ -147,10 +147,10 @@ class Family(Collector, Generic[S_co]):
         """Give what all series have come to."""
         (metric,) = self.describe()
         for values, series in self._series.copy().items():
-            labels = self._named(values)
+            labels = self._labels_of(values)
             metric.samples += [
                 Sample(self._name + suffix, labels | own, number)
-                for (suffix, own), number in zip(series.shape(), series.numbers(), strict=True)
+                for (suffix, own), number in zip(series.suffixes(), series.values(), strict=True)
             ]
         return [metric]
 
@@ -163,31 +163,31 @@ class Family(Collector, Generic[S_co]):
         help_text = self._help.replace("\\", r"\\").replace("\n", r"\n")
         yield f"# HELP {name} {help_text}\n# TYPE {name} {self._kind}\n"
         for values, series in self._series.copy().items():
-            starts = self._starts.get(values)
-            if starts is None:
-                starts = self._starts[values] = self._starts_of(values, series)
-            lines = zip(starts, map(_written, series.numbers()), strict=True)
-            yield "".join([f"{start}{number}\n" for start, number in lines])
+            prefixes = self._prefixes.get(values)
+            if prefixes is None:
+                prefixes = self._prefixes[values] = self._prefixes_of(values, series)
+            lines = zip(prefixes, map(_format, series.values()), strict=True)
+            yield "".join([f"{prefix}{number}\n" for prefix, number in lines])
 
-    def _starts_of(self, values: tuple[str, ...], series: Series) -> list[str]:
-        labels = self._named(values)
-        return [f"{self._name}{suffix}{_braced(labels | own)} " for suffix, own in series.shape()]
+    def _prefixes_of(self, values: tuple[str, ...], series: Series) -> list[str]:
+        labels = self._labels_of(values)
+        return [f"{self._name}{suffix}{_format_labels(labels | own)} " for suffix, own in series.suffixes()]
 
-    def _named(self, values: tuple[str, ...]) -> dict[str, str]:
+    def _labels_of(self, values: tuple[str, ...]) -> dict[str, str]:
         return dict(zip(self._labels, values, strict=True))
 
 
-def _braced(labels: Mapping[str, str]) -> str:
+def _format_labels(labels: Mapping[str, str]) -> str:
     """Write labels in the order of their names, as prometheus_client does."""
     if not labels:
         return ""
-    return "{" + ",".join([f'{name}="{_escaped(labels[name])}"' for name in sorted(labels)]) + "}"
+    return "{" + ",".join([f'{name}="{_escape(labels[name])}"' for name in sorted(labels)]) + "}"
 
 
-def _escaped(value: str) -> str:
+def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _written(number: float) -> str:
+def _format(number: float) -> str:
     written: str = floatToGoString(number)  # type: ignore[no-untyped-call]
     return written

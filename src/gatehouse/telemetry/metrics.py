@@ -105,7 +105,7 @@ class DestinationMetrics:
 class _LinesDropped(Counter):
     """Counts where the lines are dropped."""
 
-    def numbers(self) -> list[float]:
+    def values(self) -> list[float]:
         return [log.lines_dropped()]
 
 
@@ -115,7 +115,7 @@ class ProcessMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
         self._families: list[Family[Series]] = []
-        self._labelled: dict[str, list[Family[Series]]] = {"source": [], "destination": []}
+        self._families_by_label: dict[str, list[Family[Series]]] = {"source": [], "destination": []}
         self._process_metrics()
 
     def _process_metrics(self) -> None:
@@ -130,7 +130,7 @@ class ProcessMetrics:
         )
         #: By why.
         self.operator_refused = {reason: refused.labels(reason) for reason in REFUSALS}
-        self._listed(
+        self._register(
             Family(
                 "gatehouse_log_lines_dropped_total",
                 "Log lines dropped because the reader was too slow or the write failed.",
@@ -151,20 +151,20 @@ class ProcessMetrics:
 
     def render(self) -> bytes:
         """Write the text exposition format, in one go."""
-        return self._whole("".join(self._written()))
+        return self._whole("".join(self._format()))
 
     async def exposition(self) -> bytes:
         """Write the text exposition format. Between its parts, all else gets its turn."""
         parts: list[str] = []
         until = time.perf_counter() + _SLICE
-        for part in self._written():
+        for part in self._format():
             parts.append(part)
             if time.perf_counter() > until:
                 await asyncio.sleep(0)
                 until = time.perf_counter() + _SLICE
         return self._whole("".join(parts))
 
-    def _written(self) -> Iterator[str]:
+    def _format(self) -> Iterator[str]:
         for family in tuple(self._families):
             yield from family.write()
 
@@ -172,22 +172,22 @@ class ProcessMetrics:
         return families.encode() + prometheus_client.generate_latest(self._process)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Family[Counter]:
-        return self._listed(Family(f"gatehouse_{name}", help_text, labels, Counter, Counter.kind), labels)
+        return self._register(Family(f"gatehouse_{name}", help_text, labels, Counter, Counter.kind), labels)
 
     def _gauge(self, name: str, help_text: str, *labels: str) -> Family[Gauge]:
-        return self._listed(Family(f"gatehouse_{name}", help_text, labels, Gauge, Gauge.kind), labels)
+        return self._register(Family(f"gatehouse_{name}", help_text, labels, Gauge, Gauge.kind), labels)
 
     def _histogram(
         self, name: str, help_text: str, bounds: tuple[float, ...], *labels: str
     ) -> Family[Histogram]:
         make = partial(Histogram, bounds)
-        return self._listed(Family(f"gatehouse_{name}", help_text, labels, make, Histogram.kind), labels)
+        return self._register(Family(f"gatehouse_{name}", help_text, labels, make, Histogram.kind), labels)
 
-    def _listed(self, family: Family[S], labels: tuple[str, ...]) -> Family[S]:
+    def _register(self, family: Family[S], labels: tuple[str, ...]) -> Family[S]:
         self.registry.register(family)
         self._families.append(family)
-        for label in self._labelled.keys() & set(labels):
-            self._labelled[label].append(family)
+        for label in self._families_by_label.keys() & set(labels):
+            self._families_by_label[label].append(family)
         return family
 
 
@@ -312,5 +312,5 @@ class Metrics(ProcessMetrics):
         self._forget("destination", name)
 
     def _forget(self, label: str, value: str) -> None:
-        for family in self._labelled[label]:
+        for family in self._families_by_label[label]:
             family.remove_by_labels({label: value})

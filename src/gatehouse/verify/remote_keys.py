@@ -19,7 +19,7 @@ import aiohttp
 from gatehouse import __version__
 from gatehouse.errors import UnavailableError, VerificationError
 from gatehouse.network.forbidden_addresses import open_socket
-from gatehouse.network.resolver import Names, Resolver
+from gatehouse.network.resolver import AiohttpResolver, SystemResolver
 from gatehouse.telemetry.log import get_logger
 from gatehouse.verify.base import Prepared
 from gatehouse.verify.key_cache import KeyBudget, KeyCache
@@ -69,7 +69,7 @@ class RemoteKeys:
         deadline: float = MAX_SECONDS,
     ) -> None:
         self._clock = clock
-        self._resolver = resolver or Resolver(Names(at_once=MOST_LOOKUPS))
+        self._resolver = resolver or AiohttpResolver(SystemResolver(max_threads=MOST_LOOKUPS))
         self._tls = tls
         self._deadline = deadline
         self._session: aiohttp.ClientSession | None = None

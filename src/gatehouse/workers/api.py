@@ -13,14 +13,14 @@ from aiohttp import web
 
 from gatehouse.errors import Problem
 from gatehouse.operator.responses import error_answer
-from gatehouse.workers.process import Answer, NoAnswerError
+from gatehouse.workers.process import NoAnswerError, WorkerAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatehouse.config.load import LoadedConfig
-    from gatehouse.workers.process import Keeper
-    from gatehouse.workers.worker import Shared
+    from gatehouse.workers.process import WorkerProcess
+    from gatehouse.workers.worker import SharedFolder
 
 _OK, _NOT_FOUND = 200, 404
 #: A body is a few names: whoever takes longer to send them is none of us (seconds).
@@ -38,8 +38,8 @@ class WorkersApi:
     serves: what was asked for a moment ago, and is left alone for that, it remembers in memory.
     """
 
-    def __init__(self, keepers: Sequence[Keeper]) -> None:
-        self._keepers = keepers
+    def __init__(self, processes: Sequence[WorkerProcess]) -> None:
+        self._processes = processes
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, for the operator server."""
@@ -57,12 +57,14 @@ class WorkersApi:
                 body = await request.read()
         except TimeoutError:
             return error_answer(400, "bad_request", "the body did not arrive")
-        keeper = await self._first_that_is_well()
-        if keeper is None:
+        process = await self._first_that_is_well()
+        if process is None:
             return _nobody()
         try:
             return _as_it_is(
-                await keeper.asking.ask(request.rel_url.raw_path_qs, method=request.method, body=body or None)
+                await process.client.request(
+                    request.rel_url.raw_path_qs, method=request.method, body=body or None
+                )
             )
         except NoAnswerError:
             # It may have done what was asked. That is not done once more without being asked for once more.
@@ -105,32 +107,33 @@ class WorkersApi:
                         shown[time] = min(filter(None, (shown[time], other[time])), default=None)
         return _json({"destinations": list(first.values())})
 
-    def _serving(self) -> list[Keeper]:
-        return [keeper for keeper in self._keepers if keeper.serves]
+    def _serving(self) -> list[WorkerProcess]:
+        return [process for process in self._processes if process.is_serving]
 
-    async def _first_that_is_well(self) -> Keeper | None:
-        for keeper in self._serving():
+    async def _first_that_is_well(self) -> WorkerProcess | None:
+        for process in self._serving():
             try:
-                await keeper.asking.ask("/healthz", within=_WELL_WITHIN)
+                await process.client.request("/healthz", within=_WELL_WITHIN)
             except NoAnswerError:
                 continue
-            return keeper
+            return process
         return None
 
-    async def _ask_all(self, request: web.Request) -> list[Answer]:
+    async def _ask_all(self, request: web.Request) -> list[WorkerAnswer]:
         asked = [
-            keeper.asking.ask(request.rel_url.raw_path_qs, within=_LIST_WITHIN) for keeper in self._serving()
+            process.client.request(request.rel_url.raw_path_qs, within=_LIST_WITHIN)
+            for process in self._serving()
         ]
         answers = await asyncio.gather(*asked, return_exceptions=True)
-        return [answer for answer in answers if isinstance(answer, Answer)]
+        return [answer for answer in answers if isinstance(answer, WorkerAnswer)]
 
 
-def _newest_first(answers: Sequence[Answer], name: str, *, by: str) -> list[dict[str, Any]]:
+def _newest_first(answers: Sequence[WorkerAnswer], name: str, *, by: str) -> list[dict[str, Any]]:
     listed = [one for answer in answers for one in answer.json()[name]]
     return sorted(listed, key=lambda one: str(one[by]), reverse=True)
 
 
-def _as_it_is(answer: Answer) -> web.Response:
+def _as_it_is(answer: WorkerAnswer) -> web.Response:
     return web.Response(body=answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
 
 
@@ -147,40 +150,42 @@ def _nobody() -> web.Response:
 _SETTLE_WITHIN, _RELOAD_WITHIN = 4.0, 8.0
 
 
-async def share(
-    new: LoadedConfig, old: LoadedConfig, shared: Shared, keepers: Sequence[Keeper]
+async def reload_all(
+    new: LoadedConfig, old: LoadedConfig, shared: SharedFolder, processes: Sequence[WorkerProcess]
 ) -> Sequence[Problem]:
     """Have all workers take a config. What one of them has against it is returned; then all have the old one.
 
     The supervisor itself found nothing wrong with it; a secret in a file can have changed since.
     """
-    if problems := await _hand_out(new, shared, keepers):
-        await _hand_out(old, shared, keepers)
+    if problems := await _hand_out(new, shared, processes):
+        await _hand_out(old, shared, processes)
         return problems
     return []
 
 
-async def _hand_out(loaded: LoadedConfig, shared: Shared, keepers: Sequence[Keeper]) -> Sequence[Problem]:
+async def _hand_out(
+    loaded: LoadedConfig, shared: SharedFolder, processes: Sequence[WorkerProcess]
+) -> Sequence[Problem]:
     # First for those that start meanwhile.
     shared.use(loaded)
-    found = await asyncio.gather(*map(_reload, keepers))
+    found = await asyncio.gather(*map(_reload, processes))
     return next(filter(None, found), [])
 
 
-async def _reload(keeper: Keeper) -> Sequence[Problem]:
+async def _reload(process: WorkerProcess) -> Sequence[Problem]:
     """Have a worker reload. One that is not there gets the config when it starts; one that hangs is ended."""
-    await keeper.settled(_SETTLE_WITHIN)
-    if not keeper.runs:
+    await process.wait_until_settled(_SETTLE_WITHIN)
+    if not process.is_running:
         return []
     try:
-        answer = await keeper.asking.ask("/-/reload", method="POST", within=_RELOAD_WITHIN)
+        answer = await process.client.request("/-/reload", method="POST", within=_RELOAD_WITHIN)
         return [] if answer.status == _OK else _problems(answer)
     except NoAnswerError:
-        keeper.kill()
+        process.kill()
         return []
 
 
-def _problems(answer: Answer) -> Sequence[Problem]:
+def _problems(answer: WorkerAnswer) -> Sequence[Problem]:
     try:
         return msgspec.convert(answer.json()["error"]["problems"], list[Problem])
     except (KeyError, TypeError, msgspec.ValidationError) as error:

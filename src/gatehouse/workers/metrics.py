@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from gatehouse.telemetry.metrics import SupervisorMetrics
-    from gatehouse.workers.process import Keeper
+    from gatehouse.workers.process import WorkerProcess
 
 #: Seconds that a worker has for its metrics. Prometheus itself gives up after 10.
 _WITHIN = 2.0
@@ -28,12 +28,12 @@ _WITHIN = 2.0
 SUPERVISOR = "supervisor"
 
 
-class Scraping:
+class MergedMetrics:
     """Merges what the workers expose, and the supervisor with them."""
 
-    def __init__(self, own: SupervisorMetrics, keepers: Sequence[Keeper]) -> None:
+    def __init__(self, own: SupervisorMetrics, processes: Sequence[WorkerProcess]) -> None:
         self._own = own
-        self._keepers = keepers
+        self._processes = processes
         #: What each worker that runs exposed last.
         self._last: dict[int, list[Metric]] = {}
         #: What those that have ended had counted. Without it a sum would fall when one of them ends, which
@@ -44,31 +44,31 @@ class Scraping:
     async def exposition(self) -> bytes:
         """Ask all workers, and write what they say in the text exposition format."""
         async with self._one_at_a_time:
-            await asyncio.gather(*map(self._ask, self._keepers))
+            await asyncio.gather(*map(self._ask, self._processes))
             return await asyncio.to_thread(self._render, list(self._last.items()), self._ended)
 
     def worker_ended(self, number: int) -> None:
         """Keep what a worker had counted when it was last asked."""
-        last = counted(self._last.pop(number, ()))
-        self._ended = merge([Exposed("", self._ended), Exposed("", last)])
+        last = cumulative(self._last.pop(number, ()))
+        self._ended = merge([WorkerMetrics("", self._ended), WorkerMetrics("", last)])
 
-    async def _ask(self, keeper: Keeper) -> None:
-        start = keeper.starts
+    async def _ask(self, process: WorkerProcess) -> None:
+        start = process.starts
         try:
-            answer = await keeper.asking.ask("/metrics", within=_WITHIN)
+            answer = await process.client.request("/metrics", within=_WITHIN)
             families = await asyncio.to_thread(parse, answer.body)
         except (NoAnswerError, ValueError):
             return  # what it said last stands, as long as it runs
-        if keeper.runs and keeper.starts == start:
-            self._last[keeper.number] = families
+        if process.is_running and process.starts == start:
+            self._last[process.number] = families
 
     def _render(self, last: Iterable[tuple[int, list[Metric]]], ended: list[Metric]) -> bytes:
-        running = [Exposed(str(number), families) for number, families in last]
+        running = [WorkerMetrics(str(number), families) for number, families in last]
         if running:
             # A reload may have taken a source or destination away since.
-            ended = known_to(ended, [family for _, families in running for family in families])
+            ended = keep_known_series(ended, [family for _, families in running for family in families])
         own = list(self._own.registry.collect())
-        return render(merge([*running, Exposed("", ended), Exposed(SUPERVISOR, own)]))
+        return render(merge([*running, WorkerMetrics("", ended), WorkerMetrics(SUPERVISOR, own)]))
 
 
 #: What the workers' values of a gauge come to. What is in the store is the same for all of them, but not
@@ -96,7 +96,7 @@ _OF_A_PROCESS = "process_"
 _Series = tuple[str, tuple[tuple[str, str], ...]]
 
 
-class Exposed(NamedTuple):
+class WorkerMetrics(NamedTuple):
     """What one process exposes."""
 
     #: Its `worker` label, where there is one for each process.
@@ -116,24 +116,24 @@ def render(families: Iterable[Metric]) -> bytes:
     return prometheus_client.generate_latest(registry)
 
 
-def merge(exposed: Iterable[Exposed]) -> list[Metric]:
+def merge(exposed: Iterable[WorkerMetrics]) -> list[Metric]:
     """Make one exposition of several: counters and histograms summed, gauges by their meaning."""
-    merged: dict[str, _Merging] = {}
+    merged: dict[str, _MergedFamily] = {}
     for worker, families in exposed:
         for family in families:
-            into = merged.setdefault(family.name, _Merging(family))
+            into = merged.setdefault(family.name, _MergedFamily(family))
             into.add(_labelled(family, worker) if family.name.startswith(_OF_A_PROCESS) else family.samples)
     return [merging.family() for merging in merged.values()]
 
 
-def counted(families: Iterable[Metric]) -> list[Metric]:
+def cumulative(families: Iterable[Metric]) -> list[Metric]:
     """Return what is a sum over time: that goes on to be true of a process that has ended."""
     return [
         family for family in families if family.type in _SUMMED and not family.name.startswith(_OF_A_PROCESS)
     ]
 
 
-def known_to(families: Iterable[Metric], others: Iterable[Metric]) -> list[Metric]:
+def keep_known_series(families: Iterable[Metric], others: Iterable[Metric]) -> list[Metric]:
     """Return the families without the series that none of the others has."""
     known = {_series(sample) for family in others for sample in family.samples}
     return [
@@ -152,7 +152,7 @@ class _Collected(Collector):
         return self._families
 
 
-class _Merging:
+class _MergedFamily:
     """One family, as far as it is merged."""
 
     def __init__(self, like: Metric) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gatehouse.workers.worker import Worker
 
 #: Seconds until a worker that ended is started again: the first, and the longest time.
-FIRST_REST, LONGEST_REST = 1.0, 30.0
+INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 30.0
 #: Seconds after which a worker that ended counts as one that had run well.
 _WELL = 60.0
 #: Seconds between two looks at a worker that starts, and for one answer to them.
@@ -36,15 +36,15 @@ _LOOK, _LOOK_WITHIN = 0.05, 1.0
 _ALIVE, _ALIVE_WITHIN, _SILENT = 5.0, 5.0, 5
 
 
-class Keeper:
+class WorkerProcess:
     """Keeps one worker."""
 
     def __init__(
-        self, worker: Worker, options: Sequence[str], changed: Callable[[Keeper, int | None], None]
+        self, worker: Worker, options: Sequence[str], changed: Callable[[WorkerProcess, int | None], None]
     ) -> None:
         """`changed` is told when the worker serves (None), and when it has ended unasked (its exit code)."""
         self.number = worker.number
-        self.asking = Asking(worker.socket)
+        self.client = WorkerClient(worker.socket)
         #: How often it was started.
         self.starts = 0
         self._serves = asyncio.Event()
@@ -61,12 +61,12 @@ class Keeper:
         self._first_end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
-    def runs(self) -> bool:
+    def is_running(self) -> bool:
         """Whether there is a process."""
         return self._process is not None
 
     @property
-    def serves(self) -> bool:
+    def is_serving(self) -> bool:
         """Whether it has begun to serve, and has not ended."""
         return self._serves.is_set()
 
@@ -74,17 +74,17 @@ class Keeper:
         """Start the worker, and keep it running from now on."""
         self._keeping = asyncio.create_task(self._keep(), name=f"worker {self.number}")
 
-    async def until_serving(self) -> None:
+    async def wait_until_serving(self) -> None:
         """Wait until it serves for the first time. Raises `GatewayError` when it ends instead."""
         serving = asyncio.create_task(self._serves.wait())
         first_end = asyncio.ensure_future(self._first_end)
         await asyncio.wait((serving, first_end), return_when=asyncio.FIRST_COMPLETED)
         if not self._serves.is_set():
             serving.cancel()
-            message = f"worker {self.number} ended before it served: {_how(first_end.result())}"
+            message = f"worker {self.number} ended before it served: {_describe_exit(first_end.result())}"
             raise GatewayError(message, hint="its own error is above")
 
-    async def settled(self, within: float) -> None:
+    async def wait_until_settled(self, within: float) -> None:
         """Wait until a worker that starts serves or has ended, but no longer than `within` seconds."""
         if self._looking is not None:
             await asyncio.wait([self._looking], timeout=within)
@@ -101,13 +101,13 @@ class Keeper:
             with suppress(ProcessLookupError):
                 self._process.kill()
 
-    async def ended(self) -> None:
+    async def wait_until_ended(self) -> None:
         """Wait until it has ended for good."""
         if self._keeping is not None:
             await asyncio.wait([self._keeping])
 
     async def _keep(self) -> None:
-        rest = FIRST_REST
+        rest = INITIAL_BACKOFF
         while True:
             started = time.monotonic()
             code = await self._run()
@@ -116,12 +116,14 @@ class Keeper:
             if self._leaving.is_set():
                 return
             if time.monotonic() - started >= _WELL:
-                rest = FIRST_REST
-            get_logger().error("worker.ended", worker=self.number, how=_how(code), starts_again_in_s=rest)
+                rest = INITIAL_BACKOFF
+            get_logger().error(
+                "worker.ended", worker=self.number, how=_describe_exit(code), starts_again_in_s=rest
+            )
             self._changed(self, code)
             if await self._leaves_within(rest):
                 return
-            rest = min(rest * 2, LONGEST_REST)
+            rest = min(rest * 2, MAX_BACKOFF)
 
     async def _leaves_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):
@@ -152,7 +154,7 @@ class Keeper:
             self._process = None
 
     async def _look_until_it_serves(self) -> None:
-        while not await self._is_serving():  # noqa: ASYNC110 - it is another process
+        while not await self._is_ready():  # noqa: ASYNC110 - it is another process
             await asyncio.sleep(_LOOK)
         self._serves.set()
         self._changed(self, None)
@@ -164,23 +166,23 @@ class Keeper:
         while silent < _SILENT:
             await asyncio.sleep(_ALIVE)
             try:
-                await self.asking.ask("/healthz", within=_ALIVE_WITHIN)
+                await self.client.request("/healthz", within=_ALIVE_WITHIN)
                 silent = 0
             except NoAnswerError:
                 silent += 1
         get_logger().error("worker.hangs", worker=self.number)
         self.kill()
 
-    async def _is_serving(self) -> bool:
+    async def _is_ready(self) -> bool:
         try:
-            parts = (await self.asking.ask("/readyz", within=_LOOK_WITHIN)).json()["parts"]
+            parts = (await self.client.request("/readyz", within=_LOOK_WITHIN)).json()["parts"]
         except (NoAnswerError, KeyError, TypeError):
             return False
         # A store that is down for now is no reason to wait: the worker answers providers so.
         return bool(parts.get("ingest") == "ok")
 
 
-def _how(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code < 0:
         return signal.Signals(-code).name
     return f"exit code {code}"
@@ -194,7 +196,7 @@ class NoAnswerError(GatewayError):
     """A worker does not answer: it is not there, or hangs."""
 
 
-class Answer(NamedTuple):
+class WorkerAnswer(NamedTuple):
     """What a worker answered."""
 
     status: int
@@ -209,16 +211,16 @@ class Answer(NamedTuple):
             raise NoAnswerError("the answer is no JSON") from error
 
 
-class Asking:
+class WorkerClient:
     """Asks one worker."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
         self._session: aiohttp.ClientSession | None = None
 
-    async def ask(
+    async def request(
         self, path: str, *, method: str = "GET", body: bytes | None = None, within: float = 15.0
-    ) -> Answer:
+    ) -> WorkerAnswer:
         """Ask for a path. Raises `NoAnswerError`."""
         if self._session is None:
             # Each time a new connection: an old one may lead to a worker that has ended.
@@ -230,7 +232,7 @@ class Asking:
                 method, URL(_BASE + path, encoded=True), data=body, timeout=timeout, allow_redirects=False
             ) as answer:
                 content_type = answer.headers.get(hdrs.CONTENT_TYPE, "application/octet-stream")
-                return Answer(answer.status, await answer.read(), content_type)
+                return WorkerAnswer(answer.status, await answer.read(), content_type)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswerError("does not answer") from error
 

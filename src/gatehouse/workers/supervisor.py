@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 
 from gatehouse import __version__
 from gatehouse.errors import GatewayError
-from gatehouse.gateway.compiled import Compiled
+from gatehouse.gateway.compiled import CompiledConfig
 from gatehouse.gateway.reload import Reloader
-from gatehouse.network.sockets import bound, listening
+from gatehouse.network.sockets import bind, start_listening
 from gatehouse.operator.server import OperatorServer
 from gatehouse.telemetry.log import get_logger
 from gatehouse.telemetry.metrics import SupervisorMetrics
-from gatehouse.workers.api import WorkersApi, share
-from gatehouse.workers.metrics import Scraping
-from gatehouse.workers.process import Keeper, NoAnswerError
-from gatehouse.workers.worker import Shared
+from gatehouse.workers.api import WorkersApi, reload_all
+from gatehouse.workers.metrics import MergedMetrics
+from gatehouse.workers.process import NoAnswerError, WorkerProcess
+from gatehouse.workers.worker import SharedFolder
 
 if TYPE_CHECKING:
     import socket
@@ -63,10 +63,10 @@ class Supervisor:
         self._metrics = SupervisorMetrics(workers)
         self._clock = clock
         self._reloader = Reloader(
-            self._compiled, self._compile, self._swap, self._metrics, clock, share=self._share
+            self._compiled, self._compile, self._swap, self._metrics, clock, distribute=self._distribute
         )
         self._running = contextlib.AsyncExitStack()
-        self._keepers: list[Keeper] = []
+        self._processes: list[WorkerProcess] = []
 
     def not_ready(self) -> list[str]:
         """Say what can't serve for lack of a secret."""
@@ -98,23 +98,23 @@ class Supervisor:
         ports = [SharedPort() for _ in config.server.listen.addresses]
         for port, address in zip(ports, config.server.listen.addresses, strict=True):
             self._running.callback(port.close)
-            await listening(port.hold(address), "server.listen", address)
-        self._shared = Shared(folder)
+            await start_listening(port.hold(address), "server.listen", address)
+        self._shared = SharedFolder(folder)
         self._shared.begin(self._compiled.loaded, *(port.port for port in ports))
 
         workers = map(self._shared.worker, range(1, self._number + 1))
-        self._keepers += [Keeper(worker, self._options, self._changed) for worker in workers]
-        self._scraping = Scraping(self._metrics, self._keepers)
-        for keeper in self._keepers:
-            closing(keeper.asking.close)
+        self._processes += [WorkerProcess(worker, self._options, self._changed) for worker in workers]
+        self._scraping = MergedMetrics(self._metrics, self._processes)
+        for process in self._processes:
+            closing(process.client.close)
         self._operator = self._make_operator()
-        await listening(self._operator.start(), "operator.listen", config.operator.listen)
+        await start_listening(self._operator.start(), "operator.listen", config.operator.listen)
         closing(self._operator.stop)
 
         closing(self._end_workers)
-        for keeper in self._keepers:
-            keeper.start()
-        await asyncio.gather(*(keeper.until_serving() for keeper in self._keepers))
+        for process in self._processes:
+            process.start()
+        await asyncio.gather(*(process.wait_until_serving() for process in self._processes))
         self._log_started([port.port for port in ports])
 
     def _make_folder(self) -> Path:
@@ -131,8 +131,8 @@ class Supervisor:
             self._compiled.config.operator.listen,
             self._compiled.operator_token,
             self._metrics,
-            {f"worker {keeper.number}": partial(_probe, keeper) for keeper in self._keepers},
-            WorkersApi(self._keepers).routes(),
+            {f"worker {process.number}": partial(_probe, process) for process in self._processes},
+            WorkersApi(self._processes).routes(),
             reload=self.reload,
             exposition=self._scraping.exposition,
         )
@@ -149,12 +149,12 @@ class Supervisor:
         )
 
     async def _end_workers(self) -> None:
-        for keeper in self._keepers:
-            keeper.leave()
-        ending = asyncio.gather(*(keeper.ended() for keeper in self._keepers))
+        for process in self._processes:
+            process.leave()
+        ending = asyncio.gather(*(process.wait_until_ended() for process in self._processes))
         await asyncio.wait([ending], timeout=_GRACE)
-        for keeper in self._keepers:
-            keeper.kill()
+        for process in self._processes:
+            process.kill()
         await ending
 
     def _listen_to_second_signals(self) -> None:
@@ -164,45 +164,45 @@ class Supervisor:
             loop.add_signal_handler(number, self._end_at_once, number)
 
     def _end_at_once(self, number: signal.Signals) -> None:
-        for keeper in self._keepers:
-            keeper.kill()
+        for process in self._processes:
+            process.kill()
         shutil.rmtree(self._shared.folder, ignore_errors=True)
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    def _changed(self, keeper: Keeper, code: int | None) -> None:
-        self._metrics.worker_up[keeper.number].set(code is None)
+    def _changed(self, process: WorkerProcess, code: int | None) -> None:
+        self._metrics.worker_up[process.number].set(code is None)
         if code is not None:
-            self._metrics.worker_ended[keeper.number].inc()
-            self._scraping.worker_ended(keeper.number)
+            self._metrics.worker_ended[process.number].inc()
+            self._scraping.worker_ended(process.number)
 
-    def _compile(self, loaded: LoadedConfig) -> Compiled:
-        return Compiled(loaded, None, None)
+    def _compile(self, loaded: LoadedConfig) -> CompiledConfig:
+        return CompiledConfig(loaded, None, None)
 
-    def _swap(self, compiled: Compiled, _: Changes) -> None:
+    def _swap(self, compiled: CompiledConfig, _: Changes) -> None:
         self._compiled = compiled
         self._operator.use_token(compiled.operator_token)
 
-    async def _share(self, loaded: LoadedConfig) -> Sequence[Problem]:
-        return await share(loaded, self._compiled.loaded, self._shared, self._keepers)
+    async def _distribute(self, loaded: LoadedConfig) -> Sequence[Problem]:
+        return await reload_all(loaded, self._compiled.loaded, self._shared, self._processes)
 
 
-async def _probe(keeper: Keeper) -> str | None:
+async def _probe(process: WorkerProcess) -> str | None:
     """Say what is not well with a worker."""
-    if not keeper.runs:
+    if not process.is_running:
         return "not running"
-    if not keeper.serves:
+    if not process.is_serving:
         return "starting"
     try:
-        answer = await keeper.asking.ask("/readyz", within=_PROBE_WITHIN)
+        answer = await process.client.request("/readyz", within=_PROBE_WITHIN)
         parts = answer.json()["parts"]
     except (NoAnswerError, KeyError, TypeError):
         return "does not answer"
     return None if answer.status == _OK else ", ".join(f"{part}: {state}" for part, state in parts.items())
 
 
-def workers_for(wanted: int | None, loaded: LoadedConfig) -> int:
+def worker_count(wanted: int | None, loaded: LoadedConfig) -> int:
     """Return how many workers there shall be; None: one per core, if the store can be shared.
 
     Raises `GatewayError` for more than one on SQLite or on a Unix socket.
@@ -251,9 +251,9 @@ class SharedPort:
         if listen.port:
             # Who shares a port is not told of others who share it: another gateway of the same user there
             # would silently get half of the requests.
-            for alone in await bound(listen.host, listen.port):
+            for alone in await bind(listen.host, listen.port):
                 alone.close()
-        self._held = await bound(listen.host, listen.port, shared=True)
+        self._held = await bind(listen.host, listen.port, shared=True)
 
     def close(self) -> None:
         """Let the port go."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from gatehouse.config.load import parse
-from gatehouse.gateway.reload import keep_fixed
+from gatehouse.gateway.reload import keep_restart_only
 
 if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig
@@ -38,7 +38,7 @@ class _Names(msgspec.Struct):
     supervisor: int
 
 
-class Shared(NamedTuple):
+class SharedFolder(NamedTuple):
     """The supervisor's folder, which only its own user can read: the config as it is in use, and sockets.
 
     Workers do not read the config file itself: one that is started again must not have another config than
@@ -92,16 +92,16 @@ class Worker(NamedTuple):
         """The ports that all workers listen on."""
         return self._names().ports
 
-    def tidy_up(self) -> None:
+    def clean_up(self) -> None:
         """Remove the supervisor's folder when the supervisor is not there to do it."""
         with suppress(FileNotFoundError):
             if self._names().supervisor != os.getppid():
                 shutil.rmtree(self.folder, ignore_errors=True)
 
-    def load_first(self) -> LoadedConfig:
+    def load_initial(self) -> LoadedConfig:
         """Load the config to start with. Raises `ConfigError`."""
         loaded = self.load()
-        config, _ = keep_fixed(self._parsed(_FIRST).config, loaded.config)
+        config, _ = keep_restart_only(self._parsed(_FIRST).config, loaded.config)
         return replace(loaded, config=config)
 
     def load(self) -> LoadedConfig:
