@@ -276,9 +276,9 @@ def test_what_can_not_be_copied_is_an_error_with_something_to_try(place: Place) 
     no_store = place.run("info", config=place.sqlite, ends=1).stderr
 
     assert "Try: give store.url a postgresql:// URL" in to_sqlite
-    assert "is no file" in no_file
+    assert "is not a file" in no_file
     assert "sqlite:////path/to/gatehouse.db" in no_url
-    assert "is no file" in no_store
+    assert "is not a file" in no_store
 
 
 async def test_a_copy_that_differs_exits_with_1(place: Place, postgres: PostgresServer) -> None:

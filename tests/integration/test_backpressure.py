@@ -220,7 +220,7 @@ async def test_below_the_watermark_new_requests_get_503_and_deliveries_go_on(
         assert (await running.send("mando", numbered(1), providers.mando(numbered(1))))[0] == 200
         await destination.wait_for(1)
         disk._free = lambda _: 1024
-        await disk.look()
+        await disk.check_space()
         async with running.client.post(
             f"{running.url}/webhooks/mando", data=numbered(2), headers=providers.mando(numbered(2))
         ) as refused:
@@ -229,5 +229,5 @@ async def test_below_the_watermark_new_requests_get_503_and_deliveries_go_on(
         assert (await running.metrics())["gatehouse_store_free_bytes",] == 1024
         await running.until(("gatehouse_deliveries_total", "app", "delivered"), 1)
         disk._free = lambda _: 2**40
-        await disk.look()
+        await disk.check_space()
         assert (await running.send("mando", numbered(2), providers.mando(numbered(2))))[0] == 200

@@ -86,13 +86,13 @@ async def test_a_locked_store_is_not_ready_but_alive(running: Running, tmp_path:
 async def test_a_disk_with_too_little_room_is_not_ready_but_alive(running: Running) -> None:
     disk: Any = running.gateway._disk
     disk._free = lambda _: 1024
-    await disk.look()
+    await disk.check_space()
 
     status, text = await get(running, "/readyz")
     assert (status, json.loads(text)["parts"]) == (503, {"store": "ok", "disk": "low", "ingest": "ok"})
     assert (await get(running, "/healthz"))[0] == 200
     disk._free = lambda _: 2**40
-    await disk.look()
+    await disk.check_space()
     assert (await get(running, "/readyz"))[0] == 200
 
 

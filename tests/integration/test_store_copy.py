@@ -172,7 +172,7 @@ async def test_a_store_that_a_gateway_has_is_refused(path: Path, empty_database:
 
 
 async def test_a_file_that_is_not_there_is_refused_and_not_made(path: Path, empty_database: Database) -> None:
-    with pytest.raises(StoreError, match="is no file"):
+    with pytest.raises(StoreError, match="is not a file"):
         await copy(path, empty_database)
     assert not list(path.parent.iterdir())
 
@@ -270,7 +270,7 @@ async def test_a_copy_goes_on_where_it_was(
 async def test_two_copies_at_once_are_refused(
     path: Path, empty_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target_module, "_LOCK_WITHIN", 0.5)
+    monkeypatch.setattr(target_module, "_LOCK_TIMEOUT", 0.5)
     await fill(path)
     other = await Connector(settings(empty_database)).connect(SLOW)
     await other.execute(f"SELECT pg_advisory_lock({target_module._LOCK})")
@@ -302,14 +302,14 @@ async def test_the_check_finds_what_differs(
     what: str,
 ) -> None:
     await fill(path)
-    settle = CopyTarget.settle
+    settle = CopyTarget.free_and_analyze
 
     async def damaging(self: CopyTarget) -> None:
         await settle(self)
         postgres.sql(statement, database=empty_database.name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CopyTarget, "settle", damaging)
+        patch.setattr(CopyTarget, "free_and_analyze", damaging)
         copied = await copy(path, empty_database)
     again = await copy(path, empty_database)
 

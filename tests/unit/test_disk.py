@@ -50,7 +50,7 @@ async def test_it_is_low_below_the_watermark_and_said_once_each_way(logged: io.S
     states = []
     for free in (100, 99, 50, 100, 101):
         disk.free = free
-        await looking.look()
+        await looking.check_space()
         states.append(looking.is_low)
         assert gauge(metrics) == free
     await asyncio.sleep(0)
@@ -62,7 +62,7 @@ async def test_it_is_low_below_the_watermark_and_said_once_each_way(logged: io.S
 
 async def test_zero_is_never_low() -> None:
     looking = watch(Disk(0), Metrics(), min_free=0)
-    await looking.look()
+    await looking.check_space()
 
     assert not looking.is_low
 
@@ -70,7 +70,7 @@ async def test_zero_is_never_low() -> None:
 async def test_another_watermark_counts_from_the_next_look_on() -> None:
     looking = watch(Disk(100), Metrics())
     looking.use(101)
-    await looking.look()
+    await looking.check_space()
 
     assert looking.is_low
 
@@ -78,9 +78,9 @@ async def test_another_watermark_counts_from_the_next_look_on() -> None:
 async def test_a_file_system_that_does_not_answer_changes_nothing() -> None:
     disk = Disk(0)
     looking = watch(disk, Metrics())
-    await looking.look()
+    await looking.check_space()
     disk.error = OSError(5, "Input/output error")
-    await looking.look()
+    await looking.check_space()
 
     assert looking.is_low
 

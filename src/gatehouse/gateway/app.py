@@ -172,7 +172,7 @@ class Gateway:
             store=store,
             metrics=self.metrics,
             clock=self._steady,
-            wall_time=self._steady.shown,
+            wall_time=self._steady.wall_time_at,
             wall_clock=self._clock,
         )
         # Before the operator listener, whose /readyz asks it.
@@ -230,7 +230,7 @@ class Gateway:
             opened.directory,
             self.config.store.min_free,
             self.metrics,
-            look_at_store=opened.check_files,
+            check_store=opened.check_files,
             ping_store=opened.store.ping,
         )
         await self._disk.start()

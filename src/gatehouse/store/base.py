@@ -1,6 +1,7 @@
-"""What the gateway asks of a store. Every backend runs the same conformance suite (tests/conformance).
+"""Defines `Store`, the protocol that both stores implement, and the data that it passes.
 
-Times are unix seconds as floats; the store keeps milliseconds.
+Times are unix seconds as floats, and stores keep milliseconds. The same conformance tests run on every store
+(tests/conformance).
 """
 
 from __future__ import annotations
@@ -24,25 +25,26 @@ if TYPE_CHECKING:
         StoredEvent,
     )
 
-#: Of each source, for each place of `dedupe.by`: the scopes that its key may have.
+#: For each source, and for each place in its `dedupe.by`: the scopes that a key may have there.
 Places: TypeAlias = "Mapping[str, Sequence[Sequence[bytes]]]"
 
-#: How long a delivery that is leased on arrival stays leased (seconds).
+#: How long a delivery stays leased that is leased on arrival (seconds).
 LEASE: Final = 30.0
 
 
 class Assignment(msgspec.Struct, frozen=True, gc=False):
-    """A destination that an arriving event goes to."""
+    """A destination of an arriving event."""
 
     destination: str
-    #: True: the lane in this process takes the delivery from memory, so it is stored as leased.
+    #: True: a lane of this process takes the delivery from memory, so it is stored as leased.
     leased: bool
-    #: Those to one destination with the same key are delivered one after the other, in the order accepted.
+    #: Deliveries to one destination with the same key are delivered one after the other, in the order of
+    #: arrival.
     order_key: bytes | None = None
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """What a destination answered to an event that was relayed within its request."""
+    """The reply of a destination to an event that was relayed during its request."""
 
     status: int
     content_type: str | None
@@ -50,52 +52,54 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
 
 
 class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """An event on its way in: what `accept` needs to know about it."""
+    """A new event, and what `accept` needs to know about it."""
 
     event: Event
-    #: A dedupe key for each entry of `dedupe.by`; None where its template did not resolve.
+    #: A dedupe key for each entry of `dedupe.by`; None if its template did not resolve.
     keys: tuple[DedupeKey | None, ...]
     assignments: tuple[Assignment, ...] = ()
-    #: The event was delivered already, within its request: its deliveries are stored as delivered, and this
-    #: with the event, for a duplicate of it.
+    #: Set if the event was already delivered, during its request. Its deliveries are stored as delivered, and
+    #: the reply is stored for duplicates of the event.
     reply: Reply | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):
-    """What became of an arrival."""
+    """The result of an arrival."""
 
-    #: accepted: stored now. duplicate: a key was known. conflict: known, but with other bytes.
+    #: accepted: the event is new and stored. duplicate: a key was known. conflict: a key was known for
+    #: another body.
     status: Literal["accepted", "duplicate", "conflict"]
-    #: The event's id, or for a duplicate the id of the first one.
+    #: The event's id; for a duplicate, the id of the first event.
     event_id: str
-    #: For a new event with leased assignments: the `leased_until` of their deliveries. Otherwise 0.0.
+    #: For a new event with leased assignments, the `leased_until` of their deliveries; otherwise 0.0.
     leased_until: float = 0.0
-    #: Destinations whose delivery is held back behind an earlier one with the same order key: not leased.
+    #: Destinations whose delivery is held behind an earlier one with the same order key, and not leased.
     held: tuple[str, ...] = ()
-    #: For a duplicate of a relayed event: what its destination answered.
+    #: For a duplicate of a relayed event, the reply of its destination.
     reply: Reply | None = None
-    #: With `leased_until`: the fencing token of those leases.
+    #: The fencing token of the leases, if there are any.
     token: int = 0
-    #: For a duplicate of an event with dead deliveries: when one was last asked for again (unix seconds), or
-    #: 0.0 for never. Otherwise None.
+    #: For a duplicate of an event with dead deliveries: when one of them was last retried by request (unix
+    #: seconds), or 0.0 for never. Otherwise None.
     dead: float | None = None
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
-    """One event for one destination, leased to this process."""
+    """An event for one destination, leased to this process."""
 
     event: Event
     destination: str
-    #: How many attempts were made, or may have been made before a crash or in a lease that ran out.
+    #: The number of attempts, including those that may have been made before a crash or in a lease that ran
+    #: out.
     attempts: int
-    #: Until when it is leased.
+    #: When the lease ends (unix seconds).
     leased_until: float
-    #: From when `give_up_after` counts (unix seconds): when the event was received, unless a person asked for
-    #: the delivery again since.
+    #: When `give_up_after` starts (unix seconds): when the event was received, or later when the delivery was
+    #: last retried or replayed by request.
     since: float = -1.0
-    #: How many of the attempts were made before `since`: the pauses between attempts begin anew after them.
+    #: The number of attempts before `since`. The backoff starts over after them.
     earlier: int = 0
-    #: The fencing token of the lease: `record` and `release` need it unchanged.
+    #: The fencing token of the lease. `record` and `release` compare it.
     token: int = 0
 
     def __post_init__(self) -> None:
@@ -104,90 +108,94 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
 
 class Result(msgspec.Struct, frozen=True, gc=False):
-    """What an attempt made of a delivery."""
+    """The result of an attempt of a delivery."""
 
     delivery: Delivery
     status: Literal["pending", "delivered", "dead"]
-    #: Attempts made by now.
+    #: The number of attempts up to now.
     attempts: int
     #: One of `gatehouse.delivery.outcome.OUTCOME_REASONS`.
     reason: str
-    #: The destination's HTTP status, when it gave one.
+    #: The HTTP status of the destination's reply, if there was one.
     http_status: int | None
-    #: When a pending one is due again (unix seconds).
+    #: When a pending delivery is due again (unix seconds).
     due_at: float
     at: float
 
 
-#: Which deliveries to lease. `due`: those that are due, the longest due first. `new`: of those, the ones that
-#: were never attempted. `newest`: the same, the last due first. `next`: those that are due first, even later.
+#: Which deliveries to lease. `due`: those that are due, starting with the longest due. `new`: due deliveries
+#: that were never attempted, in the same order. `newest`: the same deliveries in reverse order. `next`: the
+#: next ones that are due, even in the future.
 Which = Literal["due", "new", "newest", "next"]
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """Deliveries of one destination, for the gauges."""
+    """The numbers of a destination's deliveries, for the gauges."""
 
     pending: int
     dead: int
-    #: When the oldest pending delivery's event was received (unix seconds); None when none is pending.
+    #: When the event of the oldest pending delivery was received (unix seconds); None if none is pending.
     oldest_pending: float | None
 
 
 class Cutoffs(NamedTuple):
-    """Before which times things have expired (unix seconds)."""
+    """The times before which data has expired (unix seconds)."""
 
-    #: Dedupe keys that expire up to now.
+    #: Dedupe keys have expired up to now.
     now: float
     events_before: float
     dead_before: float
 
 
 class Purged(msgspec.Struct, frozen=True):
-    """What one purge step removed."""
+    """What one step of a purge removed."""
 
     events: int
     keys: int
-    #: False: the step met its limit, so another one has more to do.
+    #: False: the step reached its limit, and another one is needed.
     done: bool
 
 
 class Store(Protocol):
-    """Events, their dedupe keys and their deliveries, durable.
+    """Stores events, their dedupe keys and their deliveries durably.
 
-    Any method raises `StoreUnavailableError` when the store can't answer; it then changed nothing, as far as
-    can be told: of a server that is lost amid a commit nobody knows.
+    Each method raises `StoreUnavailableError` if the store can't answer. It has then changed nothing, with
+    one exception: if the connection to a server is lost during a commit, nobody knows whether the commit
+    happened.
     """
 
     @property
     def shared(self) -> bool:
-        """Whether other processes use it at the same time."""
+        """Whether other processes use the store at the same time."""
 
     @property
     def poll_every(self) -> float:
-        """How often to look when nothing is known to be due (seconds): another process may know."""
+        """How often to poll for due deliveries that this process does not know of (seconds)."""
 
     async def use_legacy_places(self, places: Callable[[], Places]) -> None:
-        """Know the keys that version 0.1 recorded, which stand in the store by their place in `dedupe.by`.
+        """Recognize the dedupe keys of version 0.1, which are stored by their place in `dedupe.by`.
 
-        Before anything is accepted. `places` says which key had which place; it is only asked where there may
-        be such keys, and for sources of which that is not in the store yet.
+        Call it before anything is accepted. `places` returns the scopes at each place. It is only called if
+        there may be such keys, and used only for sources whose places are not in the store yet.
         """
 
     async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
-        """Store what is new of a batch, in ONE transaction, and return a receipt per arrival, in order.
+        """Store the new events of a batch in ONE transaction, and return one receipt per arrival, in order.
 
-        An arrival of which any key is known (same source, same scope, not expired) is a duplicate, also of an
-        earlier arrival in the same batch. Its unknown keys are not recorded: one of them may be an unsigned
-        id that a replay made up, and would make a duplicate of the genuine event that carries it later. A new
-        event is stored with all its keys and one delivery per assignment; without keys it is always new. Its
-        leased deliveries are leased for `LEASE` seconds. When this returns, it is on disk (fsync). A delivery
-        with an order key behind a pending one of the same destination and key is held: not due before that
-        one is delivered or dead, and then at once.
+        An arrival is a duplicate if one of its keys is known (same source, same scope, not expired). That
+        includes keys of an earlier arrival in the same batch. The unknown keys of a duplicate are not
+        recorded: one of them may be an unsigned id that a replay made up, and the genuine event that has this
+        id later would then be taken for a duplicate.
+
+        A new event is stored with all its keys and one delivery per assignment. An event without keys is
+        always new. Its leased deliveries are leased for `LEASE` seconds. When this returns, the events are on
+        the disk (fsync). A delivery with an order key is held while another delivery of the same destination
+        and key is pending: it becomes due when that one has been delivered or is dead, and then at once.
 
         Under load it is called again before it has returned, each time with a full batch.
 
-        `deadline` is in `time.monotonic()`: a transaction that would commit later is rolled back and
-        `StoreUnavailableError` raised.
+        `deadline` is in `time.monotonic()`. A transaction that would commit later is rolled back, and
+        `StoreUnavailableError` is raised.
         """
 
     async def lease(
@@ -200,106 +208,109 @@ class Store(Protocol):
         which: Which = "due",
         other_than: str | None = None,
     ) -> list[Delivery]:
-        """Take up to `limit` pending deliveries that are not leased, in the order that `which` says.
+        """Lease up to `limit` pending deliveries that are not leased, in the order that `which` says.
 
-        With `next`, `other_than` is the id of an event whose delivery is not taken.
+        With `next`, `other_than` is the id of an event whose delivery is skipped.
 
-        One whose event is damaged on the disk is never returned: it is dead, with the reason `corrupt`. What
-        another process leased and neither recorded nor gave back counts as attempted: it may have been.
+        A delivery whose event is damaged on the disk is not returned: it becomes dead with the reason
+        `corrupt`. A delivery that another process leased, and neither recorded nor released, counts as
+        attempted.
         """
 
     async def record(self, results: Sequence[Result]) -> list[bool]:
-        """Write results in one transaction. False where the lease was lost: that delivery is unchanged.
+        """Record results in one transaction. Returns False for each lost lease: its delivery is unchanged.
 
-        A delivery recorded as pending is no longer leased. One with an order key holds back the next of its
-        key until it is delivered or dead; in that same transaction the next one becomes due.
+        A delivery that is recorded as pending is no longer leased. When a delivery with an order key is
+        recorded as delivered or dead, the next one of its key becomes due in the same transaction.
         """
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Give back leases without an attempt having been made: due at once, attempts unchanged."""
+        """Release leases without an attempt: the deliveries are due at once, and attempts stay the same."""
 
     async def free_held(self, destination: str, *, limit: int) -> int:
-        """Make at most `limit` held deliveries due, and free of their order key. Returns how many.
+        """Make at most `limit` held deliveries due, and remove their order key. Returns how many.
 
-        For a destination that is in no order any more: what was held back for another delivery goes at once.
+        It is for a destination that no longer keeps an order: what was held is then delivered at once.
         """
 
     async def next_due(self, destination: str) -> float | None:
-        """Return when the next pending delivery of this destination can be leased; None without any."""
+        """Return when the next pending delivery of a destination can be leased; None if there is none."""
 
     async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
-        """Return the receipt that an arrival with these keys would get as a duplicate; None for a new one."""
+        """Return the receipt that an arrival with these keys would get as a duplicate; None if it is new."""
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
-        """List events, the newest first. Raises `ValueError` for a cursor that is none.
+        """List events, from new to old. Raises `ValueError` for an invalid cursor.
 
-        A page may be short, or empty, and yet not the last: how much one call looks at is bounded.
+        A page that is short or empty need not be the last one, because a call scans a bounded number of rows.
         """
 
     async def event(self, event_id: str) -> StoredEvent | None:
-        """Return an event with its body and its deliveries; None when there is none, or no longer.
+        """Return an event with its body and its deliveries; None if the store does not have it.
 
-        Raises `StoreError` for one that is damaged on the disk.
+        Raises `StoreError` if the event is damaged on the disk.
         """
 
     async def deliveries(
         self, query: DeliveryQuery, *, limit: int, cursor: str | None = None
     ) -> Page[DeliveryRow]:
-        """List deliveries, the newest first. Pages and errors are as with `events`."""
+        """List deliveries, from new to old. Pages and errors are the same as those of `events`."""
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
-        """Make dead deliveries pending and due at once: at most `limit` in one step, repeated until `done`.
+        """Make dead deliveries pending and due at once, at most `limit` in one step. Repeat it until `done`.
 
-        Only dead ones, whatever `query.status` says: a second call finds nothing left to do. Only those that
-        were dead at `now`: when it stays the same in all steps, what dies again meanwhile is not made due
-        over and over. The oldest first; those with an order key one after the other, as on arrival. Each has
-        the whole of its `give_up_after` again, counted from `now`.
+        Only dead deliveries are retried, whatever `query.status` says, so a second call finds none. They must
+        have been dead at `now`: pass the same `now` in all steps, so that deliveries which die again in the
+        meantime are not retried over and over. The oldest are retried first, and those with an order key one
+        after the other, as on arrival. Each has its whole `give_up_after` again, from `now` on.
         """
 
     async def revive(
         self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
     ) -> dict[str, int]:
-        """Make dead deliveries due at once, as `retry` does: of these events, to the destinations of each.
+        """Make dead deliveries of these events due at once, as `retry` does, to the given destinations.
 
-        Only those that nobody asked for again since `asked_before`. Returns how many, by destination.
+        Deliveries that were retried by request since `asked_before` are skipped. Returns how many are due, by
+        destination.
         """
 
     async def replay(self, event_id: str, destinations: Sequence[str], *, now: float) -> list[str] | None:
-        """Deliver an event again, or for the first time, to these destinations: due at once.
+        """Deliver an event to these destinations, again or for the first time, at once.
 
-        Returns those for which something changed: a delivery that is pending already stays as it is, so that
-        asking twice is asking once. None when there is no such event. It counts attempts on, ignores order
-        keys, and gives up no sooner than a new delivery would (the caller's `now` counts as received).
+        Returns the destinations for which something changed: a delivery that is already pending stays the
+        same, so a second call changes nothing. Returns None if there is no such event. The attempts continue
+        to count, order keys are ignored, and `give_up_after` counts from `now`.
         """
 
     async def pause(self, destination: str, *, paused: bool) -> None:
-        """Remember that a destination is paused, or no longer. Survives a restart."""
+        """Store that a destination is paused or resumed. It survives a restart."""
 
     async def paused(self) -> frozenset[str]:
         """Return the destinations that are paused."""
 
     def watch(self, changed: Callable[[str], None]) -> None:
-        """Call `changed(destination)` when another process made something due, or paused or resumed it.
+        """Call `changed(destination)` when another process made deliveries due, or paused or resumed it.
 
-        Only a hint, and it may be one's own: what it would tell is found by looking, too.
+        The call is only a hint, because polling finds the same changes. It may also come for a change of this
+        process.
         """
 
     async def counts(self) -> dict[str, Counts]:
-        """Count the deliveries by destination. May take long; never stalls `accept`."""
+        """Count the deliveries by destination. It may take long, and never delays `accept`."""
 
     async def purge(self, *, now: float, events_before: float, dead_before: float, limit: int) -> Purged:
-        """Remove at most about `limit` rows of what has expired: one small step, to be repeated until `done`.
+        """Remove about `limit` expired rows at most, in one small step. Repeat it until `done`.
 
-        Expired: dedupe keys past their time; events received before `events_before` whose deliveries are all
-        delivered; events received before `dead_before` with dead ones and none pending. Never one with a
-        pending delivery.
+        Dedupe keys expire at their own time. An event expires if all its deliveries were delivered and it was
+        received before `events_before`, or if some are dead and it was received before `dead_before`. An
+        event with a pending delivery never expires.
         """
 
     async def ping(self) -> None:
-        """Answer if the store can write; raise `StoreUnavailableError` if not."""
+        """Return if the store can write. Raise `StoreUnavailableError` otherwise."""
 
     def size(self) -> int:
-        """Return the bytes on disk, without touching the database: those of the last `counts` at least."""
+        """Return the bytes on the disk without a query. They may be as old as the last call of `counts`."""
 
     async def close(self) -> None:
-        """Finish what was asked for and let go of the store. Idempotent."""
+        """Finish the running calls, and close the store. Idempotent."""

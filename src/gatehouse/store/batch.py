@@ -1,6 +1,6 @@
-"""Group work that a store does at the price of one: what waits while a write is under way is the next write.
+"""Groups items into batches: those that wait while a write runs are the next write (group commit).
 
-An idle store gets a batch of one, at once; a busy one gets full batches.
+An idle store gets a batch of one item at once, and a busy store gets full batches.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-#: Results that go out together from which on a pause pays: see `Batcher`.
+#: From this batch size on a pause pays off (see `Batcher`).
 _SEVERAL: Final = 4
 
 Item = TypeVar("Item")
@@ -20,15 +20,16 @@ Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Collects items and hands them to `write` in batches, in the order submitted.
+    """Collects items, and passes them to `write` in batches, in the order they were submitted.
 
-    `write` returns one result per item, in order. When it raises, each item of that batch gets the exception.
-    A batch that is full need not wait for the one before it: up to `at_once` are handed over at a time. Under
-    overload a turn of the event loop takes long, and a store that got one batch a turn would mostly be idle.
+    `write` returns one result per item, in order. If it raises, each item of that batch gets the exception. A
+    full batch need not wait for the one before it: up to `at_once` batches are written at the same time.
+    Under overload a turn of the event loop takes long, and a store with one batch per turn would mostly be
+    idle.
 
-    After a batch of several, the next one waits until as many have come again, for `pause` seconds at most:
-    else they would be a batch of their own, in turn with those that wait already. Half as many writes, each
-    twice as large, make an event a tenth cheaper, and more where a sync takes long.
+    After a batch of several items, the next one waits until as many have come again, for at most `pause`
+    seconds. Otherwise the callers would form two groups that take turns. Half as many writes, each twice as
+    large, make an event a tenth cheaper, and more where a sync takes long.
     """
 
     def __init__(
@@ -46,26 +47,26 @@ class Batcher(Generic[Item, Result]):
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writing: set[asyncio.Task[int]] = set()
         self._is_due = False
-        #: In a pause: how many have to wait for it to end before its time.
+        #: During a pause: the number of waiting items that ends it early.
         self._expected = 0
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, item: Item) -> asyncio.Future[Result]:
-        """Queue an item. A future that is done (cancelled) when its turn comes is not written."""
+        """Queue an item. If its future is canceled before the item is written, the item is dropped."""
         if self._loop is None:
-            # Once: it is a system call, and there are thousands of items a second.
+            # Only once, because it is a system call, and there are thousands of items per second.
             self._loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append((item, future))
         if not self._is_due and self._may_start():
-            # With the next turn: what else is submitted in this one comes along.
+            # In the next turn of the event loop, so that other items of this turn join the batch.
             self._is_due = True
             self._loop.call_soon(self._start)
         return future
 
     async def drain(self) -> None:
-        """Wait until everything that was submitted has been written or refused."""
+        """Wait until all submitted items have been written or refused."""
         while self._waiting or self._writing:
             self._start()
             if self._writing:
@@ -113,10 +114,10 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     async def _write_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> int:
-        """Write a batch, and give each item its result. Returns how many there were."""
+        """Write a batch, and give each item its result. Returns the number of items."""
         try:
             results = await self._write([item for item, _ in batch])
-        except Exception as error:  # noqa: BLE001 - whoever waits for an item gets the error, whatever it is
+        except Exception as error:  # noqa: BLE001 - the callers get the error, whatever it is
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)

@@ -1,7 +1,7 @@
-"""The disk under the store, looked at each second: how much room it has, and whether the store is there.
+"""Watches the store's disk once a second: its free space, and whether the store's files are still there.
 
-Below the free-disk watermark new requests get 503, so that what is stored can still be delivered. A disk that
-is full to the last byte stops deliveries too: their results need room to be written.
+Below the watermark of free space new requests get 503, so that stored events can still be delivered. A disk
+that is completely full stops deliveries too, because their results need space.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
     from gatehouse.telemetry.metrics import Metrics
 
-#: Seconds between two looks. At 100 MB/s the disk fills by less than half of the default watermark meanwhile.
-LOOK_EVERY: Final = 1.0
+#: Seconds between two checks. At 100 MB/s the disk fills by less than half of the default watermark in that
+#: time.
+CHECK_EVERY: Final = 1.0
 
 
 def free_bytes(directory: Path) -> int:
-    """Return the bytes that this process may still write there. Raises `OSError`."""
+    """Return the bytes that this process can still write to a directory. Raises `OSError`."""
     found = os.statvfs(directory)
     return found.f_bavail * found.f_frsize
 
 
 class DiskWatch:
-    """Looks how much room the store's disk has left."""
+    """Watches the free space of the store's disk, and the store's files."""
 
     def __init__(
         self,
@@ -39,51 +40,51 @@ class DiskWatch:
         min_free: int,
         metrics: Metrics,
         *,
-        every: float = LOOK_EVERY,
+        every: float = CHECK_EVERY,
         free: Callable[[Path], int] = free_bytes,
-        look_at_store: Callable[[], None] | None = None,
+        check_store: Callable[[], None] | None = None,
         ping_store: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`look_at_store` raises `StoreError` when the file is gone; then `ping_store` lets the store act."""
+        """`check_store` raises `StoreError` if the files are lost, and `ping_store` makes the store react."""
         self._directory = directory
         self._min_free = min_free
         self._metrics = metrics
         self._every = every
         self._free = free
-        self._look_at_store = look_at_store
+        self._check_store_files = check_store
         self._ping_store = ping_store
         self._is_lost = False
-        self._looking: asyncio.Task[None] | None = None
-        #: Whether less is left than there should be.
+        self._watching: asyncio.Task[None] | None = None
+        #: Whether there is less free space than the watermark.
         self.is_low = False
 
     def use(self, min_free: int) -> None:
-        """Want this many bytes free from the next look on; 0: as many as there are."""
+        """Set the watermark from the next check on. With 0 there is none."""
         self._min_free = min_free
 
     async def start(self) -> None:
-        """Look now, and from then on every second."""
-        await self.look()
-        self._looking = asyncio.create_task(self._run(), name="disk watch")
+        """Check now, and from then on once a second."""
+        await self.check_space()
+        self._watching = asyncio.create_task(self._run(), name="disk watch")
 
     async def stop(self) -> None:
-        """Look no more."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait([self._looking])
+        """Stop checking."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
 
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._every)
-            await self.look()
-            await self.look_at_store()
+            await self.check_space()
+            await self.check_store()
 
-    async def look_at_store(self) -> None:
-        """Say when the store's file is lost, and when it is back."""
-        if self._look_at_store is None or self._ping_store is None:
+    async def check_store(self) -> None:
+        """Log when the store's files are lost, and when they are back."""
+        if self._check_store_files is None or self._ping_store is None:
             return
         try:
-            await asyncio.to_thread(self._look_at_store)
+            await asyncio.to_thread(self._check_store_files)
         except StoreError as error:
             if not self._is_lost:
                 get_logger().error("store.file_lost", error=str(error), hint=error.hint)
@@ -95,10 +96,10 @@ class DiskWatch:
                 get_logger().info("store.file_back")
             self._is_lost = False
 
-    async def look(self) -> None:
-        """Ask the file system. One that does not answer leaves things as they were; the store will tell."""
+    async def check_space(self) -> None:
+        """Ask the file system for the free space. On an error nothing changes: the store will report it."""
         try:
-            # In a thread: on a disk that hangs this hangs too.
+            # In a thread, because the call hangs if the disk hangs.
             free = await asyncio.to_thread(self._free, self._directory)
         except OSError:
             return

@@ -63,9 +63,9 @@ def decode_cursor(cursor: str, kind: type[str | int]) -> Position:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         position = msgspec.json.decode(raw, type=Position)
     except (msgspec.MsgspecError, ValueError) as error:
-        raise ValueError("no cursor of this list") from error
+        raise ValueError("the cursor does not belong to this list") from error
     if not isinstance(position.event, kind) or (kind is int and not 0 <= int(position.event) <= LAST_SEQ):
-        raise ValueError("no cursor of this list")
+        raise ValueError("the cursor does not belong to this list")
     return position
 
 

@@ -1,4 +1,4 @@
-"""What operators look for in a store, and what they get: queries, rows of lists, and pages."""
+"""The queries that operators ask a store, and the rows and pages that it returns."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ Status = Literal["pending", "delivered", "dead"]
 
 
 class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which deliveries: all conditions that are given have to hold."""
+    """Which deliveries to return: those that meet all given conditions."""
 
     destination: str | None = None
     status: Status | None = None
     event_id: str | None = None
     source: str | None = None
-    #: A pattern, as routes have them: `invoice.*`.
+    #: A pattern as in a route: `invoice.*`.
     type: str | None = None
-    #: Received at or after, and before (unix seconds).
+    #: Received at or after `since`, and before `until` (unix seconds).
     since: float | None = None
     until: float | None = None
 
 
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events: all conditions that are given have to hold."""
+    """Which events to return: those that meet all given conditions."""
 
     source: str | None = None
     type: str | None = None
-    #: Events with at least one delivery of this status.
+    #: Only events with at least one delivery of this status.
     status: Status | None = None
     since: float | None = None
     until: float | None = None
 
 
 class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery as operators see it."""
+    """A delivery in a list."""
 
     event_id: str
     source: str
@@ -49,16 +49,16 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     status: Status
     attempts: int
     received: float
-    #: When a pending one is due; None for others, and for one that is held back behind another.
+    #: When the delivery is due; None if it is not pending, or held behind another one.
     due: float | None
     last_reason: str | None
     last_http_status: int | None
-    #: When the last attempt ended, or the status changed.
+    #: When the last attempt ended or the status changed.
     updated: float
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True):
-    """An event in a list: what tells it apart, without its body."""
+    """An event in a list, without its body."""
 
     id: str
     source: str
@@ -76,24 +76,24 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredEvent(msgspec.Struct, frozen=True):
-    """One event with all that is known of it."""
+    """An event with its body and its deliveries."""
 
     event: Event
     deliveries: tuple[DeliveryRow, ...]
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """Part of a list, the newest first."""
+    """A part of a list, which is sorted from new to old."""
 
     items: tuple[T, ...]
-    #: Asks for what follows; None at the end.
+    #: Asks for the next page; None at the end.
     cursor: str | None
 
 
 class Retried(msgspec.Struct, frozen=True):
     """What one step of a retry changed."""
 
-    #: How many deliveries are due again, by destination.
+    #: The number of deliveries that are due again, by destination.
     destinations: dict[str, int]
-    #: False: the step met its limit, so another one has more to do.
+    #: False: the step reached its limit, and another one is needed.
     done: bool

@@ -1,4 +1,4 @@
-"""Retention: what has expired is removed in small steps, so that ingest never waits long behind one."""
+"""Removes expired data in small steps, so that no request waits long for a step."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 
 #: Seconds between sweeps.
 SWEEP_EVERY: Final = 60.0
-#: Rows per step, at first and at the most. A step is one transaction, for which requests that arrive wait.
-#: Each dedupe key is in another page of the file, to be written: five hundred took 27 ms, a hundred take 2.
+#: Rows per step, at the start and at most. A step is one transaction, and new requests wait for it. Each
+#: dedupe key is in a different page of the file, which has to be written: 500 keys took 27 ms, and 100 keys
+#: take 2 ms.
 ROWS_PER_STEP: Final = 100
-_MOST_ROWS: Final = 1000
-#: Seconds after which a sweep that has not ended makes larger steps: what expires must not outrun it.
-_BEHIND: Final = 900.0
-#: The least and the most seconds between steps.
+_MAX_ROWS_PER_STEP: Final = 1000
+#: Seconds after which a sweep makes larger steps, so that it keeps up with the data that expires.
+_LARGER_STEPS_AFTER: Final = 900.0
+#: The minimum and the maximum of seconds between steps.
 _PAUSES: Final = (0.05, 1.0)
 
 
 class Retention:
-    """Sweeps the store and keeps the gauges that follow from it."""
+    """Sweeps the store once a minute, and updates the gauge of its size."""
 
     def __init__(
         self, store: Store, config: StoreConfig, metrics: Metrics, clock: Callable[[], float]
@@ -41,11 +42,11 @@ class Retention:
         self._sweeping: asyncio.Task[None] | None = None
 
     def use(self, config: StoreConfig) -> None:
-        """Keep events and dead letters as long as this says, from the next step on."""
+        """Apply a new config from the next step on."""
         self._config = config
 
     def start(self) -> None:
-        """Sweep now, and from then on every minute."""
+        """Sweep now, and from then on once a minute."""
         self._sweeping = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -64,7 +65,7 @@ class Retention:
             await asyncio.sleep(SWEEP_EVERY)
 
     async def sweep(self) -> None:
-        """Remove all that has expired by now."""
+        """Remove everything that has expired by now."""
         events = keys = 0
         done = False
         began = time.monotonic()
@@ -90,11 +91,11 @@ class Retention:
 
 
 def rows_per_step(lasted: float) -> int:
-    """Return how many rows to remove in a step of a sweep that has lasted so long (seconds)."""
-    return min(ROWS_PER_STEP * (1 + int(lasted / _BEHIND)), _MOST_ROWS)
+    """Return how many rows to remove in a step of a sweep that has lasted this long (seconds)."""
+    return min(ROWS_PER_STEP * (1 + int(lasted / _LARGER_STEPS_AFTER)), _MAX_ROWS_PER_STEP)
 
 
 def pause_after(took: float) -> float:
-    """Return how long to pause after a step: as long as it took. So a sweep has half of the store at most."""
-    least, most = _PAUSES
-    return min(max(took, least), most)
+    """Return how long to pause after a step: as long as it took, so a sweep uses at most half of the time."""
+    minimum, maximum = _PAUSES
+    return min(max(took, minimum), maximum)

@@ -1,6 +1,6 @@
-"""A copy held against what it was made of: every row once more, in batches, from both sides.
+"""Compares a copy with its source: reads every row again from both sides, in batches.
 
-Bodies stay where they are: each side works out their SHA-256 from the bytes themselves.
+Bodies are not transferred: each side computes their SHA-256 from the bytes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from gatehouse.store.accepting import HELD
-from gatehouse.store.copying.rows import DELIVERY_COLUMNS, REPLY_COLUMNS, copied, copied_key
+from gatehouse.store.copying.rows import DELIVERY_COLUMNS, REPLY_COLUMNS, convert_batch, convert_key
 from gatehouse.store.postgres.rows import CHECKED_COLUMNS
 from gatehouse.store.rows import digest
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gatehouse.store.copying.source import KeyRow, SourceBatch
     from gatehouse.store.postgres.connection import Connection
 
-#: How many of the rows that differ are named.
+#: How many of the rows that differ are listed by name.
 NAMED: Final = 20
 _TIMEOUT: Final = 300.0
 
@@ -38,7 +38,7 @@ JOIN dedupe_keys AS keys
   ON keys.source = wanted.source AND keys.place = wanted.place AND keys.key = wanted.key
 """
 _PAUSED: Final = "SELECT destination FROM paused_destinations WHERE destination = ANY($1::text[])"
-#: What is compared, in the order of the table.
+#: The kinds of rows, in the order in which they are shown.
 ROWS: Final = (
     "events",
     "deliveries pending",
@@ -53,27 +53,28 @@ ROWS: Final = (
 
 @dataclass(slots=True)
 class Comparison:
-    """What was found, so far."""
+    """The result of the comparison so far."""
 
-    #: Whether the database held other rows before: then those win, and a gateway may run on it.
+    #: Whether the database contained other rows before the copy. They take precedence, and a gateway may use
+    #: them.
     lenient: bool
     source: Counter[str] = field(default_factory=Counter)
     target: Counter[str] = field(default_factory=Counter)
     differing: Counter[str] = field(default_factory=Counter)
-    #: Names of what differs, and of what was damaged before it was copied.
+    #: The names of rows that differ, and of events that were already damaged in the source.
     named: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     left_behind: list[str] = field(default_factory=list)
-    #: Deliveries that a gateway on the database has taken up since.
+    #: Deliveries that a gateway on the database has leased since the copy.
     moved_on: int = 0
 
     @property
     def is_equal(self) -> bool:
-        """Whether all that could be copied is there."""
+        """Whether everything that could be copied is there."""
         return not self.differing.total() and self.source == self.target
 
     def differs(self, what: str, name: str) -> None:
-        """Note a row that is missing or not the same."""
+        """Count a row that is missing or different."""
         self.differing[what] += 1
         if len(self.named) < NAMED:
             self.named.append(f"{what}: {name}")
@@ -81,7 +82,7 @@ class Comparison:
 
 async def compare_batch(connection: Connection, batch: SourceBatch, found: Comparison) -> None:
     """Compare events with their deliveries and replies."""
-    rows = copied(batch)
+    rows = convert_batch(batch)
     ids = list(rows.events)
     found.damaged += rows.damaged
     found.left_behind += rows.left_behind
@@ -119,7 +120,8 @@ async def _compare_deliveries(
             found.target[what] += 1
             continue
         kind = _kind(values[3], due_ms)
-        # What ran before another one may be damaged, or the order key may be taken by one of before.
+        # The active delivery of the order group may be damaged, or the group may have one from before the
+        # copy.
         is_free = found.lenient or found.damaged
         if is_free and {kind, what} == {"deliveries pending", "deliveries held"}:
             kind = what
@@ -147,8 +149,8 @@ async def _compare_replies(
 
 
 async def compare_keys(connection: Connection, rows: Sequence[KeyRow], found: Comparison) -> None:
-    """Compare dedupe keys. Of one that was there before, only that it is there."""
-    sources, places, keys = zip(*map(copied_key, rows), strict=True)
+    """Compare dedupe keys. In a used database, only check that they exist."""
+    sources, places, keys = zip(*map(convert_key, rows), strict=True)
     fetched = await connection.fetch(_KEYS, sources, places, keys, timeout=_TIMEOUT)
     there = {number - 1: event_id for number, event_id in fetched}
     found.source["dedupe keys"] += len(rows)
@@ -160,7 +162,7 @@ async def compare_keys(connection: Connection, rows: Sequence[KeyRow], found: Co
 
 
 async def compare_paused(connection: Connection, destinations: Sequence[str], found: Comparison) -> None:
-    """Compare which destinations are paused."""
+    """Compare the paused destinations."""
     there = {name for (name,) in await connection.fetch(_PAUSED, destinations)}
     found.source["paused"] += len(destinations)
     found.target["paused"] += len(there)

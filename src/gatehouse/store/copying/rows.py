@@ -1,4 +1,4 @@
-"""What the rows of a SQLite store become in this database: for writing them, and for checking them later."""
+"""Converts rows of a SQLite store to rows of the database, to write them and to check them later."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from gatehouse.store.copying.source import SourceBatch, SourceDelivery, SourceEvent, SourceReply
 
-#: Before all that this database has numbered itself: what was accepted earlier is delivered earlier.
-_BEFORE_OURS: Final = 2**40
+#: Puts copied deliveries before those that the database itself has numbered: they were accepted earlier.
+_ORDER_OFFSET: Final = 2**40
 _INTEGER: Final = 2**31
 _BIGINT: Final = 2**63
-#: No checksum is negative, so a row with this one is never taken for sound.
-_NEVER: Final = -1
+#: No checksum is negative, so a row with this one is never taken for intact.
+_IMPOSSIBLE_CHECKSUM: Final = -1
 
 DELIVERY_TYPES: Final = (
     *("text", "text", "bigint", "text", "integer", "text", "integer"),
@@ -32,35 +32,35 @@ REPLY_COLUMNS: Final = "event_id, status, content_type, body"
 
 
 class CopiedDelivery(NamedTuple):
-    """A delivery, with what depends on when it is written kept apart."""
+    """A delivery. The times that depend on the database's clock are separate."""
 
     #: The values of `DELIVERY_COLUMNS`.
     values: tuple[Any, ...]
-    #: By the clock of who wrote the file.
+    #: In the time of the gateway that wrote the file.
     due_ms: int | None
     updated_ms: int
 
     @property
     def name(self) -> tuple[str, str]:
-        """The event's id and the destination."""
+        """The event's id, and the destination."""
         return self.values[:2]
 
 
 class CopiedBatch(NamedTuple):
-    """The rows of a batch."""
+    """The converted rows of a batch."""
 
-    #: The values of `CHECKED_COLUMNS`, by event's id.
+    #: The values of `CHECKED_COLUMNS`, by the event's id.
     events: dict[str, tuple[Any, ...]]
     deliveries: list[CopiedDelivery]
     replies: list[tuple[Any, ...]]
-    #: The ids of events that were damaged, copied as such.
+    #: The ids of damaged events, which are copied as damaged.
     damaged: list[str]
-    #: What even has no id.
+    #: Events that are not copied, because their id is damaged.
     left_behind: list[str]
 
 
-def copied(batch: SourceBatch) -> CopiedBatch:
-    """Turn a batch into rows."""
+def convert_batch(batch: SourceBatch) -> CopiedBatch:
+    """Convert a batch."""
     result = CopiedBatch({}, [], [], [], [])
     ids: dict[int, str] = {}
     for each in batch.events:
@@ -90,11 +90,11 @@ def _add_event(result: CopiedBatch, ids: dict[int, str], each: SourceEvent) -> N
 
 
 def _damaged(each: SourceEvent) -> tuple[Any, ...]:
-    """Keep what can be kept, for people to look at."""
+    """Convert what can be read of a damaged event, for people to look at."""
     row = named_columns(each.columns)
     return (
         _bytes(each.digest),
-        _NEVER,
+        _IMPOSSIBLE_CHECKSUM,
         *(_text(row["id"]), _text(row["source"]), _bytes(row["path"]), _text(row["provider"])),
         *(_bytes(row["external_id"]), _bytes(row["type"]), _bytes(row["time"])),
         _number(row["received_ms"], _BIGINT) or 0,
@@ -118,7 +118,7 @@ def _bytes(value: object) -> bytes:
 
 
 def _text(value: object) -> str:
-    """Make text of a column; "" when it is none."""
+    """Return a column that is text; "" if it is not."""
     return value if isinstance(value, str) and is_storable(value) else ""
 
 
@@ -127,29 +127,29 @@ def _number(value: object, bound: int) -> int | None:
 
 
 def _delivery(delivery: SourceDelivery, event_id: str, *, is_damaged: bool) -> CopiedDelivery:
-    is_buried = is_damaged and delivery.status == "pending"
+    is_corrupt = is_damaged and delivery.status == "pending"
     key = delivery.order_key
     values = (
         event_id,
         delivery.destination,
         delivery.received_ms,
-        "dead" if is_buried else delivery.status,
+        "dead" if is_corrupt else delivery.status,
         delivery.attempts,
-        "corrupt" if is_buried else delivery.last_reason,
-        None if is_buried else delivery.last_http_status,
+        "corrupt" if is_corrupt else delivery.last_reason,
+        None if is_corrupt else delivery.last_http_status,
         delivery.since_ms,
         delivery.earlier,
         None if key is None else short_key(key),
-        None if key is None else delivery.seq - _BEFORE_OURS,
+        None if key is None else delivery.seq - _ORDER_OFFSET,
     )
-    return CopiedDelivery(values, None if is_buried else delivery.due_ms, delivery.updated_ms)
+    return CopiedDelivery(values, None if is_corrupt else delivery.due_ms, delivery.updated_ms)
 
 
 def _reply(reply: SourceReply, event_id: str) -> tuple[Any, ...]:
     return (event_id, reply.status, reply.content_type, reply.body)
 
 
-def copied_key(row: Sequence[Any]) -> tuple[str, int, bytes]:
-    """Turn the values that tell a dedupe key into those of this database."""
+def convert_key(row: Sequence[Any]) -> tuple[str, int, bytes]:
+    """Convert the columns that identify a dedupe key."""
     source, place, key, *_ = row
     return source, place, short_key(key)

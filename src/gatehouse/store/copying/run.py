@@ -1,4 +1,4 @@
-"""Moving a SQLite store to this database, and making sure that all of it has arrived."""
+"""Runs a copy of a SQLite store to PostgreSQL, and checks that everything has arrived."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gatehouse.store.accepting import Key
 from gatehouse.store.copying.comparison import Comparison, compare_batch, compare_keys, compare_paused
-from gatehouse.store.copying.rows import copied
+from gatehouse.store.copying.rows import convert_batch
 from gatehouse.store.copying.source import copy_source
 from gatehouse.store.copying.target import CopyTarget
 from gatehouse.store.postgres import legacy_keys
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
     from gatehouse.store.copying.source import CopySource, KeyRow, SourceBatch, SourceTotals
     from gatehouse.store.postgres.connection import Connection, PostgresSettings
 
-#: Nobody waits for a batch, and a busy database may take its time.
+#: For a copy, because no request waits for it, and a busy database may be slow.
 _PATIENT: Final = {**SLOW, "statement_timeout": "300s"}
-_AGAIN: Final = "run it again: it goes on where it was"
+_AGAIN: Final = "run it again: it continues where it stopped"
 
 
 class Report(Protocol):
-    """Is told how far it is."""
+    """Receives the progress of a copy."""
 
     def __call__(self, what: str, done: int, total: int) -> None: ...
 
 
 class Copy(NamedTuple):
-    """What became of a copy."""
+    """The result of a copy."""
 
-    #: Nothing was done: an earlier run had copied and checked it all.
+    #: True: nothing was copied, because an earlier run had copied and checked everything.
     was_finished: bool
     comparison: Comparison
-    #: Whether it went on where an earlier run had ended.
+    #: Whether it continued where an earlier run had ended.
     is_resumed: bool = False
 
 
 async def copy_store(
     path: Path, settings: PostgresSettings, *, into_used_store: bool, report: Report
 ) -> Copy:
-    """Copy a SQLite store. Raises `StoreError`; it can be called again after any end."""
+    """Copy a SQLite store. Raises `StoreError`. It can be called again after any failure."""
     async with copy_source(path) as source:
         try:
             async with _connected(settings) as connection:
@@ -62,7 +62,7 @@ async def copy_store(
 @asynccontextmanager
 async def _connected(settings: PostgresSettings) -> AsyncIterator[Connection]:
     connector = Connector(settings)
-    # By itself, since the lock on migrations lasts as long as the connection.
+    # On a connection of its own, because the lock on migrations is held until the connection is closed.
     migrating = await connector.connect(SLOW)
     try:
         await migrate(migrating)
@@ -88,7 +88,7 @@ async def _copy(source: CopySource, connection: Connection, *, into_used_store: 
     done = await source.up_to(target.event_seq, target.key)
     await _copy_events(source, target, report, done.events, totals.events)
     await _copy_keys(source, target, report, done.keys, totals.keys)
-    await target.settle()
+    await target.free_and_analyze()
     comparison = await _compare(source, target, totals, report)
     if comparison.is_equal:
         await target.finish()
@@ -97,7 +97,7 @@ async def _copy(source: CopySource, connection: Connection, *, into_used_store: 
 
 async def _copy_events(source: CopySource, target: CopyTarget, report: Report, done: int, total: int) -> None:
     async for batch in _batches(source, target.event_seq):
-        await target.write(copied(batch), batch.last)
+        await target.write(convert_batch(batch), batch.last)
         done += len(batch.events)
         report("copying events", done, total)
 
@@ -126,14 +126,14 @@ async def _compare(
 
 
 async def _batches(source: CopySource, after: int) -> AsyncGenerator[SourceBatch]:
-    """Read batch after batch, the next one while this one is written."""
+    """Read one batch after the other. The next one is read while this one is written."""
     reading = asyncio.create_task(source.batch(after))
     try:
         while (batch := await reading) is not None:
             reading = asyncio.create_task(source.batch(batch.last))
             yield batch
     finally:
-        # Not left to read from a file that is closed.
+        # The task must not read from a file that is closed.
         await asyncio.gather(reading, return_exceptions=True)
 
 

@@ -1,7 +1,7 @@
-"""A SQLite store as what is copied to another one: read in batches, in the order in which it was written.
+"""Reads a SQLite store for a copy, in batches, in the order in which it was written.
 
-The store's lock is held, so that no gateway writes to it meanwhile, and nothing in it is changed. Events that
-were damaged on the disk are given as well as they can be read: they must not hold up the others.
+The source holds the store's lock, so that no gateway writes to it in the meantime, and changes nothing. It
+returns damaged events as far as they can be read, because they must not stop the copy of the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gatehouse.store.sqlite.schema import migrations
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from gatehouse.events.event import Event
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gatehouse.store.legacy_keys import PlaceRow
     from gatehouse.store.sqlite.connection import Connection
 
-#: A batch ends at whichever comes first; one event alone may be longer.
+#: A batch ends at the limit that is reached first. A single event may be larger than the limit.
 BATCH_EVENTS: Final = 500
 BATCH_BYTES: Final = 4 * 1024 * 1024
 BATCH_KEYS: Final = 2000
@@ -41,7 +41,8 @@ WHERE seq > ? ORDER BY seq LIMIT ?
 _EVENTS: Final = f"""
 SELECT seq, {CHECKED_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq
 """  # noqa: S608 - of constants
-#: What was leased when the gateway ended may have been attempted: it counts, and is due at once.
+#: A delivery that was leased when the gateway ended may have been attempted: the attempt is counted, and the
+#: delivery is due at once.
 _DELIVERIES: Final = """
 SELECT event_seq, destination, status, attempts + (leased_until_ms > 0), received_ms,
   iif(leased_until_ms > 0, received_ms, due_ms), last_reason, last_http_status, updated_ms, since_ms, earlier,
@@ -63,7 +64,8 @@ _KEYS_UP_TO: Final = "SELECT count(*) FROM dedupe_keys WHERE (source, place, key
 _PLACES: Final = "SELECT source, place, scope FROM dedupe_places ORDER BY source, place, scope"
 _PAUSED: Final = "SELECT destination FROM paused_destinations ORDER BY destination"
 _COUNT: Final = "SELECT count(*) FROM {table}"
-#: What changes when a gateway runs on the store: all that is pending, how much is dead, what came last.
+#: Data that changes when a gateway runs on the store: the pending deliveries, the number of dead ones, and
+#: the newest event.
 _STATE: Final = (
     """
 SELECT seq, CAST(id AS BLOB) FROM events
@@ -79,31 +81,31 @@ WHERE due_ms IS NOT NULL ORDER BY destination, due_ms, leased_until_ms, event_se
 
 
 class SourceEvent(NamedTuple):
-    """An event, or what can be read of one."""
+    """An event, or what can be read of it."""
 
     seq: int
-    #: None: not the one that was stored.
+    #: None if the event is damaged.
     event: Event | None
     digest: Any
-    #: The values of `EVENT_COLUMNS`; text that is damaged is bytes.
+    #: The values of `EVENT_COLUMNS`. Damaged text is bytes.
     columns: Sequence[Any]
 
     @property
     def id(self) -> str:
-        """What the file says now, for people too."""
+        """The id that the file contains now, as readable text."""
         value = self.columns[0]
         return value if isinstance(value, str) else text_with_marks(bytes(value or b""))
 
 
 class SourceDelivery(NamedTuple):
-    """A delivery as it is in the file, but for a lease, which has ended with its process."""
+    """A delivery as it is in the file, but without its lease, which ended with its process."""
 
     seq: int
     destination: str
     status: str
     attempts: int
     received_ms: int
-    #: None unless it is pending. `HELD` for what waits behind another one.
+    #: None unless the delivery is pending. `HELD` if it is held behind another one.
     due_ms: int | None
     last_reason: str | None
     last_http_status: int | None
@@ -114,12 +116,12 @@ class SourceDelivery(NamedTuple):
 
     @property
     def is_held(self) -> bool:
-        """Whether it waits behind another one."""
+        """Whether the delivery is held behind another one."""
         return self.due_ms == HELD
 
 
 class SourceReply(NamedTuple):
-    """What a destination answered to an event that was relayed to it."""
+    """The reply of a destination to an event that was relayed to it."""
 
     seq: int
     status: int
@@ -128,7 +130,7 @@ class SourceReply(NamedTuple):
 
 
 class SourceBatch(NamedTuple):
-    """Events that follow one another, with what belongs to them."""
+    """Consecutive events, with their deliveries and replies."""
 
     events: list[SourceEvent]
     deliveries: list[SourceDelivery]
@@ -141,7 +143,7 @@ class SourceBatch(NamedTuple):
 
 
 class SourceTotals(NamedTuple):
-    """How many rows there are."""
+    """The numbers of rows."""
 
     events: int
     deliveries: int
@@ -149,19 +151,19 @@ class SourceTotals(NamedTuple):
     replies: int
 
 
-#: Of a dedupe key: source, place, key, the event's id, and when it expires.
+#: A dedupe key: source, place, key, the event's id, and when the key expires (unix milliseconds).
 KeyRow = tuple[str, int, bytes, str, int]
 
 
 class CopySource:
-    """A SQLite store that no gateway has. Made with `copy_source`."""
+    """A SQLite store that no gateway uses. Create it with `copy_source`."""
 
     def __init__(self, path: Path, connection: Connection) -> None:
         self.path = path
         self._connection = connection
 
     async def state(self) -> bytes:
-        """Return what tells this state of the store from any other."""
+        """Return a digest that changes when a gateway has run on the store."""
         return await self._connection.run(_state)
 
     async def totals(self) -> SourceTotals:
@@ -169,19 +171,19 @@ class CopySource:
         return await self._connection.run(_totals)
 
     async def up_to(self, event_seq: int, key: Key | None) -> SourceTotals:
-        """Count what a copy has behind it that is as far as this."""
+        """Count the rows up to an event and a key, which an earlier copy has reached."""
         return await self._connection.run(partial(_up_to, event_seq=event_seq, key=key))
 
     async def batch(self, after: int) -> SourceBatch | None:
-        """Return the events that follow; None at the end."""
+        """Return the events after a number; None at the end."""
         return await self._connection.run(partial(_batch, after=after))
 
     async def keys(self, after: Key | None) -> list[KeyRow]:
-        """Return the dedupe keys that follow; none at the end."""
+        """Return the dedupe keys after a key; an empty list at the end."""
         return await self._connection.run(partial(_keys, after=after))
 
     async def places(self) -> list[PlaceRow]:
-        """Return which keys version 0.1 may have recorded."""
+        """Return the places of the dedupe keys that version 0.1 may have stored."""
         return await self._connection.run(_places)
 
     async def paused(self) -> list[str]:
@@ -191,7 +193,7 @@ class CopySource:
 
 @asynccontextmanager
 async def copy_source(path: Path) -> AsyncIterator[CopySource]:
-    """Hold a store for the length of a block. Raises `StoreInUseError` while a gateway has it."""
+    """Lock and open a store for a block. Raises `StoreInUseError` if a gateway uses it."""
     lock = _lock(path)
     try:
         connection = await connect(path, query_only=True)
@@ -206,7 +208,9 @@ async def copy_source(path: Path) -> AsyncIterator[CopySource]:
 
 def _lock(path: Path) -> FileLock:
     if not path.is_file():
-        raise StoreError(f"{path} is no file", hint="name the SQLite store: --from sqlite:////path/to/it.db")
+        raise StoreError(
+            f"{path} is not a file", hint="name the SQLite store: --from sqlite:////path/to/it.db"
+        )
     return FileLock(path)
 
 
@@ -221,7 +225,7 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     if version < known:
         raise SchemaVersionError(
             f"{path} has schema version {version}, and {known} is needed",
-            hint="bring it there first: gatehouse store migrate, with a config whose store.url it is",
+            hint="migrate it first: run gatehouse store migrate with a config whose store.url names this file",
         )
 
 
@@ -260,7 +264,7 @@ def _batch(connection: sqlite3.Connection, after: int) -> SourceBatch | None:
 
 
 def _end_of_batch(connection: sqlite3.Connection, after: int) -> int | None:
-    """Return the last number of what fits; lengths are read without the bodies."""
+    """Return the number of the last event that fits. Lengths are read without the bodies."""
     last, room = None, BATCH_BYTES
     for seq, length in connection.execute(_LENGTHS, (after, BATCH_EVENTS)):
         room -= length or 0
@@ -285,9 +289,6 @@ def _paused(connection: sqlite3.Connection) -> list[str]:
 
 
 def named_columns(columns: Sequence[Any]) -> dict[str, Any]:
-    """Name the values of `EVENT_COLUMNS`."""
-    return dict(zip(_names(), columns, strict=True))
-
-
-def _names() -> Iterator[str]:
-    return map(str.strip, EVENT_COLUMNS.split(","))
+    """Return the values of `EVENT_COLUMNS` by name."""
+    names = map(str.strip, EVENT_COLUMNS.split(","))
+    return dict(zip(names, columns, strict=True))

@@ -1,7 +1,7 @@
-"""The database as what a SQLite store is copied to: batch by batch, with a mark that says how far it is.
+"""Writes a copy to the database, batch by batch, with a mark of the progress.
 
-A batch and its mark are one transaction, and what is there already is left alone. So a copy can end at any
-moment, and the next one goes on where it was.
+A batch and its mark are one transaction, and existing rows are not changed. So a copy can end at any moment,
+and the next one continues there.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gatehouse.store.copying.rows import (
     DELIVERY_TYPES,
     REPLY_COLUMNS,
     REPLY_TYPES,
-    copied_key,
+    convert_key,
 )
 from gatehouse.store.postgres import ordering
 from gatehouse.store.postgres.rows import CHECKED_COLUMNS, CHECKED_TYPES, arrays, columns, first_behind
@@ -32,16 +32,17 @@ if TYPE_CHECKING:
     from gatehouse.store.postgres.clock import DatabaseClock
     from gatehouse.store.postgres.connection import Connection
 
-#: Held as long as a copy runs: the server may still be busy with the last batch of one that was killed.
+#: The key of an advisory lock that is held while a copy runs. After a copy was killed, the server may still
+#: process its last batch.
 _LOCK: Final = 0x6761_7465_636F_7079
-_LOCK_WITHIN: Final = 20.0
-#: For one statement (seconds).
+_LOCK_TIMEOUT: Final = 20.0
+#: The time limit of one statement (seconds).
 _TIMEOUT: Final = 300.0
-#: How many order keys are looked at in one transaction.
-_LOCKS: Final = 500
+#: How many order groups one transaction frees.
+_MAX_GROUPS: Final = 500
 
-#: Made by the first copy. Nothing but a copy reads it.
-_MAKE: Final = """
+#: The first copy creates this table. Only copies read it.
+_CREATE: Final = """
 CREATE TABLE IF NOT EXISTS gatehouse_copies (
   state bytea PRIMARY KEY,
   source bytea NOT NULL,
@@ -91,7 +92,7 @@ INSERT INTO replies ({REPLY_COLUMNS}) SELECT * FROM unnest({arrays(_FIRST_REPLY,
 ON CONFLICT (event_id) DO NOTHING
 """  # noqa: S608 - of constants
 _KEY_TYPES: Final = ("text", "smallint", "bytea", "text", "bigint")
-#: $1: the copy, $2 to $4: the mark, $5: now. One that is here and holds wins.
+#: $1: the copy, $2 to $4: the mark, $5: now. An existing key that has not expired stays.
 _WRITE_KEYS: Final = f"""
 WITH mark AS (
   UPDATE gatehouse_copies SET key_source = $2, key_place = $3, key = $4 WHERE state = $1
@@ -102,7 +103,7 @@ ON CONFLICT (source, place, key) DO UPDATE
 SET event_id = excluded.event_id, expires_ms = excluded.expires_ms
 WHERE keys.expires_ms <= $5::bigint AND excluded.expires_ms > $5::bigint
 """  # noqa: S608 - of constants
-_RUNNING: Final = f"""
+_ACTIVE: Final = f"""
 SELECT wanted.number FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS wanted (destination, key, number)
 WHERE EXISTS (
   SELECT 1 FROM deliveries
@@ -112,16 +113,16 @@ WHERE EXISTS (
 _STUCK: Final = f"""
 SELECT DISTINCT destination, order_key FROM deliveries AS held
 WHERE order_key IS NOT NULL AND due_ms = {HELD} AND NOT EXISTS (
-  SELECT 1 FROM deliveries AS running
-  WHERE running.destination = held.destination AND running.order_key = held.order_key
-    AND running.due_ms < {HELD}
+  SELECT 1 FROM deliveries AS active
+  WHERE active.destination = held.destination AND active.order_key = held.order_key
+    AND active.due_ms < {HELD}
 )
-LIMIT {_LOCKS}
+LIMIT {_MAX_GROUPS}
 """  # noqa: S608 - of constants
 
 
 class CopyTarget:
-    """A database that a copy is under way to. `begin` comes first."""
+    """The database that a copy is written to. Call `begin` first."""
 
     def __init__(self, connection: Connection, clock: DatabaseClock, state: bytes) -> None:
         self.connection = connection
@@ -129,15 +130,15 @@ class CopyTarget:
         self._state = state
         self.is_used_store = False
         self.is_finished = False
-        #: Whether an earlier run has copied some.
+        #: Whether an earlier run has copied a part.
         self.is_resumed = False
         self.event_seq = 0
         self.key: Key | None = None
 
     async def begin(self, path: Path, *, into_used_store: bool) -> None:
-        """Find the mark of an earlier run, or begin anew. Raises `StoreError` for a database in use."""
+        """Find the mark of an earlier run, or start. Raises `StoreError` if the database is in use."""
         await self._lock()
-        await self.connection.execute(_MAKE)
+        await self.connection.execute(_CREATE)
         mark = await self.connection.fetchrow(_MARK, self._state)
         if mark is not None:
             self.is_resumed = True
@@ -149,7 +150,7 @@ class CopyTarget:
         await self.connection.execute(_BEGIN, self._state, name, self.is_used_store)
 
     async def _lock(self) -> None:
-        until = time.monotonic() + _LOCK_WITHIN
+        until = time.monotonic() + _LOCK_TIMEOUT
         while not await self.connection.fetchval(f"SELECT pg_try_advisory_lock({_LOCK})"):
             if time.monotonic() > until:
                 raise StoreError("another copy to this database is under way", hint="wait until it has ended")
@@ -163,7 +164,7 @@ class CopyTarget:
         if unfinished == name:
             raise StoreError(
                 "a gateway ran on the SQLite store after this copy had begun: what is here is out of date",
-                hint="begin again with an empty database",
+                hint="start again with an empty database",
             )
         what = "an unfinished copy of another store" if unfinished is not None else "events already"
         raise StoreError(
@@ -172,27 +173,27 @@ class CopyTarget:
         )
 
     async def write(self, batch: CopiedBatch, last: int) -> None:
-        """Insert what is not there yet, and move the mark."""
+        """Insert the rows that do not exist yet, and move the mark."""
         deliveries = sorted(batch.deliveries, key=_due)
-        locks = {_lock_of(each) for each in deliveries if _lock_of(each) is not None and each.due_ms}
-        if not locks:
+        groups = {_group_of(each) for each in deliveries if _group_of(each) is not None and each.due_ms}
+        if not groups:
             await self._write(batch, deliveries, set(), last)
             return
-        await ordering.begin(self.connection, locks)  # type: ignore[arg-type]
+        await ordering.begin(self.connection, groups)  # type: ignore[arg-type]
         try:
-            running = await self._running(list(locks))  # type: ignore[arg-type]
-            await self._write(batch, deliveries, running, last)
+            active = await self._active(list(groups))  # type: ignore[arg-type]
+            await self._write(batch, deliveries, active, last)
         except BaseException:
-            # The connection may be gone, and with it the transaction.
+            # If the connection is lost, the transaction is too.
             if not self.connection.is_closed():
                 await self.connection.execute("ROLLBACK")
             raise
         await self.connection.execute("COMMIT")
 
     async def _write(
-        self, batch: CopiedBatch, deliveries: Sequence[CopiedDelivery], running: set[OrderGroup], last: int
+        self, batch: CopiedBatch, deliveries: Sequence[CopiedDelivery], active: set[OrderGroup], last: int
     ) -> None:
-        rows = [self._delivery_row(each, running) for each in deliveries]
+        rows = [self._delivery_row(each, active) for each in deliveries]
         await self.connection.execute(
             _WRITE,
             self._state,
@@ -204,24 +205,24 @@ class CopyTarget:
             timeout=_TIMEOUT,
         )
 
-    def _delivery_row(self, each: CopiedDelivery, running: set[OrderGroup]) -> tuple[Any, ...]:
+    def _delivery_row(self, each: CopiedDelivery, active: set[OrderGroup]) -> tuple[Any, ...]:
         due_ms = each.due_ms
-        if due_ms is not None and _lock_of(each) in running:
+        if due_ms is not None and _group_of(each) in active:
             due_ms = HELD
         if due_ms is not None and due_ms != HELD:
             due_ms = self._clock.to_database(due_ms / 1000)
         return (*each.values, self._clock.to_database(each.updated_ms / 1000), due_ms)
 
-    async def _running(self, locks: list[OrderGroup]) -> set[OrderGroup]:
-        """Return those of which a delivery runs already: one runs, whoever brought it."""
-        names, keys = zip(*locks, strict=True)
-        rows = await self.connection.fetch(_RUNNING, names, keys)
-        return {locks[number - 1] for (number,) in rows}
+    async def _active(self, groups: list[OrderGroup]) -> set[OrderGroup]:
+        """Return the groups that already have an active delivery."""
+        names, keys = zip(*groups, strict=True)
+        rows = await self.connection.fetch(_ACTIVE, names, keys)
+        return {groups[number - 1] for (number,) in rows}
 
     async def write_keys(self, rows: Sequence[KeyRow]) -> None:
-        """Insert keys, in their order, and move the mark."""
+        """Insert keys in their order, and move the mark."""
         values = [
-            (*copied_key(row), event_id, self._clock.to_database(expires_ms / 1000))
+            (*convert_key(row), event_id, self._clock.to_database(expires_ms / 1000))
             for row in rows
             for event_id, expires_ms in (row[3:],)
         ]
@@ -235,11 +236,11 @@ class CopyTarget:
         )
 
     async def pause(self, destinations: Sequence[str]) -> None:
-        """Pause what is paused there: before its deliveries come, for a gateway that runs already."""
+        """Pause destinations before their deliveries are copied, because a gateway may already run."""
         await self.connection.execute(_PAUSE, destinations)
 
-    async def settle(self) -> None:
-        """Make due what waits behind nothing, and have the planner know the tables."""
+    async def free_and_analyze(self) -> None:
+        """Make deliveries due that are held behind nothing, and update the planner's statistics."""
         await self.connection.execute("ANALYZE events, deliveries, dedupe_keys, replies", timeout=_TIMEOUT)
         before = None
         while (stuck := await self.connection.fetch(_STUCK, timeout=_TIMEOUT)) and stuck != before:
@@ -251,11 +252,11 @@ class CopyTarget:
             await self.connection.execute("COMMIT")
 
     async def finish(self) -> None:
-        """Remember that all is here."""
+        """Mark the copy as complete."""
         await self.connection.execute(_FINISH, self._state)
 
 
-def _lock_of(each: CopiedDelivery) -> OrderGroup | None:
+def _group_of(each: CopiedDelivery) -> OrderGroup | None:
     _, destination, *_, order_key, _ = each.values
     return None if order_key is None else (destination, order_key)
 

@@ -169,7 +169,7 @@ async def accept(
             if groups or exclusive:
                 await connection.execute("COMMIT")
             return receipts
-    raise StoreUnavailableError("others write the same keys all the time")
+    raise StoreUnavailableError("other gateways keep writing the same dedupe keys")
 
 
 async def find_duplicate(

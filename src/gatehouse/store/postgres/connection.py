@@ -133,11 +133,9 @@ def _check(server: asyncpg.Record | None, settings: PostgresSettings) -> None:
     if server is None or server["read_only"]:
         raise read_only()
     if server["version"] < _OLDEST:
-        raise StoreError(
-            f"PostgreSQL {server['version'] // 10000} is too old", hint="13 is the oldest that will do"
-        )
+        raise StoreError(f"PostgreSQL {server['version'] // 10000} is too old", hint="use 13 or newer")
     if server["encoding"] != "UTF8":
-        raise StoreError(f"the database is in {server['encoding']}", hint="make it with ENCODING 'UTF8'")
+        raise StoreError(f"the database is in {server['encoding']}", hint="create it with ENCODING 'UTF8'")
     if not settings.allow_unsynced:
         _check_durability(server)
 
@@ -146,7 +144,7 @@ def _check_durability(server: asyncpg.Record) -> None:
     for name in ("fsync", "synchronous_commit"):
         if server[name] == "off":
             raise StoreError(
-                f"the database has {name}=off: what it has committed may be lost when it crashes",
+                f"the database has {name}=off: it may lose commits when it crashes",
                 hint=f"set {name}=on for this database or role, or store.allow_unsynced: true",
             )
 
@@ -183,7 +181,7 @@ def store_error(error: BaseException) -> StoreError:  # noqa: PLR0911 - one for 
             f"the database can't be reached ({error.strerror or type(error).__name__})"
         )
     if isinstance(error, asyncpg.ClientConfigurationError):
-        return StoreError("the store's url can't be used", hint="write it as libpq does")
+        return StoreError("the store's url can't be used", hint="use the format of libpq")
     return StoreUnavailableError(f"the connection to the database failed ({type(error).__name__})")
 
 

@@ -100,7 +100,7 @@ def _position(cursor: str | None, event_id: str, destination: str) -> Position:
         return Position(event_id, destination)
     position = decode_cursor(cursor, str)
     if not is_storable(str(position.event), position.destination):
-        raise ValueError("no cursor of this list")
+        raise ValueError("the cursor does not belong to this list")
     return position
 
 

@@ -164,7 +164,11 @@ class Pool:
             self._release(connection)
 
     def _unavailable(self) -> StoreUnavailableError:
-        fault = StoreUnavailableError("no connection") if self._fault is None else store_error(self._fault)
+        fault = (
+            StoreUnavailableError("there is no connection to the database")
+            if self._fault is None
+            else store_error(self._fault)
+        )
         # A new error each time, and always a transient one: at the start the fault may have been fatal.
         error = StoreUnavailableError(fault.message, hint=fault.hint)
         error.__cause__ = self._fault

@@ -155,7 +155,8 @@ def empty_log(connection: sqlite3.Connection) -> None:
     busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if busy:
         raise StoreUnavailableError(
-            "the store's log can't be written back while something else reads it", hint="close whatever does"
+            "the store's log can't be written back while another program reads it",
+            hint="close the program that reads it",
         )
 
 

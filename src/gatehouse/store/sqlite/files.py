@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from gatehouse.errors import StoreError, StoreInUseError, StoreUnavailableError
 
-_PUT_BACK: Final = "put back the file that was there, or restart to use what is there now"
+_PUT_BACK: Final = "put the original file back, or restart to use the current one"
 
 
 class FileLock:

@@ -71,7 +71,9 @@ async def migrate_file(path: Path) -> tuple[int, int]:
 def describe(path: Path) -> StoreInfo:
     """Describe a file without taking the gateway's lock. Each statement sees what was committed before it."""
     if not path.is_file():
-        raise StoreError(f"{path} is no file", hint="gatehouse serve makes it, and gatehouse store migrate")
+        raise StoreError(
+            f"{path} is not a file", hint="gatehouse serve or gatehouse store migrate creates it"
+        )
     try:
         # A read-only connection never writes the log back into the file, not even when it closes.
         uri = f"{path.absolute().as_uri()}?mode=ro"
