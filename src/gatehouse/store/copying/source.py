@@ -225,7 +225,7 @@ def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
     if version < known:
         raise SchemaVersionError(
             f"{path} has schema version {version}, and {known} is needed",
-            hint="migrate it first: run gatehouse store migrate with a config whose store.url names this file",
+            hint="migrate it first: gatehouse store migrate, with a config whose store.url names this file",
         )
 
 

@@ -153,7 +153,7 @@ class CopyTarget:
         until = time.monotonic() + _LOCK_TIMEOUT
         while not await self.connection.fetchval(f"SELECT pg_try_advisory_lock({_LOCK})"):
             if time.monotonic() > until:
-                raise StoreError("another copy to this database is under way", hint="wait until it has ended")
+                raise StoreError("another copy to this database is running", hint="wait until it has ended")
             await asyncio.sleep(0.2)
 
     async def _is_used(self, name: bytes, *, allowed: bool) -> bool:
@@ -163,13 +163,13 @@ class CopyTarget:
         unfinished = await self.connection.fetchval(_UNFINISHED)
         if unfinished == name:
             raise StoreError(
-                "a gateway ran on the SQLite store after this copy had begun: what is here is out of date",
+                "a gateway has used the SQLite store since this copy began, so the copy is out of date",
                 hint="start again with an empty database",
             )
-        what = "an unfinished copy of another store" if unfinished is not None else "events already"
+        what = "an unfinished copy of another store" if unfinished is not None else "events"
         raise StoreError(
-            f"the database holds {what}",
-            hint="use an empty database; --into-used-store adds to what is there",
+            f"the database already contains {what}",
+            hint="use an empty database, or add to this one with --into-used-store",
         )
 
     async def write(self, batch: CopiedBatch, last: int) -> None:
