@@ -57,7 +57,7 @@ async def test_check_says_that_a_new_variable_needs_a_restart(tmp_path: Path) ->
         config.write_text(config.read_text().replace("env:SECRET", "[env:SECRET, env:NEW_SECRET]"))
         code, _, err = await check(config, NEW_SECRET="another-secret-of-16-bytes")
         assert code == 0
-        assert "Note: restart needed: env:NEW_SECRET is set here and not in the running gateway" in err
+        assert "Note: restart needed: env:NEW_SECRET is set here, but not in the running gateway" in err
         assert "another-secret" not in err
 
         _, out, _ = await check(config, "--json", NEW_SECRET="another-secret-of-16-bytes")

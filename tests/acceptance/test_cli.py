@@ -109,7 +109,9 @@ def test_check_tells_a_good_config_from_a_bad_one_by_its_exit_code(run: Run, tmp
     assert run("check").returncode == 0
     assert run("check", MANDATO="").returncode == 1
     (tmp_path / "gateway.yaml").write_text("sources: 3\n")
-    assert_error(run("check"), "gateway.yaml:1: sources: ", "mend it, then gatehouse check -c gateway.yaml")
+    assert_error(
+        run("check"), "gateway.yaml:1: sources: ", "fix it, then run gatehouse check -c gateway.yaml"
+    )
 
 
 def test_the_config_comes_from_the_option_the_environment_or_the_directory(run: Run, tmp_path: Path) -> None:

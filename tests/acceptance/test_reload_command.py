@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from doubles import providers
-from gatehouse.cli.reload import _is_read
+from gatehouse.cli.control import _is_same_file
 from gatehouse.config.load import load
 from processes import GatewayProcess, serving, spawn
 
@@ -101,7 +101,7 @@ async def test_reload_prints_what_changed_and_what_has_to_wait(config: Path) -> 
                 "  settings: changed server.max_body\n"
             ),
             (
-                "Warning: server.listen stays as it was until a restart\n"
+                "Warning: server.listen changes only after a restart\n"
                 "Warning: source shop: env:UNSET is not set\n"
             ),
         )
@@ -117,7 +117,7 @@ async def test_reload_of_another_file_than_the_gateways_is_an_error_that_names_b
         other.write_text(CONFIG + "  shop: {provider: mando, secrets: env:SECRET}\n")
         code, _, err = await reload(gateway, other)
         assert code == 1
-        assert err.startswith(f"Error: the gateway reads {config}, and not {other}\nTry: ")
+        assert err.startswith(f"Error: the gateway reads {config}, not {other}\nTry: ")
 
         assert await reload(gateway, link) == (0, "reloaded: nothing changed\n", "")
 
@@ -132,8 +132,8 @@ def test_a_file_that_is_elsewhere_on_the_gateways_machine_is_known_by_what_it_ho
     loaded = load(config)
     own = hashlib.sha256(config.read_bytes()).hexdigest()
 
-    assert _is_read(loaded, {"file": "/etc/gatehouse/in-the-container.yaml", "sha256": own})
-    assert not _is_read(loaded, {"file": "/etc/gatehouse/in-the-container.yaml", "sha256": "0" * 64})
+    assert _is_same_file(loaded, {"file": "/etc/gatehouse/in-the-container.yaml", "sha256": own})
+    assert not _is_same_file(loaded, {"file": "/etc/gatehouse/in-the-container.yaml", "sha256": "0" * 64})
 
 
 async def test_reload_prints_the_problems_that_the_gateway_has_with_the_file(
@@ -150,7 +150,7 @@ async def test_reload_prints_the_problems_that_the_gateway_has_with_the_file(
                 f"Error: {config}:4: sources.mando: env:UNSET is not set"
                 " (put the secret back, or remove what needs it; the gateway goes on as it was)"
             ),
-            f"Try: mend it, then gatehouse check -c {config}",
+            f"Try: fix it, then run gatehouse check -c {config}",
         ]
 
         code, _, err = await reload(gateway, other, TOKEN="not-the-token-of-the-gateway")

@@ -254,7 +254,7 @@ def test_migrate_says_from_where_to_where(place: Place, kind: str) -> None:
     second = place.run("migrate", config=config).stdout
 
     assert re.search(r": migrated to schema version \d+$", first.strip())
-    assert re.search(r": schema version \d+ already$", second.strip())
+    assert re.search(r": already at schema version \d+$", second.strip())
 
 
 def test_migrate_goes_on_from_an_older_version(place: Place) -> None:
@@ -264,7 +264,7 @@ def test_migrate_goes_on_from_an_older_version(place: Place) -> None:
     refused = place.run("copy", *FROM, config=place.postgres, ends=1).stderr
     done = place.run("migrate", config=place.sqlite).stdout
 
-    assert "is due" in shown
+    assert "migrates it to" in shown
     assert "gatehouse store migrate" in refused
     assert f"migrated from version 1 to schema version {len(migrations())}" in done
 
@@ -292,4 +292,4 @@ async def test_a_copy_that_differs_exits_with_1(place: Place, postgres: Postgres
     done = place.run("copy", *FROM, config=place.postgres, ends=1)
 
     assert re.search(r"^replies +1 +0 +1$", done.stdout, re.MULTILINE), done.stdout
-    assert "Try: the SQLite store is as it was" in done.stderr
+    assert "Try: keep running the gateway on the SQLite store, which was not changed" in done.stderr

@@ -124,22 +124,22 @@ async def test_dead_letters_are_listed_shown_and_tried_again(
     assert '"id": "evt_1"' in shown.stdout
 
     retried = await operator.run("retry", f"{second}:app")
-    assert retried.stdout == f"{second}:app  tried again\n"
+    assert retried.stdout == f"{second}:app  retried\n"
     received = await destination.wait_for(4)
     assert (received[3].event_id, received[3].attempt) == (second, 2)
     await operator.until(DEAD, 2)
     again = await operator.run("retry", f"{second}:app")
-    assert (again.exit_code, again.stdout) == (0, f"{second}:app  not dead: left alone\n")
+    assert (again.exit_code, again.stdout) == (0, f"{second}:app  unchanged: not a dead letter\n")
 
     counted = await operator.run("retry", "--type", "sale.*", "--dry-run")
-    assert counted.stdout == "app  2 would be tried again\n"
+    assert counted.stdout == "app  2 would be retried\n"
     assert (await operator.run("dead", "--json")).stdout.count('"status": "dead"') == 2
     everything = await operator.run("retry", "--type", "sale.*")
-    assert everything.stdout == "app  2 due again\n"
+    assert everything.stdout == "app  2 retried\n"
     received = await destination.wait_for(6)
     assert {one.event_id for one in received[4:]} == {first, third}
     await operator.until(DEAD, 0)
-    assert (await operator.run("retry", "--all")).stdout == "no dead letters fit\n"
+    assert (await operator.run("retry", "--all")).stdout == "no dead letters match\n"
     assert len(destination.requests) == 6
     said = [json.loads(line) for line in logged.getvalue().splitlines() if "deliveries.retried" in line]
     assert [(line["destinations"], line["count"]) for line in said] == [(["app"], 1), (["app"], 2)]
@@ -155,7 +155,7 @@ async def test_a_retry_of_all_ends_though_all_die_again(
     async with asyncio.timeout(10):
         result = await operator.run("retry", "--all")
 
-    assert result.stdout == "app  6 due again\n"
+    assert result.stdout == "app  6 retried\n"
     await destination.wait_for(12)
     await operator.until(DEAD, 6)
     assert len(destination.requests) == 12
@@ -174,8 +174,8 @@ async def test_dead_letters_of_a_destination_that_is_gone_are_seen_and_stay(
         retried = await operator.run("retry", f"{event_id}:app")
         assert (retried.exit_code, retried.stdout) == (1, "")
         assert "'app' is no destination of the config; there are: other" in retried.stderr
-        assert (await operator.run("retry", "--all", "--dry-run")).stdout == "no dead letters fit\n"
-        assert (await operator.run("retry", "--all")).stdout == "no dead letters fit\n"
+        assert (await operator.run("retry", "--all", "--dry-run")).stdout == "no dead letters match\n"
+        assert (await operator.run("retry", "--all")).stdout == "no dead letters match\n"
         code, answer = await operator.post(f"/api/v1/events/{event_id}/replay")
         assert (code, "name those" in answer["error"]["message"]) == (400, True)
 
@@ -203,7 +203,7 @@ async def test_two_operators_at_once_make_one_more_delivery(
     assert [answer["replayed"] for _, answer in answers] == [["app"], *([[]] * 8)]
     assert [answer["left_alone"] for _, answer in answers] == [[], *([["app"]] * 8)]
     said = await operator.run("replay", event_id)
-    assert said.stdout == f"{event_id}  left alone, pending or replayed just now: app\n"
+    assert said.stdout == f"{event_id}  unchanged, since pending or replayed in the last 10 seconds: app\n"
     assert [one.event_id for one in destination.requests] == [event_id] * 2
     assert logged.getvalue().count('"event":"event.replayed"') == 1
 
@@ -219,9 +219,9 @@ async def test_replays_that_race_make_one_more_delivery(
     said = await asyncio.gather(*(operator.run_apart("replay", event_id) for _ in range(3)))
 
     assert sorted(said) == [
-        f"{event_id}  left alone, pending or replayed just now: app\n",
-        f"{event_id}  left alone, pending or replayed just now: app\n",
         f"{event_id}  to app\n",
+        f"{event_id}  unchanged, since pending or replayed in the last 10 seconds: app\n",
+        f"{event_id}  unchanged, since pending or replayed in the last 10 seconds: app\n",
     ]
     await destination.wait_for(2)
     await operator.until(PENDING, 0)

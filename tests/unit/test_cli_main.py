@@ -12,16 +12,16 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from gatehouse import __version__
-from gatehouse.cli import COMMANDS, main, route
+from gatehouse.cli import COMMANDS, check, main
 from gatehouse.errors import GatewayError
 
 
 def test_help_lists_every_command_with_one_line() -> None:
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    for name, line in COMMANDS.items():
+    for name, entry in COMMANDS.items():
         assert f"  {name} " in result.stdout
-        assert line in result.stdout
+        assert entry.summary in result.stdout
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -61,7 +61,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> click.testing
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(route, "command", fail)
+    monkeypatch.setattr(check, "route", fail)
     return CliRunner().invoke(main, ["route"])
 
 

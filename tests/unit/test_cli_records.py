@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from rich.cells import cell_len
 
 from gatehouse.cli import main
-from gatehouse.cli.records import visible
+from gatehouse.cli.output import visible
 
 CONFIG = """\
 sources:
@@ -120,9 +120,9 @@ async def test_dead_letters_are_a_table(api: MadeUpApi) -> None:
     asked = "/api/v1/deliveries?status=dead&limit=2&destination=billing&type=sale.*"
     assert api.asked == [("GET", asked, None)]
     head, row, more = result.stdout.splitlines()
-    assert head.split() == ["id", "given", "up", "type", "tried", "because", "of"]
+    assert head.split() == ["id", "dead", "since", "type", "attempts", "last", "outcome"]
     assert row.startswith(f"{ID}:billing  2025-06-15T15:21:40Z  sale.created")
-    assert row.endswith("5      rejected 422")
+    assert row.endswith("5         rejected 422")
     assert more == "more: --cursor abc"
 
 
@@ -140,7 +140,7 @@ async def test_events_are_a_table(api: MadeUpApi) -> None:
 async def test_tables_keep_within_100_cells_and_show_control_characters(
     api: MadeUpApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gatehouse.cli.records.is_terminal", lambda: True)
+    monkeypatch.setattr("gatehouse.cli.output.is_terminal", lambda: True)
     wide = EVENT | {"type": "請求書" * 40, "subject": "\x1b]0;owned\x07\u202e" + "s" * 900}
     result = await api.run("events", answers=[{"events": [EVENT, wide], "cursor": None}])
 
@@ -241,7 +241,7 @@ async def test_an_empty_list_says_so(api: MadeUpApi) -> None:
     not_yet = await api.run("dead", answers=[{"deliveries": nothing, "cursor": "abc"}])
 
     assert [dead.stdout, events.stdout] == ["no dead letters\n", "no events\n"]
-    assert not_yet.stdout == "none here\nmore: --cursor abc\n"
+    assert not_yet.stdout == "none on this page\nmore: --cursor abc\n"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ async def test_retry_goes_on_until_it_is_done_as_of_the_first_step(api: MadeUpAp
     last = {"retried": {"billing": 7}, "done": True, "as_of": "2025-06-15T15:06:40Z"}
     result = await api.run("retry", "--type", "sale.*", answers=[first, first, last])
 
-    assert result.stdout == "billing  807 due again\nledger  200 due again\n"
+    assert result.stdout == "billing  807 retried\nledger  200 retried\n"
     assert result.stderr == ""
     where = "/api/v1/deliveries/retry"
     again = {"type": "sale.*", "as_of": "2025-06-15T15:06:40Z"}
@@ -308,7 +308,7 @@ async def test_a_dry_run_counts_page_by_page(api: MadeUpApi) -> None:
         ],
     )
 
-    assert result.stdout == "billing  503 would be tried again\n"
+    assert result.stdout == "billing  503 would be retried\n"
     assert [body for _, _, body in api.asked] == [
         {"all": True, "dry_run": True},
         {"all": True, "dry_run": True, "cursor": "abc"},
@@ -320,7 +320,7 @@ async def test_a_retry_of_nothing_says_so(api: MadeUpApi) -> None:
     result = await api.run("retry", "--all", answers=[answer])
     as_json = await api.run("retry", "--all", "--json", answers=[answer])
 
-    assert (result.exit_code, result.stdout) == (0, "no dead letters fit\n")
+    assert (result.exit_code, result.stdout) == (0, "no dead letters match\n")
     assert json.loads(as_json.stdout) == {"retried": {}}
 
 
@@ -330,7 +330,7 @@ async def test_progress_is_for_terminals(api: MadeUpApi, monkeypatch: pytest.Mon
     result = await api.run("retry", "--all", answers=[first, first | {"done": True}])
 
     assert result.stderr == "\r\x1b[K500 so far …\r\x1b[K"
-    assert result.stdout == "billing  1000 due again\n"
+    assert result.stdout == "billing  1000 retried\n"
 
 
 async def test_ids_are_tried_again_one_by_one_and_a_refused_one_keeps_none_from_it(api: MadeUpApi) -> None:
@@ -344,7 +344,7 @@ async def test_ids_are_tried_again_one_by_one_and_a_refused_one_keeps_none_from_
     )
 
     assert result.exit_code == 1
-    assert result.stdout == "A:billing  tried again\nC:billing  not dead: left alone\n"
+    assert result.stdout == "A:billing  retried\nC:billing  unchanged: not a dead letter\n"
     assert "Error: B:billing: " in result.stderr
     assert "no delivery has this id" in result.stderr
     assert [path for _, path, _ in api.asked] == [f"/api/v1/deliveries/{x}:billing/retry" for x in "ABC"]
@@ -361,7 +361,8 @@ async def test_replay_says_what_it_did_and_what_it_left_alone(api: MadeUpApi) ->
 
     assert result.exit_code == 0, result.output
     assert result.stdout == (
-        "A  to billing; left alone, pending or replayed just now: ledger\nB/..  to billing, ledger\n"
+        "A  to billing; unchanged, since pending or replayed in the last 10 seconds: ledger\n"
+        "B/..  to billing, ledger\n"
     )
     assert api.asked[0] == ("POST", "/api/v1/events/A/replay", {"destinations": ["billing", "ledger"]})
     assert api.asked[1][1] == "/api/v1/events/B%2F../replay"
@@ -378,7 +379,7 @@ async def test_replay_to_where_no_route_leads_needs_a_yes(api: MadeUpApi) -> Non
     forced = await api.run("replay", ID, "--to", "ledger", "--yes", answers=[replayed])
 
     assert refused.exit_code == 2
-    assert f"no route gives {ID} (sale.created from shop) to ledger; nothing was replayed" in refused.stderr
+    assert f"no route sends {ID} (sale.created from shop) to ledger; nothing was replayed" in refused.stderr
     assert "--yes" in refused.stderr
     assert [method for method, *_ in asked_then] == ["GET"]
     assert (fine.exit_code, forced.exit_code) == (0, 0), fine.output + forced.output
@@ -411,9 +412,9 @@ async def test_pausing_an_unknown_destination_names_those_there_are(api: MadeUpA
     [
         (refusal(401, "send the operator token as a bearer token"), "operator.token"),
         (refusal(429, "too many wrong tokens came from this address"), "wait a minute"),
-        (refusal(503, "the store does not answer"), "can be asked again"),
+        (refusal(503, "the store does not answer"), "run the command again"),
         ((500, {}), "answered 500\n"),
-        ((200, []), "no operator listener of a gateway"),
+        ((200, []), "is not the operator listener of a gateway"),
     ],
 )
 async def test_an_answer_that_is_about_no_one_id_ends_the_command(

@@ -166,7 +166,10 @@ def test_options_that_make_no_sense_are_usage_errors(run: Run, wrong: tuple[str,
 def test_a_source_without_examples_asks_for_a_body(run: Run) -> None:
     result = run("sign", "own")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: source own has no documented example\nTry: --body FILE")
+    assert result.stderr.startswith(
+        "Error: source own has no documented example\n"
+        "Try: pass a body as the provider sends it with --body FILE"
+    )
     _, request = curl(run("sign", "own", "--body", "-", stdin=b"{}"))
     assert request.headers["Content-Type"] == "application/json"
     source("own").verification.verify(request, NOW)
@@ -316,4 +319,4 @@ def test_a_listener_on_any_port_has_no_address_to_send_to(run: Run) -> None:
     Path("gateway.yaml").write_text(CONFIG.replace(":18080", ":0"))
     result = run("send", "mandato")
     assert result.exit_code == 1
-    assert "Try: --url http://host:port" in result.stderr
+    assert "Try: pass the gateway's address with --url http://host:port" in result.stderr

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from doubles.keys import tls_server
-from gatehouse.cli.unanswered import unanswered
+from gatehouse.cli.operator_client import connection_error
 
 CONFIG = """\
 operator: {listen: "127.0.0.1:19090"}
@@ -105,8 +105,8 @@ def test_an_untrusted_certificate_is_named_and_so_is_the_way_to_trust_it(said: S
 def test_each_other_fault_has_its_own_words_and_its_own_hint(said: Said) -> None:
     with listening(speak_http) as port:
         stderr = said(f"https://127.0.0.1:{port}")
-        assert "TLS: what answers there does not speak TLS" in stderr
-        assert "Try: http:// instead of https://" in stderr
+        assert "TLS: the server does not speak TLS" in stderr
+        assert "Try: use http:// instead of https://" in stderr
     with listening(lambda connection: None) as port:
         assert "closed the connection without an answer" in said(f"http://127.0.0.1:{port}")
     assert "DNS: " in said("http://nowhere.invalid:1")
@@ -129,7 +129,7 @@ def test_what_openssl_says_of_a_certificate_is_told_with_what_fits(
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_code, error.verify_message = code, message
 
-    found = unanswered(error, "https://a/", 15, "gatehouse serve")
+    found = connection_error(error, "https://a/", 15, "gatehouse serve")
 
     assert message in found.message
     assert hint in str(found.hint)
@@ -139,16 +139,16 @@ def test_what_openssl_says_of_a_certificate_is_told_with_what_fits(
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (TimeoutError(), "nothing within 15 s"),
+        (TimeoutError(), "timed out after 15 s"),
         (
             socket.gaierror(socket.EAI_AGAIN, "Temporary failure"),
             "DNS: the name server does not answer for a",
         ),
-        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "DNS: the name a is not known"),
-        (OSError(113, "No route to host"), "the network does not lead there"),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "DNS: the name a is unknown"),
+        (OSError(113, "No route to host"), "the network is unreachable"),
         (OSError(104, "Connection reset by peer"), "closed the connection without an answer"),
-        (ValueError("no"), "that is no URL"),
+        (ValueError("no"), "this is not a valid URL"),
     ],
 )
 def test_no_two_faults_of_the_network_are_told_alike(error: Exception, words: str) -> None:
-    assert words in unanswered(error, "https://a/", 15, "gatehouse serve").message
+    assert words in connection_error(error, "https://a/", 15, "gatehouse serve").message

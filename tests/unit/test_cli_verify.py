@@ -103,7 +103,7 @@ def test_an_old_request_is_told_with_the_time_to_verify_it_at(run: Run) -> None:
 
     assert late.exit_code == 1
     assert "refused: stale_timestamp\n - the timestamp is 40000 s old; up to 8h is let in\n" in late.stdout
-    assert late.stderr == f"Try: --now {NOW}, when it was signed\n"
+    assert late.stderr == f"Try: add --now {NOW}, the time when it was signed\n"
     assert run("hisab", "-", "--now", str(NOW), stdin=request).exit_code == 0
 
 
@@ -117,7 +117,7 @@ def test_a_request_for_another_source_is_recognised(run: Run) -> None:
     result = run("hisab", "-", stdin=saved("mandato", providers.mandato(BODY)))
 
     assert "would verify as source mandato" in result.stdout
-    assert " - it was sent to another path than the source's, /webhooks/hisab" in result.stdout
+    assert " - the request was sent to another path than the source's, /webhooks/hisab" in result.stdout
 
 
 def test_json_is_for_scripts(run: Run) -> None:
@@ -142,7 +142,7 @@ def test_json_is_for_scripts(run: Run) -> None:
 def test_an_event_that_no_route_wants_is_told(run: Run) -> None:
     result = run("hisab", "-", "--now", str(NOW), stdin=saved("hisab", providers.hisab(BODY, at=NOW)))
 
-    assert "  to       no route takes it: stored, delivered nowhere" in result.stdout
+    assert "  to       no route matches: stored, not delivered" in result.stdout
     assert "  dedupe   2. sha256:" in result.stdout
 
 
@@ -152,7 +152,7 @@ def test_a_handshake_is_told_as_one(run: Run) -> None:
     result = run("slack-like", "-", stdin=saved("slack-like", {"X-Token": SECRET}, body))
 
     assert result.exit_code == 0
-    assert "handshake hello: answered, and no event" in result.stdout
+    assert "handshake hello: the gateway answers it and stores no event" in result.stdout
 
 
 def test_the_client_of_an_allowlist_is_given_by_hand(run: Run) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gatehouse.cli.readiness import secret_warnings
+from gatehouse.cli.secret_check import secret_warnings
 from gatehouse.config.load import parse
 from gatehouse.config.secrets import SecretError, SecretRef, Secrets
 from gatehouse.errors import ConfigError

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from gatehouse.cli.readiness import secret_problems
+from gatehouse.cli.secret_check import secret_problems
 from gatehouse.config.load import parse
 from gatehouse.config.secrets import Secrets
 from gatehouse.errors import (

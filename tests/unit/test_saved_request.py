@@ -93,8 +93,8 @@ def test_a_body_that_a_tool_put_together_already_stays_as_it_is() -> None:
         (b"POST / HTTP/1.1\nX-A: b\n folded\n\n", "line 3: not a header"),
         (b"POST / HTTP/1.1\n:path: /\n\n", "line 2: not a header"),
         (b"POST / HTTP/1.1\n" + b"A: b\n" * 1001 + b"\n", "more than 1000 headers"),
-        (CHUNKED + b"4\r\nabcd\r\n", "the chunked body is broken at its byte 9"),
-        (CHUNKED + b"4\r\nabcdefgh", "the chunked body is broken at its byte 7"),
+        (CHUNKED + b"4\r\nabcd\r\n", "the chunked body is invalid at byte 9"),
+        (CHUNKED + b"4\r\nabcdefgh", "the chunked body is invalid at byte 7"),
         (CHUNKED + b"9\r\nabcd", "the chunked body ends before its last chunk"),
     ],
 )

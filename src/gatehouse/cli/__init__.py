@@ -1,4 +1,4 @@
-"""The command line: one module per command, imported when it is used, so that `--help` is quick."""
+"""The command line. Each command is a function in one of the modules here, imported when it is called."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib
 import os
 import shlex
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -15,57 +15,67 @@ from gatehouse import __version__
 from gatehouse.errors import ConfigError, GatewayError, Problem
 from gatehouse.telemetry.terminal import wants_color
 
-#: Commands in the order of `--help`, each with its one line there.
+
+class Entry(NamedTuple):
+    """Where a command is, and its line in `--help`."""
+
+    #: A module of `gatehouse.cli`, which has a function with the command's name.
+    module: str
+    summary: str
+
+
+#: The commands in the order of `--help`.
 COMMANDS = {
-    "serve": "Run the gateway.",
-    "reload": "Have a running gateway read its config file again.",
-    "check": "Check a config file and say what is wrong with it.",
-    "demo": "Run the real gateway with a destination and show what it does.",
-    "providers": "List the presets, or print one.",
-    "schema": "Print the JSON Schema of the config file.",
-    "route": "Show where an event type of a source goes.",
-    "sign": "Print a signed request as a curl command.",
-    "send": "Sign a request and send it.",
-    "verify": "Say whether a saved request verifies, and if not, why.",
-    "events": "List the events of a running gateway, or show one.",
-    "dead": "List the dead letters of a running gateway.",
-    "retry": "Try dead letters again.",
-    "replay": "Deliver events again.",
-    "pause": "Let destinations be.",
-    "resume": "Deliver to destinations again.",
-    "store": "Look at the store, bring it up to date, or move it to PostgreSQL.",
-    "completion": "Print the completion script for a shell.",
+    "serve": Entry("serve", "Run the gateway."),
+    "reload": Entry("control", "Reload the config file of a running gateway."),
+    "check": Entry("check", "Check a config file and report its problems."),
+    "demo": Entry("serve", "Run a real gateway with a sample app, and show what it does."),
+    "providers": Entry("reference", "List the provider presets, or print one."),
+    "schema": Entry("reference", "Print the JSON Schema of the config file, or the OpenAPI document."),
+    "route": Entry("check", "Show which destinations get an event type of a source."),
+    "sign": Entry("send", "Print a signed request as a curl command."),
+    "send": Entry("send", "Sign a request and send it."),
+    "verify": Entry("verify", "Verify a saved request, or explain why it is refused."),
+    "events": Entry("events", "List the events of a running gateway, or show one."),
+    "dead": Entry("events", "List the dead letters of a running gateway."),
+    "retry": Entry("retry", "Retry dead letters."),
+    "replay": Entry("retry", "Deliver events again."),
+    "pause": Entry("control", "Pause delivery to destinations."),
+    "resume": Entry("control", "Resume delivery to destinations."),
+    "store": Entry("store", "Show the store, migrate it, or copy it to PostgreSQL."),
+    "completion": Entry("reference", "Print the completion script for a shell."),
 }
 
 
 class _Commands(click.Group):
-    """Imports a command's module when the command is called."""
+    """Imports the module of a command when the command is called, so that `--help` stays fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        if cmd_name not in COMMANDS:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
             return None
-        command: click.Command = importlib.import_module(f"gatehouse.cli.{cmd_name}").command
+        command: click.Command = getattr(importlib.import_module(f"gatehouse.cli.{entry.module}"), cmd_name)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Say which command was probably meant by one that there is not."""
+        """Suggest the nearest commands for an unknown one."""
         name = args[0]
         if name in COMMANDS or name.startswith("-"):
             return super().resolve_command(ctx, args)
         import difflib
 
-        near = difflib.get_close_matches(name, COMMANDS, n=2)
-        meant = f" Did you mean {' or '.join(near)}?" if near else ""
-        raise click.UsageError(f"No such command {name!r}.{meant}", ctx)
+        nearest = difflib.get_close_matches(name, COMMANDS, n=2)
+        suggestion = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+        raise click.UsageError(f"No such command {name!r}.{suggestion}", ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's own
         try:
@@ -75,7 +85,7 @@ class _Commands(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # `| head`: click ends quietly
                 raise
-            show_error(GatewayError(_os_error(error)))
+            show_error(GatewayError(_describe(error)))
         sys.exit(1)
 
 
@@ -83,15 +93,16 @@ class _Commands(click.Group):
 @click.version_option(__version__, prog_name="gatehouse")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Gatehouse, the gatehouse for your webhooks.
+    """Gatehouse is a self-hosted webhook gateway.
 
-    Verifies, deduplicates and stores what providers send, and forwards it to your apps.
+    It receives webhooks from any provider, verifies and deduplicates them, stores them durably, and forwards
+    them to your apps.
     """
     ctx.color = wants_color(os.environ)
 
 
 def show_error(error: GatewayError) -> None:
-    """Print what is wrong and what to try, on stderr."""
+    """Print an error and its hint on stderr."""
     if isinstance(error, ConfigError):
         _show_problems(error.problems)
         return
@@ -102,15 +113,15 @@ def show_error(error: GatewayError) -> None:
 
 def _show_problems(problems: tuple[Problem, ...]) -> None:
     first = problems[0]
-    if not (first.line or first.path):  # about the file as a whole: there is nothing inside it to mend
+    if not (first.line or first.path):  # the file as a whole: there is no place in it to fix
         show_error(GatewayError(f"{first.file}: {first.message}", hint=first.hint))
         return
     for problem in problems:
         click.echo(f"Error: {problem}", err=True)
-    what = "it" if len(problems) == 1 else f"these {len(problems)}"
-    click.echo(f"Try: mend {what}, then gatehouse check -c {shlex.quote(first.file)}", err=True)
+    what = "it" if len(problems) == 1 else f"these {len(problems)} problems"
+    click.echo(f"Try: fix {what}, then run gatehouse check -c {shlex.quote(first.file)}", err=True)
 
 
-def _os_error(error: OSError) -> str:
-    what = error.strerror or str(error)
-    return f"{error.filename}: {what}" if error.filename else what
+def _describe(error: OSError) -> str:
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason

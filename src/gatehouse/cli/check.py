@@ -1,13 +1,21 @@
-"""`gatehouse check`."""
+"""The commands `check` and `route`: show what a config file sets up, and its problems."""
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from gatehouse.cli.options import chosen_config, config_argument, config_option
+from gatehouse.cli.options import (
+    chosen_config,
+    config_argument,
+    config_option,
+    load_config,
+    source_argument,
+    unknown_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,17 +24,20 @@ if TYPE_CHECKING:
     from gatehouse.config.model import Config, DestinationConfig, RouteConfig, SourceConfig
     from gatehouse.errors import Problem
 
+#: Where a route is: its path in the config, the file and the line.
+_Place = tuple[str, str, int]
+
 
 @click.command("check")
 @config_argument
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: the verdict, problems and warnings.")
 @config_option
-def command(file: str | None, as_json: bool, config: str | None) -> None:
-    """Check a config file: what it says, what is wrong with it, and which secrets are missing.
+def check(file: str | None, as_json: bool, config: str | None) -> None:
+    """Check a config file: show what it sets up, its problems, and the secrets that are missing.
 
-    Exits 1 when `serve` would not start, or would start with something that can't serve. Warnings pass.
-    Secrets are looked up where this command runs, and never shown. When the gateway of this config runs, a
-    variable that it does not have is noted: it needs a restart.
+    Exits 1 if `serve` would refuse to start, or would start with a part that can't serve. Warnings do not
+    change the exit code. Secrets are read where this command runs, and are never shown. If the gateway of
+    this config runs, the command also notes each variable that the gateway gets only after a restart.
     """
     from gatehouse.config.lint import lint
     from gatehouse.config.load import config_file, load
@@ -37,20 +48,19 @@ def command(file: str | None, as_json: bool, config: str | None) -> None:
         loaded = load(path)
     except ConfigError as error:
         if as_json:
-            _print_json(str(path), error.problems, [])
+            _print_check(str(path), error.problems, [])
             sys.exit(1)
-        _head(str(path), succeeded=False)
+        _print_heading(str(path), succeeded=False)
         raise
-    from gatehouse.cli.readiness import secret_problems, secret_warnings
-    from gatehouse.cli.running import restart_notes
+    from gatehouse.cli.secret_check import restart_notes, secret_problems, secret_warnings
 
     missing, notes = secret_problems(loaded), restart_notes(loaded)
     warnings = [*lint(loaded.config, loaded.document), *secret_warnings(loaded)]
     if as_json:
-        _print_json(str(path), missing, warnings, notes)
+        _print_check(str(path), missing, warnings, notes)
         sys.exit(1 if missing else 0)
-    _head(str(path), succeeded=not missing)
-    for line in _found(loaded, missing):
+    _print_heading(str(path), succeeded=not missing)
+    for line in _summary(loaded, missing):
         click.echo(line)
     for warning in warnings:
         click.echo(f"Warning: {warning}", err=True)
@@ -60,11 +70,36 @@ def command(file: str | None, as_json: bool, config: str | None) -> None:
         raise ConfigError(missing)
 
 
-def _print_json(
+@click.command("route")
+@source_argument
+@click.argument("event_type", metavar="TYPE")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@config_option
+def route(source: str, event_type: str, as_json: bool, config: str | None) -> None:
+    """Show which destinations get events of TYPE from SOURCE.
+
+    Each line has a destination, and the routes that lead to it.
+    """
+    loaded = load_config(config)
+    if source not in loaded.config.sources:
+        raise unknown_name("source", source, loaded.config.sources)
+    destinations = _routed_destinations(loaded, source, event_type)
+    if as_json:
+        _print_route(source, event_type, destinations)
+        return
+    width = max(map(len, destinations), default=0)
+    for destination, routes in destinations.items():
+        places = (f"{path} ({file}:{line})" for path, file, line in routes)
+        click.echo(f"{destination:<{width}}  {', '.join(places)}")
+    if not destinations:
+        click.echo(f"no route matches {event_type} from {source}: stored, not delivered")
+    _warn_of_unknown_type(loaded, source, event_type)
+
+
+def _print_check(
     file: str, problems: Sequence[Problem], warnings: Sequence[Problem], notes: Sequence[str] = ()
 ) -> None:
-    """Print what an editor or a pipeline needs: each with file, line, path, message, hint and code."""
-    import json
+    """Print the result for an editor or a pipeline."""
     from dataclasses import asdict
 
     verdict = {
@@ -77,29 +112,29 @@ def _print_json(
     click.echo(json.dumps(verdict, indent=2))
 
 
-def _head(file: str, *, succeeded: bool) -> None:
+def _print_heading(file: str, *, succeeded: bool) -> None:
     verdict = click.style("SUCCESS", fg="green") if succeeded else click.style("FAILED", fg="red")
     click.echo(f"Checking '{file}'  {verdict}")
 
 
-def _found(loaded: LoadedConfig, missing: list[Problem]) -> Iterator[str]:
+def _summary(loaded: LoadedConfig, missing: list[Problem]) -> Iterator[str]:
     config = loaded.config
     yield "Found:"
     yield from _listeners(config)
     yield f" - store {config.store.url}" + ("" if config.store.password is None else ", with a password")
     yield f" - {_count(config.sources, 'source')}"
     for name, source in config.sources.items():
-        yield from _source(name, source, _of(("sources", name), missing))
+        yield from _source(name, source, _problems_of(("sources", name), missing))
     yield f" - {_count(config.destinations, 'destination')}"
     for name, destination in config.destinations.items():
-        yield from _destination(name, destination, _of(("destinations", name), missing))
+        yield from _destination(name, destination, _problems_of(("destinations", name), missing))
     yield f" - {_count(config.routes, 'route')}"
-    for index, route in enumerate(config.routes):
-        yield f"     routes.{index}  {_route(route)}"
+    for index, settings in enumerate(config.routes):
+        yield f"     routes.{index}  {_route(settings)}"
 
 
 def _listeners(config: Config) -> Iterator[str]:
-    public = f", reached at {config.server.public_url}" if config.server.public_url else ""
+    public = f", public URL {config.server.public_url}" if config.server.public_url else ""
     token = "" if config.operator.token is None else ", with a token"
     yield f" - server on {config.server.listen}{public}"
     yield f" - operator server on {config.operator.listen}{token}"
@@ -111,7 +146,7 @@ def _source(name: str, source: SourceConfig, missing: list[Problem]) -> Iterator
 
     keys = " · ".join(map(describe.dedupe_key, source.dedupe.by)) or "nothing"
     yield f"     {name}"
-    yield f"       provider   {source.provider or 'its own'}"
+    yield f"       provider   {source.provider or 'none: described in the config'}"
     yield f"       path       {source_path(name, source.path)}"
     yield f"       verified   {describe.verification(source)}"
     yield f"       dedupe     by {keys} for {describe.duration(source.dedupe.window)}"
@@ -126,12 +161,12 @@ def _destination(name: str, destination: DestinationConfig, missing: list[Proble
     yield f"     {name}"
     yield f"       url        {redact_url(URL(destination.url))}"
     yield f"       format     {destination.format}"
-    signing = _configured(missing) if destination.secret else "none: what is sent is not signed"
-    yield f"       secret     {signing}"
+    secret = _configured(missing) if destination.secret else "none: deliveries are not signed"
+    yield f"       secret     {secret}"
 
 
-def _route(route: RouteConfig) -> str:
-    sources, types, to = (", ".join(names) for names in (route.sources, route.types, route.to))
+def _route(settings: RouteConfig) -> str:
+    sources, types, to = (", ".join(names) for names in (settings.sources, settings.types, settings.to))
     return f"from {sources}, types {types}, to {to}"
 
 
@@ -146,13 +181,13 @@ def _secrets(source: SourceConfig, missing: list[Problem]) -> str:
     from gatehouse.config.handshakes import HmacProof
 
     verifiers = [one for entry in source.verify for one in getattr(entry, "of", (entry,))]
-    uses = any(hasattr(one, "secrets") and not getattr(one, "jwks", None) for one in verifiers)
-    if uses or any(isinstance(handshake.proof, HmacProof) for handshake in source.handshakes):
+    uses_secrets = any(hasattr(one, "secrets") and not getattr(one, "jwks", None) for one in verifiers)
+    if uses_secrets or any(isinstance(handshake.proof, HmacProof) for handshake in source.handshakes):
         return _configured(missing)
-    return "none needed" + (": what is named is not used" if source.secrets else "")
+    return "none needed" + (": the configured ones are not used" if source.secrets else "")
 
 
-def _of(owner: tuple[str, str], problems: list[Problem]) -> list[Problem]:
+def _problems_of(owner: tuple[str, str], problems: list[Problem]) -> list[Problem]:
     prefix = ".".join(owner)
     return [problem for problem in problems if f"{problem.path}.".startswith(f"{prefix}.")]
 
@@ -160,3 +195,36 @@ def _of(owner: tuple[str, str], problems: list[Problem]) -> list[Problem]:
 def _count(things: object, noun: str) -> str:
     number = len(things)  # type: ignore[arg-type]
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _routed_destinations(loaded: LoadedConfig, source: str, event_type: str) -> dict[str, list[_Place]]:
+    """Find the destinations, each with the routes that lead to it."""
+    from gatehouse.events.routing import compile_routes
+
+    found: dict[str, list[_Place]] = {}
+    for index, settings in enumerate(loaded.config.routes):
+        line, _ = loaded.document.locate(("routes", index))
+        # One route at a time, with the function that the gateway itself uses.
+        for destination in compile_routes([settings], source)(event_type):
+            found.setdefault(destination, []).append((f"routes.{index}", loaded.document.file, line))
+    return found
+
+
+def _print_route(source: str, event_type: str, found: dict[str, list[_Place]]) -> None:
+    destinations = [
+        {
+            "name": name,
+            "routes": [dict(zip(("path", "file", "line"), place, strict=True)) for place in places],
+        }
+        for name, places in found.items()
+    ]
+    click.echo(json.dumps({"source": source, "type": event_type, "destinations": destinations}, indent=2))
+
+
+def _warn_of_unknown_type(loaded: LoadedConfig, source: str, event_type: str) -> None:
+    from gatehouse.language.patterns import matches
+
+    settings = loaded.config.sources[source]
+    if settings.types and not any(matches(known, event_type) for known in settings.types):
+        known, name = ", ".join(settings.types), settings.title or source
+        click.echo(f"Warning: {name} does not document {event_type}, only: {known}", err=True)

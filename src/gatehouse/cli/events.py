@@ -1,4 +1,4 @@
-"""`gatehouse events`."""
+"""The commands `events` and `dead`: list what a running gateway has stored."""
 
 from __future__ import annotations
 
@@ -7,22 +7,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatehouse.cli.completing import complete_event
-from gatehouse.cli.options import config_option, load_config
-from gatehouse.cli.records import filter_options, json_option, listed, operator_option, path, second, visible
+from gatehouse.cli.options import (
+    complete_event,
+    config_option,
+    filter_options,
+    json_option,
+    load_config,
+    operator_option,
+    page_options,
+)
+from gatehouse.cli.output import last_outcome, page, to_seconds, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gatehouse.cli.records import Filters
+    from gatehouse.cli.options import Filters
 
-_COLUMNS = {
+_EVENT_COLUMNS = {
     "id": "id",
-    "at": "received",
+    "received_at": "received",
     "source": "source",
     "type": "type",
     "subject": "subject",
-    "shown": "deliveries",
+    "summary": "deliveries",
+}
+_DEAD_COLUMNS = {
+    "id": "id",
+    "dead_since": "dead since",
+    "type": "type",
+    "attempts": "attempts",
+    "outcome": "last outcome",
 }
 
 
@@ -32,14 +46,13 @@ _COLUMNS = {
 @click.option(
     "--status",
     type=click.Choice(["pending", "delivered", "dead"]),
-    help="With at least one delivery of this status.",
+    help="Only events with a delivery of this status.",
 )
-@click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="How many.")
-@click.option("--cursor", metavar="TEXT", help="Go on where the last list ended.")
+@page_options
 @json_option
 @operator_option
 @config_option
-def command(
+def events(
     event_id: str | None,
     filters: Filters,
     status: str | None,
@@ -49,42 +62,83 @@ def command(
     operator: str | None,
     config: str | None,
 ) -> None:
-    """List the events of a running gateway, the newest first; or show the one with this ID, with its body.
+    """List the events of a running gateway, newest first. With ID, show that event and its body.
 
-    Times are UTC.
+    Times are in UTC.
     """
     import asyncio
     from urllib.parse import quote
 
-    from gatehouse.cli.operator_client import ask
+    from gatehouse.cli.operator_client import ask, with_query
 
     if event_id is not None and (filters.given() or status or cursor):
-        raise click.UsageError("an ID stands alone, without filters")
+        raise click.UsageError("an ID can't be combined with filters")
     loaded = load_config(config)
     if event_id is not None:
-        found = asyncio.run(ask(loaded, f"/api/v1/events/{quote(event_id, safe='')}", operator))
-        click.echo(json.dumps(found, indent=2) if as_json else "\n".join(_one(found)))
+        event = asyncio.run(ask(loaded, f"/api/v1/events/{quote(event_id, safe='')}", operator))
+        click.echo(json.dumps(event, indent=2) if as_json else "\n".join(_event(event)))
         return
-    asked = path("/api/v1/events", limit=limit, status=status, cursor=cursor, **filters.given())
-    page = asyncio.run(ask(loaded, asked, operator))
-    if not page["events"]:
+    path = with_query("/api/v1/events", limit=limit, status=status, cursor=cursor, **filters.given())
+    answer = asyncio.run(ask(loaded, path, operator))
+    if not answer["events"]:
         filters.check(loaded)
-    click.echo(json.dumps(page, indent=2) if as_json else "\n".join(_list(page)))
+    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_events(answer)))
 
 
-def _list(page: dict[str, Any]) -> Iterator[str]:
+@click.command("dead")
+@filter_options(destination=True)
+@page_options
+@json_option
+@operator_option
+@config_option
+def dead(
+    filters: Filters,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+    operator: str | None,
+    config: str | None,
+) -> None:
+    """List the dead letters of a running gateway, newest first.
+
+    A dead letter is a delivery that the gateway has given up on. gatehouse retry delivers it again. Times are
+    in UTC.
+    """
+    import asyncio
+
+    from gatehouse.cli.operator_client import ask, with_query
+
+    loaded = load_config(config)
+    path = with_query("/api/v1/deliveries", status="dead", limit=limit, cursor=cursor, **filters.given())
+    answer = asyncio.run(ask(loaded, path, operator))
+    if not answer["deliveries"]:
+        filters.check(loaded)
+    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_dead_letters(answer)))
+
+
+def _events(answer: dict[str, Any]) -> Iterator[str]:
     rows = [
-        row | {"at": second(row["received"]), "shown": _deliveries(row["deliveries"])}
-        for row in page["events"]
+        row | {"received_at": to_seconds(row["received"]), "summary": _counts(row["deliveries"])}
+        for row in answer["events"]
     ]
-    return listed(rows, _COLUMNS, page["cursor"], whole=("id", "at", "shown"), nothing="no events")
+    uncut = ("id", "received_at", "summary")
+    return page(rows, _EVENT_COLUMNS, answer["cursor"], uncut=uncut, empty="no events")
 
 
-def _deliveries(counts: dict[str, int]) -> str:
+def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "none"
 
 
-def _one(event: dict[str, Any]) -> Iterator[str]:
+def _dead_letters(answer: dict[str, Any]) -> Iterator[str]:
+    rows = [
+        row | {"dead_since": to_seconds(row["updated"]), "outcome": last_outcome(row)}
+        for row in answer["deliveries"]
+    ]
+    uncut = ("id", "dead_since", "outcome")
+    return page(rows, _DEAD_COLUMNS, answer["cursor"], uncut=uncut, empty="no dead letters")
+
+
+def _event(event: dict[str, Any]) -> Iterator[str]:
     names = ("id", "source", "provider", "external_id", "type", "time", "received", "subject", "account")
     for name in (*names, "content_type"):
         if event[name] is not None:
@@ -94,7 +148,7 @@ def _one(event: dict[str, Any]) -> Iterator[str]:
     for delivery in event["deliveries"]:
         yield f"delivery     {_delivery(delivery)}"
     yield ""
-    # The body as it is, line by line, but for what it would do to a terminal.
+    # The body keeps its lines and tabs; other control characters are escaped.
     body = event["body"] if "body" in event else f"in base64: {event['body_base64']}"
     yield "\n".join("\t".join(map(visible, line.split("\t"))) for line in body.split("\n"))
 
@@ -103,8 +157,7 @@ def _delivery(delivery: dict[str, Any]) -> str:
     number = delivery["attempts"]
     parts = [delivery["status"], "1 attempt" if number == 1 else f"{number} attempts"]
     if delivery["last_reason"]:
-        status = f" {delivery['last_http_status']}" if delivery["last_http_status"] else ""
-        parts.append(delivery["last_reason"] + status)
+        parts.append(last_outcome(delivery))
     if delivery["due"]:
         parts.append(f"due {delivery['due']}")
     return f"{visible(delivery['destination'])}: {', '.join(parts)}"

@@ -1,7 +1,9 @@
-"""What several commands share: the config option, the SOURCE argument, and how to find what they name."""
+"""Options and arguments that several commands share, what they load, and what a shell completes for them."""
 
 from __future__ import annotations
 
+import functools
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +15,13 @@ if TYPE_CHECKING:
     from gatehouse.errors import GatewayError
     from gatehouse.ingest.source import Source
 
+#: 9 September 2286 in Unix seconds. Much later times can't be written as a date.
+LAST_SECOND = 9_999_999_999
+
+#: How long a completion waits for the running gateway (seconds): a person is typing.
+_COMPLETION_TIMEOUT = 1.0
+_MAX_COMPLETIONS = 100
+
 config_option = click.option(
     "-c",
     "--config",
@@ -21,25 +30,43 @@ config_option = click.option(
     type=click.Path(),
     help="The config file.  [env: GATEHOUSE_CONFIG; default: ./gateway.yaml]",
 )
+operator_option = click.option(
+    "--operator",
+    metavar="URL",
+    help="URL of the gateway's operator listener.  [default: from the config]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's answer as JSON.")
 
 
 def config_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the config file as an argument, for commands that are about nothing else."""
+    """Add the config file as an argument, for commands that need nothing else."""
     return click.argument("file", metavar="[FILE]", required=False, type=click.Path())(command)
 
 
+def source_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the SOURCE argument, which a shell completes from the config."""
+    return click.argument("source", metavar="SOURCE", shell_complete=complete_source)(command)
+
+
+def destination_arguments(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add one or more DESTINATION arguments, which a shell completes from the config."""
+    return click.argument(
+        "destinations", metavar="DESTINATION...", nargs=-1, required=True, shell_complete=complete_destination
+    )(command)
+
+
 def chosen_config(file: str | None, option: str | None) -> str | None:
-    """Return the config that is named, as an argument or with -c. Raises `click.UsageError` for two."""
+    """Return the config that the argument or `-c` names. Raises `click.UsageError` if they differ."""
     if file is not None and option is not None and file != option:
-        raise click.UsageError("name one config: FILE or -c FILE")
+        raise click.UsageError("name one config file: FILE or -c FILE")
     return option if file is None else file
 
 
-def load_config(given: str | None) -> LoadedConfig:
+def load_config(file: str | None) -> LoadedConfig:
     """Load the config that `-c`, GATEHOUSE_CONFIG or the default names. Raises `ConfigError`."""
     from gatehouse.config.load import config_file, load
 
-    return load(config_file(given))
+    return load(config_file(file))
 
 
 def load_source(config: str | None, name: str) -> tuple[Source, LoadedConfig]:
@@ -50,41 +77,151 @@ def load_source(config: str | None, name: str) -> tuple[Source, LoadedConfig]:
     loaded = load_config(config)
     settings = loaded.config.sources.get(name)
     if settings is None:
-        raise unknown("source", name, loaded.config.sources)
+        raise unknown_name("source", name, loaded.config.sources)
     return Source(name, settings, loaded.config, Secrets(loaded.directory)), loaded
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> GatewayError:
-    """Make the error for a name that leads nowhere: it lists those that lead somewhere."""
-    from gatehouse.config.hints import expected, shown
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> GatewayError:
+    """Make the error for a name that does not exist. Its hint lists the names that do."""
+    from gatehouse.config.hints import shown
     from gatehouse.errors import GatewayError
 
-    hint = expected(name, known).replace("expected one of", "one of")
-    return GatewayError(f'unknown {kind} "{shown(name)}"', hint=hint)
+    return GatewayError(f'unknown {kind} "{shown(name)}"', hint=known_names(name, known))
 
 
-def source_argument(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the SOURCE argument, which a shell completes from the config."""
-    return click.argument("source", metavar="SOURCE", shell_complete=complete_source)(command)
+def known_names(name: str, known: Iterable[str]) -> str:
+    """Make the hint for a name that does not exist: the nearest name, and the list of all."""
+    from gatehouse.config.hints import expected
+
+    return expected(name, known).replace("expected one of", "use one of")
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The filters that the options set; None for those that they do not set."""
+
+    destination: str | None
+    source: str | None
+    event_type: str | None
+    since: str | None
+    until: str | None
+
+    def given(self) -> dict[str, str]:
+        """Return the filters that are set, under their names in the API."""
+        named = {
+            "destination": self.destination,
+            "source": self.source,
+            "type": self.event_type,
+            "since": self.since,
+            "until": self.until,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    def check(self, loaded: LoadedConfig) -> None:
+        """Raise `GatewayError` for a name that the config does not have.
+
+        Call it only when nothing was found: the store may hold names from an earlier config.
+        """
+        for kind, name, known in (
+            ("destination", self.destination, loaded.config.destinations),
+            ("source", self.source, loaded.config.sources),
+        ):
+            if name is not None and name not in known:
+                raise unknown_name(kind, name, known)
+
+
+def filter_options(*, destination: bool) -> Callable[[Callable[..., None]], Callable[..., Any]]:
+    """Add the filter options to a command, which gets them as `filters`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_filters(**given: Any) -> None:  # noqa: ANN401 - click's own
+            filters = Filters(**{name: given.pop(name, None) for name in Filters.__slots__})
+            command(filters=filters, **given)
+
+        decorated: Callable[..., Any] = with_filters
+        for option in reversed(_FILTER_OPTIONS if destination else _FILTER_OPTIONS[1:]):
+            decorated = option(decorated)
+        return decorated
+
+    return decorate
+
+
+def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--limit` and `--cursor`, for commands that print one page of a list."""
+    limit = click.option(
+        "--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="List at most this many."
+    )
+    cursor = click.option("--cursor", metavar="TEXT", help="Continue an earlier list where it ended.")
+    return limit(cursor(command))
 
 
 def complete_destination(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """List the destinations; nothing when the config does not load."""
-    from gatehouse.errors import GatewayError
-
-    try:
-        destinations = load_config(ctx.params.get("config")).config.destinations
-    except GatewayError:
-        return []
-    return [name for name in destinations if name.startswith(incomplete)]
+    """List the config's destinations; none if the config does not load."""
+    return _names(ctx, "destinations", incomplete)
 
 
 def complete_source(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """List the sources; nothing when the config does not load, since a completion can't complain."""
+    """List the config's sources; none if the config does not load."""
+    return _names(ctx, "sources", incomplete)
+
+
+def complete_event(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """List the ids of the newest events; none if no gateway answers."""
+    return _ids(ctx, "/api/v1/events", "events", incomplete)
+
+
+def complete_dead(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """List the ids of the newest dead letters; none if no gateway answers."""
+    return _ids(ctx, "/api/v1/deliveries", "deliveries", incomplete, status="dead")
+
+
+def _names(ctx: click.Context, part: str, incomplete: str) -> list[str]:
     from gatehouse.errors import GatewayError
 
     try:
-        sources = load_config(ctx.params.get("config")).config.sources
+        names = getattr(load_config(ctx.params.get("config")).config, part)
     except GatewayError:
         return []
-    return [name for name in sources if name.startswith(incomplete)]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _ids(ctx: click.Context, path: str, member: str, incomplete: str, **query: str) -> list[str]:
+    import asyncio
+    import contextlib
+
+    from gatehouse.cli.operator_client import ask, with_query
+
+    filters = {key: ctx.params.get(key) for key in ("source", "destination") if ctx.params.get(key)}
+    url = with_query(path, limit=_MAX_COMPLETIONS, **query, **filters)
+
+    async def fetch() -> Any:  # noqa: ANN401 - JSON
+        async with asyncio.timeout(_COMPLETION_TIMEOUT):
+            return await ask(load_config(ctx.params.get("config")), url, ctx.params.get("operator"))
+
+    # An error message would appear in the line that the person is typing.
+    with contextlib.suppress(Exception):
+        rows = asyncio.run(fetch())[member]
+        return [row["id"] for row in rows if row["id"].startswith(incomplete)]
+    return []
+
+
+_TIME_FORMS = "1h, 2d, today, yesterday, 2026-11-29, RFC 3339 or Unix seconds"
+_FILTER_OPTIONS = (
+    click.option(
+        "--destination",
+        metavar="NAME",
+        shell_complete=complete_destination,
+        help="Only deliveries to this destination.",
+    ),
+    click.option(
+        "--source", metavar="NAME", shell_complete=complete_source, help="Only events from this source."
+    ),
+    click.option(
+        "--type", "event_type", metavar="PATTERN", help="Only these event types, as in routes: invoice.*"
+    ),
+    click.option(
+        "--since", metavar="TIME", help=f"Only events received at this time (UTC) or later: {_TIME_FORMS}."
+    ),
+    click.option("--until", metavar="TIME", help="Only events received before this time."),
+)

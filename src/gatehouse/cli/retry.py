@@ -1,4 +1,4 @@
-"""`gatehouse retry`."""
+"""The commands `retry` and `replay`: deliver again what is dead or was delivered before."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatehouse.cli.completing import complete_dead
-from gatehouse.cli.options import config_option, load_config
-from gatehouse.cli.records import add, filter_options, json_option, one_by_one, operator_option
+from gatehouse.cli.options import (
+    complete_dead,
+    complete_destination,
+    complete_event,
+    config_option,
+    filter_options,
+    json_option,
+    load_config,
+    operator_option,
+)
+from gatehouse.cli.output import visible
 
 if TYPE_CHECKING:
-    from gatehouse.cli.records import Filters
+    from collections.abc import Iterable, Mapping
+
+    from gatehouse.cli.options import Filters
     from gatehouse.config.load import LoadedConfig
 
-_WHERE = "/api/v1/deliveries/retry"
+_RETRY_PATH = "/api/v1/deliveries/retry"
 
 
 @click.command("retry")
 @click.argument("delivery_ids", metavar="[ID]...", nargs=-1, shell_complete=complete_dead)
 @filter_options(destination=True)
-@click.option("--all", "every", is_flag=True, help="Every dead letter, when no filter is given.")
-@click.option("--dry-run", is_flag=True, help="Count what would be tried again, and change nothing.")
+@click.option("--all", "every", is_flag=True, help="Retry every dead letter.")
+@click.option("--dry-run", is_flag=True, help="Count the dead letters that would be retried; change nothing.")
 @json_option
 @operator_option
 @config_option
-def command(
+def retry(
     delivery_ids: tuple[str, ...],
     filters: Filters,
     every: bool,
@@ -36,99 +46,181 @@ def command(
     operator: str | None,
     config: str | None,
 ) -> None:
-    """Try dead letters again: those with these IDs, as `gatehouse dead` lists them, or all that fit filters.
+    """Retry dead letters: those with these IDs, or all that match the filters.
 
-    They are due at once, at the destination's own rate. What is pending or delivered is left alone, so that
-    asking twice is asking once.
+    gatehouse dead lists the IDs. Retried deliveries are due at once, within the destination's rate limit, and
+    start their retry schedule over. Pending and delivered ones stay as they are, so it is safe to run the
+    command twice.
     """
     import asyncio
 
     given = filters.given()
     if delivery_ids and (given or every or dry_run):
-        raise click.UsageError("IDs stand alone, without filters, --all and --dry-run")
+        raise click.UsageError("IDs can't be combined with filters, --all or --dry-run")
     if not (delivery_ids or given or every):
-        raise click.UsageError("name IDs or filters; --all tries every dead letter again")
+        raise click.UsageError("name IDs or filters, or use --all to retry every dead letter")
     if given and every:
-        raise click.UsageError("--all is for when no filter is given")
+        raise click.UsageError("--all can't be combined with filters")
     loaded = load_config(config)
     if delivery_ids:
-        asyncio.run(_each(loaded, delivery_ids, operator, as_json=as_json))
+        asyncio.run(_retry_each(loaded, delivery_ids, operator, as_json=as_json))
         return
-    change: dict[str, Any] = {**given} or {"all": True}
-    counted = asyncio.run((_count if dry_run else _all)(loaded, change, operator))
-    if not counted:
+    selection: dict[str, Any] = {**given} or {"all": True}
+    counts = asyncio.run((_count if dry_run else _retry_all)(loaded, selection, operator))
+    if not counts:
         filters.check(loaded)
-    _report(counted, as_json=as_json, dry_run=dry_run)
+    _print_counts(counts, as_json=as_json, dry_run=dry_run)
 
 
-async def _each(
+@click.command("replay")
+@click.argument("event_ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_event)
+@click.option(
+    "--to",
+    "destinations",
+    metavar="NAME",
+    multiple=True,
+    shell_complete=complete_destination,
+    help="Deliver only to this destination; may be repeated.  [default: all that had the event]",
+)
+@click.option("--yes", is_flag=True, help="Do not ask about destinations that no route leads to.")
+@json_option
+@operator_option
+@config_option
+def replay(
+    event_ids: tuple[str, ...],
+    destinations: tuple[str, ...],
+    yes: bool,
+    as_json: bool,
+    operator: str | None,
+    config: str | None,
+) -> None:
+    """Deliver the events with these IDs again. gatehouse events lists the IDs.
+
+    Destinations get the same idempotency key as before. Deliveries that are pending, or were replayed within
+    the last 10 seconds, stay as they are, so it is safe to run the command twice.
+
+    If no route sends an event to a destination of --to, the command asks first. --yes skips the question.
+    """
+    import asyncio
+    from urllib.parse import quote
+
+    from gatehouse.cli.operator_client import for_each, post
+
+    loaded = load_config(config)
+    body = {"destinations": list(destinations)} if destinations else {}
+
+    async def replay_one(event_id: str) -> None:
+        path = f"/api/v1/events/{quote(event_id, safe='')}/replay"
+        answer = await post(loaded, path, operator, body)
+        click.echo(json.dumps(answer) if as_json else f"{event_id}  {_replayed(answer)}")
+
+    if destinations and not yes:
+        asyncio.run(_confirm_unrouted(loaded, event_ids, destinations, operator))
+    asyncio.run(for_each(event_ids, replay_one))
+
+
+async def _retry_each(
     loaded: LoadedConfig, delivery_ids: tuple[str, ...], operator: str | None, *, as_json: bool
 ) -> None:
     from urllib.parse import quote
 
+    from gatehouse.cli.operator_client import for_each, post
+
+    async def retry_one(delivery_id: str) -> None:
+        path = f"/api/v1/deliveries/{quote(delivery_id, safe=':')}/retry"
+        answer = await post(loaded, path, operator, {})
+        result = "retried" if answer["retried"] else "unchanged: not a dead letter"
+        click.echo(json.dumps({"id": delivery_id} | answer) if as_json else f"{delivery_id}  {result}")
+
+    await for_each(delivery_ids, retry_one)
+
+
+async def _count(loaded: LoadedConfig, selection: dict[str, Any], operator: str | None) -> dict[str, int]:
     from gatehouse.cli.operator_client import post
 
-    async def one(delivery_id: str) -> None:
-        where = f"/api/v1/deliveries/{quote(delivery_id, safe=':')}/retry"
-        answer = await post(loaded, where, operator, {})
-        said = "tried again" if answer["retried"] else "not dead: left alone"
-        click.echo(json.dumps({"id": delivery_id} | answer) if as_json else f"{delivery_id}  {said}")
-
-    await one_by_one(delivery_ids, one)
-
-
-async def _count(loaded: LoadedConfig, given: dict[str, Any], operator: str | None) -> dict[str, int]:
-    from gatehouse.cli.operator_client import post
-
-    counted: dict[str, int] = {}
-    asked = given | {"dry_run": True}
+    counts: dict[str, int] = {}
+    body = selection | {"dry_run": True}
     while True:
-        answer = await post(loaded, _WHERE, operator, asked)
-        add(counted, answer["would_retry"])
+        answer = await post(loaded, _RETRY_PATH, operator, body)
+        _add(counts, answer["would_retry"])
         if answer["cursor"] is None:
             break
-        asked["cursor"] = answer["cursor"]
-        _show_progress(sum(counted.values()))
+        body["cursor"] = answer["cursor"]
+        _show_progress(sum(counts.values()))
     _show_progress(None)
-    return counted
+    return counts
 
 
-async def _all(loaded: LoadedConfig, given: dict[str, Any], operator: str | None) -> dict[str, int]:
-    """Ask step by step, so that nobody waits long for the store, and say how far it is.
+async def _retry_all(loaded: LoadedConfig, selection: dict[str, Any], operator: str | None) -> dict[str, int]:
+    """Retry in steps, so that no step occupies the store for long, and show the progress.
 
-    What dies again meanwhile is not tried yet again: all steps are as of the time of the first.
+    Every step uses the time of the first, so that a delivery which dies again meanwhile is not retried twice.
     """
     from gatehouse.cli.operator_client import post
 
-    counted: dict[str, int] = {}
-    asked = dict(given)
+    counts: dict[str, int] = {}
+    body = dict(selection)
     while True:
-        answer = await post(loaded, _WHERE, operator, asked)
-        add(counted, answer["retried"])
+        answer = await post(loaded, _RETRY_PATH, operator, body)
+        _add(counts, answer["retried"])
         if answer["done"]:
             break
-        asked["as_of"] = answer["as_of"]
-        _show_progress(sum(counted.values()))
+        body["as_of"] = answer["as_of"]
+        _show_progress(sum(counts.values()))
     _show_progress(None)
-    return counted
+    return counts
+
+
+def _add(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    for name, number in more.items():
+        counts[name] = counts.get(name, 0) + number
 
 
 def _show_progress(number: int | None) -> None:
-    """Say on a terminal how far it is, on a line of its own that goes away at the end."""
+    """Show the progress on a line of the terminal that None removes."""
     if _is_watched():
-        said = "" if number is None else f"{number} so far …"
-        click.echo(f"\r\x1b[K{said}", nl=False, err=True, color=True)
+        text = "" if number is None else f"{number} so far …"
+        click.echo(f"\r\x1b[K{text}", nl=False, err=True, color=True)
 
 
 def _is_watched() -> bool:
     return sys.stderr.isatty()
 
 
-def _report(counted: dict[str, int], *, as_json: bool, dry_run: bool) -> None:
+def _print_counts(counts: dict[str, int], *, as_json: bool, dry_run: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"would_retry" if dry_run else "retried": counted}, indent=2))
+        click.echo(json.dumps({"would_retry" if dry_run else "retried": counts}, indent=2))
         return
-    if not counted:
-        click.echo("no dead letters fit")
-    for name, number in sorted(counted.items()):
-        click.echo(f"{name}  {number} " + ("would be tried again" if dry_run else "due again"))
+    if not counts:
+        click.echo("no dead letters match")
+    for name, number in sorted(counts.items()):
+        click.echo(f"{name}  {number} " + ("would be retried" if dry_run else "retried"))
+
+
+async def _confirm_unrouted(
+    loaded: LoadedConfig, event_ids: Iterable[str], destinations: Iterable[str], operator: str | None
+) -> None:
+    """Ask about each event that no route sends to these destinations. Raises if the answer is not yes."""
+    from urllib.parse import quote
+
+    from gatehouse.cli.operator_client import ask
+
+    for event_id in event_ids:
+        event = await ask(loaded, f"/api/v1/events/{quote(event_id, safe='')}", operator)
+        routed = event.get("routed")
+        unrouted = [name for name in destinations if routed is not None and name not in routed]
+        if not unrouted:
+            continue
+        kind = f"{visible(event['type'])} from {visible(event['source'])}"
+        message = f"no route sends {event_id} ({kind}) to {', '.join(unrouted)}"
+        if not sys.stdin.isatty():
+            raise click.UsageError(f"{message}; nothing was replayed. Add --yes to replay it anyway")
+        click.confirm(f"{message}. Replay it anyway?", abort=True, err=True)
+
+
+def _replayed(answer: dict[str, list[str]]) -> str:
+    parts = [f"to {', '.join(answer['replayed'])}"] if answer["replayed"] else []
+    if answer["left_alone"]:
+        names = ", ".join(answer["left_alone"])
+        parts.append(f"unchanged, since pending or replayed in the last 10 seconds: {names}")
+    return "; ".join(parts)

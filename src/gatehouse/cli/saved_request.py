@@ -1,44 +1,67 @@
-"""A raw HTTP request saved in a file: request line, headers, a blank line, and the body as it was sent."""
+"""Parses a saved HTTP request, and verifies it as the gateway would, without a store."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from multidict import CIMultiDict
 
-from gatehouse.errors import GatewayError
+from gatehouse.config import describe
+from gatehouse.diagnosis.diagnose import diagnose
+from gatehouse.diagnosis.known import known_sources
+from gatehouse.errors import (
+    BodyTooLargeError,
+    GatewayError,
+    MethodNotAllowedError,
+    RequestRejectedError,
+    UnsupportedEncodingError,
+    VerificationError,
+)
 from gatehouse.language.request import Request
+from gatehouse.verify.remote_keys import RemoteKeys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: The blank line, in files whose lines end in CRLF, in LF, or in either as an editor left them.
+    from gatehouse.config.model import Config
+    from gatehouse.config.secrets import Secrets
+    from gatehouse.events.dedupe import DedupeKey
+    from gatehouse.events.event import Event
+    from gatehouse.ingest.source import Source
+
+#: The blank line. Lines end in CRLF, in LF, or in both after an editor saved the file.
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+)( HTTP/[0-9](\.[0-9])?)?", re.ASCII)
 _URL = re.compile(r"https?://[^/?#]+(.*)", re.ASCII)
 _HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*", re.ASCII)
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(;[^\r\n]*)?\r?\n")
-_MOST_HEADERS = 1000
-_CHUNKED = "the body as received; or without its chunks and without the Transfer-Encoding header"
-_FORM = "POST /path HTTP/1.1, headers, a blank line, and the body byte for byte"
+_MAX_HEADERS = 1000
+_FORM = "save it as: POST /path HTTP/1.1, headers, a blank line, and the body byte for byte"
+_HEADER_FORM = "write each header on a line of its own, as Name: value"
+_CHUNKED = (
+    "save the body as it was received, or the decoded body, and remove the Transfer-Encoding header then"
+)
+
+#: How a hashed dedupe key begins, and its length.
+_HASH_PREFIX, _HASHED_LENGTH = b"sha256:", 39
 
 
 def parse_request(raw: bytes, *, public_url: str = "", client: str = "") -> Request:
-    """Read a saved request. Raises `GatewayError` that says which part is not HTTP.
+    """Parse a saved request. Raises `GatewayError` that names the part which is not HTTP.
 
-    The body stays the bytes that are there, but for a chunked one, which is put together.
+    The bytes of the body are kept, except that a chunked body is decoded.
     """
-    head, body = _cut(raw)
+    head, body = _split(raw)
     first, *lines = head.decode("utf-8", "surrogateescape").split("\n")
     method, path, query = _request_line(first.removesuffix("\r"))
     headers: CIMultiDict[str] = CIMultiDict(_headers(lines))
     if headers.get("Transfer-Encoding", "").lower().endswith("chunked"):
-        body = _unchunked(body)
+        body = _decode_chunks(body)
     return Request(method, path, query, headers, body, public_url, client)
 
 
-def _cut(raw: bytes) -> tuple[bytes, bytes]:
+def _split(raw: bytes) -> tuple[bytes, bytes]:
     raw = raw.lstrip(b"\r\n")
     if not raw:
         raise GatewayError("the file is empty", hint=_FORM)
@@ -53,7 +76,7 @@ def _request_line(line: str) -> tuple[str, str, str]:
     if match is None:
         raise GatewayError("line 1: not the first line of an HTTP request", hint=_FORM)
     target = match[2]
-    if not target.startswith("/"):  # as sent to a proxy: the whole URL
+    if not target.startswith("/"):  # a proxy gets the whole URL
         url = _URL.fullmatch(target)
         if url is None:
             raise GatewayError("line 1: neither a path nor a URL", hint=_FORM)
@@ -63,18 +86,18 @@ def _request_line(line: str) -> tuple[str, str, str]:
 
 
 def _headers(lines: list[str]) -> Iterator[tuple[str, str]]:
-    if len(lines) > _MOST_HEADERS:
-        raise GatewayError(f"more than {_MOST_HEADERS} headers", hint=_FORM)
+    if len(lines) > _MAX_HEADERS:
+        raise GatewayError(f"more than {_MAX_HEADERS} headers", hint=_FORM)
     for number, line in enumerate(lines, 2):
         match = _HEADER.fullmatch(line.removesuffix("\r"))
         if match is None:
-            # What the line holds is not repeated: it may be a credential.
-            raise GatewayError(f"line {number}: not a header", hint="Name: value, each on a line of its own")
+            # The error does not repeat the line, which may contain a credential.
+            raise GatewayError(f"line {number}: not a header", hint=_HEADER_FORM)
         yield match[1], match[2]
 
 
-def _unchunked(body: bytes) -> bytes:
-    """Put the chunks together. Many tools save the body as decoded and keep the header: then it stays."""
+def _decode_chunks(body: bytes) -> bytes:
+    """Decode a chunked body. Many tools save the decoded body with the header: it is returned unchanged."""
     if not _CHUNK_SIZE.match(body):
         return body
     chunks: list[bytes] = []
@@ -82,17 +105,117 @@ def _unchunked(body: bytes) -> bytes:
     while True:
         size = _CHUNK_SIZE.match(body, position)
         if size is None:
-            raise GatewayError(f"the chunked body is broken at its byte {position}", hint=_CHUNKED)
+            raise GatewayError(f"the chunked body is invalid at byte {position}", hint=_CHUNKED)
         length, start = int(size[1], 16), size.end()
         if not length:
             return b"".join(chunks)
         chunks.append(body[start : start + length])
         if len(chunks[-1]) < length:
             raise GatewayError("the chunked body ends before its last chunk", hint=_CHUNKED)
-        position = _after_line_end(body, start + length)
+        position = _skip_line_end(body, start + length)
 
 
-def _after_line_end(body: bytes, position: int) -> int:
+def _skip_line_end(body: bytes, position: int) -> int:
     if body.startswith(b"\r\n", position):
         return position + 2
     return position + body.startswith(b"\n", position)
+
+
+class Verdict(NamedTuple):
+    """The result of verification, as `--json` prints it."""
+
+    verified: bool
+    #: The scheme, in words; None if nothing was verified.
+    by: str | None
+    #: The reason of the refusal: the verifier's, or the outcome that the metrics count.
+    reason: str | None
+    #: What to look at.
+    findings: tuple[str, ...]
+    #: The name of the handshake, if the request is one. It has no events then.
+    handshake: str | None = None
+    events: tuple[dict[str, Any], ...] = ()
+    #: When the request was signed, according to its timestamp (Unix seconds).
+    signed_at: float | None = None
+
+
+async def verify_request(
+    source: Source, request: Request, now: float, config: Config, secrets: Secrets
+) -> Verdict:
+    """Verify a request as if it arrived at `now` (Unix seconds). Raises `GatewayError`.
+
+    Public keys of the provider are fetched as the gateway does, only from the pinned addresses.
+    """
+    if source.not_ready is not None:
+        hint = "set the secret where this command runs; gatehouse check lists what is missing"
+        raise GatewayError(f"source {source.name} can't verify: {source.not_ready}", hint=hint)
+    keys = RemoteKeys()
+    missing: RequestRejectedError | None = None
+    try:
+        missing = (await keys.prepare(source.name, source.verification.needed(request, now), request)).missing
+        return _accepted(source, request, now)
+    except VerificationError as error:
+        if missing is not None:
+            return _refused(source, request, missing)
+        known = known_sources(config.sources, secrets, config.server.max_body, keys)
+        own = next(one for one in known if one.name == source.name)
+        diagnosis = diagnose(request, own, known, now, error.reason)
+        findings = (*diagnosis.findings, *_notes(source, request))
+        return Verdict(
+            verified=False, by=None, reason=error.reason, findings=findings, signed_at=diagnosis.signed_at
+        )
+    except RequestRejectedError as error:
+        return _refused(source, request, error)
+    finally:
+        await keys.close()
+
+
+def _accepted(source: Source, request: Request, now: float) -> Verdict:
+    """Take the steps of ingest. Raises `RequestRejectedError`."""
+    _check_limits(source, request)
+    by, notes = describe.verification(source.settings), _notes(source, request)
+    if source.handshakes and (reply := source.handshakes.unverified(request)):
+        return Verdict(verified=True, by=None, reason=None, findings=notes, handshake=reply.handshake)
+    verified = source.verification.verify(request, now)
+    if source.handshakes and (reply := source.handshakes.verified(verified)):
+        return Verdict(verified=True, by=by, reason=None, findings=notes, handshake=reply.handshake)
+    read = source.reader.read(verified, now, ())
+    events = tuple(_event(source, event, keys) for event, keys, _ in read)
+    return Verdict(verified=True, by=by, reason=None, findings=notes, events=events)
+
+
+def _refused(source: Source, request: Request, error: RequestRejectedError) -> Verdict:
+    findings = (error.message, *_notes(source, request))
+    return Verdict(verified=False, by=None, reason=error.reason or error.outcome, findings=findings)
+
+
+def _check_limits(source: Source, request: Request) -> None:
+    if request.method not in source.methods:
+        raise MethodNotAllowedError(f"only {', '.join(source.methods)} is served here")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedEncodingError("send the body without Content-Encoding")
+    if len(request.body) > source.max_body:
+        raise BodyTooLargeError(f"the body is longer than {source.max_body} bytes")
+
+
+def _notes(source: Source, request: Request) -> tuple[str, ...]:
+    if request.path == source.path:
+        return ()
+    return (f"the request was sent to another path than the source's, {source.path}",)
+
+
+def _event(source: Source, event: Event, keys: tuple[DedupeKey | None, ...]) -> dict[str, Any]:
+    return {
+        "id": event.external_id,
+        "type": event.type,
+        "time": event.time,
+        "subject": event.subject,
+        "account": event.account,
+        "keys": [None if key is None else _printable_key(key.key) for key in keys],
+        "destinations": list(source.route(event.type)),
+    }
+
+
+def _printable_key(key: bytes) -> str:
+    if key.startswith(_HASH_PREFIX) and len(key) == _HASHED_LENGTH:
+        return _HASH_PREFIX.decode() + key.removeprefix(_HASH_PREFIX).hex()
+    return key.decode("utf-8", "replace")

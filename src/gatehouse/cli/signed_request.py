@@ -1,100 +1,199 @@
-"""From the options of `sign` and `send` to a signed request."""
+"""Builds the signed request that the options of `sign` and `send` describe."""
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from gatehouse.config.addresses import Address, Listens
-from gatehouse.demo.sample import Sample, documented, freshened, signed, with_time, with_type
-from gatehouse.errors import GatewayError
+import click
+
+from gatehouse.cli.options import LAST_SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from gatehouse.cli.request_options import Wanted
+    from gatehouse.config.addresses import Listens
+    from gatehouse.demo.sample import Sample
     from gatehouse.ingest.source import Source
 
-#: Addresses that mean "every address of this machine", where a client can't connect everywhere.
-_WILDCARDS = ("", "0.0.0.0", "::")  # noqa: S104
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOptions:
+    """The options that describe a request."""
+
+    event_type: str | None
+    #: A file, `-` for standard input, or None for the documented example.
+    body: str | None
+    url: str | None
+    headers: tuple[tuple[str, str], ...]
+    now: int | None
+    fresh: bool | None
+
+
+def request_options(command: Callable[..., None]) -> Callable[..., Any]:
+    """Add the options to a command, which gets them as `options`."""
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:  # noqa: ANN401 - click's own
+        options = RequestOptions(**{name: given.pop(name) for name in RequestOptions.__slots__})
+        command(options=options, **given)
+
+    decorated: Callable[..., Any] = with_options
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
 
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """A request, ready to be sent."""
+    """A request that is ready to send."""
 
     url: str
     headers: Mapping[str, str]
     body: bytes
 
 
-class Maker:
-    """Makes the requests that the options ask for: each time a new one, unless they say otherwise."""
+class RequestBuilder:
+    """Builds the requests that the options describe. Each one is a new event, unless the options differ."""
 
-    def __init__(self, source: Source, listen: Listens, wanted: Wanted) -> None:
+    def __init__(self, source: Source, listen: Listens, options: RequestOptions) -> None:
         self._source = source
-        self._wanted = wanted
-        #: The bytes of the file, when the options name one.
-        self.given = None if wanted.body is None else read_body(wanted.body)
-        self.url = _complete(wanted.url, source, listen)
+        self._options = options
+        #: The bytes of the file, if the options name one.
+        self.given_body = None if options.body is None else _read_body(options.body)
+        self.url = _complete_url(options.url, source, listen)
 
-    def make(self) -> SignedRequest:
-        """Make and sign one request. Raises `GatewayError`."""
-        wanted, source = self._wanted, self._source
-        now = time.time() if wanted.now is None else wanted.now
+    def build(self) -> SignedRequest:
+        """Build and sign one request. Raises `GatewayError`."""
+        from gatehouse.demo.sample import Sample, signed
+
+        options, source = self._options, self._source
+        now = time.time() if options.now is None else options.now
         sample = self._sample(now)
-        sample = Sample(self._with_own(sample.headers), sample.body)
+        sample = Sample(self._with_given_headers(sample.headers), sample.body)
         parts = urlsplit(self.url)
         request = signed(source, sample, now, path=parts.path, query=parts.query)
         url = urlunsplit(parts._replace(query=request.query))
-        # Once more, so that an operator can also send a signature of their own.
-        return SignedRequest(url, self._with_own(request.headers), request.body)
+        # Again after signing, so that an operator can also send another signature.
+        return SignedRequest(url, self._with_given_headers(request.headers), request.body)
 
     def _sample(self, now: float) -> Sample:
-        wanted, settings = self._wanted, self._source.settings
-        sample = documented(settings, wanted.event_type)
+        from gatehouse.demo.sample import Sample, documented, freshened, with_time, with_type
+        from gatehouse.errors import GatewayError
+
+        options, settings = self._options, self._source.settings
+        sample = documented(settings, options.event_type)
         if sample is None:
-            if self.given is None:
+            if self.given_body is None:
                 message = f"source {self._source.name} has no documented example"
-                raise GatewayError(message, hint="--body FILE with a body as its provider sends it")
+                raise GatewayError(message, hint="pass a body as the provider sends it with --body FILE")
             sample = Sample({"Content-Type": "application/json"}, b"")
-        if wanted.fresh is not False:
+        if options.fresh is not False:
             sample = with_time(freshened(sample, settings), settings, now)
-        if self.given is not None:
-            sample = Sample(sample.headers, self.given)
-            sample = with_time(freshened(sample, settings), settings, now) if wanted.fresh else sample
-        return with_type(sample, settings, wanted.event_type) if wanted.event_type else sample
+        if self.given_body is not None:
+            sample = Sample(sample.headers, self.given_body)
+            sample = with_time(freshened(sample, settings), settings, now) if options.fresh else sample
+        return with_type(sample, settings, options.event_type) if options.event_type else sample
 
-    def _with_own(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """Put the operator's own headers in the place of those of the same name."""
-        own = dict(self._wanted.headers)
-        replaced = {name.lower() for name in own}
-        return {name: value for name, value in headers.items() if name.lower() not in replaced} | own
+    def _with_given_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """Replace headers by those that the options give."""
+        given = dict(self._options.headers)
+        replaced = {name.lower() for name in given}
+        return {name: value for name, value in headers.items() if name.lower() not in replaced} | given
 
 
-def read_body(file: str) -> bytes:
+def _read_body(file: str) -> bytes:
     """Read a file, or standard input for `-`. Raises `GatewayError`."""
+    from gatehouse.errors import GatewayError
+
     if file == "-":
         return sys.stdin.buffer.read()
     try:
         return Path(file).read_bytes()
     except OSError as error:
-        message = f"{file}: can't be read: {error.strerror}"
-        raise GatewayError(message, hint="--body FILE, or --body - for standard input") from error
+        hint = "name a readable file with --body FILE, or use --body - for standard input"
+        raise GatewayError(f"{file}: can't be read: {error.strerror}", hint=hint) from error
 
 
-def _complete(url: str | None, source: Source, listens: Listens) -> str:
-    """Complete the URL: without one it is the gateway of this config, and an address alone gets the path."""
+def _complete_url(url: str | None, source: Source, listens: Listens) -> str:
+    """Return the URL to send to. The default host is this config's gateway, the default path the source's."""
+    from gatehouse.config.addresses import Address
+    from gatehouse.errors import GatewayError
+    from gatehouse.network.sockets import client_host
+
     if url is None:
         listen = next(iter(listens.addresses), None)
         if listen is None or listen.port == 0:
             what = "is a Unix socket" if listen is None else "takes any free port"
-            raise GatewayError(f"the config's listener {what}", hint="--url http://host:port")
-        host = "127.0.0.1" if listen.host in _WILDCARDS else listen.host
-        return f"http://{Address(host, listen.port)}{source.path}"
+            hint = "pass the gateway's address with --url http://host:port"
+            raise GatewayError(f"the config's listener {what}", hint=hint)
+        return f"http://{Address(client_host(listen.host), listen.port)}{source.path}"
     parts = urlsplit(url)
     return url if parts.path not in ("", "/") else parts._replace(path=source.path, fragment="").geturl()
+
+
+def _parse_headers(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    return tuple(map(_parse_header, values))
+
+
+def _parse_header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    token = name.strip().replace("-", "").replace("_", "")
+    if not colon or not (token.isascii() and token.isalnum()) or not text.isprintable():
+        raise click.BadParameter(f'"{text}" is not NAME:VALUE')
+    return name.strip(), value.strip()
+
+
+def _check_url(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    try:
+        parts = urlsplit(value or "http://default")
+        is_valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if not is_valid:
+        raise click.BadParameter(f'"{value}" is not an http or https URL')
+    return value
+
+
+_OPTIONS = (
+    click.option("--type", "event_type", metavar="TYPE", help="Replace the event type."),
+    click.option(
+        "--body",
+        metavar="FILE",
+        type=click.Path(),
+        help="Send the bytes of FILE; - reads standard input.  [default: the provider's documented example]",
+    ),
+    click.option(
+        "--url",
+        metavar="URL",
+        callback=_check_url,
+        help="Where to send it. A URL without a path gets the source's path."
+        "  [default: this config's listener, on this machine]",
+    ),
+    click.option(
+        "--header",
+        "headers",
+        metavar="NAME:VALUE",
+        multiple=True,
+        callback=_parse_headers,
+        help="Add or replace a header; may be repeated.",
+    ),
+    click.option(
+        "--now",
+        type=click.IntRange(0, LAST_SECOND),
+        metavar="UNIX",
+        help="Sign as of this time, in Unix seconds.  [default: now]",
+    ),
+    click.option(
+        "--fresh/--no-fresh",
+        default=None,
+        help="Replace the ids, so that it is a new event.  [default: --fresh, but not for --body FILE]",
+    ),
+)

@@ -1,55 +1,70 @@
-"""`gatehouse store`: `info`, `migrate` and `copy`."""
+"""The command `store` with `info`, `migrate` and `copy`."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import sys
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
 from gatehouse.cli.options import config_option, load_config
+from gatehouse.cli.output import table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from rich.progress import TaskID
+
     from gatehouse.config.load import LoadedConfig
+    from gatehouse.store.copying.comparison import Comparison
+    from gatehouse.store.copying.run import Copy
+    from gatehouse.store.schema import StoreInfo
+
+#: Seconds between progress lines where stderr is not a terminal.
+_PROGRESS_INTERVAL = 5.0
+#: How many names of rows a list shows.
+_MAX_NAMED = 20
+_MIB = 1024 * 1024
 
 
 @click.group("store")
-def command() -> None:
-    """Look at the store, bring it up to date, or move it to PostgreSQL."""
+def store() -> None:
+    """Show the store, migrate it, or copy it to PostgreSQL."""
 
 
-@command.command("info")
+@store.command("info")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def info(as_json: bool, config: str | None) -> None:
-    """Say what is in the store of the config, also while a gateway runs on it.
+    """Show what the config's store holds. A gateway may be running on it.
 
-    Nothing is changed. In PostgreSQL large tables are estimated. Times are UTC.
+    Nothing is changed. In PostgreSQL, the rows of large tables are estimated. Times are in UTC.
     """
     import asyncio
 
     import msgspec
 
-    from gatehouse.cli.store_texts import described
     from gatehouse.store import backends
 
     loaded = load_config(config)
     found = asyncio.run(backends.describe_store(loaded.config.store, loaded.directory, _password(loaded)))
-    lines = [json.dumps(msgspec.to_builtins(found), indent=2)] if as_json else described(found)
+    lines = [json.dumps(msgspec.to_builtins(found), indent=2)] if as_json else _info(found)
     for line in lines:
         click.echo(line)
 
 
-@command.command("migrate")
+@store.command("migrate")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
 def migrate(as_json: bool, config: str | None) -> None:
-    """Bring the store of the config to the schema of this version.
+    """Migrate the config's store to the schema of this version.
 
-    `serve` does so, too. A SQLite store must have no gateway running on it; PostgreSQL may, as long as all
-    of them know the new schema. A store that is up to date is left alone.
+    `serve` does this too. Stop the gateway first if the store is SQLite. With PostgreSQL, gateways may run
+    if all of them know the new schema. A store that is up to date is not changed.
     """
     import asyncio
 
@@ -61,35 +76,37 @@ def migrate(as_json: bool, config: str | None) -> None:
     if as_json:
         click.echo(json.dumps({"store": str(place), "before": before, "after": after}))
     elif before == after:
-        click.echo(f"{place}: schema version {after} already")
+        click.echo(f"{place}: already at schema version {after}")
     else:
-        was = f"from version {before} " if before else ""
-        click.echo(f"{place}: migrated {was}to schema version {after}")
+        start = f"from version {before} " if before else ""
+        click.echo(f"{place}: migrated {start}to schema version {after}")
 
 
-@command.command("copy")
+@store.command("copy")
 @click.option(
     "--from",
     "source",
     metavar="URL",
     required=True,
-    help="The SQLite store: sqlite:////var/lib/gatehouse/gatehouse.db; with three slashes beside the config.",
+    help="URL of the SQLite store: sqlite:////var/lib/gatehouse/gatehouse.db."
+    " With three slashes, the path is relative to the config.",
 )
 @click.option(
-    "--into-used-store", is_flag=True, help="Add to a database that holds events; what it holds wins."
+    "--into-used-store",
+    is_flag=True,
+    help="Copy into a database that already holds events; its own rows stay.",
 )
 @config_option
 def copy(source: str, into_used_store: bool, config: str | None) -> None:
-    """Copy a SQLite store into the PostgreSQL database that the config names as its store.
+    """Copy a SQLite store into the PostgreSQL database that is the config's store.
 
-    Stop the gateway first. Events, deliveries, dead letters, dedupe keys and pauses are copied and then
-    compared, row by row. After an interruption the same command goes on where it was.
+    Stop the gateway first. The command copies events, deliveries, dead letters, dedupe keys and pauses, and
+    then compares them row by row. If it was interrupted, run it again: it continues where it stopped.
 
-    Exits 0 when all is there and 1 when something differs. The SQLite store is left as it is.
+    Exits 0 if everything was copied, and 1 if something differs. The SQLite store is not changed.
     """
     import asyncio
 
-    from gatehouse.cli.store_texts import Progress, copied
     from gatehouse.errors import StoreError
     from gatehouse.store import backends
 
@@ -104,11 +121,12 @@ def copy(source: str, into_used_store: bool, config: str | None) -> None:
             report=progress.report,
         )
         result = asyncio.run(copying)
-    for line in copied(result, str(path)):
+    for line in _copied(result, str(path)):
         click.echo(line)
     if not result.comparison.is_equal:
         raise StoreError(
-            "the copy is not what it was made of", hint="the SQLite store is as it was: go on with that one"
+            "the copy differs from the SQLite store",
+            hint="keep running the gateway on the SQLite store, which was not changed",
         )
 
 
@@ -122,7 +140,7 @@ def _sqlite(url: str, loaded: LoadedConfig) -> Path:
 
 
 def _password(loaded: LoadedConfig) -> str | None:
-    """Look the password up, if there is one."""
+    """Return the store's password, or None if the config has none. Raises `StoreError`."""
     from gatehouse.config.secrets import SecretError, Secrets
     from gatehouse.errors import StoreError
 
@@ -132,7 +150,138 @@ def _password(loaded: LoadedConfig) -> str | None:
     try:
         return Secrets(loaded.directory).resolve(reference).decode()
     except SecretError as error:
-        why = str(error)
+        reason = str(error)
     except UnicodeDecodeError:
-        why = f"{reference} is not UTF-8"
-    raise StoreError(f"store.password: {why}", hint="the store can't be opened without it")
+        reason = f"{reference} is not UTF-8"
+    raise StoreError(
+        f"store.password: {reason}",
+        hint="set the password where this command runs: the store can't be opened without it",
+    )
+
+
+def _info(found: StoreInfo) -> Iterator[str]:
+    estimated = " (large tables estimated)" if found.estimated else ""
+    yield f"{'store':<16}{found.place}"
+    yield f"{'backend':<16}{found.backend}"
+    yield f"{'schema version':<16}{_version(found)}"
+    yield f"{'size':<16}{found.bytes / _MIB:,.1f} MiB"
+    for name, number in found.rows.items():
+        yield f"{name.replace('_', ' ').replace('paused destinations', 'paused'):<16}{number:,}{estimated}"
+    by_status = ", ".join(f"{number:,} {status}" for status, number in found.deliveries.items())
+    yield f"{'by status':<16}{by_status}"
+    yield f"{'oldest pending':<16}{_age(found.oldest_pending)}"
+
+
+def _version(found: StoreInfo) -> str:
+    version, newest = found.schema_version, found.newest_schema_version
+    if version == newest:
+        return f"{version}, up to date"
+    if version > newest:
+        return f"{version}, from a newer Gatehouse: this one knows versions up to {newest}"
+    action = f"gatehouse store migrate, or serve, migrates it to {newest}"
+    return f"{version}; {action}" if version else f"none yet; {action}"
+
+
+def _age(received: float | None) -> str:
+    if received is None:
+        return "none"
+    at = datetime.fromtimestamp(int(received), UTC).isoformat().replace("+00:00", "Z")
+    return f"received {at}, {max(0, int(time.time() - received)):,} s ago"
+
+
+class Progress:
+    """Shows the progress of a copy on stderr: bars on a terminal, a line every 5 seconds elsewhere."""
+
+    def __init__(self) -> None:
+        self._bars: Any = None
+        self._tasks: dict[str, TaskID] = {}
+        #: When each part began, and how many rows an earlier run had already copied.
+        self._began: dict[str, tuple[float, int]] = {}
+        self._last_line_at = 0.0
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._bars = _bars()
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def report(self, what: str, done: int, total: int) -> None:
+        """Show that `done` of `total` rows of `what` are copied."""
+        if self._bars is not None:
+            if what not in self._tasks:
+                self._tasks[what] = self._bars.add_task(what, total=total)
+            self._bars.update(self._tasks[what], completed=done)
+            return
+        now = time.monotonic()
+        began, before = self._began.setdefault(what, (now, done))
+        if now - max(self._last_line_at, began) >= _PROGRESS_INTERVAL:
+            self._last_line_at = now
+            rate = (done - before) / (now - began)
+            click.echo(f"{what}: {done:,} of {total:,}, {rate:,.0f}/s", err=True)
+
+
+def _bars() -> Any:  # noqa: ANN401 - its type is imported only here
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    return Bars(
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _copied(result: Copy, path: str) -> Iterator[str]:
+    """Describe the result of a copy, and the next step."""
+    if result.was_finished:
+        yield f"{path} is already copied and checked: nothing to do"
+        return
+    comparison = result.comparison
+    yield from _comparison(comparison)
+    yield from _remarks(comparison)
+    if comparison.is_equal:
+        yield "Everything is copied, and the config already names PostgreSQL: start the gateway."
+        yield "Keep the SQLite file until you have seen the gateway deliver. Do not run a gateway on it:"
+        yield "it would deliver twice."
+    else:
+        yield from _named("Different rows", comparison.named, comparison.differing.total())
+
+
+def _comparison(comparison: Comparison) -> Iterator[str]:
+    from gatehouse.store.copying.comparison import ROWS
+
+    rows = [
+        {
+            "rows": name,
+            "sqlite": comparison.source[name],
+            "postgresql": comparison.target[name],
+            "differ": comparison.differing[name],
+        }
+        for name in ROWS
+    ]
+    headings = {"rows": "rows", "sqlite": "SQLite", "postgresql": "PostgreSQL", "differ": "differ"}
+    return table(rows, headings, uncut=headings)
+
+
+def _remarks(comparison: Comparison) -> Iterator[str]:
+    if comparison.moved_on:
+        yield f"A gateway has already continued {comparison.moved_on} of the copied deliveries."
+    damaged, left_behind = comparison.damaged, comparison.left_behind
+    yield from _named("Damaged in SQLite; copied, but not delivered", damaged, len(damaged))
+    yield from _named("Damaged in SQLite, without an id; not copied", left_behind, len(left_behind))
+
+
+def _named(title: str, names: Sequence[str], number: int) -> Iterator[str]:
+    if not number:
+        return
+    yield f"{title}: {number}"
+    yield from (f"  {name}" for name in names[:_MAX_NAMED])
+    if number > _MAX_NAMED:
+        yield f"  and {number - _MAX_NAMED} more"

@@ -1,4 +1,4 @@
-"""`gatehouse verify`."""
+"""The command `verify`: say whether a saved or refused request verifies, and why not."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatehouse.cli.options import complete_source, config_option, load_config, load_source
+from gatehouse.cli.options import LAST_SECOND, complete_source, config_option, load_config, load_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gatehouse.cli.verdict import Verdict
+    from gatehouse.cli.saved_request import Verdict
     from gatehouse.config.load import LoadedConfig
-
-#: In the year 2286, as for `sign`.
-_LAST_SECOND = 9_999_999_999
 
 
 @click.command("verify")
@@ -27,20 +24,22 @@ _LAST_SECOND = 9_999_999_999
 @click.argument("file", metavar="FILE", required=False, type=click.Path(allow_dash=True))
 @click.option(
     "--now",
-    type=click.IntRange(0, _LAST_SECOND),
+    type=click.IntRange(0, LAST_SECOND),
     metavar="UNIX",
-    help="Verify as of this time, in unix seconds.  [default: now]",
+    help="Verify as of this time, in Unix seconds.  [default: now]",
 )
-@click.option("--client", metavar="ADDRESS", default="", help="Who sent it, for sources with an allowlist.")
+@click.option(
+    "--client", metavar="ADDRESS", default="", help="The sender's address, for sources with an allowlist."
+)
 @click.option("--rejected", metavar="ID", help="Explain a request that a running gateway refused.")
 @click.option(
     "--operator",
     metavar="URL",
-    help="With --rejected: the gateway's operator listener.  [default: as in the config]",
+    help="With --rejected: URL of the gateway's operator listener.  [default: from the config]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @config_option
-def command(
+def verify(
     source: str | None,
     file: str | None,
     now: int | None,
@@ -50,40 +49,40 @@ def command(
     as_json: bool,
     config: str | None,
 ) -> None:
-    """Say whether a saved request of SOURCE verifies, what it becomes, and if it does not, why.
+    """Verify a saved request of SOURCE. Print the events in it, or why it is refused.
 
-    FILE is a raw HTTP request, - for standard input: request line, headers, a blank line, and the body byte
-    for byte. With --rejected it needs neither: the running gateway still has the request, and explains it.
+    FILE is a raw HTTP request, or - for standard input: request line, headers, a blank line, and the body
+    byte for byte. With --rejected, the running gateway explains a request that it refused; SOURCE and FILE
+    are not needed.
 
-    Exits 0 when the request verifies and 1 when it is refused.
+    Exits 0 if the request verifies, and 1 if it is refused.
     """
     if rejected is not None:
         if source is not None:
             raise click.UsageError("--rejected takes no SOURCE and FILE: the gateway has the request")
         if now is not None or client:
-            raise click.UsageError("--now and --client are for a FILE: the gateway knows both")
-        sys.exit(_explain(load_config(config), rejected, operator, as_json=as_json))
+            raise click.UsageError("--now and --client need a FILE; --rejected takes neither")
+        sys.exit(_explain_rejected(load_config(config), rejected, operator, as_json=as_json))
     if source is None or file is None:
         raise click.UsageError("name SOURCE and FILE, or --rejected ID")
-    verdict = _judge(config, source, file, now, client)
+    verdict = _verify_file(config, source, file, now, client)
     if as_json:
         click.echo(json.dumps(verdict._asdict(), indent=2))
     else:
-        _show(verdict)
+        _print_verdict(verdict)
     sys.exit(0 if verdict.verified else 1)
 
 
-def _judge(config: str | None, name: str, file: str, now: int | None, client: str) -> Verdict:
+def _verify_file(config: str | None, name: str, file: str, now: int | None, client: str) -> Verdict:
     import asyncio
 
-    from gatehouse.cli.saved_request import parse_request
-    from gatehouse.cli.verdict import judge
+    from gatehouse.cli.saved_request import parse_request, verify_request
     from gatehouse.config.secrets import Secrets
 
     source, loaded = load_source(config, name)
     request = parse_request(_read(file), public_url=source.public_url, client=client)
     moment = time.time() if now is None else float(now)
-    return asyncio.run(judge(source, request, moment, loaded.config, Secrets(loaded.directory)))
+    return asyncio.run(verify_request(source, request, moment, loaded.config, Secrets(loaded.directory)))
 
 
 def _read(file: str) -> bytes:
@@ -92,22 +91,21 @@ def _read(file: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        raise GatewayError(
-            f"{file}: can't be read: {error.strerror}", hint="FILE, or - for standard input"
-        ) from error
+        hint = "name a readable file, or use - for standard input"
+        raise GatewayError(f"{file}: can't be read: {error.strerror}", hint=hint) from error
 
 
-def _show(verdict: Verdict) -> None:
+def _print_verdict(verdict: Verdict) -> None:
     for line in _verified(verdict) if verdict.verified else _refused(verdict.reason, verdict.findings):
         click.echo(line)
     if verdict.reason in ("stale_timestamp", "future_timestamp") and verdict.signed_at is not None:
-        click.echo(f"Try: --now {verdict.signed_at:.0f}, when it was signed", err=True)
+        click.echo(f"Try: add --now {verdict.signed_at:.0f}, the time when it was signed", err=True)
 
 
 def _verified(verdict: Verdict) -> Iterator[str]:
-    yield f"verified by {verdict.by}" if verdict.by else "taken without verification"
+    yield f"verified by {verdict.by}" if verdict.by else "accepted without verification"
     if verdict.handshake:
-        yield f"handshake {verdict.handshake}: answered, and no event"
+        yield f"handshake {verdict.handshake}: the gateway answers it and stores no event"
     for event in verdict.events:
         yield from _event(event)
     yield from (f" - {note}" for note in verdict.findings)
@@ -121,8 +119,8 @@ def _event(event: dict[str, Any]) -> Iterator[str]:
         if event[name] is not None:
             yield f"  {name:<9}{clean(event[name])}"
     for place, key in enumerate(event["keys"], 1):
-        yield f"  dedupe   {place}. {'not there' if key is None else clean(key)}"
-    yield f"  to       {', '.join(event['destinations']) or 'no route takes it: stored, delivered nowhere'}"
+        yield f"  dedupe   {place}. {'missing' if key is None else clean(key)}"
+    yield f"  to       {', '.join(event['destinations']) or 'no route matches: stored, not delivered'}"
 
 
 def _refused(reason: str | None, findings: tuple[str, ...] | list[str]) -> Iterator[str]:
@@ -132,8 +130,8 @@ def _refused(reason: str | None, findings: tuple[str, ...] | list[str]) -> Itera
     yield from (f" - {clean(finding)}" for finding in findings)
 
 
-def _explain(loaded: LoadedConfig, rejected: str, operator: str | None, *, as_json: bool) -> int:
-    """Let the running gateway explain. It is refused, whatever the reason: 1."""
+def _explain_rejected(loaded: LoadedConfig, rejected: str, operator: str | None, *, as_json: bool) -> int:
+    """Print the running gateway's explanation. Returns 1: the request was refused."""
     import asyncio
     from urllib.parse import quote
 

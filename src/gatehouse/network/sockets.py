@@ -21,6 +21,8 @@ T = TypeVar("T")
 _NO_SUCH_FAMILY: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 #: A socket that a proxy of the same group may open.
 _SOCKET_MODE: Final = 0o660
+#: Hosts that stand for every address of the machine. A client can't connect to them everywhere.
+_WILDCARDS: Final = ("", "0.0.0.0", "::")  # noqa: S104
 
 
 async def start_listening(starting: Awaitable[T], key: str, address: object) -> T:
@@ -113,3 +115,8 @@ def remove_unix_socket(listening_on: socket.socket) -> None:
     listening_on.close()
     if _is_left_behind(path):
         Path(path).unlink()
+
+
+def client_host(host: str) -> str:
+    """Return the host to which a client on this machine connects for a listener on `host`."""
+    return "127.0.0.1" if host in _WILDCARDS else host

@@ -1,11 +1,15 @@
-"""Which secrets of a config can't be used, each with its line: `check` fails for them, `serve` may start."""
+"""Finds secrets of a config that are missing or unusable here, or that the running gateway does not see."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from pydantic import BaseModel
 
@@ -15,20 +19,24 @@ from gatehouse.delivery.destination import build_destinations
 from gatehouse.errors import Problem
 from gatehouse.ingest.source import Source
 from gatehouse.network.forbidden_addresses import host_problem
+from gatehouse.network.sockets import client_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gatehouse.config.document import KeyPath, YamlDocument
     from gatehouse.config.load import LoadedConfig
     from gatehouse.config.model import SourceConfig
 
-#: Where a secret is named, the references there, and how many bytes each needs.
+#: Where a secret is named, the references there, and the minimum length of each in bytes.
 _Place = tuple["KeyPath", "Sequence[SecretRef]", int]
+
+#: How long to wait for a running gateway (seconds).
+_TIMEOUT = 2.0
 
 
 def secret_problems(loaded: LoadedConfig) -> list[Problem]:
-    """Find every secret that is missing, empty, short or of the wrong form. What it is, is never said."""
+    """Find every secret that is missing, empty, too short or in the wrong form. Values are never shown."""
     secrets = Secrets(loaded.directory)
     return [
         *_operator(loaded, secrets),
@@ -39,39 +47,62 @@ def secret_problems(loaded: LoadedConfig) -> list[Problem]:
 
 
 def secret_warnings(loaded: LoadedConfig) -> list[Problem]:
-    """Find secrets with something around them that is hardly part of them, as quotes are."""
+    """Find secrets with characters around them that are probably not part of them, such as quotes."""
     secrets, found = Secrets(loaded.directory), []
-    for path, reference in _named(loaded.config, ()):
+    for path, reference in _references(loaded.config, ()):
         oddity = secrets.oddity(reference)
         if oddity is not None:
             message = f"{reference} has {oddity}, which counts as part of the secret"
-            problem = loaded.document.problem(path, message, "the secret alone, as the provider shows it")
-            found.append(replace(problem, code="GH20"))
+            hint = "keep only the secret itself, as the provider shows it"
+            found.append(replace(loaded.document.problem(path, message, hint), code="GH20"))
     return found
 
 
-def _named(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, SecretRef]]:  # noqa: ANN401 - any part of a config
-    """Find every reference to a secret in a part of a config, with its place."""
+def restart_notes(loaded: LoadedConfig) -> list[str]:
+    """Name the variables of the config that are set here, but not in the running gateway.
+
+    Returns nothing if no gateway answers at the config's operator listener.
+    """
+    from gatehouse.gateway.compiled import secret_references
+
+    config = loaded.config
+    parts = [config.operator, config.store, *config.sources.values(), *config.destinations.values()]
+    references = secret_references(parts)
+    names = sorted({one.name for one in references if one.kind == "env" and one.name in os.environ})
+    if not names or not _is_listening(loaded):
+        return []
+    known: dict[str, Any] = {}
+    # The check of the file succeeds even if this request fails.
+    with contextlib.suppress(Exception):
+        known = _gateway_environment(loaded, names)
+    return [
+        f"restart needed: env:{name} is set here, but not in the running gateway"
+        for name in names
+        if known.get(name) is False
+    ]
+
+
+def _references(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, SecretRef]]:  # noqa: ANN401 - any config part
+    """Find every reference to a secret in a part of a config, with its path."""
     if isinstance(value, SecretRef):
         yield path, value
     elif isinstance(value, BaseModel):
         for name in type(value).model_fields:
-            yield from _named(getattr(value, name), (*path, name))
+            yield from _references(getattr(value, name), (*path, name))
     elif isinstance(value, tuple):
         for index, one in enumerate(value):
-            yield from _named(one, (*path, index))
+            yield from _references(one, (*path, index))
     elif isinstance(value, Mapping):
         for key, one in value.items():
-            yield from _named(one, (*path, key))
+            yield from _references(one, (*path, key))
 
 
 def _operator(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     token = loaded.config.operator.token
     if token is not None:
         path: KeyPath = ("operator", "token")
-        yield from _unusable(
-            loaded, secrets, (path, (token,), 16), "serve would start; metrics would answer 401"
-        )
+        effect = "serve would start; metrics would answer 401"
+        yield from _unusable(loaded, secrets, (path, (token,), 16), effect)
 
 
 def _store(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
@@ -87,60 +118,84 @@ def _store(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
 
 
 def _sources(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
-    meanwhile = "serve would start; this source would answer 503"
+    effect = "serve would start; this source would answer 503"
     for name, settings in loaded.config.sources.items():
         problems = [
             problem
             for place in _places(name, settings, loaded.document)
-            for problem in _unusable(loaded, secrets, place, meanwhile)
+            for problem in _unusable(loaded, secrets, place, effect)
         ]
         not_ready = Source(name, settings, loaded.config, secrets).not_ready
-        if not_ready and not problems:  # each can be read, but a verifier can't use it
-            problems = [loaded.document.problem(("sources", name, "secrets"), not_ready, meanwhile)]
+        if not_ready and not problems:  # each secret can be read, but a verifier can't use it
+            problems = [loaded.document.problem(("sources", name, "secrets"), not_ready, effect)]
         place: _Place = ("sources", name, "handshake_secrets"), settings.handshake_secrets, 1
         problems += _unusable(loaded, secrets, place, "serve would start; its handshakes would answer 503")
         yield from dict.fromkeys(problems)
 
 
 def _destinations(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
-    meanwhile = "serve would start; its deliveries would wait"
+    effect = "serve would start; deliveries to it would wait"
     for name, destination in build_destinations(loaded.config, secrets).items():
         if destination.not_ready:
             key = "url" if host_problem(destination.url.raw_host or "") else "secret"
             path: KeyPath = ("destinations", name, key)
-            yield loaded.document.problem(path, destination.not_ready, meanwhile)
+            yield loaded.document.problem(path, destination.not_ready, effect)
 
 
 def _places(name: str, settings: SourceConfig, document: YamlDocument) -> Iterator[_Place]:
-    """Find where each verifier of a source gets its secrets from."""
+    """Find the places that each verifier of a source takes its secrets from."""
     for index, entry in enumerate(settings.verify):
         if isinstance(entry, AnyConfig):
             own = tuple(reference for one in entry.of for reference in getattr(one, "secrets", ()))
-            yield _own_place(document, ("sources", name), index), own, settings.min_secret
+            yield _verifier_path(document, ("sources", name), index), own, settings.min_secret
             if any(isinstance(one, VerifierConfig) and not one.secrets for one in entry.of):
                 yield ("sources", name, "secrets"), settings.secrets, settings.min_secret
         if not isinstance(entry, VerifierConfig):
             continue
         minimum = entry.min_secret or settings.min_secret
         if entry.secrets:
-            yield _own_place(document, ("sources", name), index), entry.secrets, minimum
+            yield _verifier_path(document, ("sources", name), index), entry.secrets, minimum
         else:
             yield ("sources", name, "secrets"), settings.secrets, minimum
 
 
-def _own_place(document: YamlDocument, source: KeyPath, index: int) -> KeyPath:
-    """Find the secrets of one verifier: `verify` is one mapping or a list, perhaps with a preset's in it."""
+def _verifier_path(document: YamlDocument, source: KeyPath, index: int) -> KeyPath:
+    """Find the secrets of one verifier. `verify` is a mapping or a list, and may come from the preset."""
     for path in ((*source, "verify", index, "secrets"), (*source, "verify", "secrets")):
         if document.locate(path)[1] == path:
             return path
     return (*source, "verify")
 
 
-def _unusable(loaded: LoadedConfig, secrets: Secrets, place: _Place, meanwhile: str) -> Iterator[Problem]:
+def _unusable(loaded: LoadedConfig, secrets: Secrets, place: _Place, effect: str) -> Iterator[Problem]:
     path, references, minimum = place
     for index, reference in enumerate(references):
         try:
             secrets.resolve(reference, minimum)
         except SecretError as error:
             line, _ = loaded.document.locate((*path, index))
-            yield Problem(loaded.document.file, line, ".".join(map(str, path)), str(error), meanwhile)
+            yield Problem(loaded.document.file, line, ".".join(map(str, path)), str(error), effect)
+
+
+def _gateway_environment(loaded: LoadedConfig, names: Iterable[str]) -> dict[str, Any]:
+    """Ask the running gateway which of these variables it has."""
+    import asyncio
+
+    from gatehouse.cli.operator_client import ask
+
+    async def fetch() -> Any:  # noqa: ANN401 - JSON
+        async with asyncio.timeout(_TIMEOUT):
+            query = urlencode([("name", name) for name in names])
+            return await ask(loaded, f"/api/v1/environment?{query}", None)
+
+    return dict(asyncio.run(fetch())["set"])
+
+
+def _is_listening(loaded: LoadedConfig) -> bool:
+    """Tell whether something listens at the operator address, before the HTTP client is imported."""
+    listen = loaded.config.operator.listen
+    try:
+        with socket.create_connection((client_host(listen.host), listen.port), timeout=_TIMEOUT):
+            return True
+    except OSError:
+        return False
