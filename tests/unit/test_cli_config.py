@@ -207,7 +207,7 @@ def test_check_prints_every_problem_with_its_line(run: Run) -> None:
         (
             "secrets: [env:MANDATO]",
             "secrets: [env:MANDATO], dedupe: {by: []}",
-            "sources.mandato.dedupe: no dedupe keys: a retry is a new event",
+            "sources.mandato.dedupe: no dedupe keys: each retry of the provider becomes a new event",
         ),
         (
             "provider: mandato, secrets: [env:MANDATO]",
@@ -217,12 +217,12 @@ def test_check_prints_every_problem_with_its_line(run: Run) -> None:
         (
             "archive: {",
             'idle: {url: "http://127.0.0.1:1/c"}\n  archive: {',
-            "destinations.idle: no route leads to it",
+            "destinations.idle: no route names it",
         ),
         (
             '"invoice.*"',
             '"invioce.*"',
-            'routes.0.types: "invioce.*" fits no documented type',
+            'routes.0.types: "invioce.*" matches no documented event type',
         ),
     ],
 )
@@ -237,7 +237,7 @@ def test_check_warns_of_a_source_whose_events_go_nowhere(run: Run) -> None:
     config = config.replace("destinations:", "  lost: {provider: mando, secrets: env:MANDATO}\ndestinations:")
     result = run(config, "check")
     assert result.exit_code == 0
-    warning = "gateway.yaml:3: sources.lost: no route takes its events: they are stored and not forwarded"
+    warning = "gateway.yaml:3: sources.lost: no route matches: its events are stored and not forwarded"
     assert f"Warning: {warning}" in result.stderr
 
 

@@ -51,18 +51,18 @@ def only_problem(base: str, old: str, new: str) -> Problem:
 @pytest.mark.parametrize(
     ("new", "line", "hint"),
     [
-        ("from: *\n    to: billing", 9, 'quote it: from: "*"'),
-        ("from: * # every source\n    to: billing", 9, 'quote it: from: "*"'),
-        ("{from: *, to: billing}", 9, 'quote it: from: "*"'),
-        ("{from: [*], to: billing}", 9, 'quote it: from: "*"'),
-        ("from: shop\n    types: [*.paid]\n    to: billing", 10, 'quote text that begins with "*"'),
-        ("from: shop\n    to: *", 10, 'quote it: to: "*"'),
-        ("{from: shop, to: billing", 9, "} behind it"),
-        ('{from: "shop, to: billing}', 9, '" behind it'),
+        ("from: *\n    to: billing", 9, 'put it in quotes: from: "*"'),
+        ("from: * # every source\n    to: billing", 9, 'put it in quotes: from: "*"'),
+        ("{from: *, to: billing}", 9, 'put it in quotes: from: "*"'),
+        ("{from: [*], to: billing}", 9, 'put it in quotes: from: "*"'),
+        ("from: shop\n    types: [*.paid]\n    to: billing", 10, 'put text that begins with "*" in quotes'),
+        ("from: shop\n    to: *", 10, 'put it in quotes: to: "*"'),
+        ("{from: shop, to: billing", 9, "add the closing }"),
+        ('{from: "shop, to: billing}', 9, 'add the closing "'),
         ("from:shop\n    to: billing", 9, "key: value"),
-        ("from: shop\n      to: billing", 10, "4 spaces, as the key above, and not 6"),
+        ("from: shop\n      to: billing", 10, "by 4 spaces like the key above, not by 6"),
         ("from: shop\n\tto: billing", 10, "indent with spaces, not with tabs"),
-        ("from: @shop\n    to: billing", 9, 'quote text that begins with "@"'),
+        ("from: @shop\n    to: billing", 9, 'put text that begins with "@" in quotes'),
     ],
 )
 def test_what_is_no_yaml_is_shown_where_the_mistake_is(new: str, line: int, hint: str) -> None:
@@ -77,11 +77,11 @@ def test_what_is_no_yaml_is_shown_where_the_mistake_is(new: str, line: int, hint
 @pytest.mark.parametrize(
     ("old", "new", "line", "hint"),
     [
-        ('signed: "{timestamp}.{body}"', "signed: {body}", 7, 'quote it: "{body}"'),
+        ('signed: "{timestamp}.{body}"', "signed: {body}", 7, 'put it in quotes: "{body}"'),
         ('signed: "{timestamp}.{body}"', "signed: {timestamp}.{body}", 7, 'as in "{timestamp}.{body}"'),
-        ('id: "{body:id}"', "id: {body:id}", 9, 'quote it: "{body:id}"'),
-        ('id: "{body:id}"', "id: {body: id}", 9, 'no space behind the colon: "{body:…}"'),
-        ('["{body:id}", "{signed}"]', "[{body:id}]", 10, 'quote it: "{body:id}"'),
+        ('id: "{body:id}"', "id: {body:id}", 9, 'put it in quotes: "{body:id}"'),
+        ('id: "{body:id}"', "id: {body: id}", 9, 'without a space after the colon: "{body:…}"'),
+        ('["{body:id}", "{signed}"]', "[{body:id}]", 10, 'put it in quotes: "{body:id}"'),
         ('["{body:id}", "{signed}"]', "[id]", 10, 'a placeholder, as in "{body:id}"'),
         ("{body:type}", "{body.type}", 9, 'did you mean "{body:type}"?'),
         ("{body:type}", "{body: type}", 9, 'did you mean "{body:type}"?'),
@@ -105,7 +105,12 @@ def test_what_is_no_yaml_is_shown_where_the_mistake_is(new: str, line: int, hint
         ("type: hmac", "type: bearer", 5, 'type: token with header: Authorization and prefix: "Bearer "'),
         ("type: hmac", "type: api-key", 5, "did you mean type: token with header: NAME?"),
         ("type: hmac", "type: RS256", 5, "did you mean type: jwt with algorithm: RS256?"),
-        ("type: hmac", "type: stripe", 5, "did you mean provider: stripe of the source, instead of verify?"),
+        (
+            "type: hmac",
+            "type: stripe",
+            5,
+            "did you mean provider: stripe? Set it on the source, instead of verify",
+        ),
         ("type: hmac", "type: hmac\n      digest: SHA-256", 6, "did you mean sha256?"),
         ("type: hmac", "type: hmac\n      algorithm: sha256", 6, 'did you mean "digest"?'),
         ("type: hmac", "type: hmac\n      tolerance: 5m", 6, "did you mean timestamp: {tolerance: …}?"),
@@ -128,9 +133,9 @@ def test_a_source_of_ones_own_says_what_would_be_right(old: str, new: str, line:
         ("[env:S]", '["${SHOP_SECRET}"]', 4, "env:SHOP_SECRET"),
         ("[env:S]", "[${SHOP_SECRET}]", 4, "env:SHOP_SECRET"),
         ("[env:S]", "[$SHOP_SECRET]", 4, "env:SHOP_SECRET"),
-        ("[env:S]", "[ENV:SHOP]", 4, "in lower-case letters"),
-        ("[env:S]", "[env: SHOP]", 4, "no space behind the colon"),
-        ("[env:S]", "[SHOP_SECRET]", 4, "env: in front of the name of a variable"),
+        ("[env:S]", "[ENV:SHOP]", 4, "in lower case"),
+        ("[env:S]", "[env: SHOP]", 4, "without a space after the colon"),
+        ("[env:S]", "[SHOP_SECRET]", 4, "env: before the name of the variable"),
         ("[env:S]", "[/run/secrets/shop]", 4, "file:/run/secrets/shop"),
         ("[env:S]", "[whsec_c29tZXRoaW5n]", 4, "never the secret itself"),
         ("secrets:", "secret:", 4, 'did you mean "secrets"?'),
@@ -140,9 +145,9 @@ def test_a_source_of_ones_own_says_what_would_be_right(old: str, new: str, line:
         ("mando", "Amazon SNS", 3, 'did you mean "aws-sns"?'),
         ("mando", "Standard Webhooks", 3, 'did you mean "standard-webhooks"?'),
         ("mando", "strpe", 3, 'did you mean "stripe"?'),
-        (URL, '"billing:8000/events"', 6, "http:// or https:// in front of it"),
-        (URL, '"${BILLING_URL}"', 6, "variables are not replaced in this file"),
-        (URL, '"http://me:word@billing/"', 6, "without user:password@"),
+        (URL, '"billing:8000/events"', 6, "http:// or https:// before it"),
+        (URL, '"${BILLING_URL}"', 6, "the config file supports no variables"),
+        (URL, '"http://me:word@billing/"', 6, "remove user:password@"),
         (URL, URL + ", timeout: 10", 6, "did you mean 10s?"),
         (URL, URL + ", timeout: 10 seconds", 6, "did you mean 10s?"),
         (URL, URL + ", timeout: PT10S", 6, "did you mean 10s?"),
@@ -173,7 +178,7 @@ def test_a_preset_and_its_routes_say_what_would_be_right(old: str, new: str, lin
         ("server: {listen: 'http://0.0.0.0:8080'}", "without a scheme"),
         ("server: {request_deadline: 5min}", "did you mean 5m?"),
         ("server: {max_body: 1 MB}", "did you mean 1MB?"),
-        ("server: {public_url: hooks.example.com}", "https:// in front of it"),
+        ("server: {public_url: hooks.example.com}", "https:// before it"),
         ("listen: ':8080'", "did you mean server: {listen: …}?"),
     ],
 )
@@ -187,10 +192,10 @@ def test_a_setting_of_the_gateway_says_what_would_be_right(section: str, hint: s
 @pytest.mark.case("F-57")
 def test_a_section_that_is_a_list_and_a_key_of_the_wrong_depth_say_so() -> None:
     listed = problems_of("sources:\n  - name: shop\n    provider: mando\n")
-    assert "names as keys, and no list: shop: {provider: NAME" in str(listed[0].hint)
+    assert "names as keys, not a list, as in shop: {provider: NAME" in str(listed[0].hint)
     shallow = problems_of(PRESET.replace("    secrets", "  secrets"))
     assert [problem.path for problem in shallow] == ["sources.shop", "sources.secrets"]
-    assert "indent it further" in str(shallow[1].hint)
+    assert "indent it if it is a key of an entry" in str(shallow[1].hint)
 
 
 @pytest.mark.parametrize(

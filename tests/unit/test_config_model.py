@@ -92,7 +92,7 @@ def test_a_problem_is_one_line_with_file_line_path_and_hint() -> None:
     with pytest.raises(ConfigError) as caught:
         parse("sources: {}\nserver:\n  max_body: 1XB\n", "my.yaml")
 
-    assert re.fullmatch(r"my\.yaml:3: server\.max_body: not a size \(bytes, .*\)", str(caught.value))
+    assert re.fullmatch(r"my\.yaml:3: server\.max_body: not a size \(write bytes, .*\)", str(caught.value))
 
 
 def test_a_problem_of_the_preset_part_points_at_the_source() -> None:
@@ -123,7 +123,7 @@ def test_two_listeners_want_two_addresses(server: str, operator: str, clash: boo
     except ConfigError as error:
         found = str(error)
 
-    assert ("both listeners" in found) is clash
+    assert ("server.listen already uses" in found) is clash
 
 
 @pytest.mark.parametrize(

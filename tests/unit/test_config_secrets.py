@@ -52,7 +52,7 @@ def test_what_is_in_front_of_a_secret_stays(tmp_path: Path) -> None:
         (f'"{SECRET}"', "quotes"),
         (f"'{SECRET}'\n", "quotes"),
         (f"\ufeff{SECRET}", "byte order mark"),
-        (f" {SECRET}", "white space in front"),
+        (f" {SECRET}", "white space before"),
     ],
 )
 def test_check_warns_about_what_is_around_a_secret_wherever_it_is_named(

@@ -186,4 +186,4 @@ def test_a_warning_shows_its_code_at_the_end() -> None:
     loaded = parse(GOOD.replace(LAST, ""))
     (problem,) = lint(loaded.config, loaded.document)
 
-    assert str(problem).endswith("(routes: [{from: shop, to: […]}]) [GH01]")
+    assert str(problem).endswith("(add a route: {from: shop, to: […]}) [GH01]")

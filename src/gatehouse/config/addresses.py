@@ -1,4 +1,4 @@
-"""Listen addresses, URLs, paths and networks of the config file."""
+"""Defines listen addresses, URLs, paths and networks as values of the config file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from gatehouse.config.hints import address_hint, url_hint
 _ADDRESS = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):(?P<port>[0-9]{1,5})"
 _LISTEN = r"^(.*:[0-9]{1,5}|unix:/.+)$"
 _HIGHEST_PORT = 65535
-#: What fits into a `sockaddr_un` on every system (unix(7); macOS has 104 with the NUL at the end).
+#: The maximum length in a `sockaddr_un` on every system (unix(7); 104 on macOS, including the final NUL).
 _LONGEST_SOCKET_PATH = 103
-#: The empty host is every address of either family.
-_ANY_HOST = ("", "0.0.0.0", "::")  # noqa: S104 - names it to recognise it
+#: Hosts that stand for every address. The empty host covers IPv4 and IPv6.
+_ANY_HOST = ("", "0.0.0.0", "::")  # noqa: S104 - compares with it
 
 
 class Address(NamedTuple):
-    """Where a listener binds."""
+    """The host and port that a listener binds to."""
 
     host: str
     port: int
@@ -33,17 +33,17 @@ class Address(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether it is reachable from this machine alone."""
+        """Whether the address is reachable only from this machine."""
         return is_loopback(self.host)
 
     def overlaps(self, other: Address) -> bool:
-        """Tell whether two listeners would want the same port of the same address. Port 0 is any free one."""
+        """Return whether two listeners need the same port of the same address. Port 0 is any free port."""
         same_host = self.host == other.host or self.host in _ANY_HOST or other.host in _ANY_HOST
         return self.port == other.port != 0 and same_host
 
 
 class UnixSocket(NamedTuple):
-    """A listener's path in the file system."""
+    """The path of a Unix socket that a listener binds to."""
 
     path: str
 
@@ -52,27 +52,27 @@ class UnixSocket(NamedTuple):
 
 
 class Listens(tuple[Address | UnixSocket, ...]):
-    """Where a listener binds: one place or several."""
+    """All addresses and Unix sockets that a listener binds to."""
 
     __slots__ = ()
 
     @property
     def addresses(self) -> tuple[Address, ...]:
-        """Those with a port."""
+        """The addresses with a port."""
         return tuple(one for one in self if isinstance(one, Address))
 
     @property
     def sockets(self) -> tuple[UnixSocket, ...]:
-        """Those in the file system."""
+        """The Unix sockets."""
         return tuple(one for one in self if isinstance(one, UnixSocket))
 
     @property
     def port(self) -> int:
-        """The port of the first address; 0 when there is none."""
+        """The port of the first address, or 0 without an address."""
         return self.addresses[0].port if self.addresses else 0
 
     def at(self, ports: Sequence[int]) -> Listens:
-        """Return the same with the ports that its addresses got: port 0 is any free one."""
+        """Return a copy in which the addresses have the ports that they were bound to."""
         got = iter(ports)
         return Listens(
             one._replace(port=next(got, one.port)) if isinstance(one, Address) else one for one in self
@@ -83,7 +83,7 @@ class Listens(tuple[Address | UnixSocket, ...]):
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether an address is reachable from this machine alone."""
+    """Return whether an address is reachable only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -91,22 +91,24 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_address(value: Any) -> Any:
-    """Turn `host:port` into an `Address`; an empty host means every address of the machine, IPv4 and IPv6."""
+    """Convert `host:port` to an `Address`. An empty host stands for every IPv4 and IPv6 address."""
     if isinstance(value, str) and (match := re.fullmatch(_ADDRESS, value)):
         host, port = match["host"].strip("[]"), int(match["port"])
         if port <= _HIGHEST_PORT and _could_be_a_host(host):
             return Address(host, port)
-    raise wrong("not an address", address_hint(value) or "host:port, as in 127.0.0.1:9090 or [::1]:9090")
+    raise wrong(
+        "not an address", address_hint(value) or "write host:port, as in 127.0.0.1:9090 or [::1]:9090"
+    )
 
 
 def parse_listens(value: Any) -> Any:
-    """Turn an address, a `unix:/path`, or a list of them into `Listens`."""
+    """Convert an address, a `unix:/path`, or a list of them to `Listens`."""
     many = value if isinstance(value, tuple) else (value,)
     if not many:
-        raise wrong("needs at least one address", 'as in ":8080"')
+        raise wrong("must have at least one address", 'add one, as in ":8080"')
     found = Listens(map(_parse_listen, many))
     if len(set(found)) < len(found):
-        raise wrong("an address is there twice", "each address once")
+        raise wrong("the same address twice", "remove one of them")
     return found
 
 
@@ -114,15 +116,15 @@ def _parse_listen(value: Any) -> Address | UnixSocket:
     if isinstance(value, str) and value.startswith("unix:"):
         path = value.removeprefix("unix:")
         if not path.startswith("/") or not path.isprintable() or len(path.encode()) > _LONGEST_SOCKET_PATH:
-            hint = f"a path from the root, at most {_LONGEST_SOCKET_PATH} bytes: unix:/run/gatehouse/in.sock"
-            raise wrong("not a path for a socket", hint)
+            hint = f"write an absolute path of at most {_LONGEST_SOCKET_PATH} bytes, as in unix:/run/in.sock"
+            raise wrong("not a path for a Unix socket", hint)
         return UnixSocket(path)
     address: Address = parse_address(value)
     return address
 
 
 def _could_be_a_host(host: str) -> bool:
-    """Refuse what is meant as an IP address and is none."""
+    """Return False for an invalid IP address. Any other text may be a host name."""
     if not re.fullmatch(r"[0-9.]+|.*:.*", host):
         return True
     try:
@@ -152,29 +154,29 @@ ListenAddress = Annotated[
 ]
 
 
-#: What stands for a peer on a Unix socket.
+#: Stands for a client that connects through a Unix socket.
 UNIX: Final = "unix"
 _PATH = r"/[A-Za-z0-9._~/-]{1,255}"
 
 
 def parse_http_url(value: Any) -> Any:
-    """Check an http or https URL with a host and without credentials."""
+    """Check that a value is an http or https URL with a host and without credentials."""
     if _http_parts(value) is None:
         raise wrong(
-            "not a URL that can be posted to",
-            url_hint(value) or "http://host:port/path or https://…, without credentials",
+            "not an http or https URL",
+            url_hint(value) or "write http://host:port/path or https://…, without credentials",
         )
     return value
 
 
 def parse_public_url(value: Any) -> Any:
-    """Check a URL that is scheme and host only; a slash at its end is left out."""
+    """Check that a value is a URL with only a scheme and a host. Removes a final slash."""
     parts = _http_parts(value)
     if parts is None or parts.path not in ("", "/") or "?" in value:
         raise wrong(
-            "not scheme and host alone",
+            "must be only a scheme and a host",
             (parts is None and url_hint(value))
-            or "as in https://hooks.example.com; paths are those of the sources",
+            or "write it as in https://hooks.example.com; the paths are those of the sources",
         )
     return value.removesuffix("/")
 
@@ -191,44 +193,46 @@ def _http_parts(value: Any) -> SplitResult | None:
 
 
 def parse_https_url(value: Any) -> Any:
-    """Check an https URL: keys that came over an open line would prove nothing."""
+    """Check that a value is an https URL. Keys from an unencrypted connection would prove nothing."""
     parts = _http_parts(value)
     if parts is None or parts.scheme != "https":
-        raise wrong("not an https URL", url_hint(value) or "https://host/path, without credentials")
+        raise wrong("not an https URL", url_hint(value) or "write https://host/path, without credentials")
     return value
 
 
 def parse_path(value: Any) -> Any:
-    """Check the path of a source: as it stands in requests, so nothing that a proxy would rewrite."""
-    hint = "as in /in/shop: letters, digits, - _ . ~ between single slashes"
+    """Check the path of a source. It must be one that proxies do not rewrite."""
+    hint = "write it as in /in/shop, with letters, digits, - _ . ~ and single slashes"
     if not isinstance(value, str) or not re.fullmatch(_PATH, value):
         is_url = isinstance(value, str) and "://" in value
-        raise wrong("not a path", f"the path alone, without scheme and host: {hint}" if is_url else hint)
+        raise wrong("not a path", f"remove the scheme and the host; {hint}" if is_url else hint)
     segments = value.removeprefix("/").removesuffix("/").split("/")
     if any(segment in ("", ".", "..") for segment in segments):
-        raise wrong("a path that proxies rewrite", f"{hint}; no //, /./ or /../")
+        raise wrong("not a path: proxies would rewrite it", f"remove //, /./ and /../; {hint}")
     return value
 
 
 def parse_trusted_proxy(value: Any) -> Any:
-    """Check an address, a network, or the word for Unix sockets."""
+    """Check that a value is an IP address, a network, or `unix`."""
     if value == UNIX:
         return value
     try:
         return parse_network(value)
     except ValueError as error:
-        raise wrong("not a network", "as in 10.0.0.0/8 or 127.0.0.1; unix for Unix sockets") from error
+        raise wrong(
+            "not a network", "write it as in 10.0.0.0/8 or 127.0.0.1, or unix for Unix sockets"
+        ) from error
 
 
 def parse_network(value: Any) -> Any:
-    """Check an address or a network in CIDR form."""
+    """Check that a value is an IP address or a network in CIDR notation."""
     try:
         if isinstance(value, str):
             ipaddress.ip_network(value)
             return value
     except ValueError:
         pass
-    raise wrong("not a network", "as in 10.0.0.0/8 or 127.0.0.1; the bits behind the / are zero")
+    raise wrong("not a network", "write it as in 10.0.0.0/8 or 127.0.0.1; the host bits must be zero")
 
 
 HttpUrl = Annotated[

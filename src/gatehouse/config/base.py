@@ -23,7 +23,10 @@ from gatehouse.language.template import Placeholder, Template, TemplateError
 
 
 class Model(BaseModel):
-    """Frozen, strict about unknown keys and types; its attribute docstrings become schema and reference."""
+    """A frozen model that refuses unknown keys and wrong types.
+
+    Its attribute docstrings become descriptions in the JSON Schema and in docs/configuration.md.
+    """
 
     model_config = ConfigDict(
         frozen=True,
@@ -31,14 +34,14 @@ class Model(BaseModel):
         strict=True,
         arbitrary_types_allowed=True,
         use_attribute_docstrings=True,
-        # A value may be a secret in the wrong place.
+        # A wrong value may be a secret in the wrong place.
         hide_input_in_errors=True,
     )
 
     @model_validator(mode="before")
     @classmethod
     def _leave_out_empty(cls, value: Any) -> Any:
-        """Let a key with nothing behind it be as one that is not there: all its options may be comments."""
+        """Treat a known key without a value as absent, because all its options may be commented out."""
         if not isinstance(value, dict):
             return value
         known = {field.alias or name for name, field in cls.model_fields.items()}
@@ -46,19 +49,19 @@ class Model(BaseModel):
 
 
 def wrong(message: str, hint: str) -> PydanticCustomError:
-    """Make the error that the loader turns into a problem with a hint."""
+    """Return the error that the loader turns into a problem with a hint."""
     return PydanticCustomError("gatehouse", "{problem}", {"problem": message, "hint": hint})
 
 
 def in_words(title: str, pattern: str, *examples: str) -> WithJsonSchema:
-    """Describe a type that is written as text, for editors and for the reference."""
+    """Return the JSON Schema of a type that is written as text."""
     return WithJsonSchema(
         {"type": "string", "title": title, "pattern": f"^{pattern}$", "examples": list(examples)}
     )
 
 
 def exactly_one(*values: Any) -> bool:
-    """Tell whether one of the values is given, and only one."""
+    """Return whether exactly one of the values is given."""
     return sum(value not in (None, ()) for value in values) == 1
 
 
@@ -69,9 +72,9 @@ _HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"
 def parse_text(value: Any) -> Any:
     """Check one line of text."""
     if not isinstance(value, str):
-        raise wrong("has to be text", "put it in quotes")
+        raise wrong("must be text", "put the value in quotes")
     if not value or not value.isprintable():
-        raise wrong("has to be one line of text", "at least one character, and none that can't be seen")
+        raise wrong("must be one line of text", "use at least one character, and only printable ones")
     return value
 
 
@@ -85,31 +88,31 @@ def _matching(pattern: str, message: str, hint: str) -> BeforeValidator:
 
 
 def parse_regular_expression(value: Any) -> Any:
-    """Check a regular expression; it has to match whole texts, so it needs no anchors."""
+    """Check a regular expression. It always matches whole texts, so it needs no anchors."""
     try:
         if isinstance(value, str) and value:
             re.compile(value)
             return value
     except (re.error, OverflowError, RecursionError):
         pass
-    raise wrong("not a regular expression", 'as in "[A-Za-z0-9_-]{1,128}"')
+    raise wrong("not a regular expression", 'write it as in "[A-Za-z0-9_-]{1,128}"')
 
 
 def parse_template(value: Any) -> Any:
-    """Compile a template, or a list of which the first that resolves counts."""
+    """Compile a template, or a list of templates of which the first that resolves is used."""
     if isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(v, str) for v in value)):
         if hint := text_hint(value):
-            raise wrong("a placeholder of another language", hint)
+            raise wrong("a placeholder in the syntax of another program", hint)
         try:
             return Template(value)
         except TemplateError as error:
-            example = 'text with placeholders, as in "{timestamp}.{body}"'
+            example = 'write text with placeholders, as in "{timestamp}.{body}"'
             raise wrong(error.brief, placeholder_hint(error.inside) if error.inside else example) from error
     raise wrong("not a template", template_hint(value))
 
 
 def format_template(template: Template) -> str | list[str]:
-    """Write a template as the config does."""
+    """Format a template as in the config file."""
     texts = ["".join(map(_format_part, parts)) for parts in template.alternatives]
     return texts[0] if len(texts) == 1 else texts
 
@@ -122,14 +125,14 @@ def _format_part(part: bytes | Placeholder) -> str:
 
 @dataclass(frozen=True)
 class _OneOrMany:
-    """A list, of which one entry may be written without brackets."""
+    """A list. A single entry may be written without brackets."""
 
     at_least: int = 0
 
     def _as_tuple(self, value: Any) -> Any:
         many = value if isinstance(value, tuple) else (value,)
         if len(many) < self.at_least:
-            raise wrong("needs at least one entry", "an entry, as in [one, two]")
+            raise wrong("must have at least one entry", "add one, as in [one, two]")
         return many
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -144,7 +147,7 @@ class _OneOrMany:
 
 @dataclass(frozen=True)
 class OrTemplate:
-    """A model that may be written as the template of one of its keys."""
+    """A model that may also be written as the template of one of its keys."""
 
     key: str
 
@@ -172,7 +175,7 @@ _TEMPLATE_SCHEMA = {
 
 T = TypeVar("T")
 OneOrMany = Annotated[tuple[T, ...], _OneOrMany()]
-#: As `OneOrMany`, and an empty list is refused.
+#: Like `OneOrMany`, but an empty list is refused.
 AtLeastOne = Annotated[tuple[T, ...], _OneOrMany(1)]
 
 Text = Annotated[
@@ -183,22 +186,26 @@ Pattern = Annotated[
     BeforeValidator(parse_text),
     WithJsonSchema({"type": "string", "title": "pattern", "minLength": 1}),
 ]
-#: Names of sources and destinations: they stand in paths, labels and log lines.
+#: Names of sources and destinations. Paths, metric labels and log lines contain them.
 Name = Annotated[
     str,
-    _matching(_NAME, "not a name", "lower-case letters, digits, - and _, at most 64, the first no - or _"),
+    _matching(
+        _NAME, "not a name", "use 1 to 64 lower-case letters, digits, - and _; begin with a letter or digit"
+    ),
     in_words("name", _NAME),
 ]
 HeaderName = Annotated[
     str,
-    _matching(_HEADER, "not a header name", "as in X-Signature, without a colon"),
+    _matching(_HEADER, "not a header name", "write it without a colon, as in X-Signature"),
     in_words("header name", _HEADER, "X-Signature"),
 ]
 #: `X-Signature-{n}` stands for X-Signature-1, X-Signature-2 and so on.
 NumberedHeader = Annotated[
     str,
     _matching(
-        _HEADER + r"(\{n\})?", "not a header name", "as in X-Signature, or X-Signature-{n}, without a colon"
+        _HEADER + r"(\{n\})?",
+        "not a header name",
+        "write it without a colon, as in X-Signature or X-Signature-{n}",
     ),
     in_words("header name", _HEADER + r"(\{n\})?", "X-Signature"),
 ]
@@ -209,7 +216,7 @@ RegularExpression = Annotated[
 ]
 UserName = Annotated[
     str,
-    _matching(r"[^:\x00-\x1f\x7f]+", "not a user name", "text without a colon"),
+    _matching(r"[^:\x00-\x1f\x7f]+", "not a user name", "use text without a colon"),
     in_words("text", "[^:]+"),
 ]
 TemplateText = Annotated[

@@ -19,32 +19,32 @@ if TYPE_CHECKING:
 
 
 _MAX_SHOWN = 80
-#: More names than these help nobody who reads them.
+#: A longer list of names would not help.
 _MAX_NAMES = 40
-#: Among more than these, looking for near ones takes long.
+#: Comparing with more names takes too long.
 _MAX_COMPARED = 500
 
 
 def shown(text: str, limit: int = _MAX_SHOWN) -> str:
-    """Make text from a file fit for one line of a message."""
+    """Shorten and escape text from a file for one line of a message."""
     cut = text if len(text) <= limit else text[:limit] + "…"
     return cut if cut.isprintable() else cut.encode("unicode_escape").decode()
 
 
 def expected(given: str, known: Iterable[str]) -> str:
-    """List what is known, the nearest to what was given first."""
+    """List the known names. Suggest the one that is most similar to the given name."""
     names = sorted(itertools.islice(known, _MAX_COMPARED))
     if not names:
         return "none is configured"
     close = difflib.get_close_matches(given[:_MAX_SHOWN], names, n=1)
     prefix = f'did you mean "{shown(close[0])}"? ' if close else ""
     if len(names) > _MAX_NAMES:
-        return f"{prefix}expected one of {len(names)}, from {shown(names[0])} to {shown(names[-1])}"
+        return f"{prefix}expected one of {len(names)} names, from {shown(names[0])} to {shown(names[-1])}"
     return f"{prefix}expected one of: {', '.join(map(shown, names))}"
 
 
-_EXAMPLE = 'text with placeholders, as in "{body:id}"'
-#: What other programs call what stands before the first dot, bracket or colon.
+_EXAMPLE = 'write text with placeholders, as in "{body:id}"'
+#: Names in other programs for the part before the first dot, bracket or colon.
 _PLACEHOLDERS = {
     **dict.fromkeys(("$", "payload", "json", "raw", "raw_body", "rawbody", "request_body", "data"), "body"),
     **dict.fromkeys(("headers", "http_header", "request_headers"), "header"),
@@ -58,7 +58,7 @@ _INSIDE = re.compile(r"\s*(\$|[A-Za-z_]+)\s*(?:[.:]\s*(.*?)|\[\s*[\"']?([^\]\"']
 
 
 def placeholder_hint(inside: str) -> str:
-    """Guess what `{body.type}`, `{headers.X-Id}`, `{$.type}` or `{type}` should be."""
+    """Suggest a placeholder for `{body.type}`, `{headers.X-Id}`, `{$.type}` or `{type}`."""
     match = _INSIDE.fullmatch(inside)
     if not match:
         return _placeholders()
@@ -67,7 +67,7 @@ def placeholder_hint(inside: str) -> str:
     if name not in WITH_ARGUMENT and name not in WITHOUT_ARGUMENT:
         near = difflib.get_close_matches(name, {*WITH_ARGUMENT, *WITHOUT_ARGUMENT}, n=1, cutoff=0.8)
         name, argument = (near[0], argument) if near else ("body", inside.strip())
-    elif word == "data":  # a member of the body far more often than the body
+    elif word == "data":  # more often a member of the body than the whole body
         name, argument = "body", inside.strip()
     meant = f"{name}:{argument}" if argument and name in WITH_ARGUMENT else name
     try:
@@ -78,11 +78,13 @@ def placeholder_hint(inside: str) -> str:
 
 
 def _placeholders() -> str:
-    return f"one of: {', '.join(sorted({*WITHOUT_ARGUMENT, *WITH_ARGUMENT}))}"
+    return f"expected one of: {', '.join(sorted({*WITHOUT_ARGUMENT, *WITH_ARGUMENT}))}"
 
 
 def template_hint(value: Any) -> str:
-    """Say what to write for what is no text: braces without quotes are a mapping to YAML."""
+    """Suggest what to write instead of a value that is not text. YAML reads braces without quotes as a
+    mapping.
+    """
     if isinstance(value, tuple):
         return next(
             (template_hint(one) for one in value if isinstance(one, dict)),
@@ -94,25 +96,25 @@ def template_hint(value: Any) -> str:
         ((key, inner),) = value.items()
         braces = "{" + f"{key}" + "}"
         if inner is None and _is_template(braces):
-            return f'quote it: "{braces}"'
+            return f'put it in quotes: "{braces}"'
         if isinstance(inner, str) and key in WITH_ARGUMENT:
-            return f'quote it, and no space behind the colon: "{{{key}:…}}"'
-    return 'quote it, as in "{body:id}"'
+            return f'put it in quotes, without a space after the colon: "{{{key}:…}}"'
+    return 'put it in quotes, as in "{body:id}"'
 
 
 def unquoted(value: dict[str, Any]) -> bool:
-    """Tell whether a mapping is what YAML makes of `{body:id}` without quotes."""
+    """Return whether a mapping is a placeholder such as `{body:id}` without quotes."""
     ((key, inner), *rest) = value.items() or [("", "")]
     is_one = not rest and (inner is None or isinstance(inner, str | int | float))
     return is_one and re.split("[:.]", key, maxsplit=1)[0] in {*WITH_ARGUMENT, *WITHOUT_ARGUMENT}
 
 
-#: A whole text that other programs would fill in: `$.type`, `{{ body.type }}`, `${body.type}`.
+#: Placeholders of other programs: `$.type`, `{{ body.type }}`, `${body.type}`.
 _FOREIGN = re.compile(r"\$\.([\w.\[\]\"'-]+)|\$?\{\{?\s*([\w.$-]+)\s*\}\}|\$\{([\w.$-]+)\}")
 
 
 def text_hint(value: str | tuple[str, ...]) -> str | None:
-    """Guess what was meant by a text that is written as other programs write their placeholders."""
+    """Suggest a placeholder for a text in the syntax of another program."""
     for text in (value,) if isinstance(value, str) else value:
         if match := _FOREIGN.fullmatch(text):
             inside = match[1] or match[2] or match[3]
@@ -129,12 +131,12 @@ def _is_template(text: str) -> bool:
 
 
 _DIGESTS = re.compile(r"(?:hmac|hash)?[^a-z0-9]*(sha)[^a-z0-9]?(1|256|512)(?:[^a-z0-9]*hmac)?")
-_SENT_AS_IT_IS = "type: token with header: NAME"
-#: What other programs call a type of verifier.
+_SHARED_VALUE = "type: token with header: NAME"
+#: Names in other programs for a type of verifier.
 _TYPES = {
     "hmac": "type: hmac",
     **dict.fromkeys(("hash", "signature", "signed"), "type: hmac"),
-    **dict.fromkeys(("apikey", "sharedsecret", "secret", "header", "static", "key"), _SENT_AS_IT_IS),
+    **dict.fromkeys(("apikey", "sharedsecret", "secret", "header", "static", "key"), _SHARED_VALUE),
     **dict.fromkeys(
         ("bearer", "bearertoken"), 'type: token with header: Authorization and prefix: "Bearer "'
     ),
@@ -151,7 +153,7 @@ _TYPES = {
 
 
 def type_hint(given: str, known: list[str], providers: tuple[str, ...]) -> str:
-    """Guess what `hmac-sha256`, `HMAC`, `bearer` or `stripe` should be."""
+    """Suggest a type for `hmac-sha256`, `HMAC`, `bearer` or `stripe`."""
     lower = given.strip().lower()
     bare = re.sub(r"[^a-z0-9]", "", lower)
     if match := _DIGESTS.fullmatch(lower):
@@ -161,11 +163,11 @@ def type_hint(given: str, known: list[str], providers: tuple[str, ...]) -> str:
     if bare in _TYPES:
         return f"did you mean {_TYPES[bare]}?"
     if lower in providers:
-        return f"did you mean provider: {lower} of the source, instead of verify?"
+        return f"did you mean provider: {lower}? Set it on the source, instead of verify"
     return expected(given, known)
 
 
-#: What other programs call a value of a closed set; the first one that is possible here counts.
+#: Names in other programs for a value. The first one that is possible is suggested.
 _VALUES = {
     **dict.fromkeys(("second", "seconds", "sec", "unix", "epoch"), ("s",)),
     **dict.fromkeys(("millisecond", "milliseconds", "millis", "unixms"), ("ms",)),
@@ -181,19 +183,19 @@ _VALUES = {
 
 
 def value_hint(given: Any, known: list[str]) -> str:
-    """Guess which of the possible values `SHA-256`, `seconds` or `yes` should be."""
+    """Suggest one of the possible values for `SHA-256`, `seconds` or `yes`."""
     if given is True or given is False or given is None or not isinstance(given, (str, int)):
         return f"expected one of: {', '.join(known)}"
     text = str(given).strip().lower()
     bare = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in known}
     meant = bare.get(re.sub(r"[^a-z0-9]", "", text))
     meant = meant or next((value for value in _VALUES.get(text, ()) if value in known), None)
-    # Nothing of the value is repeated: only what is possible.
+    # The hint repeats nothing of the value, only what is possible.
     listed = f"expected one of: {', '.join(known)}"
     return f"did you mean {meant}? {listed}" if meant else listed
 
 
-#: What other programs call a key; the first one that is possible here counts.
+#: Names in other programs for a key. The first one that is possible is suggested.
 _KEYS = {
     **dict.fromkeys(("destination", "destinations", "dest", "target", "targets", "deliver_to"), ("to",)),
     **dict.fromkeys(("source", "sources", "in", "provider"), ("from",)),
@@ -215,7 +217,7 @@ _KEYS = {
 
 
 def key_hint(given: str, known: Collection[str], elsewhere: Mapping[str, str]) -> str:
-    """Guess which key was meant. `elsewhere` says of keys that are possible further in or out, where."""
+    """Suggest a key. `elsewhere` maps the keys of nested sections to the way they are written there."""
     word = given.strip().lower().replace("-", "_")
     meant = word if word in known else next((key for key in _KEYS.get(word, ()) if key in known), None)
     if meant:
@@ -247,14 +249,15 @@ _HIGHEST_PORT = 65535
 
 
 def duration_hint(value: Any) -> str | None:
-    """`300`, `5min`, `7 days`, `1w`, `PT5M`."""
+    """Suggest a duration for `300`, `5min`, `7 days`, `1w` or `PT5M`."""
     text = _lower(value)
     if re.fullmatch(_NUMBER, text):
-        return _did_you_mean(f"{text}s") + " a duration has a unit" if float(text) else None
+        return _did_you_mean(f"{text}s") + " A duration needs a unit" if float(text) else None
     if match := re.fullmatch(r"([0-9]{1,3}) ?(w|weeks?)", text):
         return _did_you_mean(f"{int(match[1]) * 7}d")
     found = _iso_duration(text) or _spelt_duration(text)
-    return _did_you_mean(found) if found else None
+    # A valid duration that is out of bounds has no suggestion.
+    return _did_you_mean(found) if found and found != value else None
 
 
 def _iso_duration(text: str) -> str:
@@ -274,17 +277,19 @@ def _spelt_duration(text: str) -> str:
 
 
 def size_hint(value: Any) -> str | None:
-    """`1 MB`, `512k`, `1Mi`."""
+    """Suggest a size for `1 MB`, `512k` or `1Mi`."""
     match = re.fullmatch(r"([0-9]{1,9})\s*([a-z]+)", _lower(value))
     unit = _SIZE_OF.get(match[2]) if match else None
-    return _did_you_mean(f"{match[1]}{unit}") if match and unit else None
+    meant = f"{match[1]}{unit}" if match and unit else value
+    return _did_you_mean(meant) if meant != value else None
 
 
 def rate_hint(value: Any) -> str | None:
-    """`100`, `100/sec`, `100 per minute`, `50rps`."""
+    """Suggest a rate for `100`, `100/sec`, `100 per minute` or `50rps`."""
     match = re.fullmatch(_NUMBER + r"\s*(?:/|per|r/|rp|)\s*([a-z]*)", _lower(value))
     unit = _UNIT_OF.get(match[2] or "s") if match else None
-    return _did_you_mean(f"{match[1]}/{unit}") if match and unit in ("s", "m", "h") else None
+    meant = f"{match[1]}/{unit}" if match and unit in ("s", "m", "h") else value
+    return _did_you_mean(meant) if meant != value else None
 
 
 def _lower(value: Any) -> str:
@@ -293,24 +298,27 @@ def _lower(value: Any) -> str:
 
 
 def address_hint(value: Any) -> str | None:
-    """`8080`, `localhost`, `http://0.0.0.0:8080`."""
+    """Suggest an address for `8080`, `localhost` or `http://0.0.0.0:8080`."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _HIGHEST_PORT:
-        return f'":{value}" on every address, or "127.0.0.1:{value}" on this machine alone'
+        return f'write ":{value}" for every address, or "127.0.0.1:{value}" for this machine only'
     if not isinstance(value, str):
         return None
     if re.fullmatch(r"[0-9]{1,5}", value):
         return address_hint(int(value))
     if re.match(r"(https?|tcp)://", value):
-        return "host:port alone, without a scheme and a path"
+        return "write only host:port, without a scheme and a path"
     if re.fullmatch(r"[A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\]", value):
-        return "a port behind it, as in localhost:8080"
+        return "add a port, as in localhost:8080"
     return None
 
 
 def secret_hint(value: Any) -> str | None:
-    """`${X}`, `$X`, `ENV:X`, `env: X`, `X_Y`, `/run/secrets/x`. What may be a secret is not repeated."""
+    """Suggest a reference for `${X}`, `$X`, `ENV:X`, `env: X`, `X_Y` or `/run/secrets/x`.
+
+    The hint repeats nothing that may be a secret.
+    """
     if isinstance(value, dict):
-        return "env:NAME or file:/path, no space behind the colon"
+        return "write env:NAME or file:/path, without a space after the colon"
     text = value if isinstance(value, str) else ""
     if text.startswith("$"):
         return dollar_hint(text)
@@ -320,26 +328,26 @@ def secret_hint(value: Any) -> str | None:
 _SECRETS = (
     (
         r"\s*(?i:env|environment|file)\s*[:.=/].*",
-        "env:NAME or file:/path, in lower-case letters, with a colon and no space",
+        "write env:NAME or file:/path, in lower case, with a colon and without a space",
     ),
-    (r"(~|\.{0,2})/[^\s:]+", "file: in front of the path of a file, as in file:/run/secrets/shop"),
+    (r"(~|\.{0,2})/[^\s:]+", "write file: before the path, as in file:/run/secrets/shop"),
     (
         r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+",
-        "env: in front of the name of a variable, as in env:SHOP_SECRET",
+        "write env: before the name of the variable, as in env:SHOP_SECRET",
     ),
 )
 _VARIABLE = re.compile(r"\$(?:\{([A-Z][A-Z0-9_]{0,63})[}:]|([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+))")
 
 
 def dollar_hint(text: str) -> str:
-    """Say how `${X}` is written here. A name is repeated where it can be nothing else."""
+    """Suggest `env:X` for `${X}`. The hint repeats a name only if it cannot be a secret."""
     found = _VARIABLE.search(text)
     name = (found[1] or found[2]) if found else "NAME"
-    return f"env:{name}; $… is not replaced in this file"
+    return f"write env:{name}; the config file does not support $…"
 
 
 def url_hint(value: Any) -> str | None:
-    """`billing:8000/events`, `${BILLING_URL}`, `http://user:word@host/`."""
+    """Suggest a URL for `billing:8000/events`, `${BILLING_URL}` or `http://user:word@host/`."""
     text = value if isinstance(value, str) else ""
     return next((hint for pattern, hint in _URLS if re.match(pattern, text)), None)
 
@@ -347,13 +355,13 @@ def url_hint(value: Any) -> str | None:
 _URLS = (
     (
         r".*\$\{|\$|env:",
-        "the URL itself: variables are not replaced in this file, and env:NAME is for secrets alone",
+        "write the URL itself: the config file supports no variables, and env:NAME is only for secrets",
     ),
-    (r"https?:/?[^/]", "two slashes behind http: or https:"),
-    (r"https?://[^/]*@", "without user:password@"),
+    (r"https?:/?[^/]", "write two slashes after http: or https:"),
+    (r"https?://[^/]*@", "remove user:password@"),
     (
         r"[A-Za-z0-9.-]+(:[0-9]{1,5})?(/\S*)?$",
-        "http:// or https:// in front of it, as in http://host:port/path",
+        "write http:// or https:// before it, as in http://host:port/path",
     ),
 )
 

@@ -1,4 +1,6 @@
-"""Warnings: what loads and would run, and is probably not what was meant. Each has a code that stays."""
+"""Warns about configs that load but are probably not what was meant. The codes of the warnings never
+change.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from gatehouse.config.model import Config, RouteConfig, SourceConfig
     from gatehouse.errors import Problem
 
-#: Code → what it is about. docs/configuration.md explains each.
+#: Code → subject. docs/configuration.md explains each.
 CODES = {
     "GH01": "no route takes a source's events",
     "GH02": "nothing is verified",
@@ -55,7 +57,7 @@ _SHORTEST_SECRET = 16
 
 
 def lint(config: Config, document: YamlDocument) -> list[Problem]:
-    """Find what deserves a warning, in the order of the file."""
+    """Return all warnings, in the order of the file."""
     linter = _Linter(config, document)
     found = [*linter.store(), *linter.sources(), *linter.destinations(), *linter.routes()]
     return sorted(found, key=lambda problem: problem.line)
@@ -68,17 +70,17 @@ class _Linter:
 
     def store(self) -> Iterator[Problem]:
         parts = postgres_parts(self._config.store.url)
-        if parts is not None and parts.is_open_line:
-            message = "events may go to the database over an open line"
-            hint = "sslmode=verify-full&sslrootcert=/path, or sslmode=require"
+        if parts is not None and parts.is_unencrypted:
+            message = "the connection to the database may be unencrypted"
+            hint = "add sslmode=verify-full&sslrootcert=/path, or sslmode=require"
             yield self._warn("GH16", ("store", "url"), message, hint)
 
     def sources(self) -> Iterator[Problem]:
         for name, source in self._config.sources.items():
             path: KeyPath = ("sources", name)
             if not any(_fits(route, name) for route in self._config.routes):
-                message = "no route takes its events: they are stored and not forwarded"
-                yield self._warn("GH01", path, message, f"routes: [{{from: {name}, to: […]}}]")
+                message = "no route matches: its events are stored and not forwarded"
+                yield self._warn("GH01", path, message, f"add a route: {{from: {name}, to: […]}}")
             yield from self._verify(path, source)
             yield from self._dedupe(path, source)
             yield from self._max_age(path, source)
@@ -90,8 +92,8 @@ class _Linter:
         reached = {name for route in self._config.routes for name in route.to}
         for name in self._config.destinations:
             if name not in reached:
-                hint = f"routes: [{{from: …, to: [{name}]}}]"
-                yield self._warn("GH11", ("destinations", name), "no route leads to it", hint)
+                hint = f"add a route: {{from: …, to: [{name}]}}"
+                yield self._warn("GH11", ("destinations", name), "no route names it: it gets no events", hint)
 
     def routes(self) -> Iterator[Problem]:
         for index, route in enumerate(self._config.routes):
@@ -99,36 +101,38 @@ class _Linter:
             earlier = self._config.routes[:index]
             if any(_includes(other, route) for other in earlier):
                 message = "an earlier route takes the same events to the same destinations"
-                yield self._warn("GH09", ("routes", index), message, "leave it out, or change its types")
+                yield self._warn("GH09", ("routes", index), message, "remove this route, or change its types")
 
     def _verify(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         where = (*path, "verify")
         if any(isinstance(verifier, NoneConfig) for verifier in source.verify):
-            message = "nothing is verified: anyone who can reach the path can send"
-            yield self._warn("GH02", where, message, "verify: {type: hmac, …}")
+            message = "nothing is verified: anyone who can reach the path can send events"
+            yield self._warn("GH02", where, message, "add a verifier, as in verify: {type: hmac, …}")
         if source.provider and self._document.locate(where)[1] != where:
-            return  # as the provider does it; its preset says what has to be known
+            return  # the verifiers of the preset; its documentation covers this
         if not all(map(covers_body, source.verify)):
-            message = "the signature does not cover the body: it fits any other body too"
-            yield self._warn("GH06", where, message, 'signed: "{timestamp}.{body}"')
+            message = "the signature does not cover the body: it is valid for any other body"
+            yield self._warn("GH06", where, message, 'add the body, as in signed: "{timestamp}.{body}"')
         if any(map(has_loose_timestamp, source.verify)):
-            message = "the timestamp is checked and not signed: whoever replays a request can renew it"
-            yield self._warn("GH07", where, message, 'signed: "{timestamp}.{body}"')
+            message = "the timestamp is checked but not signed: a replayed request can have a new one"
+            yield self._warn("GH07", where, message, 'add the timestamp, as in signed: "{timestamp}.{body}"')
         if any(isinstance(verifier, TokenConfig) and verifier.query for verifier in source.verify):
-            message = "a token in the URL stands in the logs of every proxy on the way"
-            yield self._warn("GH15", where, message, "a header, if the provider can send one")
+            message = "proxies log URLs, and this URL contains a token"
+            yield self._warn("GH15", where, message, "use a header if the provider can send one")
         if source.min_secret < _SHORTEST_SECRET and not source.provider:
             message = f"secrets of fewer than {_SHORTEST_SECRET} bytes can be guessed"
-            yield self._warn("GH08", (*path, "min_secret"), message, "a longer secret")
+            yield self._warn(
+                "GH08", (*path, "min_secret"), message, "use a longer secret, and remove min_secret"
+            )
 
     def _dedupe(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         dedupe, horizon = source.dedupe, source.retry_horizon
         where = (*path, "dedupe")
         if not dedupe.by and source.provider and self._document.locate(where)[1] != where:
-            return  # the provider gives nothing to tell a retry by; its preset says why
+            return  # the provider sends nothing that identifies a retry; its preset says why
         if not dedupe.by:
-            message = "no dedupe keys: a retry is a new event"
-            yield self._warn("GH03", (*path, "dedupe"), message, 'dedupe: {by: ["{body:id}"]}')
+            message = "no dedupe keys: each retry of the provider becomes a new event"
+            yield self._warn("GH03", (*path, "dedupe"), message, 'add a key, as in by: ["{body:id}"]')
             return
         if signs(source) and not resists_replay(source):
             message = "no dedupe key is signed as a whole: a captured request with other ids is a new event"
@@ -136,30 +140,35 @@ class _Linter:
         if horizon is not None and max(dedupe.windows) < horizon:
             shown = format_duration(horizon)
             message = (
-                f"shorter than the provider's retry horizon of {shown}: its last retries would be new events"
+                f"shorter than the provider's retry horizon of {shown}: late retries would become new events"
             )
-            # A key may well have a shorter one, where another goes on to know the event.
+            # A single key may have a shorter window if another key has a longer one.
             where = (*path, "dedupe", "window")
             if all(one.window is not None for one in dedupe.by):
                 longest = dedupe.windows.index(max(dedupe.windows))
                 where = (*path, "dedupe", "by", longest, "window")
-            yield self._warn("GH04", where, message, f"at least {shown}")
+            yield self._warn("GH04", where, message, f"set at least {shown}")
 
     def _max_age(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         if source.max_age is not None and not signs_a_time(source):
-            message = "no time is signed that could be compared: requests of any age pass"
-            yield self._warn("GH18", (*path, "max_age"), message, "event: {time: …} from what is signed")
+            message = "the provider signs no time: requests of any age pass"
+            yield self._warn(
+                "GH18",
+                (*path, "max_age"),
+                message,
+                "add event: {time: …} from a signed value, or remove max_age",
+            )
         max_age, horizon = source.max_age, source.retry_horizon
         if max_age is not None and horizon is not None and max_age < horizon:
             shown = format_duration(horizon)
-            message = f"shorter than the provider's retry horizon of {shown}: its last retries are refused"
-            yield self._warn("GH17", (*path, "max_age"), message, f"at least {shown}")
+            message = f"shorter than the provider's retry horizon of {shown}: late retries are refused"
+            yield self._warn("GH17", (*path, "max_age"), message, f"set at least {shown}")
 
         signed_for = replay_window(source)
         if max_age is not None and signed_for is not None and signed_for < (effective_max_age(source) or 0):
             shown = format_duration(signed_for)
-            message = f"signed dedupe keys last {shown}: after that an older captured request is a new event"
-            yield self._warn("GH19", (*path, "dedupe"), message, "a longer window of a signed key")
+            message = f"signed dedupe keys last only {shown}: a captured request can be replayed after that"
+            yield self._warn("GH19", (*path, "dedupe"), message, "set a longer window for a signed key")
 
     def _allowlist(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         if not any(isinstance(verifier, AllowlistConfig) for verifier in source.verify):
@@ -168,33 +177,33 @@ class _Linter:
         networks = [ipaddress.ip_network(proxy) for proxy in server.trusted_proxies if proxy != UNIX]
         if any(network.prefixlen == 0 for network in networks):
             message = "every address is a trusted proxy: any client can claim the provider's address"
-            yield self._warn("GH12", where, message, "server: {trusted_proxies: [the proxy's own address]}")
+            yield self._warn("GH12", where, message, "name only the proxy in server.trusted_proxies")
         elif server.public_url and not server.trusted_proxies:
-            message = "behind a proxy every request comes from the proxy's address"
-            yield self._warn("GH12", where, message, "server: {trusted_proxies: [the proxy's address]}")
+            message = "behind a proxy, every request comes from the address of the proxy"
+            yield self._warn("GH12", where, message, "name the proxy in server.trusted_proxies")
 
     def _timing(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
         deadline = self._config.server.commit_deadline
         if source.answer_deadline is not None and source.answer_deadline < deadline:
             waits = format_duration(source.answer_deadline)
-            message = f"the provider waits {waits}, and a commit may take {format_duration(deadline)}"
-            hint = f"server: {{commit_deadline: less than {waits}}}"
+            message = f"the provider waits only {waits}, but a commit may take {format_duration(deadline)}"
+            hint = f"set server.commit_deadline to less than {waits}"
             yield self._warn("GH13", (*path, "answer_deadline"), message, hint)
 
     def _handshakes(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
-        needy = [handshake.name for handshake in source.handshakes if handshake.needs_secret]
-        if needy and not source.handshake_secrets:
-            message = f"the handshake {needy[0]} has no secret to check with, and is refused"
-            yield self._warn("GH14", path, message, "handshake_secrets: [env:NAME]")
+        names = [handshake.name for handshake in source.handshakes if handshake.needs_secret]
+        if names and not source.handshake_secrets:
+            message = f"the handshake {names[0]} has no secret, so the gateway refuses it"
+            yield self._warn("GH14", path, message, "add handshake_secrets: [env:NAME]")
 
     def _types(self, index: int, route: RouteConfig) -> Iterator[Problem]:
         taken = [source for name, source in self._config.sources.items() if _fits(route, name)]
         if not taken or not all(source.types for source in taken):
-            return  # a source that documents no types may send any
+            return  # a source without documented types may send any type
         known = [event_type for source in taken for event_type in source.types]
         for pattern in route.types:
             if not any(matches(pattern, event_type) or matches(event_type, pattern) for event_type in known):
-                message = f'"{pattern}" fits no documented type'
+                message = f'"{pattern}" matches no documented event type'
                 hint = f"these sources send: {', '.join(dict.fromkeys(known))}"
                 yield self._warn("GH10", ("routes", index, "types"), message, hint)
 
@@ -207,7 +216,7 @@ def _fits(route: RouteConfig, source: str) -> bool:
 
 
 def _includes(earlier: RouteConfig, route: RouteConfig) -> bool:
-    """Tell whether a route adds nothing to an earlier one."""
+    """Return whether a route adds nothing to an earlier one."""
     pairs = ((earlier.sources, route.sources), (earlier.types, route.types))
     wider = all(all(any(matches(wide, one) for wide in wides) for one in narrow) for wides, narrow in pairs)
     return wider and set(route.to) <= set(earlier.to)

@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LoadedConfig:
-    """A config that loads, and the file it came from: relative paths start there."""
+    """A valid config, and the directory of its file. Relative paths start there."""
 
     config: Config
     document: YamlDocument
     directory: Path
-    #: What was loaded, as it was written.
+    #: The content of the file.
     text: bytes = b""
 
 
 def config_file(given: str | None) -> Path:
-    """Choose the config file: `-c`, else GATEHOUSE_CONFIG, else ./gateway.yaml."""
+    """Return the config file: `-c`, else GATEHOUSE_CONFIG, else ./gateway.yaml."""
     return Path(given or os.environ.get("GATEHOUSE_CONFIG") or "gateway.yaml")
 
 
@@ -47,7 +47,7 @@ def load(file: Path) -> LoadedConfig:
     try:
         text = file.read_bytes()
     except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "not the name of a file"
+        why = getattr(error, "strerror", None) or "not a file name"
         hint = "name one with -c FILE, or set GATEHOUSE_CONFIG"
         raise ConfigError([Problem(str(file), 0, "", f"can't be read: {why}", hint)]) from error
     return parse(text, str(file), file.absolute().parent)
@@ -57,8 +57,8 @@ def parse(text: str | bytes, file: str = "gateway.yaml", directory: Path = Path(
     """Load a config from text. Raises `ConfigError` with all its problems, in the order of the file."""
     document = read_yaml(text, file)
     if not isinstance(document.data, dict):
-        hint = "sources: {…}, destinations: {…}, routes: […]"
-        raise ConfigError([*document.problems, Problem(file, 1, "", "the file has no keys", hint)])
+        hint = "add sources: {…}, destinations: {…} and routes: […]"
+        raise ConfigError([*document.problems, Problem(file, 1, "", "the file contains no keys", hint)])
     merged = with_presets(document)
     config, refused = _validate(merged, document)
     problems = [
@@ -82,26 +82,28 @@ def _validate(merged: Merged, document: YamlDocument) -> tuple[Config | None, li
 
 
 def _in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """Sort by place, and drop what two checks found alike."""
+    """Sort problems by line and path, and remove those that two checks reported."""
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.path))
 
 
 def model_problems(
     details: Iterable[ErrorDetails], merged: Merged, document: YamlDocument
 ) -> Iterator[Problem]:
-    """Turn pydantic's errors into problems, without those that only follow from another one."""
+    """Convert pydantic's errors to problems. Skip those that only follow from another one."""
     for detail in details:
         path = merged.in_file(_path(detail["loc"], merged.data))
         if detail["type"] == "union_tag_invalid":
             path = (*path, "type")
         follows = detail["type"] == "missing" and path[:-1] in document.incomplete
         if path not in document.unreadable and not follows:
-            message, hint = _words(detail, _value(merged.data, _path(detail["loc"], merged.data)))
+            message, hint = _explain(detail, _value(merged.data, _path(detail["loc"], merged.data)))
             yield document.problem(path, message, hint)
 
 
 def _path(location: KeyPath, data: Any) -> KeyPath:
-    """Follow pydantic's location through the data; the 0 of a value that stands for a list is not in it."""
+    """Convert pydantic's location to a path in the data. It has no index for a value that stands for a
+    list.
+    """
     path: KeyPath = ()
     for step in _without_tags(location):
         if isinstance(step, int) and not isinstance(data, tuple):
@@ -112,7 +114,7 @@ def _path(location: KeyPath, data: Any) -> KeyPath:
 
 
 def _without_tags(location: KeyPath) -> KeyPath:
-    """Leave out what is no part of the file: the type in `sources.NAME.verify.0.TYPE`, and a last `[key]`."""
+    """Remove what is not part of the file: the type in `sources.NAME.verify.0.TYPE`, and a final `[key]`."""
     if location[-1:] == ("[key]",):
         location = location[:-1]
     if location[:1] == ("sources",) and location[2:3] == ("verify",):
@@ -136,14 +138,14 @@ def _value(data: Any, path: KeyPath) -> Any:
     return data
 
 
-#: pydantic's kind of error → message and hint. Nothing here repeats the value.
-_WORDS = {
-    "string_type": ("has to be text", "put it in quotes"),
-    "string_unicode": ("has to be text", "without lone surrogates"),
-    "tuple_type": ("has to be a list", "in brackets: […]"),
-    "bool_type": ("has to be true or false", "without quotes"),
-    "union_tag_not_found": ("needs a type", "type: hmac, token, basic or none"),
-    "model_type": ("has to be keys and values", "as in {key: value}"),
+#: pydantic's type of error → message and hint. None of them repeats the value.
+_MESSAGES = {
+    "string_type": ("must be text", "put the value in quotes"),
+    "string_unicode": ("must be text", "remove lone surrogates"),
+    "tuple_type": ("must be a list", "write it in brackets: […]"),
+    "bool_type": ("must be true or false", "write it without quotes"),
+    "union_tag_not_found": ("`type` is required", "add one, as in type: hmac, type: token or type: basic"),
+    "model_type": ("must be keys and values", "write it as in {key: value}"),
 }
 _SAME = {
     "model_attributes_type": "model_type",
@@ -152,7 +154,19 @@ _SAME = {
 }
 
 
-#: What each of these sections holds under its name.
+#: Required key → hint. Other keys have a hint made from their description.
+_REQUIRED = {
+    "sources": "add sources: {shop: {provider: NAME, secrets: [env:SHOP_SECRET]}}",
+    "url": "add the URL of the destination, as in url: http://host:port/path",
+    "from": "name one or more sources, as in from: shop",
+    "to": "name one or more destinations, as in to: app",
+    "verify": "name a preset with provider: NAME, or add verify: {type: hmac, …}",
+    "event": 'name a preset with provider: NAME, or add event: {type: "{body:type}"}',
+    "type": 'add type: "{body:type}"',
+    "signature": "name the place of the signature, as in signature: {header: NAME}",
+    "insecure": "add insecure: true to confirm that nothing is verified",
+}
+#: An example entry of each section.
 _ENTRIES = {
     "sources": "shop: {provider: NAME, secrets: [env:SHOP_SECRET]}",
     "destinations": "app: {url: http://host:port/path}",
@@ -160,7 +174,7 @@ _ENTRIES = {
 _ROUTES = "- {from: SOURCE, to: DESTINATION}"
 
 
-def _words(detail: ErrorDetails, value: Any) -> tuple[str, str]:
+def _explain(detail: ErrorDetails, value: Any) -> tuple[str, str]:
     location, context = detail["loc"], detail.get("ctx", {})
     match detail["type"]:
         case "gatehouse":
@@ -169,33 +183,39 @@ def _words(detail: ErrorDetails, value: Any) -> tuple[str, str]:
             models = _models(location[:-1])
             return "unknown key", key_hint(str(location[-1]), _fields(models), _elsewhere(models))
         case "missing":
-            return "is needed", _fields(_models(location[:-1])).get(str(location[-1]), "")
+            return _missing(str(location[-1]), _fields(_models(location[:-1])))
         case "union_tag_invalid":
             types = _listed(context["expected_tags"])
             return f'unknown type "{shown(context["tag"])}"', type_hint(
                 context["tag"], types, providers.names()
             )
         case "literal_error":
-            return "not one of the possible values", value_hint(value, _listed(context["expected"]))
+            return "not a possible value", value_hint(value, _listed(context["expected"]))
     kind = _SAME.get(detail["type"], detail["type"])
-    message, hint = _WORDS.get(kind, ("not a possible value", "see docs/configuration.md"))
+    message, hint = _MESSAGES.get(kind, ("not a possible value", "see the key in docs/configuration.md"))
     return message, _shape(kind, location, value) or hint
 
 
+def _missing(key: str, fields: dict[str, str]) -> tuple[str, str]:
+    described = f"add {key}: …; {fields.get(key, '').removesuffix('.')}"
+    return f"`{key}` is required", _REQUIRED.get(key, described)
+
+
 def _shape(kind: str, location: KeyPath, value: Any) -> str | None:
-    """Say what a section, or an entry of one, looks like."""
+    """Return a hint with an example of a section or of an entry, or None."""
     section, depth = location[0] if location else "", len(location)
     if kind == "tuple_type" and location == ("routes",):
-        return f"as in {_ROUTES}"
+        return f"write entries as in {_ROUTES}"
     if kind == "model_type" and section == "routes":
-        return _ROUTES
+        return f"write it as in {_ROUTES}"
     if kind == "model_type" and section in _ENTRIES and depth == 1:
-        return f"names as keys, and no list: {_ENTRIES[section]}"
+        return f"write names as keys, not a list, as in {_ENTRIES[section]}"
     if kind == "model_type" and section in _ENTRIES and depth == 2:  # noqa: PLR2004 - an entry of a section
         is_key = location[1] in _fields(_models((section, "")))
-        return f"a key of an entry? indent it further: {_ENTRIES[section]}" if is_key else _ENTRIES[section]
+        example = _ENTRIES[section]
+        return f"indent it if it is a key of an entry: {example}" if is_key else f"write it as in {example}"
     if kind == "model_type" and location[-1:] == ("signature",) and isinstance(value, str):
-        return "as in {header: X-Signature}"
+        return "write it as in {header: X-Signature}"
     return None
 
 
@@ -205,7 +225,7 @@ def _listed(names: str) -> list[str]:
 
 
 def _models(location: KeyPath) -> list[type[BaseModel]]:
-    """Name the models that are possible at a location."""
+    """Return the models that are possible at a location."""
     models: list[type[BaseModel]] = [Config]
     for depth, step in enumerate(location):
         is_name = depth == 1 and location[0] in ("sources", "destinations")
@@ -215,7 +235,7 @@ def _models(location: KeyPath) -> list[type[BaseModel]]:
 
 
 def _fields(models: Iterable[type[BaseModel]]) -> dict[str, str]:
-    """Name the keys of models, each with its meaning."""
+    """Return the keys of models with their descriptions."""
     return {
         field.alias or name: field.description or ""
         for model in models
@@ -224,7 +244,7 @@ def _fields(models: Iterable[type[BaseModel]]) -> dict[str, str]:
 
 
 def _elsewhere(models: Iterable[type[BaseModel]]) -> dict[str, str]:
-    """Name the keys that are possible one step further in, each with how it is written there."""
+    """Return the keys of nested sections with the way they are written there."""
     return {
         key: f"{outer}: {{{key}: …}}"
         for model in models
@@ -236,7 +256,7 @@ def _elsewhere(models: Iterable[type[BaseModel]]) -> dict[str, str]:
 
 
 def _models_at(model: type[BaseModel], step: str) -> list[type[BaseModel]]:
-    """Follow one step: a key of the model, or the tag that tells a verifier's type."""
+    """Return the models after one step: a key of the model, or the type of a verifier."""
     tag = model.model_fields.get("type")
     if tag is not None and step in getattr(tag.annotation, "__args__", ()):
         return [model]

@@ -1,4 +1,7 @@
-"""The config file as frozen models. Their attribute docstrings become the reference and the JSON Schema."""
+"""Defines the config file as frozen models.
+
+The docstrings of the attributes become the tables of docs/configuration.md and the JSON Schema.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from gatehouse.config.base import AtLeastOne, Model, Name, OneOrMany, Pattern, T
 from gatehouse.config.handshakes import HandshakeConfig
 from gatehouse.config.quantities import Between, Duration, Rate, Size, Space, StatusExpression
 from gatehouse.config.secrets import SecretReference
+from gatehouse.config.signatures import SignatureConfig, SigningConfig, TimestampConfig, VerifierConfig
 from gatehouse.config.sources import (
     AnswersConfig,
     DedupeConfig,
@@ -43,12 +47,8 @@ from gatehouse.config.verifiers import (
     NoneConfig,
     PaypalConfig,
     RsaConfig,
-    SignatureConfig,
-    SigningConfig,
-    TimestampConfig,
     TokenConfig,
     TwilioConfig,
-    VerifierConfig,
     VerifyEntry,
 )
 
@@ -97,129 +97,142 @@ class ServerConfig(Model):
     """The listener for providers."""
 
     listen: ListenPlaces = Listens((Address("0.0.0.0", 8080),))  # noqa: S104 - providers are outside
-    """Where providers reach the gateway: `host:port`, `:8080` for every address in IPv4 and IPv6, or
-    `unix:/path` for a socket that a proxy on this machine opens; or a list of these."""
+    """The address for providers: `host:port`, `:8080` for every IPv4 and IPv6 address, `unix:/path` for a
+    Unix socket that a proxy on the same machine connects to, or a list of these."""
     public_url: PublicUrl | None = None
-    """Scheme and host that providers use, for schemes that sign the URL."""
+    """The scheme and host that providers use. Required by verifiers that sign the URL."""
     max_body: Size = 1024 * 1024
-    """The longest body that is read."""
+    """The maximum size of a request body."""
     trusted_proxies: tuple[TrustedProxy, ...] = ()
-    """Networks of the proxies in front, whose X-Forwarded-For is believed: in logs and by allowlists. `unix`
-    stands for those that come through a Unix socket of `listen`."""
+    """The networks of the proxies in front of the gateway. Their X-Forwarded-For headers are used in logs and
+    by allowlists. `unix` stands for proxies that connect through a Unix socket of `listen`."""
     request_deadline: Duration = 10.0
-    """How long a request may take to arrive."""
+    """The maximum time in which a request has to arrive."""
     commit_deadline: Duration = 0.8
-    """How long a verified request may wait for its commit before it gets 503."""
+    """The maximum time that a verified request waits for its commit. After that, the answer is 503."""
     idle_timeout: Duration = 15.0
-    """How long a connection may be idle, take to send a request's head, or leave an answer unread."""
+    """The maximum time that a connection may be idle, may take to send the headers of a request, or may leave
+    an answer unread."""
     max_connections: Annotated[int, Between(1, 1_000_000)] = 4096
-    """How many connections there are at the most; the one idle longest makes room for a new one, else
-    the one that has been sending longest."""
+    """The maximum number of connections. At the limit, a new connection replaces the connection that has been
+    idle longest. If no connection is idle, it replaces the one that has been sending longest."""
 
 
 class OperatorConfig(Model):
     """The listener for operators."""
 
     listen: ListenAddress = Address("127.0.0.1", 9090)
-    """Where metrics and health are served."""
+    """The address for metrics, health checks, the API and the web page."""
     token: SecretReference | None = None
-    """Bearer token for everything but health; needed when the listener is not on loopback."""
+    """The bearer token for everything except health checks. Required if `listen` is not a loopback
+    address."""
 
 
 class StoreConfig(Model):
-    """Where events are kept, and for how long."""
+    """Where events are stored, and for how long."""
 
     url: StoreUrl = "sqlite:///gatehouse.db"
-    """`sqlite:///` and a path, three slashes beside this file, four absolute; or `postgresql://`."""
+    """`sqlite:///` and a path, or a `postgresql://` URL. With three slashes, the path is relative to the
+    config file. With four slashes, it is absolute."""
     password: SecretReference | None = None
-    """The password for PostgreSQL, which is never part of the URL."""
+    """The password for PostgreSQL. It must not be part of the URL."""
     connections: Annotated[int, Between(2, 100)] = 10
-    """How many connections to PostgreSQL a process has for events and deliveries, at the most."""
+    """The maximum number of connections to PostgreSQL that one process opens for events and deliveries."""
     allow_unsynced: bool = False
-    """Whether to use a PostgreSQL that answers before a commit is on its disk."""
+    """Whether to accept a PostgreSQL server that confirms a commit before it is on disk."""
     keep_events: Duration = 7 * 86400.0
-    """How long delivered events are kept."""
+    """How long to keep delivered events."""
     keep_dead: Duration = 30 * 86400.0
-    """How long events with dead letters are kept."""
+    """How long to keep events with dead letters."""
     min_free: Space = 256 * 1024 * 1024
-    """With less room than this on the disk of SQLite new requests get 503, and deliveries go on; 0: never."""
+    """The minimum free disk space for SQLite. Below it, new requests get 503 and deliveries continue. `0`
+    turns the check off."""
 
 
 class RetryConfig(Model):
-    """When a delivery is tried again: full jitter under a growing limit."""
+    """When a failed delivery is retried: exponential backoff with full jitter."""
 
     first: Duration = 1.0
-    """The longest delay before the second attempt; the delay itself is drawn from zero to it."""
+    """The maximum delay before the second attempt. The actual delay is random, between zero and this
+    value."""
     factor: Annotated[float, Between(1, 10)] = 2.0
-    """By how much the longest delay grows with each attempt."""
+    """The factor by which the maximum delay grows with each attempt."""
     max: Duration = 3600.0
-    """Where it stops growing."""
+    """The upper limit of the maximum delay."""
     give_up_after: Duration = 72 * 3600.0
-    """After this, counted from when the event was received, a failed attempt makes a dead letter."""
+    """How long to retry, counted from the time the event was received. After that, the next failed attempt
+    makes the delivery a dead letter."""
 
 
 class BreakerConfig(Model):
-    """When a destination that is down is spared, and how it is found again."""
+    """When the circuit breaker of a destination opens, and how often the destination is probed then."""
 
     failures: Annotated[int, Between(1, 1000)] = 5
-    """After failures of so many different events, without a success between them, attempts stop."""
+    """The circuit breaker opens after failed attempts of this many different events without a success in
+    between."""
     open: Duration = 30.0
-    """How long until the first probe: one event, to find out whether the destination is back."""
+    """The time until the first probe. A probe is an attempt with one event."""
     max_open: Duration = 60.0
-    """The time until the next probe doubles up to this; at most 1h. A recovery is noticed within it."""
+    """The time between probes doubles up to this value, at most 1h. The gateway notices a recovery within
+    this time."""
 
 
 class BatchConfig(Model):
-    """How many events share a POST."""
+    """How many events one request to the destination contains."""
 
     events: Annotated[int, Between(1, 1000)] = 100
-    """How many events a POST holds at the most."""
+    """The maximum number of events in one request."""
     bytes: Size = 1024 * 1024
-    """How long its body is at the most; an event that is longer alone is posted alone."""
+    """The maximum size of the body. A larger event is sent in a request of its own."""
     linger: Duration = 0.005
-    """How long to wait for more while events are coming in; at most 1s. One that comes alone goes at once."""
+    """How long to wait for more events while events are arriving, at most 1s. A single event is sent
+    immediately."""
 
 
 class DestinationConfig(Model):
-    """An internal URL, with how to talk to it."""
+    """An internal URL, and how to send events to it."""
 
     url: HttpUrl
-    """Where events are posted."""
+    """The URL that events are posted to."""
     secret: OneOrMany[SecretReference] = ()
-    """`whsec_<base64>`: signs what we send, as Standard Webhooks does. A list signs with each."""
+    """A secret in the form `whsec_<base64>`. The gateway signs its requests with it as Standard Webhooks
+    specifies. With a list, each request has one signature per secret."""
     format: Literal["cloudevents", "cloudevents-binary", "cloudevents-batch", "raw"] = "cloudevents"
-    """What is posted: CloudEvents structured, binary or several in one POST, or the provider's bytes."""
+    """The format of the requests: CloudEvents in structured mode, in binary mode or in batches, or with `raw`
+    the bytes that the provider sent."""
     batch: BatchConfig = BatchConfig()
-    """What a POST holds with `format: cloudevents-batch`."""
+    """The limits of a batch, for `format: cloudevents-batch`."""
     headers: tuple[Pattern, ...] = ()
-    """Provider headers that go along with `format: raw`; `*` matches any text."""
+    """The provider's headers that are forwarded with `format: raw`. `*` matches any text."""
     timeout: Duration = 10.0
-    """How long one attempt may take."""
+    """The maximum time of one attempt."""
     max_connection_age: Duration = 300.0
-    """After how long a connection is replaced by a new one, so that the name is looked up again: 1s to 1d."""
+    """The maximum age of a connection, 1s to 1d. A new connection looks up the host name again."""
     concurrency: Annotated[int, Between(1, 10_000)] = 16
-    """How many attempts run at once; of a batch, how many POSTs."""
+    """The maximum number of concurrent attempts. With batches, the maximum number of concurrent requests."""
     rate: Rate | None = None
-    """How many events are sent per second, minute or hour at the most, with retries. Default: no limit."""
+    """The maximum number of events per second, minute or hour, including retries. Default: no limit."""
     order_by: TemplateText | None = None
-    """Events for which this is the same are delivered one after the other, in the order accepted."""
+    """Events for which this template has the same value are delivered one after the other, in the order in
+    which they were accepted."""
     retry: RetryConfig = RetryConfig()
-    """When to try again, and when to give up."""
+    """When to retry, and when to give up."""
     breaker: BreakerConfig = BreakerConfig()
-    """When attempts stop because the destination is down, and how often it is probed then."""
+    """When to stop attempts because the destination is down, and how often to probe it."""
     retry_on: OneOrMany[StatusExpression] = ()
-    """Statuses that are tried again whatever the default: `"429"`, `"500-599"`; `"!501"` is final at once."""
+    """Response statuses to retry in addition to the defaults: `"429"`, `"500-599"`. `"!501"` makes a status
+    final."""
 
 
 class RouteConfig(Model):
     """Which events of which sources go to which destinations."""
 
     sources: Annotated[AtLeastOne[Pattern], Field(alias="from")]
-    """A source, a list of them, or a pattern: `*` is every source."""
+    """A source, a pattern, or a list of them. `*` matches every source."""
     types: AtLeastOne[Pattern] = ("*",)
-    """Event types, with `*` for any text: `invoice.*` matches invoice.paid."""
+    """Event types. `*` matches any text: `invoice.*` matches `invoice.paid`."""
     to: AtLeastOne[Text]
-    """The destinations."""
+    """One or more destinations."""
 
 
 class Config(Model):
@@ -230,10 +243,10 @@ class Config(Model):
     operator: OperatorConfig = OperatorConfig()
     """The listener for operators."""
     store: StoreConfig = StoreConfig()
-    """Where events are kept."""
+    """Where events are stored."""
     sources: Mapping[Name, SourceConfig]
-    """Who may send, by name."""
+    """The sources, by name."""
     destinations: Mapping[Name, DestinationConfig] = {}
-    """Where events go, by name."""
+    """The destinations, by name."""
     routes: tuple[RouteConfig, ...] = ()
-    """Every route that matches applies; each destination gets an event once."""
+    """All matching routes apply. Each destination gets an event once."""

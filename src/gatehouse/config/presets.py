@@ -1,4 +1,4 @@
-"""A source that names a provider starts from its preset, and may override any part of it."""
+"""Merges a source with the preset of its provider. The source may override any part of the preset."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gatehouse.config.hints import expected, shown
 from gatehouse.config.model import ProviderConfig
 from gatehouse.errors import Problem
 
-#: The word that stands for the preset's own verifiers in a list.
+#: The word that stands for the verifiers of the preset in a list.
 PRESET = "preset"
-#: Where in a request something may be. Exactly one is given, so naming one takes the place of the preset's.
-#: More words than these are no name.
-_MOST_WORDS = 6
+#: A longer text is not the name of a provider.
+_MAX_WORDS = 6
+#: Places in a request. Exactly one is allowed, so the place of a source replaces that of the preset.
 _PLACES = frozenset({"header", "body", "form", "query", "pair"})
 
 
-def _near(given: str) -> str:
-    """Say which preset was meant: by its name, in whatever letters, or by what people call the provider."""
+def _provider_hint(given: str) -> str:
+    """Suggest a preset: by its name in any case, or by a word of the provider's title."""
     known = providers.names()
     words = set(re.findall(r"[a-z0-9]+", given.lower())) - {
         "com",
@@ -34,7 +34,7 @@ def _near(given: str) -> str:
     }
     name = "-".join(re.findall(r"[a-z0-9]+", given.lower()))
     meant = name if name in known else next((one for one in known if one in words), None)
-    if meant is None and len(words) <= _MOST_WORDS:
+    if meant is None and len(words) <= _MAX_WORDS:
         titles = {one: str(raw_preset(one).get("title", "")).lower() for one in known}
         meant = next(
             (one for one, title in titles.items() if words & set(re.findall(r"[a-z0-9]+", title))), None
@@ -44,26 +44,26 @@ def _near(given: str) -> str:
 
 @cache
 def raw_preset(name: str) -> dict[str, Any]:
-    """Return a shipped preset as plain data, to be merged with a source's own settings."""
+    """Return a shipped preset as plain data."""
     return dict(read_yaml(providers.text(name), f"{name}.yaml").data)
 
 
 def shipped_preset(name: str) -> ProviderConfig:
-    """Return a shipped preset as a model. Raises `KeyError` for a name that is not shipped."""
+    """Return a shipped preset as a model. Raises `KeyError` for an unknown name."""
     return ProviderConfig.model_validate(raw_preset(name))
 
 
 @dataclass
 class Merged:
-    """The file's data with all presets in it."""
+    """The data of the file, merged with all presets."""
 
     data: dict[str, Any]
     problems: list[Problem] = field(default_factory=list)
-    #: Verifiers that a preset brought in or moved: path in `data` → path of what the file says there.
+    #: Verifiers that come from a preset or were moved by one: path in `data` → path in the file.
     moved: dict[KeyPath, KeyPath] = field(default_factory=dict)
 
     def in_file(self, path: KeyPath) -> KeyPath:
-        """Return where in the file that stands which is at `path` in the data."""
+        """Convert a path in the merged data to the path in the file."""
         start = path[:4]
         return self.moved[start] + path[4:] if start in self.moved else path
 
@@ -97,16 +97,16 @@ class _Merging:
             return {}
         if provider in providers.names():
             return raw_preset(provider)
-        # What the preset would have said is missing now: that is the same problem.
+        # Keys that the preset would have defined are missing. That is the same problem.
         self._document.incomplete.add(path)
         if isinstance(provider, str):
             message = f'unknown provider "{shown(provider)}"'
-            hint = f"{_near(provider)}: gatehouse providers lists them"
+            hint = f"{_provider_hint(provider)}; `gatehouse providers` lists them"
             self._report((*path, "provider"), message, hint)
         return {}
 
     def _verify(self, own: Any, preset: dict[str, Any], path: KeyPath) -> Any:
-        if own is None:  # a key with nothing behind it takes away what the preset says
+        if own is None:  # a key without a value removes the value of the preset
             return None
         if isinstance(own, dict):
             return merge_verifier(preset.get("verify"), own)
@@ -116,7 +116,7 @@ class _Merging:
             for verifier in self._entry(entry, preset, here):
                 self._merged.moved[(*path, len(entries))] = here
                 entries.append(verifier)
-        # Nothing but refused words: without the key the source would seem to say nothing at all.
+        # All entries were refused. None stands for a missing key.
         return tuple(entries) if entries or own == () else None
 
     def _entry(self, entry: Any, preset: dict[str, Any], path: KeyPath) -> tuple[Any, ...]:
@@ -126,11 +126,11 @@ class _Merging:
             verify = preset["verify"]
             return verify if isinstance(verify, tuple) else (verify,)
         self._document.unreadable.add(path[:3])
-        hint = f'the word "{PRESET}", or a verifier as in {{type: hmac, …}}'
+        hint = f'write "{PRESET}", or a verifier as in {{type: hmac, …}}'
         if entry != PRESET:
             self._report(path, "not a verifier", hint)
         elif path[:2] not in self._document.incomplete:
-            self._report(path, "there is no preset without a provider", "provider: NAME, or a verifier")
+            self._report(path, "`preset` needs a provider", "add provider: NAME, or write a verifier")
         return ()
 
     def _report(self, path: KeyPath, message: str, hint: str) -> None:
@@ -138,7 +138,7 @@ class _Merging:
 
 
 def _filled(data: Any, values: Any) -> Any:
-    """Put the values of a source into its texts, where `{value:name}` stands for them."""
+    """Replace `{value:name}` in the texts of a source with its values."""
     known = {
         f"{{value:{name}}}": value.replace("{", "{{").replace("}", "}}")
         for name, value in (values.items() if isinstance(values, dict) else ())
@@ -159,7 +159,9 @@ def _replaced(data: Any, known: dict[str, str]) -> Any:
 
 
 def merge(preset: Any, own: Any) -> Any:
-    """Let what a source says stand before what its preset says: mappings key by key, all else whole."""
+    """Return the preset with the overrides of the source. Mappings are merged key by key, other values
+    replaced.
+    """
     if not isinstance(preset, dict) or not isinstance(own, dict):
         return own
     kept = {key: value for key, value in preset.items() if key not in _PLACES or not _PLACES & own.keys()}
@@ -167,6 +169,6 @@ def merge(preset: Any, own: Any) -> Any:
 
 
 def merge_verifier(preset: Any, own: dict[str, Any]) -> Any:
-    """Merge one verifier with the preset's. One of another type replaces it: their keys mean other things."""
+    """Merge a verifier with that of the preset. A verifier of another type replaces it."""
     same_type = isinstance(preset, dict) and own.get("type", preset["type"]) == preset["type"]
     return merge(preset, own) if same_type else own

@@ -1,4 +1,8 @@
-"""Durations, sizes, rates, numbers and status ranges of the config file."""
+"""Defines durations, sizes, rates, numbers and status ranges as values of the config file.
+
+A type says in its error what would be right. It never repeats the value, which may be a secret in the wrong
+place.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +24,19 @@ _SIZE = r"[0-9]{1,9}(B|KB|MB|KiB|MiB)"
 _SPACES = _SIZES | {"GB": 10**9, "GiB": 2**30}
 _SPACE = r"[0-9]{1,9}(B|KB|MB|GB|KiB|MiB|GiB)"
 _RATE = r"[0-9]{1,9}(\.[0-9]{1,9})?/(s|m|h)"
-_A_DURATION = "more than nothing, with a unit: 300ms, 30s, 5m, 12h, 7d; at most 3650d"
-#: Ten years: longer is a slip of the keyboard.
+_A_DURATION = "write a number and a unit: 300ms, 30s, 5m, 12h, 7d; more than 0, at most 3650d"
+#: Ten years. A longer duration is a typing error.
 _LONGEST = 3650 * 86_400.0
-#: What may wait for the store in all; a longer body could never be accepted.
+#: The total size of requests that may wait for the store. A larger body could never be accepted.
 _LARGEST = 64 * 2**20
-#: More room than a store could ever need is a slip too.
+#: A terabyte. A larger reserve is a typing error.
 _ROOMIEST = 2**40
-#: More attempts per second than one process starts.
+#: One process cannot start more attempts per second.
 _FASTEST = 100_000.0
 
 
 def parse_duration(value: Any) -> Any:
-    """Turn `1h30m` into seconds."""
+    """Convert `1h30m` to seconds."""
     if isinstance(value, str) and re.fullmatch(_DURATION, value):
         pieces = re.findall(r"([0-9.]+)(ms|s|m|h|d)", value)
         seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces) / 1000
@@ -42,7 +46,7 @@ def parse_duration(value: Any) -> Any:
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds as the config does: `14h36m`."""
+    """Format seconds as in the config file: `14h36m`."""
     pieces = []
     milliseconds = round(seconds * 1000)
     for unit, size in _UNITS.items():
@@ -53,7 +57,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(value: Any) -> Any:
-    """Turn `1MiB` into bytes; a bare number is bytes."""
+    """Convert `1MiB` to bytes. A number without a unit is bytes."""
     size = value if isinstance(value, int) and not isinstance(value, bool) else 0
     if isinstance(value, str) and re.fullmatch(_SIZE, value):
         unit = value.lstrip("0123456789")
@@ -61,12 +65,13 @@ def parse_size(value: Any) -> Any:
     if 0 < size <= _LARGEST:
         return size
     raise wrong(
-        "not a size", size_hint(value) or "bytes, or a number and a unit, as in 512KiB, 1MiB; at most 64MiB"
+        "not a size",
+        size_hint(value) or "write bytes, or a number and a unit, as in 512KiB or 1MiB; at most 64MiB",
     )
 
 
 def parse_space(value: Any) -> Any:
-    """Turn `2GiB` of a disk into bytes; a bare number is bytes, and may be 0."""
+    """Convert `2GiB` of disk space to bytes. A number without a unit is bytes, and may be 0."""
     size = value if isinstance(value, int) and not isinstance(value, bool) else -1
     if isinstance(value, str) and re.fullmatch(_SPACE, value):
         unit = value.lstrip("0123456789")
@@ -74,30 +79,32 @@ def parse_space(value: Any) -> Any:
     if 0 <= size <= _ROOMIEST:
         return size
     raise wrong(
-        "not an amount of disk",
-        size_hint(value) or "0, bytes, or a number and a unit, as in 512MiB, 2GiB; at most 1024GiB",
+        "not an amount of disk space",
+        size_hint(value) or "write 0, bytes, or a number and a unit, as in 512MiB or 2GiB; at most 1024GiB",
     )
 
 
 def format_size(size: int) -> str:
-    """Write bytes as the config does: `1MiB`."""
+    """Format bytes as in the config file: `1MiB`."""
     unit = next(unit for unit in ("MiB", "KiB", "B") if size % _SIZES[unit] == 0)
     return f"{size // _SIZES[unit]}{unit}"
 
 
 def parse_rate(value: Any) -> Any:
-    """Turn `100/s` into a number per second."""
+    """Convert `100/s` to a number per second."""
     if isinstance(value, str) and re.fullmatch(_RATE, value):
         number, _, unit = value.partition("/")
         rate = float(number) * 1000 / _UNITS[unit]
         if 0 < rate <= _FASTEST:
             return rate
-    raise wrong("not a rate", rate_hint(value) or "a number per s, m or h, as in 100/s; at most 100000/s")
+    raise wrong(
+        "not a rate", rate_hint(value) or "write a number per s, m or h, as in 100/s; at most 100000/s"
+    )
 
 
 @dataclass(frozen=True)
 class Between:
-    """A number within bounds, and nothing that only looks like one: no `"10"`, no `true`, no NaN."""
+    """A number within bounds. `"10"`, `true` and NaN are refused."""
 
     low: int
     high: int
@@ -107,7 +114,9 @@ class Between:
         if is_number and math.isfinite(value) and self.low <= value <= self.high:
             return value
         kind = "whole number" if whole else "number"
-        raise wrong(f"not a {kind} from {self.low} to {self.high}", f"as in {self.low}, without quotes")
+        raise wrong(
+            f"not a {kind} from {self.low} to {self.high}", f"write a number without quotes, as in {self.low}"
+        )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def check(value: Any) -> Any:
@@ -159,7 +168,7 @@ class StatusRange(NamedTuple):
 
     low: int
     high: int
-    #: Whether a delivery that got one is tried again; if not, it is dead at once.
+    #: Whether a delivery with such a status is retried. If not, it is dead immediately.
     retried: bool
 
     def __str__(self) -> str:
@@ -168,15 +177,19 @@ class StatusRange(NamedTuple):
 
 
 def parse_status_range(value: Any) -> Any:
-    """Turn `500-599`, `429` or `!501` into a `StatusRange`. 2xx is no question: it is delivered."""
+    """Convert `500-599`, `429` or `!501` to a `StatusRange`. 2xx is not possible, because it means
+    delivered.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)  # 429 without quotes is a number to YAML, and can mean nothing else
+        value = str(value)  # 429 without quotes is a number in YAML
     if isinstance(value, str) and re.fullmatch(_EXPRESSION, value):
         low, _, high = value.removeprefix("!").partition("-")
         found = StatusRange(int(low), int(high or low), retried=not value.startswith("!"))
         if found.low <= found.high:
             return found
-    raise wrong("not a status expression", 'a status from 300 to 599 or a range: "500-599", "429", "!501"')
+    raise wrong(
+        "not a status expression", 'write a status from 300 to 599 or a range: "500-599", "429", "!501"'
+    )
 
 
 StatusExpression = Annotated[

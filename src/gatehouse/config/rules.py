@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from gatehouse.errors import Problem
 
 
-#: What no event of any source is ordered by: of handshakes alone, filled in per source, or another one each
-#: time, so that nothing would ever wait for anything.
+#: Placeholders that cannot order events. They are for handshakes only, are replaced per source, or differ for
+#: each request.
 _NOT_IN_AN_EVENT = ("challenge", "proof", "token", "value", "signed", "timestamp", "id")
+#: The upper bound of `batch.linger` (seconds).
 _LONGEST_LINGER = 1.0
-#: Between these the greatest age of a connection has to be.
+#: The bounds of `max_connection_age` (seconds).
 _CONNECTION_AGES = (1.0, 86400.0)
-#: A destination that is back is not left waiting longer than this for its deliveries (seconds).
+#: The upper bound of `breaker.max_open` (seconds).
 _LONGEST_OPEN = 3600.0
 _BATCH = "cloudevents-batch"
 #: Keys of `store` that have no meaning for a SQLite file.
@@ -40,20 +41,20 @@ _FOR_POSTGRES = ("password", "connections", "allow_unsynced")
 
 
 def at(data: Any, *path: str) -> Any:
-    """Return the value at `path`; None when there is none."""
+    """Return the value at `path`, or None."""
     for step in path:
         data = data.get(step) if isinstance(data, dict) else None
     return data
 
 
 def mappings(data: Any) -> dict[str, dict[str, Any]]:
-    """Return the members that are mappings themselves."""
+    """Return the members that are mappings."""
     members = data.items() if isinstance(data, dict) else ()
     return {name: value for name, value in members if isinstance(value, dict)}
 
 
 def entries(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
-    """Walk a list, or a lone value that stands for a list of one, each entry with its path."""
+    """Return the entries of a list with their paths. A single value stands for a list with one entry."""
     if isinstance(value, tuple):
         for index, entry in enumerate(value):
             yield (*path, index), entry
@@ -62,12 +63,12 @@ def entries(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def texts(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
-    """Walk the entries that are text."""
+    """Return the entries that are text, with their paths."""
     return ((where, entry) for where, entry in entries(value, path) if isinstance(entry, str))
 
 
 def read(parse: Callable[[Any], Any], value: Any, default: Any = None) -> Any:
-    """Parse a value, or take the default when it is absent. None when it is wrong."""
+    """Parse a value. Return the default if it is absent, and None if it is invalid."""
     if value is None:
         return default
     try:
@@ -77,12 +78,12 @@ def read(parse: Callable[[Any], Any], value: Any, default: Any = None) -> Any:
 
 
 def source_path(name: str, path: str | None) -> str:
-    """Return where a source is served."""
+    """Return the URL path of a source."""
     return path or f"/webhooks/{name}"
 
 
 def rule_problems(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Find what each part alone can't know."""
+    """Return the problems between keys that the models cannot find."""
     yield from _routes(data, document)
     yield from _paths(data, document)
     yield from _listeners(data, document)
@@ -97,20 +98,22 @@ def _routes(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
         for where, pattern in texts(at(route, "from"), ("routes", index, "from")):
             if isinstance(sources, dict) and not _fits_any(pattern, sources):
                 message = f'no source matches "{shown(pattern)}"'
-                yield document.problem(where, message, _several(pattern, sources))
+                yield document.problem(where, message, _name_hint(pattern, sources))
         for where, pattern in texts(at(route, "types"), ("routes", index, "types")):
             if "," in pattern:
-                yield document.problem(where, "several patterns in one text", f"a list: {_listed(pattern)}")
+                yield document.problem(
+                    where, "several patterns in one text", f"write a list: {_listed(pattern)}"
+                )
         for where, name in texts(at(route, "to"), ("routes", index, "to")):
             if isinstance(destinations, dict) and name not in destinations:
                 message = f'unknown destination "{shown(name)}"'
-                yield document.problem(where, message, _several(name, destinations))
+                yield document.problem(where, message, _name_hint(name, destinations))
 
 
-def _several(given: str, known: dict[str, Any]) -> str:
-    """Say how several names are written where they stand in one text."""
+def _name_hint(given: str, known: dict[str, Any]) -> str:
+    """Suggest a list for several names in one text. Otherwise list the known names."""
     if "," in given and all(_fits_any(name.strip(), known) for name in given.split(",")):
-        return f"a list: {_listed(given)}"
+        return f"write a list: {_listed(given)}"
     return expected(given, known)
 
 
@@ -131,11 +134,11 @@ def _paths(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
         path = read(parse_path, source.get("path"), source_path(name, None))
         if path is None:
             continue
-        # Proxies and people add and drop a slash at the end: two sources that differ in it alone are a trap.
+        # Proxies and people add and remove a final slash, so two paths must differ in more than that.
         owner = owners.setdefault(path.rstrip("/"), name)
         if owner != name:
-            message = f'{shown(path)} is the path of "{shown(owner)}" already'
-            hint = "every source has its own path; a slash at the end makes no difference"
+            message = f'the source "{shown(owner)}" already has the path {shown(path)}'
+            hint = "set another path; a final slash makes no difference"
             yield document.problem(("sources", name, "path"), message, hint)
 
 
@@ -148,26 +151,26 @@ def _listeners(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem
         yield document.problem(
             ("operator", "listen"),
             "the operator listener is not on loopback and has no token",
-            "operator: {token: env:GATEHOUSE_OPERATOR_TOKEN}, or listen on 127.0.0.1",
+            "set operator.token, as in token: env:GATEHOUSE_OPERATOR_TOKEN, or listen on 127.0.0.1",
         )
     if server is not None and any(map(operator.overlaps, server.addresses)):
-        message = f"both listeners want {operator}"
-        yield document.problem(("operator", "listen"), message, "another port, as in 127.0.0.1:9090")
+        message = f"server.listen already uses {operator}"
+        yield document.problem(("operator", "listen"), message, "use another port, as in 127.0.0.1:9090")
 
 
 def _store(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Find keys that are for a store of the other kind."""
+    """Find keys for PostgreSQL with a SQLite store."""
     url = read(parse_store_url, at(data, "store", "url"), "sqlite:///")
     if url is None or not url.startswith("sqlite:"):
         return
     for key in _FOR_POSTGRES:
         if at(data, "store", key) is not None:
-            hint = "leave it out, or give store.url a postgresql:// URL"
-            yield document.problem(("store", key), "is for a store in PostgreSQL", hint)
+            hint = "remove it, or set store.url to a postgresql:// URL"
+            yield document.problem(("store", key), "is only for PostgreSQL", hint)
 
 
 def _destinations(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Find what each value of a destination alone can't know."""
+    """Check the keys of each destination against each other."""
     has_url = at(data, "server", "public_url") is not None
     signature_headers = set(_signature_headers(data.get("sources")))
     for name, destination in mappings(data.get("destinations")).items():
@@ -182,15 +185,15 @@ def _destinations(data: dict[str, Any], document: YamlDocument) -> Iterator[Prob
 def _headers(
     name: str, destination: dict[str, Any], signature_headers: set[str], document: YamlDocument
 ) -> Iterator[Problem]:
-    """Find headers that are never forwarded, whatever a config allows: those that carry credentials."""
+    """Find headers that carry credentials. They are never forwarded."""
     for where, pattern in texts(destination.get("headers"), ("destinations", name, "headers")):
         if names_credential(pattern.lower()) or pattern.lower() in signature_headers:
-            message = f'"{shown(pattern)}" carries credentials, which are never stored or forwarded'
-            yield document.problem(where, message, "leave it out: the gateway has verified the request")
+            message = f'"{shown(pattern)}" carries credentials, which the gateway never stores or forwards'
+            yield document.problem(where, message, "remove it; the gateway has already verified the request")
 
 
 def _signature_headers(value: Any) -> Iterator[str]:
-    """Name the headers (lower case) that signatures and tokens are read from."""
+    """Return the headers (lower case) that carry signatures and tokens."""
     if isinstance(value, dict):
         proof = at(value, "signature") if "signature" in value else value if value.get("type") else {}
         yield from (text.lower() for _, text in texts(at(proof, "header"), ()))
@@ -202,7 +205,7 @@ def _signature_headers(value: Any) -> Iterator[str]:
 
 
 def _retry(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Compare the durations of `retry`, with the defaults where it says nothing."""
+    """Compare the durations of `retry`, including its defaults."""
     defaults, own = RetryConfig(), destination.get("retry")
     if not isinstance(own, dict):
         return
@@ -211,8 +214,8 @@ def _retry(name: str, destination: dict[str, Any], document: YamlDocument) -> It
     for key in ("max", "give_up_after"):
         limit = read(parse_duration, own.get(key), getattr(defaults, key))
         if first is not None and limit is not None and limit < first:
-            message = f"{key} is shorter than first"
-            hint = f"{key}: at least {format_duration(first)}, or a shorter first"
+            message = f"`{key}` is shorter than `first`"
+            hint = f"set {key} to at least {format_duration(first)}, or use a shorter first"
             yield document.problem((*path, key if key in own else "first"), message, hint)
 
 
@@ -220,13 +223,15 @@ def _connections(name: str, destination: dict[str, Any], document: YamlDocument)
     age = read(parse_duration, destination.get("max_connection_age"))
     least, most = _CONNECTION_AGES
     if age is not None and not least <= age <= most:
-        hint = f"{format_duration(least)} to {format_duration(most)}, as in max_connection_age: 5m"
-        fault = "too short: each attempt would open its own" if age < least else "too long: a name may move"
-        yield document.problem(("destinations", name, "max_connection_age"), fault, hint)
+        hint = f"use {format_duration(least)} to {format_duration(most)}, as in max_connection_age: 5m"
+        message = "too short: each attempt would open a connection"
+        if age > most:
+            message = "too long: the gateway would miss a change of the host's addresses"
+        yield document.problem(("destinations", name, "max_connection_age"), message, hint)
 
 
 def _breaker(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Compare the durations of `breaker`, with the defaults where it says nothing."""
+    """Compare the durations of `breaker`, including its defaults."""
     defaults, own = BreakerConfig(), destination.get("breaker")
     if not isinstance(own, dict):
         return
@@ -234,22 +239,24 @@ def _breaker(name: str, destination: dict[str, Any], document: YamlDocument) -> 
     first = read(parse_duration, own.get("open"), defaults.open)
     longest = read(parse_duration, own.get("max_open"), defaults.max_open)
     if longest is not None and longest > _LONGEST_OPEN:
-        message = "a destination that is back would wait too long for its deliveries"
-        yield document.problem((*path, "max_open"), message, f"at most {format_duration(_LONGEST_OPEN)}")
+        message = "too long: deliveries would wait although the destination is up again"
+        yield document.problem((*path, "max_open"), message, f"use at most {format_duration(_LONGEST_OPEN)}")
     elif first is not None and longest is not None and longest < first:
-        hint = f"max_open: at least {format_duration(first)}, or a shorter open"
+        hint = f"set max_open to at least {format_duration(first)}, or use a shorter open"
         key = "max_open" if "max_open" in own else "open"
-        yield document.problem((*path, key), "max_open is shorter than open", hint)
+        yield document.problem((*path, key), "`max_open` is shorter than `open`", hint)
 
 
 def _batch(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     batch, path = destination.get("batch"), ("destinations", name, "batch")
     if batch is not None and destination.get("format") != _BATCH:
-        yield document.problem(path, "only batches have one", f"format: {_BATCH}, or leave it out")
+        yield document.problem(
+            path, "`batch` needs the batch format", f"add format: {_BATCH}, or remove batch"
+        )
     linger = read(parse_duration, at(batch, "linger"))
     if linger is not None and linger > _LONGEST_LINGER:
-        message = "longer than any event should wait for company"
-        yield document.problem((*path, "linger"), message, f"at most {format_duration(_LONGEST_LINGER)}")
+        message = "too long: events would wait for a batch"
+        yield document.problem((*path, "linger"), message, f"use at most {format_duration(_LONGEST_LINGER)}")
 
 
 def _order(
@@ -259,8 +266,8 @@ def _order(
     for part in sorted(template.placeholders, key=str) if template else ():
         path = ("destinations", name, "order_by")
         if part.name in _NOT_IN_AN_EVENT:
-            hint = 'what several events share, as in "{body:data.id}"'
-            yield document.problem(path, f"{part} is nothing to order events by", hint)
+            hint = 'use a value that several events share, as in "{body:data.id}"'
+            yield document.problem(path, f"{part} cannot order events", hint)
         elif part.name in ("url", "url_decoded") and not has_url:
-            message = f"{part} is not known, since server.public_url is not set"
-            yield document.problem(path, message, "server: {public_url: https://…}")
+            message = f"{part} needs server.public_url"
+            yield document.problem(path, message, "set server.public_url, as in https://hooks.example.com")

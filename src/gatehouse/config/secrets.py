@@ -19,11 +19,11 @@ _REFERENCE = r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)"
 
 
 class SecretRef(NamedTuple):
-    """Where a secret is kept. The secret itself is never in the config."""
+    """A reference to a secret. The config never contains the secret itself."""
 
     #: `env` or `file`.
     kind: str
-    #: The variable's name, or the file's path.
+    #: The name of the variable, or the path of the file.
     name: str
 
     def __str__(self) -> str:
@@ -31,14 +31,15 @@ class SecretRef(NamedTuple):
 
 
 def parse_secret_ref(value: Any) -> Any:
-    """Turn `env:NAME` or `file:/path` into a `SecretRef`."""
+    """Convert `env:NAME` or `file:/path` to a `SecretRef`."""
     if isinstance(value, str) and value.isprintable() and re.fullmatch(_REFERENCE, value):
         kind, _, name = value.partition(":")
         return SecretRef(kind, name)
-    # The value itself may be the secret: no piece of it is repeated, not even what stands before a colon.
+    # The value may be the secret itself, so the message repeats no part of it, not even the text before a
+    # colon.
     if isinstance(value, str) and value.startswith("env:"):
-        raise wrong("env: without the name of a variable", "letters, digits and _, as in env:MANDATO_SECRET")
-    hint = secret_hint(value) or "env:NAME or file:/path; never the secret itself"
+        raise wrong("env: without the name of a variable", "write it as in env:MANDATO_SECRET")
+    hint = secret_hint(value) or "write env:NAME or file:/path, never the secret itself"
     raise wrong("not a reference to a secret", hint)
 
 
@@ -49,17 +50,17 @@ SecretReference = Annotated[
 ]
 
 
-#: No provider issues a secret longer than this; a longer file is not a secret.
+#: No provider issues longer secrets. A longer file is not a secret.
 _MAX_BYTES = 16 * 1024
 _MARK = b"\xef\xbb\xbf"
 
 
 class SecretError(ValueError):
-    """A secret that can't be used. The message names where it should be, never what it is."""
+    """A secret that cannot be used. The message names its reference, never its value."""
 
 
 class Secrets:
-    """Looks secrets up: `env:NAME` in an environment, `file:path` from a directory."""
+    """Reads secrets: `env:NAME` from an environment, and `file:PATH` relative to a directory."""
 
     def __init__(self, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self._directory = directory
@@ -68,7 +69,7 @@ class Secrets:
     def resolve(self, reference: SecretRef, minimum: int = 1) -> bytes:
         """Return a secret of at least `minimum` bytes. Raises `SecretError`.
 
-        White space at its end is no part of it: editors, `echo` and forms leave it there.
+        Removes white space at the end, which editors, `echo` and forms add.
         """
         secret = self._read(reference)
         if not secret:
@@ -78,20 +79,22 @@ class Secrets:
         return secret
 
     def oddity(self, reference: SecretRef) -> str | None:
-        """Say what around a secret is hardly part of it; None when nothing is, or when it can't be read."""
+        """Return what around a secret is probably a mistake, or None. Also None if the secret cannot be
+        read.
+        """
         try:
             secret = self._read(reference)
         except SecretError:
             return None
         if secret.startswith(_MARK):
-            return "a byte order mark in front of it"
+            return "a byte order mark before it"
         if secret[:1].isspace():
-            return "white space in front of it"
+            return "white space before it"
         is_quoted = len(secret) > 1 and secret[0] == secret[-1] and secret[:1] in (b'"', b"'", b"`")
         return "quotes around it" if is_quoted else None
 
     def resolve_all(self, references: Sequence[SecretRef], minimum: int = 1) -> list[bytes]:
-        """Return every secret of a list: all are live."""
+        """Return every secret of a list. All of them are valid."""
         return [self.resolve(reference, minimum) for reference in references]
 
     def _read(self, reference: SecretRef) -> bytes:
@@ -124,5 +127,8 @@ _WORDS = (
 
 
 def names_credential(name: str) -> bool:
-    """Tell whether a header's name (lower case), or a pattern of names, says "credential"."""
+    """Return whether the name of a header (lower case), or a pattern of names, indicates credentials.
+
+    Such a header is never stored or forwarded.
+    """
     return any(word in name for word in _WORDS)

@@ -23,23 +23,23 @@ _SIGNING = ("hmac", "ed25519", "ecdsa", "rsa")
 _WITH_SECRET = (*_SIGNING, "token", "basic", "jwt", "twilio", "ebay")
 _NOTHING = (None, ())
 _TYPES = (*_WITH_SECRET, "allowlist", "paypal", "aws-sns", "any", "none")
-#: Placeholder → where it comes from, and what would bring it.
+#: Placeholder → what provides it, and a hint.
 _GIVEN = {
-    "signed": ("a verifier that signs", "verify: {type: hmac, …}"),
-    "timestamp": ("a verifier with a timestamp", "verify: {timestamp: {header: NAME}}"),
-    "id": ("a verifier with a signed id", 'verify: {id: "{header:webhook-id}"}'),
-    "claims": ("a verifier of type jwt", "verify: {type: jwt, …}"),
-    "challenge": ("a handshake", "leave it to `handshakes`"),
-    "proof": ("a handshake", "leave it to `handshakes`"),
-    "token": ("a handshake", "leave it to `handshakes`"),
+    "signed": ("a verifier that signs", "add a verifier, as in verify: {type: hmac, …}"),
+    "timestamp": ("a verifier with a timestamp", "add timestamp: {header: NAME} to the verifier"),
+    "id": ("a verifier with a signed id", 'add id: "{header:webhook-id}" to the verifier'),
+    "claims": ("a verifier of type jwt", "add a verifier, as in verify: {type: jwt, …}"),
+    "challenge": ("a handshake", "use it only in `handshakes`"),
+    "proof": ("a handshake", "use it only in `handshakes`"),
+    "token": ("a handshake", "use it only in `handshakes`"),
 }
 
 
-_ACCEPT = "or respond: accept"
+_ACCEPT = "or use respond: accept"
 
 
 def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]:
-    """Find what is wrong between the parts of each source."""
+    """Return the problems between the keys of each source."""
     has_url = at(merged.data, "server", "public_url") is not None
     for name, source in mappings(at(merged.data, "sources")).items():
         path: KeyPath = ("sources", name)
@@ -68,7 +68,7 @@ Verifiers = list[tuple["KeyPath", dict[str, Any]]]
 
 
 def _inside(where: KeyPath, verifier: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
-    """Walk the verifiers of `any`, or the one that stands for itself."""
+    """Return the verifiers inside `any`, or the verifier itself."""
     if verifier["type"] != "any":
         yield where, verifier
         return
@@ -80,49 +80,50 @@ def _inside(where: KeyPath, verifier: dict[str, Any]) -> Iterator[tuple[KeyPath,
 def _secrets(
     path: KeyPath, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
 ) -> Iterator[Problem]:
-    # An unknown key `secret` is reported as such; that there is none besides it only follows.
+    # The key `secret` is reported as unknown. A missing `secrets` only follows from that.
     shared = source.get("secrets") not in _NOTHING or "secret" in source
     for where, verifier in verifiers:
         needs = verifier["type"] in _WITH_SECRET and verifier.get("jwks") is None
         if needs and not shared and verifier.get("secrets") in _NOTHING:
-            message = f"{verifier['type']} has no secret to check with"
-            hint = f"secrets: [env:{str(path[1]).upper().replace('-', '_')}_SECRET]"
+            message = f"the verifier {verifier['type']} has no secret"
+            hint = f"add secrets: [env:{str(path[1]).upper().replace('-', '_')}_SECRET]"
             yield document.problem(where if document.locate(where)[1] == where else path, message, hint)
 
 
 def _none_alone(verifiers: Verifiers, document: YamlDocument) -> Iterator[Problem]:
     for where, verifier in verifiers:
         if verifier["type"] == "none" and len(verifiers) > 1:
-            yield document.problem(where, "none stands beside other verifiers", "leave it out")
+            yield document.problem(where, "`none` cannot be combined with other verifiers", "remove it")
 
 
 def _placeholders(
     path: KeyPath, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
 ) -> Iterator[Problem]:
-    """Find templates that can never resolve: what they name comes from a verifier that is not there.
+    """Find templates that can never resolve, because no verifier provides their placeholders.
 
-    Only those that the file says: a preset's dedupe key may stay behind when another verifier comes in.
+    Checks only templates in the file. A dedupe key of the preset may remain when the source sets another
+    verifier.
     """
     if len(verifiers) != len(list(entries(source.get("verify"), path))):
-        return  # what the unreadable verifier would give is not known
+        return  # the placeholders of an unreadable verifier are unknown
     given = set().union(*(_gives(one) for verifier in verifiers for _, one in _inside(*verifier)))
     outside = not any(at(source, "event", key) for key in ("split", "document"))
     for where, template in _templates(path, source):
         if document.locate(where)[1] != where:
             continue
         if outside and _always_names("outer", template):
-            message = "{outer:…} needs something around an event: a list that is split, or a document"
-            yield document.problem(where, message, "{body:…}, or event: {split: …} or {document: …}")
+            message = "{outer:…} needs event.split or event.document"
+            yield document.problem(where, message, "use {body:…}, or add event.split or event.document")
         for name, (origin, hint) in _GIVEN.items():
             if name not in given and _always_names(name, template):
                 yield document.problem(where, f"{{{name}}} needs {origin}", hint)
 
 
 def _gives(verifier: dict[str, Any]) -> set[str]:
-    """Name the placeholders that a verifier brings."""
+    """Return the placeholders that a verifier provides."""
     kind = verifier["type"]
     if verifier.get("each") is not None:
-        return set()  # each item has its own
+        return set()  # each item has its own values
     found = {"signed"} if kind in (*_SIGNING, "twilio", "ebay", "paypal", "aws-sns") else set()
     found |= {"id"} if kind == "twilio" else set()
     if kind == "jwt":
@@ -133,11 +134,11 @@ def _gives(verifier: dict[str, Any]) -> set[str]:
 
 
 def _constants(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Find dedupe keys that say the same of every request: all but the first would be duplicates."""
+    """Find dedupe keys that are the same for every request."""
     for where, template in _templates(path, source):
         if where[2] == "dedupe" and any(map(_is_constant, template.alternatives)):
-            message = "names nothing of the request: all but the first would be duplicates"
-            yield document.problem(where, message, 'a placeholder, as in "{body:id}"')
+            message = "the key is the same for every request: all events but the first would be duplicates"
+            yield document.problem(where, message, 'add a placeholder, as in "{body:id}"')
 
 
 def _is_constant(parts: tuple[bytes | Placeholder, ...]) -> bool:
@@ -145,18 +146,18 @@ def _is_constant(parts: tuple[bytes | Placeholder, ...]) -> bool:
 
 
 def _values(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Find what a preset leaves to the source and the source does not say."""
+    """Find values that the preset requires and the source does not set."""
     values = source.get("values")
     for name, value in (values if isinstance(values, dict) else {}).items():
         if value == "":
             where = (*path, "values", name)
-            yield document.problem(where, f"values.{name} has to be set", f"values: {{{name}: …}}")
+            yield document.problem(where, f"`values.{name}` is required", f"add values: {{{name}: …}}")
 
 
 def _max_age(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Find an age limit that outlasts the dedupe keys: a captured request would pass in between.
+    """Find an age limit that is longer than the dedupe window.
 
-    That of a preset is shortened to the source's window instead.
+    A captured request could be replayed between the two. The limit of a preset is shortened instead.
     """
     where = (*path, "max_age")
     max_age, window = read(parse_duration, source.get("max_age")), at(source, "dedupe", "window")
@@ -165,24 +166,26 @@ def _max_age(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> I
         return
     if max_age > known_for:
         message = f"longer than the dedupe window of {format_duration(known_for)}"
-        yield document.problem(where, message, "max_age: no longer than dedupe.window")
+        yield document.problem(where, message, "use a shorter max_age, or a longer dedupe.window")
 
 
 def _each(source: dict[str, Any], verifiers: Verifiers, document: YamlDocument) -> Iterator[Problem]:
-    """Where each item proves itself, nothing around the items is proved: no event may hold it."""
+    """Find `each` without the same `event.split`. Only the items are verified, so events must not contain
+    more.
+    """
     split = at(source, "event", "split")
     for where, verifier in verifiers:
         each = verifier.get("each")
-        is_sound = verifier["type"] != "token" or verifier.get("body") is not None
-        if isinstance(each, str) and is_sound and split != f"{{body:{each}}}":
-            hint = f'event: {{split: "{{body:{each}}}"}}'
-            yield document.problem((*where, "each"), "the events are not split in the same way", hint)
+        is_complete = verifier["type"] != "token" or verifier.get("body") is not None
+        if isinstance(each, str) and is_complete and split != f"{{body:{each}}}":
+            hint = f'set event.split to "{{body:{each}}}"'
+            yield document.problem((*where, "each"), "`each` needs the same path in event.split", hint)
 
 
 def _credentials_in_body(
     source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
 ) -> Iterator[Problem]:
-    """Find what is read from a JSON body where the body is none: a form, or a token."""
+    """Find values that are read from a JSON body although the body is a form or a token."""
     inside = read(parse_template, at(source, "event", "document"))
     if inside is None or any(part.name == "body" for part in inside.placeholders):
         return
@@ -191,12 +194,14 @@ def _credentials_in_body(
         for place in places:
             part = at(verifier, *place) if place else verifier
             if isinstance(at(part, "body"), str):
-                message = "is read from a JSON body, and event.document says that the body is none"
-                yield document.problem((*where, *place, "body"), message, "form: name")
+                message = "needs a JSON body, but event.document says that the body is not JSON"
+                yield document.problem(
+                    (*where, *place, "body"), message, "read a form field instead, as in form: NAME"
+                )
 
 
 def _always_names(placeholder: str, template: Template) -> bool:
-    """Tell whether no alternative of the template does without a placeholder."""
+    """Return whether every alternative of the template contains a placeholder."""
     return all(
         any(not isinstance(part, bytes) and part.name == placeholder for part in parts)
         for parts in template.alternatives
@@ -223,7 +228,7 @@ def _signed_url(verifiers: Verifiers, document: YamlDocument) -> Iterator[Proble
         if named or verifier["type"] == "twilio":
             message = "{url} is signed, but server.public_url is not set"
             path = (*where, "signed") if named else where
-            yield document.problem(path, message, "server: {public_url: https://…}")
+            yield document.problem(path, message, "set server.public_url, as in https://hooks.example.com")
 
 
 def _handshakes(path: KeyPath, source: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
@@ -236,16 +241,16 @@ def _handshakes(path: KeyPath, source: dict[str, Any]) -> Iterator[tuple[KeyPath
 def _proofs(
     path: KeyPath, source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
 ) -> Iterator[Problem]:
-    """Find proofs that nothing can be proved with, and those that would give signatures away."""
+    """Find proofs without a secret, and proofs that would reveal signatures."""
     for where, proof in _handshakes(path, source):
         if proof.get("type") != "hmac":
             continue
         if source.get("secrets") in _NOTHING:
-            hint = "secrets: […] of the source; a verifier's own are not used"
-            yield document.problem(where, "the proof has no secret to be made with", hint)
+            hint = "add secrets to the source; those of a verifier are not used"
+            yield document.problem(where, "the proof has no secret", hint)
         if any(verifier.get("each") is not None for _, verifier in verifiers):
-            message = "a proof could be the signature of an item: verifiers with each do not tell them apart"
-            yield document.problem(where, message, "proof: {type: hash, …}, or a source of its own")
+            message = "a proof could be a valid signature of an item of a verifier with `each`"
+            yield document.problem(where, message, "use proof: {type: hash, …}, or a separate source")
 
 
 def _hashed_url(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
@@ -253,11 +258,13 @@ def _hashed_url(path: KeyPath, source: dict[str, Any], document: YamlDocument) -
         template = read(parse_template, proof.get("of"))
         if template is not None and _always_names("url", template):
             message = "{url} is hashed, but server.public_url is not set"
-            yield document.problem((*where, "of"), message, "server: {public_url: https://…}")
+            yield document.problem(
+                (*where, "of"), message, "set server.public_url, as in https://hooks.example.com"
+            )
 
 
 def _relays(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    """Find what stands between a source and the reply that it is to relay."""
+    """Find why a source cannot relay the reply of a destination."""
     for name, source in mappings(data.get("sources")).items():
         if source.get("respond") == "relay":
             for message, hint in _reasons(name, source, data):
@@ -266,27 +273,27 @@ def _relays(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
 
 def _reasons(name: str, source: dict[str, Any], data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if at(source, "event", "split") is not None:
-        yield "the events of a batch would have a reply each", "leave out event.split"
+        yield "the events of one request would have several replies", "remove event.split"
     destinations, routes = mappings(data.get("destinations")), data.get("routes", ())
     if not isinstance(routes, tuple):
         return
     reached = _reached(name, routes)
     if len(reached) != 1:
         found = ", ".join(map(shown, reached)) or "no destination"
-        yield f"its routes lead to {found}", "a reply comes from exactly one destination"
+        yield f"its routes lead to {found}", "add routes to exactly one destination"
     for destination in reached:
         yield from _unfit(destination, destinations.get(destination, {}))
 
 
 def _unfit(name: str, destination: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if destination.get("format") == "cloudevents-batch":
-        yield f"{name} takes batches, and replies to all of one", "another format there"
+        yield f"{name} gets batches, and a reply is for a whole batch", f"use another format for {name}"
     if destination.get("order_by") is not None:
-        yield f"{name} is ordered, and a reply can't wait for its turn", "no order_by there"
+        yield f"{name} is ordered, and a reply cannot wait for other events", f"remove order_by from {name}"
 
 
 def _reached(source: str, routes: tuple[Any, ...]) -> list[str]:
-    """Return the destinations that any event of a source may go to."""
+    """Return the destinations that events of a source may go to."""
     return list(
         dict.fromkeys(
             to

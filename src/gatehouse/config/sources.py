@@ -1,4 +1,4 @@
-"""The models of a source, and of the preset that it may start from."""
+"""Defines the models of a source and of a preset."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from gatehouse.config.base import (
 from gatehouse.config.handshakes import HandshakeConfig
 from gatehouse.config.quantities import Between, Duration, Size
 from gatehouse.config.secrets import SecretReference
-from gatehouse.config.verifiers import SecretLength, VerifyEntry
+from gatehouse.config.signatures import SecretLength
+from gatehouse.config.verifiers import VerifyEntry
 from gatehouse.language.template import Template
 
 
@@ -30,31 +31,32 @@ class EventConfig(Model):
     """How an event is read from a verified request."""
 
     id: TemplateText | None = None
-    """The provider's id of the event. Absent: the gateway's own."""
+    """The provider's id of the event. Default: an id that the gateway generates."""
     type: TemplateText
-    """The event type, which routes match."""
+    """The event type. Routes match it."""
     time: TemplateText | None = None
-    """When it happened: ISO 8601 or unix s/ms. Absent: when received."""
+    """When the event happened: ISO 8601, or Unix seconds or milliseconds. Default: the time of receipt."""
     subject: TemplateText | None = None
-    """What it is about, as in an invoice's id."""
+    """The subject of the event, such as the id of an invoice."""
     account: TemplateText | None = None
-    """The provider-side tenant, when there is one."""
+    """The tenant or account at the provider."""
     document: TemplateText | None = None
-    """Where the JSON is that `{body:…}`, `data` and `split` read, when it is not the body: `{form:name}`, or
-    `{form}` for all fields of a form."""
+    """The JSON document that `{body:…}`, `data` and `split` read, if it is not the body itself: `{form:name}`
+    for a field of a form, or `{form}` for all fields."""
     data: TemplateText = Template("{body}")
-    """What destinations get as `data`: `{body}` or a lone `{body:path}`, whose bytes stay as sent. For an
-    item of a batch also a lone `{outer:path}`: what is around it, with all items in it."""
+    """What destinations get as `data`: `{body}` or a single `{body:path}`. The bytes stay as the provider
+    sent them. For an item of a batch, a single `{outer:path}` is also possible. It includes all items."""
     split: TemplateText | None = None
-    """For batch providers: a lone `{body:path}` to a list; templates then see one element of it. `*` on the
-    way stands for each element, `a|b` for both; an element without the rest of the way is one itself."""
+    """For requests with several events: a single `{body:path}` to the list of events. Templates then read one
+    element. `*` in the path stands for each element of a list, and `a|b` for both members. An element without
+    the rest of the path is an event itself."""
 
     @field_validator("data", "split")
     @classmethod
     def _is_a_part_of_the_body(cls, template: Template | None, info: ValidationInfo) -> Template | None:
         names = ("body", "outer") if info.field_name == "data" else ("body",)
         if template is not None and not all(_is_lone(parts, names) for parts in template.alternatives):
-            raise wrong("has to be a part of the body as sent", 'a lone "{body:path}"')
+            raise wrong("must be a part of the body as sent", 'use a single placeholder, as in "{body:path}"')
         return template
 
 
@@ -63,117 +65,122 @@ def _is_lone(parts: tuple[object, ...], names: tuple[str, ...]) -> bool:
 
 
 class DedupeKeyConfig(Model):
-    """One dedupe key. A template alone is short for a key that has the window of them all."""
+    """One dedupe key. A template alone is short for a key with the common window."""
 
     key: TemplateText
-    """What it is made of."""
+    """The template of the key."""
     window: Duration | None = None
-    """For how long this key makes duplicates. Default: the `window` of `dedupe`."""
+    """The dedupe window of this key. Default: the `window` of `dedupe`."""
 
 
 class DedupeConfig(Model):
-    """What makes two requests the same event, and for how long."""
+    """Which requests are duplicates of an event, and for how long."""
 
     by: tuple[Annotated[DedupeKeyConfig, OrTemplate("key")], ...] = ()
-    """Dedupe keys: all that resolve are recorded, any known one makes a duplicate."""
+    """Dedupe keys. The gateway records every key that resolves. An event is a duplicate if any of its keys is
+    known."""
     window: Duration = 7 * 86400.0
-    """For how long a key makes duplicates that has no window of its own."""
+    """The dedupe window: how long the gateway remembers a key. Individual keys may have their own."""
 
     @property
     def templates(self) -> tuple[Template, ...]:
-        """What each key is made of."""
+        """The template of each key."""
         return tuple(one.key for one in self.by)
 
     @property
     def windows(self) -> tuple[float, ...]:
-        """For how long each key makes duplicates (seconds)."""
+        """The dedupe window of each key (seconds)."""
         return tuple(self.window if one.window is None else one.window for one in self.by)
 
 
 class AnswersConfig(Model):
-    """Statuses of the answers, where a provider demands others."""
+    """Statuses and bodies of the answers, for providers that require other ones."""
 
     accepted: Annotated[int, Between(200, 299)] = 200
-    """Committed."""
+    """The status of the answer when the event is committed."""
     duplicate: Annotated[int, Between(200, 299)] | None = None
-    """Seen before. Default: as `accepted`."""
+    """The status of the answer to a duplicate. Default: the value of `accepted`."""
     unauthorized: Annotated[int, Between(400, 499)] = 401
-    """Not verified."""
+    """The status of the answer when verification fails."""
     body: str | None = None
-    """The body of 2xx answers instead of ours: text, or a JSON object. An empty one leaves every answer
-    without a body."""
+    """The body of 2xx answers: text, or a JSON object. If it is empty, no answer has a body."""
 
 
 class SampleConfig(Model):
-    """A request as the provider documents it, for `send`, `sign` and `demo`. Signatures are made fresh."""
+    """A sample request from the provider's documentation, for `send`, `sign` and `demo`. Gatehouse signs
+    it.
+    """
 
     headers: Mapping[HeaderName, str] = {}
-    """Headers besides the signature's."""
+    """Headers other than those of the signature."""
     body: str
-    """The body, byte for byte."""
+    """The exact body."""
 
 
 class ProviderConfig(Model):
-    """What a preset says about a provider; a source may override any of it, or say all of it itself."""
+    """What a preset contains. A source may override any key, or define all keys without a preset."""
 
     title: str = ""
-    """The provider's name as people write it."""
+    """The provider's name for display."""
     docs: str = ""
-    """Where the provider documents its requests."""
+    """The URL of the provider's documentation."""
     setup: tuple[Text, ...] = ()
-    """How to set the provider up to send events, one step per item, in Markdown."""
+    """How to configure the provider, one step per item, in Markdown."""
     verify: AtLeastOne[VerifyEntry]
-    """One verifier, or a list of which all must pass. In a list, `preset` stands for the preset's own."""
+    """One verifier, or a list of verifiers that must all pass. In a list, `preset` stands for the preset's
+    verifiers."""
     min_secret: SecretLength = 16
-    """The shortest secret in bytes that is accepted."""
+    """The minimum length of a secret in bytes."""
     event: EventConfig
     """How events are read from verified requests."""
     dedupe: DedupeConfig = DedupeConfig()
-    """What makes two requests the same event."""
+    """Which requests are duplicates of an event."""
     max_age: Duration | None = None
-    """How old a verified request may be, by a time that is signed: the verifier's timestamp, or else
-    `event.time`. Not longer than the dedupe window."""
+    """The maximum age of a verified request. It is measured by a signed time: the verifier's timestamp, or
+    else `event.time`. It must not be longer than the dedupe window."""
     answers: AnswersConfig = AnswersConfig()
-    """Answers, where the provider demands others."""
+    """Answers, if the provider requires other ones."""
     handshakes: tuple[HandshakeConfig, ...] = ()
-    """Requests with which the provider checks the address; they are answered and are no events."""
+    """Requests with which the provider checks the URL. The gateway answers them. They are not events."""
     values: Mapping[Name, str] = {}
-    """Facts about the account that its texts need: `{value:name}` stands for one. Empty: to be set."""
+    """Values of your account that the preset needs. `{value:name}` stands for one. You must set the empty
+    ones."""
     max_body: Size | None = None
-    """The longest body. Default: the server's."""
+    """The maximum size of a request body. Default: `server.max_body`."""
     answer_deadline: Duration | None = None
     """How long the provider waits for an answer."""
     retry_horizon: Duration | None = None
-    """How long after the first request the provider may still retry on its own."""
+    """How long after the first request the provider may still retry."""
     retries: str = ""
-    """The provider's retry schedule, in words."""
+    """A description of the provider's retry schedule."""
     retries_resigned: str = ""
-    """Where the provider says that it signs each retry anew, with a fresh timestamp."""
+    """Where the provider documents that it signs each retry again, with a new timestamp."""
     no_max_age: str = ""
-    """Why nothing bounds the age of a captured request, where nothing does."""
+    """Why the age of a captured request has no limit, if it has none."""
     disables: str = ""
-    """What makes the provider disable the registered address, in words."""
+    """A description of what makes the provider disable the registered URL."""
     types: tuple[str, ...] = ()
     """The documented event types."""
     unique_bodies: str = ""
-    """Why no two events have equal bodies, where a dedupe key is made of the signed bytes alone."""
+    """Why no two events have equal bodies, if the only dedupe key is made of the signed bytes."""
     unconfirmed: tuple[str, ...] = ()
-    """What no primary source confirms."""
+    """Facts in this preset that no primary source confirms."""
     samples: tuple[SampleConfig, ...] = ()
-    """The provider's documented examples."""
+    """Sample requests from the provider's documentation."""
 
 
 class SourceConfig(ProviderConfig):
-    """Our entry for one provider account."""
+    """The config of one provider account."""
 
     provider: str = ""
-    """The preset; empty when the source spells everything out."""
+    """The preset. Without one, the source defines everything itself."""
     secrets: OneOrMany[SecretReference] = ()
-    """What the verifiers check with. A list means that all are live, as during a rotation."""
+    """The secrets of the verifiers. All secrets of a list are valid, as during a rotation."""
     handshake_secrets: OneOrMany[SecretReference] = ()
-    """The tokens of handshakes that carry one, as with `hub.verify_token`."""
+    """The tokens of handshakes that carry one, such as `hub.verify_token`."""
     path: PathText | None = None
-    """Where it is served. Default: `/webhooks/` and the source's name."""
+    """The URL path of the source. Default: `/webhooks/` and the name of the source."""
     respond: Literal["accept", "relay"] = "accept"
-    """The answer to an event: that it is accepted, or with `relay` what the one destination of the routes
-    replies (a 2xx, up to 64 KiB). Without such a reply nothing is stored, and the answer is 502 or 504."""
+    """How the gateway answers an event. With `accept`, it answers that the event is accepted. With `relay`,
+    it returns the 2xx reply of the only destination, up to 64 KiB. Without such a reply, it stores nothing
+    and answers 502 or 504."""

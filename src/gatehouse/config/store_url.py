@@ -1,4 +1,4 @@
-"""Where the store is: a SQLite file, or a PostgreSQL database; and which keys are for which of them."""
+"""Checks and parses the URL of the store: a SQLite file, or a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from gatehouse.config.base import in_words, wrong
 if TYPE_CHECKING:
     pass
 
-#: A parameter that nobody knows would go to the server as a setting, and `sslmod` would leave the line open.
+#: Other parameters are refused: PostgreSQL would take `sslmod` as a server setting, and the connection would
+#: stay unencrypted.
 _PARAMETERS = (
     *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslnegotiation"),
     *("ssl_min_protocol_version", "ssl_max_protocol_version", "host", "target_session_attrs"),
 )
 _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-#: Modes in which nothing goes over an open line.
+#: Modes in which every connection is encrypted.
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _QUERY = rf"({'|'.join(_PARAMETERS)})=[^&#\s]+"
@@ -31,29 +32,27 @@ _POSTGRES = (
 )
 _SQLITE = r"sqlite:///[^?]*[^/?]"
 _HIGHEST_PORT = 65535
-_HINT = (
-    "sqlite:///gatehouse.db (beside this file), sqlite:////var/lib/gatehouse/gatehouse.db, or postgresql://…"
-)
+_HINT = "write sqlite:///gatehouse.db, sqlite:////var/lib/gatehouse/gatehouse.db, or postgresql://…"
 _HINT_POSTGRES = "postgresql://user@host:5432,host2:5432/name?sslmode=verify-full&sslrootcert=/etc/ssl/db.pem"
-_ELSEWHERE = "store: {password: env:GATEHOUSE_STORE_PASSWORD}; URLs are shown and logged"
+_ELSEWHERE = "move it to store.password, as in password: env:GATEHOUSE_STORE_PASSWORD"
 
 
 class PostgresParts(NamedTuple):
-    """What a URL says of how to get to a database."""
+    """The hosts and parameters of a PostgreSQL URL."""
 
-    #: Without their ports; the path of a directory for a Unix socket.
+    #: Host names without ports, or the directory of a Unix socket.
     hosts: tuple[str, ...]
     parameters: dict[str, str]
 
     @property
-    def is_open_line(self) -> bool:
-        """Whether events may go over a network unencrypted."""
-        is_far = not all(host.startswith("/") or is_loopback(host) for host in self.hosts)
-        return is_far and self.parameters.get("sslmode") not in _ENCRYPTED
+    def is_unencrypted(self) -> bool:
+        """Whether the connection may send events unencrypted over a network."""
+        is_remote = not all(host.startswith("/") or is_loopback(host) for host in self.hosts)
+        return is_remote and self.parameters.get("sslmode") not in _ENCRYPTED
 
 
 def parse_store_url(value: Any) -> Any:
-    """Check the store's URL. What is wrong with it is said without a piece of it: it may hold a password."""
+    """Check the URL of the store. The errors repeat no part of it, because it may contain a password."""
     if not isinstance(value, str) or not value.isprintable():
         raise wrong("not the URL of a store", _HINT)
     if re.match(r"postgres(ql)?:", value):
@@ -63,14 +62,12 @@ def parse_store_url(value: Any) -> Any:
     if path == value or path.endswith("/") or not path:
         raise wrong("not the URL of a store", _HINT)
     if path.startswith(":memory:") or "?" in path:
-        raise wrong(
-            "not the path of a file", f"{_HINT}; a store in memory would lose what it answered 2xx for"
-        )
+        raise wrong("not the path of a file", f"{_HINT}; a store in memory would lose accepted events")
     return value
 
 
 def postgres_parts(url: str) -> PostgresParts | None:
-    """Take a PostgreSQL URL apart; None for any other."""
+    """Return the parts of a PostgreSQL URL, or None for any other URL."""
     found = re.fullmatch(_POSTGRES, url) if url.isascii() else None
     if found is None:
         return None
@@ -82,22 +79,23 @@ def postgres_parts(url: str) -> PostgresParts | None:
 
 def _check_postgres(url: str) -> None:
     if _has_password(url):
-        raise wrong("a password in the URL", _ELSEWHERE)
+        raise wrong("the URL must not contain a password", _ELSEWHERE)
     parts = postgres_parts(url)
     if parts is None and postgres_parts(url.partition("?")[0]) is not None:
-        raise wrong("a parameter that is not known, or empty", f"possible: {', '.join(_PARAMETERS)}")
+        raise wrong("an unknown or empty parameter", f"use only: {', '.join(_PARAMETERS)}")
     if parts is None or not parts.hosts or not _has_possible_ports(url):
-        raise wrong("not the URL of a PostgreSQL database", _HINT_POSTGRES)
+        raise wrong("not the URL of a PostgreSQL database", f"write {_HINT_POSTGRES}")
     mode = parts.parameters.get("sslmode", "prefer")
     if mode not in _MODES:
-        raise wrong("not a possible sslmode", f"one of: {', '.join(_MODES)}")
+        raise wrong("unknown sslmode", f"use one of: {', '.join(_MODES)}")
     if mode.startswith("verify") and "sslrootcert" not in parts.parameters:
         raise wrong(
-            f"sslmode={mode} needs sslrootcert", "the certificates to trust: sslrootcert=/etc/ssl/db.pem"
+            f"sslmode={mode} needs sslrootcert",
+            "name the certificates to trust, as in sslrootcert=/etc/ssl/db.pem",
         )
     for name in _FILES:
         if not parts.parameters.get(name, "/").startswith("/"):
-            raise wrong(f"{name} is not an absolute path", f"as in {name}=/etc/ssl/db.pem")
+            raise wrong(f"{name} must be an absolute path", f"write it as in {name}=/etc/ssl/db.pem")
 
 
 def _has_password(url: str) -> bool:

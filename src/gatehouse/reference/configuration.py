@@ -87,7 +87,7 @@ def _cell(text: str) -> str:
 
 def _default(value: Schema, *, needed: bool) -> str:
     if needed:
-        return "*needed*"
+        return "*required*"
     if "default" not in value:
         return ""
     default = value["default"]
