@@ -189,9 +189,9 @@ async def test_what_the_name_service_and_the_connection_report_is_said_too() -> 
         assert await said(f"http://{address}") == ("invalid_reply", "the reply is not HTTP")
         assert await said(f"http://{address}") == (
             "disconnected",
-            "the connection ended before an answer",
+            "the connection ended before a reply",
         )
-        assert await said(mute.url) == ("timeout", "no answer in time")
+        assert await said(mute.url) == ("timeout", "no reply in time")
     assert await said(f"http://{address}") == ("connect", "Connection refused")
     reason, error = await said("http://user:password@nowhere.invalid/")
     assert reason == "dns"

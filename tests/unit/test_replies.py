@@ -348,7 +348,7 @@ async def test_a_peer_that_stood_still_answers_nobody_when_it_goes_on() -> None:
             forwarder = Forwarder(make_destination(url, timeout=0.5), session, clock=time.time)
             assert (await forwarder.attempt(make_event(), 1)).http_status == 200
             still = [await forwarder.attempt(make_event(b'"stand still"'), 1) for _ in range(2)]
-            assert [(one.reason, one.error) for one in still] == [("timeout", "no answer in time")] * 2
+            assert [(one.reason, one.error) for one in still] == [("timeout", "no reply in time")] * 2
             process.send_signal(signal.SIGCONT)
             async with asyncio.timeout(10):
                 while (outcome := await forwarder.attempt(make_event(), 1)).http_status is None:

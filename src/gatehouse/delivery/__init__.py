@@ -1,26 +1,28 @@
 """Delivery: one lane per destination, from the committed event to the outcome.
 
-    dispatcher        owns the lanes, and what they share
-      lane            one destination: its workers, and what starts and stops them
+    dispatcher        owns the lanes and what they share
+      lane            one destination: its workers, and how it starts, pauses and stops
         leasing       leases due deliveries from the store
-        backlog       the deliveries that wait in memory
-        throttle      whether an attempt may start now: breaker, rate limit, pause
+        backlog       keeps the deliveries that wait in memory
+        throttle      decides whether an attempt may start: breaker, rate limit, pause
           breaker     the circuit breaker (pure)
-        intake        the next deliveries for a worker, as many as one POST may carry
-        attempts      attempts them, learns from the outcomes, and has them recorded
-        relaying      attempts within a provider's request, for the destination's reply
-      forwarder       one attempt, from events to outcomes
-        http_client   one POST over a pool of connections
-          connection  one connection: a request, and its reply
+        intake        gives a worker the deliveries for its next POST
+        attempts      attempts them, tells the throttle the outcomes, and has them recorded
+        relaying      attempts within a provider's request, to relay the destination's reply
+      forwarder       makes one attempt: from events to outcomes
+        http_client   sends one POST over a connection pool
+          connection  one connection: sends a request and reads its reply
           reply_head  the status line and the end of the head (pure)
-        faults        what an error of a POST means
-      recorder        what an outcome means for the delivery: decided, stored, counted, logged
+        faults        explains the error of a POST
+      recorder        decides what an outcome means for the delivery, stores it, counts it and logs it
         retry         delivered, due later or dead (pure)
-    destination       a configured destination, compiled
+    destination       a destination, compiled from the config
     outcome           the outcome of an attempt
-    gauges, pauses    counts of pending and dead deliveries; paused destinations
+    state             the state of a destination, as operators see it
+    gauges, pauses    the numbers of pending and dead deliveries; paused destinations
 
-A delivery in memory is leased: until the lease expires, no other process attempts it. A delivery that is
-lost from memory becomes available afterwards. A worker starts no attempt that could outlast the lease, and
-keeps its slot until the result is stored, so a crash repeats at most `concurrency` events per destination.
+A delivery in memory is leased: until the lease expires, no other process attempts it. If the process loses
+the delivery, another one can lease it afterwards. A worker starts no attempt that could outlast the lease,
+and it keeps its slot until the result is stored. So a crash repeats at most `concurrency` events per
+destination.
 """

@@ -1,6 +1,6 @@
-"""Attempts deliveries: one at a time, or several in one POST, and has the outcomes recorded.
+"""Attempts deliveries, one at a time or several in one POST, and has the outcomes recorded.
 
-When a batch fails because of one event, the batch is split in halves until the failing event is alone.
+When a batch fails because of one event, it is split in halves until the failing event is alone.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 
 class Claim(NamedTuple):
-    """What a worker took: leased for long enough, let through the gate, and all of it new or all retries."""
+    """The deliveries that a worker has taken: all of them new, or all of them retries."""
 
     deliveries: Sequence[Delivery]
-    #: Whether it is to find out if the destination is back.
+    #: Whether this attempt tests if the destination is back.
     probe: bool
 
 
 class Attempts:
-    """Attempts the deliveries of one destination, each in a POST of its own."""
+    """Attempts the deliveries of one destination, each in its own POST."""
 
     def __init__(
         self,
@@ -56,20 +56,21 @@ class Attempts:
         self._throttle = throttle
         self._leaser = leaser
         self._clock = clock
-        #: Called when whether the destination is spared may have changed.
+        #: Called when the breaker's state may have changed.
         self._on_change = on_change
-        #: Workers that wait for the destination's answer. They may be cancelled; what they attempt counts.
+        #: Workers that wait for a reply. If one is cancelled, its attempt still counts.
         self.in_flight: set[asyncio.Task[None]] = set()
 
     async def run(self, claim: Claim, worker: asyncio.Task[None]) -> None:
-        """Attempt what was taken, and return when what came of it is in the store."""
+        """Attempt the claimed deliveries. Returns after the outcomes are stored."""
         (delivery,) = claim.deliveries
         started = time.monotonic()
         self.in_flight.add(worker)
         try:
             outcome = await self._forwarder.attempt(delivery.event, delivery.attempts + 1)
         except asyncio.CancelledError:
-            # The lane's `stop` ran out of grace. The destination may have got the event: that attempt counts.
+            # The grace period of `Lane.stop` is over. The destination may have the event, so the attempt
+            # counts.
             self.in_flight.discard(worker)
             await self._recorder.record_interrupted(delivery, time.monotonic() - started)
             return
@@ -82,52 +83,52 @@ class Attempts:
             self._on_change()
 
     async def _record(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Have an outcome recorded."""
+        """Record an outcome."""
         self._check_store_for(await self._recorder.record(delivery, outcome))
 
     def _check_store_for(self, due: float | None) -> None:
-        """Have the store looked into when an outcome made something due there."""
+        """Make the leaser check the store when the outcome made a delivery due there."""
         if due is not None:
             self._leaser.check_store_at(due)
         elif self._destination.ordered:
-            # The next one with its key was held back for it, and may go now.
+            # The next delivery with the same order key was held back behind this one and may start now.
             self._leaser.check_store()
 
 
-#: The brackets around a batch, and the comma before each element but the first.
+#: The bytes of the brackets around a batch, and of the comma before each further element.
 _BRACKETS, _COMMA = 2, 1
-#: Failures that come fast, so a batch is halved at once. After others it is tried again in smaller company.
+#: Failures that come fast, so the batch is halved at once. After others, smaller batches are retried later.
 _MAY_BE_FOR_ONE: tuple[OutcomeReason, ...] = ("server_error", "disconnected", "invalid_reply")
 
 
 class Group(NamedTuple):
-    """What goes into one POST."""
+    """The content of one POST."""
 
     parts: tuple[BatchItem, ...]
-    #: Half of what was sent before: it counts against the rate once more.
+    #: Half of an earlier POST. It counts against the rate limit again.
     is_half: bool = False
-    #: What that came to, unless it was refused.
+    #: The outcome of that POST, unless the destination refused it.
     failure: Outcome | None = None
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """The deliveries, each with the number of its attempts."""
+        """The deliveries, each with its number of attempts."""
         return [part.delivery for part in self.parts]
 
 
 class BatchAttempts(Attempts):
     """Attempts the deliveries of one destination, several in a POST.
 
-    A batch that is refused, or at which the destination fails, holds at least one event that it can't
-    process, and nobody says which. It is sent again at once in halves, and each half that fails in halves
-    again, until the bad one stands alone. How often is bounded. For refusals it is enough to find two: when a
-    destination refuses everything, as an app that is being deployed does, what is left is tried again later.
-    For failures it is enough to find each, but an open breaker ends it. What is left is tried again later, in
-    smaller company.
+    A batch that the destination refuses or fails contains at least one event that it can't process, and
+    nothing says which. The batch is sent again at once in halves, and each failing half in halves again,
+    until the bad event is alone. The number of splits is bounded. For refusals, the bound allows to find two
+    bad events: a destination that refuses everything, such as an app during its deployment, gets the rest
+    later. For failures, the bound allows to find every bad event, but an open breaker ends the search. The
+    rest is retried later in smaller batches.
     """
 
     async def run(self, claim: Claim, worker: asyncio.Task[None]) -> None:
-        """Attempt what was taken, and return when what came of it is in the store."""
+        """Attempt the claimed deliveries. Returns after the outcomes are stored."""
         groups = deque(await self._groups(claim.deliveries))
         splits, refusals_left = 0, 2 * len(claim.deliveries).bit_length()
         probe = claim.probe
@@ -157,7 +158,7 @@ class BatchAttempts(Attempts):
                 await self._record_group(group, result, conclusive=False)
 
     async def _groups(self, deliveries: Sequence[Delivery]) -> list[Group]:
-        """Write the events, and share them out so that no POST is too long."""
+        """Encode the events, and divide them so that no POST is too long."""
         parts: list[BatchItem] = []
         for delivery in deliveries:
             part = self._forwarder.encode_item(delivery)
@@ -169,7 +170,7 @@ class BatchAttempts(Attempts):
         return [Group(tuple(some)) for some in _cut(parts, self._destination.batch.bytes)]
 
     async def _attempt(self, group: Group, worker: asyncio.Task[None]) -> BatchOutcome | None:
-        """POST a group when the rate allows it; None when the lane's `stop` ran out of grace."""
+        """POST a group when the rate limit allows it. None: the grace period of `Lane.stop` ended."""
         self.in_flight.add(worker)
         try:
             if group.is_half:
@@ -185,7 +186,7 @@ class BatchAttempts(Attempts):
         return is_refused(whole, retry_rule(self._destination.retry_on, whole.http_status))
 
     def _may_be_one_event(self, whole: Outcome) -> bool:
-        """Tell whether one event may be why a POST failed. A hint for all of them, as `retry_on`, is not."""
+        """Return whether one event may be the cause. A status in `retry_on` concerns the whole batch."""
         return whole.reason in _MAY_BE_FOR_ONE and not retry_rule(
             self._destination.retry_on, whole.http_status
         )
@@ -199,7 +200,7 @@ class BatchAttempts(Attempts):
         return [Group(tuple(some), True, failure) for some in (parts[:middle], parts[middle:])]
 
     async def _postpone(self, group: Group, outcome: Outcome) -> None:
-        """Have a group recorded that failed as part of a larger one, and is not attempted by itself now."""
+        """Record a group that failed within a larger one and is not attempted by itself now."""
         for due in await self._recorder.record_postponed(group.deliveries, outcome):
             self._check_store_for(due)
 
@@ -222,7 +223,7 @@ def _with_one_more_attempt(delivery: Delivery) -> Delivery:
 
 
 def _cut(parts: Iterable[BatchItem], size: int) -> Iterator[list[BatchItem]]:
-    """Cut into runs of which each is a body of at most `size` bytes, or a single event."""
+    """Divide into bodies of at most `size` bytes. A larger event gets its own body."""
     run: list[BatchItem] = []
     length = _BRACKETS
     for part in parts:

@@ -1,10 +1,9 @@
-"""The deliveries to one destination that wait in memory, bounded by number and by bytes.
+"""Keeps the deliveries of one destination that wait in memory, bounded by number and by bytes.
 
-There are two queues, each first in, first out: new deliveries, and retries. Retries of events that the
-destination can't process may be many and slow. While new deliveries wait, retries get at most half of the
-slots and half of the time, so new deliveries keep at least half of their speed. While only one kind waits,
-it may take all the time, but retries never more than half of the slots, so that new deliveries always find
-one free.
+New deliveries and retries wait in two first-in, first-out queues. Retries of events that the destination
+can't process may be many and slow. While new deliveries wait, retries get at most half of the slots and half
+of the time, so new deliveries keep at least half of their speed. While only one kind waits, it may use all
+the time. Retries never use more than half of the slots, so a new delivery always finds a free slot.
 """
 
 from __future__ import annotations
@@ -19,46 +18,49 @@ if TYPE_CHECKING:
     from gatehouse.delivery.destination import Destination
     from gatehouse.store.base import Delivery
 
-#: How many may wait for a destination that is slow, or of which nothing is known.
+#: The capacity for a slow destination, and for one without measurements yet.
 MIN_CAPACITY = 1000
-#: How many for one that is fast. What finds no room is read from the store again, which costs a tenth more.
+#: The capacity for a fast destination. Deliveries beyond it are read from the store, which costs 10 % more.
 MAX_CAPACITY = 10_000
 MAX_BYTES = 16 * 1024 * 1024
-#: No more wait than were taken lately in so many seconds: half of what their leases leave, if it gets slower.
+#: The capacity is what was taken recently in this many seconds. It is half of what a lease allows, so
+#: deliveries keep their leases if the destination becomes slower.
 _SECONDS_AHEAD = 5.0
-#: Seconds after which it is looked at again how many were taken.
+#: Seconds between two measurements of how many deliveries were taken.
 _MEASURE_EVERY = 0.1
-#: With a rate, no more waits in memory than can start in this many seconds: the rest would outwait its lease.
+#: With a rate limit, the capacity is what can start in this many seconds. Others would outlive their lease.
 _RATE_SECONDS = 10.0
 
 
 class Backlog:
-    """The deliveries of one lane that no worker has yet.
+    """The deliveries of one lane that no worker has taken yet.
 
-    Workers that need only one each all wait for `another`. For `some` and `enough`, one waits at a time.
+    Any number of workers may wait in `wait_for_next`. Only one at a time may wait in `wait_startable` or
+    `wait_for_batch`.
     """
 
     def __init__(self, destination: Destination) -> None:
         self._new: deque[Delivery] = deque()
-        #: Those that were attempted before.
+        #: Deliveries that were attempted before.
         self._retries: deque[Delivery] = deque()
         min_cost = 1 / destination.rate if destination.rate else 0.0
         self._retry_share = RetryShare(destination.concurrency, min_cost=min_cost)
-        #: Whether new ones come first, whatever their share: to find out if the destination fails at all.
+        #: Whether new deliveries come first regardless of shares, to find out if the destination fails them
+        #: too.
         self.prefer_new = False
-        #: The bytes of their events' bodies.
+        #: The total size of the events' bodies.
         self._bytes = 0
         self._capacity = _capacity(destination.rate)
-        #: While more wait, no more are fetched: a batch shall not outwait its lease.
+        #: While more deliveries wait, no more are leased, so that a waiting batch keeps its leases.
         self._enough_waiting = min(destination.lease_limit, self._capacity) // 2
         self._startable = asyncio.Event()
         self._batch_ready = asyncio.Event()
-        #: Workers that wait for one delivery each.
+        #: Workers that each wait for one delivery.
         self._waiters: deque[asyncio.Future[None]] = deque()
-        #: How many, and how many bytes, a worker waits for.
+        #: The number of deliveries and of bytes that a worker waits for.
         self._wanted: tuple[int, int] | None = None
         self._last_put = self._previous_put = 0.0
-        #: Without a rate: how many were taken since when.
+        #: Without a rate limit: how many deliveries were taken, and since when.
         self._is_adaptive = destination.rate is None
         self._taken = 0
         self._taken_since = time.monotonic()
@@ -68,31 +70,31 @@ class Backlog:
 
     @property
     def room(self) -> int:
-        """How many more may wait."""
+        """How many more deliveries may wait."""
         return 0 if self._bytes >= MAX_BYTES else max(0, self._capacity - len(self._new))
 
     @property
     def has_enough_new(self) -> bool:
-        """Whether so many new ones wait that no more need be fetched."""
+        """Whether enough new deliveries wait, so that no more need to be leased."""
         return len(self._new) > self._enough_waiting
 
     @property
     def has_enough_retries(self) -> bool:
-        """Whether so many retries wait that only new ones need be fetched."""
+        """Whether enough retries wait, so that only new deliveries need to be leased."""
         return len(self._retries) > self._enough_waiting
 
     @property
     def has_startable(self) -> bool:
-        """Whether one waits whose turn it is."""
+        """Whether a delivery waits that may start now."""
         return bool(self._new) or (bool(self._retries) and self._retry_share.may_retry)
 
     @property
     def next_is_new(self) -> bool:
-        """Whether the next one to be taken is a new one."""
+        """Whether `take` would return a new delivery."""
         return bool(self._new) and (self.prefer_new or self._retry_share.prefers_new or not self._retries)
 
     def put(self, delivery: Delivery) -> None:
-        """Add a delivery behind the others of its kind."""
+        """Add a delivery at the end of its queue."""
         (self._retries if delivery.attempts else self._new).append(delivery)
         self._bytes += len(delivery.event.body)
         self._previous_put, self._last_put = self._last_put, time.monotonic()
@@ -110,11 +112,11 @@ class Backlog:
         self._taken, self._taken_since = 0, now
 
     def peek(self, *, newest: bool = False) -> Delivery:
-        """Return the one that `take` would, and leave it there."""
+        """Return the delivery that `take` would return, without removing it."""
         return self._next()[-1 if newest else 0]
 
     def take(self, *, newest: bool = False) -> Delivery:
-        """Take the one that waits longest of those whose turn it is; of new ones, the last if `newest`."""
+        """Take the oldest delivery of the queue whose turn it is, or the newest one if `newest`."""
         queue = self._next() if self._retries else self._new
         delivery = queue.pop() if newest else queue.popleft()
         self._bytes -= len(delivery.event.body)
@@ -124,7 +126,7 @@ class Backlog:
         return delivery
 
     def take_all(self) -> list[Delivery]:
-        """Take all that wait."""
+        """Take all deliveries."""
         taken = [*self._new, *self._retries]
         self._new.clear()
         self._retries.clear()
@@ -133,15 +135,15 @@ class Backlog:
         return taken
 
     def retry_started(self) -> None:
-        """Learn that a POST of retries starts."""
+        """Count a POST of retries that starts."""
         self._retry_share.started()
         if not self.has_startable:
             self._startable.clear()
 
     def attempt_ended(self, took: float, *, retry: bool) -> None:
-        """Learn that a POST ended, and how long it kept its worker (seconds)."""
+        """Count a POST that ended. `took` is how long it used its worker, in seconds."""
         if not retry and not self._retry_share.retry_lead:
-            return  # as mostly: there are no retries
+            return  # the usual case: there are no retries
         self._retry_share.ended(took, retry=retry)
         if retry and self.has_startable:
             self._startable.set()
@@ -150,7 +152,7 @@ class Backlog:
         return self._new if self.next_is_new else self._retries
 
     async def wait_for_next(self) -> None:
-        """Wait until one was put for which no other worker was woken. It may be gone by then all the same."""
+        """Wait for a delivery that woke no other worker. Another worker may still take it first."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(woken)
         await woken
@@ -163,14 +165,14 @@ class Backlog:
                 return
 
     async def wait_startable(self) -> None:
-        """Wait until there is one that may start."""
+        """Wait until a delivery may start."""
         await self._startable.wait()
 
     async def wait_for_batch(self, count: int, size: int, linger: float) -> None:
-        """Wait until there are `count` new ones or `size` bytes, at most for `linger` seconds.
+        """Wait for `count` new deliveries or `size` bytes, for at most `linger` seconds.
 
-        Not at all when none is coming: when the last two did not follow one another within that time. What
-        comes alone shall not wait for company that it never gets.
+        Returns at once if the last two deliveries came further apart than `linger`: a delivery that comes
+        alone should not wait for others.
         """
         if (
             self._is_ready(count, size)
@@ -197,19 +199,19 @@ def _capacity(rate: float | None) -> int:
     return MIN_CAPACITY if rate is None else min(MIN_CAPACITY, max(1, int(rate * _RATE_SECONDS)))
 
 
-#: The most time that retries which ran alone owe to new ones, unless one of them took longer (seconds).
+#: Seconds: the largest lead of retries that ran alone, unless a single one took longer.
 _MAX_LEAD: Final = 60.0
 
 
 class RetryShare:
-    """The shares of one destination."""
+    """Divides slots and time between the new deliveries and the retries of one destination."""
 
     def __init__(self, slots: int, *, min_cost: float = 0.0) -> None:
-        """`least`: what an attempt costs at least (seconds), as with a rate."""
+        """`min_cost` is the least time that an attempt counts for, in seconds. A rate limit sets it."""
         self._max_retries = max(1, slots // 2)
         self._min_cost = min_cost
         self._running_retries = 0
-        #: How much more time retries had than new deliveries, lately.
+        #: Seconds that retries used recently beyond what new deliveries used.
         self.retry_lead = 0.0
 
     @property
@@ -219,7 +221,7 @@ class RetryShare:
 
     @property
     def prefers_new(self) -> bool:
-        """Whether it is a new delivery's turn when both kinds wait."""
+        """Whether a new delivery goes first when both kinds wait."""
         return self.retry_lead > 0 or not self.may_retry
 
     def started(self) -> None:
@@ -227,7 +229,7 @@ class RetryShare:
         self._running_retries += 1
 
     def ended(self, took: float, *, retry: bool) -> None:
-        """Count an attempt that ended, and the time that it took (seconds)."""
+        """Count an attempt that ended, and its duration in seconds."""
         cost = max(took, self._min_cost)
         if retry:
             self._running_retries -= 1

@@ -1,22 +1,22 @@
-"""The circuit breaker of a destination: spares one that is down, and finds out when it is back. Pure.
+"""The circuit breaker of a destination: stops attempts while it is down, and probes until it is back. Pure.
 
-    closed ──5 events failed, and none succeeded between──▶ open ──time is up──▶ one probe ──success──▶ closed
-                                                             ▲                       │
-                                                             └──── twice as long ────┘ failure
+    closed ──5 events failed, no success between them──▶ open ──time is up──▶ one probe ──success──▶ closed
+                                                          ▲                       │
+                                                          └──── twice as long ────┘ failure
 
-An event that the destination cannot process ("poison") fails again and again although the destination is
-up. Four rules keep such events from being taken for an outage:
+A poison event is one that the destination can't process. It fails again and again although the destination is
+up. Four rules keep poison events from looking like an outage:
 
-- Only the first failure of an event counts. A failure of one that failed before says nothing new.
-- Any success starts the count anew, and closes an open breaker.
-- A breaker that opens again soon after a success had closed it was probably wrong. Each time, the next run of
-  failures has to be twice as long to open it. That wears off while the breaker does not open.
-- While failures are seen, `is_suspicious` tells the lane to take events from both ends of what waits: one of
-  them reaches events that the destination can process.
+- Only the first failure of an event counts. Further failures of the same event say nothing new.
+- Any success resets the count and closes an open breaker.
+- A breaker that opens again soon after a success closed it was probably wrong. Each time, the number of
+  failures that opens it doubles. The number decreases again while the breaker stays closed.
+- While there are failures, `suspects_poison` makes the lane take events from both ends of its backlog. One
+  end soon reaches events that the destination can process.
 
-What counts as a failure says something about the destination, not about one event: no answer at all, an
-answer that is not HTTP, 5xx, 408, 425, 429, and a redirect. A destination that refuses an event (other 4xx)
-is up. An event that we could not make a request of says nothing either way.
+A failure says something about the destination, not about one event: no reply, a reply that is not HTTP, 5xx,
+408, 425, 429, or a redirect. A destination that refuses an event (other 4xx) is up. An event that can't be
+turned into a request says nothing about the destination.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from gatehouse.errors import OutcomeReason
 
 _UP: frozenset[OutcomeReason] = frozenset(("ok", "rejected", "gone"))
-#: Of how many events it is remembered that they failed. One that is forgotten counts once more.
+#: How many failed events are remembered. The next failure of a forgotten event counts again.
 _MAX_REMEMBERED: Final = 10_000
-#: The longest run of failures that a breaker waits for, however often it was wrong.
+#: The largest number of failures that opens a breaker, however often it was wrong.
 _MAX_THRESHOLD: Final = 1024
-#: So many failures without a success between are suspicious.
+#: After this many failures without a success, the failures may come from single events.
 _SUSPECT_AFTER: Final = 2
 
 
@@ -47,11 +47,11 @@ class BreakerSettings(msgspec.Struct, frozen=True):
 
 
 class Breaker:
-    """The breaker of one destination."""
+    """The circuit breaker of one destination."""
 
     def __init__(self, settings: BreakerSettings) -> None:
         self._settings = settings
-        #: Events that failed, the last ones.
+        #: The most recent events that failed.
         self._failed: dict[str, None] = {}
         #: How many events failed for the first time since the last success.
         self._failures = 0
@@ -59,47 +59,47 @@ class Breaker:
         self._probe_at = 0.0
         self._probing = False
         self._opened_at = self._closed_at = -math.inf
-        #: How long a run has to be after the breaker was wrong, and when it was.
+        #: The raised number of failures that opens the breaker, and when it was raised.
         self._raised_to = 0
         self._raised_at = 0.0
-        #: Whether no failure was seen for so long that there is nothing to be suspicious of.
+        #: True while there have been no failures for so long that `suspects_poison` is certainly false.
         self.healthy = True
 
     @property
     def is_open(self) -> bool:
-        """Whether the destination is spared, probes aside."""
+        """Whether the breaker is open, so that only probes start."""
         return self._open_for > 0
 
     @property
     def failures(self) -> int:
-        """How many events failed for the first time since the last success, probes aside."""
+        """How many events failed for the first time since the last success, without probes."""
         return self._failures
 
     @property
     def opened_at(self) -> float:
-        """When it opened last."""
+        """When it last opened."""
         return self._opened_at
 
     @property
     def probe_at(self) -> float:
-        """When the next probe may start, or the one under way might have."""
+        """When the next probe may start, or could have started if one is in progress."""
         return self._probe_at
 
     def suspects_poison(self, now: float) -> bool:
-        """Tell whether failures may be those of single events, so that others should be tried between."""
+        """Return whether recent failures may come from single events, so that others should be tried."""
         if self._failures >= _SUSPECT_AFTER or now - self._closed_at < self._settings.longest:
             return True
         self.healthy = not self._failures
         return False
 
     def delay(self, now: float) -> float:
-        """Return how long until an attempt may start; infinite while a probe is under way."""
+        """Return the seconds until an attempt may start; infinite while a probe is in progress."""
         if not self.is_open:
             return 0.0
         return math.inf if self._probing else max(0.0, self._probe_at - now)
 
     def admit(self, now: float) -> bool:
-        """Let an attempt start, or not. While `is_open`, one that may start is the probe."""
+        """Return whether an attempt may start now. While `is_open`, that attempt is the probe."""
         if not self._open_for:
             self._probing = False
             return True
@@ -109,7 +109,7 @@ class Breaker:
         return True
 
     def observe(self, reason: OutcomeReason, now: float, *, probe: bool, event: str | None = None) -> None:
-        """Learn what an admitted attempt came to. `event` names what was attempted; None: nothing known."""
+        """Learn the outcome of an admitted attempt. `event` is the id of what was sent, if known."""
         if reason in _UP:
             if self._failed and event is not None:
                 self._failed.pop(event, None)
@@ -125,13 +125,13 @@ class Breaker:
         elif self._is_first_failure(event):
             self._failures += 1
             self.healthy = False
-            # While open, what fails was started before: it is no news.
+            # While the breaker is open, failed attempts had started before it opened.
             if not self.is_open and self._failures >= self._threshold(now):
                 self._opened_at = now
                 self._open(now)
 
     def _succeeded_while_open(self, now: float) -> None:
-        """Learn from a success while it is open."""
+        """Learn from a success that arrives while the breaker is open."""
         if self._opened_at - self._closed_at < self._settings.longest:
             self._raised_to = min(2 * max(self._threshold(now), self._failures), _MAX_THRESHOLD)
             self._raised_at = now
@@ -148,7 +148,7 @@ class Breaker:
         return True
 
     def _threshold(self, now: float) -> int:
-        """Return how many failures open it: halved with each `longest` since it was last wrong."""
+        """Return how many failures open it. The raised number halves with each `longest` that passes."""
         halved = int((now - self._raised_at) / self._settings.longest)
         return max(self._settings.failures, self._raised_to >> min(halved, 64))
 

@@ -1,12 +1,12 @@
-"""A connection to a destination: one request at a time, and the answer to each.
+"""One connection to a destination: sends one request at a time and reads its reply.
 
-aiohttp's connector opens it and aiohttp's parser reads the answers. Its own protocol and pool do more, for
-clients of any kind: with them, a delivery costs a tenth more.
+aiohttp's connector opens the connection and aiohttp's parser reads the replies. aiohttp's own client protocol
+and pool do more, for all kinds of clients, and would make a delivery 10 % more expensive.
 
-A parser is used again only after an answer of which nothing can be left in it: one with a Content-Length
-that came in one piece, and with nothing behind it. aiohttp's parser keeps the last trailer of a chunked
-answer and hands it out as a header of the next one. A parser for each answer would cost a delivery 5 %
-more.
+A parser is reused only after a reply that can leave nothing behind in it: one that has a Content-Length, came
+in one piece, and has nothing after it. Otherwise aiohttp's parser keeps the last trailer of a chunked reply
+and returns it as a header of the next reply. A new parser for each reply would make a delivery 5 % more
+expensive.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ if TYPE_CHECKING:
 
     _Parsed = tuple[RawResponseMessage, StreamReader]
 
-#: A head, and the body as it comes in; None when that can't be read.
+#: A head, and the body as it arrives; None if the body can't be read.
 _ReplyParts: TypeAlias = "tuple[Head, StreamReader | None]"
 
-#: Bytes of an answer that wait to be read; at twice as many no more is taken from the kernel.
+#: Bytes of a reply that may wait to be read. At twice this size, reading from the socket pauses.
 _READ_BUFFER: Final = 64 * 1024
-#: Seconds to read what has arrived before a timeout counts: at least, and at most. A late timer gets as much
-#: as it was late, because the other side could not answer a process that stood still.
+#: Seconds to read what has arrived before a timeout counts. A late timer gets as much time as it was late,
+#: within these limits, because the destination can't answer a process that was not running.
 _MIN_GRACE: Final = 0.002
 _MAX_GRACE: Final = 1.0
 
 
 class Head(Protocol):
-    """The head of an answer, as the parser gives it."""
+    """The head of a reply, as the parser returns it."""
 
     @property
     def code(self) -> int:
@@ -66,7 +66,7 @@ class Head(Protocol):
 
     @property
     def should_close(self) -> bool:
-        """Whether the connection can't be used again."""
+        """Whether the connection can't be reused."""
 
 
 class StatusOnlyHead(NamedTuple):
@@ -78,7 +78,7 @@ class StatusOnlyHead(NamedTuple):
 
 
 class DestinationConnection(BaseProtocol):
-    """A connection that the connector has opened, taken over."""
+    """A connection that aiohttp's connector opened and that this protocol took over."""
 
     __slots__ = (
         "_connection",
@@ -98,30 +98,30 @@ class DestinationConnection(BaseProtocol):
     _parser: HttpResponseParser | None
 
     def __init__(self, connection: Connection, expires: float = float("inf")) -> None:
-        """Raises `aiohttp.ServerDisconnectedError` if it is closed, or the other side spoke first."""
+        """Raises `aiohttp.ServerDisconnectedError` if it is closed, or if the other side sent data first."""
         opened = connection.protocol
-        assert opened is not None  # noqa: S101 - a connection has one until it is let go of
+        assert opened is not None  # noqa: S101 - a connection has a protocol until it is released
         if opened.transport is None or opened.should_close:
             connection.close()
             raise aiohttp.ServerDisconnectedError
         super().__init__(asyncio.get_running_loop())
         self._connection = connection
-        #: The connector's protocol: the connector waits for its end.
+        #: The connector's own protocol. The connector waits until that protocol ends.
         self._connector_protocol = opened
         self._reply: asyncio.Future[_ReplyParts] | None = None
-        #: A parser that has parsed answers, and that none has left anything in.
+        #: A parser that has parsed replies and holds no data of them.
         self._reusable_parser: HttpResponseParser | None = None
-        #: Collects a head that does not come in one piece.
+        #: Collects a head that does not arrive in one piece.
         self._head: HeadReader | None = None
-        #: The body of the last answer.
+        #: The body of the last reply.
         self._content: StreamReader | None = None
-        #: Whether more was said on it than was asked for, or something that is no answer.
+        #: Whether the other side sent more than was asked for, or something that is not a reply.
         self._must_close = False
         self._timer: asyncio.TimerHandle | None = None
-        #: Whether an answer came over it before, and whether nothing came since the last request was sent.
+        #: Whether it carried a reply before, and whether nothing has arrived since the last request.
         self.is_used = False
         self.is_silent = True
-        #: From when on it is not used again, and since when nobody has used it: on the event loop's clock.
+        #: When it expires, and since when it is idle, in the event loop's time.
         self.expires = expires
         self.idle_since = 0.0
         self.transport = opened.transport
@@ -129,21 +129,21 @@ class DestinationConnection(BaseProtocol):
 
     @property
     def is_usable(self) -> bool:
-        """Whether another request may go over it."""
+        """Whether another request may be sent over it."""
         transport = self.transport
         return (
             transport is not None
             and not self._must_close
             and not transport.is_closing()
-            # An answer may come before all of the request was sent.
+            # A reply may arrive before the whole request is sent.
             and not transport.get_write_buffer_size()
         )
 
     async def send(self, request: bytes, deadline: float) -> _ReplyParts:
-        """Send a request, and wait for the head of its answer.
+        """Send a request and wait for the head of its reply.
 
-        Raises `aiohttp.ServerDisconnectedError` when there is none, `HttpProcessingError` when it is no HTTP,
-        and `TimeoutError` when it has not come by `until`.
+        Raises `aiohttp.ServerDisconnectedError` if there is no reply, `HttpProcessingError` if it is not
+        HTTP, and `TimeoutError` if it has not arrived by `deadline`.
         """
         if self.transport is None:
             raise aiohttp.ServerDisconnectedError
@@ -156,12 +156,12 @@ class DestinationConnection(BaseProtocol):
         return await self._reply
 
     def set_deadline(self, deadline: float) -> None:
-        """Have the answer end by then, on the event loop's clock."""
+        """Set the deadline for the end of the reply, in the event loop's time."""
         self._stop_timer()
         self._timer = self._loop.call_at(deadline, self._on_deadline, deadline)
 
     def finish(self) -> None:
-        """End an answer that was read."""
+        """End a reply that was read."""
         self.is_used = True
         if self._timer is not None:
             self._timer.cancel()
@@ -169,9 +169,9 @@ class DestinationConnection(BaseProtocol):
         parser, self._parser = self._parser, None
         if parser is not None:
             try:
-                # A message that began behind the answer: what follows would be the rest of it.
+                # Data after the reply would be the start of another message.
                 self._must_close |= parser.feed_eof() is not None
-            except Exception:  # noqa: BLE001 - as above
+            except Exception:  # noqa: BLE001 - the parser raises various errors
                 self._must_close = True
 
     def _stop_timer(self) -> None:
@@ -180,12 +180,12 @@ class DestinationConnection(BaseProtocol):
             self._timer = None
 
     def _on_deadline(self, deadline: float) -> None:
-        """Read what has arrived meanwhile: some event loops run timers before they read."""
+        """Read what has arrived before the timeout counts: some event loops run timers before they read."""
         grace = min(max(self._loop.time() - deadline, _MIN_GRACE), _MAX_GRACE)
         self._timer = self._loop.call_later(grace, self._time_out)
 
     def _time_out(self) -> None:
-        self._fail(DeadlineError("no answer in time"))
+        self._fail(DeadlineError("no reply in time"))
 
     def _fail(self, error: Exception) -> None:
         self._must_close = True
@@ -197,13 +197,13 @@ class DestinationConnection(BaseProtocol):
     def data_received(self, data: bytes) -> None:
         if self._reply is None or (self._content is not None and self._content.is_eof()):
             if data and self.transport is not None:
-                # Nobody asked. It is not the answer to what comes next.
+                # Unsolicited data is not the reply to the next request.
                 self._must_close = True
                 self.transport.close()
         elif self._parser is not None:
             try:
                 messages, _, _ = self._parser.feed_data(data)
-            except Exception as error:  # noqa: BLE001 - whatever the parser makes of it, it is no body
+            except Exception as error:  # noqa: BLE001 - whatever the parser raises, the body is invalid
                 self._abort(error)
             else:
                 self._must_close |= bool(messages)
@@ -211,7 +211,7 @@ class DestinationConnection(BaseProtocol):
             self._read_head(data)
 
     def _take_complete(self, data: bytes) -> bool:
-        """Take an answer that came whole, as most do. False: it did not, and nothing was done with it."""
+        """Use a reply that arrived complete, as most do. False: it is incomplete, and nothing changed."""
         parser = self._reusable_parser
         if parser is None or self._head is not None or not has_complete_head(data):
             return False
@@ -219,13 +219,13 @@ class DestinationConnection(BaseProtocol):
         self.is_silent = False
         try:
             messages, _, _ = parser.feed_data(data)
-        except Exception:  # noqa: BLE001 - it is parsed again, by a parser that is new
+        except Exception:  # noqa: BLE001 - a new parser parses it again
             return False
         if len(messages) != 1 or not _is_whole_reply(messages[0][0], data):
             return False
         self._reusable_parser = parser
         self._content = messages[0][1]
-        assert self._reply is not None  # noqa: S101 - something was asked
+        assert self._reply is not None  # noqa: S101 - a request was sent
         self._reply.set_result(messages[0])
         return True
 
@@ -233,7 +233,7 @@ class DestinationConnection(BaseProtocol):
         self.is_silent = False
         if self._head is None:
             if has_complete_head(data):
-                # As most are.
+                # The usual case.
                 self._parse_reply(data, len(data))
                 return
             self._head = HeadReader()
@@ -246,7 +246,7 @@ class DestinationConnection(BaseProtocol):
                 self._parse_reply(*complete)
 
     def _parse_reply(self, data: bytes, end: int) -> None:
-        """Take an answer whose head is complete, and no longer than `end`."""
+        """Parse a reply whose head is complete and ends at `end`."""
         parsed = (self._parse(data) if end <= MAX_HEAD else None) or self._parse_head_only(data)
         if parsed is None:
             self._use_status_only(data)
@@ -257,11 +257,11 @@ class DestinationConnection(BaseProtocol):
         self._set_reply(parsed)
 
     def _parse(self, data: bytes) -> _Parsed | None:
-        """Give a parser what came of an answer; None when it rejects that."""
+        """Give the first data of a reply to a parser; None if the parser rejects it."""
         parser = self._parser = self._new_parser()
         try:
             messages, _, _ = parser.feed_data(data)
-        except Exception:  # noqa: BLE001 - whatever the parser makes of it
+        except Exception:  # noqa: BLE001 - the parser raises various errors
             return None
         if len(messages) != 1:
             self._must_close = True
@@ -284,20 +284,20 @@ class DestinationConnection(BaseProtocol):
         )
 
     def _parse_head_only(self, data: bytes) -> _Parsed | None:
-        """Parse the head alone: what the parser rejected may be what follows it."""
+        """Parse only the head: the parser may have rejected what follows the head."""
         self._must_close = True
         end = head_length(data)
         parsed = self._parse(data[:end]) if end <= MAX_HEAD else None
         if parsed is not None and self._parser is not None:
             try:
                 self._parser.feed_data(data[end:])
-            except Exception as error:  # noqa: BLE001 - whatever the parser makes of it, the body ends here
+            except Exception as error:  # noqa: BLE001 - whatever the parser raises, the body ends here
                 if not parsed[1].is_eof():
                     parsed[1].set_exception(error)
         return parsed
 
     def _use_status_only(self, head: bytes) -> None:
-        """Take the status line of an answer whose head the parser rejects."""
+        """Use the status line of a reply whose head the parser rejects."""
         self._must_close = True
         status = parse_status(head)
         if status is not None:
@@ -310,7 +310,7 @@ class DestinationConnection(BaseProtocol):
             self._reply.set_result(reply)
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        # aiohttp asks for it after each body that was read: see `ingest.connection`.
+        # aiohttp calls this after each body that was read: see `ingest.connection`.
         if self._reading_paused and self.transport is not None:
             super().resume_reading(resume_parser)
 
@@ -324,28 +324,28 @@ class DestinationConnection(BaseProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._parser is not None:
             with suppress(Exception):
-                # Of a body without a length it is the end.
+                # A body without a length ends here.
                 self._parser.feed_eof()
         self._stop_timer()
         self._abort(aiohttp.ServerDisconnectedError())
-        # They know the wire, and a circle would stay until a rare collection finds it.
+        # These objects refer to the connection. The cycle would remain until a full garbage collection.
         self._parser = self._reusable_parser = self._content = self._reply = None
         super().connection_lost(exc)
         self._connector_protocol.connection_lost(exc)
         self._connection.close()
 
     def close(self) -> None:
-        """Take it down."""
+        """Close the connection."""
         self._stop_timer()
         transport = self.transport
         if transport is not None and transport.get_write_buffer_size():
-            # Closing it would wait until the other side has taken the rest, which it may never do.
+            # A plain close would wait until the other side has read the rest, which may never happen.
             transport.abort()
         self._connection.close()
 
 
 def _is_whole_reply(head: RawResponseMessage, data: bytes) -> bool:
-    """Tell whether some bytes are a whole answer of a known length, with nothing behind it."""
+    """Return whether the data is exactly one reply of a known length."""
     headers = head.headers
     length = headers.get("Content-Length")
     if length is None or head.chunked or head.upgrade or "Content-Encoding" in headers:

@@ -1,4 +1,4 @@
-"""A configured destination, compiled once when the config is loaded, with its Standard Webhooks signature.
+"""A destination, compiled once from the config, and its Standard Webhooks signature.
 
 The signature scheme is that of github.com/standard-webhooks/standard-webhooks.
 """
@@ -27,87 +27,87 @@ if TYPE_CHECKING:
     from gatehouse.events.envelope import Format
     from gatehouse.store.base import Delivery
 
-#: What a lease must have left beyond the attempt's timeout when the attempt starts: time to record it.
+#: Seconds that a lease must have beyond the attempt's timeout when the attempt starts: time to record it.
 MARGIN = 5.0
-#: How much longer than an attempt a lease is asked for: the margin, and some time to wait for a worker.
+#: Seconds that a lease lasts beyond the timeout: the margin, and some time to wait for a worker.
 _LEASE_EXTRA = 10.0
-#: How many deliveries are leased at once, unless more go into one POST.
+#: How many deliveries are leased at once, unless a batch is larger.
 _LEASE_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """An internal URL, with how to talk to it."""
+    """An internal URL, and how to deliver to it."""
 
     name: str
     url: URL
     format: Format
-    #: Patterns (lower case) of the provider's headers that go along with the raw form.
+    #: Patterns in lower case for the provider's headers that the raw form includes.
     allowed: tuple[str, ...]
     timeout: float
     concurrency: int
     #: Events per second; None without a limit.
     rate: float | None
     retry: RetryConfig
-    #: Statuses that are tried again, or not, whatever the default.
+    #: Statuses that are retried, or not, regardless of the default.
     retry_on: tuple[StatusRange, ...] = ()
-    #: How many events share a POST; None when each has its own.
+    #: How many events share a POST; None if each event has its own.
     batch: BatchConfig | None = None
-    #: Whether the store holds deliveries back until the one before them has come to its end.
+    #: Whether the store holds a delivery back until the previous one with its order key is finished.
     ordered: bool = False
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
-    #: Seconds after which a connection is not used again, so that the name is looked up again.
+    #: Seconds after which a connection is no longer used, so that the name is resolved again.
     max_connection_age: float = 300.0
-    #: What to sign with. Kept out of the repr, as secrets are.
+    #: The signing keys. They are secrets, so the repr omits them.
     keys: tuple[bytes, ...] = field(default=(), repr=False)
-    #: Why nothing can be sent; None when it can.
+    #: Why nothing can be sent; None if the destination is ready.
     not_ready: str | None = None
 
     @property
     def min_lease(self) -> float:
-        """What a lease must have left for an attempt to start."""
+        """The time that a lease must have left when an attempt starts, in seconds."""
         return self.timeout + MARGIN
 
     def lease_covers_attempt(self, delivery: Delivery, now: float) -> bool:
-        """Tell whether a lease lasts for an attempt that starts now."""
+        """Return whether the lease lasts for an attempt that starts now."""
         return delivery.leased_until - now >= self.min_lease
 
     def leases_cover_attempt(self, deliveries: Iterable[Delivery], now: float) -> bool:
-        """Tell whether the leases last for an attempt that starts now."""
+        """Return whether all leases last for an attempt that starts now."""
         return all(self.lease_covers_attempt(one, now) for one in deliveries)
 
     @property
     def max_batch(self) -> int:
-        """How many events a POST holds at the most: with a rate, no more than it lets through in a second."""
+        """The most events in a POST. With a rate limit, no more than it allows in a second."""
         if self.batch is None:
             return 1
         return self.batch.events if self.rate is None else max(1, min(self.batch.events, int(self.rate)))
 
     @property
     def lease_limit(self) -> int:
-        """How many deliveries are leased at once."""
+        """The most deliveries to lease at once."""
         return max(_LEASE_LIMIT, self.max_batch)
 
     @property
     def lease_duration(self) -> float:
-        """How long to lease deliveries for."""
+        """How long to lease deliveries, in seconds."""
         return max(LEASE, self.timeout + _LEASE_EXTRA)
 
     @property
     def accepts_from_memory(self) -> bool:
-        """Whether a lease of the usual length, as new deliveries have, is long enough for an attempt."""
+        """Whether the default lease of new deliveries is long enough for an attempt."""
         return self.min_lease < LEASE
 
 
 def redact_url(url: URL) -> str:
-    """Return a destination's URL without what may be a credential: before the host, and behind the path."""
+    """Return a destination's URL without the parts that may be credentials: user, query and fragment."""
     return str(url.with_user(None).with_query(None).with_fragment(None))
 
 
 def compile_destination(name: str, config: DestinationConfig, secrets: Secrets) -> Destination:
-    """Compile a destination. Without its secret it is not ready: nothing is sent unsigned by accident.
+    """Compile a destination. Without its secret it is not ready, so nothing is sent unsigned by accident.
 
-    Neither is it with an address that is never connected to: what waits is there when the URL is put right.
+    It is also not ready if its address is forbidden. Its deliveries wait until the URL is corrected.
     """
     keys: tuple[bytes, ...] = ()
     url = URL(config.url)
@@ -155,17 +155,17 @@ def _keys(config: DestinationConfig, secrets: Secrets) -> tuple[bytes, ...]:
 
 
 PREFIX = "whsec_"
-#: The bounds that the specification sets.
+#: The limits of the specification.
 _MIN_KEY, _MAX_KEY = 24, 64
 
 
 def signing_key(secret: str) -> bytes:
-    """Read `whsec_<base64>`. Raises `ValueError`, whose message does not repeat the secret."""
+    """Parse `whsec_<base64>`. Raises `ValueError`, whose message does not contain the secret."""
     if not secret.startswith(PREFIX):
         raise ValueError(f"a signing secret starts with {PREFIX}")
     text = secret.removeprefix(PREFIX)
     try:
-        # Some tools leave the padding out.
+        # Some tools omit the padding.
         key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise ValueError(f"what follows {PREFIX} is not base64") from None
@@ -175,6 +175,6 @@ def signing_key(secret: str) -> bytes:
 
 
 def signature(keys: Iterable[bytes], event_id: str, timestamp: int, body: bytes) -> str:
-    """Sign with every key: during a rotation the receiver may know either."""
+    """Sign with every key, because during a rotation the receiver may know either."""
     signed = b"%b.%d.%b" % (event_id.encode(), timestamp, body)
     return " ".join(["v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys])

@@ -1,4 +1,4 @@
-"""Owns the lanes, the session and the recording they share, and the gauges."""
+"""Owns the lanes and what they share: the HTTP session, the result writer and the gauges."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Counts, Delivery, Reply, Store
     from gatehouse.telemetry.metrics import Metrics
 
-#: How often the gauges are compared with the store (seconds).
+#: Seconds between two comparisons of the gauges with the store.
 REFRESH = 15.0
 
 
 class Dispatcher:
-    """Delivers what the committer has committed, and what the store holds from before.
+    """Delivers new events from the committer, and deliveries that are already in the store.
 
-    Deliveries for destinations that are not configured stay in the store, untouched.
+    Deliveries to destinations that are not in the config stay unchanged in the store.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Dispatcher:
         wall_clock: Callable[[], float] | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """`clock`: unix seconds that go on evenly. `shown`: what the machine's clock shows at such a time.
+        """`clock` returns steady Unix time. `wall_time` converts such a time to what the system clock shows.
 
-        `wall`: the machine's clock, which destinations and people compare with.
+        `wall_clock` returns the time of the system clock, which destinations and operators compare with.
         """
         self._destinations = tuple(destinations)
         self._store = store
@@ -68,17 +68,17 @@ class Dispatcher:
         for destination in self._destinations:
             self._gauge(destination.name)
         self._lanes: dict[str, Lane] = {}
-        #: Destinations that are not configured and yet have deliveries in the store, as last logged.
+        #: Destinations that have deliveries in the store but are not in the config. Logged once each.
         self._parked: set[str] = set()
         self._pauses = Pauses(store, self._apply_pause)
         self._session: aiohttp.ClientSession | None = None
         self._refresher: asyncio.Task[None] | None = None
-        #: The gauges are known to be behind the store.
+        #: Set when the gauges are known to differ from the store.
         self._stale = asyncio.Event()
         self._retired_lanes = RetiredLanes(self._stale.set)
 
     async def start(self) -> None:
-        """Start to deliver, first of all what an earlier process left behind."""
+        """Start to deliver. Deliveries that an earlier process left in the store come first."""
         self._session = open_session()
         await self._refresh()
         await self._pauses.start()
@@ -88,11 +88,12 @@ class Dispatcher:
         self._refresher = asyncio.create_task(self._refresh_loop(), name="delivery gauges")
 
     def replace(self, destinations: Iterable[Destination]) -> None:
-        """Deliver to these from now on. It is one step: nothing runs in between.
+        """Switch to a new set of destinations in one step, without awaiting anything.
 
-        A destination that did not change keeps its lane, with all that waits in it. One that did gets a new
-        lane, which takes up what waited in the old one while attempts under way end as they began. One that
-        is gone leaves its deliveries in the store, counted, for the day it is back.
+        A destination that did not change keeps its lane and its backlog. A destination that changed gets a
+        new lane: the new lane takes over the backlog, and attempts in progress finish in the old one. A
+        destination that was removed leaves its deliveries in the store, where they stay counted until it
+        returns.
         """
         assert self._session is not None, "not started"  # noqa: S101
         self._destinations = tuple(destinations)
@@ -105,50 +106,54 @@ class Dispatcher:
         self._stale.set()
 
     def has_room(self, destination: str) -> bool:
-        """Tell whether a new delivery should be stored as leased and handed over."""
+        """Return whether a new delivery should be stored as leased and handed over in memory."""
         lane = self._lanes.get(destination)
         return lane is not None and lane.has_room()
 
     def hand_over(self, delivery: Delivery) -> None:
-        """Take a new delivery, committed and leased to this process."""
+        """Take a new delivery that is committed and leased to this process."""
         self._gauge(delivery.destination).pending.add(1)
-        # Without a lane, it came by a route that a reload has just taken away: its lease ends by itself.
+        # There is no lane when a reload has just removed the route's destination. The lease then expires.
         if lane := self._lanes.get(delivery.destination):
             lane.take(delivery)
 
     def accepted(self, destination: str) -> None:
-        """Learn of a new delivery that is in the store only: counted, and its lane looks there."""
+        """Count a new delivery that is only in the store, and make its lane check the store."""
         self._gauge(destination).pending.add(1)
         if lane := self._lanes.get(destination):
             lane.delivery_stored()
 
     async def relay(self, destination: str, event: Event, number: int, *, within: float) -> Reply:
-        """Attempt an event at once, and return the 2xx that came `within` seconds. Raises as `Asking.ask`."""
+        """Attempt an event at once and return a 2xx reply. Raises the same errors as `RelayAttempts.attempt`.
+
+        `within` is the time limit for the whole reply, in seconds.
+        """
         lane = self._lanes.get(destination)
-        if lane is None:  # a reload has just taken it away
+        if lane is None:  # a reload has just removed the destination
             raise RelayFailedError("no_destination")
         return await lane.relay.attempt(event, number, within=within)
 
     def relayed(self, destination: str, event: Event) -> None:
-        """Learn that an event is in the store as delivered, after its `relay`."""
+        """Count an event that `relay` delivered, once it is stored as delivered."""
         if lane := self._lanes.get(destination):
             lane.relay.count_relayed(event)
 
     async def pause(self, name: str) -> None:
-        """Let a destination be until `resume`, also after a restart; what comes for it stays in the store.
+        """Stop delivering to a destination until `resume`. The pause survives a restart.
 
-        Attempts under way finish. Deliveries are not given up on meanwhile, however old they get: after the
-        resume those are attempted as long as the destination answers. Raises `KeyError` for a destination
-        that is not configured, and `StoreUnavailableError`; nothing is changed then.
+        Attempts in progress finish, and new deliveries stay in the store. Deliveries do not become dead
+        letters during the pause: after the resume, each one is attempted at least once. Raises `KeyError` for
+        a destination that is not in the config, and `StoreUnavailableError`. If it raises, nothing has
+        changed.
         """
         if name not in self._lanes:
             raise KeyError(name)
         await self._pauses.change(name, paused=True)
-        if lane := self._lanes.get(name):  # a reload may have come in between
+        if lane := self._lanes.get(name):  # a reload may have removed the lane meanwhile
             lane.pause()
 
     async def resume(self, name: str) -> None:
-        """Deliver to a destination again. Raises as `pause` does."""
+        """Deliver to a destination again. Raises the same errors as `pause`."""
         if name not in self._lanes:
             raise KeyError(name)
         await self._pauses.change(name, paused=False)
@@ -156,10 +161,10 @@ class Dispatcher:
             lane.resume()
 
     def wake(self, name: str, *, pending: int = 0, dead: int = 0) -> None:
-        """Look into the store now: someone made a delivery due there. A name that is unknown is nothing.
+        """Check the store now, because a delivery to this destination became due. Ignores unknown names.
 
-        `pending` and `dead` are by how much that changed their numbers: while much is delivered, a count
-        comes too late to be taken over, and the gauges would stay behind.
+        `pending` and `dead` are the changes to the two gauges. Under load, a count of the store can be too
+        late to be used, so the gauges are adjusted here.
         """
         if gauges := self._gauges.get(name):
             gauges.pending.add(pending)
@@ -169,20 +174,20 @@ class Dispatcher:
         self._stale.set()
 
     def _store_changed(self, name: str) -> None:
-        """Learn that another process, or this one, changed something at a destination."""
+        """Check the store after a process, maybe this one, changed something at a destination."""
         self._pauses.read_soon()
         if lane := self._lanes.get(name):
             lane.check_store()
 
     def _apply_pause(self, name: str) -> None:
-        """Do what another process was asked to do: it paused a destination, or resumed it."""
+        """Apply a pause or a resume that another process stored."""
         if lane := self._lanes.get(name):
             (lane.pause if name in self._pauses else lane.resume)()
 
     def starts_at(self, name: str, due: float) -> float | None:
-        """Return when what is due at a time may indeed start; None while nothing starts at a destination.
+        """Return when a delivery that is due at `due` can start; None while none can.
 
-        Nothing does while it is paused, has no secret, or is not configured.
+        That is the case while the destination is paused, lacks its secret, or is not in the config.
         """
         lane = self._lanes.get(name)
         return (
@@ -192,7 +197,7 @@ class Dispatcher:
         )
 
     def describe(self) -> list[DestinationState]:
-        """Say how each destination is, in the order of the config."""
+        """Return the state of every destination, in the order of the config."""
         return [self._describe(destination) for destination in self._destinations]
 
     def _describe(self, destination: Destination) -> DestinationState:
@@ -214,7 +219,7 @@ class Dispatcher:
         }
 
     async def stop(self, grace: float) -> None:
-        """Stop taking, let attempts under way finish for `grace` seconds, record them, release the rest."""
+        """Stop starting attempts, give those in progress `grace` seconds, and release the rest."""
         for lane in self._lanes.values():
             lane.close()
         self._pauses.stop()
@@ -227,7 +232,7 @@ class Dispatcher:
         )
         for error in stopped:
             if isinstance(error, Exception):
-                # Their leases end by themselves.
+                # The leases of its deliveries expire.
                 get_logger().error("delivery.failed", error=type(error).__name__)
         await self._results.drain()
         if self._session is not None:
@@ -284,7 +289,7 @@ class Dispatcher:
         snapshots = {name: gauges.snapshot() for name, gauges in self._gauges.items()}
         try:
             counts = await self._store.counts()
-        except Exception as error:  # noqa: BLE001 - the gauges go on as they are, and are counted again
+        except Exception as error:  # noqa: BLE001 - keep the gauges as they are and count again later
             get_logger().error("store.unavailable", error=type(error).__name__)
             return
         for name in {*self._gauges, *counts}:
@@ -293,7 +298,7 @@ class Dispatcher:
         self._update_unconfigured(counts)
 
     def _update_unconfigured(self, counts: Mapping[str, Counts]) -> None:
-        """Keep what waits for destinations that are not configured in sight, and let go of the others."""
+        """Keep the gauges of removed destinations while they have deliveries, then delete them."""
         names = self._gauges.keys() - {destination.name for destination in self._destinations}
         self._parked &= names
         for name in names:

@@ -1,7 +1,7 @@
-"""What an error of a POST means: a reason from a closed set, and one line for whoever has to put it right.
+"""Explains an error of a POST: a reason from a closed set, and one line for the person who fixes it.
 
-The line is what TLS, the name service or the system reported. It never holds a byte of a request or a
-reply, nor a URL, in which there may be credentials.
+The line is what TLS, the name service or the system reported. It never contains bytes of a request or a
+reply, or a URL, because those may contain credentials.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _MAX_LENGTH: Final = 200
 
-#: Errors by what they mean; the first that fits counts.
+#: The reason of each kind of error. The first match counts.
 _REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (
     (TimeoutError, "timeout"),
     (aiohttp.ClientConnectorDNSError, "dns"),
@@ -38,16 +38,16 @@ _REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (
 
 
 class DeadlineError(TimeoutError):
-    """Something took too long; its text says what."""
+    """Something took too long. The text says what."""
 
 
 def reason_for_error(error: Exception) -> OutcomeReason:
-    """Say what an error of `Exchange.post` means; `unsendable` when it is no error of the network."""
+    """Return the reason for an error of `HttpClient.post`; `unsendable` if it is not a network error."""
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "unsendable")
 
 
 def describe_error(error: Exception) -> str | None:
-    """Say in one line what was reported; None when nothing was that can be shown."""
+    """Describe in one line what was reported; None if nothing can be shown."""
     description = _description(error)
     return clean(" ".join(description.split()))[:_MAX_LENGTH] or None if description else None
 
@@ -60,14 +60,14 @@ def _description(error: Exception) -> str | None:
     if isinstance(error, aiohttp.ClientConnectorError):
         return _system_message(error.os_error)
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "the connection ended before an answer"
+        return "the connection ended before a reply"
     if isinstance(error, HttpProcessingError):
         return "the reply is not HTTP"
     return _system_message(error) if isinstance(error, OSError) else None
 
 
 def _system_message(error: Exception) -> str | None:
-    """Return the system's own words for an error, without the addresses around them."""
+    """Return the system's description of an error, without addresses."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"certificate verify failed: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

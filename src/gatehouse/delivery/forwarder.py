@@ -1,8 +1,8 @@
-"""One attempt: makes a POST from events, and an outcome for each event from the reply.
+"""Makes one attempt: builds a POST from events, and turns the reply into an outcome for each event.
 
-A reply to a batch may say something about each event: a JSON list with an entry per event, each a status or
-an object with a `status`. Entries with the `id`s of the events (`gatehouseid`, or else the CloudEvents
-`id`) may come in any order. All others are taken in the order sent.
+The reply to a batch may contain a result for each event: a JSON list with one entry per event, each a status
+or an object with a `status`. If the entries have the `id`s of the events (`gatehouseid`, or else the
+CloudEvents `id`), their order does not matter. Otherwise they are taken in the order of the batch.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ _USER_AGENT = f"Gatehouse/{__version__}"
 
 
 class BatchItem(NamedTuple):
-    """A delivery as a part of a POST."""
+    """A delivery, encoded as one element of a batch."""
 
     delivery: Delivery
     element: bytes
 
 
 class BatchOutcome(NamedTuple):
-    """What a POST of several events came to."""
+    """The outcome of a POST of several events."""
 
     whole: Outcome
-    #: An outcome per event, when the destination told them apart.
+    #: One outcome per event, if the reply tells them apart.
     items: tuple[Outcome, ...] | None
 
 
 class Forwarder:
-    """Attempts deliveries to one destination."""
+    """Makes attempts to one destination."""
 
     def __init__(
         self, destination: Destination, session: aiohttp.ClientSession, *, clock: Callable[[], float]
@@ -59,7 +59,7 @@ class Forwarder:
         self._client = HttpClient(destination, session, clock=clock)
 
     async def attempt(self, event: Event, number: int) -> Outcome:
-        """POST an event, for the `number`th time. Whatever goes wrong is in the outcome."""
+        """POST an event. `number` counts its attempts. Every error becomes an outcome."""
         started = time.perf_counter()
         try:
             headers, body = self._encode(event, number)
@@ -71,25 +71,25 @@ class Forwarder:
     async def attempt_with_reply(
         self, event: Event, number: int, *, within: float
     ) -> tuple[Outcome, Reply | None]:
-        """POST an event, and return the reply too, when it came `within` seconds."""
+        """POST an event and also return the reply, if it is complete `within` seconds."""
         started = time.perf_counter()
         try:
             headers, body = self._encode(event, number)
             reply = await self._client.post(headers, body, within=within)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - every error becomes an outcome
             return self._failure(error, event.id, started), None
         took = time.perf_counter() - started
         return Outcome(reason_for(reply.status), reply.status, took, reply.retry_after), reply
 
     def encode_item(self, delivery: Delivery) -> BatchItem | Outcome:
-        """Write an event as a part of a POST; the outcome, when it can't be written."""
+        """Encode an event as an element of a batch, or return the outcome if that fails."""
         try:
             return BatchItem(delivery, element(delivery.event))
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - every error becomes an outcome
             return self._failure(error, delivery.event.id, time.perf_counter())
 
     async def attempt_batch(self, items: Sequence[BatchItem]) -> BatchOutcome:
-        """POST several events at once. Whatever goes wrong is in the outcome."""
+        """POST several events at once. Every error becomes an outcome."""
         started = time.perf_counter()
         key = batch_id([item.delivery.event.id for item in items])
         try:
@@ -97,7 +97,7 @@ class Forwarder:
             body = batch([item.element for item in items])
             headers = self._sign({"Content-Type": BATCH_TYPE}, key, number, body)
             status, retry_after, reply_body, *_ = await self._client.post(headers, body)
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # noqa: BLE001 - every error becomes an outcome
             return BatchOutcome(self._failure(error, key, started), None)
         took = time.perf_counter() - started
         whole = Outcome(reason_for(status), status, took, retry_after)
@@ -119,7 +119,7 @@ class Forwarder:
         return headers, body
 
     def _sign(self, headers: dict[str, str], key: str, number: int, body: bytes) -> dict[str, str]:
-        """Add what the gateway itself says: over what a provider may have sent under these names."""
+        """Add the gateway's own headers. They replace headers of the provider with the same names."""
         headers["user-agent"] = _USER_AGENT
         headers["gatehouse-attempt"] = str(number)
         headers["webhook-id"] = key
@@ -132,7 +132,7 @@ class Forwarder:
     def _failure(self, error: Exception, key: str, started: float) -> Outcome:
         reason = reason_for_error(error)
         if reason == "unsendable":
-            # Not the error's text: it may quote the event.
+            # The text of the error is not logged: it may quote the event.
             fault = type(error).__name__
             name = self._destination.name
             get_logger().error("delivery.failed", event_id=key, destination=name, error=fault)
@@ -144,7 +144,7 @@ _FIRST_STATUS, _LAST_STATUS = 200, 599
 
 
 def item_statuses(reply: bytes, events: Sequence[Event]) -> list[int] | None:
-    """Return a status per event, in the order sent; None when the reply does not tell the events apart.
+    """Return a status per event, in the order of the batch; None if the reply does not tell them apart.
 
     Three forms are read:
 
@@ -152,7 +152,7 @@ def item_statuses(reply: bytes, events: Sequence[Event]) -> list[int] | None:
         [{"status": 200}, {"status": 422, "error": "no such customer"}, {"status": 503}]
         [{"id": "01JD…", "status": 503}, {"id": "01JC…", "status": 200}, …]
 
-    Any other reply is one for the whole batch.
+    Any other reply counts for the whole batch.
     """
     try:
         items = msgspec.json.decode(reply)
@@ -167,14 +167,14 @@ def item_statuses(reply: bytes, events: Sequence[Event]) -> list[int] | None:
     if all(isinstance(one, str) for one in ids):
         by_id = dict(zip(ids, statuses, strict=True))
         for own in ([event.id for event in events], [event.external_id for event in events]):
-            # One id for two entries is no name for either.
+            # An id that two entries share identifies neither.
             if len(by_id) == len(items) and by_id.keys() == set(own):
                 return [by_id[one] for one in own]
     return statuses
 
 
 def _status(item: object) -> int | None:
-    """Read one entry: a final status, and nothing that only looks like one."""
+    """Return the status of one entry; None if it is not a final HTTP status."""
     status = item.get("status") if isinstance(item, dict) else item
     if isinstance(status, int) and not isinstance(status, bool) and _FIRST_STATUS <= status <= _LAST_STATUS:
         return status

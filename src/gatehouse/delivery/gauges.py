@@ -1,4 +1,4 @@
-"""How many deliveries are pending and dead, kept in memory so that a scrape runs no SQL."""
+"""Counts pending and dead deliveries in memory, so that a scrape runs no SQL."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ if TYPE_CHECKING:
 
 
 class Snapshot(NamedTuple):
-    """How a tally stood when a count began."""
+    """The state of a gauge when a count began."""
 
     changes: int
     number: int
 
 
 class CountedGauge:
-    """A gauge that knows its number, and whether it changed since someone began to count."""
+    """A gauge that knows its value, and whether the value changed since a count began."""
 
     def __init__(self, gauge: Gauge, *, shared: bool = False) -> None:
         self._gauge = gauge
-        #: Others change what is counted too, and only a count tells.
+        #: Whether other processes change the value too, so that only a count of the store is exact.
         self._shared = shared
         self._number = 0
         self._changes = 0
 
     @property
     def number(self) -> int:
-        """The number that the gauge shows."""
+        """The value that the gauge shows."""
         return self._number
 
     def add(self, change: int) -> None:
-        """Count something that happened."""
+        """Add a change."""
         self._changes += 1
         self._set(self._number + change)
 
     def snapshot(self) -> Snapshot:
-        """Begin a count; hand the mark to `settle`."""
+        """Begin a count. Pass the snapshot to `reconcile`."""
         return Snapshot(self._changes, self._number)
 
     def reconcile(self, snapshot: Snapshot, number: int) -> None:
-        """Take over what was counted, unless something happened meanwhile that the count may have missed.
+        """Use the counted number, unless a change during the count may be missing in it.
 
-        With others about, our own number drifts from theirs: then what happened meanwhile is put on top, and
-        is at most counted twice until the next time.
+        If other processes change the number too, the own value drifts. The changes during the count are then
+        added, so they count twice at most until the next count.
         """
         if snapshot.changes == self._changes:
             self._set(number)
@@ -66,11 +66,11 @@ class DestinationGauges:
         self._age = metrics.oldest_pending_age
 
     def snapshot(self) -> tuple[Snapshot, Snapshot]:
-        """Begin a count; hand the mark to `settle`."""
+        """Begin a count. Pass the snapshots to `reconcile`."""
         return self.pending.snapshot(), self.dead.snapshot()
 
     def reconcile(self, snapshot: tuple[Snapshot, Snapshot], counts: Counts | None, now: float) -> None:
-        """Take over what the store counted."""
+        """Use the numbers that the store counted."""
         pending, dead = snapshot
         self.pending.reconcile(pending, counts.pending if counts else 0)
         self.dead.reconcile(dead, counts.dead if counts else 0)

@@ -1,8 +1,7 @@
-"""One POST to a destination and its reply, over a pool of kept connections.
+"""Sends one POST to a destination and reads its reply, over a pool of kept connections.
 
-The status line is the answer. The rest of the reply is read, up to a limit, so that the connection can be
-used again. It can't change the outcome: an app that answered 200 has taken the event, however its reply
-ends.
+The status line decides the outcome. The rest of the reply is read up to a limit, so that the connection can
+be reused. It can't change the outcome: an app that replied 200 has taken the event, however its reply ends.
 """
 
 from __future__ import annotations
@@ -27,30 +26,30 @@ if TYPE_CHECKING:
     from gatehouse.delivery.connection import DestinationConnection
     from gatehouse.delivery.destination import Destination
 
-#: How much of a reply is read, and for how long.
+#: The limits for reading a reply, in bytes and in seconds.
 MAX_REPLY = 64 * 1024
 MAX_REPLY_SECONDS = 15.0
-#: What a URL says in headers: the host, and who we are where it says that.
+#: Headers that come from the URL: the host, and credentials if the URL contains them.
 _URL_HEADERS = ("Host", "Authorization")
 
 
 class Reply(NamedTuple):
-    """What a destination answered."""
+    """The reply of a destination."""
 
     status: int
-    #: What `Retry-After` asked for, in seconds from the reply.
+    #: The value of `Retry-After`, in seconds from the reply.
     retry_after: float | None
-    #: The body, when it ended within the limits; otherwise None. Still in the encoding it came in.
+    #: The body if it ended within the limits, otherwise None. It is not decompressed.
     body: bytes | None
     content_type: str | None = None
-    #: The `Content-Encoding`, though none was asked for.
+    #: The `Content-Encoding`, although the request asked for none.
     encoding: str | None = None
 
 
 def open_session() -> aiohttp.ClientSession:
-    """Open the session that all destinations share: no cookies, no proxies, nothing but connections."""
+    """Open the session that all destinations share, without cookies and proxies."""
     return aiohttp.ClientSession(
-        # Lanes bound how many attempts run at once; a limit here would let one destination hold up another.
+        # Lanes limit their own attempts. A limit here would let one destination delay another.
         connector=aiohttp.TCPConnector(limit=0, resolver=AiohttpResolver(), socket_factory=open_socket),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
@@ -61,7 +60,7 @@ def open_session() -> aiohttp.ClientSession:
 class HttpClient:
     """Posts to one destination.
 
-    There are no redirects, cookies, proxies or compression, so a request is the same few lines each time.
+    It needs no redirects, cookies, proxies or compression, so it builds each request from the same few lines.
     """
 
     def __init__(
@@ -73,10 +72,10 @@ class HttpClient:
         self._timeout = destination.timeout
 
     async def post(self, headers: Mapping[str, str], body: bytes, *, within: float | None = None) -> Reply:
-        """Post, and wait for the reply. Raises what `faults` explains.
+        """POST and wait for the reply. Raises the errors that `faults` explains.
 
-        `within`: how long its end may take, if the destination's timeout is not shorter. Without it the reply
-        counts from its status on.
+        `within` is the time limit for the whole reply in seconds, if it is shorter than the destination's
+        timeout. Without it, the reply counts as soon as its status arrives.
         """
         request = b"%b%b" % (self._head(headers, len(body)), body)
         seconds = self._timeout if within is None else min(within, self._timeout)
@@ -105,36 +104,36 @@ class HttpClient:
         return Reply(head.code, retry_after, reply_body, reply_headers.get("Content-Type"), encoding)
 
     def _may_resend(self, connection: DestinationConnection, error: Exception) -> bool:
-        """Tell whether a request goes over a new connection: the other side had closed the one that lay idle.
+        """Return whether to resend over a new connection, because the destination had closed the idle one.
 
-        It most likely never arrived. What did not end in silence is an outcome.
+        In that case the request most likely never arrived. Any other error becomes the outcome.
         """
         if not connection.is_used or not connection.is_silent:
             return False
         if isinstance(error, TimeoutError):
-            # Nobody may be there any more, at the end of the others neither.
+            # The destination may be gone, and then the other idle connections are dead too.
             self._pool.clear()
             return False
         return True
 
     @cached_property
     def _target(self) -> aiohttp.ClientRequest:
-        """What the connector wants to know of a request: the same for each. Raises `aiohttp.InvalidURL`."""
+        """The request that the connector needs, the same each time. Raises `aiohttp.InvalidURL`."""
         return aiohttp.ClientRequest("POST", self._url, loop=asyncio.get_running_loop())
 
     @cached_property
     def _first_lines(self) -> str:
-        """The first lines of each request, up to those that differ."""
+        """The first lines of each request, which are always the same."""
         lines = [f"POST {self._url.raw_path_qs} HTTP/1.1"]
         target_headers = self._target.headers
         lines += [f"{name}: {target_headers[name]}" for name in _URL_HEADERS if name in target_headers]
         return "\r\n".join(lines)
 
     def _head(self, headers: Mapping[str, str], length: int) -> bytes:
-        """Write a request's head. Raises `ValueError` for text that can't stand in one."""
+        """Encode the head of a request. Raises `ValueError` for text that is not allowed in a header."""
         fields = [f"{name}: {value}" for name, value in headers.items()]
         if not "".join(fields).isprintable():
-            # Lest one header become two.
+            # A line break would let one header become two.
             raise ValueError("a control character in a header")
         lines = (self._first_lines, *fields, f"Content-Length: {length}\r\n\r\n")
         return "\r\n".join(lines).encode()
@@ -143,7 +142,7 @@ class HttpClient:
 async def _read_body(
     connection: DestinationConnection, content: aiohttp.StreamReader | None, deadline: float, *, whole: bool
 ) -> bytes | None:
-    """Read a reply to its end, or as far as is worth it. `whole`: raises `TimeoutError` if it has no end."""
+    """Read the body up to the limits. If it must be `whole`, raises `TimeoutError` when it does not end."""
     if content is None:
         return None
     if content.at_eof():
@@ -152,45 +151,45 @@ async def _read_body(
     left = MAX_REPLY
     try:
         if content.is_eof():
-            # All of it came with the head, as most do: there is nothing to wait for.
+            # The usual case: all of it arrived with the head, so nothing is awaited.
             body = content.read_nowait(left)
             return body if content.at_eof() else None
         connection.set_deadline(min(deadline, asyncio.get_running_loop().time() + MAX_REPLY_SECONDS))
         while left > 0 and (chunk := await content.read(left)):
             chunks.append(chunk)
             left -= len(chunk)
-        # At the limit it may have ended all the same; nothing is waited for to find out.
+        # At the limit the body may be complete. Nothing more is awaited to find out.
         return b"".join(chunks) if left > 0 or content.at_eof() else None
-    except Exception as error:  # noqa: BLE001 - however a reply ends, its status line is the answer
-        # The body has it still, which would be a circle; see `Wire.connection_lost`.
+    except Exception as error:  # noqa: BLE001 - the status line decides, however the reply ends
+        # The stream still refers to the error. This avoids a reference cycle; see
+        # `DestinationConnection.connection_lost`.
         error.__traceback__ = None
         if whole and isinstance(error, TimeoutError):
-            raise DeadlineError("the answer did not end in time") from None
+            raise DeadlineError("the reply did not end in time") from None
         return None
 
 
-#: Seconds. Shorter than app servers keep idle connections for: they shall not close one that we are about to
-#: use.
+#: Seconds. Shorter than the keep-alive time of app servers, so that they do not close a connection in use.
 _KEEP_ALIVE: Final = 4.0
-#: Of its greatest age, how much a connection reaches: a random part between these.
+#: The range for the random part of its maximum age that a connection is used for.
 _AGE_SPREAD: Final = (0.8, 1.0)
-#: Seconds that a connection still gets to stand when its time is over.
+#: Seconds of grace for a connection attempt whose time is over.
 _CONNECT_GRACE: Final = 0.002
 _NO_LIMIT: Final = aiohttp.ClientTimeout()
 
 
 class ConnectionPool:
-    """Opens connections to a destination, as many as are asked for at a time, and keeps them for a while."""
+    """Opens as many connections to a destination as are needed, and keeps idle ones for a while."""
 
     def __init__(self, destination: Destination, session: aiohttp.ClientSession) -> None:
         self._session = session
         self._max_age = destination.max_connection_age
-        #: The longest free one first.
+        #: The connection that is idle longest comes first.
         self._idle: deque[DestinationConnection] = deque()
         self._sweep_timer: asyncio.TimerHandle | None = None
 
     def acquire(self) -> DestinationConnection | None:
-        """Return a connection that was used before, if one is free."""
+        """Return an idle connection that is still usable, or None."""
         now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
@@ -204,13 +203,13 @@ class ConnectionPool:
         return None
 
     async def open(self, target: aiohttp.ClientRequest, deadline: float) -> DestinationConnection:
-        """Open a connection for this request. Raises aiohttp's errors of connecting, and `TimeoutError`."""
+        """Open a connection for this request. Raises aiohttp's connection errors and `TimeoutError`."""
         connector = self._session.connector
         assert connector is not None, "the session is closed"  # noqa: S101
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as limit:
-                # Not at once: some event loops run timers before they see that a connection stands.
+                # Delayed a little, because some event loops run timers before they notice a new connection.
                 timer = loop.call_at(deadline, lambda: limit.reschedule(loop.time() + _CONNECT_GRACE))
                 try:
                     opened = await connector.connect(target, [], _NO_LIMIT)
@@ -218,11 +217,11 @@ class ConnectionPool:
                     timer.cancel()
         except TimeoutError as error:
             raise DeadlineError("no connection in time") from error
-        # Not all of them at once: the destination's next address would get them in one moment.
+        # The ages vary, so that connections do not all move to a destination's new address at once.
         return DestinationConnection(opened, loop.time() + self._max_age * random.uniform(*_AGE_SPREAD))  # noqa: S311
 
     def release(self, connection: DestinationConnection) -> None:
-        """Keep a connection, if it can be used again."""
+        """Keep a connection if it can be reused. Otherwise close it."""
         connection.finish()
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
@@ -234,12 +233,12 @@ class ConnectionPool:
             self._sweep_timer = loop.call_later(_KEEP_ALIVE, self._sweep)
 
     def clear(self) -> None:
-        """Close the connections that are free."""
+        """Close all idle connections."""
         while self._idle:
             self._idle.pop().close()
 
     def _sweep(self) -> None:
-        """Close what was not used for so long that the other side may close it."""
+        """Close connections that were idle for so long that the destination may close them."""
         loop = asyncio.get_running_loop()
         while self._idle and self._idle[0].idle_since <= loop.time() - _KEEP_ALIVE:
             self._idle.popleft().close()

@@ -1,4 +1,4 @@
-"""What a worker takes: leased for long enough, let through the gate, and as many as go in one POST."""
+"""Gives a worker the deliveries for its next POST: within lease, breaker, rate and batch limits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ if TYPE_CHECKING:
     from gatehouse.delivery.throttle import Throttle
     from gatehouse.store.base import Delivery
 
-#: What an event's attributes take in a batch, besides its body. A batch that is longer than thought is cut.
+#: The bytes that an event's attributes need in a batch, besides its body. A batch that turns out longer is
+#: cut.
 _ATTRIBUTES = 400
-#: After a failure an event goes with so many times fewer others, and after more failures than these alone.
+#: An event that failed goes into a batch this many times smaller. After more failures than
+#: `_REDUCED_ATTEMPTS`, it goes alone.
 _REDUCED = 8
 _REDUCED_ATTEMPTS = 1
 
 
 class Intake:
-    """Gives the workers of one lane what they may attempt."""
+    """Gives the workers of one lane their deliveries."""
 
     def __init__(
         self,
@@ -40,23 +42,24 @@ class Intake:
         self._throttle = throttle
         self._leaser = leaser
         self._clock = clock
-        #: Whether a delivery can go as soon as it is there: no rate to wait for, and no company.
+        #: Whether a delivery can start as soon as it arrives: without a rate limit and without batches.
         self._immediate = destination.rate is None and destination.batch is None
-        #: Else one worker at a time waits: for the rate, for a delivery, and for more to go with it.
+        #: Otherwise one worker at a time waits for the rate limit, a delivery, and the rest of its batch.
         self._turn_lock = asyncio.Lock()
-        #: Whether the last one was taken from the end that came last.
+        #: Whether the last claim was taken from the newest end.
         self._took_newest = False
 
     async def next(self) -> Claim:
-        """Wait for what may be attempted at this moment.
+        """Wait for deliveries that may be attempted now.
 
-        Nothing is taken before the waiting is over: a lease does not run out over the rate, and a worker that
-        is stopped holds nothing.
+        They are taken only after the waiting. So no lease expires while the rate limit delays a worker, and a
+        stopped worker holds no delivery.
         """
         while self._immediate:
             if (claimed := self._claim()).deliveries:
                 return claimed
-            # No turns here: each delivery wakes a worker of its own, so what came together starts together.
+            # No lock here: each delivery wakes its own worker, so deliveries that arrive together start
+            # together.
             await self._backlog.wait_for_next()
         async with self._turn_lock:
             while True:
@@ -71,11 +74,11 @@ class Intake:
                     return claimed
 
     def _may_linger(self) -> bool:
-        """Tell whether more may come that goes into the same POST: not with retries, nor with a probe."""
+        """Return whether more deliveries may arrive for the same POST. Retries and probes do not wait."""
         return self._backlog.room > 0 and self._backlog.next_is_new and not self._throttle.breaker_open
 
     def _claim(self) -> Claim:
-        """Take as many deliveries as go into a POST; a probe goes alone, and new ones never with retries."""
+        """Take the deliveries for one POST. A probe goes alone, and new deliveries never go with retries."""
         newest = not self._throttle.is_healthy and self._takes_newest()
         first = self._take(newest=newest, admit=self._throttle.admit)
         if first is None:
@@ -89,14 +92,14 @@ class Intake:
         return Claim(claimed, probe)
 
     def _takes_newest(self) -> bool:
-        """Tell which end to take from: by turns while what waits longest may be what can't be processed."""
-        # The next load is looked at again, so that it stays so no longer than failures are seen.
+        """Return which end to take from. The ends alternate while the oldest events may be poison events."""
+        # Evaluated for each claim, so that it ends as soon as the failures end.
         self._backlog.prefer_new = self._throttle.is_failing
         self._took_newest = self._throttle.suspects_poison and not self._took_newest
         return self._took_newest and self._backlog.next_is_new
 
     def _fill(self, claimed: list[Delivery], room: int, *, newest: bool) -> None:
-        """Add what goes into the same POST."""
+        """Add deliveries to the same POST."""
         retry, room = bool(claimed[0].attempts), room - _size(claimed[0])
         most = self._batch_limit(claimed[0])
         while self._backlog.has_startable and self._backlog.next_is_new != retry:
@@ -110,7 +113,7 @@ class Intake:
             claimed.append(delivery)
 
     def _batch_limit(self, delivery: Delivery) -> int:
-        """Return how many go with a delivery: fewer after a failure, so that a bad event stands alone."""
+        """Return the largest batch for a delivery: smaller after a failure, to isolate poison events."""
         if delivery.attempts > _REDUCED_ATTEMPTS:
             return 1
         return (
@@ -120,7 +123,7 @@ class Intake:
         )
 
     def _take(self, *, newest: bool, admit: Callable[[], bool] = lambda: True) -> Delivery | None:
-        """Take the next delivery whose lease lasts for an attempt, if it may start."""
+        """Take the next delivery that may start and whose lease lasts for an attempt."""
         backlog, leaser = self._backlog, self._leaser
         while backlog.has_startable:
             delivery = backlog.take(newest=newest)

@@ -1,8 +1,8 @@
-"""One destination: its deliveries in memory, and the workers that attempt them.
+"""Delivers to one destination: keeps its deliveries in memory and runs the workers that attempt them.
 
 A lane shares no limit with another lane, so a destination that hangs, fails or is slow delays only itself.
-A reload that removes a destination retires its lane: waiting deliveries return to the store, attempts
-finish.
+When a reload removes a destination, its lane is retired: waiting deliveries return to the store, and attempts
+in progress finish.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from gatehouse.delivery.throttle import Throttle
     from gatehouse.store.base import Delivery, Store
 
-#: After the grace of a stop: how long results may still take to be recorded.
+#: Seconds to record results after the grace period of a stop.
 _RECORD_SECONDS = 1.0
 
 
 class Lane:
-    """Delivers to one destination."""
+    """The lane of one destination."""
 
     def __init__(
         self,
@@ -57,7 +57,8 @@ class Lane:
             clock=clock,
             on_change=self._breaker_changed,
         )
-        #: For attempts within a request. What fails in one is no delivery, so nothing of it waits here.
+        #: For attempts within a provider's request. A failed one leaves no delivery behind, so none waits
+        #: here.
         self.relay = RelayAttempts(
             destination,
             forwarder=forwarder,
@@ -77,11 +78,11 @@ class Lane:
 
     @property
     def waiting(self) -> int:
-        """How many deliveries wait in memory."""
+        """The number of deliveries that wait in memory."""
         return len(self._backlog)
 
     def start(self, *, paused: bool = False) -> None:
-        """Start to deliver; a destination that is not ready keeps its deliveries in the store."""
+        """Start to deliver. While a destination is not ready, its deliveries stay in the store."""
         if paused:
             self.throttle.pause()
         if self.destination.not_ready is not None:
@@ -93,29 +94,29 @@ class Lane:
             self._workers.add(asyncio.create_task(self._work(), name=f"{name} worker {number}"))
 
     def pause(self) -> None:
-        """Start no attempt until `resume`. Those under way finish, what waits goes back to the store."""
+        """Start no attempts until `resume`. Attempts in progress finish; the backlog returns to the store."""
         self.throttle.pause()
         self._return_all()
 
     def resume(self) -> None:
-        """Deliver again, also what an open breaker held back."""
+        """Deliver again, including deliveries that an open circuit breaker held back."""
         self.throttle.resume()
         self.check_store()
 
     def check_store(self) -> None:
-        """Look into the store as soon as there is room: there is a delivery in it, or may be."""
+        """Check the store as soon as there is room, because it may hold a due delivery."""
         self._leaser.check_store()
         self._leaser.room_freed()
 
     def delivery_stored(self) -> None:
-        """Learn of a new delivery that is in the store only."""
+        """Check the store for a new delivery that is only there."""
         self._leaser.delivery_stored()
 
     def has_room(self) -> bool:
-        """Tell whether a new delivery should come by memory, leased. If not, it is left in the store.
+        """Return whether a new delivery should come leased through memory. Otherwise it stays in the store.
 
-        While something there is due that finds no room here, it goes behind that: arrivals that took each
-        place as it became free would keep retries waiting for as long as they come.
+        New deliveries also stay in the store while due deliveries there wait for room. Otherwise new
+        deliveries would take every free place, and retries would never run.
         """
         return (
             self.destination.accepts_from_memory
@@ -126,16 +127,16 @@ class Lane:
         )
 
     def take(self, delivery: Delivery) -> None:
-        """Queue a delivery that is leased to this process."""
+        """Add a delivery that is leased to this process."""
         if self._leaser_task is None:
-            return  # not ready, since a reload that came in between: its lease ends by itself
+            return  # a reload made the destination not ready; the lease expires
         if self.throttle.paused:
             self._leaser.put_back(delivery)
         else:
             self._backlog.put(delivery)
 
     def demand(self) -> int:
-        """Return how many deliveries to fetch: none while enough wait, one when it is to be a probe."""
+        """Return how many deliveries to lease: none while enough wait, one if it will be a probe."""
         if self.delay() > 0 or self._backlog.has_enough_new:
             return 0
         if self.throttle.breaker_open:
@@ -143,26 +144,26 @@ class Lane:
         return self._free_slots()
 
     def delay(self) -> float:
-        """Return how long until an attempt may start; infinite when something else has to happen first."""
+        """Return the seconds until an attempt may start; infinite if that depends on another event."""
         return self.throttle.delay()
 
     @property
     def is_probing(self) -> bool:
-        """Whether what is fetched is to be a probe."""
+        """Whether the next leased delivery will be a probe."""
         return self.throttle.breaker_open
 
     @property
     def suspects_poison(self) -> bool:
-        """Whether the failures seen may be those of single events, so that others should be fetched too."""
+        """Whether recent failures may come from single events, so that other events should be leased too."""
         return self.throttle.suspects_poison
 
     @property
     def has_enough_retries(self) -> bool:
-        """Whether so many deliveries that were attempted before wait that only new ones are wanted."""
+        """Whether enough retries wait in memory, so that only new deliveries are needed."""
         return self._backlog.has_enough_retries
 
     def _breaker_changed(self) -> None:
-        """Learn that the breaker may have opened or closed, or is to wait for another probe."""
+        """React to a change of the circuit breaker: it opened, closed, or set the time of another probe."""
         if self.throttle.breaker_open:
             self._return_all()
         self.check_store()
@@ -179,7 +180,7 @@ class Lane:
             started = time.monotonic()
             try:
                 await self._attempts.run(claim, worker)
-            except Exception as error:  # noqa: BLE001 - a lane never dies; the delivery comes back by itself
+            except Exception as error:  # noqa: BLE001 - a lane keeps running; the lease of the delivery expires
                 self._log_fault(claim, error)
             finally:
                 self._busy.discard(worker)
@@ -204,15 +205,15 @@ class Lane:
             worker.cancel()
 
     def set_successor(self, lane: Lane) -> None:
-        """Let another lane look for what this one gives back, and for what its last attempts make due."""
+        """Let another lane check the store for what this lane returns and for its last retries."""
         self._leaser.set_successor(lane._leaser)
 
     async def retire(self) -> None:
-        """Give back what waits, then let the attempts under way end in their own time."""
+        """Return the backlog to the store, and let the attempts in progress finish without a time limit."""
         self.close()
         if self._leaser_task is None:
             return
-        # It may be leasing just now: what it gets goes back as well.
+        # It may be leasing at this moment. Those deliveries are returned as well.
         await asyncio.wait({self._leaser_task})
         self._return_all()
         await self._leaser.release()
@@ -221,7 +222,7 @@ class Lane:
         self._leaser.check_store()
 
     async def stop(self, grace: float) -> None:
-        """Finish the attempts under way within `grace` seconds, and give back what was not attempted."""
+        """Give attempts in progress `grace` seconds, and return unattempted deliveries to the store."""
         self.close()
         if self._leaser_task is None:
             return
@@ -238,7 +239,7 @@ class Lane:
 
 
 class RetiredLanes:
-    """Sees lanes off: what waits in them goes back to the store, what they attempt ends in its own time."""
+    """Lanes that a reload replaced or removed. They return their backlog and finish their attempts."""
 
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._lanes: dict[asyncio.Task[None], Lane] = {}
@@ -248,7 +249,7 @@ class RetiredLanes:
         return any(lane.destination.name == destination for lane in self._lanes.values())
 
     def add(self, lane: Lane) -> None:
-        """Take a lane out of service, at once as far as new attempts are concerned."""
+        """Retire a lane. It starts no new attempt from now on."""
         lane.close()
         lane.throttle.retire()
         task = asyncio.create_task(_retire(lane), name=f"{lane.destination.name} retires")
@@ -256,13 +257,13 @@ class RetiredLanes:
         task.add_done_callback(self._end)
 
     def set_successor(self, successor: Lane) -> None:
-        """Tell the lanes of the same destination who takes up what they give back."""
+        """Make this lane the successor of the retired lanes of the same destination."""
         for lane in self._lanes.values():
             if lane.destination.name == successor.destination.name:
                 lane.set_successor(successor)
 
     async def stop(self, grace: float) -> None:
-        """Let attempts under way finish for `grace` seconds, as the lanes in service do."""
+        """Give attempts in progress `grace` seconds, as in active lanes."""
         tasks = list(self._lanes)
         lanes = list(self._lanes.values())
         await asyncio.gather(*(lane.stop(grace) for lane in lanes), return_exceptions=True)
@@ -276,6 +277,6 @@ class RetiredLanes:
 async def _retire(lane: Lane) -> None:
     try:
         await lane.retire()
-    except Exception as error:  # noqa: BLE001 - the leases of what it held end by themselves
+    except Exception as error:  # noqa: BLE001 - the leases of its deliveries expire
         name = lane.destination.name
         get_logger().error("delivery.failed", destination=name, error=type(error).__name__)

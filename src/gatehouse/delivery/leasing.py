@@ -1,9 +1,9 @@
-"""Leases a lane's deliveries from the store when they are due, and gives back what the lane can't take.
+"""Leases due deliveries from the store for one lane, and returns those that the lane can't attempt.
 
-New deliveries reach a lane from memory. The store holds what is due again, what found no room in memory,
-and what an earlier process left behind. The lane asks the store at its start, when a delivery that it knows
-of falls due, when a delivery found no room, again at once when it got as many as it asked for, and at the
-store's own interval, which finds what other processes left.
+New deliveries reach a lane through memory. The store holds retries, new deliveries that found no room in
+memory, and deliveries that an earlier process left. The lane checks the store when it starts, when a known
+delivery becomes due, when a delivery found no room, and again at once after a full result. It also polls at
+the store's own interval, to find what other processes left.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ if TYPE_CHECKING:
     from gatehouse.delivery.destination import Destination
     from gatehouse.store.base import Delivery, Store, Which
 
-#: The longest pause.
+#: Seconds: the longest pause between two steps.
 _LONGEST_PAUSE = 30.0
-#: The shortest pause between looks: what falls due within it is fetched together.
+#: Seconds: the shortest pause. Deliveries that become due within it are leased together.
 _SHORTEST_PAUSE = 0.01
-#: How many are given back in one transaction: others wait to commit meanwhile.
+#: Deliveries returned per transaction. A larger transaction would delay other commits.
 _RELEASED_AT_ONCE = 1000
-#: How many that were held back are made due in one transaction.
+#: Held-back deliveries made due per transaction.
 _FREED_AT_ONCE = 1000
-#: How often to look for what is held back, where nothing told of it (seconds).
+#: Seconds between two searches for held-back deliveries when nothing else caused one.
 _FREE_EVERY = 30.0
-#: After a fault of the store.
+#: Seconds to wait after a store error.
 _PAUSE_AFTER_FAULT = 1.0
 
 
 class LeasingLane(Protocol):
-    """What the supply needs of its lane."""
+    """What the leaser needs from its lane."""
 
     def demand(self) -> int:
-        """Return how many deliveries the lane has room for, if it may attempt any now."""
+        """Return how many deliveries the lane can take and may attempt now."""
 
     def delay(self) -> float:
-        """Return how long until the lane may attempt anything; infinite when only an outcome can tell."""
+        """Return the seconds until the lane may start an attempt; infinite if only an outcome can tell."""
 
     def take(self, delivery: Delivery) -> None:
         """Take a leased delivery."""
 
     @property
     def is_probing(self) -> bool:
-        """Whether what is fetched is to be a probe."""
+        """Whether the next leased delivery will be a probe."""
 
     @property
     def suspects_poison(self) -> bool:
-        """Whether the failures seen may be those of single events, so that others should be fetched too."""
+        """Whether recent failures may come from single events, so that other events should be leased too."""
 
     @property
     def has_enough_retries(self) -> bool:
-        """Whether so many deliveries that were attempted before wait that only new ones are wanted."""
+        """Whether enough retries wait in memory, so that only new deliveries are needed."""
 
 
 class Leaser:
-    """Fetches deliveries for one lane, and returns those that it could not attempt."""
+    """Leases deliveries for one lane and returns unattempted ones."""
 
     def __init__(
         self, destination: Destination, store: Store, lane: LeasingLane, *, clock: Callable[[], float]
@@ -71,23 +71,23 @@ class Leaser:
         self._lane = lane
         self._clock = clock
         self._check_at = 0.0
-        #: There may be retries due that were left in the store, because enough of them wait.
+        #: The last lease skipped due retries because enough retries waited in memory.
         self._skipped_retries = False
-        #: When to look for deliveries that are held back, although nothing here is in an order any more.
+        #: When to search for deliveries held back by an order that the config no longer has.
         self._free_held_at = 0.0
-        #: The probe before, and how many there were: they are taken from both ends by turns.
+        #: The event of the last probe, and the number of probes so far: they alternate between both ends.
         self._last_probe: str | None = None
         self._probe_count = 0
-        #: Something is due that the lane has no room for, or may not attempt yet.
+        #: Something is due, but the lane has no room for it or may not attempt it yet.
         self.is_blocked = False
         self._returned: list[Delivery] = []
         self._wakeup = asyncio.Event()
         self._stopped = False
-        #: Who looks instead, once the lane has a successor.
+        #: The leaser of the successor, which checks the store from now on.
         self._successor: Leaser | None = None
 
     async def run(self) -> None:
-        """Keep the lane supplied, until `stop`."""
+        """Lease deliveries until `stop`."""
         while not self._stopped:
             pause = await self._step()
             with suppress(TimeoutError):
@@ -96,27 +96,27 @@ class Leaser:
             self._wakeup.clear()
 
     def stop(self) -> None:
-        """Let `run` end after what it is at: deliveries that the store is leasing just now are not lost."""
+        """Let `run` end after its current step, so that no delivery that is being leased is lost."""
         self._stopped = True
         self._wakeup.set()
 
     def set_successor(self, successor: Leaser) -> None:
-        """Leave it to another lane's supply to look, from now on."""
+        """Let another lane's leaser check the store from now on."""
         self._successor = successor
-        # What was given back before there was a successor.
+        # This lane may have returned deliveries before it had a successor.
         successor.check_store()
 
     def check_store(self) -> None:
-        """Look as soon as the lane has room: there is something, or may be."""
+        """Check the store as soon as the lane has room."""
         self.check_store_at(self._clock())
 
     def delivery_stored(self) -> None:
-        """Look for a new delivery that is in the store only: overflowed, or held back."""
+        """Check the store for a new delivery that is only there, because it overflowed or is held back."""
         self._free_held_at = 0.0
         self.check_store()
 
     def check_store_at(self, moment: float) -> None:
-        """Look when something falls due, if not sooner."""
+        """Check the store at the given time or earlier."""
         if self._successor is not None:
             self._successor.check_store_at(moment)
             return
@@ -125,31 +125,31 @@ class Leaser:
             self._wakeup.set()
 
     def room_freed(self) -> None:
-        """Fetch what was held up."""
+        """Lease what was waiting for room."""
         if self.is_blocked:
             self._wakeup.set()
 
     def retry_room_freed(self) -> None:
-        """Fetch the retries that were left in the store."""
+        """Lease the retries that were left in the store."""
         if self._skipped_retries:
             self._skipped_retries = False
             self.check_store()
 
     def put_back(self, delivery: Delivery) -> None:
-        """Return a delivery that was not attempted, with the next turn."""
+        """Return a delivery that was not attempted. It is written with the next step."""
         self._returned.append(delivery)
         self.check_store()
         self._wakeup.set()
 
     async def release(self) -> None:
-        """Give back what was put back: due at once, for whoever asks."""
+        """Write the returned deliveries. They are due at once, for any process."""
         while self._returned:
             returned = self._returned[:_RELEASED_AT_ONCE]
             del self._returned[:_RELEASED_AT_ONCE]
             await self._store.release(returned)
 
     async def _step(self) -> float:
-        """Do what there is to do. Returns how long to pause."""
+        """Return deliveries, then lease if it is time. Returns the seconds to pause."""
         try:
             await self.release()
             if self._clock() >= self._check_at:
@@ -157,7 +157,7 @@ class Leaser:
             return self._pause()
         except StoreUnavailableError:
             pass
-        except Exception as error:  # noqa: BLE001 - a lane never dies; what can't be read now may be later
+        except Exception as error:  # noqa: BLE001 - a lane keeps running; the next step may succeed
             name = self._destination.name
             get_logger().error("delivery.failed", destination=name, error=type(error).__name__)
         self.check_store()
@@ -176,7 +176,7 @@ class Leaser:
         if not limit:
             return
         now = self._clock()
-        # Set before the store is asked: what `look_at` is told meanwhile counts.
+        # Set before the store is asked, so that calls of `check_store_at` during the query are not lost.
         self._check_at = now + self._store.poll_every
         if self._lane.is_probing:
             for delivery in await self._probe():
@@ -186,7 +186,7 @@ class Leaser:
         which: Which = "new" if self._skipped_retries else "due"
         found = await self._lease(limit, which)
         if self._lane.suspects_poison and len(found) == limit:
-            # What came last is put behind them, for the lane to take from that end, too.
+            # The newest ones are added in reverse, because the lane takes them from the end.
             found += reversed(await self._lease(limit, "newest"))
         for delivery in found:
             self._lane.take(delivery)
@@ -200,7 +200,7 @@ class Leaser:
             await self._free_held(now)
 
     async def _free_held(self, now: float) -> None:
-        """Let go what was held back by the order that the destination had before a reload."""
+        """Make deliveries due that are held back by an order that the config no longer has."""
         self._free_held_at = now + _FREE_EVERY
         freed = _FREED_AT_ONCE
         while freed == _FREED_AT_ONCE:
@@ -216,11 +216,11 @@ class Leaser:
         )
 
     async def _probe(self) -> list[Delivery]:
-        """Lease what tells best whether the destination is back: one that it never failed at.
+        """Lease the delivery that best shows whether the destination is back: one that has not failed yet.
 
-        The last one that came and the one that waits longest take turns: all at one end may be events that it
-        can't process. Without any, the next of those that failed, whether it is due or not, but not the one
-        that was the last probe, unless there is no other.
+        Probes alternate between the newest and the oldest such delivery, because all events at one end may be
+        events that the destination can't process. If there is none, take the next failed delivery, due or
+        not. Skip the last probe's event unless it is the only one.
         """
         self._probe_count += 1
         found = (

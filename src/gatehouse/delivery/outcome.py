@@ -12,21 +12,21 @@ if TYPE_CHECKING:
 
 
 class Outcome(msgspec.Struct, frozen=True, gc=False):
-    """One HTTP try of a delivery."""
+    """The outcome of one HTTP attempt of a delivery."""
 
     reason: OutcomeReason
-    #: The destination's status, when it gave one.
+    #: The destination's status, if it replied.
     http_status: int | None
     #: Seconds.
     duration: float
-    #: What `Retry-After` asked for, in seconds from the reply; None when it asked for nothing.
+    #: The value of `Retry-After`, in seconds from the reply; None if there is none.
     retry_after: float | None = None
-    #: One line of what TLS, the name service or the connection reported.
+    #: One line that TLS, the name service or the connection reported.
     error: str | None = None
 
 
 def reason_for(status: int) -> OutcomeReason:
-    """Say what a status means."""
+    """Return the reason for a status."""
     if status == HTTPStatus.GONE:
         return "gone"
     if status in _THROTTLED:

@@ -1,4 +1,4 @@
-"""Which destinations are paused, as all processes on the store have it."""
+"""Keeps track of paused destinations across all processes that share the store."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Pauses:
-    """Remembers pauses in the store, and follows those that other processes begin or end."""
+    """Stores pauses, and follows those that other processes start or end."""
 
     def __init__(self, store: Store, on_change: Callable[[str], None]) -> None:
         self._store = store
         #: Called with the name of a destination that another process paused or resumed.
         self._on_change = on_change
         self._names: frozenset[str] = frozenset()
-        #: Changes of our own that were begun or ended: what was read meanwhile may be of before.
+        #: Counts own changes at their start and end. A read in between may be out of date.
         self._own_changes = 0
         self._read_now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -31,22 +31,22 @@ class Pauses:
         return name in self._names
 
     async def start(self) -> None:
-        """Read which there are, and follow them from now on."""
+        """Read the current pauses and follow changes from now on."""
         self._names = await self._store.paused()
         if self._store.shared:
             self._task = asyncio.create_task(self._follow(), name="pauses")
 
     def stop(self) -> None:
-        """Follow no more."""
+        """Stop following changes."""
         if self._task is not None:
             self._task.cancel()
 
     def read_soon(self) -> None:
-        """Look soon: another process says that something changed."""
+        """Read soon, because another process reported a change."""
         self._read_now.set()
 
     async def change(self, name: str, *, paused: bool) -> None:
-        """Remember that a destination is paused, or no longer. Raises `StoreUnavailableError`."""
+        """Store that a destination is paused, or no longer paused. Raises `StoreUnavailableError`."""
         self._own_changes += 1
         try:
             await self._store.pause(name, paused=paused)
@@ -60,7 +60,7 @@ class Pauses:
                 async with asyncio.timeout(self._store.poll_every):
                     await self._read_now.wait()
             self._read_now.clear()
-            # What can't be read now is read later.
+            # A failed read is repeated later.
             with suppress(StoreError):
                 await self._read()
 

@@ -1,4 +1,4 @@
-"""What an outcome means for its delivery: decided, stored, counted and logged."""
+"""Applies an outcome to its delivery: decides what follows, stores it, counts it and logs it."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
     from gatehouse.telemetry.metrics import DestinationMetrics
 
 MAX_BATCH = 128
-#: Seconds until the next results are recorded after several that were recorded together; see `Batcher`.
+#: Seconds before the next commit after one that recorded several results; see `Batcher`.
 PAUSE = 0.002
-#: While the store is unavailable, a result is offered again after a pause between these (seconds).
+#: Seconds: the range of the pause before a result is written again while the store is unavailable.
 _RETRY_PAUSES = (0.1, 0.5)
-#: For how many deliveries refusals are counted. Whatever is forgotten gets a few attempts more.
+#: For how many deliveries refusals are counted. A forgotten delivery gets a few more attempts.
 _MAX_COUNTED = 10_000
 
 Results = Batcher[Result, bool]
 
 
 def batch_results(store: Store) -> Results:
-    """Make the batcher that all destinations record through, so that they share commits."""
+    """Create the batcher that all destinations share, so that their results share commits."""
     return Batcher(store.record, limit=MAX_BATCH, pause=PAUSE)
 
 
 class Recorder:
-    """Records what the attempts of one destination came to."""
+    """Records the outcomes of one destination."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Recorder:
         uniform: Callable[[float, float], float],
         starts_at: Callable[[float], float | None] = lambda due: due,
     ) -> None:
-        """`starts_at`: when something that is due at a time may indeed start; None when nobody knows."""
+        """`starts_at` returns when a delivery that is due at a time can start; None if that is unknown."""
         self._starts_at = starts_at
         self._destination = destination
         self._results = results
@@ -64,17 +64,17 @@ class Recorder:
         self._refusals: dict[str, int] = {}
 
     async def record(self, delivery: Delivery, outcome: Outcome) -> float | None:
-        """Record an attempt. Returns when the store has the delivery due again, if it has."""
+        """Record an attempt. Returns when the store has the delivery due again, or None."""
         result = self._result(delivery, outcome, self._clock(), conclusive=True)
         return await self._await_result(result, self._results.submit(result))
 
     async def record_batch(
         self, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome], *, conclusive: bool = True
     ) -> list[float | None]:
-        """Record what came of several events in one POST, as `attempted` does for one.
+        """Record the outcomes of several events in one POST, as `record` does for one.
 
-        `alone`: a refusal is about its event. If not, it may have been about another one that was sent with
-        it, so it is tried again and nothing is held against it.
+        `conclusive` means that a refusal concerns its own event. Otherwise it may concern another event of
+        the same POST, so the delivery is retried and the refusal is not counted.
         """
         now = self._clock()
         pairs = zip(deliveries, outcomes, strict=True)
@@ -83,7 +83,8 @@ class Recorder:
         )
 
     async def _record_together(self, results: Sequence[Result]) -> list[float | None]:
-        # All before any is waited for: they share a commit. A task for each would cost more than its record.
+        # All are submitted before any is awaited, so that they share a commit. One task per result would cost
+        # more than the write.
         written = [self._results.submit(result) for result in results]
         await asyncio.wait(written)
         recording = [self._await_result(*both) for both in zip(results, written, strict=True)]
@@ -92,27 +93,27 @@ class Recorder:
         return await asyncio.gather(*recording)
 
     def count_resent(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Count an attempt that is followed by another one at once: the store learns of the last."""
+        """Count an attempt that is repeated at once. The store gets only the last outcome."""
         self._count(delivery, outcome, self._clock())
 
     def count_relay_attempt(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Count an attempt that was made within its request: the store learns of it only if it succeeds."""
+        """Count an attempt within a provider's request. The store learns of it only if it succeeds."""
         self._count(delivery, outcome, None)
 
     def count_relayed(self, event: Event) -> None:
-        """Count a delivery that was made within its request, and is in the store as such."""
+        """Count a delivery within a provider's request, once it is stored as delivered."""
         self._metrics.delivered.inc()
         self._metrics.lag.observe(max(0.0, self._clock() - event.received))
 
     async def record_interrupted(self, delivery: Delivery, duration: float) -> None:
-        """Record an attempt that was cut short, as the gateway stops: it counts, and is due at once."""
+        """Record an attempt that the shutdown interrupted. It counts, and the delivery is due at once."""
         now = self._clock()
         outcome = Outcome("timeout", None, duration)
         result = self._count_result(delivery, outcome, Decision("pending", now), now)
         await self._await_result(result, self._results.submit(result))
 
     async def record_postponed(self, deliveries: Sequence[Delivery], outcome: Outcome) -> list[float | None]:
-        """Have deliveries tried again later, whose last attempt was counted by `again` already."""
+        """Schedule deliveries again whose last attempt `count_resent` has already counted."""
         now, results = self._clock(), []
         for one in deliveries:
             attempts = one.attempts - one.earlier
@@ -122,7 +123,7 @@ class Recorder:
         return await self._record_together(results)
 
     def _result(self, delivery: Delivery, outcome: Outcome, now: float, *, conclusive: bool) -> Result:
-        """Decide what an attempt means, and count it."""
+        """Decide what follows from an attempt, and count it."""
         if outcome.reason == "ok":
             return self._count_result(delivery, outcome, Decision("delivered", now), now)
         rule: RetryRule = (
@@ -160,7 +161,7 @@ class Recorder:
         return Result(delivery, decision.status, attempts, outcome.reason, outcome.http_status, due_at, now)
 
     async def _await_result(self, result: Result, written: asyncio.Future[bool]) -> float | None:
-        """Wait until a result is in the store. Returns when that has the delivery due again, if it has."""
+        """Wait until a result is stored. Returns when the store has the delivery due again, or None."""
         stored: bool | None
         try:
             stored = await written
@@ -175,7 +176,7 @@ class Recorder:
         return result.due_at if result.status == "pending" else None
 
     async def _retry_write(self, result: Result) -> bool | None:
-        """Try again while the lease lasts; None after it, when the store gives the delivery out again."""
+        """Try again while the lease lasts. None after that, because the store leases the delivery again."""
         while True:
             pause = self._uniform(*_RETRY_PAUSES)
             if self._clock() + pause >= result.delivery.leased_until:

@@ -1,8 +1,7 @@
-"""Attempts made within a provider's request, to relay the destination's reply: at once or not at all.
+"""Attempts within a provider's request, to relay the destination's reply: at once or not at all.
 
-They pass the same throttle as other attempts and count in it. There are never more of them than
-`concurrency`. The attempts of the lane's own workers are limited separately, so a backlog delays no relayed
-request.
+They pass the same throttle as other attempts and count in it. At most `concurrency` of them run at a time.
+The attempts of the lane's own workers are limited separately, so a backlog delays no relayed request.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _LONGEST_CONTENT_TYPE = 256
 
 
 class RelayAttempts:
-    """Asks one destination."""
+    """Attempts for one destination within providers' requests."""
 
     def __init__(
         self,
@@ -43,16 +42,16 @@ class RelayAttempts:
         self._forwarder = forwarder
         self._recorder = recorder
         self._throttle = throttle
-        #: Called when whether the destination is spared may have changed.
+        #: Called when the breaker's state may have changed.
         self._on_change = on_change
         self._in_flight = 0
 
     async def attempt(self, event: Event, number: int, *, within: float) -> Reply:
-        """Attempt an event, for the `number`th time, and return the 2xx that came `within` seconds.
+        """Attempt an event and return a 2xx reply that is complete `within` seconds.
 
-        Raises `RelayTimeoutError` without one in time, `RelayFailedError` for anything else that came or that
-        kept the attempt from being made, and `UnavailableError` when too many are under way or a secret is
-        missing.
+        `number` counts the attempts of this event. Raises `RelayTimeoutError` if no reply came in time.
+        Raises `RelayFailedError` for any other outcome, and if the breaker or a pause prevents the attempt.
+        Raises `UnavailableError` if too many attempts are in progress or a secret is missing.
         """
         self._refuse_if_waiting()
         probe = self._throttle.breaker_open
@@ -70,7 +69,7 @@ class RelayAttempts:
         return _reply_to_relay(outcome, reply)
 
     def count_relayed(self, event: Event) -> None:
-        """Learn that an event is in the store, as delivered."""
+        """Count an event that is stored as delivered."""
         self._recorder.count_relayed(event)
 
     def _refuse_if_waiting(self) -> None:
@@ -86,13 +85,13 @@ class RelayAttempts:
 
 
 def _reply_to_relay(outcome: Outcome, reply: http_client.Reply | None) -> Reply:
-    """Return a reply as it goes to the provider, if it can go there."""
+    """Return the reply as the provider gets it. Raises if it can't be relayed."""
     if outcome.reason == "timeout":
         raise RelayTimeoutError(outcome.reason)
     if outcome.reason != "ok" or reply is None:
         raise RelayFailedError(outcome.reason)
     if reply.body is None or not _is_plain(reply):
-        # Too long, cut off, compressed though nobody asked for it, or with a header that can't be sent on.
+        # It is too long, incomplete, compressed without being asked, or has a header that can't be sent on.
         raise RelayFailedError("unusable_reply")
     if reply.status in (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT):
         return Reply(reply.status, None, b"")

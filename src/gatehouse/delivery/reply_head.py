@@ -1,4 +1,4 @@
-"""Finds where the head of a reply ends and what its status line says, before a parser sees the reply. Pure.
+"""Finds the end and the status of a reply's head before a parser sees the reply. Pure.
 
 An interim response ends at its empty line, whatever its headers say (RFC 9112, 6.3). A head that the parser
 rejects still has a status line.
@@ -9,34 +9,34 @@ from __future__ import annotations
 import re
 from typing import Final
 
-#: The largest head whose headers are read, in bytes and in lines. Of a larger one only the status counts.
+#: The largest head whose headers are read, in bytes and in lines. For a larger one, only the status counts.
 MAX_HEAD: Final = 256 * 1024
 MAX_FIELDS: Final = 2048
 
 _PROTOCOL: Final = b"HTTP/"
 _STATUS_LINE: Final = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?:[ \t][^\r\n]*)?\r?\n")
-#: The first line of an answer that another one follows: all of 1xx but 101, which switches protocols.
+#: The first line of an interim response: all of 1xx except 101, which switches protocols.
 _INTERIM: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1(?!01)[0-9]{2}[ \t\r\n]")
 _END: Final = re.compile(rb"\n\r?\n")
 
 
 class NotHttpError(Exception):
-    """What came is the beginning of no answer."""
+    """The data is not the start of an HTTP response."""
 
 
 def has_complete_head(data: bytes) -> bool:
-    """Tell of the first bytes of an answer, cheaply, whether they are the whole head of one that is final."""
+    """Return whether the first bytes of a reply contain the whole head of a final response. Cheap."""
     return data[:7] == b"HTTP/1." and data[9:10] != b"1" and b"\r\n\r\n" in data and len(data) <= MAX_HEAD
 
 
 def head_length(data: bytes) -> int:
-    """Return how long the head is that some bytes begin with: all of them, when it does not end there."""
+    """Return the length of the head at the start of the data; all of the data if it has no end."""
     found = _END.search(data)
     return found.end() if found else len(data)
 
 
 class HeadReader:
-    """Collects the head of one answer."""
+    """Collects the head of one reply."""
 
     __slots__ = ("_head",)
 
@@ -44,10 +44,9 @@ class HeadReader:
         self._head: bytes | bytearray = b""
 
     def feed(self, data: bytes) -> tuple[bytes, int] | None:
-        """Return the answer as far as it has come, and how long its head is; None until that is complete.
+        """Return the reply so far and the length of its head; None until the head is complete.
 
-        Interim answers are left out. A head that is too long is returned as if it were complete. Raises
-        `NotHttpError`.
+        Interim responses are skipped. A head that is too long counts as complete. Raises `NotHttpError`.
         """
         start, seen = 0, max(len(self._head) - 2, 0)
         if self._head:
@@ -75,6 +74,6 @@ class HeadReader:
 
 
 def parse_status(head: bytes) -> int | None:
-    """Return the status that a head begins with; None when there is none, or only an interim one."""
+    """Return the status of a head; None if it has none or is an interim response."""
     line = _STATUS_LINE.match(head)
     return None if line is None or _INTERIM.match(head) else int(line[1])

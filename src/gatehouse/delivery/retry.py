@@ -1,11 +1,13 @@
-"""Whether to try again, and when: pure.
+"""Decides whether and when to retry. Pure.
 
-2xx delivered 410 dead at once: the destination says that nothing will ever be there other 4xx, but 408,
-425, 429 refusals, which an app that is being deployed also gives: a few more attempts everything else full
-jitter between zero and a limit that grows to `max`, until `give_up_after`
+- 2xx: delivered.
+- 410: dead at once, because the destination says that nothing will ever be there.
+- Other 4xx except 408, 425 and 429: a refusal, which an app also gives during its deployment. A few more
+  attempts follow.
+- Everything else: exponential backoff with full jitter, up to `max`, until `give_up_after`.
 
-`retry_on` of a destination comes first, for all but 2xx: a status that it lists is retried as the last line
-says, one that it lists with a `!` is dead at once.
+The `retry_on` of a destination comes first, for every status except 2xx. A status that it lists is retried
+with the backoff of the last item. A status that it lists with `!` is dead at once.
 """
 
 from __future__ import annotations
@@ -24,31 +26,31 @@ if TYPE_CHECKING:
     from gatehouse.delivery.outcome import Outcome
     from gatehouse.errors import OutcomeReason
 
-#: The longest that a destination may ask us to wait.
+#: The longest `Retry-After` that is respected, in seconds.
 MAX_RETRY_AFTER = 3600.0
-#: Longest pauses after each refusal: five attempts in a quarter of an hour.
+#: The longest pause after each refusal, in seconds: five attempts in a quarter of an hour.
 REFUSAL_PAUSES = (15.0, 60.0, 225.0, 600.0)
-#: Below this share of a pause none is drawn, so that the attempts are indeed spread.
+#: The pause is at least this share of its maximum, so that the attempts are really spread out.
 _MIN_SHARE = 0.8
 
-#: Outcomes that are about the event rather than the destination.
+#: Outcomes that concern the event rather than the destination.
 REFUSALS: tuple[OutcomeReason, ...] = ("rejected", "unsendable")
 
 
-#: What `retry_on` says of a status: retried, final, or nothing.
+#: What `retry_on` says about a status: retried, final, or nothing.
 RetryRule = Literal["retried", "final"] | None
 
 
 class Decision(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of a delivery after an attempt."""
+    """The state of a delivery after an attempt."""
 
     status: Literal["pending", "delivered", "dead"]
-    #: When a pending one is due again (unix seconds).
+    #: When a pending delivery is due again (Unix time).
     due_at: float
 
 
 def retry_rule(ranges: Iterable[StatusRange], status: int | None) -> RetryRule:
-    """Look a status up in `retry_on`. One with a `!` stands out of any range, wherever it is written."""
+    """Return what `retry_on` says about a status. An entry with `!` takes precedence over any range."""
     found: RetryRule = None
     for low, high, retried in ranges:
         if status is not None and low <= status <= high:
@@ -59,7 +61,7 @@ def retry_rule(ranges: Iterable[StatusRange], status: int | None) -> RetryRule:
 
 
 def is_refused(outcome: Outcome, rule: RetryRule) -> bool:
-    """Tell whether an outcome may be about one event alone: of several that were sent together, which one?"""
+    """Return whether one event of a batch may be the cause of this outcome."""
     return rule == "final" or (rule is None and outcome.reason in ("rejected", "gone"))
 
 
@@ -74,18 +76,18 @@ def decide(
     uniform: Callable[[float, float], float],
     rule: RetryRule = None,
 ) -> Decision:
-    """Decide after an attempt.
+    """Decide what follows from an attempt.
 
     Args:
-        outcome: what the attempt came to.
-        attempts: how many were made, this one included.
-        refusals: how many of them were refused, this one included. Counted apart, so that the first 404 of
-            an app that comes back after an hour's outage is not taken for its fifth.
-        received: when the event was received.
-        now: the time.
-        policy: the destination's `retry`.
+        outcome: The outcome of the attempt.
+        attempts: The number of attempts, including this one.
+        refusals: The number of refused attempts, including this one. It is counted separately, so that the
+            first 404 of an app that returns after an outage does not count as its fifth.
+        received: When the event was received.
+        now: The current time.
+        policy: The destination's `retry`.
         uniform: `random.uniform`.
-        rule: what its `retry_on` says of the status.
+        rule: What the destination's `retry_on` says about the status.
     """
     if outcome.reason == "ok":
         return Decision("delivered", now)
@@ -98,7 +100,7 @@ def decide(
         pause = uniform(_MIN_SHARE * longest, longest)
     else:
         return Decision("dead", now)
-    # The pause is drawn on top of what was asked for: else all that failed together come back together.
+    # The pause is added to `Retry-After`, so that deliveries that failed together do not return together.
     due = now + pause + min(outcome.retry_after or 0.0, MAX_RETRY_AFTER)
     return Decision("dead", now) if due > received + policy.give_up_after else Decision("pending", due)
 
@@ -111,7 +113,7 @@ def _longest_pause(attempts: int, policy: RetryConfig) -> float:
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:
-    """Read `Retry-After`, which is seconds or a date, as seconds from `now`; None for anything else."""
+    """Parse `Retry-After`, seconds or a date, as seconds from `now`; None for anything else."""
     if not value:
         return None
     text = value.strip()

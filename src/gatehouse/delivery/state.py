@@ -1,4 +1,4 @@
-"""How a destination is, as operators see it."""
+"""The state of a destination, as operators see it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gatehouse.language.times import Rfc3339
 
 
 class DestinationState(TypedDict):
-    """A destination, and how deliveries to it go."""
+    """A destination, and the state of its deliveries."""
 
     name: Annotated[str, Meta(description="As in the config.", examples=["billing"])]
     url: Annotated[

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from gatehouse.errors import OutcomeReason
     from gatehouse.telemetry.metrics import DestinationMetrics
 
-#: The rate is no reason to leave a delivery in the store when it may start within this time (seconds).
+#: Seconds: a delivery that the rate limit allows to start this soon need not stay in the store.
 _SOON = 1.0
 
 
 class Throttle:
-    """The gate of one destination."""
+    """The throttle of one destination."""
 
     def __init__(
         self, destination: Destination, metrics: DestinationMetrics, clock: Callable[[], float] = time.time
     ) -> None:
-        """`clock`: unix seconds, for what is shown."""
+        """`clock` returns Unix time, for times that are displayed."""
         self._metrics = metrics
         self._clock = clock
         self._name = destination.name
@@ -43,16 +43,16 @@ class Throttle:
 
     @property
     def paused(self) -> bool:
-        """Whether an operator has the destination paused."""
+        """Whether an operator paused the destination."""
         return self._paused
 
     def pause(self) -> None:
-        """Let nothing start until `resume`."""
+        """Start no attempts until `resume`."""
         self._paused = True
         self._metrics.paused.set(1)
 
     def resume(self) -> None:
-        """Let attempts start again, at once: whoever says so knows better than the breaker does."""
+        """Start attempts again at once. A person who resumes knows more than the circuit breaker."""
         self._paused = False
         self._metrics.paused.set(0)
         if self._breaker.is_open:
@@ -61,7 +61,7 @@ class Throttle:
         self._metrics.breaker_open.set(0)
 
     def retire(self) -> None:
-        """Leave the gauges to the destination's next gate, if it gets one."""
+        """Stop updating the gauges. They belong to the destination's next throttle, if there is one."""
         if self._breaker.is_open:
             self._log_closed(self._breaker)
         self._metrics.breaker_open.set(0)
@@ -70,12 +70,12 @@ class Throttle:
 
     @property
     def breaker_open(self) -> bool:
-        """Whether the destination is spared, probes aside."""
+        """Whether the circuit breaker is open, so that only probes start."""
         return self._breaker.is_open
 
     @property
     def is_healthy(self) -> bool:
-        """Whether neither `is_failing` nor `is_suspicious` can be. It may be asked each time."""
+        """Whether `is_failing` and `suspects_poison` are both certainly false. This check is cheap."""
         return self._breaker.healthy
 
     @property
@@ -85,28 +85,28 @@ class Throttle:
 
     @property
     def suspects_poison(self) -> bool:
-        """Whether the failures seen may be those of single events."""
+        """Whether recent failures may come from single events."""
         return self._breaker.suspects_poison(time.monotonic())
 
     @property
     def open_since(self) -> float | None:
-        """When the breaker opened (unix seconds); None while it is closed."""
+        """When the breaker opened (Unix time); None while it is closed."""
         return self._unix(self._breaker.opened_at) if self.breaker_open else None
 
     @property
     def next_probe(self) -> float | None:
-        """When the next probe starts, or now while one is under way; None while the breaker is closed."""
+        """When the next probe starts, or now while one is in progress; None while the breaker is closed."""
         return self._unix(max(self._breaker.probe_at, time.monotonic())) if self.breaker_open else None
 
     def starts_at(self, due: float) -> float | None:
-        """Return when something that is due then may indeed start, if nothing changes; None while paused."""
+        """Return when a delivery that is due at `due` can start, if nothing changes; None while paused."""
         if self._paused:
             return None
         probe = self.next_probe
         return due if probe is None else max(due, probe)
 
     def delay(self) -> float:
-        """Return how long until an attempt may start; infinite when something else has to happen first."""
+        """Return the seconds until an attempt may start; infinite if that depends on another event."""
         if self._paused:
             return math.inf
         now = time.monotonic()
@@ -114,28 +114,28 @@ class Throttle:
         return delay if self._rate_limit is None else max(delay, self._rate_limit.delay(now) - _SOON)
 
     def admit(self) -> bool:
-        """Let an attempt start, or not. While `breaker_open`, one that may start is the probe."""
+        """Return whether an attempt may start now. While `breaker_open`, that attempt is the probe."""
         return not self._paused and self._breaker.admit(time.monotonic())
 
     async def wait_for_rate(self) -> None:
-        """Wait until the rate lets something start."""
+        """Wait until the rate limit allows a start."""
         if self._rate_limit is not None:
             while (delay := self._rate_limit.delay(time.monotonic())) > 0:  # noqa: ASYNC110 - time is the event
                 await asyncio.sleep(delay)
 
     def count_started(self, events: int) -> None:
-        """Count events that start now against the rate."""
+        """Count events that start now against the rate limit."""
         if self._rate_limit is not None:
             self._rate_limit.take(time.monotonic(), events)
 
     def observe(self, outcome: Outcome, *, probe: bool, event: str) -> bool:
-        """Learn what a POST came to. True: whether the destination is spared may have changed.
+        """Learn the outcome of a POST. Returns whether the breaker's state may have changed.
 
-        `event` tells what was sent from other things: of a batch, the first event.
+        `event` identifies what was sent. For a batch, it is the id of the first event.
         """
         breaker, was_open = self._breaker, self._breaker.is_open
         final = outcome.reason != "ok" and retry_rule(self._retry_on, outcome.http_status) == "final"
-        # A status that is final by `retry_on` is about the event: the destination is up.
+        # A status that is final by `retry_on` concerns the event: the destination is up.
         reason: OutcomeReason = "rejected" if final else outcome.reason
         breaker.observe(reason, time.monotonic(), probe=probe, event=event)
         if self._retired or not (was_open or breaker.is_open):
@@ -165,12 +165,12 @@ class Throttle:
         return self._clock() + monotonic - time.monotonic()
 
 
-#: What may start at once after a pause, in seconds' worth of the rate: enough to make up for a late timer.
+#: Seconds' worth of the rate that may start at once after a pause. It makes up for a late timer.
 _BURST = 0.1
 
 
 class RateLimit:
-    """Keeps starts under `rate` per second, evenly but for a burst of a tenth of a second's worth."""
+    """A token bucket: spreads starts evenly, with a burst of a tenth of a second's worth."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -179,12 +179,12 @@ class RateLimit:
         self._at = 0.0
 
     def delay(self, now: float) -> float:
-        """Return how long to wait for a token; zero when one is there."""
+        """Return the seconds until a token is available; zero if there is one."""
         self._fill(now)
         return max(0.0, (1.0 - self._tokens) / self._rate)
 
     def take(self, now: float, tokens: int = 1) -> None:
-        """Take tokens, also more than there are: events that go together are waited for afterwards."""
+        """Take tokens, even more than there are. Events that start together are waited for afterwards."""
         self._fill(now)
         self._tokens -= tokens
 
