@@ -1,4 +1,4 @@
-"""Answers to providers: what is told, and what it counts as."""
+"""Answers to providers, with what the log and the metrics record about the request."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Receipt
     from gatehouse.verify.handshake import Reply
 
-#: How long a provider is asked to wait after a fault of ours: whole seconds between these, drawn each time.
-#: Else all that got 503 together would come back together. A provider's own schedule is usually longer.
+#: Range of the `Retry-After` header after a fault of the gateway, in whole seconds. The value is random, so
+#: that refused requests do not all return at the same time. Most providers wait longer anyway.
 RETRY_AFTER: Final = (5, 30)
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8"}
-#: What HTTP has a reader assume where no type is given (RFC 9110, 8.3).
+#: The type that a client has to assume when none is given (RFC 9110, 8.3).
 _UNKNOWN_TYPE = "application/octet-stream"
 _ACCEPTED, _DUPLICATE, _END = b'{"status":"accepted","id":"', b'{"status":"duplicate","id":"', b'"}'
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """An HTTP answer, with what the log and the metrics want to know about the request."""
+    """An HTTP answer, and what the log and the metrics record about its request."""
 
     status: int
     #: JSON, unless `headers` say otherwise.
     body: bytes
     outcome: str
     headers: dict[str, str] = {}
-    #: For the operator only: the verifier's reason, or what kind of error it was.
+    #: For the operator only: the reason of the verifier, or the kind of error.
     reason: str | None = None
     event_ids: tuple[str, ...] = ()
     event_type: str | None = None
-    #: Which handshake was answered.
+    #: The kind of the handshake that was answered.
     handshake: str | None = None
-    #: How many dead deliveries are tried again, because their event was sent again.
+    #: How many dead deliveries are retried because the event was sent again.
     revived: int = 0
-    #: Which secret the request was verified with, by position from 1; 0 where there is none.
+    #: The position of the secret that verified the request, starting at 1; 0 when there is none.
     secret: int = 0
 
 
 def committed(
     event: Event, receipt: Receipt, answers: AnswersConfig, revived: int = 0, secret: int = 0
 ) -> Answer:
-    """Answer for an event that is on disk: `accepted` when it was new, else `duplicate`.
+    """Answer for a committed event: `accepted` when it is new, otherwise `duplicate`.
 
-    What the destination replied to an event that was relayed is the answer to it, now and for a duplicate.
+    For a relayed event the answer is the destination's reply, also for duplicates.
     """
     is_new = receipt.status == "accepted"
     status = answers.accepted if is_new else answers.duplicate or answers.accepted
@@ -89,7 +89,7 @@ def committed_batch(
     revived: int = 0,
     secret: int = 0,
 ) -> Answer:
-    """Answer for a batch that is on disk: `accepted` when anything was new, else `duplicate`."""
+    """Answer for a committed batch: `accepted` when any event is new, otherwise `duplicate`."""
     statuses = [receipt.status for receipt in receipts]
     is_new = "accepted" in statuses or not statuses
     ids = tuple([receipt.event_id for receipt in receipts])
@@ -111,13 +111,13 @@ def committed_batch(
 
 
 def _configured_body(text: str) -> tuple[bytes, dict[str, str]]:
-    """Return the body that a source asks for, and the headers that go with it."""
+    """Return the answer body that the source configures, and its headers."""
     body = text.encode()
     return body, {} if is_json(body) and body.startswith(b"{") else _TEXT
 
 
 def handshake_answer(reply: Reply) -> Answer:
-    """Answer a handshake: with its own body, whatever the bodies of other answers are."""
+    """Answer a handshake with its own body. The configured body does not apply."""
     return Answer(
         status=reply.status,
         body=reply.body,
@@ -133,9 +133,9 @@ def rejected(
     *,
     draw: Callable[[int, int], int] = random.randint,
 ) -> Answer:
-    """Answer for an error. It says which kind, and never which check failed.
+    """Answer for an error. It names the kind of error, but never the check that failed.
 
-    `draw` picks one of the whole numbers from its first argument to its second.
+    `draw` returns a random whole number between its two arguments, inclusive.
     """
     status = error.status
     headers: dict[str, str] = {}

@@ -1,7 +1,7 @@
-"""A clock that stands still while this process does: stopped, suspended, or kept from its event loop.
+"""A clock that stops while the process is stopped, suspended, or unable to run its event loop.
 
-After such a stop timers go off before anything is read that has arrived meanwhile. Whoever had kept a
-deadline would be refused for a delay of ours.
+After such a stop, the event loop runs its timers before it reads the data that arrived meanwhile. A client
+that had kept its deadline would then be refused for a delay that the gateway caused.
 """
 
 from __future__ import annotations
@@ -14,52 +14,54 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Seconds between two looks at whether time has gone by unseen.
+#: Seconds between two ticks. A late tick shows that the process was stopped.
 _TICK: Final = 0.25
-#: Seconds by which a look may be late on a busy machine.
+#: Seconds by which a tick may be late on a busy machine.
 _SLACK: Final = 0.05
-#: Seconds in which the event loop reads all that has arrived, before anybody is refused.
+#: Seconds in which the event loop reads all the data that has arrived, before any request is refused.
 _READS_WITHIN: Final = 0.05
-#: A stop of this many seconds can make late what was on time.
+#: A stop of this many seconds can make a request that was sent on time too late.
 LONG_STOP: Final = 5.0
-#: Seconds after a long stop in which what arrived during it is worked on.
+#: Seconds after a long stop in which the requests that arrived during it are processed.
 _RECOVERY: Final = 5.0
 
 
 class AwakeClock:
-    """Counts the seconds in which this process could do something."""
+    """Counts the seconds in which the process was running."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        #: Seconds that went by unseen, in all.
+        #: Total seconds of all stops.
         self.stopped = 0.0
-        #: Until when the process is known to be awake. Before the start it always is.
+        #: The time up to which the process is known to be running. Before `start` there is no limit.
         self._awake_until = math.inf
         self._last_long_stop = -math.inf
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to look, on the event loop that runs."""
+        """Start ticking on the running event loop."""
         self._awake_until = self._now()
         self._tick()
 
     def stop(self) -> None:
-        """Look no more. Idempotent."""
+        """Stop ticking. Idempotent."""
         if self._timer is not None:
             self._timer.cancel()
         self._awake_until = math.inf
 
     def time(self) -> float:
-        """Return seconds of being awake, counted from some moment."""
+        """Return the running time of the process in seconds, from an arbitrary start."""
         return min(self._now(), self._awake_until) - self.stopped
 
     def was_stopped_recently(self) -> bool:
-        """Tell whether there was a long stop just now."""
+        """Return whether a long stop has just happened."""
         now = self._now()
         return now - self._awake_until >= LONG_STOP or now - self._last_long_stop < _RECOVERY
 
     def call_later(self, seconds: float, act: Callable[[], object]) -> AwakeTimer:
-        """Call a function when it has been awake for so long, and has read what had arrived until then."""
+        """Call a function after this many seconds of running time, once the data that arrived
+        until then is read.
+        """
         return AwakeTimer(self, seconds, act)
 
     def _tick(self) -> None:
@@ -74,7 +76,7 @@ class AwakeClock:
 
 
 class AwakeTimer:
-    """Something that is to be done at a time of an `AwakeClock`."""
+    """A timer of an `AwakeClock`."""
 
     __slots__ = ("_act", "_clock", "_handle", "_loop", "_until")
 
@@ -86,7 +88,7 @@ class AwakeTimer:
         self._handle = self._loop.call_later(seconds, self._check)
 
     def cancel(self) -> None:
-        """Do nothing any more."""
+        """Cancel the timer."""
         self._handle.cancel()
 
     def _check(self) -> None:

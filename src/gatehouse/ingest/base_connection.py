@@ -1,8 +1,8 @@
-"""The base of a connection: it sends, it closes, and it waits in the queues for admission and eviction.
+"""The base class of a connection: sends, closes, and queues for admission and for eviction.
 
-Under overload, each request that the gateway starts makes the others later, until all of them are too late
-and nothing is accepted. So `Admission` limits how many requests are processed at once. A request that waits
-there costs almost nothing: its bytes are read but not parsed.
+Under overload, each request that the gateway starts delays the others, until all of them are too late and
+nothing is accepted. So `Admission` limits how many requests are processed at once. A request that waits
+there costs almost nothing: its bytes are received but not parsed.
 """
 
 from __future__ import annotations
@@ -20,31 +20,33 @@ if TYPE_CHECKING:
 
     from gatehouse.ingest.awake_clock import AwakeClock, AwakeTimer
 
-#: Seconds for which what still comes after the last answer is thrown away, so that its sender gets to see it.
+#: Seconds for which a connection discards further input after its last answer, so that the client can read
+#: the answer before the connection closes.
 LINGER: Final = 2.0
 
 
-#: Seconds for which somebody who has just connected may be on the way to send a request.
+#: A connection that is younger (in seconds) may be about to send its request.
 NEW_FOR: Final = 1.0
 
 
 class EvictionQueues:
-    """Who makes room for new connections; in each line whoever came first goes first.
+    """The connections that can be closed when new ones need room. Each queue is ordered: the oldest entry
+    goes first.
 
-    Whoever is idle goes before whoever is sending. But under a flood of slow senders, somebody who has only
-    just connected is not to go for them.
+    Idle connections are closed before connections that are sending a request. There is one exception: under
+    a flood of slow senders, an idle connection that has only just been opened is spared.
     """
 
     def __init__(self) -> None:
-        #: Those that have nothing to do.
+        #: Connections without a request in progress.
         self.idle: dict[BaseConnection, None] = {}
-        #: Those that are answered, and have to take it or to stop sending.
+        #: Connections that have sent an answer and wait until the client has read it or has stopped sending.
         self.closing: dict[BaseConnection, None] = {}
-        #: Those of whose request more has to arrive.
+        #: Connections whose request has arrived only in part.
         self.sending: dict[BaseConnection, None] = {}
 
     def evict_one(self) -> bool:
-        """Let one go. Returns whether there was one."""
+        """Close one connection. Return whether there was one to close."""
         idle, sending = next(iter(self.idle), None), next(iter(self.sending), None)
         if idle and sending and idle.waiting_seconds() < NEW_FOR <= sending.waiting_seconds():
             idle = None
@@ -55,7 +57,7 @@ class EvictionQueues:
 
 
 class BaseConnection(BaseProtocol):
-    """A connection, without what it is for."""
+    """A connection without a protocol: `Connection` adds the requests and answers."""
 
     __slots__ = (
         "_abort_timer",
@@ -76,39 +78,41 @@ class BaseConnection(BaseProtocol):
         super().__init__(loop)
         self._queues = queues
         self._clock = clock
-        #: Seconds for which it may be idle, and for which an answer may lie there unread.
+        #: Seconds that the connection may be idle, and that an answer may stay unread.
         self._patience = patience
-        #: The address of the other end.
+        #: The address of the client.
         self.peer: str | None = None
-        #: Whether no more requests are taken.
+        #: Whether the connection accepts no more requests.
         self._is_closing = False
-        #: Whether the other end sends nothing more. It may still wait for answers.
+        #: Whether the client has finished sending. It may still wait for answers.
         self._peer_is_done = False
-        #: Whether others need its place: it goes without waiting for anything.
+        #: Whether the connection was closed to make room. Then it waits for nothing more.
         self._is_evicted = False
-        #: Where it stands; nowhere while it is worked for.
+        #: The eviction queue that holds the connection; None while its request is processed.
         self._queue: dict[BaseConnection, None] | None = None
-        #: Since when it has been sending, if it is.
+        #: When the client started to send the current request.
         self._sending_since = 0.0
-        #: Ends it although the other end has not taken all that was sent to it.
+        #: Aborts the connection when the client does not read what was sent.
         self._abort_timer: AwakeTimer | None = None
 
     @abstractmethod
     def evict(self) -> None:
-        """Go at once, for others."""
+        """Close the connection now, to make room for another one."""
 
     @abstractmethod
     def waiting_seconds(self) -> float:
-        """Return for how many seconds it has been idle, or sending."""
+        """Return for how many seconds the connection has been idle or sending."""
 
     def queue_as_sending(self) -> None:
-        """Stand among those who are sending, since now or before."""
+        """Add the connection to the queue of sending connections; keep its position if it is
+        already there.
+        """
         if self._queue is not self._queues.sending:
             self._sending_since = self._clock.time()
             self.queue_in(self._queues.sending)
 
     def queue_in(self, queue: dict[BaseConnection, None]) -> None:
-        """Stand at the end of a line, or stay in it."""
+        """Add the connection to the end of a queue; keep its position if it is already there."""
         if queue is not self._queue:
             if self._queue is not None:
                 del self._queue[self]
@@ -116,30 +120,30 @@ class BaseConnection(BaseProtocol):
             queue[self] = None
 
     def leave_queue(self) -> None:
-        """Leave the line, if it stands in one."""
+        """Remove the connection from its queue, if it is in one."""
         queue, self._queue = self._queue, None
         if queue is not None:
             del queue[self]
 
     def send(self, data: bytes) -> None:
-        """Send; a peer that is gone takes nothing more."""
+        """Send data. Does nothing when the connection is closed."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
     async def drain(self) -> None:
-        """Wait until the other end has taken most of what was sent to it."""
+        """Wait until the client has read most of the data that was sent."""
         self.queue_in(self._queues.closing)
         with suppress(ConnectionError):
             await self._drain_helper()
         self.leave_queue()
 
     def close_after_flush(self) -> None:
-        """Go as soon as the other end has taken what was sent to it; see `patience`."""
+        """Close the connection when the client has read what was sent, or after the timeout."""
         self._is_closing = True
         self.leave_queue()
         if self.transport is not None:
             self.transport.close()
-            # With some of an answer left it would stay until that is taken.
+            # The transport keeps an open socket until the client has read the rest of the answer.
             if self.transport.get_write_buffer_size():
                 if self._is_evicted:
                     self.abort()
@@ -148,7 +152,7 @@ class BaseConnection(BaseProtocol):
                     self.queue_in(self._queues.closing)
 
     def close_with_linger(self, last: bytes = b"") -> None:
-        """Send the last, and throw away what still comes for a while: see `LINGER`."""
+        """Send the last data, then discard input for a while before the connection closes: see `LINGER`."""
         self._is_closing = True
         transport = self.transport
         if transport is None or transport.is_closing():
@@ -161,7 +165,7 @@ class BaseConnection(BaseProtocol):
         self._abort_after(self._patience if transport.get_write_buffer_size() else LINGER)
 
     def abort(self) -> None:
-        """Go at once, whatever has not been taken."""
+        """Close the connection now and discard unsent data."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -190,26 +194,27 @@ class BaseConnection(BaseProtocol):
             self._abort_timer = None
 
 
-#: Enough for a few full commits to be under way; with more, a turn of the event loop takes ever longer.
+#: Allows a few full commits at once. With more requests, one iteration of the event loop takes too long.
 MAX_ACTIVE: Final = 512
-#: Seconds of waiting after which a request is refused: its commit would take it past the second it has.
+#: Seconds after which a waiting request is refused: with its commit, it would take more than one second.
 MAX_WAIT: Final = 0.5
-#: How many are refused in one turn of the event loop. A thousand at once would make late what is on time.
+#: How many late requests are refused in one iteration of the event loop. A thousand refusals at once would
+#: delay the requests that are on time.
 _REFUSALS_AT_ONCE: Final = 64
 
 
 class Waiting(Protocol):
-    """A connection that has sent something."""
+    """A connection with data that is not parsed yet."""
 
     def admit(self) -> None:
-        """Go on with what was sent."""
+        """Process the received data."""
 
     def refuse_late(self) -> None:
-        """Answer 503 to what was sent."""
+        """Answer the received data with 503."""
 
 
 class Admission:
-    """Lets requests in: as many as may be worked on, in the order they came."""
+    """Limits how many requests are processed at once. The others wait, first in, first out."""
 
     def __init__(
         self, clock: Callable[[], float], most: int = MAX_ACTIVE, patience: float = MAX_WAIT
@@ -224,23 +229,26 @@ class Admission:
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self) -> bool:
-        """Take a place, to be given back with `leave`. Whoever gets none waits with `wait`."""
+        """Take a slot if one is free; `leave` returns it. Without a slot, the caller calls `wait`."""
         if self._busy >= self._most or self._waiting:
             return False
         self._busy += 1
         return True
 
     def wait(self, one: Waiting) -> None:
-        """Have it admitted when its turn comes, with a place, or refused when it is late."""
+        """Queue a connection: it is admitted when a slot becomes free, or refused when it has
+        waited too long.
+        """
         self._waiting.append((self._clock() + self._patience, one))
         if self._timer is None:
             self._schedule_check(self._patience)
 
     def leave(self) -> None:
-        """Give a place back, to the next one if there is any."""
+        """Return a slot, and admit the next waiting connection."""
         self._busy -= 1
         if self._waiting and not self._is_admitting:
-            # One that is gone leaves at once. In a loop: a thousand of them in turn would be too deep a nest.
+            # A closed connection leaves at once, inside `admit`. The flag turns this recursion into a loop:
+            # a thousand closed connections would exceed the recursion limit.
             self._is_admitting = True
             try:
                 self._admit_next()
@@ -262,7 +270,7 @@ class Admission:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._check)
 
     def _check(self) -> None:
-        """Refuse what is late, also when nothing leaves: a store that stalls keeps every place."""
+        """Refuse late requests. The timer is needed because a stalled store can hold all slots."""
         self._timer = None
         self._collect_late()
         for _ in range(min(_REFUSALS_AT_ONCE, len(self._late))):

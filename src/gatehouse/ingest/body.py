@@ -1,4 +1,4 @@
-"""Reading bodies, within what all of them together may take of the memory."""
+"""Reads request bodies, within one memory limit for all of them."""
 
 from __future__ import annotations
 
@@ -25,40 +25,41 @@ if TYPE_CHECKING:
 
     from gatehouse.ingest.connection import InboundRequest
 
-#: The content codings there are (IANA's HTTP Content Coding Registry, and `x-` as in RFC 9110, 8.4.1). Real
-#: senders write other things into the header, such as `UTF-8`: those change nothing about the bytes.
+#: All content codings (IANA's HTTP Content Coding Registry, and `x-` as in RFC 9110, 8.4.1). Real clients
+#: also send other values, such as `UTF-8`; those do not change the bytes.
 _CODINGS: Final = frozenset(
     (
         *("aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"),
         *("x-compress", "x-gzip"),
     )
 )
-#: Bytes of all bodies together, from when they arrive until their requests are answered.
+#: Bytes of all bodies together. A body counts from its arrival until its request is answered.
 MAX_BYTES: Final = 64 * 1024 * 1024
 
 
 class Bodies:
-    """The bodies in memory. Only what has arrived counts: an announced length costs its sender nothing.
+    """Reads bodies and counts their bytes. Only bytes that have arrived count, not the announced length.
 
-    When there is no room left, whoever has been sending longest makes some: genuine requests arrive within
-    milliseconds, so a flood of slow ones crowds out itself.
+    When the limit is reached, the request that has been sending longest is refused. Genuine requests arrive
+    within milliseconds, so a flood of slow senders displaces itself.
 
-    A body that was taken counts until it is given back, with `held -= len(body)`. What raises took nothing.
+    A body counts until the caller releases it with `held -= len(body)`. A call that raises holds nothing.
     """
 
     def __init__(self, budget: int = MAX_BYTES, clock: AwakeClock | None = None) -> None:
         self._budget = budget
-        #: What the deadlines of bodies go by.
+        #: The clock for the deadlines of bodies.
         self.clock = clock or AwakeClock()
         #: Bytes of the bodies in memory.
         self.held = 0
-        #: Those that are still arriving, the longest under way first.
+        #: Bodies that are still arriving, the oldest first.
         self._incomplete: dict[Body, None] = {}
 
     def read_complete(self, http: InboundRequest, limit: int) -> bytes | None:
-        """Take a body that came together with its head, at most `limit` bytes; None if there is more to come.
+        """Return a body that arrived together with its head, at most `limit` bytes; None when more is to
+        come.
 
-        Raises the `RequestRejectedError` that says why it can't be had.
+        Raises a `RequestRejectedError` that says why the body is refused.
         """
         headers, content = http.head.headers, http.content
         if hdrs.CONTENT_ENCODING in headers:
@@ -79,19 +80,21 @@ class Bodies:
             self.take(body, size)
 
     async def read_arriving(self, http: InboundRequest, limit: int, deadline: float) -> bytes:
-        """Take the other bodies: at most `limit` bytes, within `deadline` seconds. Raises likewise."""
+        """Wait for the rest of a body: at most `limit` bytes, within `deadline` seconds. Raises
+        the same errors.
+        """
         with self.body() as body:
             whole = await body.read(http, limit, deadline)
-            # From here on it is not this one's to give back.
+            # From now on the caller releases these bytes.
             body.size = 0
             return whole
 
     def body(self) -> Body:
-        """Make room for a body that arrives: `with bodies.body() as body:` gives it back at the end."""
+        """Return a context manager for a body that is arriving. It releases the bytes at the end."""
         return Body(self)
 
     def take(self, body: Body, size: int) -> None:
-        """Count what has arrived. Raises `UnavailableError` when there is no room to be made for it."""
+        """Count bytes that have arrived. Raises `UnavailableError` when no room can be made for them."""
         self.held += size
         body.size += size
         while self.held > self._budget:
@@ -101,16 +104,16 @@ class Bodies:
             oldest.evict()
 
     def release(self, body: Body) -> None:
-        """Count what is not held any more."""
+        """Release the bytes of a body."""
         self.held -= body.size
         body.size = 0
 
     def add_incomplete(self, body: Body) -> None:
-        """Let this one be given up for others."""
+        """Allow this body to be evicted."""
         self._incomplete[body] = None
 
     def remove_incomplete(self, body: Body) -> None:
-        """Let this one alone: it is complete, or refused."""
+        """Protect this body from eviction: it is complete or refused."""
         self._incomplete.pop(body, None)
 
 
@@ -136,12 +139,13 @@ class Body:
         self._bodies.release(self)
 
     def evict(self) -> None:
-        """End the reading, with 503."""
+        """Stop reading and answer 503, to make room for other bodies."""
         self._is_evicted = True
         self._stop_reading()
         self._bodies.remove_incomplete(self)
         self._bodies.release(self)
-        # Now, and not when the one who reads is told: under a flood that is many others' bytes later.
+        # Free the memory now: under a flood, the reading task runs only after many other bodies have
+        # arrived.
         self._chunks.clear()
 
     def _stop_reading(self) -> None:
@@ -149,13 +153,13 @@ class Body:
             self._timeout.reschedule(asyncio.get_running_loop().time())
 
     async def read(self, http: InboundRequest, limit: int, deadline: float) -> bytes:
-        """Read all of it, at most `limit` bytes within `deadline` seconds.
+        """Read the whole body: at most `limit` bytes, within `deadline` seconds.
 
-        Raises the `RequestRejectedError` that says why it can't be had.
+        Raises a `RequestRejectedError` that says why the body is refused.
         """
         if (http.content_length or 0) > limit:
             raise _too_large(limit)
-        # Slow senders must not keep others waiting.
+        # A slow sender must not occupy a slot.
         http.connection.release_slot()
         try:
             async with asyncio.timeout(None) as self._timeout:
@@ -168,7 +172,8 @@ class Body:
                 raise _overloaded() from error
             raise RequestTimeoutError("the body took too long to arrive") from error
         except (aiohttp.ClientPayloadError, HttpProcessingError, ConnectionError) as error:
-            # Without the way it came: what waited for the body has it still, which would be a circle.
+            # Drop the traceback: the stream still holds the exception, so the two would form a reference
+            # cycle.
             cause = error.with_traceback(None)
             if isinstance(error, EvictedError):
                 raise _overloaded() from cause
@@ -178,7 +183,7 @@ class Body:
             self._bodies.remove_incomplete(self)
 
     async def _read_chunks(self, http: InboundRequest, limit: int) -> bytes:
-        # No variable here may hold a piece: it would be kept while the next one is waited for.
+        # No variable here may hold a chunk: it would stay in memory until the next one arrives.
         while await self._read_chunk(http, limit):
             pass
         body = b"".join(self._chunks)
@@ -197,7 +202,7 @@ class Body:
 
 
 def _check_codings(values: Sequence[str]) -> None:
-    """Refuse what is compressed: the signature covers the bytes as they were sent."""
+    """Refuse compressed bodies: the signature covers the bytes as they were sent."""
     codings = {coding.strip().lower() for value in values for coding in value.split(",")}
     if codings & _CODINGS:
         raise UnsupportedEncodingError("send the body without Content-Encoding")
@@ -212,10 +217,10 @@ def _overloaded() -> UnavailableError:
 
 
 def _send_continue(http: InboundRequest) -> None:
-    """Tell a client that waits for it to send the body: path, method and length are fine."""
+    """Send `100 Continue` to a client that waits for it: path, method and length are acceptable."""
     transport, head = http.connection.transport, http.head
     if head.headers.get(hdrs.EXPECT, "").lower() != "100-continue" or transport is None:
         return
-    # HTTP/1.0 has no interim answers: such a client would take it for the answer (RFC 9110, 10.1.1).
+    # HTTP/1.0 has no interim answers: the client would read this as the final answer (RFC 9110, 10.1.1).
     if head.version >= HttpVersion11:
         transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

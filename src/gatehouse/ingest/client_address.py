@@ -1,4 +1,6 @@
-"""Who sent a request: the peer, or behind trusted proxies the right-most address that is not one of them."""
+"""Finds the client of a request: the peer, or behind trusted proxies the rightmost address that
+is not trusted.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,19 @@ from gatehouse.config.addresses import UNIX
 if TYPE_CHECKING:
     import asyncio
 
-#: From the peer and the values of X-Forwarded-For to the client's address; None when it is unknown.
+#: Returns the client's address, given the peer and the values of X-Forwarded-For; None when it is unknown.
 ClientAddress = Callable[[str | None, Sequence[str]], str | None]
 
 
-#: A hop as proxies write it: an address, perhaps in brackets, perhaps with a port behind it. Azure's gateways
-#: write `203.0.113.7:51234`.
+#: A hop as proxies write it: an address, with optional brackets and an optional port. Azure's gateways write
+#: `203.0.113.7:51234`.
 _HOP = re.compile(r"\[(?P<v6>[^\[\]]*)\](?::\d{1,5})?|(?P<v4>[\d.]+):\d{1,5}|(?P<bare>.*)", re.ASCII)
 
 _Ip: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def peer_address(transport: asyncio.BaseTransport) -> str | None:
-    """Return the address of the other end: `UNIX` for one on a Unix socket; None for one that is gone."""
+    """Return the address of the peer: `UNIX` for a Unix socket; None when the connection is closed."""
     peername = transport.get_extra_info("peername")
     if isinstance(peername, tuple):
         return str(peername[0])
@@ -34,7 +36,7 @@ def peer_address(transport: asyncio.BaseTransport) -> str | None:
 
 
 def client_address(trusted: Sequence[str]) -> ClientAddress:
-    """Compile `server.trusted_proxies`. What an untrusted peer forwards is never believed."""
+    """Compile `server.trusted_proxies`. The header of an untrusted peer is ignored."""
     networks = [ipaddress.ip_network(network) for network in trusted if network != UNIX]
     trusts_sockets = UNIX in trusted
 
@@ -53,7 +55,7 @@ def client_address(trusted: Sequence[str]) -> ClientAddress:
             hop = hops.pop()
             address = _address(hop)
             if address is None:
-                # No allowlist has it, and whoever stands before it may be anybody.
+                # No list contains this hop, and everything before it may be forged.
                 return hop
             client = str(address)
         return client
@@ -62,12 +64,12 @@ def client_address(trusted: Sequence[str]) -> ClientAddress:
 
 
 def _hops(value: str) -> list[str]:
-    """Cut a header into hops. Empty items are none, but a header without any item is an unknown hop."""
+    """Split a header into hops. Empty items are skipped, but a header without any item is an unknown hop."""
     return [hop for item in value.split(",") if (hop := item.strip())] or [""]
 
 
 def _address(hop: str) -> _Ip | None:
-    """Read the address of a hop; None when it is none, such as `unknown` (RFC 7239, 6.2)."""
+    """Parse the address of a hop; None when there is none, as in `unknown` (RFC 7239, 6.2)."""
     found = _HOP.fullmatch(hop)
     try:
         return None if found is None else ipaddress.ip_address(found["v6"] or found["v4"] or found["bare"])

@@ -1,8 +1,8 @@
 """Commits events in groups: requests that arrive during a commit share the next one.
 
-Three limits apply: the number of waiting requests, the bytes that they hold, and the time that each may wait.
-Beyond a limit the provider gets 503 and sends again. A request that got 503 because it waited too long is not
-written later.
+Three limits apply: the number of waiting requests, the bytes that they hold, and the time that each may
+wait. Beyond a limit the provider gets 503 and sends again. A request that got 503 because it waited too long
+is not written later.
 
 The `Reviver` retries dead deliveries when a provider sends their event again.
 """
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Arrival
 
 MAX_BATCH = 64
-#: Seconds until the next commit after one that several requests shared; see `Batcher`.
+#: Seconds until the next commit, after a commit that several requests shared; see `Batcher`.
 PAUSE = 0.002
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
@@ -41,22 +41,22 @@ class DeliveryReceiver(Protocol):
     """What the committer needs of the dispatcher."""
 
     def accepted(self, destination: str) -> None:
-        """Count a new pending delivery that is in the store only, and have its lane look there."""
+        """Count a new pending delivery that only the store holds, so that its lane leases it."""
 
     def hand_over(self, delivery: Delivery) -> None:
-        """Take a new delivery, already leased to this process."""
+        """Take a new delivery that is already leased to this process."""
 
 
 class Disk(Protocol):
-    """What the committer needs of who looks after the store's disk."""
+    """What the committer needs of the watch on the store's disk."""
 
     @property
     def is_low(self) -> bool:
-        """Whether there is no room for new events."""
+        """Whether the disk has no room for new events."""
 
 
 class Committer:
-    """Commits arrivals in batches and hands their deliveries over."""
+    """Commits arrivals in batches and hands their deliveries to the dispatcher."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Committer:
         deadline: float,
         disk: Disk | None = None,
     ) -> None:
-        """`disk` is the one that the store is on, if it is one of this machine's."""
+        """`disk` is the disk of the store, when the store is on this machine."""
         self._store = store
         self._handover = handover
         self._metrics = metrics
@@ -82,25 +82,26 @@ class Committer:
         self._timer: asyncio.TimerHandle | None = None
 
     def set_deadline(self, deadline: float) -> None:
-        """Let requests that come from now on wait for their commit this long (seconds)."""
+        """Set how long new requests may wait for their commit (seconds)."""
         self._deadline = deadline
 
     def check_room(self) -> None:
-        """Raise `UnavailableError` when no more requests may wait, or the disk has no room for them."""
+        """Raise `UnavailableError` when no more requests may wait, or when the disk is full."""
         if self._disk is not None and self._disk.is_low:
             raise UnavailableError("no room on the disk; send again later", reason="disk")
         if self._waiting >= MAX_WAITING:
             raise UnavailableError("overloaded; send again later", reason="overloaded")
 
     async def accept(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
-        """Commit one request's events; all or none of them.
+        """Commit the events of one request: all of them or none.
 
-        Raises `UnavailableError` when the gateway is overloaded, or the store unavailable or too slow.
+        Raises `UnavailableError` when the gateway is overloaded, or when the store is unavailable or too
+        slow.
         """
         size = 0
         for arrival in arrivals:
             size += len(arrival.event.body)
-        # The disk was looked at when the request came: see `check_room`.
+        # The disk was checked at the start of the request: see `check_room`.
         if self._waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             raise UnavailableError("overloaded; send again later", reason="overloaded")
         self._waiting += 1
@@ -117,7 +118,7 @@ class Committer:
             self._waiting_bytes -= size
 
     async def drain(self) -> None:
-        """Wait until nothing is being committed."""
+        """Wait until no commit is in progress."""
         await self._batcher.drain()
 
     async def _commit(self, batch: Sequence[_Submitted]) -> list[Sequence[Receipt]]:
@@ -147,7 +148,7 @@ class Committer:
                     self._handover.accepted(name)
 
     def _expire(self) -> None:
-        # One timer watches the oldest request: they expire in the order they came.
+        # One timer for the oldest request is enough: requests expire in order of arrival.
         self._timer = None
         now = time.monotonic()
         while self._expiring and (self._expiring[0][1].done() or self._expiring[0][0] <= now):
@@ -169,37 +170,39 @@ def _by_request(batch: Sequence[_Submitted], receipts: Sequence[Receipt]) -> lis
     return parts
 
 
-#: Seconds between two revivals of a delivery.
+#: Seconds between two revivals of a delivery. A provider that keeps sending, or a captured request that
+#: somebody replays, must not keep a dead delivery alive.
 REVIVE_INTERVAL: Final = 60.0
 
 
 class LaneWaker(Protocol):
-    """What this needs of the dispatcher."""
+    """What the reviver needs of the dispatcher."""
 
     def wake(self, name: str, *, pending: int = 0, dead: int = 0) -> None:
-        """Learn that so many deliveries became due."""
+        """Note that this many deliveries became due."""
 
 
 class RevivingStore(Protocol):
-    """What this needs of the store."""
+    """What the reviver needs of the store."""
 
     async def revive(
         self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
     ) -> dict[str, int]:
-        """Make dead deliveries of events, by destination, due; return how many of each destination."""
+        """Make the dead deliveries of these events due again. Return their number by destination."""
 
 
 class Reviver:
-    """Has dead deliveries tried again."""
+    """Retries dead deliveries. The pipeline calls it only for verified requests."""
 
     def __init__(self, store: RevivingStore, dispatcher: LaneWaker) -> None:
         self._store = store
         self._dispatcher = dispatcher
 
     async def revive(self, duplicates: Iterable[tuple[Arrival, Receipt]], now: float) -> int:
-        """Revive what is dead of the events that these repeat; return how many deliveries that were.
+        """Retry the dead deliveries of duplicate events. Return how many deliveries are retried.
 
-        Only where an event like this would go today. Raises `UnavailableError`: it is to be sent again then.
+        Only destinations that the routes select today are retried. Raises `UnavailableError`; then the
+        provider has to send the event again.
         """
         events = {
             receipt.event_id: [assignment.destination for assignment in arrival.assignments]

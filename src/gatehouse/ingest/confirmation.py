@@ -1,6 +1,6 @@
-"""Confirming an address: one GET, without redirects, that has to be answered 200.
+"""Confirms a handshake: one GET without redirects, which has to be answered with 200.
 
-Only a verified handshake gets here, and only with a host that its config pins.
+Only verified handshakes are confirmed, and only at a host that the config pins.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from yarl import URL
 from gatehouse.network.forbidden_addresses import open_socket
 from gatehouse.network.resolver import AiohttpResolver, SystemResolver
 
-#: Seconds in all. The provider waits for our own answer meanwhile.
+#: Seconds for the whole request. Meanwhile the provider waits for its answer.
 DEADLINE = 5.0
-#: Bytes of the reply that are read; its content means nothing to us.
+#: Bytes of the reply to read; the content is ignored.
 MAX_REPLY = 64 * 1024
 
 _RESOLVER = SystemResolver(max_threads=8)
 
 
 async def confirm(url: str, *, deadline: float = DEADLINE) -> bool:
-    """Fetch the URL, as it stands, and tell whether the answer was 200. Raises nothing."""
+    """Fetch the URL unchanged. Return whether the answer was 200. Raises nothing."""
     timeout = aiohttp.ClientTimeout(total=deadline)
     connector = aiohttp.TCPConnector(resolver=AiohttpResolver(_RESOLVER), socket_factory=open_socket)
     try:
@@ -35,7 +35,7 @@ async def confirm(url: str, *, deadline: float = DEADLINE) -> bool:
 
 
 async def _read(content: aiohttp.StreamReader) -> None:
-    """Read the start of the reply: some services act only once it is taken."""
+    """Read the start of the reply: some services act only once it is read."""
     left = MAX_REPLY
     while left > 0 and (chunk := await content.read(left)):
         left -= len(chunk)

@@ -1,8 +1,8 @@
-"""One connection of a provider: bytes in, requests one after the other, answers out.
+"""One connection of a provider: parses its requests, and answers them in order.
 
-aiohttp's parser makes requests of the bytes (see `reading`), and its streams hold their bodies. The rest of
-aiohttp's server serves any application, with a task, a request and a response that can do whatever one may
-want: a tenth of what taking in an event cost.
+The connection uses aiohttp's parser (see `http1`) and aiohttp's streams for bodies. It does not use the rest
+of aiohttp's server, which supports any application with a task, a request object and a response object. That
+generality made up a tenth of the cost of an event.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gatehouse.ingest.base_connection import Admission
     from gatehouse.ingest.http1 import ParsedRequest
 
-#: After these the rest of the request is in the way of the next one.
+#: After these statuses the rest of the request cannot be skipped, so the connection closes.
 _CLOSING: Final = frozenset(
     map(int, (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))
 )
@@ -40,7 +40,7 @@ _CLOSING: Final = frozenset(
 class InboundRequest(msgspec.Struct, frozen=True, gc=False):
     """A request whose head is complete."""
 
-    #: Method, path as sent, version and headers.
+    #: Method, target as sent, version and headers.
     head: RawRequestMessage
     #: The body, as far as it has arrived.
     content: StreamReader
@@ -48,41 +48,43 @@ class InboundRequest(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def content_length(self) -> int | None:
-        """How long the body is, if that was said."""
+        """The announced length of the body; None when the request announces none."""
         length = self.head.headers.get("Content-Length")
         return None if length is None else int(length)
 
 
 class Owner(Protocol):
-    """What keeps the connections of a listener: a connection reports to it."""
+    """What a connection needs of the object that tracks all connections."""
 
     queues: EvictionQueues
     clock: AwakeClock
 
     def connection_made(self, newcomer: Connection) -> bool:
-        """Count a connection. Returns whether there is room for it."""
+        """Add a connection. Return whether there is room for it."""
 
     def remove(self, connection: Connection) -> None:
-        """Count one less: it is closed, and no request of it is in progress."""
+        """Remove a connection that is closed and has no request in progress."""
 
 
 class Handlers(NamedTuple):
-    """What a connection is answered with. The last three are below HTTP, and given the peer's address."""
+    """The answers that a connection gives. The last three are encoded already, and take the
+    client's address.
+    """
 
-    #: For a request. It raises nothing.
+    #: Answers a request. Raises nothing.
     handle: Callable[[InboundRequest], Awaitable[Answer]]
-    #: For an answer that can't be written.
+    #: Answers a request whose answer cannot be encoded.
     defect: Callable[[Exception], Answer]
-    #: For what is not HTTP as aiohttp understands it: the bytes of the answer.
+    #: Answers bytes that aiohttp does not parse as HTTP.
     malformed: Callable[[str | None], bytes]
-    #: For a head that is too long: likewise.
+    #: Answers a request whose head is too long.
     head_too_long: Callable[[str | None], bytes]
-    #: For one connection too many: likewise.
+    #: Answers a connection that exceeds the limit.
     no_room: Callable[[str | None], bytes]
 
 
 class Connection(BaseConnection):
-    """Reads requests and answers them in their order."""
+    """Reads requests and answers them in order."""
 
     __slots__ = (
         "_admission",
@@ -114,29 +116,29 @@ class Connection(BaseConnection):
         self._server = server
         self._handlers = answers
         self._admission = admission
-        #: Requests that have no answer yet, the one under way among them.
+        #: Requests without an answer, including the one that is processed now.
         self._unanswered: deque[ParsedRequest] = deque()
-        #: What answers requests, while there are any.
+        #: The task that answers requests; None while there are none.
         self.serving: asyncio.Task[None] | None = None
         self._has_slot = False
-        #: What came while it waited to be admitted.
+        #: Data that arrived while the connection waits for admission.
         self._unparsed = b""
-        #: Whether it waited for too long: its request is to be refused.
+        #: Whether the connection waited too long for admission: its request is refused.
         self.is_late = False
-        #: By the clock, which stands still while the gateway does.
+        #: A time of the `AwakeClock`.
         self._idle_until = 0.0
         self._idle_timer: AwakeTimer | None = None
 
     @property
     def is_idle(self) -> bool:
-        """Whether it waits for a request, or for the rest of its head."""
+        """Whether the connection waits for a request, or for the rest of its head."""
         return self.serving is None and not self._is_closing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.peer = peer_address(transport)
         if self._server.connection_made(self):
-            # There may never come a request.
+            # The client may never send a request.
             self._become_idle()
         else:
             self.close_with_linger(self._handlers.no_room(self.peer))
@@ -158,7 +160,7 @@ class Connection(BaseConnection):
             self._admission.wait(self)
 
     def eof_received(self) -> bool:
-        """Notice that nothing more will be sent. Returns whether there is something to answer."""
+        """Note that the client has finished sending. Return whether a request is still to be answered."""
         self._peer_is_done = True
         if self._unparsed:
             return True
@@ -166,8 +168,8 @@ class Connection(BaseConnection):
         return self.serving is not None
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        # aiohttp asks for it after each body that was read, and goes through its parser and the transport for
-        # that. Mostly nothing was paused: a twentieth of what a request costs.
+        # aiohttp calls this after each body, and then goes through its parser and the transport. Usually
+        # nothing was paused, so the call would waste a twentieth of the cost of a request.
         if self._reading_paused and self.transport is not None:
             super().resume_reading(resume_parser)
 
@@ -175,12 +177,12 @@ class Connection(BaseConnection):
         return self.serving is None and self._request_parser.incomplete_body is None
 
     def admit(self) -> None:
-        """Go on with what was sent."""
+        """Process the data that waited for admission."""
         self._has_slot = True
         self._parse_waiting()
 
     def refuse_late(self) -> None:
-        """Go on with what was sent, to refuse it: see `is_late`."""
+        """Process the data that waited for admission, and refuse its request: see `is_late`."""
         self.is_late = True
         self._parse_waiting()
 
@@ -192,7 +194,7 @@ class Connection(BaseConnection):
             self._end_reading()
 
     def release_slot(self) -> None:
-        """Give the place back: from here on the request only waits."""
+        """Return the admission slot: from here on the request only waits."""
         if self._has_slot:
             self._has_slot = False
             self._admission.leave()
@@ -220,7 +222,7 @@ class Connection(BaseConnection):
             self._pause_reading_for_buffer()
 
     def _wait_for_more(self) -> None:
-        """Give way to others: what came completed no head."""
+        """Release the slot when the data completed no head."""
         self.is_late = False
         if self._is_between_requests():
             self.release_slot()
@@ -230,16 +232,16 @@ class Connection(BaseConnection):
                 self.queue_in(self._queues.idle)
 
     def _end_reading(self) -> None:
-        """Take it that all was sent: what is not complete never will be."""
+        """Stop reading: a request that is incomplete stays incomplete."""
         has_begun = self._request_parser.head_size
-        self._request_parser.end(ConnectionResetError("the other end sends nothing more"))
+        self._request_parser.end(ConnectionResetError("the client has finished sending"))
         if self.is_idle:
             if has_begun:
                 self.send(self._handlers.malformed(self.peer))
             self.close_after_flush()
 
     async def _serve(self) -> None:
-        """Answer the requests that have come, one after the other."""
+        """Answer the received requests in order."""
         try:
             while self._unanswered:
                 head, content = self._unanswered[0]
@@ -252,13 +254,13 @@ class Connection(BaseConnection):
                 if not await self._answer(head, content):
                     self._close_after_last(head)
                     break
-                # Not before: of a request whose body is still to come, the parser would lose count.
+                # Only now: while the body of a request is arriving, the parser would miscount.
                 self._unanswered.popleft()
                 assert self._parser is not None  # noqa: S101 - the connection is open
                 self._parser.message_consumed()
                 if self._buffer_paused:
                     self._resume_parsing()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the same request is not begun again
+        except Exception as error:  # noqa: BLE001 - a request that failed is not started again
             self._handlers.defect(error)
             self.close_after_flush()
         finally:
@@ -269,7 +271,7 @@ class Connection(BaseConnection):
                 self._become_idle()
 
     async def _answer(self, head: RawRequestMessage, content: StreamReader) -> bool:
-        """Answer a request. Returns whether another one may follow."""
+        """Answer a request. Return whether another request may follow."""
         try:
             answer = await self._handlers.handle(InboundRequest(head, content, self))
         finally:
@@ -300,7 +302,7 @@ class Connection(BaseConnection):
         )
 
     def _resume_parsing(self) -> None:
-        """Go on reading when few enough requests are left."""
+        """Continue to parse when few enough requests are unanswered."""
         if len(self._unanswered) > MAX_PIPELINED // 2:
             return
         self._parse(b"")
@@ -311,7 +313,7 @@ class Connection(BaseConnection):
         if self._request_parser.head_size:
             self.queue_as_sending()
         elif self._queue is None:
-            # As mostly: what `stand_in` would do, without the call.
+            # The common case: the same as `queue_in`, without the call.
             self._queue = self._queues.idle
             self._queue[self] = None
         else:
@@ -321,7 +323,7 @@ class Connection(BaseConnection):
             self._idle_timer = self._clock.call_later(self._patience, self._check_idle)
 
     def _check_idle(self) -> None:
-        # One timer for many requests: it is put off when it goes off.
+        # One timer serves many requests: it is restarted when it fires too early.
         self._idle_timer = None
         if self.serving is not None:
             return
@@ -332,36 +334,36 @@ class Connection(BaseConnection):
             self.close_after_flush()
 
     def evict(self) -> None:
-        """Go at once, for others."""
+        """Close the connection now, to make room for another one."""
         is_leaving = self._queue is self._queues.closing
         self.leave_queue()
         self._is_closing = self._is_evicted = True
         if is_leaving:
             self.abort()
         elif self.serving is not None:
-            self._request_parser.end(EvictedError("the place is needed"))
+            self._request_parser.end(EvictedError("closed to make room"))
         else:
             if self._request_parser.head_size:
                 self.send(self._handlers.no_room(self.peer))
             self.close_after_flush()
 
     def waiting_seconds(self) -> float:
-        """Return for how many seconds it has been idle, or sending."""
+        """Return for how many seconds the connection has been idle or sending."""
         since = self._idle_until - self._patience if self._queue is self._queues.idle else self._sending_since
         return self._clock.time() - since
 
     def close(self) -> None:
-        """Take no more requests, and go when the one under way has its answer."""
+        """Accept no more requests, and close after the current answer."""
         if self.is_idle:
             self.close_after_flush()
         self._is_closing = True
 
     def _close_after_last(self, head: RawRequestMessage) -> None:
-        """Go after the last answer."""
+        """Close the connection after its last answer."""
         if head.should_close or self._peer_is_done or self._is_evicted:
             self.close_after_flush()
         else:
-            self._request_parser.end(ConnectionResetError("nothing more is read"))
+            self._request_parser.end(ConnectionResetError("the connection is closing"))
             self.close_with_linger()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -370,7 +372,8 @@ class Connection(BaseConnection):
             self._idle_timer = None
         self._unanswered.clear()
         super().connection_lost(exc)
-        # Both know the connection, and a circle would stay until a rare collection finds it.
+        # The parser refers to the connection: without this line, the reference cycle would stay until the
+        # garbage collector finds it.
         self._parser = None
         self._request_parser.close(exc or ConnectionResetError("the connection was closed"))
         if self.serving is None:
@@ -379,12 +382,12 @@ class Connection(BaseConnection):
 
 
 async def _discard_rest(content: StreamReader) -> bool:
-    """Throw the rest of a body away, for a while. Returns whether it has come to its end."""
+    """Discard the rest of a body, within `LINGER` seconds. Return whether the body is complete."""
     try:
         async with asyncio.timeout(LINGER):
             while not content.is_eof():
                 await content.readany()
     except (OSError, aiohttp.ClientPayloadError, HttpProcessingError) as error:
-        # The body has it, too: a circle, as in `Connection.connection_lost`.
+        # The stream keeps the exception: a reference cycle, as in `Connection.connection_lost`.
         error.__traceback__ = None
     return content.is_eof()

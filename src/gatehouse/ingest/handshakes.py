@@ -1,4 +1,4 @@
-"""What a handshake needs besides an answer: a secret shown to the operator, a confirmation fetched."""
+"""Answers handshakes: confirms them where needed, and keeps the secrets that they carry for the operator."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from gatehouse.verify.base import VerifiedRequest
     from gatehouse.verify.handshake import Reply
 
-#: Fetches a URL to confirm it; tells whether the answer was 200. Raises nothing.
+#: Fetches a URL to confirm a handshake. Returns whether the answer was 200. Raises nothing.
 Confirm = Callable[[str], Awaitable[bool]]
 
-#: How many secrets of one source are kept. Anyone can send some: the operator sees when and from where.
+#: Secrets to keep per source. Anyone can send some, so the operator also sees the time and the client.
 MAX_SECRETS = 5
 _WHERE = "GET /api/v1/handshakes on the operator listener"
 
@@ -36,7 +36,7 @@ class _Secret(NamedTuple):
 
 
 class HandshakeSecret(TypedDict):
-    """A secret that a provider sent in a handshake, as the operator sees it."""
+    """A secret from a handshake, as the operator API shows it."""
 
     source: Annotated[str, Meta(description="The name of the source.", examples=["asana"])]
     handshake: Annotated[str, Meta(description="Its name in the preset.", examples=["X-Hook-Secret"])]
@@ -48,13 +48,13 @@ class HandshakeSecret(TypedDict):
 
 
 class HandshakeSecrets:
-    """The secrets that providers handed over in handshakes: in memory only, the last few of each source."""
+    """The secrets that providers sent in handshakes: the last few of each source, in memory only."""
 
     def __init__(self) -> None:
         self._by_source: dict[str, deque[_Secret]] = {}
 
     def add(self, source: str, handshake: str, secret: str, *, received: float, client: str) -> None:
-        """Keep a secret for the operator's eyes, and log that there is one."""
+        """Keep a secret for the operator, and log that it arrived."""
         kept = self._by_source.setdefault(source, deque(maxlen=MAX_SECRETS))
         kept.append(_Secret(source, handshake, secret, received, client))
         get_logger().warning(
@@ -62,7 +62,7 @@ class HandshakeSecrets:
         )
 
     def entries(self) -> list[HandshakeSecret]:
-        """List them, the newest first: source, handshake, secret, when received (RFC 3339), client."""
+        """List the secrets, newest first: source, handshake, secret, time of receipt (RFC 3339), client."""
         every = [one for kept in self._by_source.values() for one in reversed(kept)]
         every.sort(key=lambda one: one.received, reverse=True)
         return [
@@ -78,21 +78,21 @@ class HandshakeSecrets:
 
 
 class HandshakeResponder:
-    """Answers handshakes: what `verify/handshake.py` decides, it does."""
+    """Carries out the replies that `verify/handshake.py` decides on."""
 
     def __init__(self, shown: HandshakeSecrets, confirm: Confirm) -> None:
         self._secrets = shown
         self._confirm = confirm
 
     def before_verification(self, source: Source, request: Request, now: float) -> Answer | None:
-        """Answer a handshake that needs no verification; None when the request is none."""
+        """Answer a handshake that needs no verification; None for any other request."""
         reply = source.handshakes.unverified(request) if source.handshakes else None
         return None if reply is None else self._answer(source, reply, request, now)
 
     async def after_verification(
         self, source: Source, verified: VerifiedRequest, now: float
     ) -> Answer | None:
-        """Answer a handshake of a verified request; None when the request is an ordinary one."""
+        """Answer a handshake that is verified; None for any other request."""
         reply = source.handshakes.verified(verified) if source.handshakes else None
         if reply is None:
             return None

@@ -1,4 +1,4 @@
-"""Parses HTTP requests from the bytes of a connection, and writes answers as bytes.
+"""Parses HTTP requests from the bytes of a connection, and encodes answers as bytes.
 
 aiohttp's parser keeps the last trailer of a chunked request and turns it into a header of the next request.
 So a parser that has read a chunked body reads no further request: the connection closes after this one.
@@ -35,30 +35,30 @@ if TYPE_CHECKING:
 
     from gatehouse.ingest.answer import Answer
 
-#: Header fields of a request, its trailers included.
+#: Header fields of a request, including trailers.
 MAX_HEADERS: Final = 128
-#: Bytes of one field: a client certificate fits.
+#: Bytes of one field. A client certificate fits.
 MAX_FIELD: Final = 16 * 1024
-#: Bytes of a request's head in total.
+#: Bytes of a complete head.
 MAX_HEAD: Final = 64 * 1024
-#: Requests without an answer that a connection may have; from half as many on, more are taken.
+#: Unanswered requests of one connection. At this number reading stops; at half of it reading continues.
 MAX_PIPELINED: Final = 32
-#: Bytes of a body that wait to be read; at twice as many no more is taken from the kernel.
+#: Bytes of a body that wait to be read. At twice as many, the connection stops reading from the kernel.
 _READ_BUFFER: Final = 64 * 1024
-#: Bytes that may come around a chunked body: its chunks' sizes and extensions, and its trailers.
+#: Bytes around a chunked body: the sizes and extensions of its chunks, and its trailers.
 _MAX_FRAMING: Final = 64 * 1024
-#: Of those, how many more each byte of the body allows for. A chunk of one byte is sent as six.
+#: Additional such bytes for each byte of the body. A chunk with one byte takes six bytes.
 _FRAMING_PER_BYTE: Final = 8
 #: Bytes of a field besides its name and value: `: ` and the end of the line.
 _FIELD_EXTRA: Final = 4
 
 
 class EvictedError(ConnectionError):
-    """The request is given up, because others need its place."""
+    """The gateway gave up the request, to make room for another connection."""
 
 
 class RequestParser:
-    """Reads the requests of one connection."""
+    """Parses the requests of one connection."""
 
     __slots__ = (
         "_framing",
@@ -81,21 +81,21 @@ class RequestParser:
             auto_decompress=False,
             max_msg_queue_size=MAX_PIPELINED,
         )
-        #: The body that is arriving, if one did not come with its head.
+        #: The body that is arriving; None when each body came together with its head.
         self.incomplete_body: StreamReader | None = None
-        #: Whether no request follows those that were read.
+        #: Whether the parser reads no further request.
         self.is_finished = False
-        #: Whether a head was refused for its length, and not for its form.
+        #: Whether a head was refused because it is too long, and not because it is malformed.
         self.is_head_too_long = False
-        #: Bytes of a head that is not complete.
+        #: Bytes of an incomplete head.
         self.head_size = 0
-        #: Bytes that came together with the last request: the next head may have begun in them.
+        #: Bytes that came together with the last request. The next head may begin in them.
         self._last_read = 0
-        #: Bytes that came since the head of the request that is arriving.
+        #: Bytes since the head of the request whose body is arriving.
         self._framing = 0
 
     def read(self, data: bytes) -> Sequence[ParsedRequest]:
-        """Return the requests whose heads are complete now."""
+        """Return the requests whose heads are complete."""
         incomplete_body = self.incomplete_body
         if self.is_finished and incomplete_body is None:
             return ()
@@ -103,7 +103,7 @@ class RequestParser:
         requests: Sequence[ParsedRequest]
         try:
             requests, _, _ = self.parser.feed_data(data)
-        except Exception as error:  # noqa: BLE001 - whatever the parser stumbles over, it is not HTTP
+        except Exception as error:  # noqa: BLE001 - whatever the parser raises, the bytes are not HTTP
             return self._parse_failed(error)
         if incomplete_body is not None and not self._check_body(incomplete_body, len(data)):
             return ()
@@ -127,30 +127,30 @@ class RequestParser:
         return requests
 
     def close(self, error: BaseException) -> None:
-        """Read nothing more, and let go of the connection: the parser knows it."""
+        """Stop parsing, and release the parser, which refers to the connection."""
         self.end(error)
         self.parser = None
 
     def end(self, error: BaseException) -> None:
-        """Read nothing more. Who waits for the rest of a body gets the error."""
+        """Stop parsing. A reader of an incomplete body gets the error."""
         self.is_finished = True
         incomplete_body, self.incomplete_body = self.incomplete_body, None
         if incomplete_body is not None and not incomplete_body.is_eof():
             incomplete_body.set_exception(error)
 
     def _check_body(self, incomplete_body: StreamReader, size: int) -> bool:
-        """Look at the body that is arriving. Returns whether what came may hold another request."""
+        """Check the body that is arriving. Return whether the data may contain another request."""
         if incomplete_body.is_eof():
             self.incomplete_body = None
             self._last_read = size
             return not self.is_finished
         self._framing += size
         if self._framing > _MAX_FRAMING + (1 + _FRAMING_PER_BYTE) * incomplete_body.total_bytes:
-            self.end(TransferEncodingError("too much around the body"))
+            self.end(TransferEncodingError("too many bytes around the body"))
         return False
 
     def _count_head(self, size: int) -> Sequence[ParsedRequest]:
-        """Count what completed no head. Of a head itself it is `size` bytes, unless a body has begun."""
+        """Count data that completed no head: `size` bytes belong to a head, unless a body has begun."""
         if self.incomplete_body is None:
             self.head_size += size
             if self.head_size > MAX_HEAD:
@@ -160,7 +160,7 @@ class RequestParser:
     def _parse_failed(self, error: Exception) -> Sequence[ParsedRequest]:
         incomplete_body, was_over = self.incomplete_body, self.is_finished
         self.end(error if isinstance(error, HttpProcessingError) else HttpProcessingError())
-        # What follows the last request is nobody's, and a body that breaks off is told to who reads it.
+        # Data after the last request is ignored, and the reader of an incomplete body gets the error.
         if was_over or (incomplete_body is not None and not incomplete_body.is_eof()):
             return ()
         return [(None, EMPTY_PAYLOAD)]
@@ -170,13 +170,13 @@ class RequestParser:
         return [(None, EMPTY_PAYLOAD)]
 
     def _cut_after_last(self, requests: Sequence[ParsedRequest]) -> Sequence[ParsedRequest]:
-        """Leave out what follows a request that is to be the last one."""
+        """Drop everything after a request that must be the last one."""
         for index, (head, _) in enumerate(requests):
-            # The parser takes HTTP/0.9, too: without a version, and for CONNECT even without a target.
+            # The parser also accepts HTTP/0.9: without a version, and for CONNECT even without a target.
             if head is None or head.version < HttpVersion10:
                 self.is_finished = True
                 return [*requests[:index], (None, EMPTY_PAYLOAD)]
-            # After an offer to upgrade the parser may have dropped what follows.
+            # When a request offers an upgrade, the parser may have dropped the data after it.
             if head.chunked or head.should_close or head.upgrade:
                 self.is_finished = True
                 return requests[: index + 1]
@@ -192,16 +192,16 @@ def _is_head_too_long(request: ParsedRequest) -> bool:
 
 
 _HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
-#: No length either: RFC 9110, 8.6.
+#: These statuses have no length either: RFC 9110, 8.6.
 _WITHOUT_BODY: Final = frozenset(map(int, (*range(100, 200), HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)))
-#: What would end a header before its time. What an answer repeats of others may not hold it.
+#: Characters that would end a header early. An answer that repeats text of others must not contain them.
 _UNSAFE: Final = frozenset("\r\n\0")
 
 
 def encode_answer(
     answer: Answer, *, keep_alive: bool, version: HttpVersion = HttpVersion11, with_body: bool = True
 ) -> bytes:
-    """Write an answer out. Raises `ValueError` for a header that HTTP can't carry."""
+    """Encode an answer. Raises `ValueError` for a header that HTTP cannot express."""
     head = _head(answer.status, tuple(answer.headers.items()), keep_alive, version == HttpVersion10)
     date = _date(int(time.time()))
     if answer.status in _WITHOUT_BODY:
@@ -226,12 +226,12 @@ def _head(status: int, more: tuple[tuple[str, str], ...], keep_alive: bool, is_o
     lines = [f"HTTP/1.{0 if is_old else 1} {status} {_phrase(status)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if any(not _UNSAFE.isdisjoint(line) for line in lines):
-        raise ValueError("a header with a line break")
+        raise ValueError("a header contains a line break")
     return "".join(f"{line}\r\n" for line in lines).encode("utf-8", "ignore")
 
 
 def _phrase(status: int) -> str:
-    """Return the words for a status; none for one that is nobody's."""
+    """Return the reason phrase of a status; empty for an unknown status."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:
@@ -243,12 +243,15 @@ def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
 
 
-#: A host without a user's name in front of it: RFC 9110, 4.2.4 says to treat such a name as an error.
+#: The host must have no user name before it: RFC 9110, 4.2.4 says to treat a user name as an error.
 _ABSOLUTE: Final = re.compile(r"https?://[^/?#@]+(?P<origin>[/?#].*)?", re.IGNORECASE | re.DOTALL)
 
 
 def split_target(target: str) -> tuple[str, str]:
-    """Split a target, as a path or as a URL. The path of what is neither is empty: `*`, or a host alone."""
+    """Split a request target (RFC 9112, 3.2), which is a path or a URL, into path and query.
+
+    The path is empty for any other target, such as `*` or a host alone.
+    """
     if target.startswith("/"):
         origin = target
     elif absolute := _ABSOLUTE.fullmatch(target):

@@ -2,7 +2,7 @@
 
 uvloop's own server accepts one connection per iteration of the event loop. Under load an iteration takes
 long, so a few hundred new connections would wait for many seconds. The kernel drops some of them meanwhile,
-and their clients come back even later.
+and their clients reconnect even later.
 """
 
 from __future__ import annotations
@@ -24,23 +24,25 @@ if TYPE_CHECKING:
     from gatehouse.ingest.awake_clock import AwakeClock
     from gatehouse.ingest.connection import Handlers
 
-#: Bytes that the kernel takes of a connection before they are read; so one read gives no more either. What a
-#: thousand of them send at once is in memory before anybody is asked. (Linux doubles it.)
+#: Bytes that the kernel buffers for a connection, and so the most that one read returns. When a thousand
+#: clients send at once, this much arrives from each before the gateway can refuse anything. (Linux doubles
+#: the value.)
 _RECEIVE_BUFFER: Final = 64 * 1024
-#: No sender has more than that on its way at once. Of a long body it is a share, so that it arrives in time.
+#: A larger body limit gets a larger buffer, this fraction of the limit, so that a long body arrives in time.
 _SHARE: Final = 16
-#: How many connections may wait in the kernel. Its own limit (net.core.somaxconn) holds if it is lower.
+#: How many connections may wait in the kernel. A lower limit of the kernel (net.core.somaxconn) takes
+#: precedence.
 _BACKLOG: Final = 4096
-#: How many are taken in one turn.
+#: How many connections are accepted in one iteration of the event loop.
 _MAX_ACCEPTS: Final = 1024
-#: What a process that has no file descriptors or no memory left gets.
+#: The errors when the process has no file descriptors or no memory left.
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-#: Seconds until it tries again.
+#: Seconds until the listener accepts again after such an error.
 _PAUSE: Final = 1.0
 
 
 class Listener:
-    """Accepts connections on an address, each with a protocol of its own."""
+    """Accepts connections on its addresses and creates a protocol for each."""
 
     def __init__(
         self,
@@ -57,14 +59,14 @@ class Listener:
 
     @property
     def port(self) -> int:
-        """The port that is listened on, the first of several; 0 when none is."""
+        """The port of the first socket; 0 when there is none."""
         return next((int(one.getsockname()[1]) for one in self._sockets if one.family != socket.AF_UNIX), 0)
 
     async def start(self, host: str, port: int, *, shared: bool = False) -> int:
-        """Listen on every address that the host has, perhaps together with other processes.
+        """Listen on every address of a host. With `shared`, other processes may listen on the same port.
 
-        An empty host has all addresses of this machine, of IPv4 and of IPv6. Another call adds more. Returns
-        the port. Raises `OSError` when an address can't be had; then nothing is listened on.
+        An empty host means all IPv4 and IPv6 addresses of this machine. Further calls add addresses. Returns
+        the port. Raises `OSError` when an address is not available; then the listener stops.
         """
         try:
             sockets = await bind(host, port, shared=shared)
@@ -76,7 +78,7 @@ class Listener:
             raise
 
     async def start_unix(self, path: str) -> None:
-        """Listen on a path in the file system, which whoever may write there can open. Raises `OSError`."""
+        """Listen on a Unix socket. Whoever may write to the path can connect. Raises `OSError`."""
         try:
             self._listen(bind_unix(path))
         except BaseException:
@@ -86,7 +88,7 @@ class Listener:
     def _listen(self, server_socket: socket.socket) -> None:
         self._sockets.append(server_socket)
         server_socket.listen(_BACKLOG)
-        # Connections inherit them.
+        # Accepted connections inherit these options.
         server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         if server_socket.family != socket.AF_UNIX:
             server_socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -95,7 +97,7 @@ class Listener:
         self._loop.add_reader(server_socket, self._accept, server_socket)
 
     async def stop(self) -> None:
-        """Listen no more. Connections that were accepted stay. Idempotent."""
+        """Stop listening. Accepted connections stay open. Idempotent."""
         sockets, self._sockets = self._sockets, []
         for server_socket in sockets:
             self._loop.remove_reader(server_socket)
@@ -116,7 +118,7 @@ class Listener:
                 if error.errno in _EXHAUSTED:
                     self._pause(server_socket, error)
                     return
-                continue  # whoever it was is gone already
+                continue  # the client has already closed the connection
             accepted.setblocking(False)
             task = self._loop.create_task(self._connect(accepted))
             self._connecting.add(task)
@@ -129,7 +131,7 @@ class Listener:
             accepted.close()
 
     def _pause(self, server_socket: socket.socket, error: OSError) -> None:
-        """Try again later: the socket stays readable, and asking at once would be a busy loop."""
+        """Accept again later: the socket stays readable, so an immediate retry would be a busy loop."""
         get_logger().error("http.error", error=errno.errorcode.get(error.errno or 0), where="accept")
         self._loop.remove_reader(server_socket)
         self._loop.call_later(_PAUSE, self._resume, server_socket)
@@ -139,18 +141,20 @@ class Listener:
             self._loop.add_reader(server_socket, self._accept, server_socket)
 
 
-#: File descriptors that are kept for the store, for destinations and for operators.
+#: File descriptors that are reserved for the store, the destinations and the operator server.
 _RESERVED: Final = 512
-#: How many connections are taken at once when there is no room. Until others are gone, they use those.
+#: How many connections are accepted at once when there is no room. They use reserved descriptors until other
+#: connections are closed.
 _MIN_ACCEPTS: Final = 64
 
 
 class OpenConnections:
-    """Makes connections, and has others make room for new ones.
+    """Creates connections, counts them, and closes old ones to make room for new ones.
 
-    Whoever has been idle longest goes first, then those that are answered and stay only to see it, then
-    whoever has been sending its request longest (see `Lines`): genuine requests arrive within moments, so
-    a flood of slow ones crowds out itself. What is complete and worked on stays.
+    The connections that have been idle longest are closed first. Then follow those that are answered and
+    only wait for the client to read the answer, and last those that have been sending their request longest
+    (see `EvictionQueues`). Genuine requests arrive within moments, so a flood of slow senders displaces
+    itself. A complete request that is processed is never evicted.
     """
 
     def __init__(self, answers: Handlers, clock: AwakeClock, *, most: int, idle_timeout: float) -> None:
@@ -158,34 +162,38 @@ class OpenConnections:
         self.clock = clock
         self._loop = asyncio.get_running_loop()
         self._admission = Admission(self._loop.time)
-        #: Those that are open, or have a request under way.
+        #: Connections that are open or have a request in progress.
         self._open: dict[Connection, None] = {}
         self.queues = EvictionQueues()
         self.configure(most=most, idle_timeout=idle_timeout)
 
     def configure(self, *, most: int, idle_timeout: float) -> None:
-        """Allow this many connections and this much idleness (seconds) from the next connection on."""
+        """Set the limit on connections and the idle timeout (seconds) for new connections."""
         self._most, self._idle_timeout = most, idle_timeout
 
     def __call__(self) -> Connection:
-        """Make the protocol of a connection."""
+        """Create the protocol of a new connection."""
         return Connection(self, self._handlers, self._admission, self._idle_timeout, self._loop)
 
     def connection_made(self, newcomer: Connection) -> bool:
-        """Count a connection; one too many takes the place of another. Returns whether there is a place."""
+        """Add a connection; above the limit it takes the place of another one. Return whether
+        there is room.
+        """
         self._open[newcomer] = None
         return len(self._open) <= self._most or self.queues.evict_one()
 
     def free_slots(self) -> int:
-        """Return how many newcomers may be taken at once: for some of them others have to go first."""
+        """Return how many connections may be accepted at once, including some that need others
+        to be closed.
+        """
         return max(_MIN_ACCEPTS, self._most - len(self._open))
 
     def remove(self, connection: Connection) -> None:
-        """Count one less: it is closed, and nothing of it is under way."""
+        """Remove a connection that is closed and has no request in progress."""
         self._open.pop(connection, None)
 
     async def stop(self, grace: float) -> None:
-        """Let requests under way finish within `grace` seconds, and end all connections."""
+        """Wait up to `grace` seconds for the requests in progress, then close all connections."""
         for connection in self._open:
             connection.close()
         under_way = [connection.serving for connection in self._open if connection.serving]
@@ -201,7 +209,9 @@ class OpenConnections:
 
 
 def allowed_connections(wanted: int) -> int:
-    """Return how many connections the limit on open files leaves room for; it is raised as far as it goes."""
+    """Return how many connections the limit on open files allows. Raises the soft limit as far
+    as possible.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _RESERVED
     if soft < needed and soft != resource.RLIM_INFINITY:
@@ -209,5 +219,5 @@ def allowed_connections(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return wanted
-    # Of a limit that is very low, half.
+    # Half of a very low limit.
     return max(soft - _RESERVED, soft // 2)

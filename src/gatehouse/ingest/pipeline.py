@@ -1,4 +1,4 @@
-"""The way of a request, top to bottom: handshake or verify, read, route, relay or commit, answer."""
+"""The steps of a request, in order: handshake or verification, reading, routing, relay or commit, answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from gatehouse.verify.base import Prepared, RemoteVerifier, Verification, VerifiedRequest
 
 
-#: Rows of one commit of a batch. A thousand take some 30 ms; the deadline is 800, also on a slow disk.
+#: Rows per commit of a batch. A thousand rows take about 30 ms; the deadline is 800 ms, even on a slow disk.
 MAX_ROWS: Final = 1000
 
 
@@ -32,31 +32,33 @@ class EventCommitter(Protocol):
         """Raise `UnavailableError` when no more requests may wait."""
 
     async def accept(self, arrivals: Sequence[Arrival]) -> Sequence[Receipt]:
-        """Commit all of them in one transaction, or raise `UnavailableError`."""
+        """Commit all events in one transaction, or raise `UnavailableError`."""
 
 
 class KeyProvider(Protocol):
-    """What the pipeline needs of who fetches the keys that providers publish."""
+    """What the pipeline needs of the object that fetches the published keys of providers."""
 
     async def prepare(self, source: str, verifiers: Sequence[RemoteVerifier], request: Request) -> Prepared:
-        """Get the keys that these verifiers need."""
+        """Fetch the keys that these verifiers need."""
 
     def prove(self, addresses: tuple[str, ...]) -> None:
-        """Learn that the request passed."""
+        """Note that a request was verified with these keys."""
 
 
 class EventRelay(Protocol):
-    """What the pipeline needs of who forwards events within their requests."""
+    """What the pipeline needs to forward an event while its provider waits for the answer."""
 
     async def accept(self, arrival: Arrival, *, now: float, within: float) -> Receipt:
-        """Forward and commit; the receipt has the reply. Raises `RelayFailedError`, `UnavailableError`."""
+        """Forward and commit the event. The receipt holds the reply. Raises `RelayFailedError`
+        or `UnavailableError`.
+        """
 
 
 class DeliveryReviver(Protocol):
-    """What the pipeline needs of who has dead deliveries tried again."""
+    """What the pipeline needs to retry dead deliveries."""
 
     async def revive(self, duplicates: Iterable[tuple[Arrival, Receipt]], now: float) -> int:
-        """Return how many deliveries are tried again. Raises `UnavailableError`."""
+        """Return how many deliveries are retried. Raises `UnavailableError`."""
 
 
 class Pipeline:
@@ -73,7 +75,7 @@ class Pipeline:
         reviver: DeliveryReviver,
         steady: Callable[[], float] | None = None,
     ) -> None:
-        """`clock`: the machine's, as signed times are compared with. `steady`: one that goes on evenly."""
+        """`clock` is the system clock, for signed timestamps. `steady` is a clock that never jumps."""
         self._committer = committer
         self._greeter = responder
         self._remote_keys = remote_keys
@@ -84,8 +86,8 @@ class Pipeline:
         self._steady = steady or clock
 
     async def receive(self, source: Source, metrics: SourceMetrics, request: Request) -> Answer:
-        """Answer a request. Raises `RequestRejectedError` for the answers that are errors."""
-        # First of all: under overload no time goes into requests that would be refused in the end.
+        """Answer a request. Raises `RequestRejectedError` for every error answer."""
+        # This check comes first: under overload, no time is spent on requests that would be refused later.
         self._committer.check_room()
         now = self._clock()
         if source.handshakes and (handshake := self._greeter.before_verification(source, request, now)):
@@ -103,15 +105,15 @@ class Pipeline:
                 _count_further(metrics, verified, now)
         if source.handshakes and (handshake := await self._greeter.after_verification(source, verified, now)):
             return handshake
-        # Due times and the ends of windows count from it. Stores keep milliseconds: an event has to read the
-        # same before and after a restart.
+        # Due times and the ends of dedupe windows are relative to this time. Stores keep milliseconds, so
+        # the event has to read the same before and after a restart.
         received = int(self._steady() * 1000) / 1000
         read = source.reader.read(verified, received, source.kept_headers(request.headers))
         if source.splits:
             return await self._accept_batch(source, metrics, read, received, verified.secret)
         arrival = self._arrival(source, read[0])
         if source.relay_timeout and arrival.assignments:
-            # Forwarded here and now: its provider is answered with the destination's reply.
+            # The provider is answered with the destination's reply, so the event is forwarded now.
             receipt = await self._relay.accept(arrival, now=received, within=source.relay_timeout)
         else:
             (receipt,) = await self._committer.accept([arrival])
@@ -125,10 +127,10 @@ class Pipeline:
     async def _verify_with_keys(
         self, source: Source, verification: Verification, request: Request, now: float
     ) -> VerifiedRequest:
-        """Verify a request whose proof may need a published key.
+        """Verify a request whose verification may need a published key.
 
-        A key that can't be fetched now refuses nobody: what passes without it is accepted, and the rest is
-        told to send again later.
+        When a key cannot be fetched, a request that passes without it is accepted. Any other request gets
+        503, so that the provider sends it again.
         """
         prepared = await self._remote_keys.prepare(source.name, verification.needed(request, now), request)
         try:
@@ -158,10 +160,10 @@ class Pipeline:
         return committed_batch(events, receipts, source.settings.answers, revived, secret)
 
     def _split_batch(self, source: Source, read: Sequence[ReadEvent]) -> Iterator[list[Arrival]]:
-        """Cut a batch into what a commit can write in its time; almost every batch is one part.
+        """Split a batch into parts that one commit can write in time. Almost every batch is one part.
 
-        When a later part can't be committed, the provider sends all of it again: the events of the earlier
-        ones are duplicates then.
+        When a later part cannot be committed, the provider sends the whole batch again. Then the events of
+        the earlier parts are duplicates.
         """
         part: list[Arrival] = []
         rows = 0

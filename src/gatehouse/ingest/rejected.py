@@ -1,7 +1,7 @@
-"""The last refused requests of each source, in memory only, so that an operator can ask why.
+"""Keeps the last rejected requests of each source, in memory only, for the operator.
 
-A flood of forged requests must cost next to nothing: what is kept is what is there already, within fixed
-bounds, and it is looked into only when somebody asks.
+A flood of forged requests must cost almost nothing: the gateway keeps requests within fixed limits, and
+diagnoses one only when an operator asks for it.
 """
 
 from __future__ import annotations
@@ -22,51 +22,53 @@ if TYPE_CHECKING:
     from gatehouse.errors import Reason, RequestRejectedError
     from gatehouse.language.request import Request
 
-#: Requests of one source.
+#: Requests per source.
 MAX_REQUESTS = 20
-#: Bytes of one body; of a longer one only its length is kept.
+#: Bytes of one body; of a longer body only the length is kept.
 MAX_BODY = 16 * 1024
-#: Bytes of one head; of a longer one nothing is kept.
+#: Bytes of one head; a longer head is not kept.
 MAX_HEAD = 16 * 1024
-#: Bytes of all of them together.
+#: Bytes of all kept requests together.
 MAX_BYTES = 1024 * 1024
-#: What a header takes beside its text.
+#: The estimated overhead of a header, in bytes.
 _HEADER_BYTES = 100
 
 
 class KeptRequest(msgspec.Struct, kw_only=True):
-    """One refused request. What it carried is for the diagnosis, and is never shown as it is."""
+    """One rejected request. Its content is kept for the diagnosis and is never shown unmasked."""
 
     id: str
-    #: Counts all refused requests: the order, also within one millisecond.
+    #: The position among all rejected requests, which also orders requests of the same millisecond.
     number: int
-    #: When it was refused (unix seconds).
+    #: When the request was refused (unix seconds).
     time: float
     source: str
     client: str | None
     outcome: str
-    #: As in the log.
+    #: The reason, as in the log.
     reason: str | None
-    #: The verifier's, or None when it did not get that far.
+    #: The verifier's reason; None when the request was refused before its verification.
     verdict: Reason | None
     status: int
     method: str
     path: str
-    #: None when it was not read.
+    #: None when the body was not read.
     body_length: int | None
-    #: What it carried; None when that was too much to be kept, or had to make room.
+    #: The request; None when it was too large to keep or was dropped to make room.
     request: Request | None
-    #: Whether the body in `request` is all of it.
+    #: Whether `request` holds the whole body.
     has_body: bool
-    #: Bytes that it counts for.
+    #: Bytes that count towards the limit.
     weight: int
     findings: tuple[str, ...] | None = None
-    #: When it says that it was signed (unix seconds).
+    #: The timestamp that the request claims to be signed at (unix seconds).
     signed_at: float | None = None
 
 
 class RejectedRequests:
-    """Remembers refused requests. Each source has room of its own: a flood at one leaves the others alone."""
+    """Keeps rejected requests. Each source has its own limit, so a flood at one source does not
+    affect the others.
+    """
 
     def __init__(self, known: Sequence[KnownSource], clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -76,12 +78,12 @@ class RejectedRequests:
         self._count = 0
 
     def replace(self, known: Sequence[KnownSource]) -> None:
-        """Diagnose with these sources from now on. What is kept stays."""
+        """Use these sources for diagnoses from now on. Kept requests stay."""
         self._known = {source.name: source for source in known}
 
     @property
     def weight(self) -> int:
-        """Bytes of what is kept, for all sources."""
+        """Bytes of the kept requests of all sources."""
         return sum(self._weights.values())
 
     def add(
@@ -94,7 +96,7 @@ class RejectedRequests:
         body_length: int | None,
         client: str | None,
     ) -> str:
-        """Keep a request that was refused just now; return the id under which it can be asked for."""
+        """Keep a rejected request. Return its id."""
         now = self._clock()
         self._count += 1
         verdict = error.reason if isinstance(error, VerificationError) else None
@@ -121,16 +123,18 @@ class RejectedRequests:
         return refused.id
 
     def newest(self, source: str | None = None) -> list[KeptRequest]:
-        """List what is kept, of one source or of all, the newest first."""
+        """List the kept requests of one source or of all, newest first."""
         chosen = self._by_source.values() if source is None else [self._by_source.get(source, deque())]
         return sorted((one for kept in chosen for one in kept), key=lambda one: one.number, reverse=True)
 
     def find(self, refused_id: str) -> KeptRequest | None:
-        """Return one by its id; None when there is none, or none any more."""
+        """Return the request with this id; None when it is not kept."""
         return next((one for one in self.newest() if one.id == refused_id), None)
 
     def findings(self, refused: KeptRequest) -> tuple[str, ...]:
-        """Say what to look at. Worked out once, when first asked for; safe in another thread."""
+        """Return the findings of the diagnosis. The first call computes them; it is safe in
+        another thread.
+        """
         if refused.findings is None:
             refused.findings = self._diagnosed(refused)
         return refused.findings
@@ -157,7 +161,7 @@ class RejectedRequests:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Let go of what the oldest request of the heaviest source carried; that it came is still known."""
+        """Drop the content of the oldest request of the source with the most bytes. Its entry stays."""
         name = max(self._weights, key=lambda source: self._weights[source])
         oldest = next(one for one in self._by_source[name] if one.weight)
         self._weights[name] -= oldest.weight
@@ -165,7 +169,7 @@ class RejectedRequests:
 
 
 def _drop_oversized(refused: KeptRequest) -> None:
-    """Let go of what is too long to be kept, and weigh the rest."""
+    """Drop the parts that are too large to keep, and count the rest."""
     request = refused.request
     if request is None:
         return

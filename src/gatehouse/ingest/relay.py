@@ -1,8 +1,8 @@
-"""Events whose provider is answered with the destination's reply: forwarded, then committed, then answered.
+"""Relays events: forwards an event, commits it, and answers its provider with the destination's reply.
 
-An event is known once it is committed together with the reply: its duplicates get that reply again. Before
-that nothing of it is stored, so whatever goes wrong, the provider's retry is no duplicate and is forwarded.
-The destination then gets the event again, under the same id.
+The event and the reply are committed together, and duplicates get the same reply. Before the commit nothing
+is stored: if anything fails, the provider's next request is not a duplicate, and the event is forwarded
+again with the same id.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from gatehouse.events.event import Event
     from gatehouse.store.base import Arrival, Receipt, Reply
 
-#: How many requests wait for one with the same keys that came before.
+#: How many requests may wait for an earlier request with the same dedupe keys.
 MAX_WAITING = 100
-#: For how many events that were forwarded and not committed the id is remembered.
+#: How many ids of forwarded but uncommitted events are remembered.
 MAX_REMEMBERED = 10_000
-#: How long the store may take to say whether an event is known (seconds).
+#: Seconds for the store to look up an event.
 _LOOKUP_TIMEOUT = 0.8
 
-#: A dedupe key: of which source, and its value in its scope.
+#: A dedupe key: its source, and its value in its scope.
 _Key = tuple[str, bytes]
 
 
@@ -39,10 +39,10 @@ class RelayDispatcher(Protocol):
     """What the relay needs of the dispatcher."""
 
     async def relay(self, destination: str, event: Event, number: int, *, within: float) -> Reply:
-        """Attempt an event at once. Raises `RelayFailedError` and `UnavailableError`."""
+        """Attempt a delivery now. Raises `RelayFailedError` or `UnavailableError`."""
 
     def relayed(self, destination: str, event: Event) -> None:
-        """Learn that an event is committed as delivered."""
+        """Note that the event is committed as delivered."""
 
 
 class EventCommitter(Protocol):
@@ -60,7 +60,7 @@ class DedupeStore(Protocol):
 
 
 class Relay:
-    """Forwards events within their requests."""
+    """Forwards events while their providers wait."""
 
     def __init__(self, committer: EventCommitter, store: DedupeStore, destinations: RelayDispatcher) -> None:
         self._committer = committer
@@ -71,10 +71,11 @@ class Relay:
         self._waiting = 0
 
     async def accept(self, arrival: Arrival, *, now: float, within: float) -> Receipt:
-        """Forward an event and commit it, unless it is known; the receipt has the destination's reply.
+        """Forward and commit an event, unless it is a duplicate. The receipt holds the destination's reply.
 
-        `now` is in unix seconds; the reply has to come `within` seconds, waiting for others included. Raises
-        `RelayFailedError` without a reply, and `UnavailableError` for a fault of our own.
+        `now` is in unix seconds. The reply must arrive `within` seconds, including the wait for other
+        requests. Raises `RelayFailedError` when there is no reply, and `UnavailableError` for a fault of the
+        gateway.
         """
         deadline = asyncio.get_running_loop().time() + within
         async with self._exclusive(_keys(arrival), deadline):
@@ -109,7 +110,7 @@ class Relay:
 
     @asynccontextmanager
     async def _exclusive(self, keys: Sequence[_Key], deadline: float) -> AsyncIterator[None]:
-        """Let one request at a time handle an event: what two would forward at once is no duplicate yet."""
+        """Process one request per event at a time: two simultaneous requests would both find no duplicate."""
         if self._in_progress(keys):
             await self._wait(keys, deadline)
         done = asyncio.Event()
@@ -127,7 +128,7 @@ class Relay:
         self._waiting += 1
         try:
             async with asyncio.timeout_at(deadline):
-                # Several may wait for the same one: whoever runs first is the next to be waited for.
+                # Several requests may wait for the same one. The first to continue is the next to wait for.
                 while ahead := self._in_progress(keys):
                     await ahead.wait()
         except TimeoutError as error:
@@ -150,17 +151,19 @@ class _Forwarded(NamedTuple):
 
 
 class _ForwardedIds:
-    """The ids of events that were forwarded and are not committed, the oldest forgotten first.
+    """The ids of forwarded but uncommitted events. The oldest are forgotten first.
 
-    By all of an event's keys together: by one alone, which may be an unsigned id, another event could be
-    sent under this one's id, and the destination would take it for a repetition.
+    An event is identified by all its dedupe keys together. One key alone may be an unsigned id: then another
+    event could be sent with this id, and the destination would treat it as a duplicate.
     """
 
     def __init__(self) -> None:
         self._forwarded: dict[frozenset[_Key], _Forwarded] = {}
 
     def begin(self, arrival: Arrival) -> tuple[Event, int]:
-        """Return the event under the id it was forwarded with before, if it was, and the attempt's number."""
+        """Return the event with the id of its earlier attempt, if there was one, and the number
+        of this attempt.
+        """
         event = arrival.event
         if not any(arrival.keys):
             return event, 1
@@ -172,7 +175,7 @@ class _ForwardedIds:
         return _with_id(event, event_id), attempts + 1
 
     def forget(self, arrival: Arrival) -> None:
-        """Let go of an event that is committed: from now on the store knows it."""
+        """Forget a committed event: the store knows it now."""
         self._forwarded.pop(frozenset(_keys(arrival)), None)
 
 

@@ -1,6 +1,6 @@
-"""The listener for providers: HTTP in, HTTP out, and the limits on what is read.
+"""The HTTP server for providers: finds the source of a request, reads its body, answers and logs it.
 
-One lookup by path is all the routing there is.
+Routing is a single lookup by path.
 """
 
 from __future__ import annotations
@@ -70,18 +70,20 @@ class IngestServer:
 
     @property
     def port(self) -> int:
-        """The first port that is listened on: the config's, or the one that port 0 became."""
+        """The first listening port. A configured port 0 shows as the port that the system chose."""
         return self._listener.port if self._listener else 0
 
     @property
     def ports(self) -> Sequence[int]:
-        """The ports that are listened on, one for each address of the config."""
+        """The listening ports, one for each address in the config."""
         return self._ports
 
     def replace(
         self, config: ServerConfig, sources: Mapping[str, Source], client_address: ClientAddress
     ) -> None:
-        """Serve these sources from the next request on; those under way finish with what they began with."""
+        """Serve these sources from the next request on. Requests in progress finish with the
+        previous ones.
+        """
         self._config = config
         self._client_address = client_address
         self._by_path = {
@@ -93,9 +95,10 @@ class IngestServer:
             self._server.configure(most=most, idle_timeout=config.idle_timeout)
 
     async def start(self, shared_ports: Sequence[int] | None = None) -> None:
-        """Listen, perhaps on ports that other workers share: one for each address of the config.
+        """Start to listen, with `shared_ports` on ports that other workers share: one for each configured
+        address.
 
-        Raises `OSError` when one can't be had.
+        Raises `OSError` when an address is not available.
         """
         self._server = OpenConnections(
             Handlers(self._handle, _defect, self._malformed, self._head_too_long, self._no_room),
@@ -113,10 +116,10 @@ class IngestServer:
             await self._listener.start_unix(unix.path)
 
     async def stop(self, grace: float) -> None:
-        """Stop accepting, let requests under way finish within `grace` seconds, close."""
+        """Stop accepting, wait up to `grace` seconds for the requests in progress, then close."""
         if self._listener is not None and self._server is not None:
             await self._listener.stop()
-            # What was sent before that is to be seen as a request under way.
+            # Data that was sent before the stop must count as a request in progress.
             await asyncio.sleep(0)
             await self._server.stop(grace)
             self._clock.stop()
@@ -135,7 +138,7 @@ class IngestServer:
         request, held, rejected_id = None, 0, None
         try:
             if served is None or connection.is_late or head.method not in served[0].methods:
-                raise _refusal(path, served, connection)  # noqa: TRY301 - no call where all is well
+                raise _refusal(path, served, connection)  # noqa: TRY301 - the normal case needs no call
             source, metrics = served
             body = self._bodies.read_complete(http, source.max_body)
             if body is None:
@@ -145,7 +148,7 @@ class IngestServer:
             answer = await self._pipeline.receive(source, metrics, request)
         except RequestRejectedError as error:
             answer, rejected_id = self._refuse(served, http, request, error, client)
-        except Exception as error:  # noqa: BLE001 - a defect of ours must not look like a refusal to the provider
+        except Exception as error:  # noqa: BLE001 - a defect of the gateway must not look like a refusal to the provider
             answer = _defect(error, served)
         finally:
             self._bodies.held -= held
@@ -160,7 +163,7 @@ class IngestServer:
         error: RequestRejectedError,
         client: str | None,
     ) -> tuple[Answer, str | None]:
-        """Return the answer, and the id under which the request is kept, if it is."""
+        """Return the answer, and the id of the stored rejected request, if it was stored."""
         if served is None:
             return rejected(error), None
         source, metrics = served
@@ -218,7 +221,7 @@ class IngestServer:
         answer: Answer,
         client: str | None,
     ) -> str | None:
-        """Keep a refused request for the operator; not after a fault of our own, which says nothing of it."""
+        """Keep a rejected request for the operator, except after a fault of the gateway."""
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return None
         length, head = http.content_length, http.head
@@ -258,7 +261,7 @@ class IngestServer:
 
 
 def _refusal(path: str, served: _Served | None, connection: Connection) -> RequestRejectedError:
-    """Say why a request is refused before its body is looked at."""
+    """Return the reason to refuse a request before its body is read."""
     if not path:
         return MalformedRequestError("the target is neither a path nor an http URL")
     if served is None:
@@ -270,7 +273,9 @@ def _refusal(path: str, served: _Served | None, connection: Connection) -> Reque
 
 
 def _defect(error: Exception, served: _Served | None = None) -> Answer:
-    """Say where it broke. The error's message may quote the request, so it is left out."""
+    """Log where the gateway failed. The message of the error is left out, because it may quote
+    the request.
+    """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,4 +1,4 @@
-"""A configured source, compiled: all that ingest needs of it, worked out when the config is loaded."""
+"""A source compiled from the config: its verification, event reader, routes and handshakes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gatehouse.telemetry.metrics import Metrics
     from gatehouse.verify.base import Verification
 
-#: Headers that are about one connection or one hop, or that a proxy in front made up.
+#: Headers of a single connection or hop, and headers that proxies add.
 _TRANSPORT = frozenset(
     {
         *("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"),
@@ -32,13 +32,13 @@ _TRANSPORT = frozenset(
         *("forwarded", "via", "x-real-ip"),
     }
 )
-#: Names that only the gateway itself may send.
+#: Prefixes of names that only the gateway may send.
 _RESERVED = ("x-forwarded-", "webhook-", "gatehouse-", "ce-")
 _MAX_KEPT_VALUE = 1024
 
 
 class Source:
-    """One source, ready to serve, or not ready for lack of a secret."""
+    """One source: ready to serve, or not ready because a secret is missing."""
 
     def __init__(self, name: str, settings: SourceConfig, config: Config, secrets: Secrets) -> None:
         self.name = name
@@ -49,56 +49,56 @@ class Source:
         self.splits = settings.event.split is not None
         self.reader = EventReader(name, self.path, settings, provider=settings.provider or name)
         self.route = compile_routes(config.routes, name)
-        #: The `order_by` of the destinations that have one, of those that its events may go to.
+        #: The `order_by` template of each destination that has one and may receive events of this source.
         self.orders = {
             destination: order_by
             for destination in reached(config.routes, name)
             if (order_by := config.destinations[destination].order_by) is not None
         }
-        #: Why the source can't serve; None when it can.
+        #: Why the source cannot serve; None when it can.
         self.not_ready: str | None = None
-        #: How long its destination may take to reply to what is relayed (seconds); None where nothing is.
+        #: Seconds for the destination's reply when the source relays it; None when it does not.
         self.relay_timeout = _relay_within(name, settings, config) if settings.respond == "relay" else None
         self._verification: Verification | None = None
         try:
             self._verification = build_verification(settings, secrets)
         except SecretError as error:
             self.not_ready = str(error)
-        #: The names of the secrets that requests are verified with, by position.
+        #: The names of the secrets for verification, by position.
         self.secrets = tuple(map(str, secrets_of(settings)))
         self.handshakes = build_handshakes(settings, secrets)
-        #: The methods it takes, as the `Allow` header names them.
+        #: The accepted methods, as the `Allow` header lists them.
         self.methods = ("POST", *(self.handshakes.methods if self.handshakes else ()))
         self._kept_name = lru_cache(maxsize=512)(self._kept_header_name)
 
     @property
     def handshake_not_ready(self) -> str | None:
-        """Why a handshake can't be answered, where there are `handshake_secrets`; events still come in.
+        """Why the source cannot answer handshakes, if it has `handshake_secrets`; it still accepts events.
 
-        Without any it may well need none: its address is registered already.
+        A source without `handshake_secrets` may need none: its address may be registered already.
         """
         return self.handshakes.not_ready if self.handshakes and self.settings.handshake_secrets else None
 
     def ready_verification(self) -> Verification:
-        """Return the verification. Raises `UnavailableError` while the source lacks a secret."""
+        """Return the verification. Raises `UnavailableError` while a secret is missing."""
         if self._verification is None:
             raise UnavailableError("the source is not ready; send again later", reason="not_ready")
         return self._verification
 
     @property
     def verification(self) -> Verification:
-        """The verification. There is none, and so no way around it, while the source is not ready."""
+        """The verification. While the source is not ready there is none, so no request can bypass it."""
         if self._verification is None:
             raise SecretError(self.not_ready or "no verification")
         return self._verification
 
     def order_key(self, destination: str, scope: Scope) -> bytes | None:
-        """Return what an event is ordered by at a destination; None where, or when, it is not."""
+        """Return the order key of an event at a destination; None when its deliveries are not ordered."""
         template = self.orders.get(destination)
         return None if template is None else render_key(template, scope)
 
     def kept_headers(self, headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
-        """Choose the headers that are stored with an event: none that carries a credential."""
+        """Return the headers to store with an event. Headers with credentials are left out."""
         keeps, chosen = self._kept_name, []
         for name, value in headers.items():
             kept = keeps(name)
@@ -119,19 +119,20 @@ class Source:
 
 
 def _relay_within(name: str, settings: SourceConfig, config: Config) -> float:
-    """Leave the commit its time, out of that in which the provider wants its answer."""
+    """Return the timeout of a relay: the provider's deadline minus the time for the commit."""
     (destination,) = reached(config.routes, name)
     timeout, waits = config.destinations[destination].timeout, settings.answer_deadline
-    # A provider that waits for hardly longer than a commit may take is not kept from its reply altogether.
+    # When the provider waits hardly longer than a commit may take, half of its deadline is left for the
+    # reply.
     return timeout if waits is None else min(timeout, max(waits - config.server.commit_deadline, waits / 2))
 
 
 def build_sources(config: Config, secrets: Secrets) -> dict[str, Source]:
-    """Compile every source, by name."""
+    """Compile all sources, by name."""
     return {name: Source(name, settings, config, secrets) for name, settings in config.sources.items()}
 
 
 def set_readiness_metrics(sources: Mapping[str, Source], metrics: Metrics) -> None:
-    """Set `gatehouse_source_ready` of each source."""
+    """Set `gatehouse_source_ready` for each source."""
     for name, source in sources.items():
         metrics.source(name, len(source.secrets)).ready.set(source.not_ready is None)
