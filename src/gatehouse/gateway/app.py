@@ -1,4 +1,4 @@
-"""The composition root: builds every part from a config, and starts and stops them in order."""
+"""The composition root: builds all parts from a config, and starts and stops them in order."""
 
 from __future__ import annotations
 
@@ -50,29 +50,30 @@ if TYPE_CHECKING:
     from gatehouse.operator.reload_result import Changes
     from gatehouse.store.base import Store
 
-#: Seconds that requests under way get to finish when stopping. With the next one it stays under 10 s in all.
+#: Seconds for the requests in progress when the gateway stops. With the next value, stopping takes less than
+#: 10 s in total.
 REQUEST_GRACE = 2.0
-#: Seconds that attempts under way get.
+#: Seconds for the attempts in progress.
 ATTEMPT_GRACE = 4.0
 
 
 class WorkerPlace(Protocol):
-    """The place of one of several workers: what its supervisor lends it."""
+    """What the supervisor assigns to one of several workers."""
 
     @property
     def ports(self) -> tuple[int, ...]:
-        """The file descriptors of the ports that all workers listen on."""
+        """The ports that all workers listen on."""
 
     @property
     def socket(self) -> Path:
-        """Where its operator server listens, for the supervisor alone."""
+        """The socket of the worker's operator server, for the supervisor only."""
 
     def load(self) -> LoadedConfig:
-        """Load the config that is in use. Raises `ConfigError`."""
+        """Load the config in use. Raises `ConfigError`."""
 
 
 class Gateway:
-    """Gatehouse, from one config: `async with Gateway(loaded):` serves until the block ends."""
+    """A gateway for one config. `async with Gateway(loaded):` serves until the block ends."""
 
     def __init__(
         self,
@@ -85,14 +86,14 @@ class Gateway:
         remote_keys: RemoteKeys | None = None,
         worker: WorkerPlace | None = None,
     ) -> None:
-        """`worker` is its place, when it is one of several."""
+        """`worker` is set when this gateway is one of several workers."""
         self.metrics = Metrics()
         self._clock = clock
-        #: For all that compares times: it goes on evenly when the clock is set.
+        #: For all comparisons of times: it does not jump when the system clock is set.
         self._steady = SteadyClock(clock, elapsed)
         self._remote_keys = remote_keys or RemoteKeys()
         self._confirm = confirm
-        #: What providers handed over in handshakes: for the operator's eyes.
+        #: Secrets from handshakes, for the operator.
         self.shown_secrets = HandshakeSecrets()
         self._directory = loaded.directory
         self._environment = environment
@@ -128,13 +129,14 @@ class Gateway:
         return self._compiled.destinations
 
     def not_ready(self) -> list[str]:
-        """Say what can't serve for lack of a secret."""
+        """List the parts that cannot serve because a secret is missing."""
         return self._compiled.not_ready_lines()
 
     async def reload(self) -> ReloadResult:
-        """Read the config file again and take it into use, or leave all as it is when it has a problem.
+        """Read the config file again and use it, or change nothing when it has a problem.
 
-        Requests and attempts under way finish as they began. Raises nothing; reloads wait for each other.
+        Requests and attempts in progress finish with the previous config. Raises nothing. Only one reload
+        runs at a time.
         """
         return await self._reloader.reload()
 
@@ -152,7 +154,9 @@ class Gateway:
         get_logger().info("gateway.stopped")
 
     async def _start(self) -> None:
-        """Start from the inside out. Stopping is the reverse, so no part outlives what it needs."""
+        """Start the parts in order of dependency. They stop in reverse order, so no part
+        outlives what it needs.
+        """
         set_readiness_metrics(self.sources, self.metrics)
         self._log_not_ready()
         self.metrics.reload_success_time.set(self._clock())
@@ -161,7 +165,7 @@ class Gateway:
         watching = asyncio.create_task(self._steady.watch(), name="clock")
         self._running.callback(watching.cancel)
 
-        # The store first: without it nothing can be accepted.
+        # The store is first: without it the gateway can accept nothing.
         opened = await self._open_store()
         store = self._store = opened.store
         closing(store.close)
@@ -175,10 +179,10 @@ class Gateway:
             wall_time=self._steady.wall_time_at,
             wall_clock=self._clock,
         )
-        # Before the operator listener, whose /readyz asks it.
+        # The disk watch starts before the operator server, whose /readyz uses it.
         await self._watch_disk(opened)
 
-        # The operator listener before anything can go wrong that an operator would want to see.
+        # The operator server starts early, so that an operator can see what fails afterwards.
         self._api = OperatorApi(
             self.sources, self.rejected, handshakes=self.shown_secrets.entries, metrics=self.metrics
         )
@@ -201,16 +205,17 @@ class Gateway:
         self._retention.start()
         closing(self._retention.stop)
 
-        # Lanes before the ingest listener: what an earlier process left behind is on its way at once.
+        # Lanes start before the ingest server, so that the deliveries of an earlier process leave at once.
         await dispatcher.start()
         closing(dispatcher.stop, ATTEMPT_GRACE)
 
-        # Last the door. Stopping begins here: no new requests, then commits, then attempts, then the store.
+        # The ingest server starts last. Stopping happens in reverse: requests first, then commits, attempts
+        # and the store.
         await self._start_ingest(store, dispatcher)
         self._log_started(opened.place)
 
     def _routed(self, source: str, event_type: str) -> Iterable[str]:
-        """Return the destinations that the routes in use give a source's events of a type to."""
+        """Return the destinations that the current routes select for a source and an event type."""
         found = self.sources.get(source)
         return () if found is None else found.route(event_type)
 
@@ -221,9 +226,9 @@ class Gateway:
         return await open_store(self.config.store, self._directory, password, self._steady)
 
     async def _watch_disk(self, opened: OpenedStore) -> None:
-        """Look after the disk of the store, if it is one of this machine's."""
+        """Watch the disk of the store, if the store is on this machine."""
         if opened.directory is None:
-            # Not the 0 that an untouched gauge has: there would be an alert.
+            # NaN instead of the gauge's initial 0, which would raise an alert.
             self.metrics.store_free_bytes.set(math.nan)
             return
         self._disk = DiskWatch(
@@ -237,7 +242,7 @@ class Gateway:
         self._running.push_async_callback(self._disk.stop)
 
     async def _start_ingest(self, store: Store, dispatcher: Dispatcher) -> None:
-        """Listen for providers."""
+        """Start the ingest server and the parts that it needs."""
         closing = self._running.push_async_callback
         self._committer = committer = Committer(
             store,
@@ -278,10 +283,10 @@ class Gateway:
         return CompiledConfig(loaded, self._environment, self._remote_keys)
 
     def _swap(self, compiled: CompiledConfig, changes: Changes) -> None:
-        """Take another config into use. No `await`: to everything else this is one step."""
+        """Switch to another config. Without an `await`, this is one step for all other tasks."""
         self._compiled = compiled
         server, sources = compiled.config.server, compiled.sources
-        # Lanes before the routes that lead to them.
+        # Destinations change before the routes that use them.
         self._dispatcher.replace(compiled.destinations.values())
         self.ingest.replace(server, sources, compiled.client_address)
         self._committer.set_deadline(server.commit_deadline)
@@ -337,10 +342,10 @@ class Gateway:
 
 
 class Service(Protocol):
-    """What can be run: a gateway, or the supervisor of several."""
+    """What `run` can run: a gateway, or the supervisor of several."""
 
     async def reload(self) -> ReloadResult:
-        """Take the config file into use as it is now."""
+        """Reload the config file."""
 
     async def __aenter__(self) -> object: ...
 
@@ -368,7 +373,7 @@ async def run(gateway: Service, *, stop: asyncio.Event | None = None) -> None:
 
 
 async def _reload_on(hangup: asyncio.Event, gateway: Service) -> None:
-    """Reload when there was a signal. Those that come during a reload share the next one."""
+    """Reload after each SIGHUP. Signals during a reload lead to one more reload."""
     while True:
         await hangup.wait()
         hangup.clear()

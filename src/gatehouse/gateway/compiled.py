@@ -1,7 +1,7 @@
-"""A config worked out: its sources and destinations with their secrets. Nothing here runs yet.
+"""Compiles a config: sources and destinations with their secrets, not yet running.
 
-The gateway starts from one, and a reload makes the next one beside it, so that a config that can't be used
-leaves the running one alone.
+The gateway starts from a compiled config. A reload compiles the next one separately, so an unusable config
+does not affect the running gateway.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig
     from gatehouse.verify.base import KnownKeys
 
-#: An operator token that is shorter could be guessed.
+#: Shorter operator tokens could be guessed.
 _SHORTEST_TOKEN = 16
 
 
 class CompiledConfig:
-    """What a config comes to. Secrets are read here, once."""
+    """A compiled config. The secrets are read once, here."""
 
     def __init__(
         self, loaded: LoadedConfig, environment: Mapping[str, str] | None, keys: KnownKeys | None
@@ -39,23 +39,23 @@ class CompiledConfig:
         self._secrets = Secrets(loaded.directory, environment)
         self.sources = build_sources(config, self._secrets)
         self.destinations = build_destinations(config, self._secrets)
-        #: The sources as a diagnosis sees them.
+        #: The sources as the diagnosis uses them.
         self.known = known_sources(config.sources, self._secrets, config.server.max_body, keys)
         self.client_address = client_address(config.server.trusted_proxies)
-        #: Why the operator's token can't be used; None when it can, or when none is configured.
+        #: Why the operator token cannot be used; None when it can, or when none is configured.
         self.operator_not_ready: str | None = None
         self.operator_token = self._resolve_operator_token()
-        #: The same of the store's password. Without the one that is configured the gateway does not start.
+        #: The same for the password of the store. Without a configured password the gateway does not start.
         self.store_not_ready: str | None = None
         self.store_password = self._resolve_store_password()
-        #: Of each source: what its secrets are, for telling whether they changed.
+        #: Digests of the secrets of each source, to detect changes.
         self.secret_digests = {
             name: tuple(map(self._digest, secret_references(settings)))
             for name, settings in config.sources.items()
         }
 
     def not_ready(self) -> dict[tuple[str, ...], str]:
-        """Say what can't serve for lack of a secret: by its place in the config, why."""
+        """Return why parts cannot serve because a secret is missing, by their path in the config."""
         found: dict[tuple[str, ...], str | None] = {}
         found |= {("sources", one.name): one.not_ready for one in self.sources.values()}
         found |= {
@@ -68,11 +68,11 @@ class CompiledConfig:
         return {place: why for place, why in found.items() if why is not None}
 
     def not_ready_lines(self) -> list[str]:
-        """Say the same in words, a line each."""
+        """Return the same as lines of text."""
         return [f"{_describe_place(place)}: {why}" for place, why in self.not_ready().items()]
 
     def sources_without_handshake(self) -> list[Source]:
-        """List the sources that can't answer handshakes."""
+        """List the sources that cannot answer handshakes."""
         return [source for source in self.sources.values() if source.handshake_not_ready]
 
     def _resolve_operator_token(self) -> bytes | None:
@@ -82,7 +82,7 @@ class CompiledConfig:
         try:
             return self._secrets.resolve(reference, minimum=_SHORTEST_TOKEN)
         except SecretError as error:
-            # Providers are served all the same. To the operator listener nobody has the key but for health.
+            # Providers are still served. On the operator server, only the health checks remain accessible.
             self.operator_not_ready = str(error)
             return os.urandom(32)
 
@@ -111,7 +111,7 @@ def _describe_place(place: tuple[str, ...]) -> str:
 
 
 def secret_references(value: Any) -> Iterator[SecretRef]:  # noqa: ANN401 - any part of a config
-    """Find every reference to a secret in a part of a config, in its order."""
+    """Yield every reference to a secret in a part of a config, in order."""
     if isinstance(value, SecretRef):
         yield value
     elif isinstance(value, BaseModel):

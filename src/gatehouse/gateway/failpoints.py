@@ -1,9 +1,8 @@
-"""Named places at which the process ends on purpose, so that tests/crash can show what a crash there does.
+"""Failpoints: named places where the process ends on purpose, for the crash tests.
 
-`gatehouse serve` imports this module only when `GATEHOUSE_FAILPOINTS` is set, and then before anything is
-built: `after-commit:3` ends the process when that place is passed for the third time. The code that is
-passed knows nothing of it: its functions are replaced by ones that count, so without the variable there is
-nothing to skip.
+`gatehouse serve` imports this module only when `GATEHOUSE_FAILPOINTS` is set, before it builds anything.
+With `after-commit:3` the process ends when it reaches that place for the third time. The affected functions
+are replaced by functions that count, so without the variable there is no overhead.
 """
 
 from __future__ import annotations
@@ -33,47 +32,47 @@ if TYPE_CHECKING:
 
 Callback = Callable[..., None]
 
-#: What a shell reports of a process that was killed (128 + SIGKILL).
+#: The exit code that a shell reports for a killed process (128 + SIGKILL).
 EXIT_CODE: Final = 137
-#: Those that end nothing.
+#: Failpoints that cause a fault instead of ending the process.
 UNSYNCED: Final = "unsynced"
 STALLED: Final = "stalled"
 #: Seconds: longer than a request may wait for its commit.
 _STALL: Final = 1.0
-#: Seconds. What was handed to the kernel is on its way by then, and hardly anything has answered it.
+#: Seconds after which the kernel has sent the data, and hardly any destination has answered yet.
 _ON_ITS_WAY: Final = 0.002
-#: Seconds between two looks at the file: a checkpoint takes milliseconds.
+#: Seconds between two checks of the file: a checkpoint takes milliseconds.
 _LOOK_EVERY: Final = 0.0001
 
 _ENTRY: Final = re.compile(r"(?P<name>[a-z-]+)(:(?P<passes>[1-9][0-9]{0,8}))?")
 
 
 class PassCounter:
-    """Counts passes, and ends the process at the last: nothing is closed, flushed or given back."""
+    """Counts passes, and ends the process at the last one, without closing or flushing anything."""
 
     def __init__(self, passes: int) -> None:
         self._left = passes
 
     def count_pass(self, *_: object, **__: object) -> None:
-        """Count a pass, whatever is passed along."""
+        """Count a pass. Arguments are ignored."""
         if self.is_last():
             end()
 
     def is_last(self) -> bool:
-        """Count a pass; tell whether it was the last."""
+        """Count a pass. Return whether it was the last."""
         self._left -= 1
         return self._left <= 0
 
 
 def end() -> None:
-    """End the process as kill -9 does."""
+    """End the process as `kill -9` does."""
     os._exit(EXIT_CODE)
 
 
 def arm(text: str) -> None:
-    """Set the failpoints of a list such as `after-commit:3,after-lease`.
+    """Activate a list of failpoints such as `after-commit:3,after-lease`.
 
-    Raises `GatewayError` for a name that is none, or a number of passes below 1.
+    Raises `GatewayError` for an unknown name or for a number of passes below 1.
     """
     for entry in text.split(","):
         match = _ENTRY.fullmatch(entry.strip())
@@ -86,7 +85,7 @@ def _nothing(*_: object, **__: object) -> None: ...
 
 
 def _wrap_async(owner: Any, name: str, *, before: Callback = _nothing, after: Callback = _nothing) -> None:  # noqa: ANN401
-    """Replace a coroutine function by one that calls `before` with its arguments, `after` with its result."""
+    """Wrap a coroutine function: `before` gets its arguments, and `after` gets its result."""
     original = getattr(owner, name)
 
     @wraps(original)
@@ -100,7 +99,7 @@ def _wrap_async(owner: Any, name: str, *, before: Callback = _nothing, after: Ca
 
 
 def _wrap_sync(owner: Any, name: str, after: Callback) -> None:  # noqa: ANN401 - a class or a module
-    """Replace a plain function by one that calls `after` with its result."""
+    """Wrap a function: `after` gets its result."""
     original = getattr(owner, name)
 
     @wraps(original)
@@ -113,22 +112,22 @@ def _wrap_sync(owner: Any, name: str, after: Callback) -> None:  # noqa: ANN401 
 
 
 def _after_body(counter: PassCounter) -> None:
-    """The request is read to its end, and nothing done with it."""
+    """The request has been read and not processed."""
     _wrap_async(Pipeline, "receive", before=counter.count_pass)
 
 
 def _before_commit(counter: PassCounter) -> None:
-    """The rows are written inside a transaction that is still open."""
+    """The rows are written in a transaction that is still open."""
     _wrap_sync(Acceptor, "accept", counter.count_pass)
 
 
 def _after_commit(counter: PassCounter) -> None:
-    """The events are on disk, and no answer has gone out."""
+    """The events are on disk, and no answer has been sent."""
     _wrap_async(SqliteStore, "accept", after=counter.count_pass)
 
 
 def _after_lease(counter: PassCounter) -> None:
-    """Deliveries were leased out of the store, and none attempted."""
+    """Deliveries have been leased from the store, and none has been attempted."""
 
     def leased(deliveries: Sequence[Delivery]) -> None:
         if deliveries:
@@ -138,7 +137,7 @@ def _after_lease(counter: PassCounter) -> None:
 
 
 def _after_sent(counter: PassCounter) -> None:
-    """A request to a destination is on its way, and its answer not here."""
+    """A request to a destination has been sent, and its answer has not arrived."""
 
     def asking(*_: object) -> None:
         asyncio.get_running_loop().call_later(_ON_ITS_WAY, counter.count_pass)
@@ -147,7 +146,7 @@ def _after_sent(counter: PassCounter) -> None:
 
 
 def _before_record(counter: PassCounter) -> None:
-    """A destination has answered 2xx, and the store does not know."""
+    """A destination has answered 2xx, and the store has not recorded it."""
 
     def recording(_: SqliteStore, results: Sequence[Result]) -> None:
         if any(result.status == "delivered" for result in results):
@@ -157,7 +156,9 @@ def _before_record(counter: PassCounter) -> None:
 
 
 def _during_checkpoint(counter: PassCounter) -> None:
-    """The log is being moved into the file. Nothing of ours is called then, so the file itself is watched."""
+    """SQLite is copying the WAL into the database file. It calls none of our code then, so the
+    file is watched.
+    """
     watch = _CheckpointWatch(counter)
     _wrap_async(database, "connect", before=watch.opening)
     _wrap_async(SqliteStore, "accept", before=watch.accepting)
@@ -187,7 +188,7 @@ class _CheckpointWatch:
 
 
 def _during_retention(counter: PassCounter) -> None:
-    """Expired rows are deleted inside a transaction that is still open."""
+    """Expired rows are deleted in a transaction that is still open."""
 
     def purged(step: purging.PurgeStep) -> None:
         if step.purged.events or step.purged.keys:
@@ -197,7 +198,7 @@ def _during_retention(counter: PassCounter) -> None:
 
 
 def _during_migration(counter: PassCounter) -> None:
-    """So many statements of the migration are asked for."""
+    """Statements of a migration are running: each statement counts as a pass."""
 
     def replacement(connection: Any) -> None:  # noqa: ANN401 - the driver's, which only the store knows
         connection.set_trace_callback(counter.count_pass)
@@ -208,13 +209,13 @@ def _during_migration(counter: PassCounter) -> None:
 
 
 def _unsynced(_: PassCounter) -> None:
-    """No end, but a fault: commits are not synced. The control of the power-cut test, which has to see it."""
-    settings: Mapping[str, str | int] = connection._WRITER  # noqa: SLF001 - no config may offer this
+    """A fault: commits are not synced. The power-cut test uses it as a control, and must detect it."""
+    settings: Mapping[str, str | int] = connection._WRITER  # noqa: SLF001 - the config offers no such setting
     vars(connection)["_WRITER"] = {**settings, "synchronous": 1}
 
 
 def _stalled(counter: PassCounter) -> None:
-    """No end, but a fault: rows are written in a transaction that takes too long. They must not stay."""
+    """A fault: the rows are written in a transaction that takes too long. They must not be stored."""
     stalls = [_STALL]
 
     def stall(_: object) -> None:

@@ -1,4 +1,4 @@
-"""Reloads the config file: the new config is taken into use as a whole, or not at all.
+"""Reloads the config file: the new config is used as a whole, or not at all.
 
 The gateway reads, validates and compiles the file in a thread, so that no request waits for it. Then it
 switches to the new config in one step of the event loop.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from gatehouse.operator.reload_result import Changes
     from gatehouse.telemetry.metrics import ProcessMetrics
 
-#: What holds a socket or the store: a process has it from its start to its end.
+#: Settings of a socket or of the store, which stay open for the whole life of the process.
 _RESTART_ONLY = (
     *(("server", "listen"), ("operator", "listen"), ("store", "url"), ("store", "password")),
     *(("store", "connections"), ("store", "allow_unsynced")),
@@ -40,7 +40,7 @@ _NOT_RUNNING = "can't be taken into use while the gateway starts or stops"
 
 
 class Reloader:
-    """Reads the file that the gateway was started with again, whenever it is asked to."""
+    """Reads the config file of the gateway again on request."""
 
     def __init__(
         self,
@@ -53,7 +53,9 @@ class Reloader:
         read: Callable[[], LoadedConfig] | None = None,
         distribute: Callable[[LoadedConfig], Awaitable[Sequence[Problem]]] | None = None,
     ) -> None:
-        """`read` stands in for the file; `share` has others take the config first, or says why they don't."""
+        """`read` replaces reading the file. `distribute` lets others use the config first, and
+        returns their problems.
+        """
         self._current = current
         self._file = current.loaded.directory / Path(current.loaded.document.file).name
         self._read_config = read or (lambda: load(self._file))
@@ -63,17 +65,17 @@ class Reloader:
         self._metrics = metrics
         self._clock = clock
         self._lock = asyncio.Lock()
-        #: Whether there is something to swap: not before the gateway has started, nor once it stops.
+        #: Whether a reload is possible: only after the gateway has started and before it stops.
         self.active = False
 
     async def reload(self) -> ReloadResult:
-        """Take the file into use as it is now. With a problem in it, all stays as it was. Raises nothing."""
+        """Use the current content of the file, or change nothing when it has a problem. Raises nothing."""
         async with self._lock:
             try:
                 compiled, kept = await asyncio.to_thread(self._read)
             except ConfigError as error:
                 return self._refuse(error.problems)
-            except Exception as error:  # noqa: BLE001 - whatever a file makes go wrong, the gateway goes on
+            except Exception as error:  # noqa: BLE001 - whatever a file causes, the gateway keeps running
                 return self._refuse([Problem(str(self._file), 0, "", f"a defect: {type(error).__name__}")])
             if not self.active:
                 return ReloadResult(
@@ -124,9 +126,9 @@ class Reloader:
 
 
 def keep_restart_only(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
-    """Put what only a restart can change back to what it is. Returns the config, and the keys that differ."""
+    """Restore the settings that only a restart can change. Return the config and the keys that differ."""
     kept = [place for place in _RESTART_ONLY if _at(old, *place) != _at(new, *place)]
-    # Without a token the listener would be open, now that it stays where others can reach it.
+    # The public listener stays open until the restart, so it must keep its token.
     if not is_loopback(old.operator.listen.host) and new.operator.token is None:
         kept.append(("operator", "token"))
     for part, key in kept:
@@ -140,9 +142,9 @@ def _at(config: Config, part: str, key: str) -> object:
 
 
 def _lost_secrets(old: CompiledConfig, new: CompiledConfig) -> list[Problem]:
-    """Find what serves now and would not any more: that is a mistake with a secret, not a wish.
+    """Find parts that serve now and would not serve with the new config: a secret is missing by mistake.
 
-    What is new may lack its secret, as at a start, and what lacks it already may go on so.
+    New parts may lack their secret, as at a start. Parts that already lack it may continue to lack it.
     """
     before, document = old.not_ready(), new.loaded.document
     hint = "put the secret back, or remove what needs it; the gateway goes on as it was"
@@ -158,7 +160,7 @@ def _has(config: Config, place: tuple[str, ...]) -> bool:
 
 
 def compare(before: CompiledConfig, after: CompiledConfig) -> Changes:
-    """Say what changed. A secret that was replaced changes the source or destination that uses it."""
+    """Return what changed. A changed secret counts as a change of the source or destination that uses it."""
     old, new = before.config, after.config
     sources = [
         name
@@ -183,7 +185,7 @@ def compare(before: CompiledConfig, after: CompiledConfig) -> Changes:
 
 
 def changed_keys(old: Model, new: Model) -> list[str]:
-    """Name the keys that differ between two models of one type."""
+    """Return the keys that differ between two models of the same type."""
     return [key for key in type(new).model_fields if getattr(old, key) != getattr(new, key)]
 
 
@@ -210,7 +212,7 @@ def _describe(route: RouteConfig) -> str:
 
 
 def lost_keys(before: Config, after: Config) -> dict[str, list[str]]:
-    """Name, by source, the dedupe keys that some event may be known by and that its retry would not have."""
+    """Return, by source, the old dedupe keys that the new config no longer reads from a repeated event."""
     found = {
         name: _lost(before.sources[name].dedupe, settings.dedupe)
         for name, settings in after.sources.items()
@@ -230,5 +232,5 @@ def _lost(before: DedupeConfig, after: DedupeConfig) -> list[str]:
 
 
 def _still_reads(new: tuple[bytes, ...], old: tuple[bytes, ...], number: int) -> bool:
-    """Tell whether a list reads this one whenever another list did: none that is new comes before it."""
+    """Return whether a new list reads this alternative in every case in which the old list did."""
     return old[number] in new and set(new[: new.index(old[number])]) <= set(old[:number])

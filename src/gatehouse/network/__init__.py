@@ -1,1 +1,1 @@
-"""The network: host names, addresses that are never connected to, listening sockets, the event loop."""
+"""The network: host names, forbidden addresses, listening sockets and the event loop."""

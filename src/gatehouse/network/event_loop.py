@@ -1,6 +1,6 @@
-"""The event loop that serves: uvloop's, but names are looked up apart from its few threads; see `names`.
+"""The event loop of `serve`: uvloop's, but with the host name resolver of this package.
 
-The database driver connects with the loop's own means, so it is the loop that has to be right.
+The database driver resolves names through the event loop, so the loop itself has to use the resolver.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gatehouse.network.resolver import Query, SystemResolver
 
 
 class EventLoop(uvloop.Loop):
-    """An event loop on which no look-up keeps another, or the end of the process, waiting."""
+    """An event loop in which a slow look-up delays neither other look-ups nor the end of the process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class EventLoop(uvloop.Loop):
         proto: int = 0,
         flags: int = 0,
     ) -> Any:  # noqa: ANN401 - as asyncio has it
-        """Look a name up."""
+        """Look up a host name."""
         return await self._resolver.find(Query(host, port, family, type, proto, flags))
 
     async def create_connection(
@@ -40,7 +40,7 @@ class EventLoop(uvloop.Loop):
         port: Any = None,  # noqa: ANN401
         **options: Any,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
-        """Connect to the first address of a host that can be connected to."""
+        """Connect to the first address of the host that accepts the connection."""
         if host is None:
             return await super().create_connection(protocol_factory, host, port, **options)
         asked = {name: options.pop(name, 0) for name in ("family", "proto", "flags")}

@@ -1,8 +1,8 @@
-"""Which addresses are never connected to, however a destination's name resolves.
+"""Forbids connections to link-local addresses, whatever a host name resolves to.
 
-Destinations are internal by nature, so private networks are allowed. Link-local addresses are where clouds
-serve the machine's own credentials; no app is there. The check sees the very address that is connected to,
-so a name that resolves to another address the second time does not get around it.
+Destinations are internal applications, so private networks are allowed. At link-local addresses, clouds
+serve the credentials of the machine, and no application runs there. The check applies to the address of the
+connection itself. So a name that resolves to another address the second time cannot bypass it.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ if TYPE_CHECKING:
     from aiohttp.connector import AddrInfoType
 
 _TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
-#: Where clouds serve credentials over IPv6: AWS to machines and to pods, Google.
+#: Addresses where clouds serve credentials over IPv6: AWS to machines and to pods, Google.
 _METADATA = frozenset(map(ipaddress.IPv6Address, ("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254")))
-#: The last label of what means to be an IPv4 address: no name ends so (WHATWG URL, "ends in a number").
+#: The last label of an IPv4 address in any notation. No host name ends like this (WHATWG URL, "ends in a
+#: number").
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _LINK_LOCAL = "link-local addresses are not connected to"
 
 
 class ForbiddenAddressError(OSError):
-    """The address is one that the gateway doesn't connect to."""
+    """The gateway does not connect to this address."""
 
 
 def open_socket(address: AddrInfoType) -> socket.socket:
-    """Make the socket for a connection. Raises `ForbiddenAddressError`."""
+    """Create the socket for a connection. Raises `ForbiddenAddressError`."""
     family, kind, protocol, _, target = address
     if is_forbidden(str(target[0])):
         raise ForbiddenAddressError(_LINK_LOCAL)
@@ -36,17 +37,17 @@ def open_socket(address: AddrInfoType) -> socket.socket:
 
 
 def host_problem(host: str) -> str | None:
-    """Say what is wrong with the host of a URL; None for any name, which is looked at when it is resolved."""
+    """Return what is wrong with the host of a URL; None for a name, which is checked when it is resolved."""
     try:
         return _LINK_LOCAL if is_forbidden(host) else None
     except ValueError:
-        # As in 0251.0376.0251.0376 or 2852039166: which address that is, not all programs agree on.
+        # Such as 0251.0376.0251.0376 or 2852039166. Programs disagree on which address that is.
         is_number = _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2])
         return "an IPv4 address is written as four decimal numbers" if is_number else None
 
 
 def is_forbidden(host: str) -> bool:
-    """Tell whether an address is link-local, also when written as IPv6."""
+    """Return whether an address is link-local, including IPv6 notations of IPv4 addresses."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
         if address in _METADATA:

@@ -1,10 +1,10 @@
-"""Looking names up, so that a look-up that hangs delays only its own name, and no stop.
+"""Looks up host names, so that a slow look-up delays only its own name.
 
-The system's own look-up (`getaddrinfo`) blocks for as long as its settings say, and can't be interrupted.
-Event loops run it in a few shared threads: a handful of names whose servers do not answer then keep every
-other name waiting, and the process from ending. Here each look-up has a daemon thread, each name has at most
-two, and whoever asks waits for a bounded time. What the system answers is what counts: /etc/hosts, search
-domains and name services stay as they are configured.
+The system's look-up (`getaddrinfo`) blocks as long as the system's settings say, and cannot be interrupted.
+Event loops run it in a few shared threads. Then a few names with unresponsive name servers block every other
+name and the end of the process. Here each look-up has its own daemon thread, each name has at most two
+threads, and each caller waits for a limited time. The answers are still the system's: /etc/hosts, search
+domains and name services apply as configured.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import ResolveResult
 
-#: Seconds to wait for an answer: with its first name server down, the system takes five.
+#: Seconds to wait for an answer. When its first name server is down, the system takes five.
 TIMEOUT: Final = 6.0
-#: Seconds to wait while an earlier answer is known, and for how long that one may be used instead.
+#: Seconds to wait when an earlier answer is cached, and seconds for which the cached answer may be used.
 STALE_AFTER: Final = 1.0
 STALE_FOR: Final = 3600.0
-#: Threads for one name: the second one asks again when the first has hung for longer than anyone waits.
+#: Threads per name. The second one starts when the first has run for longer than any caller waits.
 _MAX_THREADS_PER_NAME: Final = 2
-#: Names whose last answer is remembered.
+#: Names whose last answer is cached.
 _CACHE_SIZE: Final = 512
-#: What says that a name has no address, which an earlier answer does not change.
+#: The errors that say that a name has no address. They also remove a cached answer.
 _NO_ADDRESS: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
-#: An address as the system gives it: family, kind, protocol, canonical name, address.
+#: Addresses as the system returns them: family, kind, protocol, canonical name, address.
 Addresses = list[tuple[Any, Any, int, str, Any]]
 
 
 class Query(NamedTuple):
-    """What is asked of the system."""
+    """The arguments of a look-up."""
 
     host: str | bytes | None
     port: str | int | None
@@ -59,7 +59,7 @@ class _Lookup(NamedTuple):
 
 
 class SystemResolver:
-    """Looks names up. `at_once` bounds the threads for all names, where outsiders can choose them."""
+    """Looks up names. `max_threads` limits all threads together, for names that outsiders can choose."""
 
     def __init__(
         self,
@@ -71,21 +71,21 @@ class SystemResolver:
         self._max_threads = max_threads
         self._clock = clock
         self._system = system
-        #: What has no answer yet.
+        #: Look-ups in progress.
         self._lookups: dict[Query, list[_Lookup]] = {}
         self._cache: OrderedDict[Query, tuple[Addresses, float]] = OrderedDict()
 
     async def find(self, question: Query) -> Addresses:
-        """Return the addresses of a name. Raises `socket.gaierror`, at the latest after `PATIENCE`."""
+        """Return the addresses of a name. Raises `socket.gaierror`, after `TIMEOUT` at the latest."""
         if _is_numeric(question.host):
-            return socket.getaddrinfo(*question)  # asks nobody
+            return socket.getaddrinfo(*question)  # numeric, so no server is asked
         stale = self._stale(question)
         try:
             lookup = self._lookup(question)
             patience = TIMEOUT if stale is None else STALE_AFTER
             found = await _wait(lookup.answer, lookup.since + patience - self._clock())
         except (OSError, UnicodeError) as error:
-            # `TimeoutError` is one of them.
+            # This includes `TimeoutError`.
             if isinstance(error, socket.gaierror) and error.errno in _NO_ADDRESS:
                 self._cache.pop(question, None)
             elif stale is not None:
@@ -102,7 +102,7 @@ class SystemResolver:
         return found if self._clock() - at < STALE_FOR else None
 
     def _lookup(self, question: Query) -> _Lookup:
-        """Return the look-up to wait for: the one under way, or a new one when that has hung for long."""
+        """Return the look-up in progress, or start a new one when that has run for too long."""
         loop, now = asyncio.get_running_loop(), self._clock()
         lookups = [one for one in self._lookups.get(question, ()) if one.answer.get_loop() is loop]
         if lookups and now - lookups[-1].since < TIMEOUT:
@@ -114,7 +114,7 @@ class SystemResolver:
         lookup = _Lookup(loop.create_future(), now)
         self._lookups[question] = [*lookups, lookup]
         lookup.answer.add_done_callback(partial(self._finish, question))
-        # A daemon: nobody waits for it at the end of the process.
+        # A daemon thread, so the end of the process does not wait for it.
         system = self._system or socket.getaddrinfo
         Thread(
             target=_run_lookup, args=(system, question, lookup.answer), name="look-up", daemon=True
@@ -126,11 +126,11 @@ class SystemResolver:
         if left:
             self._lookups[question] = left
         if not answer.cancelled():
-            answer.exception()  # looked at, also when nobody waits any more
+            answer.exception()  # marks the exception as retrieved when nobody waits any more
 
 
 async def _wait(answer: asyncio.Future[Addresses], seconds: float) -> Addresses:
-    """Wait for an answer that others may wait for, too: it is not cancelled."""
+    """Wait for an answer without cancelling it, because others may wait for it too."""
     await asyncio.wait([answer], timeout=max(seconds, 0))
     if not answer.done():
         raise TimeoutError
@@ -138,13 +138,13 @@ async def _wait(answer: asyncio.Future[Addresses], seconds: float) -> Addresses:
 
 
 def _run_lookup(system: Callable[..., Addresses], question: Query, answer: asyncio.Future[Addresses]) -> None:
-    """Ask the system, in a thread of its own."""
+    """Call the system's look-up, in its own thread."""
     fault, found = None, []
     try:
         found = system(*question)
-    except Exception as error:  # noqa: BLE001 - whoever waits gets it
+    except Exception as error:  # noqa: BLE001 - the error goes to whoever waits for the answer
         fault = error
-    with suppress(RuntimeError):  # the event loop has ended meanwhile
+    with suppress(RuntimeError):  # the event loop has ended
         answer.get_loop().call_soon_threadsafe(_settle, answer, found, fault)
 
 
@@ -162,7 +162,7 @@ def _fault(error: Exception) -> socket.gaierror:
         return socket.gaierror(socket.EAI_AGAIN, "the name server does not answer")
     if isinstance(error, socket.gaierror):
         return socket.gaierror(*error.args)
-    # A name that can't be one, or no thread.
+    # The name is invalid, or the thread could not start.
     return socket.gaierror(socket.EAI_FAIL, "the name can't be looked up")
 
 
@@ -178,7 +178,7 @@ def _is_numeric(host: str | bytes | None) -> bool:
 
 
 class AiohttpResolver(AbstractResolver):
-    """Looks names up for aiohttp's connections."""
+    """Looks up names for aiohttp's connections."""
 
     def __init__(self, names: SystemResolver | None = None) -> None:
         self._resolver = names or SystemResolver()
@@ -201,10 +201,10 @@ class AiohttpResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Leave look-ups to themselves: nobody waits for them."""
+        """Do nothing: look-ups end by themselves."""
 
 
 def _with_zone(address: tuple[Any, ...]) -> str:
-    """Write an address, with the zone that a link-local one has."""
+    """Format an address, with its zone if it is link-local."""
     host, _, *more = address
     return f"{host}%{more[1]}" if len(more) == 2 and more[1] else str(host)  # noqa: PLR2004 - IPv6

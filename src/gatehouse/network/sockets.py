@@ -1,4 +1,4 @@
-"""Addresses to listen on: how they are bound, and what is said when that fails."""
+"""Binds listening sockets, and explains why an address is not available."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: What a machine without one of the two families of addresses answers.
+#: The errors of a machine that lacks IPv4 or IPv6.
 _NO_SUCH_FAMILY: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
-#: A socket that a proxy of the same group may open.
+#: The mode of a Unix socket: a proxy in the same group may connect.
 _SOCKET_MODE: Final = 0o660
 #: Hosts that stand for every address of the machine. A client can't connect to them everywhere.
 _WILDCARDS: Final = ("", "0.0.0.0", "::")  # noqa: S104
 
 
 async def start_listening(starting: Awaitable[T], key: str, address: object) -> T:
-    """Start to listen; `key` is where the config has the address. Raises `GatewayError`."""
+    """Await the start of a listener. `key` is the config key of its address. Raises `GatewayError`."""
     try:
         return await starting
     except OSError as error:
@@ -36,10 +36,10 @@ async def start_listening(starting: Awaitable[T], key: str, address: object) -> 
 
 
 async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
-    """Bind every address that a host has; all get the same port, also when `port` is 0, which is any.
+    """Bind every address of a host. All get the same port, even when `port` is 0, which means any.
 
-    An empty host has all addresses of this machine, of IPv4 and of IPv6, as far as it has both. `shared` lets
-    other processes of the same user bind them too. Raises `OSError` when one can't be had.
+    An empty host means all IPv4 and IPv6 addresses of this machine. With `shared`, other processes of the
+    same user may bind them too. Raises `OSError` when an address is not available.
     """
     found = await asyncio.get_running_loop().getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -64,14 +64,14 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.soc
     return sockets
 
 
-def _bind(family: int, address: Any, *, shared: bool) -> socket.socket:  # noqa: ANN401 - as sockets have them
+def _bind(family: int, address: Any, *, shared: bool) -> socket.socket:  # noqa: ANN401 - the type of the socket module
     made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            # IPv4 has a socket of its own, so that a client's address is written in one way only.
+            # IPv4 has its own socket, so that a client's address is always written in the same way.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind(address)
     except BaseException:
@@ -81,9 +81,9 @@ def _bind(family: int, address: Any, *, shared: bool) -> socket.socket:  # noqa:
 
 
 def bind_unix(path: str) -> socket.socket:
-    """Bind a Unix socket. One that a process left behind makes room; one that is served does not.
+    """Bind a Unix socket. A stale socket at the path is replaced; a served one is not.
 
-    Raises `OSError` when another process serves it, or something else is at this path.
+    Raises `OSError` when another process serves the path, or when the path is not a socket.
     """
     if _is_left_behind(path):
         Path(path).unlink()
@@ -109,9 +109,10 @@ def _is_left_behind(path: str) -> bool:
 
 
 def remove_unix_socket(listening_on: socket.socket) -> None:
-    """Remove the path of a Unix socket, unless another process has put its own there since."""
+    """Remove the path of a Unix socket, unless another process now serves it."""
     path = listening_on.getsockname()
-    # A socket's own inode is not the path's, so the path is asked who serves it once this one is closed.
+    # The inode of the socket differs from that of its path. So the socket is closed first, and then a
+    # connection attempt shows whether another process serves the path.
     listening_on.close()
     if _is_left_behind(path):
         Path(path).unlink()

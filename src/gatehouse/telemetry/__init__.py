@@ -1,1 +1,1 @@
-"""What the gateway tells its operator: log lines and metrics."""
+"""Log lines and metrics."""

@@ -1,7 +1,7 @@
-"""Logging: one wide structlog event per request and per attempt.
+"""Writes the log: one structlog event with many fields per request and per attempt.
 
-No secret, no signature and no body is ever a field. Text that a provider or destination chose is cut and
-stripped of control characters, so that one event is one line.
+Secrets, signatures and bodies are never fields. Text that a provider or destination chose is shortened, and
+its control characters are escaped, so that each event is one line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gatehouse.telemetry.terminal import is_colored
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
-#: Every event that is logged. tests/test_docs.py checks that docs/operations.md explains each.
+#: All log events. tests/test_docs.py checks that docs/operations.md explains each of them.
 EVENTS = (
     "request.accepted",
     "request.duplicate",
@@ -77,19 +77,19 @@ _logger: FilteringBoundLogger | None = None
 _writer: LineWriter | None = None
 
 _MAX_TEXT = 512
-#: Seconds that the last lines have to get out when logging ends. A pipe may be full, with nobody to read it.
+#: Seconds to write the last lines when logging ends. A pipe may be full, with no reader.
 _LAST_LINES = 1.0
-#: Of a list, how many items are logged.
+#: Items of a list to log.
 _MAX_ITEMS = 20
 _LISTS = (list, tuple)
 _NUMBERS = (float, int, bool)
 
 
 def clean(text: str) -> str:
-    """Make text from outside fit for one log line.
+    """Make text from outside safe for a log line.
 
-    What Unicode does not call printable is escaped: control characters, terminal escapes, line separators,
-    characters that change the direction of the text around them or are invisible, and lone surrogates.
+    Characters that Unicode does not call printable are escaped: control characters, terminal escapes, line
+    separators, lone surrogates, and characters that are invisible or change the direction of text.
     """
     text = text[:_MAX_TEXT]
     if text.isprintable():
@@ -99,9 +99,9 @@ def clean(text: str) -> str:
 
 
 def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: int | None = None) -> None:
-    """Set up logging for the process: JSON lines, or colours on a terminal.
+    """Set up logging for the process: JSON lines, or colored text on a terminal.
 
-    With `worker` each line has that number in it, and the stream is one that other workers write to as well.
+    With `worker`, each line contains this number, and other workers write to the same stream.
     """
     as_json = not stream.isatty() if json is None else json
     processors: list[Any] = [_to_json] if as_json else [_add_time, _to_text(stream)]
@@ -119,7 +119,7 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: 
         wrapper_class=_Logger,
         logger_factory=lambda *_: writer,
     )
-    # Bound once: structlog's lazy proxy would put a logger together for every line.
+    # Bind the logger once: structlog's lazy proxy would create a new logger for every line.
     global _logger, _writer
     _end_writer()
     _logger, _writer = structlog.get_logger().bind(**context), writer
@@ -128,7 +128,7 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: 
 
 
 def reset() -> None:
-    """Undo `configure`, for tests: the process logs as structlog does by default."""
+    """Undo `configure`, for tests: the process logs with structlog's defaults."""
     global _logger  # noqa: PLW0603 - as above
     _end_writer()
     _logger = None
@@ -143,23 +143,23 @@ def _end_writer() -> None:
 
 
 def flush() -> None:
-    """Wait until the lines logged so far are written, for a second at most."""
+    """Wait until all logged lines are written, for at most one second."""
     if _writer is not None:
         _writer.flush(_LAST_LINES)
 
 
 def lines_dropped() -> int:
-    """Return how many lines found no reader in time, or could not be written."""
+    """Return how many lines were dropped because the reader was too slow or the write failed."""
     return 0 if _writer is None else _writer.dropped
 
 
 def get_logger() -> FilteringBoundLogger:
-    """Return the process's logger, as last configured."""
+    """Return the logger of the process, as configured last."""
     return _logger or structlog.get_logger()
 
 
 def line_limit(event: str) -> LineLimit:
-    """Make a limit for the lines of an event that anyone can cause."""
+    """Return a rate limit for the lines of an event that anyone can cause."""
 
     def report(count: int, kind: Mapping[str, str | None]) -> None:
         get_logger().warning("log.lines_suppressed", of=event, count=count, **kind)
@@ -171,7 +171,7 @@ Fields = MutableMapping[str, Any]
 
 
 class _Logger(structlog.BoundLoggerBase):
-    """structlog's own passes the fields on from call to call, and looks for values to put into the text."""
+    """A faster logger: structlog's own copies the fields for each call and looks for format arguments."""
 
     def info(self, event: str, **fields: Any) -> None:
         self._log("info", event, fields)
@@ -193,7 +193,7 @@ class _Logger(structlog.BoundLoggerBase):
 
 
 def _to_json(_logger: Any, level: str, fields: Fields) -> str:
-    """Write an event as JSON: when and what first, then its fields but for the empty ones."""
+    """Format an event as JSON: time, level and event first, then all fields that are not None."""
     line = {"time": rfc3339(time.time()), "level": level, "event": fields.pop("event")}
     return msgspec.json.encode(_clean_into(line, fields)).decode()
 
@@ -223,9 +223,9 @@ def _to_text(stream: TextIO) -> structlog.dev.ConsoleRenderer:
 
 
 def _quieten_libraries() -> None:
-    """Let aiohttp and asyncio say that something went wrong, but not repeat a request's bytes.
+    """Let aiohttp and asyncio report that something failed, without the bytes of a request.
 
-    Their records carry tracebacks whose messages quote what the peer sent.
+    Their records carry tracebacks whose messages quote what the client sent.
     """
     for name in ("aiohttp", "asyncio"):
         logger = logging.getLogger(name)
@@ -235,7 +235,9 @@ def _quieten_libraries() -> None:
 
 
 class _LibraryHandler(logging.Handler):
-    """Turns a library's record into one `http.error` line: where and what kind, never what was in it."""
+    """Turns a library's record into one `http.error` line with its place and kind, but without
+    its content.
+    """
 
     def __init__(self) -> None:
         super().__init__()

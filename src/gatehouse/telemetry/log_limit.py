@@ -1,4 +1,4 @@
-"""A limit on log lines that anyone can cause: a flood of requests must not become a flood of lines."""
+"""Limits log lines that anyone can cause, so that a flood of requests does not become a flood of lines."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-#: Lines of one kind that are written at once, and per second after that.
+#: Lines of one kind: the initial burst, and the rate per second after it.
 _BURST: Final = 50
 _PER_SECOND: Final = 10
-#: Seconds after which the lines that were left out are counted in a line of their own.
+#: Seconds after which a separate line reports the number of suppressed lines.
 _REPORT_AFTER: Final = 1.0
 
 
 class _Kind:
-    """The lines of one kind."""
+    """The state of one kind of line."""
 
     __slots__ = ("left", "suppressed", "updated")
 
     def __init__(self, now: float) -> None:
-        #: How many may be written now.
+        #: How many lines may be written now.
         self.left = float(_BURST)
         self.updated = now
         self.suppressed = 0
 
 
 class LineLimit:
-    """Says which lines are written. Those of the same kind, which is a few names and values, share a limit.
+    """A rate limit per kind of line. A kind is a set of a few names and values.
 
-    What is left out is counted and reported within about a second. Kinds come from the config and from closed
-    sets, so their number is bounded.
+    Suppressed lines are counted and reported within about a second. Kinds consist of values from the config
+    and of fixed values, so their number is limited.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class LineLimit:
         report: Callable[[int, Mapping[str, str | None]], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`report` is called with how many lines of a kind were left out, and the kind."""
+        """`report` gets the number of suppressed lines of a kind, and the kind."""
         self._write_report = report
         self._clock = clock
         self._kinds: dict[tuple[tuple[str, str | None], ...], _Kind] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def allows(self, **kind: str | None) -> bool:
-        """Tell whether a line of this kind is written."""
+        """Return whether a line of this kind may be written."""
         now = self._clock()
         one = self._kinds.setdefault(tuple(kind.items()), _Kind(now))
         one.left = min(_BURST, one.left + (now - one.updated) * _PER_SECOND)
@@ -61,7 +61,7 @@ class LineLimit:
         return False
 
     def report(self) -> None:
-        """Report now how many lines were left out."""
+        """Report the number of suppressed lines now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -73,6 +73,6 @@ class LineLimit:
     def _report_soon(self) -> None:
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # no event loop here: the next report counts it
+        except RuntimeError:  # no event loop here: the next report includes these lines
             return
         self._timer = loop.call_later(_REPORT_AFTER, self.report)

@@ -1,8 +1,7 @@
-"""The thread that writes log lines, so that nothing else waits for whoever reads them.
+"""Writes log lines in a thread, so that nothing else waits for a slow reader.
 
-A pipe that nobody reads, a terminal that is stopped or a disk that stalls blocks whoever writes to it. The
-event loop hands its lines to this thread and goes on. Lines that find no room in the buffer are dropped and
-counted.
+A pipe without a reader, a stopped terminal or a stalled disk blocks the writer. So the event loop hands its
+lines to this thread and continues. Lines that exceed the buffer are dropped and counted.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from typing import TYPE_CHECKING, Final, TextIO
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Characters of the lines that wait to be written.
+#: Characters of all lines that wait to be written.
 _MAX_BUFFERED: Final = 4 * 1024 * 1024
-#: Seconds between two writes: under load the lines of this time share one.
+#: Seconds between two writes. Under load, all lines of this time share one write.
 _PAUSE: Final = 0.005
-#: Bytes that reach a pipe in one piece, whoever else writes to it (POSIX's PIPE_BUF, and Linux's).
+#: Bytes that reach a pipe in one piece, even when others write to it (POSIX's PIPE_BUF, on Linux).
 ATOMIC_WRITE: Final = 4096
 
 
 class LineWriter:
-    """Writes lines to a stream: from a thread of its own when the stream is a file, pipe or terminal.
+    """Writes lines to a stream. For a file, pipe or terminal it uses a thread.
 
-    No more than `at_once` bytes are written at a time: longer pieces could be torn apart by those of another
-    process. `lost` makes the line that says how many lines were dropped; it is written once there is room.
+    One write has at most `max_write` bytes: longer writes could be interleaved with those of other
+    processes. `dropped_line` creates the line that reports dropped lines; it is written once there is room.
     """
 
     def __init__(self, stream: TextIO, max_write: int, dropped_line: Callable[[int], str]) -> None:
@@ -41,38 +40,38 @@ class LineWriter:
         self._dropped_line = dropped_line
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._file = _descriptor_of(stream)
-        #: Lines of this turn of the event loop.
+        #: Lines of the current iteration of the event loop.
         self._lines: list[str] = []
         self._waiting: deque[str] = deque()
-        # Each of these is changed by one thread alone, so that no change is lost.
+        # Each counter is changed by only one thread, so no update is lost.
         self._put = self._overflowed = 0
         self._taken = self._failed = self._reported = 0
-        #: Whether the thread is awake, and will look for lines once more before it waits.
+        #: Whether the thread is awake, and will check for lines once more before it sleeps.
         self._is_awake = False
-        #: What is put in wakes the thread; far cheaper than an event.
+        #: An item wakes the thread. This is much cheaper than an event.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_ended = False
 
     @property
     def dropped(self) -> int:
-        """How many lines were dropped so far."""
+        """The number of dropped lines."""
         return self._overflowed + self._failed
 
     def msg(self, line: str) -> None:
-        """Write a line soon. Never blocks, unless the stream is in memory."""
+        """Queue a line for writing. Never blocks, unless the stream is in memory."""
         self._lines.append(line)
         if len(self._lines) > 1:
             return
         try:
             asyncio.get_running_loop().call_soon(self.hand_over)
-        except RuntimeError:  # no event loop here: nothing would come to write it
+        except RuntimeError:  # no event loop here: nothing else would write the line
             self.hand_over()
 
     debug = info = warning = error = critical = msg
 
     def hand_over(self) -> None:
-        """Give the thread what there is to write."""
+        """Hand the queued lines to the thread."""
         lines, self._lines = self._lines, []
         if self._file is None:
             for text in _join_lines(lines, self._max_write):
@@ -97,14 +96,14 @@ class LineWriter:
         self._wake.put(None)
 
     def flush(self, timeout: float) -> None:
-        """Wait until all lines are written, at most `timeout` seconds."""
+        """Wait until all lines are written, for at most `timeout` seconds."""
         self.hand_over()
         until = time.monotonic() + timeout
         while (self._waiting or self._is_awake) and time.monotonic() < until:
             time.sleep(0.001)
 
     def close(self, timeout: float) -> None:
-        """Flush, and end the thread. It stays behind if it is blocked; it does not keep the process alive."""
+        """Flush, then end the thread. A blocked thread stays, but it does not keep the process alive."""
         self.flush(timeout)
         self._is_ended = True
         self._wake.put(None)
@@ -116,7 +115,7 @@ class LineWriter:
                 self._write_waiting()
                 time.sleep(_PAUSE)
             self._is_awake = False
-            # A line that came between the last look and this: whoever put it there took the thread for awake.
+            # A line arrived after the last check, while its sender believed that the thread was awake.
             if self._waiting:
                 self._wake_thread()
 
@@ -129,20 +128,20 @@ class LineWriter:
         self._report()
 
     def _report(self) -> None:
-        """Say how many lines are missing."""
+        """Report the number of dropped lines."""
         missing = self.dropped - self._reported
         if missing and self._write(self._dropped_line(missing) + "\n"):
             self._reported += missing
 
     def _write(self, text: str) -> bool:
-        """Write all of it, however long that takes. False: it can't be written."""
+        """Write the whole text, however long that takes. Return False when the write fails."""
         assert self._file is not None  # noqa: S101 - without one there is no thread
         rest = text.encode(self._encoding, "replace")
         while rest:
             try:
                 rest = rest[os.write(self._file, rest) :]
             except BlockingIOError:
-                # Somebody who has the same pipe made it non-blocking.
+                # Another process that shares the pipe has made it non-blocking.
                 select.select((), (self._file,), ())
             except OSError:
                 return False
@@ -150,7 +149,7 @@ class LineWriter:
 
 
 def _descriptor_of(stream: TextIO) -> int | None:
-    """Return the descriptor behind a stream; None for one in memory."""
+    """Return the file descriptor of a stream; None for a stream in memory."""
     try:
         stream.flush()
         return stream.fileno()
@@ -159,7 +158,7 @@ def _descriptor_of(stream: TextIO) -> int | None:
 
 
 def _join_lines(lines: list[str], max_write: int) -> Iterator[str]:
-    """Join lines to texts of at most so many bytes; one that is longer alone stays whole."""
+    """Join lines to texts of at most `max_write` bytes. A longer line stays whole."""
     joined: list[str] = []
     length = 0
     for line in lines:

@@ -1,8 +1,9 @@
-"""Counters, gauges and histograms that cost next to nothing to count in.
+"""Counters, gauges and histograms with almost no cost per update.
 
-A request counts five times, a delivery as often. Those of prometheus_client take a lock and make some checks
-each time; here only the event loop's thread counts, with labels that are known beforehand. What is exposed is
-the same to the byte, and is written one series at a time, so that requests need not wait for a long page.
+A request updates five of them, and so does a delivery. The types of prometheus_client take a lock and check
+labels at each update. Here only the thread of the event loop updates, and the labels are fixed beforehand.
+The exposition is identical to the byte. It is written one series at a time, so that requests need not wait
+for a long page.
 """
 
 from __future__ import annotations
@@ -19,23 +20,23 @@ from prometheus_client.utils import floatToGoString
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-#: What one line of the exposition has beside the number: what follows the family's name, and its own labels.
+#: A line of the exposition without its value: the suffix of the name, and the additional labels.
 _Suffix = tuple[str, dict[str, str]]
 
 
 class Series:
-    """What is counted under one set of labels."""
+    """The values of one set of labels."""
 
     __slots__ = ()
     #: The type in the exposition.
     kind: ClassVar[str]
 
     def suffixes(self) -> list[_Suffix]:
-        """Return what each line of the exposition looks like. It never changes."""
+        """Return the suffix and labels of each line. They never change."""
         raise NotImplementedError
 
     def values(self) -> list[float]:
-        """Return the number of each line, as it is now."""
+        """Return the current value of each line."""
         raise NotImplementedError
 
 
@@ -49,7 +50,7 @@ class Counter(Series):
         self.value = 0.0
 
     def inc(self, amount: float = 1) -> None:
-        """Count so many more; never fewer than none."""
+        """Add a number, which must not be negative."""
         self.value += amount
 
     def suffixes(self) -> list[_Suffix]:
@@ -60,7 +61,7 @@ class Counter(Series):
 
 
 class Gauge(Series):
-    """A number that stands for how things are."""
+    """A number that rises and falls."""
 
     __slots__ = ("value",)
     kind = "gauge"
@@ -69,7 +70,7 @@ class Gauge(Series):
         self.value = 0.0
 
     def set(self, value: float) -> None:
-        """Show this number from now on."""
+        """Set the value."""
         self.value = value
 
     def suffixes(self) -> list[_Suffix]:
@@ -80,19 +81,19 @@ class Gauge(Series):
 
 
 class Histogram(Series):
-    """How many numbers were at most each of some bounds, which rise; how many there were; and their sum."""
+    """Counts values in buckets with rising upper bounds, and keeps their sum."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
     kind = "histogram"
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
-        #: By the first bound that is not exceeded; the last: how many exceeded them all.
+        #: By the index of the bucket. The last count is for values above all bounds.
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count a number."""
+        """Count a value."""
         self._sum += value
         self._counts[bisect_left(self._bounds, value)] += 1
 
@@ -109,23 +110,25 @@ S_co = TypeVar("S_co", bound=Series, covariant=True)
 
 
 class Family(Collector, Generic[S_co]):
-    """All series of one name."""
+    """All series with the same name."""
 
     def __init__(
         self, name: str, help_text: str, labels: tuple[str, ...], make: Callable[[], S_co], kind: str
     ) -> None:
-        #: Exposed with `_total` after it where the kind is a counter.
+        #: Counters are exposed with the suffix `_total`.
         self._name = name.removesuffix("_total") if kind == Counter.kind else name
         self._help = help_text
         self._labels = labels
         self._make = make
         self._kind = kind
         self._series: dict[tuple[str, ...], S_co] = {}
-        #: How the lines of a series begin, once they were written: they stay the same.
+        #: The fixed beginning of each line of a series, once it has been written.
         self._prefixes: dict[tuple[str, ...], list[str]] = {}
 
     def labels(self, *values: str) -> S_co:
-        """Make (or find) the series with these labels, at zero. Raises `ValueError` where one lacks."""
+        """Return the series with these labels. Creates it at zero. Raises `ValueError` for a
+        wrong number of labels.
+        """
         if len(values) != len(self._labels):
             raise ValueError(f"{self._name} has the labels {self._labels}, not {values}")
         if values not in self._series:
@@ -133,18 +136,18 @@ class Family(Collector, Generic[S_co]):
         return self._series[values]
 
     def remove_by_labels(self, labels: Mapping[str, str]) -> None:
-        """Let all series go that have these labels, whatever others they have."""
+        """Remove all series that have these labels, whatever their other labels are."""
         for values in list(self._series):
             if labels.items() <= self._labels_of(values).items():
                 del self._series[values]
                 self._prefixes.pop(values, None)
 
     def describe(self) -> list[Metric]:
-        """Name the family, for the registry to see that no two have the same name."""
+        """Describe the family, so that the registry detects duplicate names."""
         return [Metric(self._name, self._help, self._kind)]
 
     def collect(self) -> list[Metric]:
-        """Give what all series have come to."""
+        """Return the current values of all series."""
         (metric,) = self.describe()
         for values, series in self._series.copy().items():
             labels = self._labels_of(values)
@@ -157,7 +160,7 @@ class Family(Collector, Generic[S_co]):
     def write(self) -> Iterator[str]:
         """Write the family in the text exposition format: its head, then one series after the other.
 
-        The numbers of a series are read together, when it is written.
+        The values of a series are read together, when the series is written.
         """
         name = self._name + ("_total" if self._kind == Counter.kind else "")
         help_text = self._help.replace("\\", r"\\").replace("\n", r"\n")
@@ -178,7 +181,7 @@ class Family(Collector, Generic[S_co]):
 
 
 def _format_labels(labels: Mapping[str, str]) -> str:
-    """Write labels in the order of their names, as prometheus_client does."""
+    """Format labels sorted by name, as prometheus_client does."""
     if not labels:
         return ""
     return "{" + ",".join([f'{name}="{_escape(labels[name])}"' for name in sorted(labels)]) + "}"

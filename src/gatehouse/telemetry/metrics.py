@@ -1,7 +1,7 @@
-"""Every metric, in classes that take a registry.
+"""Defines all metrics.
 
-Labels come from the config and from closed sets, so the number of series is fixed when the config is loaded.
-All of them start at zero, and the objects that the hot path touches are looked up once, here.
+Label values come from the config and from fixed sets, so the number of series is known when the config is
+loaded. All series start at zero. The objects that the hot path updates are looked up once, here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Series)
 
-#: What a request can come to.
+#: The outcomes of a request.
 OUTCOMES = (
     "accepted",
     "duplicate",
@@ -41,9 +41,9 @@ OUTCOMES = (
     "unavailable",
     "relay_failed",
 )
-#: Why the operator's listener refuses a request.
+#: The reasons why the operator server refuses a request.
 REFUSALS = ("unauthorized", "throttled", "cross_site")
-#: The `source` label of requests to paths where no source is.
+#: The `source` label of requests to unknown paths.
 UNKNOWN = "_unknown"
 
 _REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1, 2.5, 10)
@@ -53,12 +53,12 @@ _LAG_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 1800, 360
 _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 
-#: Seconds of writing the exposition after which other work gets its turn.
+#: Seconds of writing the exposition after which other tasks run.
 _SLICE = 0.002
 
 
 class RequestMetrics:
-    """The series that every request counts in, whether or not its path is a source's."""
+    """The series of every request, also for unknown paths."""
 
     def __init__(self, metrics: Metrics, source: str) -> None:
         self.outcomes = {name: metrics.requests.labels(source, name) for name in OUTCOMES}
@@ -70,7 +70,7 @@ class SourceMetrics(RequestMetrics):
 
     def __init__(self, metrics: Metrics, source: str, secrets: int) -> None:
         super().__init__(metrics, source)
-        #: By the position of the secret, from 1.
+        #: By the position of the secret, starting at 1.
         self.secrets = {
             position: (
                 metrics.verifications.labels(source, str(position)),
@@ -103,14 +103,14 @@ class DestinationMetrics:
 
 
 class _LinesDropped(Counter):
-    """Counts where the lines are dropped."""
+    """Reads its value from the log writer."""
 
     def values(self) -> list[float]:
         return [log.lines_dropped()]
 
 
 class ProcessMetrics:
-    """What every process that serves operators counts: its config, its listener, itself."""
+    """The metrics of every process with an operator server: config, operator server, process."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
@@ -128,7 +128,7 @@ class ProcessMetrics:
         refused = self._counter(
             "operator_refused_total", "Requests that the operator listener refused.", "reason"
         )
-        #: By why.
+        #: By reason.
         self.operator_refused = {reason: refused.labels(reason) for reason in REFUSALS}
         self._register(
             Family(
@@ -150,11 +150,11 @@ class ProcessMetrics:
         self._process.register(process)
 
     def render(self) -> bytes:
-        """Write the text exposition format, in one go."""
+        """Return the text exposition format, written in one step."""
         return self._whole("".join(self._format()))
 
     async def exposition(self) -> bytes:
-        """Write the text exposition format. Between its parts, all else gets its turn."""
+        """Return the text exposition format. Other tasks run in between."""
         parts: list[str] = []
         until = time.perf_counter() + _SLICE
         for part in self._format():
@@ -192,13 +192,13 @@ class ProcessMetrics:
 
 
 class SupervisorMetrics(ProcessMetrics):
-    """What the supervisor of several workers adds to theirs."""
+    """The additional metrics of the supervisor of several workers."""
 
     def __init__(self, workers: int) -> None:
         super().__init__()
         up = self._gauge("worker_up", "1 while the worker serves requests.", "worker")
         ended = self._counter("worker_ended_total", "How often the worker ended unexpectedly.", "worker")
-        #: By the number of the worker, from 1.
+        #: By the number of the worker, starting at 1.
         self.worker_up = {number: up.labels(str(number)) for number in range(1, workers + 1)}
         self.worker_ended = {number: ended.labels(str(number)) for number in range(1, workers + 1)}
 
@@ -292,23 +292,23 @@ class Metrics(ProcessMetrics):
         ).labels()
 
     def source(self, name: str, secrets: int = 0) -> SourceMetrics:
-        """Make (or find) the series of a source with so many secrets, all at zero."""
+        """Return the series of a source with this number of secrets. Creates them at zero."""
         return SourceMetrics(self, name, secrets)
 
     def unknown(self) -> RequestMetrics:
-        """Make (or find) the series of requests to paths where no source is."""
+        """Return the series of requests to unknown paths."""
         return RequestMetrics(self, UNKNOWN)
 
     def destination(self, name: str) -> DestinationMetrics:
-        """Make (or find) the series of a destination, all at zero."""
+        """Return the series of a destination. Creates them at zero."""
         return DestinationMetrics(self, name)
 
     def forget_source(self, name: str) -> None:
-        """Let the series of a source go: it is not configured any more."""
+        """Remove the series of a source that is no longer configured."""
         self._forget("source", name)
 
     def forget_destination(self, name: str) -> None:
-        """Let the series of a destination go: it is not configured any more, and nothing waits for it."""
+        """Remove the series of a destination that is no longer configured and has no deliveries left."""
         self._forget("destination", name)
 
     def _forget(self, label: str, value: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether output is coloured: what the environment asks for, and what the stream is."""
+"""Decides whether output is colored, from the environment and the stream."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 
 
 def wants_color(environment: Mapping[str, str]) -> bool | None:
-    """Read NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, TERM and CLICOLOR, in this order; None: as the stream is.
+    """Read NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, TERM and CLICOLOR, in this order; None when the stream
+    decides.
 
-    https://no-color.org and https://bixense.com/clicolors: a variable that is empty is not set.
+    As in https://no-color.org and https://bixense.com/clicolors: an empty variable counts as unset.
     """
     if environment.get("NO_COLOR"):
         return False
@@ -23,6 +24,6 @@ def wants_color(environment: Mapping[str, str]) -> bool | None:
 
 
 def is_colored(*, is_terminal: bool, environment: Mapping[str, str] | None = None) -> bool:
-    """Tell whether to colour what goes to a stream."""
+    """Return whether to color the output to a stream."""
     wanted = wants_color(os.environ if environment is None else environment)
     return is_terminal if wanted is None else wanted

@@ -1,6 +1,6 @@
 """The operator API in front of several workers: some requests go to one worker, and some to all.
 
-A reload goes to all workers: either all of them take the new config into use, or none does.
+A reload goes to all workers: either all of them use the new config, or none does.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from gatehouse.workers.worker import SharedFolder
 
 _OK, _NOT_FOUND = 200, 404
-#: A body is a few names: whoever takes longer to send them is none of us (seconds).
+#: Seconds for the body of an operator's request, which is short.
 _BODY_WITHIN = 10.0
-#: Seconds that a worker has to say that it is alive, and to list what it knows in memory.
+#: Seconds for a worker to prove that it is alive, and to list what it holds in memory.
 _WELL_WITHIN, _LIST_WITHIN = 1.0, 5.0
-#: As many as a worker lists when it is not said how many.
+#: The default limit of a worker's lists.
 _DEFAULT_LIMIT = "50"
 
 
 class WorkersApi:
-    """Hands on what operators ask.
+    """Forwards the requests of operators to the workers.
 
-    The store is the same for all workers, so any of them can read and change it. It is always the first that
-    serves: what was asked for a moment ago, and is left alone for that, it remembers in memory.
+    All workers share the store, so any of them can read and change it. The first worker that serves is
+    always used, because it remembers in memory which deliveries have just been requested.
     """
 
     def __init__(self, processes: Sequence[WorkerProcess]) -> None:
         self._processes = processes
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the routes, for the operator server."""
+        """Return the routes for the operator server."""
         return [
             web.get("/api/v1/rejected", self._list_rejected),
             web.get("/api/v1/rejected/{id}", self._show_rejected),
@@ -67,7 +67,7 @@ class WorkersApi:
                 )
             )
         except NoAnswerError:
-            # It may have done what was asked. That is not done once more without being asked for once more.
+            # The worker may have done what was requested, so the request is not repeated.
             return _nobody()
 
     async def _list_rejected(self, request: web.Request) -> web.Response:
@@ -92,7 +92,9 @@ class WorkersApi:
         )
 
     async def _list_destinations(self, request: web.Request) -> web.Response:
-        """Show what is in the store as one worker sees it, and what each does on its own for all of them."""
+        """Return the destinations as one worker sees the store, with the state that each worker
+        holds in memory.
+        """
         answers = [answer for answer in await self._ask_all(request) if answer.status == _OK]
         if not answers:
             return _nobody()
@@ -103,7 +105,8 @@ class WorkersApi:
                 if other["breaker"] != "closed":
                     shown["breaker"] = other["breaker"]
                     for time in ("open_since", "next_probe"):
-                        # RFC 3339 in UTC is in the order of time as text: the first of those that are open.
+                        # RFC 3339 times in UTC sort as text. This is the earliest time among the open
+                        # circuit breakers.
                         shown[time] = min(filter(None, (shown[time], other[time])), default=None)
         return _json({"destinations": list(first.values())})
 
@@ -146,16 +149,16 @@ def _nobody() -> web.Response:
     return error_answer(503, "unavailable", "no worker answers; ask again later")
 
 
-#: Seconds for a worker that starts to get ready for a reload, and for the reload. Whoever asked waits for 15.
+#: Seconds for a starting worker to become ready, and for its reload. The operator's client waits 15 seconds.
 _SETTLE_WITHIN, _RELOAD_WITHIN = 4.0, 8.0
 
 
 async def reload_all(
     new: LoadedConfig, old: LoadedConfig, shared: SharedFolder, processes: Sequence[WorkerProcess]
 ) -> Sequence[Problem]:
-    """Have all workers take a config. What one of them has against it is returned; then all have the old one.
+    """Let all workers use a config. If one of them reports problems, all return to the old config.
 
-    The supervisor itself found nothing wrong with it; a secret in a file can have changed since.
+    The supervisor has already checked the config, but a secret in a file may have changed since.
     """
     if problems := await _hand_out(new, shared, processes):
         await _hand_out(old, shared, processes)
@@ -166,14 +169,14 @@ async def reload_all(
 async def _hand_out(
     loaded: LoadedConfig, shared: SharedFolder, processes: Sequence[WorkerProcess]
 ) -> Sequence[Problem]:
-    # First for those that start meanwhile.
+    # First for the workers that start meanwhile.
     shared.use(loaded)
     found = await asyncio.gather(*map(_reload, processes))
     return next(filter(None, found), [])
 
 
 async def _reload(process: WorkerProcess) -> Sequence[Problem]:
-    """Have a worker reload. One that is not there gets the config when it starts; one that hangs is ended."""
+    """Reload a worker. A stopped worker gets the config when it starts, and a hanging one is killed."""
     await process.wait_until_settled(_SETTLE_WITHIN)
     if not process.is_running:
         return []

@@ -22,33 +22,33 @@ if TYPE_CHECKING:
     from gatehouse.telemetry.metrics import SupervisorMetrics
     from gatehouse.workers.process import WorkerProcess
 
-#: Seconds that a worker has for its metrics. Prometheus itself gives up after 10.
+#: Seconds for the metrics of a worker. Prometheus itself gives up after 10.
 _WITHIN = 2.0
 #: The `worker` label of the supervisor's own series.
 SUPERVISOR = "supervisor"
 
 
 class MergedMetrics:
-    """Merges what the workers expose, and the supervisor with them."""
+    """Merges the metrics of the workers and of the supervisor."""
 
     def __init__(self, own: SupervisorMetrics, processes: Sequence[WorkerProcess]) -> None:
         self._own = own
         self._processes = processes
-        #: What each worker that runs exposed last.
+        #: The last metrics of each running worker.
         self._last: dict[int, list[Metric]] = {}
-        #: What those that have ended had counted. Without it a sum would fall when one of them ends, which
-        #: Prometheus takes for a restart of all: it would add the whole of what is left a second time.
+        #: The last counts of the workers that have ended. Without them, a sum would fall when a worker ends.
+        #: Prometheus takes a falling counter for a restart, and would count the remaining sum a second time.
         self._ended: list[Metric] = []
         self._one_at_a_time = asyncio.Lock()
 
     async def exposition(self) -> bytes:
-        """Ask all workers, and write what they say in the text exposition format."""
+        """Collect the metrics of all workers and return the text exposition format."""
         async with self._one_at_a_time:
             await asyncio.gather(*map(self._ask, self._processes))
             return await asyncio.to_thread(self._render, list(self._last.items()), self._ended)
 
     def worker_ended(self, number: int) -> None:
-        """Keep what a worker had counted when it was last asked."""
+        """Keep the last counts of a worker that has ended."""
         last = cumulative(self._last.pop(number, ()))
         self._ended = merge([WorkerMetrics("", self._ended), WorkerMetrics("", last)])
 
@@ -58,21 +58,21 @@ class MergedMetrics:
             answer = await process.client.request("/metrics", within=_WITHIN)
             families = await asyncio.to_thread(parse, answer.body)
         except (NoAnswerError, ValueError):
-            return  # what it said last stands, as long as it runs
+            return  # the last metrics stay valid while the worker runs
         if process.is_running and process.starts == start:
             self._last[process.number] = families
 
     def _render(self, last: Iterable[tuple[int, list[Metric]]], ended: list[Metric]) -> bytes:
         running = [WorkerMetrics(str(number), families) for number, families in last]
         if running:
-            # A reload may have taken a source or destination away since.
+            # A reload may have removed a source or destination since.
             ended = keep_known_series(ended, [family for _, families in running for family in families])
         own = list(self._own.registry.collect())
         return render(merge([*running, WorkerMetrics("", ended), WorkerMetrics(SUPERVISOR, own)]))
 
 
-#: What the workers' values of a gauge come to. What is in the store is the same for all of them, but not
-#: always counted at the same moment; a state that somebody should look at shows when one worker is in it.
+#: How the values of a gauge are merged. Values from the store are the same for all workers, apart from the
+#: time of the count. A state that needs attention shows as soon as one worker is in it.
 GAUGES: Mapping[str, Callable[[float, float], float]] = {
     "gatehouse_source_ready": min,
     "gatehouse_source_last_accepted_timestamp_seconds": max,
@@ -89,35 +89,35 @@ GAUGES: Mapping[str, Callable[[float, float], float]] = {
     "gatehouse_build_info": max,
 }
 _SUMMED = ("counter", "histogram")
-#: What is about a process: a sum of such numbers says little, and of some of them nothing.
+#: The prefix of process metrics, whose sum says little or nothing.
 _OF_A_PROCESS = "process_"
 
-#: A series: its name, and its labels in order.
+#: A series: its name and its sorted labels.
 _Series = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class WorkerMetrics(NamedTuple):
-    """What one process exposes."""
+    """The metrics of one process."""
 
-    #: Its `worker` label, where there is one for each process.
+    #: The `worker` label for process metrics.
     worker: str
     families: Sequence[Metric]
 
 
 def parse(exposition: bytes) -> list[Metric]:
-    """Read the text exposition format. Raises `ValueError`."""
+    """Parse the text exposition format. Raises `ValueError`."""
     return list(text_string_to_metric_families(exposition.decode()))
 
 
 def render(families: Iterable[Metric]) -> bytes:
-    """Write the text exposition format."""
+    """Return the text exposition format."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected(families))
     return prometheus_client.generate_latest(registry)
 
 
 def merge(exposed: Iterable[WorkerMetrics]) -> list[Metric]:
-    """Make one exposition of several: counters and histograms summed, gauges by their meaning."""
+    """Merge several expositions: counters and histograms are added, gauges are merged by their meaning."""
     merged: dict[str, _MergedFamily] = {}
     for worker, families in exposed:
         for family in families:
@@ -127,14 +127,14 @@ def merge(exposed: Iterable[WorkerMetrics]) -> list[Metric]:
 
 
 def cumulative(families: Iterable[Metric]) -> list[Metric]:
-    """Return what is a sum over time: that goes on to be true of a process that has ended."""
+    """Return the counters and histograms, which stay valid when their process has ended."""
     return [
         family for family in families if family.type in _SUMMED and not family.name.startswith(_OF_A_PROCESS)
     ]
 
 
 def keep_known_series(families: Iterable[Metric], others: Iterable[Metric]) -> list[Metric]:
-    """Return the families without the series that none of the others has."""
+    """Return the families with only those series that some of the others have."""
     known = {_series(sample) for family in others for sample in family.samples}
     return [
         _family(family, [sample for sample in family.samples if _series(sample) in known])
@@ -143,7 +143,7 @@ def keep_known_series(families: Iterable[Metric], others: Iterable[Metric]) -> l
 
 
 class _Collected(Collector):
-    """Families as a collector, which is what can be rendered."""
+    """A collector for given families."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -153,7 +153,7 @@ class _Collected(Collector):
 
 
 class _MergedFamily:
-    """One family, as far as it is merged."""
+    """One family while it is merged."""
 
     def __init__(self, like: Metric) -> None:
         self._like = like

@@ -25,27 +25,29 @@ if TYPE_CHECKING:
 
     from gatehouse.workers.worker import Worker
 
-#: Seconds until a worker that ended is started again: the first, and the longest time.
+#: Seconds of backoff before a restart: the initial and the maximum value.
 INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 30.0
-#: Seconds after which a worker that ended counts as one that had run well.
+#: A worker that ran for this many seconds resets the backoff.
 _WELL = 60.0
-#: Seconds between two looks at a worker that starts, and for one answer to them.
+#: Seconds between two checks of a starting worker, and for the answer to one check.
 _LOOK, _LOOK_WITHIN = 0.05, 1.0
-#: Seconds between two questions whether a worker is alive, and for the answer; and how many in a row may stay
-#: without one. Whoever watches the process sees the supervisor, which does not hang when a worker does.
+#: Seconds between two liveness checks, seconds for the answer, and how many checks in a row may fail. A
+#: process monitor only sees the supervisor, which does not hang when a worker does.
 _ALIVE, _ALIVE_WITHIN, _SILENT = 5.0, 5.0, 5
 
 
 class WorkerProcess:
-    """Keeps one worker."""
+    """Keeps one worker running."""
 
     def __init__(
         self, worker: Worker, options: Sequence[str], changed: Callable[[WorkerProcess, int | None], None]
     ) -> None:
-        """`changed` is told when the worker serves (None), and when it has ended unasked (its exit code)."""
+        """`changed` is called when the worker serves (None), and when it ends unexpectedly (its
+        exit code).
+        """
         self.number = worker.number
         self.client = WorkerClient(worker.socket)
-        #: How often it was started.
+        #: How often the worker was started.
         self.starts = 0
         self._serves = asyncio.Event()
         self._command = (
@@ -62,20 +64,20 @@ class WorkerProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether there is a process."""
+        """Whether the process exists."""
         return self._process is not None
 
     @property
     def is_serving(self) -> bool:
-        """Whether it has begun to serve, and has not ended."""
+        """Whether the worker serves requests."""
         return self._serves.is_set()
 
     def start(self) -> None:
-        """Start the worker, and keep it running from now on."""
+        """Start the worker and keep it running."""
         self._keeping = asyncio.create_task(self._keep(), name=f"worker {self.number}")
 
     async def wait_until_serving(self) -> None:
-        """Wait until it serves for the first time. Raises `GatewayError` when it ends instead."""
+        """Wait until the worker serves for the first time. Raises `GatewayError` when it ends instead."""
         serving = asyncio.create_task(self._serves.wait())
         first_end = asyncio.ensure_future(self._first_end)
         await asyncio.wait((serving, first_end), return_when=asyncio.FIRST_COMPLETED)
@@ -85,24 +87,24 @@ class WorkerProcess:
             raise GatewayError(message, hint="its own error is above")
 
     async def wait_until_settled(self, within: float) -> None:
-        """Wait until a worker that starts serves or has ended, but no longer than `within` seconds."""
+        """Wait until a starting worker serves or has ended, for at most `within` seconds."""
         if self._looking is not None:
             await asyncio.wait([self._looking], timeout=within)
 
     def leave(self) -> None:
-        """Ask it to end: requests and attempts under way get their time. It is not started again."""
+        """Stop the worker gracefully: it finishes its requests and attempts, and is not restarted."""
         self._leaving.set()
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         if self._process is not None:
             with suppress(ProcessLookupError):
                 self._process.kill()
 
     async def wait_until_ended(self) -> None:
-        """Wait until it has ended for good."""
+        """Wait until the worker has ended for good."""
         if self._keeping is not None:
             await asyncio.wait([self._keeping])
 
@@ -131,10 +133,10 @@ class WorkerProcess:
         return self._leaving.is_set()
 
     async def _run(self) -> int:
-        """Run it once. Returns its exit code."""
+        """Run the process once. Return its exit code."""
         try:
-            # Its stdin is how it is told to end, and how it sees that the supervisor is gone. In a session of
-            # its own Ctrl-C reaches it through the supervisor alone.
+            # The worker stops when its stdin closes, also when the supervisor dies. The new session makes
+            # sure that Ctrl-C reaches the worker only through the supervisor.
             self._process = process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=subprocess.PIPE, start_new_session=True
             )
@@ -142,7 +144,7 @@ class WorkerProcess:
             return error.errno or 1
         self.starts += 1
         if self._leaving.is_set():
-            self.leave()  # it was asked to while the process began
+            self.leave()  # the stop was requested while the process started
         self._looking = asyncio.create_task(self._look_until_it_serves())
         watching = asyncio.create_task(self._watch(self._looking))
         try:
@@ -160,7 +162,7 @@ class WorkerProcess:
         self._changed(self, None)
 
     async def _watch(self, looking: asyncio.Task[None]) -> None:
-        """End it when it hangs."""
+        """Kill the worker when it hangs."""
         await asyncio.wait([looking])
         silent = 0
         while silent < _SILENT:
@@ -178,7 +180,7 @@ class WorkerProcess:
             parts = (await self.client.request("/readyz", within=_LOOK_WITHIN)).json()["parts"]
         except (NoAnswerError, KeyError, TypeError):
             return False
-        # A store that is down for now is no reason to wait: the worker answers providers so.
+        # The worker counts as ready even when the store is down: it answers providers itself.
         return bool(parts.get("ingest") == "ok")
 
 
@@ -188,23 +190,23 @@ def _describe_exit(code: int) -> str:
     return f"exit code {code}"
 
 
-#: Where a worker serves operators; the socket says which one.
+#: The base URL of the operator server; the socket selects the worker.
 _BASE = "http://localhost"
 
 
 class NoAnswerError(GatewayError):
-    """A worker does not answer: it is not there, or hangs."""
+    """A worker does not answer: it is not running, or it hangs."""
 
 
 class WorkerAnswer(NamedTuple):
-    """What a worker answered."""
+    """The answer of a worker."""
 
     status: int
     body: bytes
     content_type: str
 
     def json(self) -> Any:  # noqa: ANN401 - JSON
-        """Decode the body. Raises `NoAnswerError` when it is no JSON."""
+        """Decode the body. Raises `NoAnswerError` when it is not JSON."""
         try:
             return msgspec.json.decode(self.body)
         except msgspec.MsgspecError as error:
@@ -212,7 +214,7 @@ class WorkerAnswer(NamedTuple):
 
 
 class WorkerClient:
-    """Asks one worker."""
+    """Sends requests to the operator server of one worker."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
@@ -221,9 +223,9 @@ class WorkerClient:
     async def request(
         self, path: str, *, method: str = "GET", body: bytes | None = None, within: float = 15.0
     ) -> WorkerAnswer:
-        """Ask for a path. Raises `NoAnswerError`."""
+        """Send a request. Raises `NoAnswerError`."""
         if self._session is None:
-            # Each time a new connection: an old one may lead to a worker that has ended.
+            # Each request uses a new connection: an old one may belong to a worker that has ended.
             connector = aiohttp.UnixConnector(str(self._socket), force_close=True)
             self._session = aiohttp.ClientSession(connector=connector)
         timeout = aiohttp.ClientTimeout(total=within)
@@ -237,6 +239,6 @@ class WorkerClient:
             raise NoAnswerError("does not answer") from error
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         if self._session is not None:
             await self._session.close()

@@ -1,4 +1,4 @@
-"""The supervisor of `serve --workers N`: it starts the workers and answers operators on their behalf."""
+"""The supervisor of `serve --workers N`: starts the workers and answers operators on their behalf."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ if TYPE_CHECKING:
     from gatehouse.errors import Problem
     from gatehouse.operator.reload_result import Changes, ReloadResult
 
-#: Seconds until workers that were asked to end are ended. They need a little less for all that is under way.
+#: Seconds for the workers to stop before they are killed. Their own graceful stop takes a little less.
 _GRACE = 9.0
-#: Seconds for a worker to say whether it is ready.
+#: Seconds for a worker's readiness answer.
 _PROBE_WITHIN = 2.0
 _OK = 200
 
 
 class Supervisor:
-    """Several gateways from one config: `async with Supervisor(loaded, 2):` serves until the block ends.
+    """Several gateways from one config. `async with Supervisor(loaded, 2):` serves until the block ends.
 
-    `options` are of `gatehouse serve`, for each of the workers.
+    `options` are passed to `gatehouse serve` for each worker.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Supervisor:
         self._processes: list[WorkerProcess] = []
 
     def not_ready(self) -> list[str]:
-        """Say what can't serve for lack of a secret."""
+        """List the parts that cannot serve because a secret is missing."""
         return self._compiled.not_ready_lines()
 
     async def reload(self) -> ReloadResult:
-        """Have all workers take the config file into use as it is now, or none of them."""
+        """Reload the config file in all workers, or in none of them."""
         return await self._reloader.reload()
 
     async def __aenter__(self) -> Supervisor:
@@ -91,7 +91,7 @@ class Supervisor:
         get_logger().info("gateway.stopped")
 
     async def _start(self) -> None:
-        """Start from the outside in: what the workers need to start, what operators see, the workers."""
+        """Start in order: what the workers need, the operator server, the workers."""
         config, closing = self._compiled.config, self._running.push_async_callback
         self._metrics.reload_success_time.set(self._clock())
         folder = self._make_folder()
@@ -120,7 +120,7 @@ class Supervisor:
     def _make_folder(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="gatehouse-"))
         self._running.callback(shutil.rmtree, folder, ignore_errors=True)
-        # What is locked is left alone by those who clean up /tmp (systemd's tmpfiles.d(5)).
+        # Cleaners of /tmp leave locked folders alone (systemd's tmpfiles.d(5)).
         lock = os.open(folder, os.O_RDONLY)
         self._running.callback(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_SH)
@@ -158,7 +158,7 @@ class Supervisor:
         await ending
 
     def _listen_to_second_signals(self) -> None:
-        """End all at once when a signal comes once more."""
+        """Stop everything at once at the second signal."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end_at_once, number)
@@ -189,7 +189,7 @@ class Supervisor:
 
 
 async def _probe(process: WorkerProcess) -> str | None:
-    """Say what is not well with a worker."""
+    """Return what is wrong with a worker; None when it is ready."""
     if not process.is_running:
         return "not running"
     if not process.is_serving:
@@ -203,9 +203,9 @@ async def _probe(process: WorkerProcess) -> str | None:
 
 
 def worker_count(wanted: int | None, loaded: LoadedConfig) -> int:
-    """Return how many workers there shall be; None: one per core, if the store can be shared.
+    """Return the number of workers; without a wish, one per core if the store can be shared.
 
-    Raises `GatewayError` for more than one on SQLite or on a Unix socket.
+    Raises `GatewayError` when several workers cannot share the SQLite store or the Unix socket.
     """
     sockets = loaded.config.server.listen.sockets
     can_share = not loaded.config.store.url.startswith("sqlite:") and not sockets
@@ -225,17 +225,18 @@ def worker_count(wanted: int | None, loaded: LoadedConfig) -> int:
 
 
 def _cores() -> int:
-    """Return how many cores there are for this process."""
+    """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class SharedPort:
-    """Holds a port for the workers: nobody else gets it while they start, end, and start again.
+    """Reserves a port for the workers, so that no other process gets it while workers start, end and
+    restart.
 
-    Each worker listens on a socket of its own, with SO_REUSEPORT, and the kernel shares the connections out.
-    That of a worker that ends is gone with it, so that no connection waits for one that is not there.
+    Each worker listens on its own socket with SO_REUSEPORT, and the kernel distributes the connections. When
+    a worker ends, its socket closes, so no connection waits for a worker that does not exist.
     """
 
     def __init__(self) -> None:
@@ -243,20 +244,20 @@ class SharedPort:
 
     @property
     def port(self) -> int:
-        """The port; what 0 became."""
+        """The port. A configured 0 shows as the port that the system chose."""
         return int(self._held[0].getsockname()[1])
 
     async def hold(self, listen: Address) -> None:
-        """Take the port on every address that the host has. Raises `OSError` when it can't be had."""
+        """Reserve the port on every address of the host. Raises `OSError` when it is not available."""
         if listen.port:
-            # Who shares a port is not told of others who share it: another gateway of the same user there
-            # would silently get half of the requests.
+            # Processes that share a port do not learn of each other. Another gateway of the same user would
+            # silently get half of the requests, so the port is first bound without sharing.
             for alone in await bind(listen.host, listen.port):
                 alone.close()
         self._held = await bind(listen.host, listen.port, shared=True)
 
     def close(self) -> None:
-        """Let the port go."""
+        """Release the port."""
         for held in self._held:
             held.close()
         self._held.clear()

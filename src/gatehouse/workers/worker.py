@@ -1,4 +1,4 @@
-"""One of several workers: where it finds its config, and where its supervisor finds it."""
+"""One of several workers: its config, and the folder that it shares with the supervisor."""
 
 from __future__ import annotations
 
@@ -19,72 +19,72 @@ if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig
 
 _NAMES = "names.json"
-#: The config that the supervisor started with: what only a restart changes stays as it is there.
+#: The config that the supervisor started with. Settings that need a restart are read from it.
 _FIRST = "first.yaml"
-#: The config that was last taken into use.
+#: The config in use.
 _CURRENT = "current.yaml"
 _STDIN = 0
 
 
 class _Names(msgspec.Struct):
-    """What a worker is told beside the config."""
+    """What a worker needs besides the config."""
 
-    #: The config file as the operator named it, and where its relative paths start.
+    #: The config file as the operator named it, and the folder for its relative paths.
     file: str
     directory: str
     #: The ports that all workers listen on, one for each address of `server.listen`.
     ports: tuple[int, ...]
-    #: The supervisor's process id.
+    #: The process id of the supervisor.
     supervisor: int
 
 
 class SharedFolder(NamedTuple):
-    """The supervisor's folder, which only its own user can read: the config as it is in use, and sockets.
+    """The folder of the supervisor, readable only by its user: the config in use, and sockets.
 
-    Workers do not read the config file itself: one that is started again must not have another config than
-    the others, whatever somebody wrote into the file meanwhile.
+    Workers do not read the config file itself. A restarted worker must use the same config as the others,
+    even when the file has changed meanwhile.
     """
 
     folder: Path
 
     def begin(self, loaded: LoadedConfig, *ports: int) -> None:
-        """Write down what a worker needs to start."""
+        """Write what a worker needs to start."""
         names = _Names(loaded.document.file, str(loaded.directory), ports, os.getpid())
         (self.folder / _NAMES).write_bytes(msgspec.json.encode(names))
         (self.folder / _FIRST).write_bytes(loaded.text)
         self.use(loaded)
 
     def use(self, loaded: LoadedConfig) -> None:
-        """Have workers start with this config, and reload it, from now on."""
+        """Set the config for starts and reloads of workers."""
         draft = self.folder / f"{_CURRENT}.new"
         draft.write_bytes(loaded.text)
         draft.replace(self.folder / _CURRENT)
 
     def worker(self, number: int) -> Worker:
-        """Return one of the workers."""
+        """Return the worker with this number."""
         return Worker(self.folder, number)
 
 
 class Worker(NamedTuple):
-    """A worker, by the supervisor's folder and its number, counted from 1."""
+    """A worker: the folder of its supervisor, and its number, starting at 1."""
 
     folder: Path
     number: int
 
     @classmethod
     def of(cls, argument: str) -> Worker:
-        """Read what `argument` wrote."""
+        """Parse the text that `argument` returns."""
         path = Path(argument)
         return cls(path.parent, int(path.name))
 
     @property
     def argument(self) -> str:
-        """What a worker process is told of itself."""
+        """The argument that tells a worker process who it is."""
         return str(self.folder / str(self.number))
 
     @property
     def socket(self) -> Path:
-        """Where its operator server listens, for the supervisor alone."""
+        """The socket of its operator server, for the supervisor only."""
         return self.folder / f"{self.number}.sock"
 
     @property
@@ -93,7 +93,7 @@ class Worker(NamedTuple):
         return self._names().ports
 
     def clean_up(self) -> None:
-        """Remove the supervisor's folder when the supervisor is not there to do it."""
+        """Remove the folder of the supervisor, if the supervisor is gone."""
         with suppress(FileNotFoundError):
             if self._names().supervisor != os.getppid():
                 shutil.rmtree(self.folder, ignore_errors=True)
@@ -105,7 +105,7 @@ class Worker(NamedTuple):
         return replace(loaded, config=config)
 
     def load(self) -> LoadedConfig:
-        """Load the config that is in use. Raises `ConfigError`."""
+        """Load the config in use. Raises `ConfigError`."""
         return self._parsed(_CURRENT)
 
     def _parsed(self, name: str) -> LoadedConfig:
@@ -117,10 +117,10 @@ class Worker(NamedTuple):
 
 
 def stop_with_supervisor(stop: asyncio.Event) -> None:
-    """Set `stop` once the supervisor closes its end of stdin: it wants that, or it is gone.
+    """Set `stop` when the supervisor closes the worker's stdin: it wants the worker to stop, or it is gone.
 
-    No signal says so: a service manager sends SIGTERM to the workers too, and a second one would end them at
-    once.
+    A signal would not do: a service manager also sends SIGTERM to the workers, and a second signal would end
+    them at once.
     """
     loop = asyncio.get_running_loop()
 
