@@ -1,4 +1,4 @@
-"""A SQLite store with rows of every kind in it, for what is made of it elsewhere."""
+"""Fills a SQLite store with rows of every kind, for tests that convert or copy it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Store
     from gatehouse.store.records import DeliveryRow, StoredEvent
 
-#: Texts that not every database takes: bytes that were no UTF-8, and NUL.
+#: Texts that not every database accepts: bytes that were not UTF-8, and NUL.
 ODD = "caf\udce9\x00"
 
 
 class Filled(NamedTuple):
-    """What was stored, by what became of it."""
+    """The stored events, by their state."""
 
     pending: list[str]
     leased: str
-    #: In one order, the first of which runs.
+    #: Of one order key. The first one is active.
     ordered: list[str]
     delivered: str
     dead: str
@@ -36,7 +36,7 @@ class Filled(NamedTuple):
 
 
 async def fill(path: Path, *, now: float | None = None, plain: int = 3) -> Filled:
-    """Fill a store as a gateway does, and end as in a crash: one delivery stays leased."""
+    """Fill a store as a gateway does, and end as a crash does: one delivery stays leased."""
     now = time.time() - 100 if now is None else now
     store = await SqliteStore.open(path, clock=lambda: now)
     try:
@@ -96,7 +96,7 @@ async def _ended(store: Store, status: str, key: bytes, now: float, *, due_at: f
 
 
 async def everything(store: Store) -> tuple[list[StoredEvent], list[DeliveryRow]]:
-    """Return all that operators can see of a store, in an order that is the same in all."""
+    """Return everything that operators can see of a store, in the same order for every store."""
     events, cursor = [], None
     while True:
         page = await store.events(EventQuery(), limit=500, cursor=cursor)

@@ -1,4 +1,4 @@
-"""What every store does with arrivals: `Store.accept`, and the store as a whole. See gatehouse.store.base."""
+"""Every store accepts arrivals as `Store.accept` says, and opens, closes and answers pings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def statuses(store: Store, *keys: tuple[bytes | None, ...]) -> list[str]:
-    """Accept one arrival per tuple of keys, each in a batch of its own."""
+    """Accept one arrival per tuple of keys, each in its own batch."""
     return [(await accept(store, arrival(*each)))[0].status for each in keys]
 
 
@@ -34,7 +34,7 @@ async def test_a_new_event_is_accepted_under_its_own_id(store: Store) -> None:
     ]
 
 
-async def test_nothing_to_accept_is_no_error(store: Store) -> None:
+async def test_an_empty_batch_is_accepted(store: Store) -> None:
     assert await accept(store) == []
 
 
@@ -45,7 +45,7 @@ async def test_a_known_key_makes_a_duplicate_that_names_the_first_event(store: S
     assert (receipt.status, receipt.event_id) == ("duplicate", first.event.id)
 
 
-async def test_any_one_known_key_makes_a_duplicate(store: Store) -> None:
+async def test_one_known_key_is_enough_for_a_duplicate(store: Store) -> None:
     await accept(store, arrival(b"delivery-1", b"event-1"))
     assert await statuses(store, (b"delivery-2", b"event-1"), (b"delivery-1", None)) == ["duplicate"] * 2
 
@@ -56,7 +56,7 @@ async def test_a_duplicate_is_neither_stored_nor_delivered(store: Store) -> None
     assert {name: each.pending for name, each in (await store.counts()).items()} == {"billing": 1}
 
 
-async def test_an_arrival_repeats_an_earlier_one_of_the_same_batch(store: Store) -> None:
+async def test_a_repetition_within_one_batch_is_a_duplicate(store: Store) -> None:
     first = arrival(b"k")
     receipts = await accept(store, first, arrival(b"other"), arrival(b"k"))
     assert [each.status for each in receipts] == ["accepted", "accepted", "duplicate"]
@@ -85,17 +85,17 @@ async def test_the_same_key_of_another_source_is_another_key(store: Store) -> No
     assert receipt.status == "accepted"
 
 
-async def test_the_same_key_in_another_place_is_another_key(store: Store) -> None:
+async def test_the_same_key_at_another_place_is_another_key(store: Store) -> None:
     assert await statuses(store, (b"k", None), (None, b"k")) == ["accepted", "accepted"]
 
 
 @pytest.mark.case("D-15")
-async def test_keys_are_not_confused_by_where_one_ends(store: Store) -> None:
+async def test_scopes_and_keys_that_concatenate_to_the_same_bytes_are_not_confused(store: Store) -> None:
     assert await statuses(store, (b"ab", b"c"), (b"a", b"bc"), (b"abc",)) == ["accepted"] * 3
 
 
 @pytest.mark.case("D-15")
-async def test_nor_are_sources_confused_with_the_keys_that_follow_them(store: Store) -> None:
+async def test_sources_and_keys_that_concatenate_to_the_same_text_are_not_confused(store: Store) -> None:
     pairs = [("a:b", b"c"), ("a", b"b:c"), ("a-b", b"c"), ("a", b"-bc"), ("", b"a:b:c")]
     receipts = [(await accept(store, arrival(key, of=event(source=source))))[0] for source, key in pairs * 2]
     assert [each.status for each in receipts] == ["accepted"] * 5 + ["duplicate"] * 5
@@ -119,7 +119,7 @@ async def test_keys_are_compared_byte_by_byte(store: Store, key: bytes, other: b
 
 @pytest.mark.case("D-14")
 async def test_events_without_keys_are_all_new(store: Store) -> None:
-    """Never an empty key that they share."""
+    """Such events must not share an empty key."""
     same = event()
     batches = [
         [arrival(None, None, of=event(body=same.body)) for _ in range(250)],
@@ -136,14 +136,14 @@ async def test_an_unknown_key_of_a_duplicate_is_not_recorded(store: Store) -> No
     assert await statuses(store, (b"made-up", b"event-2")) == ["accepted"]
 
 
-async def test_nor_is_it_within_one_batch(store: Store) -> None:
+async def test_an_unknown_key_of_a_duplicate_within_one_batch_is_not_recorded(store: Store) -> None:
     sent = [arrival(b"1", b"a"), arrival(b"2", b"a"), arrival(b"2", b"b"), arrival(b"2", b"c")]
     receipts = await accept(store, *sent)
     assert [each.status for each in receipts] == ["accepted", "duplicate", "accepted", "duplicate"]
     assert receipts[3].event_id == sent[2].event.id
 
 
-async def test_keys_of_two_events_name_the_one_whose_key_comes_first(store: Store) -> None:
+async def test_keys_of_two_events_make_a_duplicate_of_the_event_of_the_first_key(store: Store) -> None:
     first, second = arrival(b"1", None), arrival(None, b"b")
     await accept(store, first, second)
     (receipt,) = await accept(store, arrival(b"1", b"b"))
@@ -151,7 +151,9 @@ async def test_keys_of_two_events_name_the_one_whose_key_comes_first(store: Stor
 
 
 @pytest.mark.case("O-17")
-async def test_an_expired_key_is_unknown_and_gets_the_new_event(store: Store, clock: Clock) -> None:
+async def test_an_expired_key_is_unknown_and_is_recorded_for_the_new_event(
+    store: Store, clock: Clock
+) -> None:
     await accept(store, arrival(b"k", until=NOW + 100))
     clock.now = NOW + 100
     second = arrival(b"k", until=NOW + 200)
@@ -169,12 +171,12 @@ async def test_a_duplicate_does_not_extend_the_window(store: Store, clock: Clock
     assert (await accept(store, arrival(b"k")))[0].status == "accepted"
 
 
-async def test_a_window_that_is_over_on_arrival_makes_no_duplicate(store: Store) -> None:
+async def test_a_dedupe_window_that_ended_before_arrival_makes_no_duplicate(store: Store) -> None:
     receipts = await accept(store, arrival(b"k", until=NOW), arrival(b"k", until=NOW))
     assert [each.status for each in receipts] == ["accepted", "accepted"]
 
 
-async def test_a_known_key_with_other_bytes_is_a_conflict(store: Store) -> None:
+async def test_a_known_key_with_another_body_is_a_conflict(store: Store) -> None:
     first = arrival(b"k", of=event(b"one"))
     await accept(store, first)
     receipts = await accept(store, arrival(b"k", of=event(b"two")), arrival(b"k", of=event(b"one")))
@@ -182,7 +184,7 @@ async def test_a_known_key_with_other_bytes_is_a_conflict(store: Store) -> None:
     assert {each.event_id for each in receipts} == {first.event.id}
 
 
-async def test_a_conflict_is_seen_within_one_batch(store: Store) -> None:
+async def test_a_conflict_within_one_batch_is_detected(store: Store) -> None:
     receipts = await accept(store, arrival(b"k", of=event(b"one")), arrival(b"k", of=event(b"two")))
     assert [each.status for each in receipts] == ["accepted", "conflict"]
 
@@ -203,20 +205,20 @@ async def test_each_assignment_makes_one_delivery(store: Store) -> None:
     }
 
 
-async def test_an_assignment_named_twice_makes_one_delivery(store: Store) -> None:
+async def test_a_repeated_assignment_makes_one_delivery(store: Store) -> None:
     await accept(store, arrival(to=["billing", "billing"]))
     assert len(await lease(store)) == 1
 
 
-async def test_a_leased_assignment_is_leased_until_what_the_receipt_says(store: Store) -> None:
+async def test_a_leased_assignment_is_leased_until_the_time_in_the_receipt(store: Store) -> None:
     (receipt,) = await accept(store, arrival(leased=True))
     assert receipt.leased_until == NOW + LEASE
     assert await lease(store, now=NOW + LEASE - 1) == []
     (delivery,) = await lease(store, now=NOW + LEASE)
-    assert delivery.attempts == 1  # it may have been made, and its outcome not recorded
+    assert delivery.attempts == 1  # an attempt may have been made without a recorded result
 
 
-async def test_a_receipt_without_a_lease_says_so(store: Store) -> None:
+async def test_a_receipt_without_a_lease_has_no_lease_time(store: Store) -> None:
     receipts = await accept(store, arrival(b"k"), arrival(b"k", leased=True), arrival(to=[]))
     assert [each.leased_until for each in receipts] == [0.0, 0.0, 0.0]
 
@@ -228,15 +230,15 @@ async def test_a_batch_of_any_size_is_accepted(store: Store) -> None:
 
 
 @pytest.mark.case("D-07")
-async def test_a_deadline_that_passed_writes_nothing_and_the_retry_is_new(store: Store) -> None:
-    """What got 503 is not written later."""
+async def test_a_batch_past_its_deadline_writes_nothing_and_its_retry_is_new(store: Store) -> None:
+    """An event that got 503 is not written later."""
     with pytest.raises(StoreUnavailableError):
         await store.accept([arrival(b"k")], deadline=past())
     assert await store.counts() == {}
     assert await statuses(store, (b"k",)) == ["accepted"]
 
 
-async def test_a_late_batch_does_not_take_others_with_it(store: Store) -> None:
+async def test_a_late_batch_does_not_fail_other_batches(store: Store) -> None:
     outcomes = await asyncio.gather(
         store.accept([arrival(b"1")], deadline=NEVER),
         store.accept([arrival(b"2")], deadline=past()),
@@ -248,7 +250,7 @@ async def test_a_late_batch_does_not_take_others_with_it(store: Store) -> None:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-#: What aiohttp makes of header bytes: those that are no UTF-8 become lone surrogates.
+#: aiohttp decodes header bytes that are not UTF-8 to lone surrogates.
 header_texts = st.binary(max_size=40).map(lambda value: value.decode("utf-8", "surrogateescape"))
 
 
@@ -269,20 +271,20 @@ def events(draw: st.DrawFn) -> Event:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(stored=events())
-async def test_an_event_comes_back_as_it_was(store: Store, stored: Event) -> None:
+async def test_an_event_is_read_back_unchanged(store: Store, stored: Event) -> None:
     await accept(store, arrival(of=stored))
     (delivery,) = await lease(store, now=NOW + 10**7)
     assert delivery.event == stored
 
 
-async def test_a_body_of_a_megabyte_comes_back_as_it_was(store: Store) -> None:
+async def test_a_body_of_a_megabyte_is_read_back_unchanged(store: Store) -> None:
     body = bytes(range(256)) * 4096
     await accept(store, arrival(of=event(body)))
     (delivery,) = await lease(store)
     assert delivery.event.body == body
 
 
-async def test_what_was_accepted_is_there_for_the_next_process(store: Store, reopen: Reopen) -> None:
+async def test_accepted_events_survive_a_restart(store: Store, reopen: Reopen) -> None:
     first = arrival(b"k")
     await accept(store, first)
     store = await reopen()
@@ -292,25 +294,25 @@ async def test_what_was_accepted_is_there_for_the_next_process(store: Store, reo
     assert await statuses(store, (b"new",)) == ["accepted"]
 
 
-async def test_keys_are_kept_until_their_time(store: Store, reopen: Reopen, clock: Clock) -> None:
+async def test_keys_are_kept_until_they_expire(store: Store, reopen: Reopen, clock: Clock) -> None:
     await accept(store, arrival(b"k"))
     clock.now = NOW + WINDOW - 0.001
     store = await reopen()
     assert await statuses(store, (b"k",)) == ["duplicate"]
 
 
-async def test_a_store_that_can_write_answers(store: Store) -> None:
+async def test_a_ping_returns_if_the_store_can_write(store: Store) -> None:
     await store.ping()
 
 
-async def test_the_size_grows_with_what_is_stored(store: Store) -> None:
+async def test_the_size_grows_with_the_stored_events(store: Store) -> None:
     before = store.size()
     await accept(store, arrival(of=event(b"x" * 1_000_000)))
     await store.counts()
     assert store.size() >= before + 1_000_000
 
 
-async def test_close_finishes_what_was_asked_for(store: Store, reopen: Reopen) -> None:
+async def test_close_waits_for_running_calls(store: Store, reopen: Reopen) -> None:
     asked = [asyncio.create_task(accept(store, arrival())) for _ in range(20)]
     await asyncio.sleep(0)
     store = await reopen()
@@ -318,7 +320,7 @@ async def test_close_finishes_what_was_asked_for(store: Store, reopen: Reopen) -
     assert len(await lease(store)) == 20
 
 
-async def test_a_closed_store_is_unavailable_and_closes_again(store: Store) -> None:
+async def test_a_closed_store_is_unavailable_and_can_be_closed_again(store: Store) -> None:
     await store.close()
     await store.close()
     with pytest.raises(StoreUnavailableError):

@@ -1,4 +1,4 @@
-"""What every store does with deliveries: lease, record, release, next_due, counts, and after a crash."""
+"""Every store leases, records, releases and counts deliveries, and recovers them after a crash."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ async def test_only_deliveries_of_the_destination_are_leased(store: Store) -> No
     assert await lease(store, "nobody") == []
 
 
-async def test_the_longest_due_are_leased_first_and_no_more_than_asked_for(store: Store) -> None:
+async def test_the_longest_due_are_leased_first_up_to_the_limit(store: Store) -> None:
     arrivals = [arrival(of=event(received=NOW - age)) for age in (1, 3, 2)]
     await accept(store, *arrivals)
     assert ids(await lease(store, limit=2)) == [arrivals[1].event.id, arrivals[2].event.id]
     assert ids(await lease(store, limit=2)) == [arrivals[0].event.id]
 
 
-async def test_what_arrived_together_is_leased_in_order(store: Store) -> None:
+async def test_deliveries_of_one_batch_are_leased_in_order(store: Store) -> None:
     arrivals = [arrival() for _ in range(100)]
     await accept(store, *arrivals)
     assert ids(await lease(store)) == [each.event.id for each in arrivals]
@@ -55,10 +55,10 @@ async def test_a_leased_delivery_is_not_leased_again_until_the_lease_ends(store:
     await accept_and_lease(store, arrival())
     assert await lease(store, now=NOW + 29.9) == []
     (again,) = await lease(store, now=NOW + 30)
-    assert (again.attempts, again.leased_until) == (1, NOW + 60)  # in that time one may have been made
+    assert (again.attempts, again.leased_until) == (1, NOW + 60)  # an attempt may have been made in that time
 
 
-async def test_leases_at_once_never_share_a_delivery(store: Store) -> None:
+async def test_concurrent_leases_never_share_a_delivery(store: Store) -> None:
     await accept(store, *[arrival() for _ in range(50)])
     batches = await asyncio.gather(*[lease(store, limit=10) for _ in range(6)])
     found = [each for batch in batches for each in ids(batch)]
@@ -81,20 +81,20 @@ async def test_a_delivery_recorded_as_pending_waits_until_it_is_due(store: Store
     assert again.attempts == 1
 
 
-async def test_results_of_one_batch_are_written_each_for_itself(store: Store) -> None:
+async def test_each_result_of_a_batch_is_recorded(store: Store) -> None:
     first, second, third = await accept_and_lease(store, arrival(), arrival(), arrival())
     results = [result(first), result(second, "dead"), result(third, "pending", due_at=NOW + 5)]
     assert await store.record(results) == [True, True, True]
     assert await store.counts() == {"billing": Counts(pending=1, dead=1, oldest_pending=NOW)}
 
 
-async def test_results_of_many_deliveries_are_written(store: Store) -> None:
+async def test_results_of_many_deliveries_are_recorded(store: Store) -> None:
     deliveries = await accept_and_lease(store, *[arrival() for _ in range(600)])
     assert await store.record([result(each) for each in deliveries]) == [True] * 600
     assert await store.counts() == {}
 
 
-async def test_nothing_to_record_or_release_is_no_error(store: Store) -> None:
+async def test_an_empty_list_of_results_or_leases_is_no_error(store: Store) -> None:
     assert await store.record([]) == []
     await store.release([])
 
@@ -108,14 +108,16 @@ async def test_a_leased_arrival_is_recorded_with_the_lease_of_its_receipt(store:
     assert await pending(store) == 1
 
 
-async def test_a_result_after_the_lease_ended_counts_if_nobody_took_it(store: Store) -> None:
+async def test_a_result_after_the_lease_ended_is_recorded_if_nobody_leased_the_delivery_again(
+    store: Store,
+) -> None:
     (delivery,) = await accept_and_lease(store, arrival())
     assert await store.record([result(delivery, at=NOW + 100)]) == [True]
 
 
 @pytest.mark.case("D-09")
 async def test_a_lost_lease_changes_nothing(store: Store) -> None:
-    """Who was away too long does not overwrite what the next one does."""
+    """A process whose lease ran out must not overwrite what the next one records."""
     (old,) = await accept_and_lease(store, arrival())
     (new,) = await lease(store, now=NOW + 31)
     assert await store.record([result(old, "dead")]) == [False]
@@ -123,14 +125,14 @@ async def test_a_lost_lease_changes_nothing(store: Store) -> None:
     assert await store.record([result(new)]) == [True]
 
 
-async def test_a_lost_lease_does_not_take_the_batch_with_it(store: Store) -> None:
+async def test_a_lost_lease_does_not_affect_other_results_of_the_batch(store: Store) -> None:
     first, second = await accept_and_lease(store, arrival(), arrival())
     await store.record([result(first)])
     assert await store.record([result(first), result(second)]) == [False, True]
     assert await pending(store) == 0
 
 
-async def test_a_lease_is_used_once(store: Store) -> None:
+async def test_a_lease_can_be_used_only_once(store: Store) -> None:
     (delivery,) = await accept_and_lease(store, arrival())
     assert await store.record([result(delivery, "pending"), result(delivery, "dead")]) == [True, False]
     assert await store.record([result(delivery, "dead")]) == [False]
@@ -176,14 +178,14 @@ async def test_next_due_is_when_the_next_one_can_be_leased(store: Store) -> None
     assert await store.next_due("ledger") is None
 
 
-async def test_what_is_due_says_so(store: Store) -> None:
+async def test_next_due_is_in_the_past_for_a_due_delivery(store: Store) -> None:
     await accept(store, arrival(of=event(received=NOW - 10)))
     due = await store.next_due("billing")
     assert due is not None
     assert due <= NOW
 
 
-async def test_counts_are_by_destination_and_end_with_the_last(store: Store) -> None:
+async def test_a_destination_has_counts_as_long_as_it_has_deliveries(store: Store) -> None:
     await accept(store, *[arrival(of=event(received=NOW - age)) for age in (20, 10)], arrival(to=["ledger"]))
     first, second = await lease(store)
     assert await store.counts() == {
@@ -194,10 +196,10 @@ async def test_counts_are_by_destination_and_end_with_the_last(store: Store) -> 
     assert (await store.counts())["billing"] == Counts(pending=0, dead=2, oldest_pending=None)
 
 
-async def test_after_a_crash_a_leased_delivery_is_due_with_one_attempt_more(
+async def test_after_a_crash_a_leased_delivery_is_due_and_one_attempt_is_added(
     store: Store, reopen: Reopen, backend: Backend
 ) -> None:
-    """An attempt may have been under way, and attempts of one delivery only grow."""
+    """An attempt may have been in progress, and the attempts of a delivery only grow."""
     await accept_and_lease(store, arrival())
     for attempts in (1, 2, 3):
         store = await reopen()
@@ -215,9 +217,7 @@ async def test_after_a_crash_an_arrival_that_was_leased_is_due(
     assert (delivery.event, delivery.attempts) == (arrived.event, 1)
 
 
-async def test_after_a_crash_the_leases_of_before_are_lost(
-    store: Store, reopen: Reopen, backend: Backend
-) -> None:
+async def test_after_a_crash_earlier_leases_are_lost(store: Store, reopen: Reopen, backend: Backend) -> None:
     (old,) = await accept_and_lease(store, arrival())
     store = await reopen()
     assert len(await lease(store, now=NOW + backend.takeover_after + 1)) == 1
@@ -225,7 +225,7 @@ async def test_after_a_crash_the_leases_of_before_are_lost(
     assert await pending(store) == 1
 
 
-async def test_a_crash_leaves_what_was_not_leased_as_it_was(store: Store, reopen: Reopen) -> None:
+async def test_a_crash_does_not_change_deliveries_that_were_not_leased(store: Store, reopen: Reopen) -> None:
     delivered, dead, later = await accept_and_lease(store, arrival(), arrival(), arrival())
     await store.record([result(delivered), result(dead, "dead"), result(later, "pending", due_at=NOW + 60)])
     await accept(store, arrival())

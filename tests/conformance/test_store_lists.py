@@ -1,4 +1,4 @@
-"""What every store shows operators: `Store.events`, `event` and `deliveries`."""
+"""Every store lists events and deliveries as `Store.events`, `event` and `deliveries` say."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ async def ids(ask: Ask, query: object, limit: int = 100) -> list[str]:
 
 
 async def one_after_the_other(store: Store, number: int, **fields: Any) -> list[str]:
-    """Accept events a second apart. Returns their ids, the newest first."""
+    """Accept events one second apart. Returns their ids, from new to old."""
     arrivals = [arrival(of=event(received=NOW + second), **fields) for second in range(number)]
     await accept(store, *arrivals)
     return [each.event.id for each in reversed(arrivals)]
 
 
 async def one_of_each(store: Store) -> dict[str, Arrival]:
-    """Accept an event for each status, and have it get there."""
+    """Accept an event for each status, and bring its delivery to this status."""
     arrivals = {status: arrival() for status in ("delivered", "dead", "pending")}
     by_id = {each.event.id: status for status, each in arrivals.items()}
     deliveries = await accept_and_lease(store, *arrivals.values())
@@ -72,7 +72,7 @@ async def test_an_empty_store_has_empty_lists(store: Store) -> None:
     assert await store.event(event().id) is None
 
 
-async def test_a_row_says_what_tells_an_event_apart(store: Store) -> None:
+async def test_a_row_of_an_event_has_its_attributes(store: Store) -> None:
     stored = event(subject="inv_1", event_type="invoice.paid")
     await accept(store, arrival(to=["a", "b", "c"], of=stored))
     for destination, status in (("a", "delivered"), ("b", "dead")):
@@ -96,7 +96,7 @@ async def test_a_row_says_what_tells_an_event_apart(store: Store) -> None:
     )
 
 
-async def test_a_row_says_how_a_delivery_is(store: Store) -> None:
+async def test_a_row_of_a_delivery_has_its_state(store: Store) -> None:
     arrivals = await one_of_each(store)
     rows = {row.status: row for row in await all_of(store.deliveries, DeliveryQuery())}
     assert rows["pending"] == DeliveryRow(
@@ -139,7 +139,7 @@ async def test_an_event_is_shown_with_its_body_and_deliveries(store: Store) -> N
     ]
 
 
-async def test_an_event_that_went_nowhere_is_shown(store: Store) -> None:
+async def test_an_event_without_deliveries_is_shown(store: Store) -> None:
     stored = event()
     await accept(store, arrival(to=[], of=stored))
     found = await store.event(stored.id)
@@ -161,7 +161,9 @@ async def test_lists_go_from_the_newest_to_the_oldest(
 
 @pytest.mark.parametrize("status", ["dead", "delivered"])
 @pytest.mark.parametrize("limit", [1, 3, 7])
-async def test_so_do_lists_of_what_has_ended(store: Store, status: Status, limit: int) -> None:
+async def test_lists_of_finished_deliveries_go_from_the_newest_to_the_oldest(
+    store: Store, status: Status, limit: int
+) -> None:
     expected = await one_after_the_other(store, 7)
     await store.record([result(each, status) for each in await lease(store, now=NOW + 10)])
     assert await ids(store.events, EventQuery(status=status), limit) == expected
@@ -170,7 +172,7 @@ async def test_so_do_lists_of_what_has_ended(store: Store, status: Status, limit
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])
 @pytest.mark.parametrize("status", [None, "pending", "dead"])
-async def test_a_page_may_end_amid_the_deliveries_of_an_event(
+async def test_a_page_may_end_between_the_deliveries_of_an_event(
     store: Store, limit: int, status: Status | None
 ) -> None:
     await accept(store, *[arrival(to=["a", "b", "c"]) for _ in range(3)])
@@ -182,7 +184,9 @@ async def test_a_page_may_end_amid_the_deliveries_of_an_event(
 
 
 @pytest.mark.parametrize("status", [None, "pending", "dead"])
-async def test_what_arrives_between_two_pages_moves_none_of_them(store: Store, status: Status | None) -> None:
+async def test_events_that_arrive_between_two_pages_do_not_shift_them(
+    store: Store, status: Status | None
+) -> None:
     expected = await one_after_the_other(store, 4)
     if status == "dead":
         await store.record([result(each, "dead") for each in await lease(store, now=NOW + 10)])
@@ -197,7 +201,7 @@ async def test_what_arrives_between_two_pages_moves_none_of_them(store: Store, s
     "cursor", ["", "x", "!", "e30", "WzFd", "WzEsMl0", "WyJhIiwxXQ", "W10", "\udcff", "é", "A" * 5000]
 )
 @pytest.mark.parametrize("status", [None, "pending", "dead"])
-async def test_a_cursor_that_is_none_is_refused(store: Store, cursor: str, status: Status | None) -> None:
+async def test_an_invalid_cursor_is_refused(store: Store, cursor: str, status: Status | None) -> None:
     with pytest.raises(ValueError, match="cursor"):
         await store.events(EventQuery(status=status), limit=10, cursor=cursor)
     with pytest.raises(ValueError, match="cursor"):
@@ -267,7 +271,7 @@ async def test_events_are_found_by_each_of_their_attributes(store: Store) -> Non
 
 
 @pytest.mark.parametrize("status", ["pending", "delivered", "dead"])
-async def test_a_status_finds_what_has_it(store: Store, status: Status) -> None:
+async def test_events_are_found_by_the_status_of_a_delivery(store: Store, status: Status) -> None:
     arrivals = await one_of_each(store)
     assert await ids(store.events, EventQuery(status=status)) == [arrivals[status].event.id]
     assert await ids(store.deliveries, DeliveryQuery(status=status)) == [arrivals[status].event.id]
@@ -296,8 +300,8 @@ async def test_the_deliveries_of_one_event_are_found_by_its_id(store: Store, sta
 
 
 @pytest.mark.parametrize("status", ["pending", "dead", "delivered"])
-async def test_a_filter_that_matches_rarely_finds_all_that_there_is(store: Store, status: Status) -> None:
-    """More than one call looks at."""
+async def test_a_filter_with_few_matches_finds_all_of_them(store: Store, status: Status) -> None:
+    """The store has more rows than one call scans."""
     chance = random.Random(1)  # noqa: S311 - the same each time
     rare = set(chance.sample(range(12_000), 5))
     arrivals = [

@@ -1,4 +1,4 @@
-"""Deliveries with an order key: one after the other, in the order accepted, and no key waits for another."""
+"""Every store delivers events with the same order key one after the other, in the order of arrival."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gatehouse.events.event import Event
     from gatehouse.store.base import Arrival, Delivery, Store
 
-#: Later than anything in these tests falls due.
+#: Later than any due time in these tests.
 FAR = NOW + 10**9
 
 
@@ -34,7 +34,7 @@ def events(deliveries: list[Delivery]) -> list[Event]:
     return [each.event for each in deliveries]
 
 
-async def test_what_follows_a_pending_one_of_its_key_is_held(store: Store) -> None:
+async def test_a_delivery_behind_a_pending_one_of_its_key_is_held(store: Store) -> None:
     first, second = ordered(), ordered()
     assert (await accept(store, first))[0].held == ()
     assert (await accept(store, second))[0].held == ("billing",)
@@ -42,21 +42,21 @@ async def test_what_follows_a_pending_one_of_its_key_is_held(store: Store) -> No
     assert await lease(store, now=NOW + 29) == []
 
 
-async def test_of_one_batch_only_the_first_of_a_key_runs(store: Store) -> None:
+async def test_only_the_first_delivery_of_a_key_in_a_batch_is_active(store: Store) -> None:
     batch = [ordered(b"a"), ordered(b"b"), ordered(b"a"), ordered(b"a")]
     receipts = await accept(store, *batch)
     assert [each.held for each in receipts] == [(), (), ("billing",), ("billing",)]
     assert events(await lease(store)) == [batch[0].event, batch[1].event]
 
 
-async def test_a_held_arrival_is_not_leased_though_it_asked_for_it(store: Store) -> None:
+async def test_a_held_delivery_is_not_leased_on_arrival(store: Store) -> None:
     first, second = await accept(store, ordered(leased=True), ordered(leased=True))
     assert first.leased_until > NOW
     assert (second.leased_until, second.held) == (0.0, ("billing",))
     assert len(await lease(store, now=NOW + 31)) == 1
 
 
-async def test_only_the_destinations_that_wait_are_named_as_held(store: Store) -> None:
+async def test_the_receipt_names_only_the_destinations_that_are_held(store: Store) -> None:
     await accept(store, ordered(to=("billing",)))
     (receipt,) = await accept(store, ordered(to=("billing", "ledger"), leased=True))
     assert receipt.held == ("billing",)
@@ -64,13 +64,13 @@ async def test_only_the_destinations_that_wait_are_named_as_held(store: Store) -
     assert await lease(store, "ledger", now=NOW + 1) == []
 
 
-async def test_a_destination_named_twice_does_not_wait_for_itself(store: Store) -> None:
+async def test_a_repeated_destination_does_not_wait_for_itself(store: Store) -> None:
     (receipt,) = await accept(store, ordered(to=("billing", "billing")))
     assert receipt.held == ()
     assert len(await lease(store)) == 1
 
 
-async def test_a_duplicate_holds_nothing_back(store: Store) -> None:
+async def test_a_duplicate_holds_no_delivery(store: Store) -> None:
     known = arrival(b"k", order=b"inv_1")
     (delivery,) = await accept_and_lease(store, known)
     await store.record([result(delivery)])
@@ -86,7 +86,7 @@ async def test_other_keys_other_destinations_and_no_key_do_not_wait(store: Store
 
 
 @pytest.mark.parametrize("status", ["delivered", "dead"])
-async def test_the_end_of_one_makes_the_next_due_at_once(store: Store, status: str) -> None:
+async def test_the_next_delivery_is_due_when_the_one_before_it_ends(store: Store, status: str) -> None:
     batch = [ordered(of=event(received=NOW - 3 + number)) for number in range(3)]
     (delivery,) = await accept_and_lease(store, *batch)
     assert await store.record([result(delivery, status)]) == [True]
@@ -97,7 +97,7 @@ async def test_the_end_of_one_makes_the_next_due_at_once(store: Store, status: s
     assert (following.event, following.attempts) == (batch[1].event, 0)
 
 
-async def test_one_that_is_tried_again_keeps_the_others_back(store: Store) -> None:
+async def test_a_delivery_that_is_retried_still_holds_the_others(store: Store) -> None:
     first, second = ordered(), ordered()
     (delivery,) = await accept_and_lease(store, first, second)
     await store.record([result(delivery, "pending", due_at=NOW + 60)])
@@ -115,7 +115,7 @@ async def test_a_lost_lease_frees_nothing(store: Store) -> None:
     assert events(await lease(store, now=NOW + 32)) == [second.event]
 
 
-async def test_many_keys_go_on_in_one_batch_of_results(store: Store) -> None:
+async def test_one_batch_of_results_frees_many_keys(store: Store) -> None:
     keys = [b"%d" % number for number in range(600)]
     firsts = await accept_and_lease(store, *[ordered(key) for key in keys])
     await accept(store, *[ordered(key) for key in keys for _ in range(2)])
@@ -123,7 +123,7 @@ async def test_many_keys_go_on_in_one_batch_of_results(store: Store) -> None:
     assert len(await lease(store)) == 600
 
 
-async def test_a_held_one_is_never_due(store: Store) -> None:
+async def test_a_held_delivery_is_never_due(store: Store) -> None:
     (delivery,) = await accept_and_lease(store, ordered(), ordered())
     assert await store.next_due("billing") == NOW + 30
     await store.record([result(delivery, "pending", due_at=FAR)])
@@ -131,12 +131,12 @@ async def test_a_held_one_is_never_due(store: Store) -> None:
     assert len(await lease(store, now=10**14, until=10**14 + 30)) == 1
 
 
-async def test_a_held_one_is_pending_to_who_counts(store: Store) -> None:
+async def test_a_held_delivery_is_counted_as_pending(store: Store) -> None:
     await accept(store, ordered(), ordered(), ordered())
     assert (await store.counts())["billing"].pending == 3
 
 
-async def test_giving_back_the_first_frees_none_behind_it(store: Store) -> None:
+async def test_releasing_the_first_delivery_does_not_free_the_next(store: Store) -> None:
     first, second = ordered(), ordered()
     deliveries = await accept_and_lease(store, first, second)
     await store.release(deliveries)
@@ -163,7 +163,7 @@ async def test_after_the_last_one_the_key_is_free(store: Store) -> None:
     assert receipt.held == ()
 
 
-async def test_a_purge_leaves_what_is_held(store: Store) -> None:
+async def test_a_purge_does_not_remove_held_deliveries(store: Store) -> None:
     first, second = ordered(), ordered()
     (delivery,) = await accept_and_lease(store, first, second)
     await store.record([result(delivery)])
@@ -172,7 +172,7 @@ async def test_a_purge_leaves_what_is_held(store: Store) -> None:
     assert events(await lease(store)) == [second.event]
 
 
-async def test_dead_ones_that_are_retried_go_in_their_order_one_by_one(store: Store) -> None:
+async def test_retried_dead_deliveries_keep_their_order(store: Store) -> None:
     batch = [ordered() for _ in range(3)]
     await accept(store, *batch)
     for _ in batch:
@@ -187,7 +187,7 @@ async def test_dead_ones_that_are_retried_go_in_their_order_one_by_one(store: St
         await store.record([result(delivery)])
 
 
-async def test_a_dead_one_that_is_retried_waits_for_the_one_that_runs(store: Store) -> None:
+async def test_a_retried_dead_delivery_waits_for_the_active_one(store: Store) -> None:
     batch = [ordered() for _ in range(3)]
     (first,) = await accept_and_lease(store, *batch)
     await store.record([result(first, "dead")])
@@ -198,7 +198,7 @@ async def test_a_dead_one_that_is_retried_waits_for_the_one_that_runs(store: Sto
     assert events(await lease(store)) == [batch[0].event]
 
 
-async def test_a_replay_waits_for_none_and_holds_none_back(store: Store) -> None:
+async def test_a_replayed_delivery_neither_waits_nor_holds_others(store: Store) -> None:
     first, second, third = ordered(), ordered(), ordered()
     (delivery,) = await accept_and_lease(store, first)
     await store.record([result(delivery)])
@@ -213,7 +213,7 @@ async def test_a_replay_waits_for_none_and_holds_none_back(store: Store) -> None
     assert events(await lease(store)) == [first.event, third.event]
 
 
-async def test_replaying_one_that_is_held_changes_nothing(store: Store) -> None:
+async def test_replaying_a_held_delivery_changes_nothing(store: Store) -> None:
     first, second = ordered(), ordered()
     await accept(store, first, second)
     assert await store.replay(second.event.id, ["billing"], now=NOW) == []
@@ -221,7 +221,7 @@ async def test_replaying_one_that_is_held_changes_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_whatever_happens_each_key_is_delivered_in_order(
+async def test_any_sequence_of_operations_keeps_the_order_of_each_key(
     store: Store, reopen: Reopen, backend: Backend, seed: int
 ) -> None:
     chance = random.Random(seed)  # noqa: S311 - the same each time
@@ -261,7 +261,7 @@ async def test_whatever_happens_each_key_is_delivered_in_order(
 
 
 @pytest.mark.case("F-11")
-async def test_all_that_is_held_for_a_destination_can_be_made_due_in_steps(store: Store) -> None:
+async def test_all_held_deliveries_of_a_destination_can_be_made_due_in_steps(store: Store) -> None:
     batch = [ordered() for _ in range(5)]
     other = [ordered(to=("ledger",)) for _ in range(2)]
     await accept(store, *batch, *other)
@@ -273,7 +273,7 @@ async def test_all_that_is_held_for_a_destination_can_be_made_due_in_steps(store
 
     freed = await lease(store)
     assert {each.event.id for each in freed} == {each.event.id for each in batch[1:]}
-    # None holds back another, and the end of one makes nothing due twice.
+    # No delivery holds another any more, and the end of one makes none due twice.
     await store.record([result(each, "delivered") for each in (running, *freed)])
     assert await lease(store, now=FAR) == []
     assert len(await lease(store, "ledger")) == 1

@@ -1,4 +1,4 @@
-"""What every store removes, and what it never does: `Store.purge`."""
+"""Every store removes expired data as `Store.purge` says, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 async def purge(
     store: Store, *, now: float = NOW, events: float = 0, dead: float = 0, limit: int = 1000
 ) -> Purged:
-    """Purge with horizons that keep everything, unless told otherwise."""
+    """Purge with cutoffs that keep everything unless others are given."""
     return await store.purge(now=now, events_before=events, dead_before=dead, limit=limit)
 
 
-async def test_a_fresh_store_has_nothing_to_purge(store: Store) -> None:
+async def test_an_empty_store_has_nothing_to_purge(store: Store) -> None:
     assert await purge(store, now=NOW, events=NOW, dead=NOW) == Purged(events=0, keys=0, done=True)
 
 
 @pytest.mark.case("O-16")
-async def test_keys_are_removed_when_their_time_is_over(store: Store) -> None:
+async def test_expired_keys_are_removed(store: Store) -> None:
     await accept(store, arrival(b"1", b"a", until=NOW + 10), arrival(b"2", until=NOW + 20))
     assert (await purge(store, now=NOW + 9.9)).keys == 0
     assert (await purge(store, now=NOW + 10)).keys == 2
@@ -41,7 +41,7 @@ async def test_delivered_events_are_removed_when_they_are_old(store: Store) -> N
     assert (await purge(store, events=NOW)).events == 1
 
 
-async def test_events_that_went_nowhere_are_removed_when_they_are_old(store: Store) -> None:
+async def test_old_events_without_deliveries_are_removed(store: Store) -> None:
     await accept(store, arrival(to=[]))
     assert (await purge(store, events=NOW + 1)).events == 1
 
@@ -83,7 +83,7 @@ async def test_a_step_is_no_longer_than_its_limit(store: Store) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 3, 100])
-async def test_old_events_that_are_kept_do_not_hide_those_behind_them(store: Store, limit: int) -> None:
+async def test_old_events_that_are_kept_do_not_stop_the_purge_of_later_ones(store: Store, limit: int) -> None:
     await accept(store, *[arrival(of=event(received=NOW - 50 + number)) for number in range(10)])
     deliveries = await lease(store)
     await store.record([result(each) for each in deliveries[5:]])
@@ -95,7 +95,7 @@ async def test_old_events_that_are_kept_do_not_hide_those_behind_them(store: Sto
     assert (await store.counts())["billing"].pending == 5
 
 
-async def test_the_next_purge_looks_again_at_what_was_kept(store: Store) -> None:
+async def test_the_next_purge_scans_kept_events_again(store: Store) -> None:
     (delivery,) = await accept_and_lease(store, arrival())
     assert (await purge(store, events=NOW + 1)).done
     await store.record([result(delivery)])

@@ -1,4 +1,4 @@
-"""Events that were answered by their destination within the request, and what a duplicate of them is told."""
+"""Every store keeps the reply of a relayed event for its duplicates."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ async def test_a_duplicate_gets_the_same_reply(store: Store, reply: Reply) -> No
     assert receipt == Receipt("duplicate", first.event.id, reply=reply)
 
 
-async def test_a_duplicate_in_the_same_batch_gets_it_too(store: Store) -> None:
+async def test_a_duplicate_in_the_same_batch_gets_the_same_reply(store: Store) -> None:
     first = arrival(b"k", reply=REPLY)
     receipts = await accept(store, first, arrival(b"k", reply=Reply(200, None, b"another")))
     assert receipts[1] == Receipt("duplicate", first.event.id, reply=REPLY)
 
 
-async def test_a_conflict_gets_it_too(store: Store) -> None:
+async def test_a_conflict_gets_the_same_reply(store: Store) -> None:
     await accept(store, arrival(b"k", reply=REPLY))
     (receipt,) = await accept(store, arrival(b"k", of=event(b"other")))
     assert (receipt.status, receipt.reply) == ("conflict", REPLY)
 
 
-async def test_the_reply_outlives_the_process(store: Store, reopen: Reopen) -> None:
+async def test_the_reply_survives_a_restart(store: Store, reopen: Reopen) -> None:
     await accept(store, arrival(b"k", reply=REPLY))
     store = await reopen()
     (receipt,) = await accept(store, arrival(b"k"))
@@ -75,7 +75,7 @@ async def test_a_purge_takes_the_reply_with_the_event(store: Store) -> None:
     assert receipt == Receipt("duplicate", first.event.id)
 
 
-async def test_known_says_what_a_duplicate_would_be_told(store: Store) -> None:
+async def test_known_returns_the_receipt_of_a_duplicate(store: Store) -> None:
     first, relayed = arrival(b"1", None), arrival(b"2", b"b", reply=REPLY)
     assert await store.known("mandato", dedupe_keys(b"1", None), now=NOW) is None
     await accept(store, first, relayed)
@@ -89,7 +89,7 @@ async def test_known_says_what_a_duplicate_would_be_told(store: Store) -> None:
     )
 
 
-async def test_known_goes_by_source_place_and_time_as_accept_does(store: Store, clock: Clock) -> None:
+async def test_known_compares_source_scope_and_time_as_accept_does(store: Store, clock: Clock) -> None:
     await accept(store, arrival(b"k"))
     assert await store.known("shop", dedupe_keys(b"k"), now=NOW) is None
     assert await store.known("mandato", dedupe_keys(None, b"k"), now=NOW) is None

@@ -1,4 +1,4 @@
-"""Dead deliveries of an event that its provider sends again."""
+"""Every store revives dead deliveries of an event that its provider sends again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODY = b'{"n":1}'
 
 
 async def dead(store: Store, sent: Arrival, *destinations: str) -> None:
-    """Accept an event whose deliveries to these destinations die."""
+    """Accept an event, and record its deliveries to these destinations as dead."""
     await accept(store, sent)
     for name in destinations:
         (delivery,) = await lease(store, name)
@@ -36,7 +36,9 @@ async def status(store: Store, event_id: str) -> dict[str, str]:
     return {row.destination: row.status for row in rows}
 
 
-async def test_a_duplicate_says_whether_and_since_when_a_delivery_is_dead(store: Store) -> None:
+async def test_the_receipt_of_a_duplicate_tells_whether_a_delivery_is_dead_and_when_it_was_last_retried(
+    store: Store,
+) -> None:
     sent = arrival(b"1", of=event(BODY), to=("billing", "ledger"))
     await accept(store, sent)
     assert (await duplicate(store, b"1")).dead is None, "nothing is dead yet"
@@ -56,7 +58,7 @@ async def test_a_duplicate_says_whether_and_since_when_a_delivery_is_dead(store:
     assert (await duplicate(store, b"1")).dead == NOW + 5
 
 
-async def test_what_is_dead_and_meant_is_due_at_once_and_has_its_whole_time_again(store: Store) -> None:
+async def test_revived_deliveries_are_due_at_once_and_start_over(store: Store) -> None:
     sent = arrival(b"1", of=event(BODY), to=("billing", "ledger", "audit", "late"))
     await dead(store, sent, "billing", "ledger")
     (delivered,) = await lease(store, "audit")
@@ -79,7 +81,7 @@ async def test_what_is_dead_and_meant_is_due_at_once_and_has_its_whole_time_agai
     assert (again.since, again.attempts, again.earlier) == (NOW + 90, 1, 1)
 
 
-async def test_what_was_asked_for_a_moment_ago_stays_dead(store: Store) -> None:
+async def test_a_delivery_that_was_retried_recently_stays_dead(store: Store) -> None:
     sent = arrival(b"1", of=event(BODY))
     await dead(store, sent, "billing")
     wanted = {sent.event.id: ["billing"]}
@@ -93,11 +95,11 @@ async def test_what_was_asked_for_a_moment_ago_stays_dead(store: Store) -> None:
     assert await store.revive(wanted, now=NOW + 61, asked_before=NOW + 1) == {}
     assert await store.revive(wanted, now=NOW + 62, asked_before=NOW + 2) == {"billing": 1}
     await dies_again(NOW + 63)
-    # A person may ask at any time.
+    # An operator may retry at any time.
     assert (await store.retry(DeliveryQuery(), now=NOW + 64, limit=5)).destinations == {"billing": 1}
 
 
-async def test_what_is_revived_keeps_its_order(store: Store) -> None:
+async def test_revived_deliveries_keep_their_order(store: Store) -> None:
     first, second = (arrival(b"%d" % n, of=event(BODY, received=NOW - 3 + n), order=b"k") for n in (1, 2))
     await dead(store, first, "billing")
     await accept(store, second)

@@ -1,4 +1,4 @@
-"""A store that version 0.1 filled: what it knew is known, though this version tells keys in another way."""
+"""Every store still knows the dedupe keys of version 0.1 after the upgrade."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MS = int(NOW * 1000)
 FIRST, SECOND, OLDEST = (event(received=NOW - ago).id for ago in (60, 30, 90))
-#: What version 0.1 had, and what it recorded with it.
+#: The dedupe templates of version 0.1, and the keys that it stored for them.
 BY = ("{header:Delivery}", ("{body:id}", "{body:key}"))
 KEYS = [
     OldKey(0, b"d1", FIRST, MS + 1000 * 86400),
@@ -81,7 +81,7 @@ async def old_postgres(database: Database, clock: Clock) -> PostgresBackend:
 
 
 def database_now_ms() -> int:
-    """Keys expire by the clock of the database, which is this machine's."""
+    """Keys expire by the database's clock, which is that of this machine."""
     return int(time.time() * 1000)
 
 
@@ -95,7 +95,7 @@ async def upgraded(old: SqliteBackend | PostgresBackend) -> AsyncIterator[Store]
 
 @pytest.fixture
 def ask(request: pytest.FixtureRequest, old: SqliteBackend | PostgresBackend) -> Ask:
-    """Return what asks the database itself."""
+    """Return a function that queries the database directly."""
 
     async def ask(statement: str) -> list[tuple[Any, ...]]:
         if isinstance(old, SqliteBackend):
@@ -127,7 +127,9 @@ def told(receipts: Sequence[Receipt]) -> list[tuple[str, str]]:
     ],
     ids=["unchanged", "another order", "one in front", "a list taken apart", "one in front in a list"],
 )
-async def test_a_retry_of_what_version_0_1_accepted_is_a_duplicate(upgraded: Store, now_by: Any) -> None:
+async def test_a_repetition_of_an_event_that_version_0_1_accepted_is_a_duplicate(
+    upgraded: Store, now_by: Any
+) -> None:
     receipts = await accept(
         upgraded,
         arriving(now_by, b'{"id":"e1"}', New="n1"),
@@ -145,8 +147,8 @@ async def test_a_retry_of_what_version_0_1_accepted_is_a_duplicate(upgraded: Sto
 
 
 @pytest.mark.case("F-08")
-async def test_a_value_that_version_0_1_knew_from_elsewhere_makes_no_duplicate(upgraded: Store) -> None:
-    """`[a, b]` became `[b]`: what is new in b was known as an a."""
+async def test_a_value_that_version_0_1_stored_at_another_place_makes_no_duplicate(upgraded: Store) -> None:
+    """`[a, b]` became `[b]`: a new value of b was known as a value of a."""
     receipts = await accept(
         upgraded,
         arriving(["{body:id}"], b'{"id":"d1"}'),
@@ -160,7 +162,7 @@ async def test_a_value_that_version_0_1_knew_from_elsewhere_makes_no_duplicate(u
 
 
 @pytest.mark.case("F-08")
-async def test_which_keys_there_were_is_remembered_when_the_config_changes(
+async def test_places_of_legacy_keys_are_kept_when_the_config_changes(
     old: SqliteBackend | PostgresBackend, upgraded: Store
 ) -> None:
     await upgraded.close()
@@ -175,7 +177,7 @@ async def test_which_keys_there_were_is_remembered_when_the_config_changes(
 
 
 @pytest.mark.case("F-08")
-async def test_when_the_last_key_by_place_has_expired_nobody_looks_for_one_again(
+async def test_after_the_last_legacy_key_has_expired_legacy_keys_are_not_looked_up(
     old: SqliteBackend | PostgresBackend, upgraded: Store, clock: Clock, ask: Ask
 ) -> None:
     if isinstance(old, PostgresBackend):
@@ -193,13 +195,13 @@ async def test_when_the_last_key_by_place_has_expired_nobody_looks_for_one_again
     await store.close()
 
 
-async def test_a_new_store_has_no_keys_by_place(store: Store) -> None:
+async def test_a_new_store_has_no_legacy_keys(store: Store) -> None:
     await accept(store, arrival(b"1"))
     await store.use_legacy_places(lambda: pytest.fail("asked for places"))
 
 
 @pytest.mark.case("F-08")
-async def test_what_was_pending_and_dead_before_the_upgrade_still_is(upgraded: Store) -> None:
+async def test_deliveries_keep_their_status_during_the_upgrade(upgraded: Store) -> None:
     assert await upgraded.counts() == {
         "to-pending": Counts(pending=3, dead=0, oldest_pending=NOW - 60),
         "to-dead": Counts(pending=0, dead=3, oldest_pending=None),
@@ -209,7 +211,7 @@ async def test_what_was_pending_and_dead_before_the_upgrade_still_is(upgraded: S
         assert len(await lease(upgraded, "to-pending", now=NOW + WINDOW)) == 3
 
 
-#: How a gateway of version 0.1 looks for a key, and records one.
+#: The statements of version 0.1 that look up a key and store one.
 _V01_KNOWS = """
 SELECT event_id FROM dedupe_keys WHERE source = 'mandato' AND place = $1 AND key = $2 AND expires_ms > $3
 """
@@ -217,7 +219,7 @@ _V01_RECORDS = "INSERT INTO dedupe_keys VALUES ('mandato', 0, 'late', $1, $2)"
 
 
 @pytest.mark.case("F-08")
-async def test_while_gateways_are_replaced_both_versions_know_what_the_other_accepted(
+async def test_during_a_rolling_upgrade_both_versions_recognize_events_of_the_other(
     empty_database: Database, clock: Clock
 ) -> None:
     backend = await old_postgres(empty_database, clock)
@@ -232,7 +234,7 @@ async def test_while_gateways_are_replaced_both_versions_know_what_the_other_acc
     await connection.execute(_V01_RECORDS, SECOND, now_ms + 10**9)
     assert told(await accept(store, arriving(BY, b"{}", Delivery="late"))) == [("duplicate", SECOND)]
 
-    # An hour later none of that version is left.
+    # An hour later no gateway of that version runs any more.
     await connection.execute("UPDATE dedupe_places SET added = now() - interval '2 h'")
     await store.close()
     store = await backend.open()

@@ -1,4 +1,4 @@
-"""A disk that fails at the n-th thing it is asked, for n = 1, 2, 3 … until a run passes without a fault.
+"""A disk that fails at the n-th call, for n = 1, 2, 3 … until a run passes without a fault.
 
 Run as a program with `failing_disk.c` preloaded it is the disk; within a test the driver stands in for it.
 """
@@ -20,25 +20,25 @@ from gatehouse.errors import StoreError
 from gatehouse.store.sqlite import SqliteStore, connection
 
 SOURCE = Path(__file__).with_suffix(".c")
-#: Requests that are accepted while the disk may fail; each fills a few pages, so that checkpoints happen too.
+#: Requests that are accepted while the disk may fail. Each fills a few pages, so that there are checkpoints.
 _REQUESTS = 4
 _BODY = 9000
-#: Far more than it takes.
+#: Far more than needed.
 _MOST = 2000
 
 
 class Fault(Protocol):
-    """What fails, and when."""
+    """Decides which call fails."""
 
     def arm(self, after: int) -> None:
-        """Let that many calls succeed, and the next one fail."""
+        """Let this many calls succeed, and the next one fail."""
 
     def disarm(self) -> bool:
-        """Let all succeed again; tell whether one failed."""
+        """Let all calls succeed again. Returns whether one failed."""
 
 
 class Disk:
-    """The disk itself, by way of `failing_disk.c`."""
+    """Makes calls of the disk fail, with `failing_disk.c`."""
 
     def __init__(self, number: int, *, goes_on: bool) -> None:
         library = ctypes.CDLL(None)
@@ -56,11 +56,11 @@ class Disk:
 
 
 class Driver:
-    """The driver: its n-th statement fails as if the disk had. Works where there is no compiler."""
+    """Makes the n-th statement of the driver fail. It works without a compiler."""
 
     def __init__(self) -> None:
         self.left = -1
-        #: Which statements may fail; all, when it is empty.
+        #: The statements that may fail. All may fail if it is empty.
         self.only = ""
         self._failed = False
 
@@ -72,7 +72,7 @@ class Driver:
         return self._failed
 
     def connection(self) -> type[sqlite3.Connection]:
-        """Return the class of connections that fail."""
+        """Return a class of connections that fail."""
         driver = self
 
         class Failing(sqlite3.Connection):
@@ -94,7 +94,7 @@ class Driver:
 
 
 async def sweep(folder: Path, fault: Fault) -> dict[str, Any]:
-    """Fail at each call in turn; return how many runs there were, what was wrong and the slowest recovery."""
+    """Fail at each call in turn. Returns the number of runs, what was wrong, and the slowest recovery."""
     wrong: list[str] = []
     slowest = 0.0
     for number in range(_MOST):
@@ -127,7 +127,7 @@ async def _run(path: Path, fault: Fault, number: int) -> tuple[bool, float, list
 
 
 async def _accept(store: SqliteStore, prefix: bytes = b"") -> tuple[set[str], set[bytes]]:
-    """Accept requests one after the other; return the ids that were acknowledged, the keys that were not."""
+    """Accept requests one by one. Returns the ids that were acknowledged, and the keys that were not."""
     kept, refused = set(), set()
     for number in range(_REQUESTS):
         key = prefix + b"%d" % number
@@ -146,7 +146,7 @@ async def _ignored(work: Any) -> None:
 
 
 def _check(path: Path, kept: set[str], refused: set[bytes], leased: set[str]) -> list[str]:
-    """Compare what was acknowledged with what is in the file."""
+    """Compare the acknowledged events with those in the file."""
     file = sqlite3.connect(path)
     try:
         events = {row[0] for row in file.execute("SELECT id FROM events")}
@@ -161,7 +161,7 @@ def _check(path: Path, kept: set[str], refused: set[bytes], leased: set[str]) ->
         file.close()
     if kept - events:
         wrong.append(f"{len(kept - events)} acknowledged and not in the file")
-    # A commit whose sync failed may have reached the file all the same: wholly, then.
+    # A commit whose sync failed may still be in the file, but only as a whole.
     if len(events) > len(kept) + len(refused) or not len(events) == keys == deliveries:
         wrong.append(f"half-written: {len(events)} events, {keys} keys, {deliveries} deliveries")
     if leased != events:
@@ -170,12 +170,12 @@ def _check(path: Path, kept: set[str], refused: set[bytes], leased: set[str]) ->
 
 
 def check_often() -> None:
-    """Have the log moved into the file every few pages, so that it happens within a run."""
+    """Write the log back to the file every few pages, so that it happens during a run."""
     vars(connection)["_WRITER"] = {**vars(connection)["_WRITER"], "wal_autocheckpoint": 8}
 
 
 def main() -> None:
-    """Sweep the folder given, with the error number given, once or for all that follows."""
+    """Run the sweep in a folder with an error number, for one call or for all later ones."""
     folder, number, goes_on = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "on"
     check_often()
     found = asyncio.run(sweep(folder, Disk(number, goes_on=goes_on)))

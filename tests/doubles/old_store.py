@@ -1,4 +1,4 @@
-"""Stores as version 0.1 left them: dedupe keys by their place in `dedupe.by`, without a scope."""
+"""Writes stores as version 0.1 did, with the place of a dedupe key in `dedupe.by` instead of its scope."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OldKey(NamedTuple):
 
 
 def write_sqlite(path: Path, keys: Sequence[OldKey], *, received_ms: int, source: str = "mandato") -> None:
-    """Write a file with these keys, and their events with a delivery of each status."""
+    """Write a file with these keys and their events. Each event has a delivery of each status."""
     connection = sqlite3.connect(path, isolation_level=None)
     for migration in sqlite.migrations()[:SQLITE]:
         connection.executescript(migration)

@@ -1,4 +1,4 @@
-"""A primary with a standby that has every commit: one of them goes, and the gateways go on with the other."""
+"""Gateways on a primary with a synchronous standby continue when one of the two fails."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateways import RunGateway, Running
     from postgres_server import Database
 
-#: How long gateways may take to accept again once there is a server that takes writes (seconds).
+#: How long gateways may take to accept again once a server accepts writes (seconds).
 BACK_WITHIN: Final = 5.0
 
 
@@ -64,7 +64,7 @@ async def health(running: Running, path: str) -> int:
 
 
 async def until_delivered(destination: ScriptedDestination, expected: set[str]) -> None:
-    """Wait until a destination has got these events, whatever else."""
+    """Wait until a destination has received these events, among others."""
     async with asyncio.timeout(20):
         while missing := expected - {json.loads(each.body)["id"] for each in destination.requests}:
             assert missing
@@ -72,14 +72,14 @@ async def until_delivered(destination: ScriptedDestination, expected: set[str]) 
 
 
 def stored(server: PostgresServer, database: Database) -> list[str]:
-    """Return what providers call the events that are in a database."""
+    """Return the providers' ids of the events in a database."""
     return server.sql(
         "SELECT convert_from(external_id, 'UTF8') FROM events", database=database.name
     ).splitlines()
 
 
 @pytest.mark.case("O-04")
-async def test_when_a_standby_takes_over_nothing_that_was_accepted_is_lost(
+async def test_a_failover_loses_no_accepted_event(
     run_gateway: RunGateway,
     primary: PostgresServer,
     standby: Standby,
@@ -90,7 +90,7 @@ async def test_when_a_standby_takes_over_nothing_that_was_accepted_is_lost(
     first, last = (url_of(database, *servers) for servers in ((primary, standby), (standby, primary)))
     async with (
         run_gateway(config(first, destination), STORE_PASSWORD=PASSWORD) as one,
-        # To this one the standby comes first: as long as it takes no writes it is passed over.
+        # This one tries the standby first, and skips it as long as it accepts no writes.
         run_gateway(config(last, destination), STORE_PASSWORD=PASSWORD) as other,
     ):
         async with provider.sending(one, other):
@@ -113,14 +113,14 @@ async def test_when_a_standby_takes_over_nothing_that_was_accepted_is_lost(
 
 
 @pytest.mark.case("O-04")
-async def test_without_the_standby_nothing_is_accepted_that_only_the_primary_has(
+async def test_without_the_standby_no_event_is_accepted(
     run_gateway: RunGateway,
     primary: PostgresServer,
     standby: Standby,
     database: Database,
     destination: ScriptedDestination,
 ) -> None:
-    """A commit that waits for the standby is on the primary: what is sent again is found there."""
+    """A commit that waits for the standby is already on the primary, where a repetition finds it."""
     provider, ahead = Provider(), 0.0
     text = config(url_of(database, primary), destination)
     times = {"clock": lambda: time.time() + ahead, "elapsed": lambda: time.monotonic() + ahead}
@@ -134,15 +134,15 @@ async def test_without_the_standby_nothing_is_accepted_that_only_the_primary_has
 
         await provider.until_accepting(running, external_id="evt_again")
         assert stored(primary, database).count("evt_again") == 1
-        # Nobody was handed its delivery: it is due when the lease of the commit ends.
+        # No gateway got its delivery, which is due when the lease of the commit ends.
         ahead = 60.0
         await until_delivered(destination, {"evt_again"})
 
 
-async def test_without_the_standby_leases_are_not_taken_for_nobody(
+async def test_without_the_standby_no_lease_is_lost(
     primary: PostgresServer, standby: Standby, database: Database
 ) -> None:
-    """A lease whose commit hangs is taken on the primary. Each that runs out counts as an attempt."""
+    """A lease whose commit hangs is taken on the primary, and counts as an attempt when it runs out."""
     store = await PostgresStore.open(PostgresSettings(database.url, database.password))
     names = ["billing", "crm", "mail"]
     now = round(time.time(), 3)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 150
 AT_ONCE = 5
-#: How long stores of a mixed load are at it (seconds).
+#: How long the stores run under a mixed load (seconds).
 MIXED = 4.0
 DESTINATIONS = ("billing", "crm")
 ORDER_KEYS = (None, None, *(b"order-%d" % number for number in range(6)))
@@ -57,14 +57,14 @@ EXECUTE FUNCTION stand_still();
 
 
 class Name(NamedTuple):
-    """Which delivery."""
+    """The name of a delivery."""
 
     event_id: str
     destination: str
 
 
 class Row(NamedTuple):
-    """What is in the database of a delivery."""
+    """The row of a delivery in the database."""
 
     status: str
     due_ms: int | None
@@ -84,12 +84,12 @@ class Row(NamedTuple):
 
 
 class Round:
-    """What the calls of one round said they did."""
+    """The results that the calls of one round returned."""
 
     def __init__(self) -> None:
         self.accepted: list[tuple[list[Arrival], list[Receipt]]] = []
         self.leased: Counter[Name] = Counter()
-        #: Leases given up, whatever became of it.
+        #: Leases that were released, with or without success.
         self.ended: Counter[Name] = Counter()
         self.recorded: dict[Name, str] = {}
         self.released: set[tuple[Name, int]] = set()
@@ -97,7 +97,7 @@ class Round:
 
 
 class Model:
-    """What is known of the database, and the rules."""
+    """The expected state of the database, and the invariants."""
 
     def __init__(self, chance: random.Random) -> None:
         self.stores: list[PostgresStore] = []
@@ -105,7 +105,7 @@ class Model:
         self.now = NOW
         self.rows: dict[Name, Row] = {}
         self.received: dict[str, float] = {}
-        #: By place and key: the events it was accepted with, from when until when.
+        #: By place and key: the events that were accepted with it, and the time span.
         self.windows: defaultdict[bytes, list[tuple[str, float, float]]] = defaultdict(list)
         self.leases: list[Delivery] = []
         self.used: set[tuple[Name, int]] = set()
@@ -143,7 +143,7 @@ class Model:
         self.round.leased[name_of(delivery)] += 1
 
     def leases_to_end(self) -> list[Delivery]:
-        """Take some leases, the latest or any: those of long ago have been lost."""
+        """Take some leases, either the latest or any. Old ones are lost."""
         among = self.leases[-8:] if self.chance.random() < 0.7 else self.leases
         return self.chance.sample(among, min(len(among), self.chance.randint(1, 3)))
 
@@ -161,7 +161,7 @@ class Model:
                 self.round.recorded[name_of(each)] = status
 
     def used_up(self, delivery: Delivery) -> None:
-        """A lease is good for one outcome."""
+        """A lease can be used for one result."""
         lease = (name_of(delivery), delivery.token)
         assert lease not in self.used
         self.used.add(lease)
@@ -173,7 +173,7 @@ class Model:
         self.round.released |= {(name_of(each), each.token) for each in some}
 
     async def retry(self, store: PostgresStore) -> None:
-        # At a round's end these are told by their state.
+        # At the end of a round, the state of these shows what happened.
         await store.retry(DeliveryQuery(destination=self.chance.choice(DESTINATIONS)), now=self.now, limit=3)
 
     async def replay(self, store: PostgresStore) -> None:
@@ -191,7 +191,7 @@ class Model:
         await store.pause(self.chance.choice(DESTINATIONS), paused=self.chance.random() < 0.5)
 
     async def damage(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
-        """Let an event be damaged that nobody has in memory."""
+        """Damage an event that no store has in memory."""
         known = [name for name, row in self.rows.items() if row.status == "pending"]
         if known:
             event_id = self.chance.choice(known).event_id
@@ -199,7 +199,7 @@ class Model:
             self.damaged.add(event_id)
 
     def check(self, found: dict[Name, Row]) -> None:
-        """Compare what is there now with what was before, and what was done."""
+        """Compare the state with the one before, and with the results of the round."""
         for batch, receipts in self.round.accepted:
             for arrived, receipt in zip(batch, receipts, strict=True):
                 self.check_receipt(arrived, receipt)
@@ -241,7 +241,7 @@ class Model:
         ]
 
     def check_order_of_arrival(self, found: dict[Name, Row]) -> None:
-        """What is accepted later is later in its order, and within a batch as well."""
+        """Later arrivals are later in their order, also within a batch."""
         first_new = self.last_seq
         for batch, receipts in self.round.accepted:
             new = [r.event_id for r in receipts if r.status == "accepted"]
@@ -259,7 +259,7 @@ class Model:
                 self.last_seq = max([self.last_seq, *numbers])
 
     def check_change(self, name: Name, before: Row, after: Row | None) -> None:
-        """Nothing is lost, and what was recorded is there, unless a person came after it."""
+        """Nothing is lost, and each result is there unless an operator retried the delivery after it."""
         recorded = self.round.recorded.get(name)
         if after is None:
             age = self.now - self.received[name.event_id]
@@ -267,7 +267,7 @@ class Model:
             assert ended or name.event_id in self.damaged, "purged although pending"
             assert age > KEEP_EVENTS, "purged too early"
         elif recorded in {"delivered", "dead"}:
-            # Asked for again in the same round, it is pending, and no longer what it was recorded as.
+            # A delivery that was retried in the same round is pending, and its result is gone.
             assert after.status in {recorded, "pending"}
             if after.status == "pending" and recorded == "delivered":
                 assert name in self.round.revived
@@ -277,7 +277,7 @@ class Model:
             assert name in self.round.revived
 
     def check_leases(self, name: Name, before: Row | None, after: Row | None) -> None:
-        """Nobody has what another one has."""
+        """No two stores lease the same delivery."""
         lasting = before is not None and before.leased_until_ms > self.ms(0)
         taken = self.round.leased[name]
         assert taken + lasting <= 1 + self.round.ended[name], "leased to two"
@@ -288,7 +288,7 @@ class Model:
             assert len(mine) == 1 or name.event_id in self.damaged, "leased to nobody"
 
     def check_order(self, found: dict[Name, Row]) -> None:
-        """One of each order key runs if any is pending, and it was the first of those that waited."""
+        """Each order key with pending deliveries has one active, which was the first of the held ones."""
         by_key: defaultdict[tuple[str, bytes], list[tuple[Name, Row]]] = defaultdict(list)
         for name, row in found.items():
             if row.order_key is not None and row.status == "pending":
@@ -309,7 +309,7 @@ class Model:
         return self.stores[0]._clock.to_database(self.now + seconds)
 
     async def drain(self) -> None:
-        """Deliver all that is left: a delivery that nobody finds would be left over."""
+        """Deliver everything that is left. A delivery that no store finds would stay."""
         for turn in range(100):
             self.now += 31
             found = 0
@@ -332,7 +332,7 @@ async def look(connection: asyncpg.Connection[asyncpg.Record]) -> dict[Name, Row
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no call take too long: what became of it would not be known."""
+    """Raise the timeouts, because the result of a call that times out is unknown."""
     monkeypatch.setattr("gatehouse.store.postgres.pool.HOT", {**HOT, "statement_timeout": "60s"})
     monkeypatch.setattr("gatehouse.store.postgres.pool._HOT_TIMEOUT", 60.0)
 
@@ -342,7 +342,7 @@ async def modelled(database: Database, seed: int) -> AsyncIterator[Model]:
     settings = PostgresSettings(database.url, database.password)
     model = Model(random.Random(seed))  # noqa: S311 - the same each time
     model.stores = [await PostgresStore.open(settings, clock=lambda: model.now) for _ in range(2)]
-    # By a clock that stands still the second one measured a little more.
+    # With a clock that stands still, the second store has measured a slightly larger difference.
     model.stores[1]._clock._offset_ms = model.stores[0]._clock._offset_ms
     try:
         yield model
@@ -353,7 +353,9 @@ async def modelled(database: Database, seed: int) -> AsyncIterator[Model]:
 
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("seed", range(4))
-async def test_whatever_two_gateways_do_at_once_keeps_to_the_rules(database: Database, seed: int) -> None:
+async def test_concurrent_operations_of_two_gateways_keep_the_invariants(
+    database: Database, seed: int
+) -> None:
     connection = await asyncpg.connect(database.url, password=database.password)
     async with modelled(database, seed) as model:
         for _ in range(ROUNDS):
@@ -368,7 +370,7 @@ async def test_whatever_two_gateways_do_at_once_keeps_to_the_rules(database: Dat
 
 
 @pytest.mark.parametrize("call", ["retry", "replay"])
-async def test_what_is_asked_for_again_just_now_is_not_purged(database: Database, call: str) -> None:
+async def test_a_concurrent_purge_does_not_remove_retried_deliveries(database: Database, call: str) -> None:
     connection = await asyncpg.connect(database.url, password=database.password)
     async with modelled(database, 0) as model:
         mine, other = model.stores
@@ -389,10 +391,10 @@ async def test_what_is_asked_for_again_just_now_is_not_purged(database: Database
     await connection.close()
 
 
-async def test_gateways_under_a_mixed_load_never_wait_in_a_circle(
+async def test_gateways_under_a_mixed_load_never_deadlock(
     database: Database, postgres: PostgresServer
 ) -> None:
-    """A second try would hide it, and cost a second each time."""
+    """A second try would hide a deadlock, and would cost a second each time."""
     settings = PostgresSettings(database.url, database.password)
     opened = [await PostgresStore.open(settings) for _ in range(3)]
     until = time.monotonic() + MIXED
@@ -403,7 +405,7 @@ async def test_gateways_under_a_mixed_load_never_wait_in_a_circle(
         for store in opened:
             await store.close()
     assert min(done) > 0, "it was no mixed load"
-    # What a connection counted is known when it has ended, which is a moment after it was closed.
+    # The statistics of a connection appear when it has ended, a moment after it was closed.
     about = f"numbackends || ' ' || deadlocks FROM pg_stat_database WHERE datname = '{database.name}'"
     async with asyncio.timeout(20):
         while not (found := postgres.sql(f"SELECT {about}")).startswith("0 "):  # noqa: ASYNC110 - likewise
@@ -416,7 +418,7 @@ async def repeat(
 ) -> int:
     chance, done = random.Random(), 0  # noqa: S311
     while time.monotonic() < until:
-        with suppress(StoreUnavailableError):  # a machine with too much to do
+        with suppress(StoreUnavailableError):  # an overloaded machine
             await call(store, chance)
             done += 1
     return done
@@ -432,7 +434,7 @@ async def accept_some(store: PostgresStore, chance: random.Random) -> None:
 
 
 async def lease_and_record(store: PostgresStore, chance: random.Random) -> None:
-    # Also what others have at work: a lease is over within moments.
+    # Also what other stores have leased: each lease ends after a short time.
     now = time.time() + chance.choice([0, 0.2])
     leased = await store.lease("billing", now=now, until=now + 0.1, limit=32)
     chance.shuffle(leased)

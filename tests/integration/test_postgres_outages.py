@@ -1,4 +1,4 @@
-"""A PostgreSQL that is gone, stands by, or does not keep what it commits, and what the store makes of it."""
+"""The store on a PostgreSQL that is down, is a standby, or does not keep its commits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.alone
 
-#: How long the store may take to be back (seconds).
+#: How long the store may take to recover (seconds).
 BACK_WITHIN = 5.0
 
 
@@ -110,7 +110,7 @@ async def test_no_acknowledged_event_is_lost_while_connections_are_ended(
 
 
 @pytest.mark.case("O-04")
-async def test_a_server_that_is_restarted_is_found_again(
+async def test_the_store_reconnects_to_a_restarted_server(
     database: Database, postgres: PostgresServer
 ) -> None:
     async with opened(database) as store:
@@ -132,10 +132,10 @@ async def test_a_server_that_is_restarted_is_found_again(
 
 
 @pytest.mark.case("O-04")
-async def test_a_server_that_takes_no_writes_is_left_for_one_that_does(
+async def test_the_store_moves_from_a_read_only_server_to_one_that_accepts_writes(
     database: Database, postgres: PostgresServer
 ) -> None:
-    """SQLSTATE 25006: what a primary says that has become a standby."""
+    """SQLSTATE 25006: the answer of a primary that has become a standby."""
     async with opened(database) as store:
         await accept(store, arriving())
         postgres.sql(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
@@ -163,7 +163,7 @@ async def test_connections_that_became_read_only_are_not_used_again(database: Da
         await accept(store, arriving())
 
 
-async def test_the_host_that_takes_writes_is_found_among_others(
+async def test_the_host_that_accepts_writes_is_found_among_others(
     database: Database, postgres: PostgresServer
 ) -> None:
     host = f"127.0.0.1:{postgres.port}"
@@ -177,7 +177,7 @@ async def test_the_host_that_takes_writes_is_found_among_others(
     await store.close()
 
 
-async def test_without_a_server_it_does_not_open(database: Database, postgres: PostgresServer) -> None:
+async def test_opening_without_a_server_fails(database: Database, postgres: PostgresServer) -> None:
     gone = PostgresSettings(database.url.replace(f":{postgres.port}", ":1"), "the-password")
     with pytest.raises(StoreUnavailableError) as caught:
         await PostgresStore.open(gone)
@@ -186,7 +186,7 @@ async def test_without_a_server_it_does_not_open(database: Database, postgres: P
 
 @pytest.mark.case("D-16")
 @pytest.mark.parametrize("name", ["synchronous_commit"])
-async def test_a_server_that_answers_before_it_is_on_disk_is_refused(
+async def test_a_server_that_confirms_commits_before_they_are_on_disk_is_refused(
     database: Database, postgres: PostgresServer, name: str
 ) -> None:
     postgres.sql(f"ALTER DATABASE {database.name} SET {name} = off")
@@ -202,7 +202,7 @@ async def test_a_server_that_answers_before_it_is_on_disk_is_refused(
 async def test_a_statement_that_takes_too_long_is_ended_before_the_deadline(
     database: Database, postgres: PostgresServer
 ) -> None:
-    """A lock on the table stands for anything that holds up the database."""
+    """A lock on the table stands for anything that delays the database."""
     async with opened(database) as store:
         blocker = await asyncpg.connect(postgres.url_for(database.name), password=database.password)
         transaction = blocker.transaction()
@@ -221,7 +221,7 @@ async def test_a_statement_that_takes_too_long_is_ended_before_the_deadline(
         assert {each.status for each in receipts} == {"accepted"}
 
 
-async def test_what_can_not_be_in_the_database_is_not_found_there(database: Database) -> None:
+async def test_text_that_the_database_can_not_contain_is_not_found(database: Database) -> None:
     async with opened(database) as store:
         for text in ("\0", "\ud800"):
             assert await store.event(text) is None

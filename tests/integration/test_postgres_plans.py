@@ -1,4 +1,4 @@
-"""The plans that PostgreSQL keeps for what a gateway asks: made for empty tables, used for full ones."""
+"""PostgreSQL's plans for a gateway's statements: made for empty tables, and used for full ones."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ STATEMENTS = {
     "purge keys": purging._PURGE_KEYS,
     "purge events": purging._PURGE_EVENTS,
 }
-#: Of deliveries that are held: the index that finds them by their order key is one of two that would do.
+#: The index that finds held deliveries by their order key is one of two that can be used.
 ORDERED = ("taken", "free")
 
 
 async def plan(database: Database, statement: str) -> list[str]:
-    """Return the lines of the plan that is kept, whatever the parameters."""
+    """Return the lines of the generic plan."""
     settings = {**HOT, "plan_cache_mode": "force_generic_plan"}
     connection = await asyncpg.connect(database.url, password=database.password, server_settings=settings)
     prepared = await connection.prepare(statement)
@@ -45,7 +45,7 @@ async def plan(database: Database, statement: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-async def test_no_plan_of_empty_tables_reads_all_of_a_table_or_an_index(
+async def test_no_plan_for_empty_tables_reads_a_whole_table_or_index(
     database: Database, postgres: PostgresServer, name: str
 ) -> None:
     postgres.sql("VACUUM ANALYZE", database=database.name)
@@ -58,10 +58,10 @@ async def test_no_plan_of_empty_tables_reads_all_of_a_table_or_an_index(
 
 
 @pytest.mark.parametrize("name", ORDERED)
-async def test_what_waits_behind_an_order_key_is_found_by_it(
+async def test_held_deliveries_are_found_by_their_order_key(
     database: Database, postgres: PostgresServer, name: str
 ) -> None:
-    """And not among all that is pending for the destination, or held behind that key."""
+    """The plan does not scan all pending deliveries of the destination, or all that are held."""
     postgres.sql("VACUUM ANALYZE", database=database.name)
     text = "\n".join(await plan(database, STATEMENTS[name]))
     assert "deliveries_pending" not in text

@@ -1,4 +1,4 @@
-"""The rights that docs/scaling.md gives to the gateways' role are enough for it, and not more."""
+"""The rights that docs/scaling.md gives to the gateways' role are sufficient and minimal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PASSWORD = "a-password-of-the-gateways"
 
 @pytest.fixture
 async def settings(postgres: PostgresServer, empty_database: Database) -> AsyncIterator[PostgresSettings]:
-    """Have the tables in a schema that another role owns; return how the gateways get to them."""
+    """Create the tables in a schema that another role owns. Returns the settings of the gateways."""
     name, (user, owner) = empty_database.name, ("gateways", postgres.user)
     postgres.sql(
         f"CREATE SCHEMA gatehouse AUTHORIZATION {owner}",
@@ -47,11 +47,11 @@ async def settings(postgres: PostgresServer, empty_database: Database) -> AsyncI
     postgres.sql(f"DROP ROLE {user}")
 
 
-def test_the_page_has_rights_to_grant() -> None:
+def test_the_page_lists_rights_to_grant() -> None:
     assert len(GRANTS) == 5
 
 
-async def test_a_role_that_owns_nothing_can_run_a_gateway(settings: PostgresSettings) -> None:
+async def test_a_role_with_these_rights_can_run_a_gateway(settings: PostgresSettings) -> None:
     store = await PostgresStore.open(settings)
     try:
         now = time.time()
@@ -77,7 +77,7 @@ async def test_a_role_that_owns_nothing_can_run_a_gateway(settings: PostgresSett
         await store.close()
 
 
-async def test_that_role_can_change_no_table(settings: PostgresSettings) -> None:
+async def test_a_role_with_these_rights_can_not_change_tables(settings: PostgresSettings) -> None:
     connection = await asyncpg.connect(settings.url, password=settings.password)
     try:
         for statement in ("DROP TABLE events", "CREATE TABLE gatehouse.more ()", "TRUNCATE dedupe_keys"):

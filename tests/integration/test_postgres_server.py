@@ -1,4 +1,4 @@
-"""The server that tests of the PostgreSQL store run on is what they take it for."""
+"""The PostgreSQL server of the tests behaves as they expect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gateways whose PostgreSQL does not answer, or takes no more connections: they refuse, and hold little."""
+"""Gateways whose PostgreSQL does not answer, or accepts no connections, refuse requests at little cost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.alone
 #: How long gateways may take to accept again once the database answers (seconds).
 BACK_WITHIN: Final = 5.0
 CONNECTIONS: Final = 3
-#: Besides: for lists and purges two, and for hints one.
+#: Two more for lists and purges, and one for notifications.
 OTHER_CONNECTIONS: Final = 3
 AT_ONCE: Final = 30
 
@@ -47,7 +47,7 @@ def end_connections(postgres: PostgresServer, database: Database) -> None:
 
 
 async def refused_at_once(provider: Provider, running: Running) -> None:
-    """Have many wait at once, of which none is accepted. None shares a commit with another."""
+    """Send many requests at once, none of which is accepted. None shares a commit with another."""
 
     async def send(pause: float) -> int:
         await asyncio.sleep(pause)
@@ -62,7 +62,7 @@ async def assert_alive(running: Running) -> None:
 
 
 async def assert_back(provider: Provider, running: Running, destination: ScriptedDestination) -> None:
-    """Find it accepting soon, and all that it refused accepted when that is sent again."""
+    """Check that it accepts soon, including the refused requests when they are sent again."""
     assert await provider.until_accepting(running) < BACK_WITHIN
     for refused in sorted(provider.refused):
         await provider.until_accepting(running, external_id=refused)
@@ -126,7 +126,7 @@ async def test_a_primary_that_is_told_to_take_no_writes(
         try:
             postgres.sql(f"ALTER SYSTEM SET {setting} = on", "SELECT pg_reload_conf()")
             async with provider.sending(running):
-                await provider.until_refused(1)  # the reload takes its time
+                await provider.until_refused(1)  # the reload takes a while
             for _ in range(3):
                 await refused_at_once(provider, running)
             await assert_alive(running)
@@ -150,7 +150,7 @@ async def test_a_database_behind_a_line_that_drops_everything(
                 await refused_at_once(provider, running)
                 await assert_alive(running)
                 held.append((len(asyncio.all_tasks()), descriptors()))
-            # What the first rounds left behind, the last have not added to.
+            # The last rounds have not added to what the first ones left open.
             for at_first, at_end in zip(*held[2:7:4], strict=True):
                 assert at_end <= at_first + 10, held
             await line.heal()
@@ -161,7 +161,7 @@ async def test_a_database_behind_a_line_that_drops_everything(
 async def test_a_primary_that_is_gone_without_a_word(
     run_gateway: RunGateway, postgres: PostgresServer, database: Database, destination: ScriptedDestination
 ) -> None:
-    """Its connections are still there, and lead nowhere. Few events arrive, and another host takes over."""
+    """Its connections stay open but get no answer. Few events arrive, and another host takes over."""
     provider = Provider()
     async with partition(postgres.port) as primary, partition(postgres.port) as successor:
         await successor.cut("refuse")
@@ -223,12 +223,12 @@ async def test_gateways_whose_clocks_are_hours_apart(
 
 
 def descriptors() -> int:
-    """Count what this process has open."""
+    """Count the open files of this process."""
     return sum(1 for _ in Path("/dev/fd").iterdir())
 
 
 def resolving(name: str, answers: threading.Event) -> Callable[..., Any]:
-    """Return a `getaddrinfo` that knows this name, and stands still while there are no answers."""
+    """Return a `getaddrinfo` that knows this name, and hangs while there are no answers."""
     real = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:

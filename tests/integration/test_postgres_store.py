@@ -1,4 +1,4 @@
-"""Several gateways' stores on one PostgreSQL at a time. What each does alone is in tests/conformance."""
+"""The stores of several gateways on one PostgreSQL. Each store alone is tested in tests/conformance."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from postgres_server import Database, PostgresServer
 
 
-#: What a gateway asks all the time, with something for its parameters.
+#: The frequent statements of a gateway, with example parameters.
 STATEMENTS: dict[str, tuple[object, ...]] = {
     accepting._KNOWN_KEYS: ([], [], [], 0),
     leasing._LEASE: ("billing", 0, 0, 0, 1, 0),
@@ -45,7 +45,7 @@ STATEMENTS: dict[str, tuple[object, ...]] = {
 
 @asynccontextmanager
 async def stores(database: Database, number: int) -> AsyncIterator[list[PostgresStore]]:
-    """Open as many stores as there are gateways."""
+    """Open one store per gateway."""
     settings = PostgresSettings(database.url, database.password)
     opened = [await PostgresStore.open(settings) for _ in range(number)]
     try:
@@ -70,7 +70,7 @@ def arriving(*keys: bytes | None, order: bytes | None = None, leased: bool = Fal
 
 
 async def until_accepted(store: PostgresStore, batch: Sequence[Arrival]) -> list[Receipt]:
-    """Send until it is answered, as a provider does that gets 503 from a machine with too much to do."""
+    """Send until it is accepted, as a provider does that gets 503 from an overloaded machine."""
     while True:
         try:
             return await store.accept(batch, deadline=NEVER)
@@ -79,13 +79,13 @@ async def until_accepted(store: PostgresStore, batch: Sequence[Arrival]) -> list
 
 
 async def lease(store: PostgresStore, *, ahead: float = 0.0, limit: int = 500) -> list[Delivery]:
-    """Lease what is due so many seconds from now."""
+    """Lease what is due in this many seconds."""
     now = time.time() + ahead
     return await store.lease("billing", now=now, until=now + 30, limit=limit)
 
 
 @pytest.mark.alone
-async def test_64_connections_with_the_same_ids_store_each_once(
+async def test_64_connections_with_the_same_ids_store_each_event_once(
     database: Database, postgres: PostgresServer
 ) -> None:
     """D-05, over three gateways."""
@@ -93,7 +93,7 @@ async def test_64_connections_with_the_same_ids_store_each_once(
     chance = random.Random(5)  # noqa: S311 - the same each time
 
     async def send(store: PostgresStore) -> list[str]:
-        """Send all of them in batches, in an order of its own."""
+        """Send all of them in batches, in a random order."""
         mine = chance.sample(ids, len(ids))
         statuses: list[str] = []
         for start in range(0, len(mine), 50):
@@ -110,11 +110,11 @@ async def test_64_connections_with_the_same_ids_store_each_once(
         }
         for table in ("events", "dedupe_keys", "deliveries"):
             assert await connection.fetchval(f"SELECT count(*) FROM {table}") == 500  # noqa: S608
-    # None waited for another in a circle, which a second try would have hidden.
+    # There was no deadlock, which a second try would have hidden.
     assert postgres.sql(f"SELECT deadlocks FROM pg_stat_database WHERE datname = '{database.name}'") == "0"  # noqa: S608
 
 
-async def test_a_batch_that_another_gateway_was_faster_with_finds_its_keys(database: Database) -> None:
+async def test_a_batch_whose_keys_another_gateway_has_just_stored_finds_them(database: Database) -> None:
     async with stores(database, 2) as opened:
         batches = [
             [arriving(b"%d" % number, b"x%d" % (number * 7 % 64)) for number in numbers]
@@ -129,7 +129,7 @@ async def test_a_batch_that_another_gateway_was_faster_with_finds_its_keys(datab
 
 
 @pytest.mark.case("D-09")
-async def test_late_outcomes_of_a_process_that_was_away_change_nothing(database: Database) -> None:
+async def test_late_results_of_a_suspended_process_change_nothing(database: Database) -> None:
     async with stores(database, 2) as (away, there):
         await there.accept([arriving() for _ in range(10)], deadline=NEVER)
         old = await lease(away)
@@ -159,7 +159,7 @@ async def test_gateways_never_share_a_delivery(database: Database) -> None:
         assert await opened[0].counts() == {}
 
 
-async def test_an_order_key_holds_across_gateways(database: Database) -> None:
+async def test_an_order_key_is_kept_across_gateways(database: Database) -> None:
     accepted: list[str] = []
     delivered: list[str] = []
     async with stores(database, 3) as opened:
@@ -185,7 +185,7 @@ async def test_an_order_key_holds_across_gateways(database: Database) -> None:
         assert delivered == [row[0] for row in rows]
 
 
-async def test_of_those_that_arrive_at_once_one_runs_and_the_others_are_held(database: Database) -> None:
+async def test_of_concurrent_arrivals_one_is_active_and_the_others_are_held(database: Database) -> None:
     async with stores(database, 3) as opened:
         for number in range(40):
             order = b"%d" % number
@@ -195,7 +195,7 @@ async def test_of_those_that_arrive_at_once_one_runs_and_the_others_are_held(dat
             assert sorted(receipt.held for (receipt,) in receipts) == [(), ("billing",), ("billing",)]
 
 
-async def test_what_arrives_as_the_one_before_it_ends_is_not_held_for_ever(database: Database) -> None:
+async def test_an_arrival_at_the_end_of_the_active_delivery_is_not_held_forever(database: Database) -> None:
     async with stores(database, 2) as (accepting_one, delivering_one):
         await accepting_one.accept([arriving(order=b"k")], deadline=NEVER)
         for _ in range(60):
@@ -206,7 +206,7 @@ async def test_what_arrives_as_the_one_before_it_ends_is_not_held_for_ever(datab
             )
 
 
-async def test_pauses_and_retries_reach_the_other_gateways(database: Database) -> None:
+async def test_other_gateways_are_notified_of_pauses_and_retries(database: Database) -> None:
     async with stores(database, 2) as (mine, other):
         heard: asyncio.Queue[str] = asyncio.Queue()
         other.watch(heard.put_nowait)
@@ -214,7 +214,7 @@ async def test_pauses_and_retries_reach_the_other_gateways(database: Database) -
         (delivery,) = await lease(mine)
         await mine.record([result(delivery, "dead")])
         async with asyncio.timeout(10):
-            while heard.empty():  # it listens when the connection is there
+            while heard.empty():  # it listens once the connection is open
                 await mine.pause("billing", paused=True)
                 await asyncio.sleep(0.01)
             assert await heard.get() == "billing"
@@ -239,8 +239,8 @@ async def test_a_newer_schema_is_refused(database: Database) -> None:
         await PostgresStore.open(PostgresSettings(database.url, database.password))
 
 
-async def test_the_clock_that_counts_is_that_of_the_database(database: Database) -> None:
-    """A gateway whose clock is an hour ahead leases nothing before its time, and is leased from in time."""
+async def test_times_are_compared_by_the_databases_clock(database: Database) -> None:
+    """A gateway whose clock is an hour ahead leases nothing early, and others lease from it in time."""
     settings = PostgresSettings(database.url, database.password)
 
     def ahead() -> float:
@@ -257,7 +257,7 @@ async def test_the_clock_that_counts_is_that_of_the_database(database: Database)
     await hasty.close()
 
 
-async def test_a_damaged_event_is_dead_and_frees_the_one_behind_it(database: Database) -> None:
+async def test_a_damaged_event_is_dead_and_frees_the_next_one(database: Database) -> None:
     async with stores(database, 1) as (store,), connected(database) as connection:
         first, second = arriving(order=b"k"), arriving(order=b"k")
         await store.accept([first, second, arriving()], deadline=NEVER)
@@ -270,7 +270,7 @@ async def test_a_damaged_event_is_dead_and_frees_the_one_behind_it(database: Dat
 
 @pytest.mark.alone
 async def test_a_batch_past_its_deadline_by_the_databases_clock_is_not_written(database: Database) -> None:
-    """D-07, when it is the server that stood still."""
+    """D-07, when the server was suspended."""
     async with stores(database, 1) as (store,), connected(database) as connection:
         await connection.execute(
             """
@@ -288,27 +288,27 @@ async def test_a_batch_past_its_deadline_by_the_databases_clock_is_not_written(d
         assert receipt.status == "accepted"
 
 
-async def test_what_is_leased_is_leased_in_place(database: Database) -> None:
-    """Leasing, giving back and leasing again write no index: HOT updates, but for full pages."""
+async def test_a_lease_updates_its_row_in_place(database: Database) -> None:
+    """Leasing, releasing and leasing again write no index: they are HOT updates, except for full pages."""
     async with stores(database, 1) as (store,):
         await store.accept([arriving() for _ in range(200)], deadline=NEVER)
         for _ in range(3):
             await store.release(await lease(store, ahead=1))
-    # What a connection counted is known when it has ended.
+    # The statistics of a connection appear when it has ended.
     updated = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables WHERE relname = 'deliveries'"
     total, hot = 0, 0
     async with asyncio.timeout(20), connected(database) as connection:
         while total < 1200:
             await asyncio.sleep(0.05)
             total, hot = await connection.fetchrow(updated) or (0, 0)
-    # Where a page has no room for the new version, it goes to another one.
+    # If a page has no space for the new version, the row moves to another page.
     assert hot > total * 0.7
 
 
-async def test_the_plans_of_what_may_not_wait_read_no_whole_table(
+async def test_the_plans_of_hot_statements_read_no_whole_table(
     database: Database, postgres: PostgresServer
 ) -> None:
-    """Planned while the tables are empty, as they are when a gateway starts for the first time."""
+    """The plans are made while the tables are empty, as at the first start of a gateway."""
     postgres.sql("ANALYZE", database=database.name)
     async with stores(database, 1) as (store,), store._hot.use() as connection:
         for statement, given in STATEMENTS.items():
@@ -318,7 +318,7 @@ async def test_the_plans_of_what_may_not_wait_read_no_whole_table(
             assert "Hash Join" not in plan, statement
 
 
-async def test_long_keys_are_told_apart_and_what_is_kept_of_one_stays_as_it_is() -> None:
+async def test_long_keys_are_distinguished_and_a_shortened_key_stays_the_same() -> None:
     long = b"k" * 5000
     kept = short_key(long + b"1")
     assert kept != short_key(long + b"2")

@@ -1,4 +1,4 @@
-"""A SQLite store copied to a real PostgreSQL: what is there afterwards, and what is refused."""
+"""A SQLite store is copied completely to a real PostgreSQL, or the copy is refused."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ async def opened(database: Database) -> PostgresStore:
 
 
 def keeps(row: Any) -> tuple[Any, ...]:
-    """Return what a copy must not change, and what is told of the time with less than a second."""
+    """Return the data that a copy must not change, with times rounded to seconds."""
     times = round(row.updated), row.due is not None and row.due > time.time() + 1000
     return (row.event_id, row.source, row.type, row.destination, row.status, row.received, *times)
 
 
-async def test_what_operators_see_is_the_same_afterwards(path: Path, empty_database: Database) -> None:
+async def test_operators_see_the_same_data_after_a_copy(path: Path, empty_database: Database) -> None:
     filled = await fill(path)
     copied = await copy(path, empty_database)
     before, after = await SqliteStore.open(path), await opened(empty_database)
@@ -72,7 +72,7 @@ async def test_what_operators_see_is_the_same_afterwards(path: Path, empty_datab
     assert len(events) == 3 + 1 + 4 + 5
     assert [each.event for each in copied_events] == [each.event for each in events]
     assert list(map(keeps, copied_rows)) == list(map(keeps, rows))
-    # The one of the two that opened the SQLite store counted the attempt of the lease; so did the copy.
+    # Opening the SQLite store has counted the attempt of the lease, and so has the copy.
     assert [row.attempts for row in copied_rows] == [row.attempts for row in rows]
     assert [row.last_reason for row in copied_rows] == [row.last_reason for row in rows]
     assert {row.status for row in copied_rows} == {"pending", "delivered", "dead"}
@@ -80,7 +80,7 @@ async def test_what_operators_see_is_the_same_afterwards(path: Path, empty_datab
     assert copied.comparison.source["deliveries held"] == len(filled.ordered) - 1
 
 
-async def test_deliveries_go_on_where_they_were(path: Path, empty_database: Database) -> None:
+async def test_deliveries_continue_where_they_were(path: Path, empty_database: Database) -> None:
     filled = await fill(path)
     await copy(path, empty_database)
     store = await opened(empty_database)
@@ -96,7 +96,7 @@ async def test_deliveries_go_on_where_they_were(path: Path, empty_database: Data
     assert (leased.event.id, leased.attempts) == (filled.leased, 1)
 
 
-async def test_what_is_held_comes_in_its_order(path: Path, empty_database: Database) -> None:
+async def test_held_deliveries_keep_their_order(path: Path, empty_database: Database) -> None:
     filled = await fill(path)
     await copy(path, empty_database)
     store = await opened(empty_database)
@@ -109,7 +109,7 @@ async def test_what_is_held_comes_in_its_order(path: Path, empty_database: Datab
 
 
 async def drained(store: Store, destination: str) -> list[str]:
-    """Deliver one by one, and return the order."""
+    """Deliver one by one. Returns the order."""
     order = []
     while due := await lease(store, destination, now=time.time() + 1):
         assert len(due) == 1
@@ -118,7 +118,7 @@ async def drained(store: Store, destination: str) -> list[str]:
     return order
 
 
-async def test_what_was_seen_is_still_a_duplicate(path: Path, empty_database: Database) -> None:
+async def test_known_events_are_still_duplicates(path: Path, empty_database: Database) -> None:
     filled = await fill(path)
     await copy(path, empty_database)
     store = await opened(empty_database)
@@ -133,7 +133,7 @@ async def test_what_was_seen_is_still_a_duplicate(path: Path, empty_database: Da
     assert (reply.status, reply.content_type, reply.body) == (201, "text/plain; x=\udce9", b"\x00answer")
 
 
-async def test_a_dead_letter_can_be_tried_again(path: Path, empty_database: Database) -> None:
+async def test_a_dead_letter_can_be_retried(path: Path, empty_database: Database) -> None:
     await fill(path)
     await copy(path, empty_database)
     store = await opened(empty_database)
@@ -143,7 +143,7 @@ async def test_a_dead_letter_can_be_tried_again(path: Path, empty_database: Data
     assert retried.destinations == {"billing": 1}
 
 
-async def test_damaged_events_are_copied_dead_and_named(path: Path, empty_database: Database) -> None:
+async def test_damaged_events_are_copied_as_dead_and_listed(path: Path, empty_database: Database) -> None:
     filled = await fill(path)
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE events SET body = x'00' WHERE id = ?", (filled.ordered[0],))
@@ -164,14 +164,14 @@ async def test_damaged_events_are_copied_dead_and_named(path: Path, empty_databa
     assert reasons[filled.ordered[0]] == reasons[filled.pending[0]] == ("dead", "corrupt")
 
 
-async def test_a_store_that_a_gateway_has_is_refused(path: Path, empty_database: Database) -> None:
+async def test_a_store_that_a_gateway_uses_is_refused(path: Path, empty_database: Database) -> None:
     store = await SqliteStore.open(path)
     with pytest.raises(StoreInUseError):
         await copy(path, empty_database)
     await store.close()
 
 
-async def test_a_file_that_is_not_there_is_refused_and_not_made(path: Path, empty_database: Database) -> None:
+async def test_a_missing_file_is_refused_and_not_created(path: Path, empty_database: Database) -> None:
     with pytest.raises(StoreError, match="is not a file"):
         await copy(path, empty_database)
     assert not list(path.parent.iterdir())
@@ -188,7 +188,7 @@ async def test_a_store_of_another_schema_is_refused(
         await copy(path, empty_database)
 
 
-async def test_a_database_in_use_is_refused_unless_asked_for(path: Path, database: Database) -> None:
+async def test_a_database_in_use_is_refused_without_the_option(path: Path, database: Database) -> None:
     await fill(path)
     store = await opened(database)
     theirs = event(b"theirs", received=NOW)
@@ -206,7 +206,7 @@ async def test_a_database_in_use_is_refused_unless_asked_for(path: Path, databas
     assert len(order) == 5
 
 
-async def test_a_finished_copy_is_not_made_again(path: Path, empty_database: Database) -> None:
+async def test_a_finished_copy_is_not_repeated(path: Path, empty_database: Database) -> None:
     filled = await fill(path)
     await copy(path, empty_database)
     store = await opened(empty_database)
@@ -220,7 +220,7 @@ async def test_a_finished_copy_is_not_made_again(path: Path, empty_database: Dat
     assert left == []
 
 
-async def test_a_store_that_went_on_since_the_copy_began_is_refused(
+async def test_a_store_that_changed_since_the_copy_began_is_refused(
     path: Path, empty_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(path)
@@ -228,12 +228,12 @@ async def test_a_store_that_went_on_since_the_copy_began_is_refused(
     store = await SqliteStore.open(path)
     await accept(store, arrival())
     await store.close()
-    with pytest.raises(StoreError, match="a gateway ran on the SQLite store"):
+    with pytest.raises(StoreError, match="a gateway has used the SQLite store"):
         await copy(path, empty_database)
 
 
 async def interrupted(path: Path, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a copy fail behind its first batch of events."""
+    """Let a copy fail after its first batch of events."""
     monkeypatch.setattr(reading, "BATCH_EVENTS", 2)
     write, calls = CopyTarget.write, 0
 
@@ -250,7 +250,7 @@ async def interrupted(path: Path, database: Database, monkeypatch: pytest.Monkey
             await copy(path, database)
 
 
-async def test_a_copy_goes_on_where_it_was(
+async def test_a_copy_continues_where_it_stopped(
     path: Path, empty_database: Database, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(path)
@@ -267,7 +267,7 @@ async def test_a_copy_goes_on_where_it_was(
     assert copied.comparison.is_equal, copied.comparison
 
 
-async def test_two_copies_at_once_are_refused(
+async def test_a_second_concurrent_copy_is_refused(
     path: Path, empty_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(target_module, "_LOCK_TIMEOUT", 0.5)
@@ -293,7 +293,7 @@ async def test_two_copies_at_once_are_refused(
         ("DELETE FROM paused_destinations", "paused"),
     ],
 )
-async def test_the_check_finds_what_differs(
+async def test_the_comparison_finds_differences(
     path: Path,
     empty_database: Database,
     postgres: PostgresServer,
@@ -336,10 +336,10 @@ async def test_a_batch_is_bounded_by_bytes(path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.case("F-08")
-async def test_what_version_0_1_knew_is_known_after_an_upgrade_and_a_copy(
+async def test_legacy_keys_are_known_after_an_upgrade_and_a_copy(
     path: Path, empty_database: Database
 ) -> None:
-    """The keys by place, and which they are, though the config is another one by then."""
+    """The legacy keys and their places are copied, although the config has changed."""
     now_ms = int(NOW * 1000)
     first = event(received=NOW - 60).id
     write_sqlite(path, [OldKey(1, b"e1", first, now_ms + 10**9)], received_ms=now_ms - 60_000)

@@ -1,4 +1,4 @@
-"""A store that is locked, full or failing: 503 soon, nothing half-written, and it recovers alone."""
+"""A store that is locked, full or failing answers 503 soon, writes nothing partially, and recovers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def numbered(number: int, size: int = 10) -> bytes:
 
 
 class Traffic:
-    """Requests that keep coming, and their answers."""
+    """Continuous requests, and their answers."""
 
     def __init__(self, running: Running, *, size: int = 10) -> None:
         self.answers: list[tuple[int, float, int]] = []
@@ -71,7 +71,7 @@ class Traffic:
         self.answers.append((answer.status, time.monotonic() - started, wait))
 
     async def until(self, status: int, count: int = 5, within: float = 10.0) -> float:
-        """Wait for so many answers of a status in a row; return the seconds that took."""
+        """Wait for this many answers of a status in a row. Returns the seconds that it took."""
         started, seen = time.monotonic(), len(self.answers)
         async with asyncio.timeout(within):
             while [one[0] for one in self.answers[seen:]][-count:] != [status] * count:  # noqa: ASYNC110 - polled
@@ -84,7 +84,7 @@ class Traffic:
         assert {status for status, _, _ in refused} == {503}
         assert all(5 <= wait <= 30 for _, _, wait in refused)
         assert len({wait for _, _, wait in refused}) > 1
-        assert max(took for _, took, _ in refused) < 1.2  # with what the test's own client adds
+        assert max(took for _, took, _ in refused) < 1.2  # including the time of the test's client
 
 
 @asynccontextmanager
@@ -121,10 +121,10 @@ def assert_whole(folder: Path, accepted: set[str]) -> None:
 
 @pytest.mark.alone
 @pytest.mark.case("O-02", "O-03")
-async def test_a_locked_store_is_503_for_as_long_as_it_is_locked(
+async def test_a_locked_store_is_503_until_it_is_unlocked(
     tmp_path: Path, destination: ScriptedDestination
 ) -> None:
-    """Another program holds it for 3 s."""
+    """Another program locks it for 3 s."""
     async with gateway_in(tmp_path, destination) as running, Traffic(running) as traffic:
         await traffic.until(200)
         lock = sqlite3.connect(tmp_path / "gatehouse.db", isolation_level=None)
@@ -159,7 +159,7 @@ def moved(folder: Path, to: Path) -> None:
 
 @pytest.mark.alone
 @pytest.mark.case("F-07")
-async def test_a_store_that_is_moved_away_confirms_nothing_until_it_is_back(
+async def test_a_moved_store_confirms_nothing_until_it_is_back(
     tmp_path: Path, destination: ScriptedDestination
 ) -> None:
     (folder := tmp_path / "store").mkdir()
@@ -190,10 +190,10 @@ async def test_a_store_that_is_moved_away_confirms_nothing_until_it_is_back(
 
 
 @pytest.mark.case("F-07")
-async def test_a_log_that_was_removed_costs_nothing_that_was_accepted(
+async def test_a_removed_log_loses_no_accepted_event(
     tmp_path: Path, destination: ScriptedDestination
 ) -> None:
-    """What was in it is moved into the file. The gateway is then killed, as far as its files can tell."""
+    """Its contents are written back to the file. The gateway then ends without closing its files."""
     (folder := tmp_path / "store").mkdir()
     async with gateway_in(folder, destination) as running, Traffic(running) as traffic:
         await traffic.until(200, count=20)
@@ -209,7 +209,7 @@ async def test_a_log_that_was_removed_costs_nothing_that_was_accepted(
 
 @pytest.fixture
 async def small_disk(tmp_path: Path) -> AsyncIterator[Path | None]:
-    """Mount a disk of 4 MiB; None where that is not allowed."""
+    """Mount a disk of 4 MiB. Returns None if that is not allowed."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.geteuid() != 0 or await _mount("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)):
@@ -230,10 +230,10 @@ async def _mount(*command: str) -> int:
 
 @pytest.mark.alone
 @pytest.mark.case("D-13", "O-02")
-async def test_a_full_disk_is_503_until_there_is_room_again(
+async def test_a_full_disk_is_503_until_there_is_space_again(
     small_disk: Path | None, tmp_path: Path, destination: ScriptedDestination
 ) -> None:
-    """Without a restart. Where nothing can be mounted, a limit on the pages stands in for the disk."""
+    """It recovers without a restart. If nothing can be mounted, a limit on the pages replaces the disk."""
     folder = small_disk or tmp_path
     async with gateway_in(folder, destination) as running, Traffic(running, size=20_000) as traffic:
         await traffic.until(200)
@@ -282,10 +282,10 @@ async def _limit_pages(running: Running, more: int) -> None:
 
 @pytest.mark.alone
 @pytest.mark.case("D-22")
-async def test_a_commit_that_fails_on_the_disk_is_503_and_the_next_one_a_new_connections(
+async def test_a_commit_that_fails_on_the_disk_is_503_and_the_next_one_uses_a_new_connection(
     tmp_path: Path, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fsyncgate: what failed to sync is not tried again on the same connection."""
+    """Fsyncgate: a failed sync is not repeated on the same connection."""
     driver = failing_disk.Driver()
     connect = sqlite3.connect
     monkeypatch.setattr(
@@ -340,7 +340,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (errno.EIO, "on"),
         (errno.ENOSPC, "once"),
         (errno.ENOSPC, "on"),
-        # Whoever is interrupted tries again: on and on would be for ever.
+        # An interrupted call is repeated, so endless interruptions would never end.
         (errno.EINTR, "once"),
     ],
     ids=["EIO once", "EIO on", "ENOSPC once", "ENOSPC on", "EINTR once"],
@@ -348,7 +348,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_the_disk_failing_at_each_call_in_turn_leaves_nothing_half_written(
     tmp_path: Path, shim: Path, number: int, lasts: str
 ) -> None:
-    """At the n-th write, sync or truncation, for n = 1, 2, 3 … until a run passes."""
+    """The n-th write, sync or truncation fails, for n = 1, 2, 3 … until a run passes."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "doubles.failing_disk", str(tmp_path), str(number), lasts),
         env=os.environ | {"LD_PRELOAD": str(shim), "PYTHONPATH": ":".join(sys.path)},

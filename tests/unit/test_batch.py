@@ -1,4 +1,4 @@
-"""What waits while a write is under way is the next write."""
+"""Items that wait while a write runs are the next write."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatehouse.store.batch import Batcher
 
 
 class Recorder:
-    """Writes when told to."""
+    """Writes a batch when the test allows it."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -35,7 +35,7 @@ async def test_items_that_arrive_during_a_write_share_the_next_one() -> None:
     assert recorder.batches == [[0], [1, 2, 3], [4, 5]]
 
 
-async def test_an_item_that_was_given_up_while_waiting_is_not_written() -> None:
+async def test_a_canceled_item_is_not_written() -> None:
     recorder = Recorder()
     batcher = Batcher(recorder.write, limit=10)
     first = batcher.submit(0)
@@ -48,7 +48,7 @@ async def test_an_item_that_was_given_up_while_waiting_is_not_written() -> None:
     assert recorder.batches == [[0], [2]]
 
 
-async def test_a_failed_write_fails_its_batch_and_no_other() -> None:
+async def test_a_failed_write_fails_only_its_batch() -> None:
     async def write(items: Sequence[int]) -> list[int]:
         if 1 in items:
             raise OSError("full")
@@ -62,12 +62,12 @@ async def test_a_failed_write_fails_its_batch_and_no_other() -> None:
     assert await good == 2
 
 
-async def test_full_batches_do_not_wait_for_the_one_before_and_others_do() -> None:
+async def test_only_full_batches_start_before_the_previous_one_ends() -> None:
     recorder = Recorder()
     batcher = Batcher(recorder.write, limit=3, at_once=3)
     futures = [batcher.submit(item) for item in range(11)]
     await asyncio.sleep(0.01)
-    assert recorder.batches == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]  # no more than three at once
+    assert recorder.batches == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]  # at most three at once
     recorder.gate.set()
     await asyncio.gather(*futures)
     assert recorder.batches[3:] == [[9, 10]]
@@ -78,13 +78,13 @@ async def test_full_batches_do_not_wait_for_the_one_before_and_others_do() -> No
     await asyncio.sleep(0.01)
     futures += [batcher.submit(1), batcher.submit(2)]
     await asyncio.sleep(0.01)
-    assert recorder.batches == [[0]]  # what is no full batch waits, and gathers
+    assert recorder.batches == [[0]]  # a batch that is not full waits for more items
     recorder.gate.set()
     await asyncio.gather(*futures)
     assert recorder.batches == [[0], [1, 2]]
 
 
-async def test_drain_waits_for_all_that_was_submitted() -> None:
+async def test_drain_waits_for_all_submitted_items() -> None:
     recorder = Recorder()
     batcher = Batcher(recorder.write, limit=1)
     futures = [batcher.submit(item) for item in range(3)]
@@ -95,7 +95,7 @@ async def test_drain_waits_for_all_that_was_submitted() -> None:
     await batcher.drain()
 
 
-async def test_after_a_batch_of_several_those_that_send_again_share_the_next_one() -> None:
+async def test_after_a_batch_of_several_items_repeated_items_share_the_next_one() -> None:
     recorder = Recorder()
     batcher = Batcher(recorder.write, limit=20, pause=3600)
     first = [batcher.submit(item) for item in range(4)]
@@ -110,7 +110,7 @@ async def test_after_a_batch_of_several_those_that_send_again_share_the_next_one
     assert recorder.batches == [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9]]
 
 
-async def test_nobody_waits_longer_for_those_that_do_not_send_again_than_the_pause() -> None:
+async def test_an_item_waits_no_longer_than_the_pause() -> None:
     recorder = Recorder()
     batcher = Batcher(recorder.write, limit=20, pause=0.01)
     futures = [batcher.submit(item) for item in range(4)]

@@ -1,4 +1,4 @@
-"""A clock that goes on evenly when the machine's is set, and follows it slowly otherwise. Pure."""
+"""The steady clock does not follow jumps of the machine's clock, and follows its drift slowly."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ START = 1_700_000_000.0
 
 
 class Machine:
-    """What a machine knows of time."""
+    """The clocks of a machine."""
 
     def __init__(self) -> None:
         self.passed = 0.0
-        #: What its clock goes wrong by.
+        #: The error of its clock (seconds).
         self.wrong = 0.0
 
     def wall(self) -> float:
@@ -26,7 +26,7 @@ class Machine:
 
 @pytest.mark.case("F-12")
 @pytest.mark.parametrize("seconds", [-7200.0, 45.0, 8 * 86400.0])
-def test_a_jump_is_told_once_and_not_followed(seconds: float) -> None:
+def test_a_jump_is_reported_once_and_not_followed(seconds: float) -> None:
     machine = Machine()
     clock = SteadyClock(machine.wall, machine.elapsed)
     machine.passed, machine.wrong = 10.0, seconds
@@ -41,7 +41,7 @@ def test_a_jump_is_told_once_and_not_followed(seconds: float) -> None:
 
 
 @pytest.mark.case("F-12")
-def test_what_ntp_corrects_is_followed_slowly() -> None:
+def test_a_correction_of_ntp_is_followed_slowly() -> None:
     machine = Machine()
     clock = SteadyClock(machine.wall, machine.elapsed)
     machine.wrong, last = 0.5, clock()
@@ -55,7 +55,7 @@ def test_what_ntp_corrects_is_followed_slowly() -> None:
 
 
 @pytest.mark.case("F-12")
-def test_time_in_which_nobody_looked_is_no_jump() -> None:
+def test_a_long_time_between_two_comparisons_is_no_jump() -> None:
     machine = Machine()
     clock = SteadyClock(machine.wall, machine.elapsed)
     machine.passed = 36_000.0

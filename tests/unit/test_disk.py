@@ -1,4 +1,4 @@
-"""The free-disk watermark: what it sees, what it says, and what it does not fall over."""
+"""The disk watch detects and logs low space, and survives errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def logged() -> Iterator[io.StringIO]:
 
 
 class Disk:
-    """A disk with as much room as the test says."""
+    """A disk whose free space the test sets."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -44,7 +44,7 @@ def gauge(metrics: Metrics) -> float | None:
     return metrics.registry.get_sample_value("gatehouse_store_free_bytes")
 
 
-async def test_it_is_low_below_the_watermark_and_said_once_each_way(logged: io.StringIO) -> None:
+async def test_low_space_is_logged_once_below_the_watermark_and_once_above(logged: io.StringIO) -> None:
     disk, metrics = Disk(100), Metrics()
     looking = watch(disk, metrics)
     states = []
@@ -60,14 +60,14 @@ async def test_it_is_low_below_the_watermark_and_said_once_each_way(logged: io.S
     assert [line["event"] for line in said] == ["store.disk_low", "store.disk_enough"]
 
 
-async def test_zero_is_never_low() -> None:
+async def test_a_watermark_of_zero_is_never_reached() -> None:
     looking = watch(Disk(0), Metrics(), min_free=0)
     await looking.check_space()
 
     assert not looking.is_low
 
 
-async def test_another_watermark_counts_from_the_next_look_on() -> None:
+async def test_a_new_watermark_applies_from_the_next_check_on() -> None:
     looking = watch(Disk(100), Metrics())
     looking.use(101)
     await looking.check_space()
@@ -75,7 +75,7 @@ async def test_another_watermark_counts_from_the_next_look_on() -> None:
     assert looking.is_low
 
 
-async def test_a_file_system_that_does_not_answer_changes_nothing() -> None:
+async def test_an_error_of_the_file_system_changes_nothing() -> None:
     disk = Disk(0)
     looking = watch(disk, Metrics())
     await looking.check_space()
@@ -85,7 +85,7 @@ async def test_a_file_system_that_does_not_answer_changes_nothing() -> None:
     assert looking.is_low
 
 
-async def test_it_goes_on_looking_until_it_is_stopped() -> None:
+async def test_it_checks_until_it_is_stopped() -> None:
     disk = Disk(100)
     looking = watch(disk, Metrics())
     await looking.start()
@@ -96,5 +96,5 @@ async def test_it_goes_on_looking_until_it_is_stopped() -> None:
     await looking.stop()
 
 
-def test_the_room_on_this_disk_is_known(tmp_path: Path) -> None:
+def test_the_free_space_of_this_disk_is_found(tmp_path: Path) -> None:
     assert free_bytes(tmp_path) > 0

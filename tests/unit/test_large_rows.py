@@ -1,4 +1,4 @@
-"""Large bodies: no statement holds many of them, since what is bound to it stays while it is prepared."""
+"""No statement has many large bodies, because its values stay in memory while it is prepared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KIB = 1024
 
 
 def parted(*sizes: int) -> list[list[int]]:
-    """Part rows whose last two columns are together that long."""
+    """Split rows whose last two columns have these lengths in total."""
     given: list[Row] = [
         (b"not counted" * KIB, b"x" * (size // 2), "x" * (size - size // 2)) for size in sizes
     ]
@@ -34,19 +34,17 @@ def parted(*sizes: int) -> list[list[int]]:
     ],
     ids=["as many as fit", "one more", "by size", "each alone", "a large one among small ones", "none"],
 )
-def test_rows_are_parted_by_the_bytes_in_their_long_columns(
-    sizes: list[int], pieces: list[list[int]]
-) -> None:
+def test_rows_are_split_by_the_bytes_in_their_long_columns(sizes: list[int], pieces: list[list[int]]) -> None:
     assert parted(*sizes) == pieces
 
 
-def test_a_column_without_a_value_takes_no_room() -> None:
+def test_a_column_without_a_value_counts_no_bytes() -> None:
     given: list[Row] = [(1, None, b"x")] * 3
 
     assert list(in_chunks(given, long=2)) == [given]
 
 
-async def test_a_batch_of_large_bodies_is_stored_whole_and_no_statement_holds_two(
+async def test_a_batch_of_large_bodies_is_stored_with_one_body_per_statement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: list[int] = []

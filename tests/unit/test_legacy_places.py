@@ -1,4 +1,4 @@
-"""Which keys version 0.1 had at which place: as the config says, or as the presets said then."""
+"""The places of version 0.1's dedupe keys come from the config, or from the presets of that version."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gatehouse.store.legacy_keys import legacy_places
 if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig
 
-#: As the presets of 0.1 have it.
+#: The key in the presets of version 0.1.
 MANDATO_THEN = [("{header:X-Mandato-Delivery-Id}",), ("{body:id}", "{signed}"), None]
 
 
@@ -33,7 +33,7 @@ def loaded(source: str) -> LoadedConfig:
         ("dedupe: {by: []}", [None]),
     ],
 )
-def test_a_source_had_the_keys_that_it_says_or_else_those_of_the_preset_of_then(
+def test_a_source_had_its_configured_keys_or_those_of_the_old_preset(
     source: str, then: list[tuple[str, ...] | None]
 ) -> None:
     assert legacy_places(loaded(source)) == {
@@ -51,12 +51,12 @@ def test_a_source_had_the_keys_that_it_says_or_else_those_of_the_preset_of_then(
         ("'{header:X-A}'", "'{header:x-a?}'", []),
         ("['{body:a}', '{body:b}']", "'{body:a}', '{body:b}'", []),
         ("['{body:a}', '{body:b}']", "'{body:a}'", ["{body:b}"]),
-        # An event with an a had none but its a, and would be told by its n.
+        # An event with a value of a had only this key, and would now have the key n.
         ("['{body:a}', '{body:b}']", "['{body:n}', '{body:a}', '{body:b}']", ["{body:a}", "{body:b}"]),
         ("['{body:a}', '{body:b}']", "['{body:b}', '{body:a}']", ["{body:a}"]),
     ],
 )
-def test_a_key_is_lost_when_an_event_that_had_it_would_not_have_it_again(
+def test_a_key_is_lost_if_the_new_config_gives_the_event_another_one(
     before: str, after: str, lost: list[str]
 ) -> None:
     old, new = (loaded(f"dedupe: {{by: [{by}]}}").config for by in (before, after))

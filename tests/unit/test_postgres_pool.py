@@ -1,4 +1,4 @@
-"""The pool of connections, without a server: who waits, who is refused, and what is never lent again."""
+"""The connection pool, without a server: which callers wait or fail, and which connections are reused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FakeConnection:
 
 
 class Server:
-    """Makes connections, unless it is down."""
+    """Accepts connections unless it is down."""
 
     def __init__(self) -> None:
         self.made: list[FakeConnection] = []
@@ -65,7 +65,7 @@ async def hold(pool: Pool, until: asyncio.Event) -> None:
         await until.wait()
 
 
-async def test_no_more_connections_are_made_than_allowed_and_all_get_one() -> None:
+async def test_the_pool_opens_no_more_connections_than_allowed_and_all_callers_get_one() -> None:
     server = Server()
     pool = server.pool(3)
     used: list[object] = []
@@ -81,7 +81,7 @@ async def test_no_more_connections_are_made_than_allowed_and_all_get_one() -> No
     assert all(connection.closed for connection in server.made)
 
 
-async def test_who_waits_in_vain_gives_up_and_takes_nothing_along() -> None:
+async def test_a_caller_that_times_out_loses_no_connection() -> None:
     server = Server()
     pool = server.pool(1)
     done = asyncio.Event()
@@ -97,7 +97,7 @@ async def test_who_waits_in_vain_gives_up_and_takes_nothing_along() -> None:
     assert len(server.made) == 1
 
 
-async def test_while_there_is_no_server_nobody_waits_and_few_try() -> None:
+async def test_without_a_server_no_caller_waits_and_few_connections_are_tried() -> None:
     server = Server()
     server.fault = ConnectionRefusedError(111, "refused")
     pool = server.pool()
@@ -108,7 +108,7 @@ async def test_while_there_is_no_server_nobody_waits_and_few_try() -> None:
     assert server.tried < 10
 
 
-async def test_what_was_fatal_at_the_start_passes_later() -> None:
+async def test_a_fault_that_is_fatal_at_the_start_is_transient_later() -> None:
     server = Server()
     server.fault = StoreError("fsync=off", hint="turn it on")
     with pytest.raises(StoreUnavailableError, match="fsync") as caught:
@@ -117,7 +117,7 @@ async def test_what_was_fatal_at_the_start_passes_later() -> None:
     assert caught.value.hint == "turn it on"
 
 
-async def test_one_that_the_server_closed_is_not_lent_again() -> None:
+async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
     server = Server()
     pool = server.pool(1)
     async with pool.use():
@@ -128,7 +128,7 @@ async def test_one_that_the_server_closed_is_not_lent_again() -> None:
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-async def test_one_whose_statement_was_cut_short_is_settled_first(*, hangs: bool) -> None:
+async def test_a_connection_with_a_canceled_statement_is_reset_first(*, hangs: bool) -> None:
     server = Server()
     pool = server.pool(1)
     async with pool.use():
@@ -142,7 +142,7 @@ async def test_one_whose_statement_was_cut_short_is_settled_first(*, hangs: bool
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-async def test_after_the_server_did_not_settle_one_no_other_is_lent_again(*, hangs: bool) -> None:
+async def test_after_a_failed_reset_no_other_connection_is_used_again(*, hangs: bool) -> None:
     server = Server()
     pool = server.pool(2)
     async with pool.use(), pool.use():
@@ -167,9 +167,7 @@ async def test_after_the_server_did_not_settle_one_no_other_is_lent_again(*, han
     ],
     ids=["of the connection", "of the statement", "of ours"],
 )
-async def test_a_fault_costs_the_connection_only_if_it_is_the_connections(
-    error: Exception, *, dropped: bool
-) -> None:
+async def test_only_a_fault_of_the_connection_closes_it(error: Exception, *, dropped: bool) -> None:
     server = Server()
     pool = server.pool(1)
     with pytest.raises((StoreError, ValueError)):
@@ -180,7 +178,7 @@ async def test_a_fault_costs_the_connection_only_if_it_is_the_connections(
     assert (len(server.made) == 2) is dropped
 
 
-async def test_a_closed_pool_lends_nothing_and_takes_back_what_is_lent() -> None:
+async def test_a_closed_pool_refuses_callers_and_accepts_released_connections() -> None:
     server = Server()
     pool = server.pool(1)
     done = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What was damaged on the disk is never delivered, and does not hold up what was not."""
+"""The SQLite store never delivers an event that is damaged on the disk, and still delivers the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
 
 
 async def damage(store: SqliteStore, damaged: Arrival, change: str) -> None:
-    """Change a row as a fault of the disk does: behind the back of all that keeps it in order."""
+    """Change a row as a fault of the disk does, without the store's checks."""
     sql = f"UPDATE events SET {change} WHERE id = ?"  # noqa: S608 - a test's own
     await (await store._database.writer()).run(lambda on: on.execute(sql, (damaged.event.id,)).fetchall())
 
@@ -98,7 +98,7 @@ async def test_the_dead_letter_says_why(store: SqliteStore) -> None:
     assert row.last_reason in OUTCOME_REASONS
 
 
-async def test_what_follows_a_damaged_one_in_order_goes_on(store: SqliteStore) -> None:
+async def test_the_next_delivery_of_an_order_key_is_due_after_a_damaged_one(store: SqliteStore) -> None:
     damaged, following = arrival(order=b"k"), arrival(order=b"k")
     await accept(store, damaged, following)
     await damage(store, damaged, "body = x'00'")
@@ -116,7 +116,7 @@ async def test_a_damaged_event_that_is_retried_is_dead_again(store: SqliteStore)
     assert (await store.counts())["billing"].dead == 1
 
 
-async def test_an_event_of_before_there_were_checksums_is_told_by_its_body(store: SqliteStore) -> None:
+async def test_damage_to_an_event_without_a_checksum_is_detected_by_its_body(store: SqliteStore) -> None:
     sound, damaged, unreadable = arrival(), arrival(), arrival()
     await accept(store, sound, damaged, unreadable)
     for each in (sound, damaged, unreadable):
@@ -126,7 +126,7 @@ async def test_an_event_of_before_there_were_checksums_is_told_by_its_body(store
     assert [each.event for each in await lease(store)] == [sound.event]
 
 
-async def test_a_sound_row_is_never_taken_for_a_damaged_one(store: SqliteStore) -> None:
+async def test_an_intact_row_is_never_taken_for_damaged(store: SqliteStore) -> None:
     odd = event(
         b"",
         headers=(("a", "caf\udce9"), ("b", "")),
@@ -140,7 +140,7 @@ async def test_a_sound_row_is_never_taken_for_a_damaged_one(store: SqliteStore) 
     assert len(await lease(store, now=NOW + 1)) == 2
 
 
-async def test_a_statement_that_fails_for_another_reason_is_not_tried_again(store: SqliteStore) -> None:
+async def test_a_statement_that_fails_for_another_reason_is_not_repeated(store: SqliteStore) -> None:
     with pytest.raises(StoreError, match="no such table"):
         await store._read(lambda on: fetch(on, "SELECT 1 FROM missing", (), text_or_bytes))
 

@@ -1,4 +1,4 @@
-"""Faults of the disk below the SQLite store: which end a connection, and how the next one begins."""
+"""Faults of the disk below the SQLite store: which ones end a connection, and how the next one starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-#: sqlite.org/rescode.html: SQLITE_IOERR and all its extended codes, as far as this Python names them.
+#: SQLITE_IOERR and its extended codes that this Python has names for (sqlite.org/rescode.html).
 IO_ERRORS = sorted(name for name in dir(sqlite3) if name.startswith("SQLITE_IOERR"))
 CORRUPT = sorted(name for name in dir(sqlite3) if name.startswith("SQLITE_CORRUPT"))
 
@@ -59,7 +59,7 @@ def test_a_fault_of_the_file_ends_the_connection(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_BUSY", "SQLITE_CONSTRAINT", "SQLITE_ERROR"])
-def test_what_was_refused_before_it_was_written_does_not(name: str) -> None:
+def test_a_statement_that_was_refused_does_not_end_the_connection(name: str) -> None:
     assert not breaks_connection(failure(getattr(sqlite3, name)))
     assert not breaks_connection(None)
     assert not breaks_connection(ValueError())
@@ -67,8 +67,8 @@ def test_what_was_refused_before_it_was_written_does_not(name: str) -> None:
 
 @pytest.mark.case("D-22")
 @pytest.mark.parametrize("name", ["SQLITE_IOERR_FSYNC", "SQLITE_IOERR_WRITE", "SQLITE_CORRUPT"])
-async def test_both_connections_are_opened_anew_after_a_fault(store: SqliteStore, name: str) -> None:
-    """The fsync that failed is never asked for again on the same file descriptor."""
+async def test_both_connections_are_reopened_after_a_fault(store: SqliteStore, name: str) -> None:
+    """An fsync that failed is never repeated on the same file descriptor."""
     await accept(store, arrival(b"1"))
     await store.counts()
     writer, reader = await store._database.writer(), store._database._reader
@@ -80,8 +80,8 @@ async def test_both_connections_are_opened_anew_after_a_fault(store: SqliteStore
     assert store._database._reader is not reader
 
 
-async def test_all_that_shared_the_transaction_fail_with_it(store: SqliteStore) -> None:
-    """Were they tried again alone, it would be on a file of which nobody knows what is on disk."""
+async def test_all_operations_of_a_transaction_fail_with_it(store: SqliteStore) -> None:
+    """To repeat them would write to a file whose state on the disk is unknown."""
     first = asyncio.create_task(accept(store, arrival(b"1")))
     await asyncio.sleep(0)
     outcomes = await asyncio.gather(
@@ -97,10 +97,8 @@ async def test_all_that_shared_the_transaction_fail_with_it(store: SqliteStore) 
     assert [each.status == "accepted" for each in receipts] == [failed[0], failed[2]]
 
 
-async def test_the_log_is_moved_into_the_file_before_anything_is_added_to_it(
-    store: SqliteStore, path: Path
-) -> None:
-    """What the log holds may be clean to the kernel and not on disk: copied, it is written once more."""
+async def test_the_log_is_written_back_before_new_commits(store: SqliteStore, path: Path) -> None:
+    """The kernel may call pages of the log clean that are not on the disk. A copy writes them again."""
     log = path.with_name("gatehouse.db-wal")
     other = sqlite3.connect(path)
     other.execute("SELECT count(*) FROM events").fetchall()
@@ -113,7 +111,7 @@ async def test_the_log_is_moved_into_the_file_before_anything_is_added_to_it(
     other.close()
 
 
-async def test_the_store_is_unavailable_while_the_log_can_not_be_moved(
+async def test_the_store_is_unavailable_while_the_log_can_not_be_written_back(
     store: SqliteStore, path: Path
 ) -> None:
     await accept(store, arrival(b"1"))
@@ -132,7 +130,7 @@ async def test_the_store_is_unavailable_while_the_log_can_not_be_moved(
 
 
 async def test_a_transaction_that_can_not_be_rolled_back_ends_the_connection(store: SqliteStore) -> None:
-    """Else every BEGIN after it would fail, without an error that says the connection is broken."""
+    """Otherwise every later BEGIN would fail, without an error that shows that the connection is broken."""
     before = await store._database.writer()
 
     def forbid(action: int, first: str | None, *_: object) -> int:
@@ -146,8 +144,8 @@ async def test_a_transaction_that_can_not_be_rolled_back_ends_the_connection(sto
     assert await store._database.writer() is not before
 
 
-async def test_a_full_disk_leaves_the_connection(store: SqliteStore) -> None:
-    """Opening anew takes room, which there is none of; and what is delivered can still be recorded."""
+async def test_a_full_disk_does_not_end_the_connection(store: SqliteStore) -> None:
+    """To open a connection needs space. With the old one, delivered events can still be recorded."""
     before = await store._database.writer()
     with pytest.raises(StoreUnavailableError, match="full"):
         await store._write(failing(sqlite3.SQLITE_FULL))

@@ -1,4 +1,4 @@
-"""The store's files removed, moved or replaced while it is open: nothing that went elsewhere is confirmed."""
+"""The SQLite store confirms nothing while its files are removed, moved or replaced."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def its_own_copy(path: Path) -> None:
 
 
 def another(path: Path, *_: object) -> None:
-    """Put another store in its place, as who restores a backup does."""
+    """Put another store in its place, as a restored backup would be."""
     path.unlink()
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE t (c)")
 
 
 def another_log(path: Path) -> None:
-    """Have another program begin a log of its own."""
+    """Let another program start its own log."""
     for end in ("-wal", "-shm"):
         ending(path, end).rename(ending(path, f"{end}-before"))
         ending(path, end).touch()
@@ -105,7 +105,7 @@ async def is_refused(store: SqliteStore, match: str) -> None:
     ],
     ids=["rm", "rm all", "mv", "mv folder", "rm -r", "another", "its own copy", "another log"],
 )
-async def test_what_went_to_a_file_that_is_elsewhere_is_refused(
+async def test_commits_to_a_file_that_was_moved_are_refused(
     store: SqliteStore, path: Path, loss: Callable[[Path], Any], match: str
 ) -> None:
     loss(path)
@@ -113,7 +113,7 @@ async def test_what_went_to_a_file_that_is_elsewhere_is_refused(
     await is_refused(store, match)
 
 
-async def test_when_the_files_are_back_all_goes_on_and_nothing_is_lost(
+async def test_the_store_continues_without_loss_when_the_files_are_back(
     store: SqliteStore, path: Path, tmp_path: Path
 ) -> None:
     move_all(path, tmp_path / "elsewhere")
@@ -129,7 +129,7 @@ async def test_when_the_files_are_back_all_goes_on_and_nothing_is_lost(
 
 
 @pytest.mark.parametrize("ends", [("-wal",), ("-shm",), ("-wal", "-shm")])
-async def test_a_log_that_was_removed_is_written_into_the_file_and_begun_anew(
+async def test_a_removed_log_is_written_back_to_the_file_and_started_again(
     store: SqliteStore, path: Path, tmp_path: Path, ends: tuple[str, ...]
 ) -> None:
     for end in ends:
@@ -139,7 +139,7 @@ async def test_a_log_that_was_removed_is_written_into_the_file_and_begun_anew(
     (receipt,) = await accept(store, arrival(b"new"))
     assert receipt.status == "accepted"
 
-    # As after kill -9: only what is in the files counts.
+    # As after kill -9, only the contents of the files count.
     shutil.copytree(path.parent, tmp_path / "copy")
     copy = await opened(tmp_path / "copy" / path.name)
     receipts = await accept(copy, arrival(b"before"), arrival(b"new"))
@@ -147,10 +147,10 @@ async def test_a_log_that_was_removed_is_written_into_the_file_and_begun_anew(
     assert [receipt.status for receipt in receipts] == ["duplicate", "duplicate"]
 
 
-async def test_the_store_of_somebody_else_in_its_place_is_left_alone_when_it_closes(
+async def test_closing_does_not_touch_another_store_at_the_same_path(
     store: SqliteStore, path: Path, tmp_path: Path
 ) -> None:
-    """SQLite removes a log by its name when it closes: here that of a backup that was just restored."""
+    """When SQLite closes, it removes the log by its name, which may be that of a restored backup."""
     backup = tmp_path / "backup"
     move_all(path, backup)
     for end in ("", "-wal", "-shm"):
@@ -165,7 +165,7 @@ async def test_the_store_of_somebody_else_in_its_place_is_left_alone_when_it_clo
     await restored.close()
 
 
-async def test_commits_in_flight_when_the_file_goes_are_refused_or_in_the_file(
+async def test_commits_during_the_removal_of_the_file_are_refused_or_stored(
     path: Path, tmp_path: Path
 ) -> None:
     store = await opened(path)
@@ -198,7 +198,7 @@ async def test_commits_in_flight_when_the_file_goes_are_refused_or_in_the_file(
 
 
 @pytest.mark.parametrize("how", ["link", "linked folder", "relative"])
-async def test_a_store_is_held_under_all_of_its_names(
+async def test_the_lock_covers_all_names_of_a_file(
     store: SqliteStore, path: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "names").mkdir()
@@ -224,7 +224,7 @@ async def test_a_second_hard_link_is_refused(path: Path) -> None:
             await opened(name)
 
 
-async def test_a_link_that_leads_to_another_file_now_is_noticed(path: Path, tmp_path: Path) -> None:
+async def test_a_symbolic_link_that_now_leads_to_another_file_is_detected(path: Path, tmp_path: Path) -> None:
     (link := tmp_path / "it.db").symlink_to(path)
     store = await opened(link)
     await accept(store, arrival(b"1"))
@@ -253,7 +253,7 @@ asyncio.run(main())
 """
 
 
-async def test_a_lock_whose_file_was_removed_is_taken_again_or_the_store_is_given_up(
+async def test_a_lock_whose_file_was_removed_is_renewed_or_the_store_is_given_up(
     store: SqliteStore, path: Path
 ) -> None:
     ending(path, ".lock").unlink()

@@ -1,4 +1,4 @@
-"""The write-ahead log grows while somebody reads, and shrinks when they are gone."""
+"""The write-ahead log grows during a long read, and shrinks after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIB = 1024 * 1024
-#: What the log is cut down to: see `journal_size_limit`.
+#: The size to which the log is truncated (see `journal_size_limit`).
 LIMIT = 64 * MIB
 
 
@@ -25,7 +25,7 @@ async def write(store: SqliteStore, mebibytes: int) -> None:
 
 
 @pytest.mark.case("D-17")
-async def test_a_log_that_a_reader_held_up_is_cut_down_when_the_reader_is_gone(tmp_path: Path) -> None:
+async def test_a_log_that_a_reader_has_kept_long_is_truncated_after_the_reader(tmp_path: Path) -> None:
     path = tmp_path / "gatehouse.db"
     log = path.with_name("gatehouse.db-wal")
     store = await SqliteStore.open(path)
@@ -38,12 +38,12 @@ async def test_a_log_that_a_reader_held_up_is_cut_down_when_the_reader_is_gone(t
         size, file = store.size(), path.stat().st_size
         ((during,),) = reader.execute("SELECT count(*) FROM events").fetchall()
         reader.execute("COMMIT")
-    # One commit moves the log into the file, the next one begins it anew.
+    # One commit writes the log back to the file, and the next one starts it again.
     await write(store, 2)
 
     assert before == during == 1
     assert held_up > LIMIT
-    assert size == file + held_up  # which operators see: gatehouse_store_bytes
+    assert size == file + held_up  # the value of gatehouse_store_bytes
     assert log.stat().st_size <= LIMIT
     await store.close()
 

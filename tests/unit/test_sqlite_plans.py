@@ -1,4 +1,4 @@
-"""No statement of the SQLite store may read a whole table: what SQLite plans to do, without statistics."""
+"""No statement of the SQLite store reads a whole table, by SQLite's plans without statistics."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan(statement: str, columns: int = 0, extra: int = 0) -> list[str]:
     return [detail for *_, detail in found]
 
 
-#: A scan of the parameters given, not of a table.
+#: A scan of the parameters, not of a table.
 OF_PARAMETERS = (
     "CONSTANT ROW",
     "SCAN wanted",
@@ -106,7 +106,7 @@ def test_a_statement_finds_its_rows_by_an_index(statement: str, columns: int, ex
 
 
 @pytest.mark.parametrize("statement", [leasing._RECOVER, leasing._PENDING, leasing._DEAD])
-def test_what_looks_at_all_pending_or_dead_ones_reads_an_index_only(statement: str) -> None:
+def test_statements_over_all_pending_or_dead_deliveries_read_only_an_index(statement: str) -> None:
     steps = plan(statement)
     assert any("deliveries USING COVERING INDEX" in step for step in steps), steps
     assert not any(step.startswith("SCAN deliveries") and "COVERING" not in step for step in steps), steps
@@ -120,7 +120,7 @@ def test_known_keys_are_found_by_the_whole_key() -> None:
 
 
 @pytest.mark.parametrize("statement", [queries.COUNT_UP_TO_LIMIT, queries.EVENTS_BY_NUMBER])
-def test_what_is_pending_is_counted_and_found_in_its_index_alone(statement: str) -> None:
+def test_pending_deliveries_are_counted_and_found_with_an_index_alone(statement: str) -> None:
     steps = plan(queries.PENDING.apply_to(statement))
     assert "SCAN deliveries USING COVERING INDEX deliveries_pending" in steps
 
@@ -132,14 +132,14 @@ def test_an_order_key_is_found_by_destination_and_key(statement: str) -> None:
     assert all("COVERING INDEX deliveries_ordered (destination=? AND order_key=?" in step for step in found)
 
 
-#: More than the virtual machine may do for one page; a scan of the store below takes several times as many.
+#: The limit of steps of the virtual machine for one page. A scan of the store takes several times as many.
 MOST_STEPS = 200_000
 ROWS = 30_000
 
 
 @pytest.fixture
 async def full(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """Return a store with many events, of which a few are rare."""
+    """Return a store with many events, of which a few have a rare type."""
     store = await SqliteStore.open(tmp_path / "gatehouse.db", clock=lambda: NOW)
     for start in range(0, ROWS, 2000):
         kinds = ["rare" if number == 5 else "common" for number in range(start, start + 2000)]
@@ -174,7 +174,7 @@ async def steps_of(store: SqliteStore, work: Callable[[sqlite3.Connection], Any]
 
 
 @pytest.mark.parametrize("status", ["pending", "delivered", "dead"])
-async def test_no_page_looks_at_more_than_a_stretch_however_rare_the_filter(
+async def test_a_page_scans_a_bounded_number_of_rows_even_if_few_match(
     full: SqliteStore, status: str
 ) -> None:
     if status != "pending":
@@ -190,14 +190,14 @@ async def test_no_page_looks_at_more_than_a_stretch_however_rare_the_filter(
             assert await steps_of(full, work) < MOST_STEPS
 
 
-async def test_a_page_of_what_is_common_takes_as_little_at_the_end_as_at_the_start(full: SqliteStore) -> None:
+async def test_the_last_page_costs_as_little_as_the_first(full: SqliteStore) -> None:
     last = (await full.events(EventQuery(until=NOW + 2), limit=10)).cursor
     for cursor in (None, last):
         work = partial(listing.events, query=EventQuery(), limit=10, cursor=cursor)
         assert await steps_of(full, work) < MOST_STEPS
 
 
-async def test_an_ordered_delivery_costs_the_same_however_many_are_held(full: SqliteStore) -> None:
+async def test_the_cost_of_an_ordered_delivery_does_not_depend_on_held_ones(full: SqliteStore) -> None:
     await end_all(full, "delivered")
     await accept(full, *[arrival(to=["ledger"], order=b"one key") for _ in range(ROWS // 3)])
     taken: list[int] = []

@@ -1,4 +1,4 @@
-"""The file becomes smaller when much of it is free, in steps that nobody waits long for."""
+"""A file with many free pages becomes smaller, in short steps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gatehouse.store.sqlite.purging import _VACUUM_PAGES
 from gatehouse.telemetry.metrics import Metrics
 
 BODY = bytes(16_000)
-#: Enough for more pages than are left lying about.
+#: Enough for more pages than the store keeps free.
 EVENTS = 1200
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
-    """Hold events that have expired, and nothing else."""
+    """Return a store that contains only expired events."""
     store = await SqliteStore.open(tmp_path / "gatehouse.db")
     for _ in range(EVENTS // 50):
         await accept(store, *[arrival(of=event(BODY, received=NOW), to=[]) for _ in range(50)])
@@ -60,7 +60,7 @@ async def test_a_sweep_makes_the_file_smaller(store: SqliteStore) -> None:
     assert await pages(store, "page_count") <= 4096
 
 
-def test_a_sweep_pauses_as_long_as_it_worked() -> None:
+def test_a_sweep_pauses_as_long_as_a_step_took() -> None:
     assert [pause_after(took) for took in (0.0, 0.005, 0.08, 5.0)] == [0.05, 0.05, 0.08, 1.0]
 
 

@@ -1,4 +1,4 @@
-"""What only the SQLite store promises: its settings, one process, its schema, and faults of the disk."""
+"""What only the SQLite store guarantees: its settings, one process, its schema, and disk faults."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def query(store: SqliteStore, sql: str) -> Any:
 
 
 async def traced(store: SqliteStore) -> list[str]:
-    """Return a list that fills with the statements the writer runs from now on."""
+    """Return a list to which the statements of the writer are added from now on."""
     statements: list[str] = []
     await on_writer(store, lambda connection: connection.set_trace_callback(statements.append))
     return statements
@@ -76,8 +76,8 @@ async def test_a_second_store_on_the_same_file_is_refused(store: SqliteStore, pa
     assert caught.value.hint
 
 
-async def test_what_is_stored_is_for_the_gateways_user_alone(store: SqliteStore, path: Path) -> None:
-    """Bodies are in the file and in its log, whatever the umask."""
+async def test_only_the_gateways_user_can_read_the_files(store: SqliteStore, path: Path) -> None:
+    """Bodies are in the file and in its log. The umask does not matter."""
     await accept(store, arrival(b"k"))
 
     assert {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {
@@ -102,7 +102,7 @@ asyncio.run(main())
 
 @pytest.mark.case("D-21")
 async def test_a_second_process_is_refused_and_gets_in_when_the_first_was_killed(path: Path) -> None:
-    """And what the first had accepted is there."""
+    """The events that the first process accepted are there."""
     environment = {"PYTHONPATH": ":".join(sys.path)}
     arguments = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as holder:  # noqa: ASYNC220 - short
@@ -120,7 +120,7 @@ async def test_a_second_process_is_refused_and_gets_in_when_the_first_was_killed
     await store.close()
 
 
-async def test_closing_lets_the_next_one_in(store: SqliteStore, path: Path) -> None:
+async def test_closing_releases_the_lock(store: SqliteStore, path: Path) -> None:
     await store.close()
     await (await SqliteStore.open(path)).close()
 
@@ -132,7 +132,7 @@ async def test_a_store_that_could_not_be_opened_holds_no_lock(no_database: Path)
     await (await SqliteStore.open(no_database)).close()
 
 
-async def test_a_directory_that_is_not_there_is_named(tmp_path: Path) -> None:
+async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"missing/gatehouse\.db") as caught:
         await SqliteStore.open(tmp_path / "missing" / "gatehouse.db")
     assert "create the directory" in str(caught.value.hint)
@@ -150,15 +150,15 @@ async def test_a_directory_in_place_of_the_file_is_refused(tmp_path: Path) -> No
     assert caught.value.hint
 
 
-async def test_a_setting_that_does_not_take_is_refused() -> None:
-    """A store in memory has no log to sync, whatever one asks for."""
+async def test_a_setting_that_sqlite_does_not_accept_is_an_error() -> None:
+    """A store in memory has no log that could be synced."""
     with pytest.raises(StoreError, match="PRAGMA journal_mode = wal: it is memory") as caught:
         await connect(":memory:")  # type: ignore[arg-type]
     assert caught.value.hint
 
 
 @pytest.mark.case("U-01")
-async def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
+async def test_a_newer_schema_is_refused_and_not_changed(path: Path) -> None:
     with sqlite3.connect(path) as newer:
         newer.execute("PRAGMA user_version = 1000")
     newer.close()
@@ -232,7 +232,7 @@ async def test_the_commit_deadline_leaves_time_for_two_waits_on_a_lock(store: Sq
     assert 2 * milliseconds < 800
 
 
-def test_migrations_one_by_one_give_the_schema_of_all_at_once(path: Path) -> None:
+def test_single_migrations_give_the_same_schema_as_all_at_once(path: Path) -> None:
     def schema(connection: sqlite3.Connection) -> list[tuple[str, str]]:
         return connection.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
 
@@ -260,7 +260,7 @@ def test_a_migration_that_fails_leaves_nothing_behind() -> None:
     connection.close()
 
 
-async def test_opening_again_applies_nothing(store: SqliteStore, path: Path) -> None:
+async def test_opening_again_applies_no_migration(store: SqliteStore, path: Path) -> None:
     before = await query(store, "PRAGMA schema_version")
     await store.close()
     again = await SqliteStore.open(path)
@@ -268,7 +268,7 @@ async def test_opening_again_applies_nothing(store: SqliteStore, path: Path) -> 
     await again.close()
 
 
-async def test_the_file_is_whole_after_it_was_used(store: SqliteStore) -> None:
+async def test_the_file_is_intact_after_use(store: SqliteStore) -> None:
     await accept(store, *[arrival(b"%d" % number, until=NOW, to=["a", "b"]) for number in range(100)])
     await store.record([result(each) for each in await lease(store, "a")])
     await store.record([result(each, "dead") for each in await lease(store, "b", limit=50)])
@@ -277,7 +277,7 @@ async def test_the_file_is_whole_after_it_was_used(store: SqliteStore) -> None:
     assert await query(store, "PRAGMA foreign_key_check") == []
 
 
-async def test_closing_moves_the_log_into_the_file(store: SqliteStore, path: Path) -> None:
+async def test_closing_writes_the_log_back_to_the_file(store: SqliteStore, path: Path) -> None:
     await accept(store, arrival())
     await store.counts()
     assert path.with_name("gatehouse.db-wal").exists()
@@ -285,7 +285,7 @@ async def test_closing_moves_the_log_into_the_file(store: SqliteStore, path: Pat
     assert not path.with_name("gatehouse.db-wal").exists()
 
 
-async def test_free_pages_are_given_back_when_they_are_many(store: SqliteStore) -> None:
+async def test_many_free_pages_are_returned_to_the_disk(store: SqliteStore) -> None:
     for _ in range(3):
         await accept(store, *[arrival(to=[], of=event(b"x" * 500_000)) for _ in range(16)])
     ((before,),) = await query(store, "PRAGMA page_count")
@@ -297,7 +297,7 @@ async def test_free_pages_are_given_back_when_they_are_many(store: SqliteStore) 
     assert before > 5000 > after
 
 
-async def test_what_waits_together_is_committed_once(store: SqliteStore) -> None:
+async def test_operations_that_wait_together_share_a_commit(store: SqliteStore) -> None:
     statements = await traced(store)
     first = asyncio.create_task(accept(store, arrival(b"1")))
     await asyncio.sleep(0)
@@ -312,8 +312,8 @@ async def test_what_waits_together_is_committed_once(store: SqliteStore) -> None
     assert statements.count("COMMIT") in {1, 2}
 
 
-async def test_a_batch_takes_a_few_statements_however_long(store: SqliteStore) -> None:
-    """Each step of a statement gives up the GIL and has to win it back."""
+async def test_a_batch_of_any_size_takes_few_statements(store: SqliteStore) -> None:
+    """Each step of a statement releases the GIL and has to acquire it again."""
     statements = await traced(store)
     await accept(store, *[arrival(b"%d" % number, b"x%d" % number) for number in range(64)])
     assert len(statements) == 6
@@ -325,7 +325,7 @@ async def test_a_batch_takes_a_few_statements_however_long(store: SqliteStore) -
     assert len(statements) == 4
 
 
-async def test_an_operation_that_fails_is_the_only_one(store: SqliteStore) -> None:
+async def test_a_failing_operation_does_not_fail_the_others(store: SqliteStore) -> None:
     poison = arrival(b"3", of=event(subject="\ud800"))
     outcomes = await asyncio.gather(
         accept(store, arrival(b"1")),
@@ -341,7 +341,7 @@ async def test_an_operation_that_fails_is_the_only_one(store: SqliteStore) -> No
     assert (await accept(store, arrival(b"2")))[0].status == "accepted"
 
 
-async def test_a_caller_that_left_before_its_turn_is_not_written(store: SqliteStore) -> None:
+async def test_the_operation_of_a_canceled_caller_is_not_written(store: SqliteStore) -> None:
     tasks = [asyncio.create_task(accept(store, arrival(b"%d" % number))) for number in range(3)]
     await asyncio.sleep(0)
     tasks[2].cancel()
@@ -351,7 +351,9 @@ async def test_a_caller_that_left_before_its_turn_is_not_written(store: SqliteSt
 
 @pytest.mark.alone
 @pytest.mark.case("O-03")
-async def test_a_locked_file_is_unavailable_soon_and_comes_back_alone(store: SqliteStore, path: Path) -> None:
+async def test_a_locked_file_is_unavailable_soon_and_recovers_by_itself(
+    store: SqliteStore, path: Path
+) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     started = time.monotonic()
@@ -389,8 +391,8 @@ async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(store: Sql
 
 
 @pytest.mark.case("D-22")
-async def test_a_connection_that_broke_is_replaced(store: SqliteStore, path: Path) -> None:
-    """After a failed fsync nothing is trusted; leases stay our own."""
+async def test_a_broken_connection_is_replaced(store: SqliteStore, path: Path) -> None:
+    """After a failed fsync the connection is replaced, and leases stay valid."""
     await accept(store, arrival(b"1", leased=True))
     before = await store._database.writer()
 
@@ -408,7 +410,7 @@ async def test_a_connection_that_broke_is_replaced(store: SqliteStore, path: Pat
     assert [each.attempts for each in await lease(store, now=NOW + 30)] == [1]
 
 
-async def test_a_reading_connection_that_broke_is_replaced(store: SqliteStore) -> None:
+async def test_a_broken_reading_connection_is_replaced(store: SqliteStore) -> None:
     def fail(_: sqlite3.Connection) -> None:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorcode = sqlite3.SQLITE_IOERR_READ
@@ -422,7 +424,7 @@ async def test_a_reading_connection_that_broke_is_replaced(store: SqliteStore) -
     assert store._database._reader is not before
 
 
-async def test_a_question_that_failed_leaves_the_reading_connection(store: SqliteStore) -> None:
+async def test_a_failed_query_does_not_replace_the_reading_connection(store: SqliteStore) -> None:
     await store.counts()
     before = store._database._reader
     with pytest.raises(StoreError, match="no such table"):
@@ -431,8 +433,8 @@ async def test_a_question_that_failed_leaves_the_reading_connection(store: Sqlit
     assert store._database._reader is before
 
 
-async def test_a_file_that_vanished_is_not_made_anew(store: SqliteStore, path: Path) -> None:
-    """An empty store in place of a lost one would take every repetition for new."""
+async def test_a_missing_file_is_not_created_again(store: SqliteStore, path: Path) -> None:
+    """An empty store in the place of a lost one would accept every duplicate as new."""
     await accept(store, arrival(b"1"))
     moved = path.with_name("elsewhere")
     await store._database.discard()
@@ -446,7 +448,7 @@ async def test_a_file_that_vanished_is_not_made_anew(store: SqliteStore, path: P
     assert (await accept(store, arrival(b"1")))[0].status == "duplicate"
 
 
-async def test_a_writer_that_hangs_does_not_answer(store: SqliteStore) -> None:
+async def test_a_ping_fails_while_the_writer_hangs(store: SqliteStore) -> None:
     hanging = asyncio.create_task(store._write(lambda _: time.sleep(0.8)))
     await asyncio.sleep(0.01)
     with pytest.raises(StoreUnavailableError, match="does not answer"):
@@ -455,7 +457,7 @@ async def test_a_writer_that_hangs_does_not_answer(store: SqliteStore) -> None:
 
 
 @pytest.mark.case("D-07")
-async def test_what_waited_too_long_behind_a_slow_transaction_is_not_written(store: SqliteStore) -> None:
+async def test_an_operation_that_waited_past_its_deadline_is_not_written(store: SqliteStore) -> None:
     slow = asyncio.create_task(store._write(lambda _: time.sleep(0.2)))
     await asyncio.sleep(0.01)
     with pytest.raises(StoreUnavailableError, match="too slow"):
@@ -479,8 +481,8 @@ async def test_a_transaction_that_took_too_long_is_rolled_back(store: SqliteStor
         await store.accept([arrival(b"late")], deadline=past())
 
 
-def test_bytes_and_none_reach_the_file_as_they_are() -> None:
-    """The driver is told that there is nothing to make of them."""
+def test_bytes_and_none_are_stored_unchanged() -> None:
+    """The store registers adapters that change nothing."""
     connection = sqlite3.connect(":memory:")
     row = connection.execute("SELECT ?1, typeof(?1), ?2, typeof(?2)", (b"\x00\xff", None)).fetchone()
     connection.close()

@@ -1,4 +1,4 @@
-"""A file that an earlier version wrote, opened by this one."""
+"""The SQLite store opens a file of an earlier version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MILLISECONDS = int(NOW * 1000)
 BODY = b'{"id":"evt_1"}'
 IDS = [event(received=NOW + number).id for number in range(4)]
-#: As version 2 left them: one pending, one leased when it was killed, one dead, one delivered.
+#: Rows of schema version 2: one pending, one leased when the process was killed, one dead, one delivered.
 DELIVERIES = [
     ("pending", 1, MILLISECONDS + 500, 0),
     ("pending", 0, MILLISECONDS + 30_000, MILLISECONDS + 30_000),
@@ -61,7 +61,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.case("U-01")
-async def test_what_was_pending_is_delivered_and_counts_from_when_it_was_received(path: Path) -> None:
+async def test_pending_deliveries_are_delivered_and_count_from_when_they_were_received(path: Path) -> None:
     store = await SqliteStore.open(path, clock=lambda: NOW)
     leased = await lease(store, now=NOW + 60)
     assert [(each.event.id, each.attempts, each.since, each.earlier) for each in leased] == [
@@ -74,7 +74,7 @@ async def test_what_was_pending_is_delivered_and_counts_from_when_it_was_receive
 
 
 @pytest.mark.case("U-01")
-async def test_what_was_known_is_known_and_listed(path: Path) -> None:
+async def test_known_events_stay_known_and_listed(path: Path) -> None:
     store = await SqliteStore.open(path, clock=lambda: NOW)
     (key,) = dedupe_keys(b"3")
     assert key is not None
@@ -88,7 +88,7 @@ async def test_what_was_known_is_known_and_listed(path: Path) -> None:
 
 
 @pytest.mark.case("U-01")
-async def test_what_was_dead_can_be_retried_and_what_was_delivered_replayed(path: Path) -> None:
+async def test_dead_deliveries_can_be_retried_and_delivered_events_replayed(path: Path) -> None:
     store = await SqliteStore.open(path, clock=lambda: NOW)
     assert (await store.retry(DeliveryQuery(), now=NOW + 9, limit=10)).destinations == {"billing": 1}
     assert await store.replay(IDS[3], ["billing"], now=NOW + 9) == ["billing"]
@@ -101,7 +101,7 @@ async def test_what_was_dead_can_be_retried_and_what_was_delivered_replayed(path
 
 
 @pytest.mark.case("U-01")
-async def test_a_crash_amid_the_upgrade_leaves_the_file_as_it_was(path: Path) -> None:
+async def test_a_crash_during_the_upgrade_leaves_the_file_unchanged(path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("CREATE TABLE paused_destinations (in_the_way)")
     with pytest.raises(Exception, match="already exists"):
@@ -117,7 +117,7 @@ async def test_a_crash_amid_the_upgrade_leaves_the_file_as_it_was(path: Path) ->
 
 
 @pytest.mark.case("U-01")
-async def test_no_status_is_made_up_after_the_upgrade(path: Path) -> None:
+async def test_the_upgraded_table_rejects_an_unknown_status(path: Path) -> None:
     store = await SqliteStore.open(path, clock=lambda: NOW)
     await store.close()
     connection = sqlite3.connect(path, isolation_level=None)
@@ -129,5 +129,5 @@ async def test_no_status_is_made_up_after_the_upgrade(path: Path) -> None:
         "EXPLAIN UPDATE deliveries SET status = 'dead' WHERE event_seq = 1 AND destination = 'billing'"
     ).fetchall()
     connection.close()
-    # SQLite makes one of the list of an IN, for each row.
+    # SQLite opens an ephemeral table for the list of an IN, for each row.
     assert "OpenEphemeral" not in {step[1] for step in plan}

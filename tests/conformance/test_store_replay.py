@@ -1,4 +1,4 @@
-"""What a person asks for again, and what is to wait: `Store.retry`, `replay`, `pause`."""
+"""Every store retries, replays and pauses as `Store.retry`, `replay` and `pause` say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LATER = NOW + 10 * 86400
 
 
 async def dead(store: Store, *arrivals: Arrival, at: float = NOW) -> None:
-    """Accept events and give up on all their deliveries."""
+    """Accept events, and record all their deliveries as dead."""
     await accept(store, *arrivals)
     for name in {each.destination for arrived in arrivals for each in arrived.assignments}:
         while leased := await lease(store, name, now=at):
@@ -34,12 +34,12 @@ def tried(delivery: Delivery) -> tuple[int, float, int]:
     return delivery.attempts, delivery.since, delivery.earlier
 
 
-async def test_a_delivery_counts_from_when_its_event_was_received(store: Store) -> None:
+async def test_give_up_after_counts_from_when_the_event_was_received(store: Store) -> None:
     (delivery,) = await accept_and_lease(store, arrival(of=event(received=NOW - 5)))
     assert tried(delivery) == (0, NOW - 5, 0)
 
 
-async def test_a_dead_delivery_that_is_retried_is_due_at_once_and_begins_anew(store: Store) -> None:
+async def test_a_retried_dead_delivery_is_due_at_once_and_starts_over(store: Store) -> None:
     (first,) = await accept_and_lease(store, arrival())
     await store.record([result(first, "pending", due_at=NOW)])
     (second,) = await lease(store)
@@ -51,7 +51,7 @@ async def test_a_dead_delivery_that_is_retried_is_due_at_once_and_begins_anew(st
     assert tried(delivery) == (2, LATER, 2)
 
 
-async def test_what_it_counts_from_survives_a_retry_of_the_gateway(store: Store, reopen: Reopen) -> None:
+async def test_the_start_of_give_up_after_survives_another_attempt(store: Store, reopen: Reopen) -> None:
     await dead(store, arrival())
     await retry(store)
     (delivery,) = await lease(store, now=LATER)
@@ -62,21 +62,21 @@ async def test_what_it_counts_from_survives_a_retry_of_the_gateway(store: Store,
 
 
 @pytest.mark.case("O-14")
-async def test_a_second_retry_finds_nothing_left_to_do(store: Store) -> None:
+async def test_a_second_retry_finds_no_dead_deliveries(store: Store) -> None:
     await dead(store, arrival())
     assert (await retry(store)).destinations == {"billing": 1}
     assert await retry(store) == Retried({}, done=True)
 
 
 @pytest.mark.case("O-14")
-async def test_two_retries_at_once_are_one(store: Store) -> None:
+async def test_two_concurrent_retries_count_once(store: Store) -> None:
     await dead(store, *[arrival() for _ in range(20)])
     both = await asyncio.gather(retry(store), retry(store))
     assert sum(each.destinations.get("billing", 0) for each in both) == 20
     assert len(await lease(store, now=LATER)) == 20
 
 
-async def test_only_dead_ones_are_retried(store: Store) -> None:
+async def test_only_dead_deliveries_are_retried(store: Store) -> None:
     delivered, waiting, _ = await accept_and_lease(store, arrival(), arrival(), arrival())
     await store.record([result(delivered), result(waiting, "pending", due_at=LATER + 5)])
     await dead(store, arrival())
@@ -96,7 +96,7 @@ async def test_a_retry_goes_in_steps_until_it_is_done(store: Store) -> None:
     }
 
 
-async def test_what_dies_again_meanwhile_is_not_retried_over_and_over(store: Store) -> None:
+async def test_a_delivery_that_dies_again_during_a_retry_is_not_retried_again(store: Store) -> None:
     await dead(store, *[arrival() for _ in range(10)])
     steps = 0
     done = False
@@ -109,7 +109,7 @@ async def test_what_dies_again_meanwhile_is_not_retried_over_and_over(store: Sto
     assert (await retry(store, now=LATER + 1)).destinations == {"billing": 10}
 
 
-async def test_a_retry_takes_what_its_filter_finds(store: Store) -> None:
+async def test_a_retry_takes_the_deliveries_that_match_its_filter(store: Store) -> None:
     wanted = arrival(to=["a"], of=event(source="shop", event_type="order.paid", received=NOW + 5))
     others = [
         arrival(to=["b"], of=event(source="shop", event_type="order.paid", received=NOW + 5)),
@@ -133,7 +133,7 @@ async def test_one_delivery_of_one_event_is_retried(store: Store) -> None:
     assert await retry(store, event_id=event().id) == Retried({}, done=True)
 
 
-async def test_a_retry_finds_what_is_rare_among_the_dead(store: Store) -> None:
+async def test_a_retry_finds_the_few_matches_among_many_dead_deliveries(store: Store) -> None:
     arrivals = [arrival(of=event(event_type="rare" if n in {3, 11_990} else "x")) for n in range(12_000)]
     await dead(store, *arrivals)
     assert await retry(store, type="rare") == Retried({"billing": 2}, done=True)
@@ -166,7 +166,7 @@ async def test_a_replay_delivers_for_the_first_time(store: Store) -> None:
 
 
 @pytest.mark.case("O-14")
-async def test_asking_twice_for_a_replay_is_asking_once(store: Store) -> None:
+async def test_a_second_replay_of_a_pending_delivery_changes_nothing(store: Store) -> None:
     (delivery,) = await accept_and_lease(store, arrival())
     await store.record([result(delivery)])
     event_id = delivery.event.id
@@ -192,12 +192,12 @@ async def test_a_replayed_delivery_is_recorded_like_any_other(store: Store) -> N
     assert await store.counts() == {}
 
 
-async def test_an_event_that_is_not_there_can_not_be_replayed(store: Store) -> None:
+async def test_an_unknown_event_can_not_be_replayed(store: Store) -> None:
     await accept(store, arrival())
     assert await store.replay(event().id, ["billing"], now=NOW) is None
 
 
-async def test_a_replay_for_nobody_changes_nothing(store: Store) -> None:
+async def test_a_replay_without_destinations_changes_nothing(store: Store) -> None:
     await accept(store, arrival(to=[]))
     (row,) = (await store.events(EventQuery(), limit=1)).items
     assert await store.replay(row.id, [], now=NOW) == []
@@ -205,7 +205,7 @@ async def test_a_replay_for_nobody_changes_nothing(store: Store) -> None:
 
 
 @pytest.mark.parametrize("again", ["retry", "replay"])
-async def test_what_is_asked_for_again_is_not_purged(store: Store, again: str) -> None:
+async def test_retried_and_replayed_deliveries_are_not_purged(store: Store, again: str) -> None:
     arrived = arrival()
     await dead(store, arrived)
     if again == "retry":
@@ -221,7 +221,7 @@ async def test_no_destination_is_paused_at_first(store: Store) -> None:
     assert await store.paused() == frozenset()
 
 
-async def test_a_pause_is_remembered_until_it_is_over(store: Store, reopen: Reopen) -> None:
+async def test_a_pause_is_stored_until_the_destination_is_resumed(store: Store, reopen: Reopen) -> None:
     for name in ("billing", "ledger", "billing"):
         await store.pause(name, paused=True)
     assert await store.paused() == {"billing", "ledger"}
@@ -232,6 +232,6 @@ async def test_a_pause_is_remembered_until_it_is_over(store: Store, reopen: Reop
     assert await store.paused() == {"ledger"}
 
 
-async def test_a_pause_is_for_who_delivers_and_not_for_the_store(store: Store) -> None:
+async def test_the_store_leases_deliveries_of_a_paused_destination(store: Store) -> None:
     await store.pause("billing", paused=True)
     assert len(await accept_and_lease(store, arrival())) == 1
