@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from gatehouse.demo.sample import Sample, signed
+from gatehouse.demo.sample import Sample, sign_sample
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
 from presets import source
@@ -80,7 +80,7 @@ def sent(of: Source, repeat: Repeat, body: Any, headers: Headers, now: float) ->
     raw, content_type = json.dumps(body).encode(), "application/json"
     if repeat.form:
         raw, content_type = urlencode({repeat.form: raw}).encode(), "application/x-www-form-urlencoded"
-    return signed(of, Sample({"Content-Type": content_type, **headers}, raw), now)
+    return sign_sample(of, Sample({"Content-Type": content_type, **headers}, raw), now)
 
 
 class Seen:

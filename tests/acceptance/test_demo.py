@@ -95,7 +95,7 @@ def test_the_demo_shows_what_happened_to_each_request_and_exits_0(
     ):
         assert verdicts.fullmatch(rows[provider]), rows[provider]
     assert result.stdout.count("signature ok") == 5
-    assert "All as it should be: 18 answers, and 5 events at the app, each once." in result.stdout
+    assert "All as expected: 18 answers, and 5 events at the app, each exactly once." in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -174,7 +174,7 @@ def test_a_demo_in_which_something_differs_names_it_and_exits_1(environment: dic
     )
     assert result.returncode == 1
     assert "not 401 refused" in result.stdout
-    assert "Not as it should be:\n" in result.stdout
+    assert "Not as expected:\n" in result.stdout
     assert "  Mandato, forged: 200 duplicate instead of 401 refused\n" in result.stdout
 
 
@@ -198,7 +198,7 @@ def test_the_demo_ends_by_itself_when_nobody_watches_it_on_a_terminal(environmen
     )
 
     assert (result.returncode, result.stderr) == (0, "")
-    assert "All as it should be" in result.stdout
+    assert "All as expected" in result.stdout
     assert "Ctrl-C" not in result.stdout
 
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gatehouse import providers
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.sample import Sample, documented, signed
+from gatehouse.demo.sample import Sample, documented_sample, sign_sample
 from gatehouse.errors import GatewayError
 from gatehouse.language.request import Request
 from presets import is_symmetric, source
@@ -42,12 +42,12 @@ def grown(sample: Sample) -> Sample:
 def requests(name: str) -> tuple[Any, Request] | None:
     """Make a signed request of 1 MiB; None where only the provider can, or the body is no JSON object."""
     settings = shipped_preset(name)
-    sample = documented(settings)
+    sample = documented_sample(settings)
     if sample is None or not is_symmetric(settings):
         return None
     of = source(name)
     try:
-        return of.verification, signed(of, grown(sample), NOW)
+        return of.verification, sign_sample(of, grown(sample), NOW)
     except (ValueError, TypeError, IndexError, GatewayError):
         return None
 

@@ -26,7 +26,7 @@ from standardwebhooks import Webhook as StandardWebhook
 from svix.webhooks import Webhook as SvixWebhook
 
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.sample import documented, freshened, signed, tampered
+from gatehouse.demo.sample import documented_sample, sign_sample, tampered, with_new_ids
 from gatehouse.errors import VerificationError
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
@@ -132,8 +132,8 @@ each_judge = pytest.mark.parametrize(("preset", "judge"), JUDGES.items(), ids=JU
 
 def request_of(of: Source, preset: str, judge: Judge) -> Request:
     settings = shipped_preset(preset)
-    sample = freshened(documented(settings) or pytest.fail("no sample"), settings)
-    return signed(of, sample, time.time(), query=judge.query)
+    sample = with_new_ids(documented_sample(settings) or pytest.fail("no sample"), settings)
+    return sign_sample(of, sample, time.time(), query=judge.query)
 
 
 @each_judge

@@ -19,7 +19,7 @@ from twilio.request_validator import RequestValidator  # type: ignore[import-unt
 from workos.webhooks._verification import verify_header
 
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.sample import documented, freshened, signed, tampered
+from gatehouse.demo.sample import documented_sample, sign_sample, tampered, with_new_ids
 from gatehouse.errors import VerificationError
 from gatehouse.language.request import Request
 from presets import FILES, made_secrets, source
@@ -99,8 +99,8 @@ each_judge = pytest.mark.parametrize(("preset", "judge"), JUDGES.items(), ids=JU
 
 def request_of(preset: str, secret: str) -> Request:
     settings = shipped_preset(preset)
-    sample = freshened(documented(settings) or pytest.fail("no sample"), settings)
-    return signed(source(preset, [secret]), sample, time.time())
+    sample = with_new_ids(documented_sample(settings) or pytest.fail("no sample"), settings)
+    return sign_sample(source(preset, [secret]), sample, time.time())
 
 
 @each_judge

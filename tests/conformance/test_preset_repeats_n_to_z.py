@@ -7,7 +7,7 @@ import json
 import pytest
 from multidict import CIMultiDict
 
-from gatehouse.demo.sample import Sample, signed
+from gatehouse.demo.sample import Sample, sign_sample
 from gatehouse.language.request import Request
 from gatehouse.verify.base import VerifiedRequest
 from presets import FILES, Vector, built, source
@@ -265,9 +265,9 @@ def test_a_retry_of_sentry_has_an_id_of_its_own_and_is_known_by_its_bytes() -> N
     seen = Seen(of)
     first, again = delivery("Request-ID", "Sentry-Hook-Resource", "issue")
 
-    assert seen.are_new(signed(of, Sample(dict(first), json.dumps(SENTRY).encode()), NOW), NOW)
+    assert seen.are_new(sign_sample(of, Sample(dict(first), json.dumps(SENTRY).encode()), NOW), NOW)
     assert not seen.are_new(
-        signed(of, Sample(dict(again), json.dumps(SENTRY).encode()), NOW + 900), NOW + 900
+        sign_sample(of, Sample(dict(again), json.dumps(SENTRY).encode()), NOW + 900), NOW + 900
     )
 
 

@@ -14,7 +14,7 @@ from gatehouse import providers
 from gatehouse.config.coverage import bounds_age, effective_max_age, resists_replay, signs, signs_a_time
 from gatehouse.config.model import BasicConfig, SigningConfig, TokenConfig
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.sample import Sample, documented, freshened, signed, type_of, with_time
+from gatehouse.demo.sample import Sample, documented_sample, sign_sample, type_of, with_new_ids, with_time
 from gatehouse.errors import VerificationError
 from gatehouse.events.event import UNREADABLE, Event
 from gatehouse.ingest.source import Source
@@ -248,7 +248,7 @@ def test_its_samples_are_readable_and_have_their_own_dedupe_keys(name: str) -> N
     settings = shipped_preset(name)
     for given in settings.samples:
         sample = Sample(given.headers, given.body.encode())
-        event_type = type_of(freshened(sample, settings), settings)
+        event_type = type_of(with_new_ids(sample, settings), settings)
 
         assert event_type
         assert event_type != "gatehouse.unreadable"
@@ -262,9 +262,9 @@ def test_what_the_source_signs_the_source_verifies_as_a_new_event(name: str) -> 
     of = source(name)
     known: set[bytes] = set()
     for now in (1_800_000_000, 1_800_000_001):
-        sample = freshened(documented(settings) or pytest.fail("no sample"), settings)
+        sample = with_new_ids(documented_sample(settings) or pytest.fail("no sample"), settings)
         sample = with_time(sample, settings, now)
-        request = signed(of, sample, now)
+        request = sign_sample(of, sample, now)
         read = of.reader.read(verify(of, request, now), now, ())
         keys = {key.scoped for _, found, _ in read for key in found if key}
 

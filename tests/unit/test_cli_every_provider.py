@@ -20,7 +20,7 @@ from gatehouse.config.load import LoadedConfig, parse
 from gatehouse.config.model import Model
 from gatehouse.config.presets import raw_preset
 from gatehouse.config.secrets import Secrets
-from gatehouse.demo.sample import documented, signed, with_time
+from gatehouse.demo.sample import documented_sample, sign_sample, with_time
 from gatehouse.diagnosis.diagnose import diagnose
 from gatehouse.diagnosis.known import known_source
 from gatehouse.errors import ConfigError, Reason, VerificationError
@@ -76,9 +76,9 @@ def ready(config: LoadedConfig) -> tuple[Source, Secrets]:
 
 
 def sent(source: Source) -> Request:
-    sample = documented(source.settings)
+    sample = documented_sample(source.settings)
     assert sample is not None
-    return signed(source, with_time(sample, source.settings, NOW), NOW)
+    return sign_sample(source, with_time(sample, source.settings, NOW), NOW)
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)

@@ -200,7 +200,7 @@ def test_mistakes_are_errors_with_something_to_try(run: Run, arguments: tuple[st
 def test_a_type_that_cannot_be_made_names_those_with_an_example(run: Run) -> None:
     Path("code.yaml").write_text("sources: {code: {provider: github, secrets: env:S}}\n")
     result = run("sign", "code", "--type", "push", "-c", "code.yaml")
-    assert "\nTry: --type issues.opened or ping; or --body FILE" in result.stderr
+    assert "\nTry: use --type issues.opened or ping; or pass a body of this type with --body" in result.stderr
 
 
 class Answering(HTTPServer):

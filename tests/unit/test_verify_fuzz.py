@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from doubles.keys import certificate, ec_key, rsa_key
 from gatehouse import providers
-from gatehouse.demo.sample import documented
+from gatehouse.demo.sample import documented_sample
 from gatehouse.errors import RequestRejectedError, VerificationError
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
@@ -61,7 +61,7 @@ def compiled(name: str) -> Source:
 def requests(draw: st.DrawFn) -> tuple[str, Request]:
     name = draw(st.sampled_from(NAMES))
     of = compiled(name)
-    sample = documented(of.settings)
+    sample = documented_sample(of.settings)
     known = {header for one in of.verification.verifiers for header in one.credential_headers()}
     names = sorted(known | ({*sample.headers} if sample else set()) | {"Content-Type", "Authorization"})
     headers = draw(st.lists(st.tuples(st.sampled_from(names[:20]), TEXTS), max_size=6))

@@ -70,34 +70,34 @@ class RequestBuilder:
 
     def build(self) -> SignedRequest:
         """Build and sign one request. Raises `GatewayError`."""
-        from gatehouse.demo.sample import Sample, signed
+        from gatehouse.demo.sample import Sample, sign_sample
 
         options, source = self._options, self._source
         now = time.time() if options.now is None else options.now
         sample = self._sample(now)
         sample = Sample(self._with_given_headers(sample.headers), sample.body)
         parts = urlsplit(self.url)
-        request = signed(source, sample, now, path=parts.path, query=parts.query)
+        request = sign_sample(source, sample, now, path=parts.path, query=parts.query)
         url = urlunsplit(parts._replace(query=request.query))
         # Again after signing, so that an operator can also send another signature.
         return SignedRequest(url, self._with_given_headers(request.headers), request.body)
 
     def _sample(self, now: float) -> Sample:
-        from gatehouse.demo.sample import Sample, documented, freshened, with_time, with_type
+        from gatehouse.demo.sample import Sample, documented_sample, with_new_ids, with_time, with_type
         from gatehouse.errors import GatewayError
 
         options, settings = self._options, self._source.settings
-        sample = documented(settings, options.event_type)
+        sample = documented_sample(settings, options.event_type)
         if sample is None:
             if self.given_body is None:
                 message = f"source {self._source.name} has no documented example"
                 raise GatewayError(message, hint="pass a body as the provider sends it with --body FILE")
             sample = Sample({"Content-Type": "application/json"}, b"")
         if options.fresh is not False:
-            sample = with_time(freshened(sample, settings), settings, now)
+            sample = with_time(with_new_ids(sample, settings), settings, now)
         if self.given_body is not None:
             sample = Sample(sample.headers, self.given_body)
-            sample = with_time(freshened(sample, settings), settings, now) if options.fresh else sample
+            sample = with_time(with_new_ids(sample, settings), settings, now) if options.fresh else sample
         return with_type(sample, settings, options.event_type) if options.event_type else sample
 
     def _with_given_headers(self, headers: Mapping[str, str]) -> dict[str, str]:

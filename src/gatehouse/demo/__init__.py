@@ -1,10 +1,9 @@
-"""The demo: the real gateway on this machine, an app behind it, and each provider's requests, good and bad.
+"""Runs the real gateway on this machine with a sample app, and sends it good and bad requests.
 
-workspace    a directory with a gateway.yaml and fresh secrets
-app          the destination: it checks what arrives as a real app should
-cases        what each provider sends, and what the gateway should answer
-play         sends it, and looks at what came of it
-scrape       the gateway's metrics, before and after
-screen       all of it, for people
-run          the order of things, from start to Ctrl-C
+run          starts everything, sends the requests, and stops at Ctrl-C
+workspace    the temporary directory with a config and new secrets
+app          the destination, which checks what it receives as a real app should
+cases        the requests of each provider, the answers expected, and the comparison with what happened
+screen       the output
+sample       a provider's documented example, changed and signed; also for `sign`, `send` and tests
 """

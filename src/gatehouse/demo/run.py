@@ -1,4 +1,4 @@
-"""The order of things: a workspace, an app, the gateway; then the cases; then wait for Ctrl-C, or don't."""
+"""Starts the app and the gateway, sends the requests, and then exits or waits for Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import aiohttp
 from gatehouse import __version__
 from gatehouse.config.load import load
 from gatehouse.demo.app import App
-from gatehouse.demo.play import Played, Player
+from gatehouse.demo.cases import CaseRunner, Results
 from gatehouse.demo.workspace import HOST, Workspace, choose_port, new_app_secret
 from gatehouse.gateway.app import Gateway
 from gatehouse.telemetry import log
@@ -35,7 +35,7 @@ _TIMEOUT_SECONDS = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the command line asks for."""
+    """The options of the command."""
 
     once: bool
     server_port: int | None
@@ -45,8 +45,8 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stage:
-    """Everything that runs, and where."""
+class _Running:
+    """Everything that runs, and its addresses."""
 
     workspace: Workspace
     app: App
@@ -57,69 +57,69 @@ class _Stage:
 
 
 async def run(options: Options, screen: Screen) -> bool:
-    """Run the demo; tell whether all was as it should be, as far as it got before Ctrl-C."""
+    """Run the demo. Returns whether all results were as expected, up to Ctrl-C."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _stage(options) as stage:
-        screen.introduce()
-        played = await _unless(stop, _play(stage, screen))
-        if played is not None:
-            screen.conclude(played)
+    async with _start(options) as running:
+        screen.show_introduction()
+        results = await _unless_stopped(stop, _send_requests(running, screen))
+        if results is not None:
+            screen.show_results(results)
             if not options.once:
-                await _stay(stage, options, screen, stop)
+                await _stay(running, options, screen, stop)
     if stop.is_set():
-        screen.farewell(stage.workspace)
-    if played is None:
+        screen.show_end(running.workspace)
+    if results is None:
         return not options.once
-    return not played.differences
+    return not results.differences
 
 
 @contextlib.asynccontextmanager
-async def _stage(options: Options) -> AsyncIterator[_Stage]:
-    """Start the app, then the gateway in front of it; stop and remove everything, in reverse."""
-    async with contextlib.AsyncExitStack() as running:
+async def _start(options: Options) -> AsyncIterator[_Running]:
+    """Start the app, then the gateway. Afterwards stop them in reverse order, and remove the files."""
+    async with contextlib.AsyncExitStack() as stack:
         workspace = Workspace(
-            Path(running.enter_context(tempfile.TemporaryDirectory(prefix="gatehouse-demo-")))
+            Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatehouse-demo-")))
         )
-        lines = running.enter_context(workspace.log.open("w", buffering=1, encoding="utf-8"))
+        lines = stack.enter_context(workspace.log.open("w", buffering=1, encoding="utf-8"))
         log.configure(json=True, stream=lines)
-        # Before its file is closed.
-        running.callback(log.reset)
+        # This runs before the log file is closed.
+        stack.callback(log.reset)
         secret = new_app_secret()
-        app = await running.enter_async_context(App(secret).serve())
+        app = await stack.enter_async_context(App(secret).serve())
         server_port = choose_port(options.server_port, SERVER_PORT)
         operator_port = choose_port(options.operator_port, OPERATOR_PORT)
         workspace.write(
             server_port=server_port, operator_port=operator_port, app_url=app.url, app_secret=secret
         )
-        gateway = await running.enter_async_context(Gateway(load(workspace.config)))
-        session = await running.enter_async_context(
+        gateway = await stack.enter_async_context(Gateway(load(workspace.config)))
+        session = await stack.enter_async_context(
             aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=_TIMEOUT_SECONDS),
                 headers={"User-Agent": f"gatehouse-demo/{__version__}"},
             )
         )
         server, operator = f"http://{HOST}:{server_port}", f"http://{HOST}:{operator_port}"
-        yield _Stage(workspace, app, gateway, session, server, operator)
+        yield _Running(workspace, app, gateway, session, server, operator)
 
 
-async def _play(stage: _Stage, screen: Screen) -> Played:
-    player = Player(stage.session, stage.app, stage.server, stage.operator)
+async def _send_requests(running: _Running, screen: Screen) -> Results:
+    runner = CaseRunner(running.session, running.app, running.server, running.operator)
     with screen.progress() as show:
-        return await player.play(list(stage.gateway.sources.values()), show)
+        return await runner.run(list(running.gateway.sources.values()), show)
 
 
-async def _stay(stage: _Stage, options: Options, screen: Screen, stop: asyncio.Event) -> None:
-    """Leave it running, and show what others send."""
-    screen.addresses(stage.server, stage.operator, stage.app.url, stage.workspace)
-    screen.suggest(options.program, stage.operator, stage.workspace)
-    stage.app.on_arrival = screen.arrival
+async def _stay(running: _Running, options: Options, screen: Screen, stop: asyncio.Event) -> None:
+    """Keep running, and show what the app receives."""
+    screen.show_addresses(running.server, running.operator, running.app.url, running.workspace)
+    screen.show_commands(options.program, running.operator, running.workspace)
+    running.app.on_received = screen.show_received
     await stop.wait()
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
-    """Wait for work, or give it up when it is time to stop."""
+async def _unless_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
+    """Wait for work, or cancel it and return None when `stop` is set."""
     working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

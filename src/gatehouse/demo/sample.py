@@ -1,7 +1,7 @@
-"""Requests made as a provider makes them, for `sign`, `send`, `demo` and tests. Pure, but for what is random.
+"""Makes requests as a provider makes them, for `sign`, `send`, `demo` and tests. Pure, except for random ids.
 
-A provider's documented example is text, and stays text: what changes is replaced in its bytes, so that
-`45.50` stays `45.50`, and the layout stays the one that the provider sends.
+Changes replace bytes in the text of the provider's documented example, without parsing and writing it again:
+`45.50` stays `45.50`, and the layout stays as the provider sends it.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
     from gatehouse.language.scope import Scope
     from gatehouse.language.template import Template
 
-#: From an id to another one that looks like it.
+#: Makes a new id in the form of another one.
 NewId = Callable[[str], str]
 
-#: Unix milliseconds have as many digits since 2001.
+#: The number of digits of a time in Unix milliseconds since 2001.
 _MILLISECOND_DIGITS = 13
 _PREFIX = re.compile(r"[A-Za-z]{1,16}[_-]")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a provider would send, before it is signed."""
+    """A request of a provider before it is signed."""
 
-    #: Headers besides the signature's.
+    #: All headers except the signature's.
     headers: Mapping[str, str]
     body: bytes
 
 
-def documented(settings: ProviderConfig, event_type: str | None = None) -> Sample | None:
-    """Return the provider's documented example, of this type if there is one; None without any example."""
+def documented_sample(settings: ProviderConfig, event_type: str | None = None) -> Sample | None:
+    """Return a documented example, of this type if the preset has one. Returns None without examples."""
     samples = [Sample(sample.headers, sample.body.encode()) for sample in settings.samples]
     if event_type is not None:
         samples.sort(key=lambda sample: type_of(sample, settings) != event_type)
@@ -60,7 +60,7 @@ def documented(settings: ProviderConfig, event_type: str | None = None) -> Sampl
 
 
 def type_of(sample: Sample, settings: ProviderConfig) -> str | None:
-    """Read the event type, as the gateway will: of the first event, when it is a batch."""
+    """Read the event type as the gateway does. In a batch it is the type of the first event."""
     try:
         return next((settings.event.type.text(scope) for scope in _scopes(sample, settings)), None)
     except MalformedDocumentError:
@@ -68,7 +68,7 @@ def type_of(sample: Sample, settings: ProviderConfig) -> str | None:
 
 
 def fresh_id(like: str) -> str:
-    """Make an id that is new and has the form of another one: `evt_…`, a UUID, a number."""
+    """Make a new id in the form of another one: `evt_…`, a UUID or a number."""
     if like in ("true", "false"):
         return like
     try:
@@ -84,15 +84,15 @@ def fresh_id(like: str) -> str:
     return (prefix[0] if prefix else "") + secrets.token_hex(8)
 
 
-def freshened(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample:
-    """Replace what tells events apart, so that the gateway takes the sample for a new event."""
+def with_new_ids(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample:
+    """Replace the values that identify an event, so that the gateway accepts the sample as a new event."""
     for placeholder in sorted(_identifying(settings), key=repr):
         sample = _with_value(sample, settings, placeholder, new_id)
     return sample
 
 
 def with_time(sample: Sample, settings: ProviderConfig, now: float) -> Sample:
-    """Let the events of a sample happen at `now`, where a source refuses old ones by their own time."""
+    """Set the time of the events to `now`, if the source refuses old events by their own time."""
     if effective_max_age(settings) is None or settings.event.time is None:
         return sample
     for placeholder in sorted(_single_values(settings.event.time), key=repr):
@@ -101,14 +101,14 @@ def with_time(sample: Sample, settings: ProviderConfig, now: float) -> Sample:
 
 
 def _time_like(old: str, now: float) -> str:
-    """Write a time as another one is written: in seconds, in milliseconds, or as ISO 8601."""
+    """Write a time in the form of another one: in seconds, in milliseconds, or as ISO 8601."""
     if not old.isdigit():
         return rfc3339(int(now))
     return str(int(now * 1000) if len(old) >= _MILLISECOND_DIGITS else int(now))
 
 
 def with_delivery_id(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample | None:
-    """Replace the id that the provider gives a request and does not sign; None when it gives none."""
+    """Replace the id of the request, which the provider does not sign. Returns None if it sends no id."""
     headers = [placeholder for placeholder in _identifying(settings) if placeholder.name == "header"]
     present = [placeholder for placeholder in headers if placeholder.argument in CIMultiDict(sample.headers)]
     for placeholder in present:
@@ -117,7 +117,7 @@ def with_delivery_id(sample: Sample, settings: ProviderConfig, new_id: NewId = f
 
 
 def with_type(sample: Sample, settings: ProviderConfig, event_type: str) -> Sample:
-    """Replace the event type, also in headers that repeat it. Raises `GatewayError` when it can't be."""
+    """Replace the event type, also in headers that repeat it. Raises `GatewayError` if that is impossible."""
     old = type_of(sample, settings)
     for parts in settings.event.type.alternatives:
         if len(parts) == 1 and isinstance(parts[0], Placeholder):
@@ -126,21 +126,21 @@ def with_type(sample: Sample, settings: ProviderConfig, event_type: str) -> Samp
     sample = replace(sample, headers=headers)
     if type_of(sample, settings) != event_type:
         hint = (
-            f"{_other_types(settings)}--body FILE of this type, with --header for what its headers say of it"
+            f"{_other_types(settings)}pass a body of this type with --body FILE, and --header for its headers"
         )
         raise GatewayError("the event type can't be replaced in this body", hint=hint)
     return sample
 
 
 def _other_types(settings: ProviderConfig) -> str:
-    """Name the types that there are examples of."""
+    """Name the types that the preset has examples of."""
     examples = (Sample(sample.headers, sample.body.encode()) for sample in settings.samples)
     types = [found for example in examples if (found := type_of(example, settings))]
-    return f"--type {' or '.join(types)}; or " if types else ""
+    return f"use --type {' or '.join(types)}; or " if types else ""
 
 
 def tampered(body: bytes) -> bytes:
-    """Change one byte: the last digit, which is part of a value however the bytes are laid out."""
+    """Change one byte: the last digit, which is part of a value in every layout."""
     digit = max((body.rfind(b"%d" % number) for number in range(10)), default=-1)
     if digit < 0:
         raise ValueError("no digit to change")
@@ -149,23 +149,23 @@ def tampered(body: bytes) -> bytes:
 
 
 def _identifying(settings: ProviderConfig) -> frozenset[Placeholder]:
-    """Name what the event's id and the dedupe keys are made of, without what they share with other events."""
+    """Find the values in the event's id and the dedupe keys, except those that other events share."""
     event = settings.event
     kept = _single_values(event.type) | _single_values(event.time) | _single_values(event.account)
     identity = (_single_values(event.id) | _signed_ids(settings)) - kept
     for template in settings.dedupe.templates:
         for alternative in map(_values_among, template.alternatives):
-            # A key is new with one new part: the others, such as an amount, stay as documented.
+            # One new part makes a key new: the others, such as an amount, stay as documented.
             identity |= frozenset() if alternative & identity else alternative - kept
     by_content = any(Placeholder("body") in template.placeholders for template in settings.dedupe.templates)
     if by_content or all(placeholder.name == "header" for placeholder in identity):
-        # Bodies that are alike, signed in the same second, are alike as signed: let their subject differ.
+        # Equal bodies signed in the same second have equal signatures: a new subject makes them differ.
         identity |= _single_values(event.subject)
     return identity - kept
 
 
 def _signed_ids(settings: ProviderConfig) -> frozenset[Placeholder]:
-    """Name what `{id}` stands for."""
+    """Find the values of `{id}` in signed templates."""
     every = [getattr(entry, "of", (entry,))[0] for entry in settings.verify]
     return frozenset[Placeholder]().union(*(_single_values(getattr(one, "id", None)) for one in every))
 
@@ -196,7 +196,7 @@ def _with_value(sample: Sample, settings: ProviderConfig, placeholder: Placehold
 def _changes(
     sample: Sample, settings: ProviderConfig, placeholder: Placeholder, change: NewId
 ) -> list[tuple[str, bytes, bytes]]:
-    """Find the values that a placeholder stands for, in every event: member name, old and new JSON."""
+    """Find the values of a placeholder in every event: member name, old and new JSON."""
     found: dict[tuple[str, bytes], bytes] = {}
     try:
         for scope in _scopes(sample, settings):
@@ -215,13 +215,13 @@ def _changes(
 
 
 def _with_member(body: bytes, name: str, old: bytes, new: bytes) -> bytes:
-    """Replace a value where its name stands in front of it. A body without it stays as it is."""
+    """Replace a value that follows its name. A body without it stays unchanged."""
     member = re.compile(rb'("%b"\s*:\s*)%b(?![\w.+-])' % (re.escape(name.encode()), re.escape(old)))
     return member.sub(lambda match: match[1] + new, body)
 
 
 def _with_form_value(body: bytes, name: str, old: bytes, new: bytes) -> bytes:
-    """Replace a field's value, or a value of the JSON inside a field."""
+    """Replace the value of a field, or a value in the JSON that a field contains."""
     was, now = (msgspec.json.decode(raw) if raw.startswith(b'"') else raw.decode() for raw in (old, new))
     fields = [
         (
@@ -242,15 +242,15 @@ def _is_form(sample: Sample) -> bool:
     return CIMultiDict(sample.headers).get("Content-Type", "").startswith("application/x-www-form-urlencoded")
 
 
-def signed(
+def sign_sample(
     source: Source, sample: Sample, now: float, *, path: str | None = None, query: str = ""
 ) -> Request:
-    """Return the request with which the provider would send this sample at `now` (unix seconds).
+    """Sign a sample as the provider would at `now` (Unix seconds).
 
-    Raises `GatewayError` when the source is not ready, or when its scheme can't sign such a body.
+    Raises `GatewayError` if the source is not ready, or if its scheme can't sign such a body.
     """
     if source.not_ready:
-        hint = "set it right where this command runs; gatehouse check lists what is missing"
+        hint = "set the secret where this command runs; gatehouse check lists what is missing"
         raise GatewayError(f"source {source.name} can't sign: {source.not_ready}", hint=hint)
     headers = CIMultiDict(sample.headers)
     for placeholder in _signed_ids(source.settings):
@@ -260,7 +260,7 @@ def signed(
     try:
         return source.verification.sign(request, now)
     except VerificationError as error:
-        hint = "what is signed has to be there: in the body, in --header NAME:VALUE, in the query of --url"
+        hint = "add what the scheme signs: to the body, with --header NAME:VALUE, or to the query of --url"
         raise GatewayError(
             f"source {source.name} can't sign this request: {error.reason}", hint=hint
         ) from error

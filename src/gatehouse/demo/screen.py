@@ -1,4 +1,4 @@
-"""What the demo shows: for a terminal of any width, and as plain text where there is none."""
+"""The output of the demo, for a terminal of any width or as plain text."""
 
 from __future__ import annotations
 
@@ -10,54 +10,65 @@ import time
 from typing import TYPE_CHECKING
 
 import msgspec
+from rich import box
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.live import Live
+from rich.table import Table
 from rich.text import Text
 
 from gatehouse import __version__
-from gatehouse.demo.scrape import moved
-from gatehouse.demo.table import answer_table
+from gatehouse.demo.cases import KINDS, counter_increases
 from gatehouse.telemetry.terminal import wants_color
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from gatehouse.demo.app import Arrived
-    from gatehouse.demo.play import Played, Row
+    from gatehouse.demo.app import Received
+    from gatehouse.demo.cases import Case, Kind, Results, Row
     from gatehouse.demo.workspace import Workspace
 
 _INTRODUCTION = (
-    "A real gateway with its SQLite store, and a real app behind it. Each provider sends its documented "
-    "example, signed as that provider signs; the very same request again, as a retry; the request with one "
-    "byte changed; and one that is too old, or was captured and is sent once more under a new delivery id. "
-    "All that is shown below was answered, received or measured just now."
+    "This is a real gateway with its SQLite store, and a real app behind it. Each provider sends its "
+    "documented example, signed as that provider signs; the same request again, as a retry; the request "
+    "with one byte changed; and a request that is too old, or was captured and is sent again with a new "
+    "delivery id. Every answer, event and time below is real."
 )
-#: Lines of prose are no longer than this, however wide the terminal.
-_WIDEST_PROSE = 100
-#: Which headers of an arrived request are worth a look.
+#: The maximum width of prose, in cells, however wide the terminal is.
+_MAX_PROSE_WIDTH = 100
+#: The headers of a received event that are shown.
 _SHOWN_HEADERS = ("content-type", "webhook-id", "webhook-timestamp", "webhook-signature", "gatehouse-attempt")
 #: The provider whose event is shown in full.
-_SHOWN_EVENT = "mando"
+_SHOWN_PROVIDER = "mando"
+
+#: The width from which there is room between the columns of the table, in cells.
+_WIDE = 96
+_HEADINGS: dict[Kind, str] = {
+    "example": "documented\nexample",
+    "retry": "the same\nagain",
+    "forged": "one byte\nchanged",
+    "old": "stale or\nreplayed",
+}
+_COLORS = {"accepted": "green", "duplicate": "cyan", "refused": "yellow"}
 
 
 class Screen:
     """Writes to a terminal or a file."""
 
     def __init__(self, *, color: bool) -> None:
-        plain = not color or wants_color(os.environ) is False
-        self._console = Console(color_system=None if plain else "auto", highlight=False)
+        is_plain = not color or wants_color(os.environ) is False
+        self._console = Console(color_system=None if is_plain else "auto", highlight=False)
 
-    def introduce(self) -> None:
-        """Say what is about to happen."""
+    def show_introduction(self) -> None:
+        """Say what the demo does."""
         self._line(Text.assemble(("Gatehouse ", "bold"), f"{__version__} demo"))
-        for line in textwrap.wrap(_INTRODUCTION, min(self._console.width, _WIDEST_PROSE) - 1):
+        for line in textwrap.wrap(_INTRODUCTION, min(self._console.width, _MAX_PROSE_WIDTH) - 1):
             self._line(line)
         self._line()
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Callable[[list[Row]], None]]:
-        """Show the table as it fills; where there is no terminal once, when it is full."""
+        """Show the table while it fills on a terminal, and once at the end elsewhere."""
         width = self._console.width
         if self._console.is_terminal:
             with Live(console=self._console, auto_refresh=False, vertical_overflow="visible") as live:
@@ -71,20 +82,20 @@ class Screen:
         yield keep
         self._console.print(answer_table(latest, width))
 
-    def conclude(self, played: Played) -> None:
-        """Show one event as it arrived, the metrics that moved, and the verdict."""
+    def show_results(self, results: Results) -> None:
+        """Show one event as the app received it, the counters that increased, and the verdict."""
         self._line()
-        row = next((row for row in played.rows if row.source == _SHOWN_EVENT and row.arrived), None)
-        if row and row.arrived:
-            self._heading(f"What the app got for {row.title}'s example")
-            self._event(row.arrived)
-        self._heading("The metrics that moved, summed over sources")
-        self._metrics(played)
-        self._verdict(played)
+        row = next((row for row in results.rows if row.source == _SHOWN_PROVIDER and row.received), None)
+        if row and row.received:
+            self._heading(f"What the app received for {row.title}'s example")
+            self._show_event(row.received)
+        self._heading("Metrics that changed, summed over sources")
+        self._show_metrics(results)
+        self._show_verdict(results)
 
-    def addresses(self, server: str, operator: str, app: str, workspace: Workspace) -> None:
-        """Say where everything is."""
-        self._heading("Where it is")
+    def show_addresses(self, server: str, operator: str, app: str, workspace: Workspace) -> None:
+        """Show where the listeners and files are."""
+        self._heading("Addresses and files")
         for name, where in (
             ("for providers", f"{server}/webhooks/<source>"),
             ("for operators", f"{operator}/metrics  /healthz  /readyz"),
@@ -95,10 +106,10 @@ class Screen:
             self._line(Text.assemble(f"  {name:<24}", (where, "cyan")))
         self._line()
 
-    def suggest(self, program: str, operator: str, workspace: Workspace) -> None:
-        """Give commands to paste into another shell."""
+    def show_commands(self, program: str, operator: str, workspace: Workspace) -> None:
+        """Show commands to paste into another shell."""
         config = shlex.quote(str(workspace.config))
-        self._heading("Try next, from another shell")
+        self._heading("Try these commands in another shell")
         for command in (
             f"{program} send mando -c {config} --duplicate",
             f"{program} send mandato -c {config} --type invoice.rejected --count 5",
@@ -108,59 +119,94 @@ class Screen:
         ):
             self._line(f"  {command}", style="cyan")
         self._line()
-        self._heading("Ctrl-C to stop. What reaches the app until then:")
+        self._heading("Press Ctrl-C to stop. Until then, events that the app receives are shown here:")
 
-    def arrival(self, arrived: Arrived) -> None:
-        """Show an event that someone else sent."""
-        signature = "signature ok" if arrived.is_signed else "bad signature"
+    def show_received(self, received: Received) -> None:
+        """Show an event that another command sent."""
+        signature = "signature ok" if received.is_signed else "bad signature"
         clock = time.strftime("%H:%M:%S")
-        self._line(f"  {clock}  {arrived.event_id}  {signature}  {_describe(arrived)}")
+        self._line(f"  {clock}  {received.event_id}  {signature}  {_describe(received)}")
 
-    def farewell(self, workspace: Workspace) -> None:
-        """Say that nothing is left behind."""
-        self._line(f"\nStopped; {workspace.directory} is removed.")
+    def show_end(self, workspace: Workspace) -> None:
+        """Say that the demo has stopped and removed its files."""
+        self._line(f"\nStopped. {workspace.directory} is removed.")
 
-    def _event(self, arrived: Arrived) -> None:
+    def _show_event(self, received: Received) -> None:
         for name in _SHOWN_HEADERS:
-            if name in arrived.headers:
-                self._line(Text.assemble((f"  {name}: ", "dim"), arrived.headers[name]))
-        # Laid out as text, not read and written again: numbers keep every digit.
-        body = msgspec.json.format(arrived.body, indent=2).decode()
+            if name in received.headers:
+                self._line(Text.assemble((f"  {name}: ", "dim"), received.headers[name]))
+        # Formatted as text, without parsing: numbers keep every digit.
+        body = msgspec.json.format(received.body, indent=2).decode()
         self._line(JSONHighlighter()(textwrap.indent(body, "  ")))
         self._line()
 
-    def _metrics(self, played: Played) -> None:
-        grown = moved(played.before, played.after)
-        width = max(map(len, [*grown, *played.after.levels]), default=0)
-        for name, delta in grown.items():
-            self._line(Text.assemble(f"  {name:<{width}}  ", (f"{delta:>+4.0f}", "green")))
-        for name, level in played.after.levels.items():
-            self._line(f"  {name:<{width}}  {level:>4.0f}", style="dim")
+    def _show_metrics(self, results: Results) -> None:
+        increases = counter_increases(results.before, results.after)
+        width = max(map(len, [*increases, *results.after.gauges]), default=0)
+        for name, increase in increases.items():
+            self._line(Text.assemble(f"  {name:<{width}}  ", (f"{increase:>+4.0f}", "green")))
+        for name, value in results.after.gauges.items():
+            self._line(f"  {name:<{width}}  {value:>4.0f}", style="dim")
         self._line()
 
-    def _verdict(self, played: Played) -> None:
-        answers = sum(len(row.answers) for row in played.rows)
-        arrivals = sum(row.arrived is not None for row in played.rows)
-        if played.differences:
-            self._line("Not as it should be:", style="bold red")
-            for difference in played.differences:
+    def _show_verdict(self, results: Results) -> None:
+        answers = sum(len(row.answers) for row in results.rows)
+        received = sum(row.received is not None for row in results.rows)
+        if results.differences:
+            self._line("Not as expected:", style="bold red")
+            for difference in results.differences:
                 self._line(f"  {difference}", style="red")
         else:
-            text = f"All as it should be: {answers} answers, and {arrivals} events at the app, each once."
+            text = f"All as expected: {answers} answers, and {received} events at the app, each exactly once."
             self._line(text, style="bold green")
         self._line()
 
     def _heading(self, text: str) -> None:
         self._line(text, style="bold")
 
-    def _line(self, what: object = "", style: str | None = None) -> None:
-        """Write without folding: a command or address that is cut in two can't be pasted."""
-        self._console.print(what, style=style, soft_wrap=True, markup=False)
+    def _line(self, content: object = "", style: str | None = None) -> None:
+        """Write a line without wrapping: a wrapped command or address can't be pasted."""
+        self._console.print(content, style=style, soft_wrap=True, markup=False)
 
 
-def _describe(arrived: Arrived) -> str:
+def _describe(received: Received) -> str:
     try:
-        event = msgspec.json.decode(arrived.body)
+        event = msgspec.json.decode(received.body)
         return f"{event['type']} from {event['source']}"
     except (msgspec.MsgspecError, KeyError, TypeError):
         return "not an event"
+
+
+def answer_table(rows: Sequence[Row], width: int) -> Table:
+    """Make the table of answers, some of which may be missing. It fits into 80 columns."""
+    gap = 2 if width >= _WIDE else 0
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
+    table.show_edge = False
+    table.add_column("\nprovider", style="bold")
+    for kind in KINDS:
+        table.add_column(_HEADINGS[kind], no_wrap=True)
+    table.add_column("at the\napp in", no_wrap=True)
+    for row in rows:
+        table.add_row(row.title, *(_answer(row, kind) for kind in KINDS), _delivery(row))
+    return table
+
+
+def _answer(row: Row, kind: Kind) -> Text:
+    case = next((case for case in row.cases if case.kind == kind), None)
+    answer = row.answers.get(kind)
+    if answer is None:
+        return Text("…" if case or not row.cases else "—\nsigns no time", style="dim")
+    if case is None or not answer.matches(case.expected):
+        return Text.assemble((str(answer), "bold red"), (f"\nnot {case.expected}" if case else "", "red"))
+    return Text.assemble((str(answer), _color(case)), (f"\n{case.note}" if case.note else "", "dim"))
+
+
+def _color(case: Case) -> str:
+    return _COLORS.get(case.expected.word, "")
+
+
+def _delivery(row: Row) -> Text:
+    if row.received is None:
+        return Text("nothing", style="bold red") if row.answers else Text("…", style="dim")
+    signature = ("signature ok", "green") if row.received.is_signed else ("bad signature", "bold red")
+    return Text.assemble(f"{row.milliseconds:.1f} ms\n", signature)

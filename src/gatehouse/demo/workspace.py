@@ -1,4 +1,4 @@
-"""The directory of a demo: a config, its secrets, and later the store and the log."""
+"""The temporary directory of a demo: a config and its secrets, and later the store and the log."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gatehouse.errors import GatewayError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: The providers that the demo plays.
+#: The providers in the demo.
 PROVIDERS = ("e-invoice-be", "getpeppr", "hisab", "mandato", "mando")
-#: The one destination.
+#: The only destination.
 APP = "app"
 HOST = "127.0.0.1"
 
 _CONFIG = """\
-# Made by `gatehouse demo`, with fresh secrets in secrets/. Everything here goes when the demo ends.
+# Written by `gatehouse demo`, with new secrets in secrets/. This directory is removed when the demo ends.
 server: {{listen: "{host}:{server_port}"}}
 operator: {{listen: "{host}:{operator_port}"}}
 store: {{url: "sqlite:///gatehouse.db"}}
@@ -38,7 +38,7 @@ routes:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Where a demo keeps its files."""
+    """The files of a demo."""
 
     directory: Path
 
@@ -49,11 +49,11 @@ class Workspace:
 
     @property
     def log(self) -> Path:
-        """Where the gateway logs to."""
+        """The gateway's log."""
         return self.directory / "gatehouse.log"
 
     def write(self, *, server_port: int, operator_port: int, app_url: str, app_secret: str) -> None:
-        """Write the config and a fresh secret for each source."""
+        """Write the config, and a new secret for each source."""
         for provider in PROVIDERS:
             self._write_secret(provider, secrets.token_hex(32))
         self._write_secret(APP, app_secret)
@@ -81,22 +81,22 @@ def new_app_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
-def choose_port(asked: int | None, usual: int) -> int:
-    """Choose a port: the one asked for, else the usual one, else any free one. 0 asks for any.
+def choose_port(requested: int | None, default: int) -> int:
+    """Return the requested port. Without a request, return the default port, or any free one if it is taken.
 
-    Raises `GatewayError` when the one asked for is taken.
+    0 requests any free port. Raises `GatewayError` if the requested port is taken.
     """
-    if asked is None:
-        return usual if _bound(usual) else _bound(0)
-    port = _bound(asked)
+    if requested is None:
+        return default if _try_to_bind(default) else _try_to_bind(0)
+    port = _try_to_bind(requested)
     if not port:
-        hint = "another port, or none: the demo then finds one"
-        raise GatewayError(f"port {asked} on {HOST} is taken", hint=hint)
+        hint = "choose another port, or leave the option out: the demo then finds a free one"
+        raise GatewayError(f"port {requested} on {HOST} is taken", hint=hint)
     return port
 
 
-def _bound(port: int) -> int:
-    """Try to bind a port, as the gateway will; return it, or 0 when that can't be."""
+def _try_to_bind(port: int) -> int:
+    """Bind a port as the gateway will, and release it. Returns the port, or 0 if it can't be bound."""
     with socket.socket() as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

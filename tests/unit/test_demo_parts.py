@@ -1,4 +1,4 @@
-"""The parts of the demo: it says what differs, and its table can be read at any width."""
+"""The parts of the demo: workspace, app, cases and their comparison, and the table."""
 
 from __future__ import annotations
 
@@ -20,11 +20,21 @@ from rich.console import Console
 from gatehouse import providers
 from gatehouse.config.load import load
 from gatehouse.config.secrets import Secrets
-from gatehouse.demo.app import App, Arrived
-from gatehouse.demo.cases import ACCEPTED, DUPLICATE, REFUSED, Answer, Case, cases, read_answer
-from gatehouse.demo.play import Row, differences
-from gatehouse.demo.scrape import moved, parse
-from gatehouse.demo.table import answer_table
+from gatehouse.demo.app import App, Received
+from gatehouse.demo.cases import (
+    ACCEPTED,
+    DUPLICATE,
+    REFUSED,
+    Answer,
+    Case,
+    Row,
+    build_cases,
+    counter_increases,
+    find_differences,
+    parse_answer,
+    parse_metrics,
+)
+from gatehouse.demo.screen import answer_table
 from gatehouse.demo.workspace import PROVIDERS, Workspace, choose_port, new_app_secret
 from gatehouse.errors import GatewayError
 from gatehouse.ingest.source import Source, build_sources
@@ -48,12 +58,12 @@ def sources(workspace: Workspace) -> dict[str, Source]:
     return build_sources(loaded.config, Secrets(loaded.directory, {}))
 
 
-def arrived(event_id: str, *, is_signed: bool = True) -> Arrived:
-    return Arrived({"webhook-id": event_id}, b"{}", 0.0, is_signed)
+def received(event_id: str, *, is_signed: bool = True) -> Received:
+    return Received({"webhook-id": event_id}, b"{}", 0.0, is_signed)
 
 
-def row_as_it_should_be(source: Source, event_id: str) -> Row:
-    row = Row(source.name, source.settings.title, cases(source, NOW), arrived=arrived(event_id))
+def expected_row(source: Source, event_id: str) -> Row:
+    row = Row(source.name, source.settings.title, build_cases(source, NOW), received=received(event_id))
     row.answers = {case.kind: case.expected for case in row.cases}
     row.answers["example"] = Answer(200, "accepted", event_id)
     return row
@@ -61,15 +71,15 @@ def row_as_it_should_be(source: Source, event_id: str) -> Row:
 
 @pytest.fixture
 def rows(sources: dict[str, Source]) -> list[Row]:
-    """Make the rows of a demo in which everything was as it should be."""
-    return [row_as_it_should_be(source, f"E{number}") for number, source in enumerate(sources.values())]
+    """Make the rows of a demo in which everything is as expected."""
+    return [expected_row(source, f"E{number}") for number, source in enumerate(sources.values())]
 
 
-def seen(rows: list[Row]) -> list[Arrived]:
-    return [row.arrived for row in rows if row.arrived]
+def received_by_app(rows: list[Row]) -> list[Received]:
+    return [row.received for row in rows if row.received]
 
 
-def test_the_demo_plays_providers_that_there_are() -> None:
+def test_the_providers_of_the_demo_have_presets() -> None:
     assert set(PROVIDERS) <= set(providers.names())
 
 
@@ -84,23 +94,23 @@ def test_only_the_user_can_read_the_secrets_of_a_demo(workspace: Workspace) -> N
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
-    """Take a port."""
+def taken_port() -> Iterator[int]:
+    """Occupy a port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield int(listening.getsockname()[1])
 
 
-def test_the_usual_port_gives_way_when_it_is_taken(taken: int) -> None:
-    assert choose_port(None, usual=taken) not in (0, taken)
+def test_another_port_is_chosen_when_the_default_port_is_taken(taken_port: int) -> None:
+    assert choose_port(None, default=taken_port) not in (0, taken_port)
 
 
-def test_a_port_that_was_asked_for_does_not_give_way(taken: int) -> None:
-    with pytest.raises(GatewayError, match=f"port {taken} on 127.0.0.1 is taken"):
-        choose_port(taken, usual=8080)
+def test_a_requested_port_that_is_taken_is_an_error(taken_port: int) -> None:
+    with pytest.raises(GatewayError, match=f"port {taken_port} on 127.0.0.1 is taken"):
+        choose_port(taken_port, default=8080)
 
 
-def test_port_0_asks_for_any_free_one() -> None:
-    assert choose_port(0, usual=8080) > 0
+def test_port_0_requests_any_free_port() -> None:
+    assert choose_port(0, default=8080) > 0
 
 
 @pytest.mark.parametrize(
@@ -113,10 +123,10 @@ def test_port_0_asks_for_any_free_one() -> None:
         ("mando", None, ""),
     ],
 )
-def test_each_provider_sends_its_example_and_what_must_not_pass(
+def test_each_provider_sends_its_example_and_requests_that_must_not_pass(
     sources: dict[str, Source], provider: str, old: Answer | None, note: str
 ) -> None:
-    made = {case.kind: case for case in cases(sources[provider], NOW)}
+    made = {case.kind: case for case in build_cases(sources[provider], NOW)}
     assert [made[kind].expected for kind in ("example", "retry", "forged")] == [ACCEPTED, DUPLICATE, REFUSED]
     assert (made["retry"].headers, made["retry"].body) == (made["example"].headers, made["example"].body)
     assert made["forged"].headers == made["example"].headers
@@ -138,49 +148,57 @@ def test_each_provider_sends_its_example_and_what_must_not_pass(
         (500, b'{"error": 1}', "500 unknown answer"),
     ],
 )
-def test_an_answer_is_shown_as_it_was(status: int, body: bytes, shown: str) -> None:
-    assert str(read_answer(status, body)) == shown
+def test_an_answer_is_shown_as_status_and_word(status: int, body: bytes, shown: str) -> None:
+    assert str(parse_answer(status, body)) == shown
 
 
-def test_nothing_differs_when_all_is_as_it_should_be(rows: list[Row]) -> None:
-    assert differences(rows, seen(rows)) == []
+def test_no_difference_is_found_when_all_is_as_expected(rows: list[Row]) -> None:
+    assert find_differences(rows, received_by_app(rows)) == []
 
 
 def test_an_answer_that_differs_is_named(rows: list[Row]) -> None:
     rows[3].answers["forged"] = Answer(200, "accepted", "E9")
-    assert differences(rows, seen(rows)) == ["Mandato, forged: 200 accepted instead of 401 refused"]
+    assert find_differences(rows, received_by_app(rows)) == [
+        "Mandato, forged: 200 accepted instead of 401 refused"
+    ]
 
 
 def test_an_answer_that_is_missing_is_named(rows: list[Row]) -> None:
     del rows[4].answers["retry"]
-    assert differences(rows, seen(rows)) == ["Mando, retry: no answer instead of 200 duplicate"]
+    assert find_differences(rows, received_by_app(rows)) == [
+        "Mando, retry: no answer instead of 200 duplicate"
+    ]
 
 
-def test_an_event_that_does_not_arrive_is_named(rows: list[Row]) -> None:
-    rows[0].arrived = None
-    assert differences(rows, seen(rows)) == ["e-invoice.be: its event did not arrive at the app"]
+def test_an_event_that_the_app_did_not_receive_is_named(rows: list[Row]) -> None:
+    rows[0].received = None
+    assert find_differences(rows, received_by_app(rows)) == [
+        "e-invoice.be: the app did not receive the event"
+    ]
 
 
 def test_an_event_with_a_wrong_signature_is_named(rows: list[Row]) -> None:
-    rows[1].arrived = arrived("E1", is_signed=False)
-    assert differences(rows, seen(rows)) == ["getpeppr: its event arrived with a wrong signature"]
+    rows[1].received = received("E1", is_signed=False)
+    assert find_differences(rows, received_by_app(rows)) == [
+        "getpeppr: the app received the event with a wrong signature"
+    ]
 
 
-def test_an_event_that_arrives_twice_or_unasked_is_named(rows: list[Row]) -> None:
-    found = differences(rows, [*seen(rows), arrived("E2"), arrived("E9")])
+def test_an_event_that_is_received_twice_or_unexpectedly_is_named(rows: list[Row]) -> None:
+    found = find_differences(rows, [*received_by_app(rows), received("E2"), received("E9")])
     assert found == [
-        "event E2 arrived more than once",
-        "event E9 arrived, and no example was answered with it",
+        "the app received event E2 more than once",
+        "the app received event E9, which no answer names",
     ]
 
 
 def test_a_provider_without_an_example_is_named(rows: list[Row]) -> None:
-    empty = Row("x", "Xyz", arrived=arrived("E0"))
-    assert "Xyz: no documented example to send" in differences([*rows, empty], seen(rows))
+    empty = Row("x", "Xyz", received=received("E0"))
+    assert "Xyz: no documented example to send" in find_differences([*rows, empty], received_by_app(rows))
 
 
-def test_counters_that_moved_are_summed_over_sources() -> None:
-    before = parse(
+def test_counter_increases_are_summed_over_sources() -> None:
+    before = parse_metrics(
         "# TYPE gatehouse_requests_total counter\n"
         'gatehouse_requests_total{source="a",outcome="accepted"} 1\n'
         'gatehouse_requests_total{source="b",outcome="accepted"} 0\n'
@@ -188,7 +206,7 @@ def test_counters_that_moved_are_summed_over_sources() -> None:
         "# TYPE process_cpu_seconds_total counter\n"
         "process_cpu_seconds_total 1\n"
     )
-    after = parse(
+    after = parse_metrics(
         "# TYPE gatehouse_requests_total counter\n"
         'gatehouse_requests_total{source="a",outcome="accepted"} 3\n'
         'gatehouse_requests_total{source="b",outcome="accepted"} 1\n'
@@ -198,8 +216,8 @@ def test_counters_that_moved_are_summed_over_sources() -> None:
         "# TYPE gatehouse_store_bytes gauge\n"
         "gatehouse_store_bytes 4096\n"
     )
-    assert moved(before, after) == {'gatehouse_requests_total{outcome="accepted"}': 3}
-    assert after.levels == {'gatehouse_deliveries_pending{destination="app"}': 2}
+    assert counter_increases(before, after) == {'gatehouse_requests_total{outcome="accepted"}': 3}
+    assert after.gauges == {'gatehouse_deliveries_pending{destination="app"}': 2}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +233,7 @@ def test_counters_that_moved_are_summed_over_sources() -> None:
         ({"webhook-timestamp": "9" * 5000}, False),
     ],
 )
-async def test_the_app_believes_what_is_signed_only(changed: dict[str, str], is_signed: bool) -> None:
+async def test_the_app_accepts_signed_events_only(changed: dict[str, str], is_signed: bool) -> None:
     secret = new_app_secret()
     sent, body = str(int(time.time())), b'{"a": 1}'
     key = base64.b64decode(secret.removeprefix("whsec_"))
@@ -228,7 +246,7 @@ async def test_the_app_believes_what_is_signed_only(changed: dict[str, str], is_
     async with App(secret).serve() as app, aiohttp.ClientSession() as client:
         async with client.post(app.url, data=body, headers=headers | changed) as answer:
             assert answer.status == (204 if is_signed else 401)
-        (got,) = app.arrived
+        (got,) = app.received
         assert got.is_signed is is_signed
         assert await app.wait_for("E9", 0.01) is None
 
@@ -241,7 +259,7 @@ def drawn(rows: list[Row], width: int) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
-def test_the_table_shows_every_word_within_the_width(rows: list[Row], width: int) -> None:
+def test_the_table_fits_the_width_without_cutting_words(rows: list[Row], width: int) -> None:
     table = drawn(rows, width)
     assert max(map(len, table.splitlines())) <= width
     for words, times in (
@@ -257,16 +275,16 @@ def test_the_table_shows_every_word_within_the_width(rows: list[Row], width: int
         assert table.count(words) == times
 
 
-def test_the_table_shows_what_differs_beside_what_should_be(rows: list[Row]) -> None:
+def test_the_table_shows_what_differs_beside_what_is_expected(rows: list[Row]) -> None:
     rows[3].answers["forged"] = Answer(200, "accepted")
-    rows[0].arrived = None
-    rows[1].arrived = arrived("E1", is_signed=False)
+    rows[0].received = None
+    rows[1].received = received("E1", is_signed=False)
     table = drawn(rows, 100)
     for words in ("not 401 refused", "nothing", "bad signature"):
         assert words in table
 
 
-def test_the_table_can_be_drawn_before_there_are_answers(sources: dict[str, Source]) -> None:
+def test_the_table_can_be_drawn_without_answers(sources: dict[str, Source]) -> None:
     table = drawn([Row(name, name) for name in sources], 100)
     assert "…" in table
     assert "refused" not in table
@@ -275,6 +293,6 @@ def test_the_table_can_be_drawn_before_there_are_answers(sources: dict[str, Sour
 def test_a_case_shows_no_secret(sources: dict[str, Source], workspace: Workspace) -> None:
     """Basic and token schemes would send theirs; the demo's five providers sign."""
     secrets = [file.read_text().strip() for file in (workspace.directory / "secrets").iterdir()]
-    sent: list[Case] = [case for source in sources.values() for case in cases(source, NOW)]
+    sent: list[Case] = [case for source in sources.values() for case in build_cases(source, NOW)]
     shown = json.dumps([dict(case.headers) for case in sent])
     assert not any(secret in shown for secret in secrets)

@@ -15,13 +15,13 @@ from gatehouse.config.load import parse
 from gatehouse.config.secrets import Secrets
 from gatehouse.demo.sample import (
     Sample,
-    documented,
+    documented_sample,
     fresh_id,
-    freshened,
-    signed,
+    sign_sample,
     tampered,
     type_of,
     with_delivery_id,
+    with_new_ids,
     with_type,
 )
 from gatehouse.errors import GatewayError, VerificationError
@@ -40,7 +40,7 @@ def source(name: str = "mando", environment: dict[str, str] | None = None, **ext
 
 
 def sample(of: Source) -> Sample:
-    found = documented(of.settings)
+    found = documented_sample(of.settings)
     assert found is not None
     return found
 
@@ -48,8 +48,8 @@ def sample(of: Source) -> Sample:
 @pytest.mark.parametrize("provider", FIRST)
 def test_a_signed_example_of_every_provider_verifies(provider: str) -> None:
     of = source(provider)
-    made = freshened(sample(of), of.settings)
-    of.verification.verify(signed(of, made, NOW), NOW)
+    made = with_new_ids(sample(of), of.settings)
+    of.verification.verify(sign_sample(of, made, NOW), NOW)
 
 
 @pytest.mark.parametrize("provider", FIRST)
@@ -57,8 +57,8 @@ def test_two_fresh_examples_share_no_dedupe_key(provider: str) -> None:
     of = source(provider)
 
     def keys() -> tuple[bytes | None, ...]:
-        made = freshened(sample(of), of.settings)
-        request = signed(of, made, NOW)
+        made = with_new_ids(sample(of), of.settings)
+        request = sign_sample(of, made, NOW)
         ((_, found, _),) = of.reader.read(of.verification.verify(request, NOW), NOW, ())
         return values(found)
 
@@ -69,7 +69,7 @@ def test_two_fresh_examples_share_no_dedupe_key(provider: str) -> None:
 
 def test_a_fresh_example_keeps_everything_but_its_ids() -> None:
     of = source("mando")
-    old, new = sample(of).body, freshened(sample(of), of.settings, new_id=lambda _: "evt_new").body
+    old, new = sample(of).body, with_new_ids(sample(of), of.settings, new_id=lambda _: "evt_new").body
     assert new == old.replace(b"evt_abc123", b"evt_new")
     assert b'"total": 45.50' in new
 
@@ -85,14 +85,14 @@ def test_a_fresh_example_keeps_type_account_and_amount_though_keys_name_them(
     provider: str, kept: list[bytes]
 ) -> None:
     of = source(provider)
-    old, new = sample(of).body, freshened(sample(of), of.settings).body
+    old, new = sample(of).body, with_new_ids(sample(of), of.settings).body
     assert old != new
     assert all(value in new for value in kept)
 
 
 def test_an_unsigned_delivery_id_in_a_header_is_made_fresh_too() -> None:
     of = source("mandato")
-    made = freshened(sample(of), of.settings, new_id=lambda old: old[:4] + "new")
+    made = with_new_ids(sample(of), of.settings, new_id=lambda old: old[:4] + "new")
     assert made.headers["X-Mandato-Delivery-Id"] == "dlv_new"
     assert b'"id": "evt_new"' in made.body
     assert b'"id": "inv_a1b2c3d4e5f6"' in made.body
@@ -102,7 +102,7 @@ def test_what_events_share_is_no_id() -> None:
     """One of getpeppr's dedupe keys holds the type: a fresh event still has it."""
     of = source("getpeppr")
     body = b'{"id":"evt_1","type":"inbound.received","data":{"receivedDocumentId":"doc_1"}}'
-    made = freshened(Sample({}, body), of.settings, new_id=lambda old: old + "x")
+    made = with_new_ids(Sample({}, body), of.settings, new_id=lambda old: old + "x")
     assert made.body == b'{"id":"evt_1x","type":"inbound.received","data":{"receivedDocumentId":"doc_1x"}}'
 
 
@@ -119,7 +119,7 @@ def test_what_events_share_is_no_id() -> None:
     ],
 )
 def test_an_id_is_replaced_where_it_stands_or_not_at_all(body: bytes, expected: bytes) -> None:
-    made = freshened(Sample({}, body), source("mando").settings, new_id=lambda _: "99")
+    made = with_new_ids(Sample({}, body), source("mando").settings, new_id=lambda _: "99")
     assert made.body == expected
 
 
@@ -140,13 +140,13 @@ def test_a_type_that_is_not_there_cannot_be_replaced(body: bytes) -> None:
 
 def test_an_example_of_the_wanted_type_comes_first() -> None:
     settings = source("mando", samples=[{"body": '{"type":"a"}'}, {"body": '{"type":"b"}'}]).settings
-    found = documented(settings, "b")
+    found = documented_sample(settings, "b")
     assert found is not None
     assert found.body == b'{"type":"b"}'
 
 
 def test_a_source_without_examples_has_none() -> None:
-    assert documented(source("mando", samples=[]).settings) is None
+    assert documented_sample(source("mando", samples=[]).settings) is None
 
 
 def test_a_delivery_id_is_replaced_alone() -> None:
@@ -165,7 +165,7 @@ def test_a_tampered_example_differs_in_one_byte_and_does_not_verify(provider: st
     forged = Sample(made.headers, tampered(made.body))
     assert sum(a != b for a, b in zip(made.body, forged.body, strict=True)) == 1
     with pytest.raises(VerificationError):
-        of.verification.verify(msgspec.structs.replace(signed(of, made, NOW), body=forged.body), NOW)
+        of.verification.verify(msgspec.structs.replace(sign_sample(of, made, NOW), body=forged.body), NOW)
 
 
 def test_what_has_no_digit_is_not_tampered_with() -> None:
@@ -198,10 +198,10 @@ def test_a_fresh_uuid_is_a_uuid() -> None:
 def test_a_source_without_its_secret_does_not_sign() -> None:
     of = source("mando", environment={})
     with pytest.raises(GatewayError, match="env:S is not set"):
-        signed(of, sample(of), NOW)
+        sign_sample(of, sample(of), NOW)
 
 
 def test_a_body_that_the_scheme_cannot_sign_is_an_error_with_a_hint() -> None:
     with pytest.raises(GatewayError, match="malformed_body") as caught:
-        signed(source("e-invoice-be"), Sample({}, b"not JSON"), NOW)
+        sign_sample(source("e-invoice-be"), Sample({}, b"not JSON"), NOW)
     assert caught.value.hint
