@@ -173,7 +173,7 @@ async def test_dead_letters_of_a_destination_that_is_gone_are_seen_and_stay(
         assert f"{event_id}:app" in (await operator.run("dead", "--destination", "app")).stdout
         retried = await operator.run("retry", f"{event_id}:app")
         assert (retried.exit_code, retried.stdout) == (1, "")
-        assert "'app' is no destination of the config; there are: other" in retried.stderr
+        assert "the config has no destination 'app'; it has: other" in retried.stderr
         assert (await operator.run("retry", "--all", "--dry-run")).stdout == "no dead letters match\n"
         assert (await operator.run("retry", "--all")).stdout == "no dead letters match\n"
         code, answer = await operator.post(f"/api/v1/events/{event_id}/replay")
@@ -318,7 +318,7 @@ async def test_an_event_is_replayed_to_configured_destinations_only(operator: Op
 
     assert (code, answer["error"]["message"]) == (
         400,
-        "'ledger' is no destination of the config; there are: app",
+        "the config has no destination 'ledger'; it has: app",
     )
 
 

@@ -1,1 +1,15 @@
-"""The operator server: metrics and health, on the second listener."""
+"""Operator: the second listener, with metrics, health and the API for operators.
+
+server             the listener: `/metrics`, `/healthz`, `/readyz`, `/-/reload`, and who may use it
+  access           blocks addresses that send wrong tokens, and requests of other sites' pages
+  reload_result    the result of a reload, and its answer
+api                /api/v1 from memory: refused requests, sources, handshakes, environment variables
+  masking          masks the values of a refused request
+records            /api/v1 from the store: events, deliveries, destinations; replay, retry and pause
+  queries          parses filters, limits, times and bodies (pure)
+  responses        builds the answers
+request_types      the types of queries and bodies
+response_types     the types of answers about the gateway
+record_types       the types of answers about events, deliveries and destinations
+route_docs         the description of each route, for the API reference
+"""

@@ -1,4 +1,8 @@
-"""Wrong tokens, counted by address: who goes on guessing has to wait. Pure."""
+"""Limits access to the operator server: blocks addresses that guess tokens, and cross-site requests. Pure.
+
+Every request that may change something is checked for its origin, with or without a token. A browser on the
+operator's machine can reach a loopback listener, so a page of any site could send requests to it.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,11 @@ from gatehouse.operator.responses import error_answer
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
-#: So many wrong tokens within `WITHIN` seconds, and an address waits for `PAUSE` seconds.
+#: After this many wrong tokens within `WINDOW` seconds, an address is blocked for `BLOCK_SECONDS`.
 MAX_WRONG_TOKENS, WINDOW, BLOCK_SECONDS = 10, 60.0, 60.0
-#: Addresses remembered at a time.
+#: The number of addresses that are remembered at a time.
 _MAX_ADDRESSES = 4096
-#: Who has one IPv6 address has all of its network: a /64 at the least (RFC 4291, section 2.5.4).
+#: Whoever has one IPv6 address usually has its whole network, at least a /64 (RFC 4291, section 2.5.4).
 _NETWORK_BITS = 64
 
 
@@ -30,22 +34,23 @@ class _AddressState:
 
 
 class WrongTokens:
-    """Counts, and tells who has to wait. Times are of a clock that never goes back."""
+    """Counts wrong tokens by address and blocks addresses. Times come from a monotonic clock."""
 
     def __init__(self) -> None:
-        #: By address; the longest known first.
+        #: By address, in the order in which they were added.
         self._addresses: dict[str, _AddressState] = {}
 
     def wait(self, address: str, now: float) -> float:
-        """Return for how many seconds nothing that an address says is looked at, a right token included.
+        """Return for how many seconds an address is still blocked.
 
-        Otherwise the one guess that is answered differently would be the right one.
+        A blocked address gets the same answer for a correct token. Otherwise the answer would reveal which
+        guess was correct.
         """
         state = self._addresses.get(_network(address))
         return 0.0 if state is None else max(0.0, state.blocked_until - now)
 
     def count(self, address: str, now: float) -> bool:
-        """Count a wrong token. True when it was one too many, and the address has to wait from now on."""
+        """Count a wrong token. Returns True if the address is blocked from now on."""
         network = _network(address)
         state = self._addresses.get(network)
         if state is None or now - state.since >= WINDOW:
@@ -74,21 +79,21 @@ def _network(address: str) -> str:
 
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-#: What a form can send without asking first (the Fetch standard's CORS-safelisted content types).
+#: What a form can send without a preflight request (the Fetch standard's CORS-safelisted content types).
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
-#: Values of Sec-Fetch-Site of a page of our own, and of no page at all (W3C Fetch Metadata).
+#: Values of Sec-Fetch-Site for our own pages and for requests without a page (W3C Fetch Metadata).
 _OWN_SITE = frozenset({"same-origin", "none"})
 
 
 def cross_site_refusal(request: web.Request) -> web.Response | None:
-    """Return the answer to a request that may come from another site's page; None lets it through.
+    """Return the refusal of a request that may come from another site's page; None if it is allowed.
 
-    Browsers say where a request comes from, in Origin or Sec-Fetch-Site; what says nothing is a tool, unless
-    it has the content type of a form, as from a browser too old to say.
+    Browsers send the origin of a request in Origin or Sec-Fetch-Site. A request without these headers comes
+    from a tool, unless it has the content type of a form: old browsers send forms without them.
     """
     if request.method in _SAFE_METHODS or not _may_be_cross_site(request.headers, request.host):
         return None
-    message = "not from another site's page, and not as a form: send it with content-type: application/json"
+    message = "requests from other sites and from forms are refused; send content-type: application/json"
     return error_answer(403, "cross_site", message)
 
 
@@ -103,7 +108,7 @@ def _may_be_cross_site(headers: CIMultiDictProxy[str], host: str) -> bool:
 
 
 def _is_own(origin: str, host: str) -> bool:
-    # The scheme is left out: in front of us may be a proxy that speaks TLS.
+    # The scheme is ignored, because a proxy in front may terminate TLS.
     try:
         return urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:

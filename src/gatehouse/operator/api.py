@@ -1,4 +1,4 @@
-"""The operator's API, `/api/v1`: what the gateway knows in memory. Nothing here reads the store."""
+"""The operator API for what the gateway holds in memory. Nothing here reads the store."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _HASH_DIGITS = 16
 
 
 class OperatorApi:
-    """Answers what operators ask, and their tools."""
+    """Answers requests about refused requests, sources and handshakes."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class OperatorApi:
         """Show one refused request, and what to check."""
         refused = self._rejected.find(request.match_info["id"])
         if refused is None:
-            return error_answer(404, "not_found", "no refused request has this id, or it was too long ago")
+            return error_answer(404, "not_found", "no refused request has this id, or it is no longer kept")
         (seen,) = await self._describe_all([refused])
         return _json(seen)
 
@@ -118,7 +118,7 @@ class OperatorApi:
         return _json(answer)
 
     async def _describe_all(self, chosen: Sequence[KeptRequest]) -> list[RejectedRequest]:
-        # A diagnosis takes milliseconds, and there may be hundreds: providers must not wait for them.
+        # A diagnosis takes milliseconds and there may be hundreds, so they run in a thread.
         return await asyncio.to_thread(lambda: [self._describe(refused) for refused in chosen])
 
     def _describe(self, refused: KeptRequest) -> RejectedRequest:
@@ -157,7 +157,7 @@ class OperatorApi:
         }
 
     def _secret(self, source: Source, position: int) -> SecretUse:
-        """Say how often a secret was used since the start, and where it is kept: never what it is."""
+        """Return how often a secret was used since the start and where it is kept, but never its value."""
         counted = self._metrics.source(source.name, len(source.secrets))
         verifications, last_used = counted.secrets[position]
         return {
@@ -173,7 +173,7 @@ def _json(value: object) -> web.Response:
 
 
 def _body_hash(refused: KeptRequest) -> str | None:
-    """Return the start of the body's SHA-256; None for one that was not kept."""
+    """Return the start of the body's SHA-256; None if the body was not kept."""
     if refused.request is None or not refused.has_body:
         return None
     return hashlib.sha256(refused.request.body).hexdigest()[:_HASH_DIGITS]
@@ -183,7 +183,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 
 
 class EnvironmentApi:
-    """`GET /api/v1/environment?name=A&name=B`: a process sees a new variable only after a restart."""
+    """Tells which environment variables the process has: `GET /api/v1/environment?name=A&name=B`."""
 
     def __init__(self, environment: Mapping[str, str] | None) -> None:
         self._environment = os.environ if environment is None else environment
@@ -201,7 +201,9 @@ class EnvironmentApi:
         names = request.query.getall("name", [])
         if not names or len(names) > MAX_NAMES or not all(map(_NAME.fullmatch, names)):
             return error_answer(
-                400, "bad_request", f"name is the name of a variable; up to {MAX_NAMES} of them"
+                400,
+                "bad_request",
+                f"name must be the name of a variable; up to {MAX_NAMES} names are allowed",
             )
         answer: EnvironmentNames = {"set": {name: name in self._environment for name in names}}
         return web.json_response(answer)

@@ -1,7 +1,7 @@
-"""A refused request as its operator may see it: with masked values, but for those that can't be credentials.
+"""Masks a refused request for operators: hides every value that may be a credential.
 
-Whatever a provider, or a wrong config, calls its signature: a value is shown whole only when its header is
-known to hold something else.
+A value is shown in full only if its header is known to hold something else. So a signature stays hidden even
+under a name that the config does not mention.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gatehouse.ingest.source import Source
     from gatehouse.language.request import Request
 
-#: Headers that say how the request came, and what its body is.
+#: Headers that describe the transport and the body.
 _PLAIN = frozenset(
     {
         *("accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type"),
@@ -26,14 +26,14 @@ _PLAIN = frozenset(
         *("x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"),
     }
 )
-#: A shorter value would be half shown by its first characters.
+#: The first characters would reveal too much of a shorter value.
 _SHORTEST_SHOWN = 16
 _SHOWN = 4
 _LONGEST = 200
 
 
 def masked_headers(request: Request, source: Source) -> list[tuple[str, str]]:
-    """List the headers in the order sent, with masked values."""
+    """Return the headers in the order sent, with masked values."""
     plain = _PLAIN | set(_configured(source.settings)) - _credentials(source)
     return [
         (name, clean(value)[:_LONGEST] if name.lower() in plain else mask(value))
@@ -42,7 +42,7 @@ def masked_headers(request: Request, source: Source) -> list[tuple[str, str]]:
 
 
 def query_names(request: Request) -> list[str]:
-    """List the names of the query's parameters. What has no name is a value."""
+    """Return the names of the query parameters. A part without a name is a value, so it is hidden."""
     pairs = (pair.partition("=") for pair in request.query.split("&") if pair)
     return [clean(name)[:_LONGEST] if equals else "…" for name, equals, _ in pairs]
 
@@ -54,7 +54,7 @@ def mask(value: str) -> str:
 
 
 def _configured(settings: SourceConfig) -> Iterator[str]:
-    """Name the headers that the config reads an event or a timestamp from."""
+    """Return the headers from which the config reads an event or a timestamp."""
     event = settings.event
     for template in (
         event.id,
@@ -74,5 +74,5 @@ def _configured(settings: SourceConfig) -> Iterator[str]:
 
 def _credentials(source: Source) -> frozenset[str]:
     if source.not_ready is not None:
-        return frozenset(_configured(source.settings))  # unknown: show none of them
+        return frozenset(_configured(source.settings))  # unknown, so all are masked
     return frozenset().union(*(v.credential_headers() for v in source.verification.verifiers))

@@ -1,4 +1,4 @@
-"""What operators ask for, read out of a request: filters, limits, cursors, names. Pure."""
+"""Parses what operators ask for: filters, limits, times, cursors and names. Pure."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _STATUSES = get_args(Status)
-#: The steps of one retry follow each other for no longer than this (seconds).
+#: The longest time between the first and the last step of one retry, in seconds.
 _LONGEST_RETRY = 24 * 3600.0
 
 
 class BadQueryError(GatewayError):
-    """The request asks for something that can't be asked for."""
+    """The request has an invalid query or body."""
 
 
 class RetryRequest(NamedTuple):
-    """Which dead letters to try again."""
+    """Which dead letters to retry."""
 
     query: DeliveryQuery
     #: Only count them.
     dry_run: bool
-    #: Where the count goes on.
+    #: Where the count continues.
     cursor: str | None
-    #: When the first of several steps was asked for (unix seconds): what died later is left alone.
+    #: When the first of several steps was requested (Unix time). Later dead letters are not retried.
     as_of: float
 
 
 def event_query(given: Mapping[str, str], now: float = 0.0) -> EventQuery:
-    """Read the filters of a list of events. Raises `BadQueryError`."""
+    """Parse the filters of a list of events. Raises `BadQueryError`."""
     _check_names(given, EventListQuery, EventFilters)
     return EventQuery(
         source=_text(given, "source"),
@@ -62,23 +62,23 @@ def event_query(given: Mapping[str, str], now: float = 0.0) -> EventQuery:
 
 
 def delivery_query(given: Mapping[str, str], now: float = 0.0) -> DeliveryQuery:
-    """Read the filters of a list of deliveries. Raises `BadQueryError`."""
+    """Parse the filters of a list of deliveries. Raises `BadQueryError`."""
     _check_names(given, DeliveryListQuery, DeliveryFilters)
     return _delivery_query(given, now)
 
 
 def page_limit(given: Mapping[str, str]) -> int:
-    """Read how many are wanted. Raises `BadQueryError`."""
+    """Parse the limit of a page. Raises `BadQueryError`."""
     text = given.get("limit", str(DEFAULT_LIMIT))
     if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LIMIT)) and 0 < int(text) <= MAX_LIMIT:
         return int(text)
-    raise BadQueryError(f"limit is a number from 1 to {MAX_LIMIT}")
+    raise BadQueryError(f"limit must be a number from 1 to {MAX_LIMIT}")
 
 
 def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:
-    """Read which dead letters to try again. Raises `BadQueryError`.
+    """Parse which dead letters to retry. Raises `BadQueryError`.
 
-    Without a filter `all` has to say that it is meant: a request whose body got lost would be about them all.
+    Without a filter, `all` is required. Otherwise a request that lost its body would retry every dead letter.
     """
     _check_names(given, RetryBody, DeliveryFilters)
     texts = {name: _as_text(name, value) for name, value in given.items() if name not in ("all", "dry_run")}
@@ -86,28 +86,28 @@ def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:
     if query.status not in (None, "dead"):
         raise BadQueryError("only dead deliveries are retried")
     if query == DeliveryQuery(status=query.status) and not _flag(given, "all"):
-        raise BadQueryError('name filters; {"all": true} is every dead letter')
+        raise BadQueryError('give a filter, or {"all": true} for every dead letter')
     as_of = _as_of(texts, now)
     query = msgspec.structs.replace(query, status="dead")
     return RetryRequest(query, _flag(given, "dry_run"), texts.get("cursor"), as_of)
 
 
 def replay_destinations(given: Mapping[str, Any]) -> list[str] | None:
-    """Read the destinations of a replay; None: those that had the event. Raises `BadQueryError`."""
+    """Parse the destinations of a replay; None means those that had the event. Raises `BadQueryError`."""
     if given.keys() - ReplayBody.__annotations__.keys():
-        raise BadQueryError("a replay takes nothing but destinations")
+        raise BadQueryError("a replay has no members except destinations")
     if "destinations" not in given:
         return None
     names = given["destinations"]
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise BadQueryError("destinations is a list of names")
+        raise BadQueryError("destinations must be a list of names")
     return list(dict.fromkeys(names))
 
 
 def check_text(text: str, name: str) -> str:
     """Return text that may be a name, an id or a pattern. Raises `BadQueryError` for anything else."""
     if not (0 < len(text) <= MAX_TEXT and text.isprintable()):
-        raise BadQueryError(f"{name} is one line of text")
+        raise BadQueryError(f"{name} must be one line of text")
     return text
 
 
@@ -126,9 +126,9 @@ def _delivery_query(given: Mapping[str, str], now: float) -> DeliveryQuery:
 def _check_names(given: Mapping[str, object], allowed: type, filters: type) -> None:
     if given.keys() - allowed.__annotations__.keys():
         names = ", ".join(sorted(filters.__annotations__))
-        raise BadQueryError(f"there is no filter of this name; there are: {names}")
+        raise BadQueryError(f"unknown filter; the filters are: {names}")
     if len(given) != len(set(given)):
-        raise BadQueryError("each filter can be given once")
+        raise BadQueryError("each filter can be given only once")
 
 
 def _text(given: Mapping[str, str], name: str) -> str | None:
@@ -139,7 +139,7 @@ def _text(given: Mapping[str, str], name: str) -> str | None:
 def _status(given: Mapping[str, str]) -> Status | None:
     text = given.get("status")
     if text is not None and text not in _STATUSES:
-        raise BadQueryError(f"status is one of: {', '.join(_STATUSES)}")
+        raise BadQueryError(f"status must be one of: {', '.join(_STATUSES)}")
     return cast("Status | None", text)
 
 
@@ -147,7 +147,7 @@ def _time(given: Mapping[str, str], name: str, now: float) -> float | None:
     text = given.get(name)
     seconds = None if text is None else parse_point_in_time(text, now, UTC)
     if text is not None and seconds is None:
-        raise BadQueryError(f"{name} is a time: {EXAMPLES}")
+        raise BadQueryError(f"{name} must be a time: {EXAMPLES}")
     return seconds
 
 
@@ -156,37 +156,38 @@ def _as_of(given: Mapping[str, str], now: float) -> float:
     if seconds is None:
         return now
     if seconds < now - _LONGEST_RETRY:
-        raise BadQueryError("as_of is too long ago: begin again without it")
+        raise BadQueryError("as_of is too long ago; start again without it")
     return min(seconds, now)
 
 
 def _as_text(name: str, value: object) -> str:
-    """Return a member as a query would write it."""
+    """Return a member of a body as a query would contain it."""
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
-    raise BadQueryError(f"{name} is text")
+    raise BadQueryError(f"{name} must be text")
 
 
 def _flag(given: Mapping[str, Any], name: str) -> bool:
     value = given.get(name, False)
     if isinstance(value, bool):
         return value
-    raise BadQueryError(f"{name} is true or false")
+    raise BadQueryError(f"{name} must be true or false")
 
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DAYS_AGO = {"today": 0, "yesterday": 1}
 _AGO = re.compile(r"\s*ago$")
-#: What a refusal says.
+#: The examples in the error text.
 EXAMPLES = "1h, 2d, today, yesterday, 2026-01-31, 2026-01-31T12:00:00Z, or unix seconds"
 
 
 def parse_point_in_time(text: str, now: float, zone: tzinfo) -> float | None:
-    """Read a time as unix seconds; None for anything else.
+    """Parse a time as Unix time; None for anything else.
 
-    `1h` is an hour before `now`. A day begins at midnight in `zone`, where a time without an offset is too.
+    `1h` is an hour before `now`. A day starts at midnight in `zone`. A time without an offset is in `zone`
+    too.
     """
     text = text.strip()
     word = text.lower()

@@ -1,4 +1,4 @@
-"""The operator's API over the store: events and deliveries, listed, retried and replayed; destinations."""
+"""The operator API for the store: lists, retries and replays events and deliveries; pauses destinations."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-#: How many dead deliveries one request makes due again: it is asked again until it is done.
+#: How many dead letters one request retries. The caller repeats the request until all are done.
 RETRY_STEP = 500
-#: A body is a few names: whoever takes longer to send them is none of us (seconds).
+#: Seconds to receive a body. Bodies are small, so a slower client is not a tool of ours.
 _BODY_WITHIN = 10.0
 _EVENT_ID = {"id": "The id of the event."}
 _DELIVERY_ID = {"id": "The id of the event, a colon and the destination."}
@@ -52,28 +52,28 @@ _NO_DELIVERY = "no delivery has this id, or it is no longer kept"
 
 
 class DeliveryControl(Protocol):
-    """What the API needs of who delivers."""
+    """What the API needs from the dispatcher."""
 
     async def pause(self, name: str) -> None:
-        """Let a destination be. Raises `KeyError` when there is none of this name."""
+        """Pause a destination. Raises `KeyError` if no destination has this name."""
 
     async def resume(self, name: str) -> None:
-        """Deliver again. Raises `KeyError` when there is none of this name."""
+        """Resume a destination. Raises `KeyError` if no destination has this name."""
 
     def wake(self, name: str, *, pending: int = 0, dead: int = 0) -> None:
-        """Look for what was made due; the numbers of pending and dead deliveries changed by so much."""
+        """Check the store for due deliveries. The arguments are the changes to the two gauges."""
 
     def describe(self) -> list[DestinationState]:
-        """Say how each destination is."""
+        """Return the state of every destination."""
 
     def starts_at(self, name: str, due: float) -> float | None:
-        """Return when what is due at a time may indeed start; None while nothing starts at a destination."""
+        """Return when a delivery that is due at `due` can start; None while none can."""
 
 
 class RecordsApi:
-    """Answers from the store, and changes what is in it.
+    """Reads the store and changes deliveries in it.
 
-    `clock` gives unix seconds, `monotonic` a time that never goes back.
+    `clock` returns Unix time, `monotonic` a time that never goes back.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class RecordsApi:
         monotonic: Callable[[], float] = time.monotonic,
         routed: Callable[[str, str], Iterable[str]] = lambda _source, _type: (),
     ) -> None:
-        """`routed`: the destinations that the routes give a source's events of a type to."""
+        """`routed` returns the destinations to which the routes send events of a source and a type."""
         self._routed = routed
         self._store = store
         self._deliveries = deliveries
@@ -93,7 +93,7 @@ class RecordsApi:
         self._recent_replays = RecentRequests()
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the routes, for the operator server, which refuses POSTs from other sites' pages."""
+        """Return the routes, for the operator server, which refuses cross-site requests."""
         return [
             web.get("/api/v1/events", _with_error_answers(self._list_events)),
             web.get("/api/v1/events/{id}", _with_error_answers(self._show_event)),
@@ -142,7 +142,9 @@ class RecordsApi:
         known = self._configured()
         chosen = wanted or [row.destination for row in stored.deliveries if row.destination in known]
         if not chosen:
-            raise BadQueryError("no destination of the config had this event; name those that shall get it")
+            raise BadQueryError(
+                "no destination of the config had this event; name the destinations that should get it"
+            )
         replayed = await self._replay_to(event_id, chosen)
         if replayed is None:
             return error_answer(404, "not_found", _NO_EVENT)
@@ -206,7 +208,7 @@ class RecordsApi:
         return responses.json_answer(progress)
 
     async def _retry_step(self, retry: RetryRequest) -> Retried:
-        """Make due what fits, one destination of the config after the other. Dead letters of others stay."""
+        """Retry one destination after the other, up to the limit. Only destinations of the config count."""
         one = retry.query.destination
         numbers: dict[str, int] = {}
         for name in [one] if one is not None else sorted(self._configured()):
@@ -224,7 +226,7 @@ class RecordsApi:
         given = queries.check_text(request.match_info["id"], "the id")
         event_id, _, destination = given.partition(":")
         if not event_id or not destination:
-            raise BadQueryError("a delivery's id is the event's, a colon, and the destination")
+            raise BadQueryError("a delivery id is the event id, a colon and the destination")
         query = DeliveryQuery(event_id=event_id, destination=destination)
         if not (await self._store.deliveries(query, limit=1)).items:
             return error_answer(404, "not_found", _NO_DELIVERY)
@@ -259,7 +261,7 @@ class RecordsApi:
         except KeyError:
             return error_answer(404, "not_found", "no destination has this name")
         get_logger().info(event, destination=name)
-        # A reload may have taken it away meanwhile.
+        # A reload may have removed it meanwhile.
         found = next((one for one in self._deliveries.describe() if one["name"] == name), None)
         return (
             responses.json_answer(found)
@@ -271,10 +273,10 @@ class RecordsApi:
         return {one["name"] for one in self._deliveries.describe()}
 
     def _check_configured(self, name: str) -> None:
-        """Refuse to make due what nobody would deliver, and what retention would then never remove."""
+        """Refuse a destination that is not in the config. Nothing would deliver or purge its deliveries."""
         known = sorted(self._configured())
         if name not in known:
-            raise BadQueryError(f"{name!r} is no destination of the config; there are: {', '.join(known)}")
+            raise BadQueryError(f"the config has no destination {name!r}; it has: {', '.join(known)}")
 
     def _wake_retried(self, destinations: Mapping[str, int]) -> None:
         for name, number in destinations.items():
@@ -285,7 +287,7 @@ class RecordsApi:
 
 
 def _with_error_answers(handler: Handler) -> Handler:
-    """Turn what can go wrong into answers."""
+    """Turn expected errors into answers."""
 
     @wraps(handler)
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -294,7 +296,7 @@ def _with_error_answers(handler: Handler) -> Handler:
         except BadQueryError as error:
             return error_answer(400, "bad_request", error.message)
         except StoreError:
-            return error_answer(503, "unavailable", "the store does not answer; ask again later")
+            return error_answer(503, "unavailable", "the store is unavailable; try again later")
 
     return answer
 
@@ -303,11 +305,11 @@ async def _page_of(listing: Awaitable[Page[Any]]) -> Page[Any]:
     try:
         return await listing
     except ValueError as error:
-        raise BadQueryError("the cursor is none of this list's") from error
+        raise BadQueryError("the cursor does not belong to this list") from error
 
 
 async def _json_object(request: web.Request) -> dict[str, Any]:
-    """Read a JSON object, or nothing. Raises `BadQueryError`; the server refuses bodies that are too long."""
+    """Read a JSON object or an empty body. Raises `BadQueryError`. The server limits the size."""
     try:
         async with asyncio.timeout(_BODY_WITHIN):
             body = await request.read()
@@ -315,24 +317,24 @@ async def _json_object(request: web.Request) -> dict[str, Any]:
     except TimeoutError as error:
         raise BadQueryError("the body did not arrive") from error
     except msgspec.MsgspecError as error:
-        raise BadQueryError("the body has to be a JSON object") from error
+        raise BadQueryError("the body must be a JSON object") from error
 
 
-#: How long a moment is (seconds).
+#: Seconds: a repeated request within this time is ignored.
 RECENT_SECONDS = 10.0
-#: More are not remembered at a time.
+#: The number of requests that are remembered at a time.
 _MAX_RECENT = 10_000
 
 
 class RecentRequests:
-    """Remembers things for a moment. Times are of a clock that never goes back."""
+    """Remembers recent requests, so that a double click has no effect. Times are monotonic."""
 
     def __init__(self) -> None:
-        #: By what was asked for: when. The longest ago first.
+        #: The time of each request, oldest first.
         self._claims: dict[tuple[str, ...], float] = {}
 
     def claim(self, request: tuple[str, ...], now: float) -> bool:
-        """Tell whether it is asked for the first time in a moment, and remember that it is now."""
+        """Return whether the request is new, and remember it."""
         self._forget_old(now)
         if request in self._claims:
             return False
@@ -340,7 +342,7 @@ class RecentRequests:
         return True
 
     def forget(self, request: tuple[str, ...]) -> None:
-        """Forget it: nothing came of it, so that asking again is no second time."""
+        """Forget a request that had no effect, so that it can be repeated at once."""
         self._claims.pop(request, None)
 
     def _forget_old(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""What came of a reload: its result, and the result as JSON."""
+"""The result of a reload, and its JSON answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """How one set of named things differs from another; each list in the order of its config."""
+    """The differences between two sets of names, each in the order of its config."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -27,17 +27,17 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What is different between the config before and the one after."""
+    """What a reload changed in the config."""
 
     sources: Difference = Difference()
     destinations: Difference = Difference()
-    #: In words: a route has no name. One that changed is one removed and one added.
+    #: Routes have no names, so they are described. A changed route is one removed and one added.
     routes: Difference = Difference()
-    #: The other keys, as in `server.public_url`.
+    #: Other keys that changed, such as `server.public_url`.
     settings: tuple[str, ...] = ()
 
     def named(self) -> dict[str, tuple[str, ...]]:
-        """Return what there is, each under a name of its own: `sources_added` and so on. For the log."""
+        """Return the changes under flat names for the log, such as `sources_added`."""
         parts = {"sources": self.sources, "destinations": self.destinations, "routes": self.routes}
         found = {
             f"{part}_{how}": names
@@ -48,30 +48,31 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReloadResult(NamedTuple):
-    """What came of a reload."""
+    """The result of a reload."""
 
-    #: None: refused, so nothing changed.
+    #: None: the config was refused, so nothing changed.
     changes: Changes | None = None
     #: Why it was refused.
     problems: tuple[Problem, ...] = ()
-    #: Keys that have to wait for a restart. All others are in use.
+    #: Keys that take effect after a restart. All others are in effect.
     needs_restart: tuple[str, ...] = ()
-    #: What can't serve for lack of a secret.
+    #: Sources and destinations that lack a secret.
     not_ready: tuple[str, ...] = ()
-    #: By source, the dedupe keys that went: events that only these tell would be accepted again.
+    #: By source, the dedupe keys that were removed. Events that only those keys identify would be accepted
+    #: again.
     keys_lost: Mapping[str, Sequence[str]] = {}
-    #: The file that was read, and the SHA-256 of what it held.
+    #: The file that was read, and the SHA-256 of its content.
     file: str = ""
     sha256: str = ""
 
 
 def reload_answer(result: ReloadResult) -> web.Response:
-    """Answer 200 with what changed, or 400 with every problem."""
+    """Answer 200 with the changes, or 400 with every problem."""
     if result.changes is None:
         refused: ReloadRefused = {
             "error": {
                 "code": "bad_config",
-                "message": "the config stays as it was",
+                "message": "the previous config stays in use",
                 "problems": [cast("ConfigProblem", asdict(problem)) for problem in result.problems],
                 "file": result.file,
             }

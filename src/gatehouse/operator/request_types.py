@@ -1,4 +1,4 @@
-"""What operators send to the API: query parameters and the members of bodies.
+"""The types of what operators send to the API: query parameters and body members.
 
 `queries.py` accepts exactly these names, and the API reference describes them.
 """
@@ -12,9 +12,9 @@ from msgspec import Meta
 from gatehouse.store.records import Status
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 500
-#: The names that one request may ask for.
+#: The number of names in one request.
 MAX_NAMES = 500
-#: Longer names and patterns are no filters.
+#: The longest name or pattern of a filter.
 MAX_TEXT = 1024
 
 _Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]

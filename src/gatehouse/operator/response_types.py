@@ -20,7 +20,10 @@ class ErrorInfo(TypedDict):
     code: Annotated[str, Meta(description="For programs.", examples=["bad_request"])]
     message: Annotated[
         str,
-        Meta(description="For people. Its wording may change.", examples=["limit is a number from 1 to 500"]),
+        Meta(
+            description="For people. Its wording may change.",
+            examples=["limit must be a number from 1 to 500"],
+        ),
     ]
 
 
@@ -212,7 +215,7 @@ class ReloadErrorInfo(TypedDict):
     """Why the config was refused."""
 
     code: Annotated[Literal["bad_config"], Meta(description="Always `bad_config`.")]
-    message: Annotated[str, Meta(description="For people.", examples=["the config stays as it was"])]
+    message: Annotated[str, Meta(description="For people.", examples=["the previous config stays in use"])]
     problems: Annotated[list[ConfigProblem], Meta(description="Every mistake that was found.")]
     file: _File
 

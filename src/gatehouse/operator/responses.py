@@ -1,4 +1,4 @@
-"""Events and deliveries as the operator's API shows them."""
+"""Builds the answers of the operator API: errors, pages, events and deliveries."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
 
 def error_answer(status: int, code: str, message: str) -> web.Response:
-    """Answer with an error in the shape that all of them have."""
+    """Answer with an error, in the form that all errors have."""
     answer: ErrorAnswer = {"error": {"code": code, "message": message}}
     return web.json_response(answer, status=status)
 
 
 def json_answer(value: object) -> web.Response:
-    """Answer with JSON. What was no UTF-8 when it came in, as headers may hold, is replaced."""
-    # Lone surrogates stand for such bytes. JSON readers refuse them, and so does msgspec's own encoder.
+    """Answer with JSON. Bytes that were not UTF-8, as headers may contain, are replaced."""
+    # Lone surrogates stand for such bytes. JSON parsers and msgspec's encoder refuse them.
     plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     text = msgspec.json.format(plain, indent=2) + "\n"
     return web.Response(text=text, content_type="application/json")
 
 
 def page_answer(name: str, page: Page[Any], convert: Callable[[Any], Mapping[str, Any]]) -> web.Response:
-    """Answer with part of a list, and the cursor that asks for what follows."""
+    """Answer with one page of a list, and the cursor of the next page."""
     return json_answer({name: [convert(item) for item in page.items], "cursor": page.cursor})
 
 
 def event_summary(row: EventRow) -> EventSummary:
-    """Show an event in a list."""
+    """Return an event as a list shows it."""
     return {
         "id": row.id,
         "source": row.source,
@@ -54,12 +54,12 @@ def event_summary(row: EventRow) -> EventSummary:
     }
 
 
-#: When a delivery to a destination that is due at a time may indeed start; None when nobody knows.
+#: Returns when a delivery that is due at a time can start; None if that is unknown.
 StartsAt: TypeAlias = "Callable[[str, float], float | None]"
 
 
 def delivery_state(row: DeliveryRow, starts_at: StartsAt) -> DeliveryState:
-    """Show a delivery. Its id is the event's, a colon, and the destination."""
+    """Return a delivery. Its id is the event's id, a colon and the destination."""
     due = None if row.due is None else starts_at(row.destination, row.due)
     return {
         "id": f"{row.event_id}:{row.destination}",
@@ -78,7 +78,7 @@ def delivery_state(row: DeliveryRow, starts_at: StartsAt) -> DeliveryState:
 
 
 def event_details(stored: StoredEvent, starts_at: StartsAt, routed: Iterable[str]) -> EventDetails:
-    """Show an event with its headers, its body, its deliveries, and where the routes give it to now."""
+    """Return an event with headers, body and deliveries, and the destinations of the current routes."""
     event = stored.event
     return {
         "id": event.id,

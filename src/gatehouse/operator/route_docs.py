@@ -1,4 +1,4 @@
-"""What the API reference says about a route, stated at the handler that serves it."""
+"""Describes a route for the API reference, at the handler that serves it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _KEY = "described"
 
 @dataclass(frozen=True, slots=True)
 class RouteDescription:
-    """One handler as the API reference shows it."""
+    """The description of one handler."""
 
     #: The chapter of the reference.
     group: str
-    #: By status, the types of the JSON that the handler answers with. Text stands for a content type.
+    #: By status, the types of the handler's JSON answers, or a content type.
     answers: Mapping[int, tuple[type, ...] | str]
-    #: The statuses of other answers, which have the shape of every error.
+    #: The statuses of error answers, which all have the same form.
     errors: tuple[int, ...] = ()
-    #: What each part of the path means that stands in braces.
+    #: The meaning of each path parameter.
     path: Mapping[str, str] = field(default_factory=dict)
     #: A typed dict: the query parameters.
     query: type | None = None
@@ -65,6 +65,6 @@ def describe_route(
 
 
 def route_description(handler: object) -> RouteDescription | None:
-    """Return how a handler is described; None when it is not."""
+    """Return the description of a handler, or None."""
     found = getattr(handler, "__dict__", {}).get(_KEY)
     return found if isinstance(found, RouteDescription) else None

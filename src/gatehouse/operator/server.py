@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from gatehouse.operator.reload_result import ReloadResult
     from gatehouse.telemetry.metric_types import Counter
 
-#: These answer without the token.
+#: These paths need no token.
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
-#: What operators send is a few names.
+#: Bytes. Operators send only a few names.
 _LONGEST_BODY = 64 * 1024
-#: On every answer, also on that to a defect of our own.
+#: On every answer, including the answer to an internal error.
 _HEADERS = {
     hdrs.CACHE_CONTROL: "no-store",
     hdrs.SERVER: "gatehouse",
@@ -39,25 +39,25 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-#: Prometheus's text format.
+#: The text format of Prometheus.
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class OperatorMetrics(Protocol):
-    """What this listener counts in, and shows."""
+    """The metrics that this listener shows and counts in."""
 
-    #: By why.
+    #: By reason.
     operator_refused: dict[str, Counter]
 
     async def exposition(self) -> bytes:
-        """Write the text exposition format."""
+        """Return the metrics in the text exposition format."""
 
 
 class OperatorServer:
-    """Serves operators, on loopback or behind a bearer token; or a supervisor, on a Unix socket.
+    """Serves operators on loopback or behind a bearer token, or a supervisor on a Unix socket.
 
-    Such a socket is in a folder of the supervisor's own: who can open it may do all that can be done here.
-    `exposition` stands in for what `metrics` shows.
+    The socket is in a folder of the supervisor. Whoever can open it may use every route. `exposition`
+    replaces what `metrics` shows.
     """
 
     def __init__(
@@ -84,17 +84,17 @@ class OperatorServer:
         self._runner: web.AppRunner | None = None
 
     def use_token(self, token: bytes | None) -> None:
-        """Ask for this token from the next request on."""
+        """Require this token from the next request on."""
         self._expected = None if token is None else b"Bearer " + token
 
     @property
     def port(self) -> int:
-        """The port that is listened on; 0 when none is."""
+        """The port of the listener; 0 if there is none."""
         addresses = self._runner.addresses if self._runner else []
         return int(addresses[0][1]) if addresses and not isinstance(self._listen, Path) else 0
 
     def app(self) -> web.Application:
-        """Make the application with every route."""
+        """Create the application with every route."""
         app = web.Application(middlewares=[self._authorize], client_max_size=_LONGEST_BODY)
         app.on_response_prepare.append(_add_headers)
         app.add_routes(
@@ -109,7 +109,7 @@ class OperatorServer:
         return app
 
     async def start(self) -> None:
-        """Listen. Raises `OSError` when the address can't be had."""
+        """Listen. Raises `OSError` if the address is not available."""
         self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         await self._site(self._runner).start()
@@ -121,7 +121,7 @@ class OperatorServer:
 
     def _site(self, runner: web.AppRunner) -> web.BaseSite:
         if isinstance(self._listen, Path):
-            self._listen.unlink(missing_ok=True)  # of a worker that was killed
+            self._listen.unlink(missing_ok=True)  # left by a worker that was killed
             return web.UnixSite(runner, str(self._listen))
         return web.TCPSite(runner, self._listen.host, self._listen.port)
 
@@ -147,7 +147,7 @@ class OperatorServer:
         given = request.headers.getall(hdrs.AUTHORIZATION, ())
         if len(given) == 1 and ct_equal(as_sent(given[0]), self._expected):
             return None
-        # Who sends none guesses nothing: a scraper without its token is wrong, and no attack.
+        # A request without a token is no guess: a scraper without its token is misconfigured, not an attack.
         if given and self._wrong_tokens.count(address, self._monotonic()):
             get_logger().warning("operator.throttled", client=address)
         self._metrics.operator_refused["unauthorized"].inc()
@@ -163,12 +163,12 @@ class OperatorServer:
         try:
             host = request.url.host
         except ValueError:
-            return error_answer(400, "bad_request", "the Host header is not a host and a port")
+            return error_answer(400, "bad_request", "the Host header is not a valid host and port")
         if is_loopback(host or ""):
             return None
-        # Without a token only this machine may ask, and a browser on it may be led here under any name.
+        # Without a token, only this machine may ask. A page could lead a local browser here under any name.
         self._metrics.operator_refused["cross_site"].inc()
-        return error_answer(403, "forbidden", "use a loopback address, or give the operator a token")
+        return error_answer(403, "forbidden", "use a loopback address, or configure an operator token")
 
     def _cross_site_refusal(self, request: web.Request) -> web.Response | None:
         refusal = cross_site_refusal(request)
@@ -213,5 +213,5 @@ class OperatorServer:
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Say that an answer is data: not to be kept, nor run or shown inside another site's page."""
+    """Mark an answer as data: not to be cached, run, or shown in another site's page."""
     response.headers.update(_HEADERS)
