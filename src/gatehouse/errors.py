@@ -1,12 +1,12 @@
-"""Every error that Gatehouse raises on purpose, as one tree.
+"""Defines every error that Gatehouse raises on purpose, as one tree.
 
-GatewayError                        a message, and a hint: what to try
-├─ ConfigError                      all problems of a config file, each with file:line
+GatewayError                        a message, and a hint
+├─ ConfigError                      all problems of a config file, each with its file and line
 ├─ StoreError
-│   ├─ StoreUnavailableError        503 to the provider, so that it sends again
-│   ├─ StoreInUseError              another process holds the SQLite file
-│   └─ SchemaVersionError           the store was written by a newer Gatehouse
-└─ RequestRejectedError             what a provider is told: status, code, outcome
+│   ├─ StoreUnavailableError        503 to the provider, so that it retries
+│   ├─ StoreInUseError              another process has the SQLite file open
+│   └─ SchemaVersionError           a newer version of Gatehouse wrote the store
+└─ RequestRejectedError             an error answer to a provider: status, code, outcome
     ├─ UnknownSourceError           404
     ├─ ForbiddenError               403
     ├─ MethodNotAllowedError        405
@@ -16,7 +16,7 @@ GatewayError                        a message, and a hint: what to try
     ├─ MalformedRequestError        400
     ├─ VerificationError            401, with the reason for the operator only
     ├─ UnavailableError             503, with Retry-After
-    └─ RelayFailedError             502, the destination's fault
+    └─ RelayFailedError             502, a fault of the destination
         └─ RelayTimeoutError        504
 """
 
@@ -41,7 +41,7 @@ Reason = Literal[
     "wrong_credentials",
 ]
 
-#: Why a verifier refused: the label of `gatehouse_verification_failures_total`, never told to the caller.
+#: Why verification failed: a label of `gatehouse_verification_failures_total`. The sender never sees it.
 REASONS: tuple[Reason, ...] = (
     "missing_signature",
     "malformed_signature",
@@ -88,27 +88,27 @@ OutcomeReason = Literal[
 #: The `reason` label of `gatehouse_attempts_total`, and the field in the log.
 OUTCOME_REASONS: tuple[OutcomeReason, ...] = (
     "ok",  # 2xx
-    "redirect",  # 3xx: never followed
+    "redirect",  # 3xx, which is never followed
     "gone",  # 410
-    "rejected",  # other 4xx, but for the next
+    "rejected",  # other 4xx
     "throttled",  # 408, 425, 429
     "server_error",  # 5xx
-    "timeout",  # no answer within the destination's timeout
-    "dns",  # the name has no address
-    "connect",  # refused or unreachable
-    "tls",  # no trusted connection
-    "disconnected",  # closed before an answer
-    "invalid_reply",  # not HTTP, or a status that no answer has
-    "unsendable",  # our own fault: no request could be made of the event
-    "corrupt",  # the event is damaged on the store's disk: no attempt was made
+    "timeout",  # no reply within the timeout of the destination
+    "dns",  # the host name has no address
+    "connect",  # connection refused, or host unreachable
+    "tls",  # no trusted TLS connection
+    "disconnected",  # connection closed before a reply
+    "invalid_reply",  # not HTTP, or an invalid status
+    "unsendable",  # the gateway could not build a request from the event
+    "corrupt",  # the event is damaged in the store, so no attempt was made
 )
 
-#: Why an event could not be relayed, besides what came of an attempt: the `reason` in the request's log line.
+#: Why an event could not be relayed without a failed attempt: the `reason` in the log line of the request.
 RelayFault = Literal["paused", "breaker_open", "unusable_reply", "no_destination"]
 
 
 class GatewayError(Exception):
-    """The root of the tree: a message for people, and a hint that says what to try."""
+    """The base class: a message, and a hint about what to do."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -118,18 +118,18 @@ class GatewayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a config file."""
+    """One problem of a config file."""
 
     #: The file as the operator named it.
     file: str
-    #: Counted from 1; 0 when the problem is about the file as a whole.
+    #: Counted from 1. 0 means the whole file.
     line: int
-    #: Where in the document, as in `sources.shop.verify.type`.
+    #: The path of the key, such as `sources.shop.verify.type`.
     path: str
     message: str
-    #: What would be right.
+    #: What to do.
     hint: str | None = None
-    #: Of a warning: which one it is.
+    #: The code of a warning, such as `GH01`.
     code: str = ""
 
     def __str__(self) -> str:
@@ -140,7 +140,7 @@ class Problem:
 
 
 class ConfigError(GatewayError):
-    """A config that does not load. It holds every problem found, in the order of the file."""
+    """An invalid config, with every problem in the order of the file."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -148,11 +148,11 @@ class ConfigError(GatewayError):
 
 
 class StoreError(GatewayError):
-    """The store can't do what was asked. The driver's own error is the cause."""
+    """A store operation failed. The cause is the error of the driver."""
 
 
 class StoreUnavailableError(StoreError):
-    """Not now: locked, full, failing or too slow. Nothing of the batch was written."""
+    """The store is locked, full, failing or too slow. It wrote nothing of the batch."""
 
 
 class StoreInUseError(StoreError):
@@ -160,11 +160,11 @@ class StoreInUseError(StoreError):
 
 
 class SchemaVersionError(StoreError):
-    """The store has a newer schema than this version of Gatehouse knows."""
+    """The store has a newer schema than this version of Gatehouse supports."""
 
 
 class RequestRejectedError(GatewayError):
-    """A request that gets an error for an answer. Subclasses fix status, code and outcome."""
+    """A request that gets an error answer. Subclasses define status, code and outcome."""
 
     #: HTTP status of the answer.
     status: ClassVar[int]
@@ -172,18 +172,18 @@ class RequestRejectedError(GatewayError):
     code: ClassVar[str]
     #: The `outcome` label of `gatehouse_requests_total`.
     outcome: ClassVar[str]
-    #: For the operator only: more about why.
+    #: The reason in detail, for the operator only.
     reason: str | None = None
 
 
 class MalformedRequestError(RequestRejectedError):
-    """Not HTTP as the parser understands it, or no handshake where only handshakes are answered."""
+    """The request is not valid HTTP, or it is not a handshake although only handshakes are possible."""
 
     status, code, outcome = 400, "bad_request", "malformed"
 
 
 class VerificationError(RequestRejectedError):
-    """The request did not prove where it comes from. `reason` is for logs and metrics only."""
+    """Verification failed. `reason` is for logs and metrics only."""
 
     status, code, outcome = 401, "unauthorized", "unauthorized"
 
@@ -193,20 +193,20 @@ class VerificationError(RequestRejectedError):
 
 
 class ForbiddenError(RequestRejectedError):
-    """A handshake whose token is not one of the source's."""
+    """The token of a handshake is not one of the source."""
 
     status, code, outcome = 403, "forbidden", "unauthorized"
     reason = "wrong_credentials"
 
 
 class UnknownSourceError(RequestRejectedError):
-    """No source is served at this path."""
+    """No source has this path."""
 
     status, code, outcome = 404, "not_found", "not_found"
 
 
 class MethodNotAllowedError(RequestRejectedError):
-    """Providers POST; other methods are for handshakes. `allow` is what the source takes."""
+    """The source does not accept this method. `allow` lists the methods that it accepts."""
 
     status, code, outcome = 405, "method_not_allowed", "method_not_allowed"
 
@@ -222,19 +222,19 @@ class RequestTimeoutError(RequestRejectedError):
 
 
 class BodyTooLargeError(RequestRejectedError):
-    """The body is longer than the source's `max_body`."""
+    """The body is larger than the source's `max_body`."""
 
     status, code, outcome = 413, "too_large", "too_large"
 
 
 class UnsupportedEncodingError(RequestRejectedError):
-    """The body is compressed; signatures are over the bytes sent, so it is not unpacked."""
+    """The body is compressed. Signatures cover the bytes as sent, so the gateway does not decompress it."""
 
     status, code, outcome = 415, "unsupported_encoding", "unsupported_encoding"
 
 
 class UnavailableError(RequestRejectedError):
-    """A fault of our own: the provider should send again, and will. `reason` is for logs only."""
+    """A fault of the gateway. The provider should retry. `reason` is for logs only."""
 
     status, code, outcome = 503, "unavailable", "unavailable"
 
@@ -244,9 +244,10 @@ class UnavailableError(RequestRejectedError):
 
 
 class RelayFailedError(RequestRejectedError):
-    """The destination gave no reply to relay. Nothing is stored: the provider's retry is no duplicate.
+    """The destination gave no reply that can be relayed.
 
-    `reason` is for logs only: that of the attempt, or why none was made.
+    Nothing is stored, so a retry of the provider is not a duplicate. `reason` is for logs only. It is the
+    reason of the attempt, or why there was no attempt.
     """
 
     status, code, outcome = 502, "bad_gateway", "relay_failed"
@@ -258,7 +259,7 @@ class RelayFailedError(RequestRejectedError):
 
 
 class RelayTimeoutError(RelayFailedError):
-    """The destination's reply did not come in the time that the provider waits."""
+    """The destination did not reply within the time that the provider waits."""
 
     status, code = 504, "gateway_timeout"
     told = "the event was not handled in time; send it again later"

@@ -87,7 +87,7 @@ def test_without_another_alternative_it_is_unreadable() -> None:
 @pytest.mark.parametrize("by", ["{outer:id}", "{outer:id}/{body:id}"])
 def test_check_rejects_what_is_around_an_event_that_has_nothing_around_it(by: str) -> None:
     parse(config({"type": "x", "document": "{body:m}"}, (by,)))
-    with pytest.raises(ConfigError, match=r"sources\.it\.dedupe\.by.*needs something around"):
+    with pytest.raises(ConfigError, match=r"sources\.it\.dedupe\.by.*needs event\.split or event\.document"):
         parse(config({"type": "x"}, (by,)))
 
 
@@ -122,7 +122,7 @@ def test_no_byte_of_a_form_is_lost(raw: bytes, charset: str, text: str) -> None:
 )
 def test_check_rejects_credentials_in_a_json_body_that_is_a_form(verify: Any) -> None:
     parse(config({"type": "x", "document": ["{form:payload}", "{body}"]}, (), verify))
-    with pytest.raises(ConfigError, match="is read from a JSON body"):
+    with pytest.raises(ConfigError, match="needs a JSON body"):
         parse(config({"type": "x", "document": "{form:payload}"}, (), verify))
 
 

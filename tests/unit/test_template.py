@@ -201,10 +201,10 @@ def test_text_is_none_for_bytes_that_are_not_text() -> None:
     [
         ("", "empty"),
         ("{bdy}", "unknown placeholder"),
-        ("{body", "lone"),
-        ("body}", "lone"),
+        ("{body", "unmatched"),
+        ("body}", "unmatched"),
         ("{header}", "needs a name"),
-        ("{header:}", "name behind the colon"),
+        ("{header:}", "name after the colon"),
         ("{timestamp:x}", "write {timestamp}"),
         ("{}", "unknown placeholder"),
     ],

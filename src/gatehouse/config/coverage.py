@@ -1,7 +1,7 @@
-"""What the verifiers of a source cover: which values nobody but the provider can have written.
+"""Determines which values of a request the verifiers of a source prove to come from the provider.
 
-Whoever holds a captured request can send it again with other unsigned parts. So a dedupe key stops a replay
-only when everything in it is covered.
+Anyone who has captured a request can send it again with other unsigned parts. A dedupe key therefore stops a
+replay only if all of its values are signed.
 """
 
 from __future__ import annotations
@@ -29,37 +29,43 @@ if TYPE_CHECKING:
 _WHOLE_BODY = ("body", "body_sorted", "body_name", "item_sha256", "outer")
 _FORM = ("form", "form_sorted")
 _URL = ("url", "url_decoded", "query", "query_lower", "path")
-#: What PayPal signs, besides a checksum of the body that another body may have as well.
+#: The headers that PayPal signs. It signs the body only by a checksum, which another body may share.
 _PAYPAL = ("paypal-transmission-id", "paypal-transmission-time")
-#: PayPal sends an event again for three days.
+#: PayPal retries for three days.
 #: https://developer.paypal.com/api/rest/webhooks/
 PAYPAL_MAX_AGE = 4 * 86400.0
-#: What Amazon SNS signs: https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html
+#: The fields that Amazon SNS signs:
+#: https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html
 _SNS = ("Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
-#: Given by the verifier itself, out of what is signed, or written in the config.
+#: Placeholders with signed values from the verifier, or with values from the config.
 _GIVEN = ("signed", "timestamp", "id", "claims", "value", "method")
 
 
 def signs(config: ProviderConfig) -> bool:
-    """Tell whether anything is signed. Where nothing is, a capture holds the credential itself."""
+    """Return whether the requests are signed. If not, a captured request contains the credentials
+    themselves.
+    """
     return any(map(_signs, config.verify))
 
 
 def resists_replay(config: ProviderConfig) -> bool:
-    """Tell whether a captured request under another unsigned id is still a duplicate.
+    """Return whether a captured request with another unsigned id is still a duplicate.
 
-    An event type that is not signed may be part of a key: under another type it is another event to anyone.
+    A key may contain an unsigned event type, because with another type it is another event for every
+    receiver.
     """
     return any(_is_covered(template, config) for template in config.dedupe.templates)
 
 
 def covers_body(entry: VerifyEntry) -> bool:
-    """Tell whether a verifier ties its proof to the body, or says that there is nothing to tie."""
+    """Return whether the signature of a verifier covers the body. Also True for verifiers without
+    signatures.
+    """
     return not _signs(entry) or _covers(entry, Placeholder("body")) or bool(getattr(entry, "each", None))
 
 
 def covers_time(config: ProviderConfig) -> bool:
-    """Tell whether an event's time is signed, whichever alternative it is read from."""
+    """Return whether `event.time` is signed in every alternative of its template."""
     time = config.event.time
     return time is not None and all(
         any(_covers(entry, part) for entry in config.verify) for part in time.placeholders
@@ -67,20 +73,21 @@ def covers_time(config: ProviderConfig) -> bool:
 
 
 def proves_timestamp(config: ProviderConfig) -> bool:
-    """Tell whether a `{timestamp}` that is there is always a signed one."""
+    """Return whether `{timestamp}` is always a signed value."""
     every = list(every_verifier(config))
     return any(map(_gives_timestamp, every)) and not any(map(has_loose_timestamp, every))
 
 
 def signs_a_time(config: ProviderConfig) -> bool:
-    """Tell whether anything signed says when a request was made."""
+    """Return whether a signed value tells when the provider made a request."""
     return proves_timestamp(config) or covers_time(config)
 
 
 def effective_max_age(config: ProviderConfig) -> float | None:
-    """Return how old a request may be, at the most as long as its dedupe keys are known; None for any age.
+    """Return the maximum age of a request (seconds), limited by the dedupe windows. None means no limit.
 
-    PayPal signs the body by a checksum alone, so a captured request fits other bodies: it always has a limit.
+    PayPal always has a limit. It signs only a checksum of the body, so a captured request may fit other
+    bodies.
     """
     max_age = config.max_age
     if max_age is None and any(isinstance(entry, PaypalConfig) for entry in every_verifier(config)):
@@ -89,24 +96,26 @@ def effective_max_age(config: ProviderConfig) -> float | None:
 
 
 def replay_window(config: ProviderConfig) -> float | None:
-    """Return for how long a captured request under other unsigned ids is a duplicate; None if it never is."""
+    """Return how long a captured request with other unsigned ids is a duplicate (seconds). None means
+    never.
+    """
     keys = zip(config.dedupe.templates, config.dedupe.windows, strict=True)
     return max((window for template, window in keys if _is_covered(template, config)), default=None)
 
 
 def bounds_age(config: ProviderConfig) -> bool:
-    """Tell whether a captured request gets too old at some time."""
+    """Return whether a captured request becomes too old to pass at some time."""
     return effective_max_age(config) is not None or any(map(_bounds_age, config.verify))
 
 
 def every_verifier(config: ProviderConfig) -> Iterator[VerifyEntry]:
-    """List all verifiers, those inside `any` too."""
+    """Return all verifiers, including those inside `any`."""
     for entry in config.verify:
         yield from entry.of if isinstance(entry, AnyConfig) else (entry,)
 
 
 def has_loose_timestamp(entry: VerifyEntry) -> bool:
-    """Tell whether a timestamp is checked that is not part of what is signed."""
+    """Return whether a verifier checks a timestamp that is not signed."""
     if isinstance(entry, AnyConfig):
         return any(map(has_loose_timestamp, entry.of))
     if not isinstance(entry, SigningConfig) or entry.timestamp is None:
@@ -124,7 +133,7 @@ def _gives_timestamp(entry: VerifyEntry) -> bool:
 
 
 def _bounds_age(entry: VerifyEntry) -> bool:
-    """Every way in counts: whoever holds a captured request takes the one without a limit."""
+    """With `any`, every alternative must have a limit, because a sender can choose the one without."""
     match entry:
         case AnyConfig():
             return all(map(_bounds_age, entry.of))
@@ -138,7 +147,7 @@ def _bounds_age(entry: VerifyEntry) -> bool:
 
 
 def _is_covered(template: Template, config: ProviderConfig) -> bool:
-    """Every alternative counts: which of them resolves may be up to who sends."""
+    """Return whether every alternative is covered, because a sender may influence which one resolves."""
     parts = [part for parts in template.alternatives for part in parts if isinstance(part, Placeholder)]
     types = config.event.type.placeholders
     return any(part not in types for part in parts) and all(
@@ -173,7 +182,7 @@ def _covers(entry: VerifyEntry, part: Placeholder) -> bool:
 
 
 def _is_signed(entry: SigningConfig, part: Placeholder) -> bool:
-    """Look for the value in every alternative of what is signed, by itself or inside something larger."""
+    """Return whether every alternative of `signed` contains the value, alone or inside a larger value."""
     return all(
         any(not isinstance(inner, bytes) and _holds(inner, part) for inner in parts)
         for parts in entry.signed.alternatives
@@ -186,7 +195,7 @@ def _holds(signed: Placeholder, part: Placeholder) -> bool:
     if signed.name in ("body", "body_sorted", "body_sha256") and not signed.argument:
         return part.name in (*_WHOLE_BODY, *_FORM)
     if signed.name == "form_sorted":
-        # The events are read out of the form, be it field by field or out of a document in one.
+        # Events are read from the fields of the form, or from a document in one of the fields.
         return part.name in (*_FORM, *_WHOLE_BODY)
     if signed.name == "form":
         return part.name in _WHOLE_BODY  # the document inside the field

@@ -1,4 +1,4 @@
-"""Verification in words, for `check`, `providers` and docs/providers.md."""
+"""Describes verifiers, templates and dedupe keys in words, for `check`, `providers` and docs/providers.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gatehouse.config.model import DedupeKeyConfig, ProviderConfig, SignatureConfig, VerifyEntry
     from gatehouse.language.template import Template
 
-#: Schemes that need no more words than these.
+#: Verifiers whose description never changes.
 _FIXED = {
     BasicConfig: "HTTP Basic credentials",
     TwilioConfig: "HMAC-SHA1 of URL and form, or of URL and hash of the body, in X-Twilio-Signature",
@@ -52,12 +52,12 @@ _SHORT = {
 
 
 def verification(config: ProviderConfig) -> str:
-    """Say how a provider's requests are verified: `HMAC-SHA256 of body, in X-Mando-Signature`."""
+    """Describe how requests are verified: `HMAC-SHA256 of {body} in X-Mando-Signature`."""
     return " and ".join(map(_verifier, config.verify))
 
 
 def scheme(config: ProviderConfig) -> str:
-    """Name the scheme in a word or two: `HMAC-SHA256`."""
+    """Return a short name of the scheme: `HMAC-SHA256`."""
     entries = [one for entry in config.verify for one in getattr(entry, "of", (entry,))]
     return " + ".join(dict.fromkeys(map(_scheme, entries)))
 
@@ -73,12 +73,12 @@ def _scheme(entry: VerifyEntry) -> str:
 
 
 def template(text: Template) -> str:
-    """Write a template as in the config; a list of them with `or`."""
+    """Format a template as in the config. Alternatives are joined with `or`."""
     return " or ".join(alternatives(text))
 
 
 def alternatives(text: Template) -> list[str]:
-    """Write each of a list of templates."""
+    """Format each alternative of a template."""
     return [
         "".join(part.decode() if isinstance(part, bytes) else str(part) for part in parts)
         for parts in text.alternatives
@@ -86,12 +86,12 @@ def alternatives(text: Template) -> list[str]:
 
 
 def dedupe_key(one: DedupeKeyConfig) -> str:
-    """Write a dedupe key, with its own window if it has one: `{signed} (6h)`."""
+    """Format a dedupe key, with its own window if it has one: `{signed} (6h)`."""
     return template(one.key) + ("" if one.window is None else f" ({format_duration(one.window)})")
 
 
 def duration(seconds: float | None) -> str:
-    """Write a duration as in the config, or a dash for none."""
+    """Format a duration as in the config, or a dash for None."""
     return "—" if seconds is None else format_duration(seconds)
 
 

@@ -32,26 +32,26 @@ if TYPE_CHECKING:
 
 #: Code → subject. docs/configuration.md explains each.
 CODES = {
-    "GH01": "no route takes a source's events",
+    "GH01": "no route matches a source",
     "GH02": "nothing is verified",
     "GH03": "no dedupe keys",
     "GH04": "the dedupe window is shorter than the retry horizon",
     "GH05": "dedupe only by values that are not signed",
     "GH06": "the signature does not cover the body",
     "GH07": "a timestamp that is not signed",
-    "GH08": "short secrets are let in",
+    "GH08": "short secrets are accepted",
     "GH09": "a route that adds nothing",
     "GH10": "a route for a type that no provider documents",
     "GH11": "no route leads to a destination",
-    "GH12": "an allowlist that sees a proxy, or whatever a client claims",
-    "GH13": "the provider waits less long than the commit may take",
+    "GH12": "an allowlist that checks the address of a proxy, or one that a client can claim",
+    "GH13": "a commit may take longer than the provider waits",
     "GH14": "a handshake without its secret",
     "GH15": "a token in the URL",
-    "GH16": "an open line to the database",
+    "GH16": "an unencrypted connection to the database",
     "GH17": "an age limit shorter than the retry horizon",
     "GH18": "an age limit without a signed time",
-    "GH19": "a signed dedupe key that is forgotten before a captured request is too old",
-    "GH20": "something around a secret",
+    "GH19": "a signed dedupe key that expires before a captured request is too old",
+    "GH20": "quotes or white space around a secret",
 }
 _SHORTEST_SECRET = 16
 

@@ -1,8 +1,8 @@
-"""Dedupe keys: what makes two requests the same event, read from what templates see of it.
+"""Computes the dedupe keys of events.
 
-A key counts within its scope: what it is made of. The scope is worked out from the template's text, or, in a
-list of templates, from the text of the one that resolved. So keys may be added, removed and put in another
-order, in the config or in a preset, and the keys that stay go on to know the events that they knew.
+A key is only compared with keys of the same scope. The scope is a hash of the template that made the key. In
+a list of templates, it is a hash of the one that resolved. You can therefore add, remove and reorder keys in
+the config or in a preset, and the remaining keys still recognize earlier events.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ if TYPE_CHECKING:
     from gatehouse.language.scope import Scope
     from gatehouse.language.template import Template
 
-#: Bytes of a key that name its scope.
+#: The length of the scope at the start of a key (bytes).
 SCOPE_LENGTH: Final = 8
-#: Longer keys are kept as a hash. The mark makes a hash longer than any key kept whole.
+#: Longer keys are stored as a hash. The prefix makes a hash longer than any key that is stored in full.
 _HASH_MARK = b"sha256:"
 _MAX_WHOLE_KEY = len(_HASH_MARK) + 31
 
 
 class DedupeKey(msgspec.Struct, frozen=True, gc=False):
-    """A key of one event."""
+    """A dedupe key of one event."""
 
-    #: Its scope, and behind it the key itself: as the store keeps them.
+    #: The scope and then the key itself, as the store keeps them.
     scoped: bytes
-    #: Until when it makes duplicates (unix seconds).
+    #: The end of the dedupe window (Unix seconds).
     until: float
 
     @property
     def scope(self) -> bytes:
-        """What it is made of."""
+        """The scope of the key."""
         return self.scoped[:SCOPE_LENGTH]
 
     @property
     def key(self) -> bytes:
-        """The key itself."""
+        """The key without its scope."""
         return self.scoped[SCOPE_LENGTH:]
 
 
 class KeyReader:
-    """Reads the dedupe keys of one source's events; all that can be worked out is worked out here."""
+    """Reads the dedupe keys of the events of one source."""
 
     def __init__(self, config: DedupeConfig) -> None:
         templates, windows = config.templates, config.windows
-        #: One that is made of the same thing in two entries has the longer of their windows.
+        #: If two entries have the same scope, the longer window applies to both.
         longest: dict[bytes, float] = {}
         for template, window in zip(templates, windows, strict=True):
             for scope in scopes_of(template):
@@ -62,14 +62,14 @@ class KeyReader:
         self._longest = max(windows, default=config.window)
 
     def read(self, scope: Scope, now: float) -> tuple[DedupeKey | None, ...]:
-        """Return a key for each entry of `dedupe.by`; None where it does not resolve."""
+        """Return the key of each entry of `dedupe.by`, or None if it does not resolve."""
         readers = self._readers
         if len(readers) == 1:
             return (readers[0](scope, now),)
         return tuple([read(scope, now) for read in readers])
 
     def unreadable(self, signed: bytes, now: float) -> DedupeKey:
-        """Return the key of signed bytes that nothing could be read from, in a scope of its own."""
+        """Return the key of an unreadable event, made of the signed bytes, in a separate scope."""
         return DedupeKey(UNREADABLE_SCOPE + shortened(signed), now + self._longest)
 
 
@@ -79,7 +79,7 @@ def scopes_of(template: Template) -> tuple[bytes, ...]:
 
 
 def render_key(template: Template, scope: Scope) -> bytes | None:
-    """Resolve an order key, a long one to its hash; None, and never a shared empty key, without one."""
+    """Return the order key of an event, hashed if it is long. None if it is missing or empty."""
     try:
         key = template.render(scope)
     except MalformedDocumentError:
@@ -88,28 +88,28 @@ def render_key(template: Template, scope: Scope) -> bytes | None:
 
 
 def shortened(key: bytes) -> bytes:
-    """Return a key as it is kept: a long one as its hash. Keys are equal when what they stand for is."""
+    """Return a key as it is stored: a long one as its hash."""
     return key if len(key) <= _MAX_WHOLE_KEY else _HASH_MARK + hashlib.sha256(key).digest()
 
 
 def _reader(template: Template, windows: dict[bytes, float]) -> Callable[[Scope, float], DedupeKey | None]:
-    ways = [
+    alternatives = [
         (scope, resolve, windows[scope])
         for scope, resolve in zip(scopes_of(template), template.resolves, strict=True)
     ]
 
     def read(scope: Scope, now: float) -> DedupeKey | None:
-        for made_of, resolve, window in ways:
+        for scope_bytes, resolve, window in alternatives:
             try:
                 key = resolve(scope)
             except MalformedDocumentError:
                 continue
             if key is not None:
-                # Never a shared empty key.
+                # An empty key would make unrelated events duplicates.
                 if not key:
                     return None
                 kept = key if len(key) <= _MAX_WHOLE_KEY else shortened(key)
-                return DedupeKey(made_of + kept, now + window)
+                return DedupeKey(scope_bytes + kept, now + window)
         return None
 
     return read
@@ -120,10 +120,7 @@ def _scope_of(parts: Sequence[bytes | Placeholder]) -> bytes:
 
 
 def _canonical(part: bytes | Placeholder) -> str:
-    """Write a part in the one way that all spellings of it share.
-
-    What may be missing is made of the same thing as what has to be there.
-    """
+    """Return the canonical text of a part. Optional and required placeholders have the same one."""
     if isinstance(part, bytes):
         return part.decode().replace("{", "{{").replace("}", "}}")
     argument = part.argument.lower() if part.name == "header" else part.argument
@@ -134,5 +131,5 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()[:SCOPE_LENGTH]
 
 
-#: No template has a character in it that can't be printed.
+#: No template contains an unprintable character, so no other scope is equal.
 UNREADABLE_SCOPE: Final = _hash("\0unreadable")

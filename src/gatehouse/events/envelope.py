@@ -1,4 +1,4 @@
-"""Events as HTTP: CloudEvents 1.0 structured, binary or several at once, or the provider's bytes. Pure.
+"""Converts events to HTTP requests: CloudEvents 1.0 structured, binary or batched, or the provider's bytes.
 
 Sources: the CloudEvents specification 1.0.2, its JSON format (4: batches), its HTTP protocol binding (3.3),
 and its extension "Distributed Tracing"; W3C Trace Context.
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
     from gatehouse.events.event import Event
 
-#: What one event becomes. Several in one POST are written with `element` and `batch`.
+#: The format of one event. `element` and `batch` write several events in one POST.
 Format = Literal["cloudevents", "cloudevents-binary", "cloudevents-batch", "raw"]
 
 STRUCTURED_TYPE = "application/cloudevents+json; charset=utf-8"
 BATCH_TYPE = "application/cloudevents-batch+json; charset=utf-8"
 
-#: W3C Trace Context, version 00 and those that come after it.
+#: W3C Trace Context, version 00 and later versions.
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
-#: What never passes from a provider to a destination: credentials, what is about one hop, and what the
-#: gateway says itself.
+#: Headers that are never forwarded: credentials, headers for one hop, and headers that the gateway sets
+#: itself.
 _NEVER = frozenset(
     (
         "accept-encoding",
@@ -61,7 +61,7 @@ _RESERVED = ("proxy-", "x-forwarded-", "webhook-", "gatehouse-", "ce-")
 
 
 class _Structured(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
-    """The structured form; the order of the fields is the order on the wire."""
+    """The structured mode. The fields are sent in this order."""
 
     specversion: str
     id: str
@@ -83,9 +83,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def structured(event: Event, *, gatehouseid: str | None = None, traceparent: str | None = None) -> bytes:
-    """Write an event as one JSON text. JSON data is inserted byte for byte: numbers keep every digit.
+    """Return an event as one JSON text. JSON data is inserted unchanged, so numbers keep every digit.
 
-    The extension attributes are for what headers can't say of several events at once.
+    In a batch, the extension attributes replace headers, which would apply to all events.
     """
     data = event.data
     as_json = data is not None and event.data_is_json
@@ -110,27 +110,27 @@ def structured(event: Event, *, gatehouseid: str | None = None, traceparent: str
 
 
 def element(event: Event) -> bytes:
-    """Write an event as one of several: it carries its own idempotency key and trace."""
+    """Return an event as an element of a batch, with its own idempotency key and trace."""
     return structured(event, gatehouseid=event.id, traceparent=traceparent(event))
 
 
 def batch(elements: Iterable[bytes]) -> bytes:
-    """Put elements into the body of one POST."""
+    """Return the body of a batch."""
     return b"[%b]" % b",".join(elements)
 
 
 def batch_id(event_ids: Iterable[str]) -> str:
-    """Return the idempotency key of a POST of several events: the same for the same events, in any order.
+    """Return the idempotency key of a batch. It is the same for the same events in any order.
 
-    What a destination takes for done must not hide an event that came with others: it is by the elements'
-    `gatehouseid` that single events are told apart.
+    A destination must deduplicate single events by their `gatehouseid`, because an event may come again in
+    another batch.
     """
     digest = hashlib.sha256(b"\n".join(sorted(one.encode() for one in event_ids)))
     return f"batch_{digest.hexdigest()[:32]}"
 
 
 def traceparent(event: Event) -> str | None:
-    """Return the `traceparent` that came in with an event, if it is one."""
+    """Return the `traceparent` header of an event if it is valid."""
     for name, value in event.headers:
         if name == "traceparent":
             return value if _TRACEPARENT.fullmatch(value) else None
@@ -140,7 +140,7 @@ def traceparent(event: Event) -> str | None:
 def encode(event: Event, form: Format, *, allowed: tuple[str, ...] = ()) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of the POST, without signature and attempt number.
 
-    `allowed` are the patterns (lower case) of provider headers that go along with the raw form.
+    `allowed` contains the patterns (lower case) of provider headers that are forwarded in the raw format.
     """
     if form == "cloudevents":
         return {"Content-Type": STRUCTURED_TYPE}, structured(event)
@@ -152,9 +152,9 @@ def encode(event: Event, form: Format, *, allowed: tuple[str, ...] = ()) -> tupl
 
 
 def passes(name: str) -> bool:
-    """Tell whether a provider's header (lower case) may go along at all, whatever the config allows.
+    """Return whether a header of the provider (lower case) may be forwarded at all.
 
-    Checked when it is sent, and not only when it is stored: what is in the store may be older than the list.
+    This is also checked on sending, because stored events may be older than the list.
     """
     return name not in _NEVER and not name.startswith(_RESERVED)
 
@@ -196,12 +196,14 @@ def _content_type(event: Event) -> str | None:
 
 
 def printable(text: str) -> str:
-    """Keep what may stand in a header value: a provider's header never becomes two of ours."""
+    """Replace characters that a header value must not contain, so that no header can be injected."""
     return "".join(character if " " <= character <= "~" else "?" for character in text)
 
 
 def _percent(text: str) -> str:
-    """Encode a header value (HTTP binding, 3.1.3.2): what is not printable ASCII; space, quote, percent."""
+    """Percent-encode a header value (HTTP binding, 3.1.3.2): all but printable ASCII, and space, quote,
+    percent.
+    """
     return "".join(
         chr(byte) if 0x21 <= byte <= 0x7E and byte not in b'"%' else f"%{byte:02X}"  # noqa: PLR2004
         for byte in text.encode()

@@ -1,4 +1,4 @@
-"""Events: read out of a verified request, identified, and given their dedupe keys."""
+"""Reads the events of a verified request, with their ids and dedupe keys."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ if TYPE_CHECKING:
     from gatehouse.language.template import Template
     from gatehouse.verify.base import VerifiedRequest
 
-#: The type of what was verified but could not be read.
+#: The type of events that were verified but could not be read.
 UNREADABLE = "gatehouse.unreadable"
 
 _MAX_ATTRIBUTE = 1024
-#: What a CloudEvents string may not hold (CloudEvents 1.0.2, type system): control characters.
+#: Control characters, which a CloudEvents string must not contain (CloudEvents 1.0.2, type system).
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
-#: Bytes by which a value is mostly found in the text it is part of.
+#: The number of bytes that are usually enough to find a value in the text around it.
 _BEGINNING = 32
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The verified, identified, normalised fact."""
+    """A verified, identified and normalized event."""
 
     #: The gateway's id (a ULID): the idempotency key at every destination.
     id: str
     #: The source's name.
     source: str
-    #: The path the source is served at: the CloudEvents `source`.
+    #: The URL path of the source: the CloudEvents `source`.
     path: str
-    #: The preset's name, or the source's own when it spells everything out.
+    #: The name of the preset, or that of the source if it has no preset.
     provider: str
-    #: The provider's id of the event, or the gateway's when it gave none: the CloudEvents `id`.
+    #: The provider's id of the event, or the gateway's id without one: the CloudEvents `id`.
     external_id: str
     type: str
-    #: When it happened (RFC 3339).
+    #: When the event happened (RFC 3339).
     time: str
-    #: When it was received (unix seconds).
+    #: When the event was received (Unix seconds).
     received: float
     subject: str | None = None
     account: str | None = None
@@ -59,13 +59,13 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     content_type: str | None = None
     #: The provider's headers, without credentials: (lower-case name, value).
     headers: tuple[tuple[str, str], ...] = ()
-    #: The bytes as sent: of the request, or of the item for a batch request.
+    #: The bytes as sent: the body of the request, or the item of a batch.
     body: bytes
-    #: The JSON that the data is part of, when it is not the body: a form's, or what is around an item.
+    #: The JSON that contains the data if it is not the body: from a form, or around an item.
     document: bytes | None = None
-    #: Where in the document, or else the body, the data is: start and end; None when the event has no data.
+    #: Start and end of the data in the document, or else in the body. None if the event has no data.
     data_span: tuple[int, int] | None = None
-    #: Whether the data is JSON. If not, it travels as base64.
+    #: Whether the data is JSON. If not, it is sent as base64.
     data_is_json: bool = True
 
     @property
@@ -78,17 +78,17 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ReadEvent(NamedTuple):
-    """An event as it was read, and what it was read from."""
+    """An event, its dedupe keys, and its scope."""
 
     event: Event
-    #: Its dedupe key for each entry of `dedupe.by`.
+    #: The dedupe key of each entry of `dedupe.by`.
     keys: tuple[DedupeKey | None, ...]
-    #: What templates see of it, for those that a destination brings.
+    #: The scope, for the templates of destinations.
     scope: Scope
 
 
 class EventReader:
-    """Reads the events of one source; everything that can be worked out at load time is."""
+    """Reads the events of one source. It compiles everything at load time."""
 
     def __init__(self, name: str, path: str, config: ProviderConfig, *, provider: str) -> None:
         self._name = name
@@ -115,9 +115,9 @@ class EventReader:
     def read(
         self, verified: VerifiedRequest, now: float, headers: tuple[tuple[str, str], ...]
     ) -> list[ReadEvent]:
-        """Read the events of a request.
+        """Return the events of a request.
 
-        What can't be read becomes one event of type `gatehouse.unreadable`: never lost, never an error.
+        An unreadable request becomes one event of the type `gatehouse.unreadable`, so that it is never lost.
         """
         if self._is_plain:
             scope = verified.scopes[0] if verified.scopes else Scope(verified.request, facts=verified.facts)
@@ -132,11 +132,11 @@ class EventReader:
         return [self._read(scope, now, headers) for scope in scopes]
 
     def scopes(self, verified: VerifiedRequest) -> tuple[Scope, ...]:
-        """Return what the templates see of each event. Raises `MalformedDocumentError`."""
+        """Return the scope of each event. Raises `MalformedDocumentError`."""
         return verified.scopes or self._scopes.of(verified.request, verified.facts)
 
     def _read(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> ReadEvent:
-        """Read one event. An item that can't be read does not take its neighbours with it."""
+        """Return one event. An unreadable item does not affect the other items."""
         try:
             return ReadEvent(self._event(scope, now, headers), self._keys.read(scope, now), scope)
         except MalformedDocumentError:
@@ -148,7 +148,7 @@ class EventReader:
             raise MalformedDocumentError("no type")
         around, span, data_is_json = self._data(scope)
         event_id = new_id(now)
-        # A document that is the whole request in another form goes beside it; an item stands for itself.
+        # An item replaces the body. A document that contains the whole request is stored beside the body.
         body = scope.body if scope.is_item else scope.request.body
         document = scope.body if body is not scope.body else None
         return Event(
@@ -191,11 +191,13 @@ class EventReader:
 
     def _content_type(self, scope: Scope) -> str | None:
         if scope.is_item and self._templates.document is not None:
-            return "application/json"  # an item of a document inside the body: the request's says form
+            return "application/json"  # the Content-Type of the request describes the form around it
         return scope.request.headers.get("Content-Type")
 
     def _data(self, scope: Scope) -> tuple[bytes | None, tuple[int, int] | None, bool]:
-        """Find the data: what is around an item, when it is that, and start and end; whether it is JSON."""
+        """Return the document around an item if it contains the data, start and end, and whether the data is
+        JSON.
+        """
         for is_outer, path in self._data_parts:
             if is_outer:
                 around = next((raw for one in scope.outer if (raw := one.raw(path)) is not None), None)
@@ -213,10 +215,10 @@ class EventReader:
         return None, None, True
 
     def _unreadable_keys(self, scope: Scope, now: float) -> tuple[DedupeKey | None, ...]:
-        """Give what can't be read one more key: the signed bytes, in a scope of their own.
+        """Return the keys of an unreadable event, with one more key of the signed bytes.
 
-        A captured request can be made unreadable in many ways that its signature does not see. An item has no
-        signature that its neighbours do not share.
+        A sender can make a captured request unreadable in many ways without affecting its signature. Items
+        have no such key, because all items of a request share its signature.
         """
         keys = self._keys.read(scope, now)
         signed = scope.facts.get("signed")
@@ -226,17 +228,17 @@ class EventReader:
 
 
 def _place(part: bytes, whole: bytes) -> int:
-    """Return where a part begins, which is somewhere in it."""
-    # Looking for all of a long part takes longer than reading it: its beginning is mostly enough.
+    """Return the position of a part in the whole, which must contain it."""
+    # Searching for a long part is slow. Its beginning is usually enough.
     start = whole.find(part[:_BEGINNING])
     return start if whole.startswith(part, start) else whole.find(part)
 
 
 def _resolved(templates: Iterable[Template | None], scope: Scope) -> list[str | None]:
-    """Resolve templates to what CloudEvents attributes may hold; None for what isn't there or can't be read.
+    """Return the values of CloudEvents attributes. None for a missing or unreadable value.
 
-    The first is that of the id: raises `NoTextError` when it is there and no text.
-    All in one go: with calls for each of them, this was a tenth of what taking in an event costs.
+    The first template is that of the id. Raises `NoTextError` if the id is present but unreadable.
+    One call resolves all attributes, because separate calls took a tenth of the time to accept an event.
     """
     found: list[str | None] = []
     for template in templates:
@@ -244,11 +246,11 @@ def _resolved(templates: Iterable[Template | None], scope: Scope) -> list[str | 
             text = template.text(scope) if template else None
         except NoTextError:
             if not found:
-                raise  # the id: another one in its place would say that this event has none
+                raise  # a generated id would hide that the event has one
             text = None
         except MalformedDocumentError:
             text = None
-        # What can be printed holds no control character.
+        # A printable text has no control characters.
         if not text or len(text) > _MAX_ATTRIBUTE or not (text.isprintable() or not _CONTROL.search(text)):
             text = None
         found.append(text)
@@ -258,15 +260,19 @@ def _resolved(templates: Iterable[Template | None], scope: Scope) -> list[str | 
 # The format is that of the ULID specification (github.com/ulid/spec): 48 bits of unix milliseconds and 80
 # random bits in Crockford's base32, 26 characters.
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-#: From a random byte to a character: each comes from as many bytes as any other.
+#: Maps a random byte to a character. All characters are equally likely.
 _FROM_BYTE = (_ALPHABET * 8).encode()
 _RANDOM_CHARACTERS = 16
 _TIME_SHIFTS = range(45, -1, -5)
 
 
 def new_id(now: float) -> str:
-    """Make the id of an event that was received at `now` (unix seconds)."""
-    # From the system: a seeded generator would repeat itself in a forked process.
+    """Return a new ULID for an event that was received at `now` (Unix seconds).
+
+    The format is that of the ULID specification (github.com/ulid/spec): 48 bits of Unix milliseconds and 80
+    random bits in Crockford's base32, 26 characters.
+    """
+    # From the system, because a seeded generator would repeat itself in a forked process.
     random = os.urandom(_RANDOM_CHARACTERS).translate(_FROM_BYTE).decode()
     return _time_part(int(now * 1000)) + random
 

@@ -1,4 +1,4 @@
-"""Which destinations an event goes to: pure, and compiled once per config."""
+"""Finds the destinations of an event. Routes are compiled once per config."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
     from gatehouse.config.model import RouteConfig
 
-#: Event types come from verified requests, yet how many there are is up to the provider.
+#: The cache is limited because the provider decides how many event types there are.
 _REMEMBERED_TYPES = 1024
 
 
 def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str], tuple[str, ...]]:
-    """Return the function from an event type of this source to its destinations, each named once."""
+    """Return a function that maps an event type of this source to its destinations, each once."""
     own = _own(routes, source)
 
     @lru_cache(maxsize=_REMEMBERED_TYPES)
@@ -34,7 +34,7 @@ def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str]
 
 
 def reached(routes: Iterable[RouteConfig], source: str) -> tuple[str, ...]:
-    """Return every destination that an event of this source may go to, whatever its type."""
+    """Return every destination that events of this source may go to."""
     return tuple(dict.fromkeys(name for route in _own(routes, source) for name in route.to))
 
 

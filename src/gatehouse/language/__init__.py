@@ -1,1 +1,1 @@
-"""The language of presets and configs: JSON documents, requests, templates and what they read."""
+"""Templates and patterns of presets and configs, and the JSON documents and requests that they read."""

@@ -1,7 +1,7 @@
-"""JSON bodies, read without losing a digit: values stay the bytes that were sent.
+"""Reads values from JSON documents. The values stay the bytes that were sent, so numbers keep all digits.
 
-Stricter than most readers on purpose: a name that occurs twice in an object on the way to a value is an
-error, because the gateway and the app behind it could read different values out of the same bytes.
+A name that occurs twice in an object on the path to a value is an error. Otherwise the gateway and the
+application behind it could read different values from the same bytes.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ T = TypeVar("T")
 
 
 class MalformedDocumentError(ValueError):
-    """The bytes are not JSON, or not JSON with one meaning."""
+    """The bytes are not JSON, or their meaning is ambiguous."""
 
 
 class NoTextError(MalformedDocumentError):
-    """A string is there and can't be read: half a character, bytes that are not UTF-8, control characters."""
+    """A string is present but unreadable: lone surrogates, bytes that are not UTF-8, or control
+    characters.
+    """
 
 
 class _TooManyMembersError(Exception):
-    """An object has more members than any provider gives one. No `ValueError`: msgspec would hide it."""
+    """An object has too many members. Not a `ValueError`, because msgspec would convert that."""
 
 
 class _Member(str):
-    """A member's name that equals only itself, so that a repeated one is not swallowed by the dict."""
+    """The name of a member. It equals only itself, so that a dict keeps repeated names."""
 
     __slots__ = ()
     __hash__ = object.__hash__
@@ -46,15 +48,16 @@ class _Member(str):
         return self is not other
 
 
-#: More members than any provider gives one object. Each costs time, in which everybody else waits.
+#: The maximum number of members of an object. Parsing blocks all other requests.
 MAX_MEMBERS = 50_000
-#: What a member takes at least: `"":1,`.
+#: The minimum size of a member: `"":1,`.
 _MEMBER_BYTES = 5
 MARK = b"\xef\xbb\xbf"
-#: No array in memory has more elements than have numbers of so many digits.
+#: The maximum number of digits of an array index. No array in memory is longer.
 _INDEX_DIGITS = 9
 
-# The hook gets the type and the name, as `__new__` does: one of Python's own would cost a call per member.
+# `str.__new__` takes the arguments of the hook directly. A Python function would cost one more call per
+# member.
 _read_few = msgspec.json.Decoder(dict[_Member, Raw], dec_hook=str.__new__).decode
 _read_array = msgspec.json.Decoder(list[Raw]).decode
 _read_string = msgspec.json.Decoder(str).decode
@@ -64,7 +67,7 @@ Path = tuple[str, ...]
 
 
 class _Elements:
-    """The elements of an array, by number as a path has it."""
+    """The elements of an array, by the index in a path."""
 
     __slots__ = ("_elements",)
 
@@ -72,7 +75,7 @@ class _Elements:
         self._elements = elements
 
     def get(self, number: str) -> Raw | Unchecked | None:
-        # Not a dict of all numbers: half a million elements fit into a body of a megabyte.
+        # A dict of all indexes would be too large: a body of 1 MB can have half a million elements.
         is_index = number.isdecimal() and len(number) <= _INDEX_DIGITS and int(number) < len(self._elements)
         return self._elements[int(number)] if is_index else None
 
@@ -81,16 +84,16 @@ _Members: TypeAlias = dict[str, Raw] | dict[str, Unchecked] | _Elements
 
 
 class Document(msgspec.Struct, gc=False, eq=False):
-    """One JSON text; each level is read when first asked for, and once, also when it can't be read."""
+    """A JSON text. Each level is parsed once, when a value of it is needed. A failure is remembered too."""
 
     _raw: bytes
-    #: What was read so far, by the path to it; None where that failed.
+    #: The levels parsed so far, by path. None for a level that is not JSON.
     _levels: dict[Path, _Members | None] = {}
 
     def raw(self, path: Path) -> bytes | None:
-        """Return the exact bytes of the value at `path`, or None when there is none.
+        """Return the exact bytes of the value at `path`, or None.
 
-        Raises `MalformedDocumentError` for what is not JSON on the way there.
+        Raises `MalformedDocumentError` if anything on the path is not JSON.
         """
         if not path:
             return _valid(without_mark(self._raw).strip())
@@ -100,14 +103,14 @@ class Document(msgspec.Struct, gc=False, eq=False):
         return None if value is None else bytes(value)
 
     def found(self, path: Path) -> bytes | None:
-        """Return what stands at `path`, or None when nothing does. Inside it may not be JSON."""
+        """Return the bytes at `path` without checking that they are JSON, or None."""
         if not path:
             return without_mark(self._raw).strip()
         value = (self._levels.get(path[:-1]) or self._members(path[:-1])).get(path[-1])
         return None if value is None else bytes(value)
 
     def text(self, path: Path) -> str | None:
-        """Return the value as text: a string without its quotes, anything else as sent; None for null."""
+        """Return the value as text: a string without quotes, any other value as sent, and None for null."""
         value = (self._levels.get(path[:-1]) or self._members(path[:-1])).get(path[-1])
         if value is None:
             return None
@@ -119,10 +122,12 @@ class Document(msgspec.Struct, gc=False, eq=False):
         try:
             return _read_string(raw)
         except (msgspec.MsgspecError, ValueError) as error:
-            raise NoTextError("a string that is no text") from error
+            raise NoTextError("an unreadable string") from error
 
     def items(self, path: Path) -> list[bytes]:
-        """Return the exact bytes of each element of the array at `path`. Inside they may not be JSON."""
+        """Return the exact bytes of each element of the array at `path`, without checking that they are
+        JSON.
+        """
         raw = self.found(path)
         if raw is None or not raw.startswith(b"["):
             raise MalformedDocumentError("no array to split")
@@ -132,7 +137,7 @@ class Document(msgspec.Struct, gc=False, eq=False):
         if path in self._levels:
             members = self._levels[path]
             if members is None:
-                raise MalformedDocumentError("found before")
+                raise MalformedDocumentError("not JSON, as found before")
             return members
         self._levels[path] = None
         members = self._levels[path] = self._read_members(path)
@@ -142,7 +147,7 @@ class Document(msgspec.Struct, gc=False, eq=False):
         if path:
             value: bytes | Raw | None = self._members(path[:-1]).get(path[-1])
         elif not self._raw:
-            return {}  # no body at all has no values; that is not the same as a body with no meaning
+            return {}  # an empty body has no values, and is not an error
         else:
             value = without_mark(self._raw) if self._raw.startswith(MARK) else self._raw
         start = b"" if value is None else bytes(value).lstrip()[:1]
@@ -156,10 +161,10 @@ class Document(msgspec.Struct, gc=False, eq=False):
 
 
 def _read_object(raw: bytes | Raw) -> dict[str, Raw] | dict[str, Unchecked]:
-    """Read the members of an object. Raises `MalformedDocumentError`, also for a name that occurs twice."""
+    """Return the members of an object. Raises `MalformedDocumentError`, also for a repeated name."""
     try:
         if raw.__class__ is not Raw:
-            _utf8(raw)  # what is inside a `Raw` was looked at with what it is inside of
+            _utf8(raw)  # a `Raw` was checked as part of the document around it
         pairs = _read_few(raw) if len(bytes(raw)) <= MAX_MEMBERS * _MEMBER_BYTES else _read_many(raw)
     except _TooManyMembersError as error:
         raise MalformedDocumentError("too many members in one object") from error
@@ -172,7 +177,7 @@ def _read_object(raw: bytes | Raw) -> dict[str, Raw] | dict[str, Unchecked]:
 
 
 def _read_around(raw: bytes) -> dict[str, Unchecked]:
-    """Read the members of an object that holds something that can't be read."""
+    """Return the members of an object with unreadable parts."""
     try:
         pairs = tolerant.members(raw)
     except ValueError as error:
@@ -197,14 +202,14 @@ def _read_list(raw: bytes | Raw) -> list[Raw] | list[Unchecked]:
 
 
 def _valid(raw: bytes) -> bytes:
-    """Return what is JSON, with or without halves of characters. Raises `MalformedDocumentError`."""
+    """Return the bytes if they are JSON. Lone surrogates are allowed. Raises `MalformedDocumentError`."""
     if not is_json(raw):
         raise MalformedDocumentError("not JSON")
     return raw
 
 
 def without_mark(raw: bytes) -> bytes:
-    """Leave out the byte order mark that some senders put in front of JSON (RFC 8259, 8.1)."""
+    """Remove the byte order mark that some senders put before JSON (RFC 8259, 8.1)."""
     return raw.removeprefix(MARK)
 
 
@@ -236,10 +241,10 @@ def _checked(read: Callable[[bytes | Raw], T], raw: bytes | Raw) -> T:
 
 
 def with_value(raw: bytes, path: Path, value: bytes) -> bytes:
-    """Return the JSON with another value at `path`, added when there is none.
+    """Return the JSON with a new or replaced value at `path`.
 
-    Every value that is not on the way there stays the bytes it was.
-    Raises `MalformedDocumentError` when the way leads through what is neither object nor list.
+    All values that are not on the path keep their bytes.
+    Raises `MalformedDocumentError` if the path leads through a value that is neither an object nor a list.
     """
     if not path:
         return value
@@ -257,7 +262,7 @@ def with_value(raw: bytes, path: Path, value: bytes) -> bytes:
 
 
 def is_json(raw: bytes) -> bool:
-    """Tell whether these bytes are one JSON text in UTF-8. Half a character in a text is no fault of form."""
+    """Return whether the bytes are one JSON text in UTF-8. Lone surrogate escapes are allowed."""
     try:
         _utf8(raw)
         try:
@@ -270,24 +275,24 @@ def is_json(raw: bytes) -> bool:
 
 
 def check_structure(raw: bytes) -> None:
-    """Raise `MalformedDocumentError` for what has no values to ask for. Some of them may be unreadable."""
+    """Raise `MalformedDocumentError` if the bytes are not JSON. Single values may be unreadable."""
     if not raw:
         raise MalformedDocumentError("not JSON")
     Document(raw).text(("",))
 
 
 def check_values(raw: bytes) -> None:
-    """Raise `MalformedDocumentError` for what is neither an object nor a list."""
+    """Raise `MalformedDocumentError` if the bytes are neither an object nor a list."""
     check_structure(raw)
     if not without_mark(raw).lstrip().startswith((b"{", b"[")):
-        raise MalformedDocumentError("a value and no structure")
+        raise MalformedDocumentError("neither an object nor a list")
 
 
 def sorted_json(raw: bytes) -> bytes:
-    """Re-serialise as Python's `json.dumps(obj, sort_keys=True)` does: `", "`, `": "`, ASCII escapes.
+    """Serialize JSON again as Python's `json.dumps(obj, sort_keys=True)` does: `", "`, `": "`, ASCII escapes.
 
-    Raises `MalformedDocumentError`, also for a repeated name: it would re-serialise away, and with it what
-    distinguishes a forged body from the signed one.
+    Raises `MalformedDocumentError`, also for a repeated name. Serializing would drop it, and a forged body
+    could get the signature of another one.
     """
     try:
         value = json.loads(
@@ -295,7 +300,7 @@ def sorted_json(raw: bytes) -> bytes:
         )
         return json.dumps(value, sort_keys=True, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
-        raise MalformedDocumentError("not JSON with one meaning") from error
+        raise MalformedDocumentError("not JSON, or ambiguous") from error
 
 
 def _unique_pairs(pairs: list[tuple[str, object]]) -> dict[str, object]:

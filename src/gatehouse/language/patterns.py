@@ -1,4 +1,4 @@
-"""Patterns over names and event types: `invoice.*` matches `invoice.paid`. Pure."""
+"""Matches names and event types with patterns: `invoice.*` matches `invoice.paid`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     if not rest:
         return re.compile(first)
     *middle, last = rest
-    # Atomic groups: what stands between two stars fits best where it fits first, so there is no way back to
-    # try, and a type of a thousand characters costs about a thousand steps, however many stars there are.
+    # With atomic groups, the text between two stars matches at its first position and there is no
+    # backtracking. The cost is linear in the length of the text, however many stars the pattern has.
     return re.compile(first + "".join(f"(?>.*?{part})" for part in middle) + ".*" + last, re.DOTALL)
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Tell whether `*`, which stands for any text, makes `pattern` fit: `invoice.*` fits `invoice.paid`."""
+    """Return whether `pattern` matches the whole text. `*` stands for any text."""
     return _compiled(pattern).fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""What each placeholder of a template stands for: a function of the scope, made once when it is compiled."""
+"""Defines the placeholders of templates, each as a function that reads its value from a scope."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from gatehouse.language.document import MalformedDocumentError, Path, sorted_jso
 from gatehouse.language.request import as_sent
 from gatehouse.language.scope import FACTS, Scope
 
-#: From a scope to the bytes, or to None when there are none.
+#: Reads a value from a scope. Returns None if the value is missing.
 Resolve = Callable[[Scope], bytes | None]
 
 _DOT = re.compile(r"(?<!\\)\.")
 
 
 def steps(argument: str) -> Path:
-    """Read an argument as a path into a JSON document; a backslash makes a dot part of a name."""
+    """Parse an argument as a path in a JSON document. After a backslash, a dot is part of a name."""
     return tuple(step.replace("\\.", ".") for step in _DOT.split(argument)) if argument else ()
 
 
@@ -84,7 +84,7 @@ def _query_value(argument: str) -> Resolve:
 def _query_lower(argument: str) -> Resolve:
     def resolve(scope: Scope) -> bytes | None:
         value = _encoded(scope.query.get(argument))
-        return None if value is None else value.lower()  # ASCII letters, and no others
+        return None if value is None else value.lower()  # ASCII letters only
 
     return resolve
 
@@ -100,7 +100,7 @@ def _url(scope: Scope) -> bytes | None:
     return as_sent(request.public_url + request.path + ("?" + request.query if request.query else ""))
 
 
-#: The escapes that HubSpot undoes in a URL before it signs it, and no others.
+#: The escapes that HubSpot decodes in a URL before it signs it.
 #: https://developers.hubspot.com/docs/apps/developer-platform/build-apps/authentication/request-validation
 _HUBSPOT_ESCAPES = {f"%{ord(char):02X}": char for char in ":/?@!$'()*,;"}
 _HUBSPOT_ESCAPE = re.compile("|".join(_HUBSPOT_ESCAPES), re.IGNORECASE)
@@ -119,14 +119,14 @@ def _form_sorted(scope: Scope) -> bytes | None:
     return as_sent("".join(name + value for name, value in fields)) if fields else None
 
 
-#: Encodings in which ASCII is ASCII, as the names and separators of a form are.
+#: Encodings that contain ASCII, which the names and separators of a form need.
 _CHARSET = re.compile(
     r"(us-ascii|utf-?8|(cp|windows-?|ibm)\d+|iso-?8859-?\d+|latin-?\d+|koi8-[ru]|gb\w+|big5|euc-?\w+|shift.?jis)"
 )
 
 
 def _form(scope: Scope) -> bytes | None:
-    """Write a form as a JSON object: a repeated field as a list, no byte lost."""
+    """Return a form as a JSON object. A repeated field becomes a list."""
     sent = scope.form_fields
     if not sent:
         return None
@@ -146,7 +146,7 @@ def _charset(content_type: str) -> str | None:
 
 
 def _readable(raw: bytes, declared: str | None) -> str:
-    """Read bytes of a form as text: in the encoding that it declares, as UTF-8, or as Windows does."""
+    """Decode bytes of a form: with the declared encoding, or as UTF-8, or as Windows-1252."""
     for encoding in (declared, "utf-8", "cp1252"):
         try:
             if encoding is not None:
@@ -158,10 +158,10 @@ def _readable(raw: bytes, declared: str | None) -> str:
 
 WITHOUT_ARGUMENT: dict[str, Resolve] = {
     "body": lambda scope: scope.body,
-    # Of the request's own bytes: what schemes sign that put a hash in the place of the body.
+    # The hash of the whole request body, for schemes that sign a hash of the body.
     "body_sha256": lambda scope: hashlib.sha256(scope.request.body).hexdigest().encode(),
     "body_sorted": lambda scope: sorted_json(scope.body),
-    # Of what `{body}` is: the item of a batch, or the document inside a form.
+    # The hash of `{body}`: the item of a batch, or the document inside a form.
     "item_sha256": lambda scope: hashlib.sha256(scope.body).hexdigest().encode(),
     "form": _form,
     "form_sorted": _form_sorted,
@@ -180,6 +180,6 @@ WITH_ARGUMENT: dict[str, Callable[[str], Resolve]] = {
     "outer": _outer_value,
     "query": _query_value,
     "query_lower": _query_lower,
-    # What a preset leaves open is filled in before its texts are compiled.
+    # The values of a source are inserted before its templates are compiled.
     "value": lambda _: lambda _: None,
 }

@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
 
 class Request(msgspec.Struct, frozen=True, gc=False):
-    """One inbound HTTP request, as the bytes that were sent."""
+    """One inbound HTTP request, with the exact bytes that were sent."""
 
     method: str
-    #: The path as sent: neither decoded nor normalised, without the query.
+    #: The path as sent, without the query. It is neither decoded nor normalized.
     path: str
-    #: What stood behind the `?`, as sent; empty without one.
+    #: The text after the `?`, as sent. Empty without a query.
     query: str
-    #: Values as the HTTP parser gives them: bytes that are not UTF-8 are surrogate escapes.
+    #: The values of the HTTP parser. Bytes that are not UTF-8 are surrogate escapes.
     headers: CIMultiDictProxy[str] | CIMultiDict[str]
     body: bytes
-    #: The address the provider used, scheme and host, when `server.public_url` says it.
+    #: The scheme and host that the provider used, from `server.public_url`.
     public_url: str = ""
-    #: The address that sent it: the peer, or what a trusted proxy says of it.
+    #: The IP address of the sender: that of the peer, or the one that a trusted proxy names.
     client: str = ""
 
 
 def as_sent(text: str) -> bytes:
-    """Undo what the HTTP parser did to bytes that are not UTF-8. Raises nothing.
+    """Return the bytes that the HTTP parser decoded to this text. Never raises.
 
-    Other halves of characters no request carries. They become bytes that no request carries either.
+    Requests contain no other lone surrogates. They become bytes that no request contains.
     """
     try:
         return text.encode("utf-8", "surrogateescape")

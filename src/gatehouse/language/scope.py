@@ -1,4 +1,4 @@
-"""What a template sees: one request, or one item of a batch, read as far as somebody asks."""
+"""Defines the scope of a template: one request, or one item of a batch. Its parts are parsed when needed."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from gatehouse.language.request import as_sent
 if TYPE_CHECKING:
     from gatehouse.language.request import Request
 
-#: What a scope may know besides the request.
+#: Values that a scope may have in addition to the request.
 FACTS = ("timestamp", "id", "signed", "claims", "challenge", "proof", "token")
 NO_FACTS: Mapping[str, bytes | None] = {}
-#: More form fields than any provider sends; more than this is not read as a form.
+#: The maximum number of form fields. A body with more is not a form.
 MAX_FORM_FIELDS = 1000
 _FORM_TYPE = "application/x-www-form-urlencoded"
-#: A percent sign that stands for itself. Whoever writes forms writes none.
+#: A percent sign that is not an escape. Forms do not contain any.
 _STRAY = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _MAX_STRAY = 10_000
 
 
 class Scope:
-    """What a template sees: one request, or one item of a batch request."""
+    """The values that templates read: one request, or one item of a batch."""
 
     __slots__ = ("_form", "_query", "body", "document", "facts", "is_item", "outer", "request")
 
@@ -38,44 +38,45 @@ class Scope:
         is_item: bool = False,
     ) -> None:
         self.request = request
-        #: What a verifier or a handshake found: timestamp, id, signed; challenge, proof, token.
+        #: Values from a verifier or a handshake: timestamp, id, signed, challenge, proof, token.
         self.facts = facts
-        #: The JSON that `{body:…}` reads: the request's body, a document inside it, or an item of a batch.
+        #: The JSON that `{body:…}` reads: the body of the request, a document inside it, or an item of a
+        #: batch.
         self.body = request.body if body is None else body
-        #: The body as JSON; read when something is asked of it.
+        #: The body as a JSON document, which is parsed when needed.
         self.document = Document(self.body)
-        #: What encloses an item, the nearest first; the last may be the body around a document.
+        #: The documents around an item, the nearest first. The last may be the body around a document.
         self.outer = outer
-        #: Whether this is one of several events of the request.
+        #: Whether this is an item of a batch.
         self.is_item = is_item
         self._form: dict[str, str] | None = None
         self._query: dict[str, str] | None = None
 
     @property
     def form(self) -> Mapping[str, str]:
-        """The fields of a form body. A field that occurs twice is left out: it has no one value."""
+        """The fields of a form body, without those that occur more than once."""
         if self._form is None:
             self._form = _single_fields(self.form_fields)
         return self._form
 
     @property
     def form_fields(self) -> list[tuple[str, str]]:
-        """All fields, in their order, of a form body."""
+        """All fields of a form body, in order."""
         return _fields(self.request.body) if is_form(self.request) else []
 
     @property
     def query(self) -> Mapping[str, str]:
-        """The query parameters, without those that occur twice."""
+        """The query parameters, without those that occur more than once."""
         if self._query is None:
             self._query = _single_fields(_fields(as_sent(self.request.query)))
         return self._query
 
 
 def is_form(request: Request) -> bool:
-    """Tell whether a body that says it is a form can be one.
+    """Return whether the Content-Type says that the body is a form, and the body does not begin like JSON.
 
-    Any bytes can be read as a form: inside JSON, `&payload=` in a text that anyone writes would be a field.
-    So it has to say so; and as hardly anyone signs what it says, what begins as JSON does is none even then.
+    Any bytes can be parsed as a form. In JSON, `&payload=` inside a string that anyone can write would be a
+    field. The Content-Type alone is not enough, because providers rarely sign it.
     """
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     return content_type == _FORM_TYPE and not without_mark(request.body).lstrip().startswith((b"{", b"["))
@@ -90,10 +91,10 @@ def _fields(raw: bytes) -> list[tuple[str, str]]:
 
 
 def _unescaped(raw: bytes) -> str:
-    """Undo the escapes of a form, none of them stray, as `urllib.parse.unquote_plus` does.
+    """Decode the escapes of a form, like `urllib.parse.unquote_plus`. All of them must be valid.
 
-    That takes a tenth of a second and more for a megabyte of escapes, and nobody is verified yet. The decoder
-    of Python's own escapes takes some milliseconds.
+    `unquote_plus` needs more than a tenth of a second for 1 MB of escapes from an unverified sender. The
+    decoder of Python's string escapes needs some milliseconds.
     """
     plain = raw.replace(b"+", b" ")
     if b"%" in plain:

@@ -1,4 +1,4 @@
-"""Splits a verified request into events: batches, documents inside a body, and their items."""
+"""Splits a verified request into events: finds the document in the body and the items of a batch."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: No provider sends nearly as many events in one request.
+#: The maximum number of items of one request. No provider sends nearly as many.
 MAX_ITEMS = 10_000
 
 
 class Item(NamedTuple):
-    """One element of a batch."""
+    """One item of a batch."""
 
     #: Its exact bytes.
     raw: bytes
-    #: The elements that enclose it, the nearest first; the last is the whole document.
+    #: The elements around the item, the nearest first. The last one is the whole document.
     outer: tuple[Document, ...]
 
 
 class Split:
-    """A way to the elements: `events`, `entry.*.changes`, `value.messages|statuses`; empty for a list itself.
+    """A path to items: `events`, `entry.*.changes`, `value.messages|statuses`; empty if the document is the
+    list.
 
-    `*` stands for every element of a list, `a|b` for both members. An element that has no list where the way
-    leads is an item itself, so that what a provider adds is not lost.
+    `*` stands for every element of a list, and `a|b` for both members. An element without a list at the rest
+    of the path is an item itself, so that no new element of a provider is lost.
     """
 
     def __init__(self, path: Path) -> None:
@@ -50,16 +51,18 @@ class Split:
         self.is_root = not path
 
     def leads_anywhere(self, document: Document) -> bool:
-        """Tell whether the document has anything where the way begins."""
+        """Return whether the document has a value at the start of the path."""
         return self.is_root or any(document.found(path) is not None for path in self._steps[0])
 
     def items(self, raw: bytes) -> list[Item]:
-        """Return every item. Raises `MalformedDocumentError` for what is not JSON, or has too many."""
+        """Return all items. Raises `MalformedDocumentError` if the bytes are not JSON or have too many
+        items.
+        """
         if self.is_root:
             raw = without_mark(raw)
             elements = _counted(_elements(raw))
             if elements == [raw]:
-                return [Item(raw, ())]  # an object alone is no item of anything
+                return [Item(raw, ())]  # a single object is not an item
             return [Item(element, (Document(raw),)) for element in elements]
         return _counted(list(itertools.islice(_expanded(raw, (), self._steps), MAX_ITEMS + 1)))
 
@@ -71,7 +74,7 @@ def _counted(found: list[T]) -> list[T]:
 
 
 def _steps(path: Path) -> Iterator[Path]:
-    """Cut a path where it has a `*`."""
+    """Split a path at each `*`."""
     step: list[str] = []
     for segment in path:
         if segment == "*":
@@ -87,7 +90,7 @@ def _alternatives(step: Path) -> tuple[Path, ...]:
 
 
 def _expanded(raw: bytes, outer: tuple[Document, ...], steps: tuple[tuple[Path, ...], ...]) -> Iterator[Item]:
-    """Follow the first step into its lists, and the others into their elements."""
+    """Follow the first step into its lists, and the remaining steps into their elements."""
     document = Document(raw)
     lists = [document.items(path) for path in steps[0] if _is_list(document.found(path))] if steps else []
     if not lists:
@@ -102,33 +105,33 @@ def _is_list(raw: bytes | None) -> bool:
 
 
 def _elements(raw: bytes) -> list[bytes]:
-    """Read a list, one object alone, or an object per line (JSON Lines)."""
+    """Return the elements of a list, a single object, or one object per line (JSON Lines)."""
     if raw.lstrip().startswith(b"["):
         return Document(raw).items(())
     if is_json(raw):
         return [raw]
     lines = _counted([line for line in raw.splitlines() if line.strip()])
-    # A line that begins as an event and can't be read does not take the others with it.
+    # A line that begins like an event but is unreadable must not affect the other lines.
     read = [is_json(line) for line in lines]
     begun = (is_read or line.lstrip().startswith(b"{") for is_read, line in zip(read, lines, strict=True))
     if len(lines) > 1 and any(read) and all(begun):
         return lines
-    check_structure(raw)  # one object after all, with something in it that can't be read
+    check_structure(raw)  # one object with unreadable parts
     return [raw]
 
 
 class EventScopes:
-    """Finds the events of a source's requests."""
+    """Finds the events in the requests of a source."""
 
     def __init__(self, *, document: Template | None, split: Template | None) -> None:
-        """`document` and `split` are those of the source's `event`."""
+        """`document` and `split` are the keys of the source's `event`."""
         self._document = document
         self._splits = tuple(map(Split, body_paths(split))) if split else ()
-        #: Whether a request is one event, and its body the document.
+        #: Whether each request is one event whose body is the document.
         self.is_plain = not self._splits and document is None
 
     def of(self, request: Request, facts: Mapping[str, bytes]) -> tuple[Scope, ...]:
-        """Return what the templates see of each event. Raises `MalformedDocumentError`."""
+        """Return the scope of each event. Raises `MalformedDocumentError`."""
         whole = Scope(request, facts=facts)
         if self.is_plain:
             return (whole,)
@@ -140,15 +143,15 @@ class EventScopes:
                     Scope(request, facts=facts, body=raw, outer=outer + whole.outer, is_item=bool(outer))
                     for raw, outer in split.items(whole.body)
                 )
-        # A type from a header needs no body: a form sent again under another Content-Type would have one.
+        # The event type may come from a header. Without this check, a form that is replayed with another
+        # Content-Type would be an event.
         if self._document is not None:
             check_structure(whole.body)
         return (whole,)
 
     def _inside(self, whole: Scope) -> Scope:
-        """Return the document inside the body: of the first alternative that is there and has values to read.
-
-        What is no JSON, as a plain text is, leaves the next alternative its turn.
+        """Return the scope of the document inside the body, from the first alternative that resolves to
+        JSON.
         """
         resolves = self._document.resolves if self._document else ()
         for number, resolve in enumerate(resolves, 1):
@@ -168,5 +171,5 @@ class EventScopes:
 
 
 def body_paths(template: Template) -> tuple[Path, ...]:
-    """Return the paths of a template of lone `{body:path}`s; the empty path is the whole body."""
+    """Return the path of each alternative of a `{body:path}` template. The empty path is the whole body."""
     return tuple(part.path for (part,) in template.alternatives if not isinstance(part, bytes))

@@ -1,21 +1,21 @@
-"""The one little language of verification and events: `"{timestamp}.{body}"`.
+"""Compiles the templates of verifiers and events: `"{timestamp}.{body}"`.
 
-A template is text with placeholders; it resolves against a `Scope` to bytes, or to None when something it
-names is not there. A list of templates means the first that resolves fully. `{{` and `}}` stand for braces.
+A template is text with placeholders. It resolves in a `Scope` to bytes, or to None if a value is missing. In
+a list of templates, the first that resolves is used. `{{` and `}}` stand for braces.
 
     {body}           the raw bytes                  {body:a.b.0.c}    a value of the JSON body
-    {body_sorted}    the JSON with sorted keys      {body_name:a|b}   which of these members there is
-    {outer:a.b}      of what encloses a split item  {header:Name}     a header that is there once
-    {form:name}      a field of a form body         {form_sorted}     all fields: name and value, sorted
-    {form}           all fields, as a JSON object   {query:name}      a query parameter; {query} all of it
+    {body_sorted}    the JSON with sorted keys      {body_name:a|b}   the name of the member that is present
+    {outer:a.b}      a value around a split item    {header:Name}     a header that occurs once
+    {form:name}      a field of a form body         {form_sorted}     all fields, sorted: names and values
+    {form}           all fields, as a JSON object   {query:name}      a query parameter; {query}: the query
     {url} {path} {method}                           {url_decoded}     as HubSpot signs it
-    {body_sha256}    its hash, in hex               {item_sha256}     the same of one item of a batch
+    {body_sha256}    the hash of the body, in hex   {item_sha256}     the hash of one item of a batch
     {query_lower:name}  a query parameter in lower case
     {timestamp}      as sent, from `timestamp:`     {id}              the signed id, from `id:`
-    {signed}         the signed bytes               {value:name}      what `values:` of the source says
-    {challenge} {proof} {token}                     of a handshake
+    {signed}         the signed bytes               {value:name}      a value of `values:` of the source
+    {challenge} {proof} {token}                     values of a handshake
 
-A `?` at the end makes a placeholder optional: `{body:Subject?}` is empty when there is none.
+A `?` at the end makes a placeholder optional: `{body:Subject?}` is empty if the value is missing.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
 
 class TemplateError(ValueError):
-    """The text is not a template."""
+    """The text is not a valid template."""
 
     def __init__(self, message: str, *, inside: str = "", possible: str = "") -> None:
-        """`inside`: what stands between the braces of what is no placeholder; `possible`: what may."""
+        """`inside` is the invalid text between braces. `possible` lists the valid placeholders."""
         super().__init__(f"{message}; expected one of: {possible}" if possible else message)
         self.brief = message
         self.inside = inside
@@ -44,7 +44,7 @@ class TemplateError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """`{name:argument}`, or `{name:argument?}` when it may be missing."""
+    """`{name:argument}`, or `{name:argument?}` if it is optional."""
 
     name: str
     argument: str = ""
@@ -55,32 +55,33 @@ class Placeholder:
 
     @property
     def path(self) -> Path:
-        """The argument as a path into a JSON document."""
+        """The argument as a path in a JSON document."""
         return steps(self.argument)
 
 
 class Template:
-    """A compiled template, or a list of them of which the first that resolves counts."""
+    """A compiled template, or a list of templates of which the first that resolves is used."""
 
     __slots__ = ("alternatives", "render", "resolves", "text")
 
-    #: Resolves to bytes; None when no alternative resolves fully.
+    #: Resolves the template to bytes, or None if no alternative resolves.
     #:
-    #: Raises `MalformedDocumentError` when a value is to be read from a body that is not JSON, and no
-    #: alternative does without.
+    #: Raises `MalformedDocumentError` if a value must be read from a body that is not JSON, and no
+    #: alternative resolves without it.
     render: Callable[[Scope], bytes | None]
-    #: Resolves to text; None as well when the bytes are not UTF-8. Raises as `render` does.
+    #: Resolves the template to text. Also None if the bytes are not UTF-8. Raises the same errors as
+    #: `render`.
     text: Callable[[Scope], str | None]
 
     def __init__(self, text: str | tuple[str, ...]) -> None:
         texts = (text,) if isinstance(text, str) else text
         if not texts:
-            raise TemplateError("a list of templates needs at least one")
-        #: Each template as its literals and placeholders.
+            raise TemplateError("the list of templates is empty")
+        #: The literals and placeholders of each template.
         self.alternatives = tuple(_parse(one) for one in texts)
-        # Most are a lone placeholder: what it stands for is then asked for directly. Half a dozen templates
-        # are resolved per event, and the layers between cost more than the values do.
-        #: What each of them resolves to, alone.
+        # Most templates are a single placeholder, whose function is used directly. Each event resolves about
+        # six templates, and wrapper functions would cost more than reading the values.
+        #: One function per alternative.
         self.resolves = tuple(map(_joined, self.alternatives))
         self.render = _first(self.resolves)
         self.text = _lone_body_text(self.alternatives) or _decoded(self.render)
@@ -100,7 +101,7 @@ class Template:
 
 
 def _first(alternatives: tuple[Resolve, ...]) -> Resolve:
-    """Resolve to what the first alternative gives that resolves."""
+    """Return a function that resolves the first alternative that resolves."""
     if len(alternatives) == 1:
         return alternatives[0]
 
@@ -122,7 +123,7 @@ def _first(alternatives: tuple[Resolve, ...]) -> Resolve:
 
 
 def _joined(parts: tuple[bytes | Placeholder, ...]) -> Resolve:
-    """Resolve to all parts together; None when one of them is not there."""
+    """Return a function that joins all parts. It returns None if a part is missing."""
     resolves = tuple(map(_compile, parts))
     if len(resolves) == 1:
         return resolves[0]
@@ -155,7 +156,7 @@ def _decoded(render: Resolve) -> Callable[[Scope], str | None]:
 def _lone_body_text(
     alternatives: tuple[tuple[bytes | Placeholder, ...], ...],
 ) -> Callable[[Scope], str | None] | None:
-    """Return what reads a lone `{body:path}` as the text that it is; None for any other template."""
+    """Return a function that reads a single `{body:path}` as text, or None for any other template."""
     ((first, *rest), *others) = alternatives
     if rest or others or not isinstance(first, Placeholder) or first.name != "body" or first.optional:
         return None
@@ -171,13 +172,13 @@ def _parse(text: str) -> tuple[bytes | Placeholder, ...]:
     for token in _TOKEN.finditer(text):
         word = token[0]
         if word in ("{", "}"):
-            raise TemplateError(f'a lone "{word}" in the template; write it twice to mean the character')
+            raise TemplateError(f'unmatched "{word}": write it twice for the character itself')
         if token[1] is not None:
             parts.append(_placeholder(token[1]))
         else:
             parts.append({"{{": "{", "}}": "}"}.get(word, word).encode())
     if not parts:
-        raise TemplateError("an empty template")
+        raise TemplateError("the template is empty")
     return tuple(parts)
 
 
@@ -188,9 +189,9 @@ def _placeholder(inside: str) -> Placeholder:
         known = ", ".join(sorted({*WITHOUT_ARGUMENT, *WITH_ARGUMENT}))
         raise TemplateError(f'unknown placeholder "{{{inside}}}"', inside=inside, possible=known)
     if argument != argument.strip():
-        raise TemplateError(f'"{{{inside}}}": a space beside the name', inside=inside)
+        raise TemplateError(f'"{{{inside}}}": spaces are not allowed', inside=inside)
     if colon and (name not in WITH_ARGUMENT or not argument):
-        raise TemplateError(f'"{{{inside}}}": write {{{name}}} or {{{name}:…}} with a name behind the colon')
+        raise TemplateError(f'"{{{inside}}}": write {{{name}}}, or {{{name}:…}} with a name after the colon')
     if not colon and name not in WITHOUT_ARGUMENT:
         raise TemplateError(f'"{{{inside}}}" needs a name, as in {{{name}:…}}')
     return Placeholder(name, argument, optional=text != inside)

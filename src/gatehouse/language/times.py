@@ -1,4 +1,4 @@
-"""Points in time: read from what providers send, written as RFC 3339 in UTC."""
+"""Parses the times that providers send, and formats times as RFC 3339 in UTC."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ Rfc3339 = Annotated[str, Meta(examples=["2026-01-31T10:00:16Z"], extra_json_sche
 _DATE_TIME = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII
 )
-#: As `rfc3339` writes it.
+#: The format of `rfc3339`.
 _WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,5}[1-9])?Z", re.ASCII)
 _UNIX = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
-#: Whole numbers from here on are milliseconds: as seconds they would be past the year 5138.
+#: Numbers from here on are milliseconds. As seconds, they would be after the year 5138.
 _MILLISECONDS_FROM = 100_000_000_000
-#: What RFC 3339 can write: the years 1 to 9999.
+#: The range of RFC 3339: the years 1 to 9999.
 _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
 
 
 def parse_iso8601(text: str) -> float | None:
-    """Read an ISO 8601 date and time as unix seconds; without an offset it is UTC."""
+    """Parse an ISO 8601 date and time to Unix seconds. Without an offset, it is UTC. None for anything
+    else.
+    """
     if not _DATE_TIME.fullmatch(text):
         return None
     try:
@@ -36,15 +38,15 @@ def parse_iso8601(text: str) -> float | None:
 
 
 def parse_time(text: str) -> float | None:
-    """Read ISO 8601, unix seconds or unix milliseconds as unix seconds; None for anything else."""
+    """Parse ISO 8601, Unix seconds or Unix milliseconds to Unix seconds. None for anything else."""
     if not _UNIX.fullmatch(text):
-        return parse_iso8601(text.removesuffix(" UTC"))  # as Ruby writes it
+        return parse_iso8601(text.removesuffix(" UTC"))  # the format of Ruby
     number = float(text)
     return _writable(number / 1000 if number >= _MILLISECONDS_FROM else number)
 
 
 def as_rfc3339(text: str) -> str | None:
-    """Write as RFC 3339 in UTC what `parse_time` reads; None for anything else."""
+    """Convert a text that `parse_time` accepts to RFC 3339 in UTC. None for anything else."""
     if not _WRITTEN.fullmatch(text):
         seconds = parse_time(text)
         return None if seconds is None else rfc3339(seconds)
@@ -60,7 +62,7 @@ def _writable(seconds: float) -> float | None:
 
 
 def rfc3339(seconds: float) -> str:
-    """Write unix seconds as RFC 3339 in UTC: no fraction when it is zero, else up to microseconds."""
+    """Format Unix seconds as RFC 3339 in UTC, with up to six decimals, and without a zero fraction."""
     whole, microseconds = divmod(round(seconds * 1_000_000), 1_000_000)
     if not microseconds:
         return _date_time(whole) + "Z"

@@ -1,8 +1,8 @@
-"""One level of a JSON text of which a part can't be read: around that part, in bounded time.
+"""Parses one level of a JSON text with unreadable parts, in bounded time.
 
-A lone surrogate escape is JSON (RFC 8259, 8.2) and no text that a strict reader takes. Other texts hold NaN,
-bytes that are not UTF-8, or a thousand brackets. Here only the structure of the level counts; each value is
-checked when somebody needs it.
+A lone surrogate escape is valid JSON (RFC 8259, 8.2), but strict parsers refuse it. Other texts contain NaN,
+bytes that are not UTF-8, or a thousand brackets. This parser checks only the structure of one level. Callers
+check each value when they need it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: More members or elements than this take longer than other requests can wait.
+#: The maximum number of members or elements. Parsing blocks all other requests.
 MOST_VALUES: Final = 10_000
-#: The same of runs of brackets inside one value.
+#: The maximum number of runs of brackets inside one value.
 _MOST_RUNS: Final = 100_000
-#: As deep as the pattern of a nested value goes by itself; deeper ones are followed bracket by bracket.
+#: The depth that the pattern of a nested value covers. Deeper values are followed bracket by bracket.
 _DEPTH = 8
 
 _STRING = rb'"(?:[^"\\]++|\\.)*+"'
-#: What stands between two brackets.
+#: The text between two brackets.
 _FILL = rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+"
 _SPACE = rb"[ \t\n\r]*+"
 
@@ -37,7 +37,7 @@ _NAME = rb"(" + _STRING + rb")" + _SPACE + rb":" + _SPACE
 _NEXT = _SPACE + rb"([,\]}])" + _SPACE
 _member = re.compile(_NAME + _VALUE + _NEXT, re.DOTALL).match
 _element = re.compile(rb"()" + _VALUE + _NEXT, re.DOTALL).match
-#: The same before a value that is nested too deep.
+#: The name before a value that is nested too deeply for the pattern.
 _named = re.compile(_NAME, re.DOTALL).match
 _next = re.compile(_NEXT).match
 _run = re.compile(_FILL + rb"([\[{]++|[\]}]++)", re.DOTALL).match
@@ -47,19 +47,19 @@ _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Unchecked(bytes):
-    """A value of which only its beginning and its end are known."""
+    """A value that has not been parsed. Only its start and end are known."""
 
     __slots__ = ()
 
 
 def without_halves(raw: bytes) -> bytes:
-    """Put other characters in the place of halves of characters: the same JSON to whoever checks its form."""
-    # Without the backslashes that stand for themselves, each of the others begins an escape.
+    """Replace lone surrogate escapes by other characters. The structure of the JSON stays the same."""
+    # After escaped backslashes are gone, every other backslash begins an escape.
     return _HALF.sub(rb"\\u00", raw.replace(rb"\\", b"xx"))
 
 
 def members(raw: bytes) -> list[tuple[str, Unchecked]]:
-    """Return the members of an object, in their order. Raises `ValueError`."""
+    """Return the members of an object in order. Raises `ValueError`."""
     return [(_decoded(name), value) for name, value in _values(raw, b"{", b"}", _member)]
 
 
@@ -73,7 +73,7 @@ def _values(
 ) -> list[tuple[bytes, Unchecked]]:
     begun = _begin(raw)
     if begun is None or begun[1] != opening:
-        raise ValueError("no structure")
+        raise ValueError("not an object or array")
     found: list[tuple[bytes, Unchecked]] = []
     at, last = begun.end(), begun[2]
     while last is None:
@@ -88,12 +88,14 @@ def _values(
             raise ValueError("too many values, or no end of one")
         at, last = after.end(), None if end == b"," else end
     if at != len(raw) or (begun[2] or closing).strip() != closing:
-        raise ValueError("something behind the end")
+        raise ValueError("text after the end")
     return found
 
 
 def _deep(raw: bytes, at: int, *, is_named: bool) -> tuple[bytes, bytes, re.Match[bytes]]:
-    """Read a value that is nested too deep for the pattern: its name, itself, and what follows."""
+    """Return the name and the bytes of a value that is nested too deeply for the pattern, and the match after
+    it.
+    """
     name = _named(raw, at) if is_named else None
     start = name.end() if name else at
     if (is_named and name is None) or raw[start : start + 1] not in (b"[", b"{"):
@@ -106,7 +108,7 @@ def _deep(raw: bytes, at: int, *, is_named: bool) -> tuple[bytes, bytes, re.Matc
 
 
 def _closed(raw: bytes, start: int) -> int:
-    """Return where the structure ends that begins at `start`."""
+    """Return the end of the object or array that begins at `start`."""
     depth, at = 0, start
     for _ in range(_MOST_RUNS):
         run = _run(raw, at)
@@ -119,11 +121,13 @@ def _closed(raw: bytes, start: int) -> int:
             depth -= len(brackets)
         else:
             return at - len(brackets) + depth
-    raise ValueError("no end of a structure, or too much to read around")
+    raise ValueError("no end of an object or array, or too many brackets")
 
 
 def _decoded(name: bytes) -> str:
-    """Read a name. Bytes that are no text, and halves of characters, make it one that nobody asks for."""
+    """Decode a name. With bytes that are not UTF-8 or lone surrogates, it becomes a name that no path
+    contains.
+    """
     if b"\\" not in name:
         return name[1:-1].decode("utf-8", "surrogateescape")
     return str(json.loads(name.decode("utf-8", "surrogateescape"), strict=False))

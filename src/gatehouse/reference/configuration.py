@@ -1,6 +1,6 @@
-"""The tables of docs/configuration.md.
+"""Generates the tables of docs/configuration.md.
 
-`python -m gatehouse.reference.configuration FILE` renews the tables in FILE.
+`python -m gatehouse.reference.configuration FILE` updates the tables in FILE.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gatehouse.reference.schema import Schema, model_schema
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: What stands behind `generated:` in the page → the model whose keys its table lists.
+#: Name after `generated:` in the page → the model whose keys the table lists.
 TABLES = {
     "server": "ServerConfig",
     "operator": "OperatorConfig",
@@ -59,34 +59,34 @@ _MARKED = re.compile(r"(<!-- generated:([a-z0-9_-]+) -->\n).*?(<!-- /generated -
 
 
 def updated(page: str) -> str:
-    """Return the page with every table made from the models."""
+    """Return the page with tables that are generated from the models."""
     definitions = model_schema()["$defs"]
     definitions["SourceConfig"]["properties"] = _own_first(definitions["SourceConfig"]["properties"])
     return _MARKED.sub(lambda found: found[1] + table(definitions[TABLES[found[2]]]) + found[3], page)
 
 
 def _own_first(keys: Schema) -> Schema:
-    """Put what only a source has before what it may take from its preset."""
+    """Put the keys that only a source has before those that a preset may define."""
     return {key: keys[key] for key in SourceConfig.__annotations__} | keys
 
 
 def table(described: Schema) -> str:
-    """Write one model's keys as a Markdown table."""
-    needed = described.get("required", [])
+    """Return a Markdown table of the keys of a model."""
+    required = described.get("required", [])
     rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for key, value in described["properties"].items():
-        cells = (f"`{key}`", type_of(value), _default(value, needed=key in needed), value["description"])
+        cells = (f"`{key}`", type_of(value), _default(value, required=key in required), value["description"])
         rows.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(rows) + "\n"
 
 
 def _cell(text: str) -> str:
-    """Keep a text inside its cell: on one line, and without an end of the cell in it."""
+    """Return a text for a table cell: on one line, with escaped cell separators."""
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _default(value: Schema, *, needed: bool) -> str:
-    if needed:
+def _default(value: Schema, *, required: bool) -> str:
+    if required:
         return "*required*"
     if "default" not in value:
         return ""
@@ -95,13 +95,15 @@ def _default(value: Schema, *, needed: bool) -> str:
 
 
 def type_of(value: Schema) -> str:
-    """Say in words what a value may be."""
-    return next(say(value) for key, say in _SAY if key in value)
+    """Describe the type of a value."""
+    return next(describe(value) for key, describe in _DESCRIPTIONS if key in value)
 
 
-def _one_of(ways: list[Schema]) -> str:
-    """Leave null out: it is how YAML writes an absent value. `T, or a list` is a `OneOrMany`."""
-    one, *more = [way for way in ways if way.get("type") != "null"]
+def _one_of(alternatives: list[Schema]) -> str:
+    """Describe alternatives. Skips null, which is how YAML writes an absent value. `T, or a list` is a
+    `OneOrMany`.
+    """
+    one, *more = [way for way in alternatives if way.get("type") != "null"]
     if more and more[0].get("items") == one:
         return f"{type_of(one)}, or a list"
     return " or ".join(dict.fromkeys(type_of(way) for way in (one, *more)))
@@ -117,10 +119,10 @@ def _bounded(value: Schema) -> str:
     return f"{kind}, {value['minimum']} to {value['maximum']}"
 
 
-#: What is left, by its JSON type.
+#: JSON type → description, for values without anything more specific.
 _TYPES = {"string": "text", "boolean": "`true` or `false`"}
-#: What a schema has → how to say it; the first that it has counts.
-_SAY: tuple[tuple[str, Callable[[Schema], str]], ...] = (
+#: Keyword of a schema → description. The first keyword that is present is used.
+_DESCRIPTIONS: tuple[tuple[str, Callable[[Schema], str]], ...] = (
     ("title", lambda value: str(value["title"])),
     ("enum", _words),
     ("const", _words),
@@ -135,7 +137,7 @@ _SAY: tuple[tuple[str, Callable[[Schema], str]], ...] = (
 
 
 def main() -> None:
-    """Bring the tables of a page up to date."""
+    """Update the tables of a page."""
     page = Path(sys.argv[1])
     page.write_text(updated(page.read_text(encoding="utf-8")), encoding="utf-8")
 

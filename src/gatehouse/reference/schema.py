@@ -1,7 +1,7 @@
-"""The JSON Schema of the config file, for editors: `python -m gatehouse.reference.schema` prints it.
+"""Generates the JSON Schema of the config file, for editors.
 
-It accepts whatever the loader accepts. The loader refuses more: what a pattern can't say, and what is wrong
-between the parts of a config.
+The schema accepts every config that the loader accepts. The loader also checks what a schema cannot express,
+such as rules between keys. `python -m gatehouse.reference.schema` prints the schema.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 Schema = dict[str, Any]
 
-#: The name of this schema, the same wherever the file is kept.
+#: The id of this schema. It does not depend on where the file is.
 _ID = "urn:gatehouse:config:0.1"
-#: What editors know best; nothing newer is used.
+#: The version that editors support best.
 _DIALECT = "http://json-schema.org/draft-07/schema#"
 _REF = "#/$defs/"
-#: How a default is written, by the title of its type.
+#: Title of a type → function that formats its default.
 _WRITERS: dict[str, Callable[[Any], Any]] = {
     "duration": format_duration,
     "duration or `none`": format_duration,
@@ -41,7 +41,7 @@ _WRITERS: dict[str, Callable[[Any], Any]] = {
     "address": str,
     "address or list of addresses": str,
 }
-#: Models of which a source with a provider gives only what it overrides.
+#: Models that a source with a provider may define in part.
 _OVERRIDABLE = (
     *("EventConfig", "HmacConfig", "Ed25519Config", "EcdsaConfig", "RsaConfig", "JwtConfig", "TokenConfig"),
     *("BasicConfig", "AllowlistConfig", "AnyConfig", "TwilioConfig", "PaypalConfig", "AwsSnsConfig"),
@@ -50,7 +50,7 @@ _OVERRIDABLE = (
 
 
 def schema() -> Schema:
-    """Generate the schema of a config file."""
+    """Return the schema of a config file."""
     generated = model_schema()
     definitions = generated.pop("$defs")
     definitions |= {_override(name): _without_required(definitions[name]) for name in _OVERRIDABLE}
@@ -60,14 +60,14 @@ def schema() -> Schema:
 
 
 def model_schema() -> Schema:
-    """Generate the schema of the models alone, without what a preset may leave out."""
+    """Return the schema of the models, without the exceptions for sources with a preset."""
     return Config.model_json_schema(schema_generator=_Generator)
 
 
 class _Generator(GenerateJsonSchema):
-    """Pydantic's generator, with defaults as one writes them and without titles made from names."""
+    """Pydantic's generator, with defaults as in the config file and without titles made from names."""
 
-    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - as overridden
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - the signature of the base class
         return False
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
@@ -85,7 +85,7 @@ class _Generator(GenerateJsonSchema):
 
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
         described = super().dict_schema(schema)
-        # Keys that do not match are refused, not passed over.
+        # Keys that do not match are refused.
         return described | ({"additionalProperties": False} if "patternProperties" in described else {})
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
@@ -93,10 +93,10 @@ class _Generator(GenerateJsonSchema):
 
 
 def _or_nothing(described: Schema) -> Schema:
-    """Allow a key with nothing behind it, as the loader does for each that has a default."""
+    """Allow a key without a value, as the loader does for every key with a default."""
     nothing = {"type": "null"}
-    ways = described["anyOf"] if described.keys() == {"anyOf"} else [described]
-    return {"anyOf": [*ways, nothing]} if nothing not in ways else described
+    alternatives = described["anyOf"] if described.keys() == {"anyOf"} else [described]
+    return {"anyOf": [*alternatives, nothing]} if nothing not in alternatives else described
 
 
 def _override(name: str) -> str:
@@ -108,7 +108,7 @@ def _without_required(described: Schema) -> Schema:
 
 
 def _source(described: Schema) -> Schema:
-    """Ask for `verify` and `event` only where no preset says them."""
+    """Require `verify` and `event` only without a preset."""
     keys = described["properties"]
     in_full = {key: keys[key] for key in ("verify", "event")}
     keys["provider"] |= {"anyOf": [{"enum": [*providers.names(), ""]}, {"type": "null"}]}
@@ -127,13 +127,13 @@ def _verify_override(in_full: Schema) -> Schema:
     whole = many["items"]["anyOf"]
     parts = [{"$ref": _REF + _override(name)} for name in _OVERRIDABLE if name != "EventConfig"]
     none = [way for way in whole if way["$ref"].endswith("NoneConfig")]
-    word = {"const": PRESET, "description": "the verifiers of the preset"}
+    word = {"const": PRESET, "description": "The verifiers of the preset."}
     listed = {"type": "array", "minItems": 1, "items": {"anyOf": [*whole, word]}}
     return {"anyOf": [*parts, *none, word, listed]}
 
 
 def text() -> str:
-    """Write the schema as `gatehouse schema` prints it."""
+    """Return the schema as `gatehouse schema` prints it."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 
