@@ -29,7 +29,7 @@ PURE = (
     *("delivery/retry.py", "delivery/breaker.py", "delivery/throttle.py", "delivery/backlog.py"),
     *("delivery/intake.py", "delivery/reply_head.py", "delivery/outcome.py", "delivery/destination.py"),
 )
-#: In a pure room, the one module that fetches.
+#: In a pure package, the one module that fetches.
 FETCHES = ("verify/remote_keys.py",)
 DRIVERS = {"aiohttp", "aiosqlite", "sqlite3", "asyncpg"}
 
@@ -72,9 +72,9 @@ def test_only_the_store_knows_sql(file: Path) -> None:
     assert not {module.partition(".")[0] for module in imports(file)} & {"sqlite3", "aiosqlite", "asyncpg"}
 
 
-#: The rooms as the package's docstring lists them, from the top down.
-ROOMS = re.findall(r"^    (\w+)/ {2,}\S", gatehouse.__doc__ or "", re.MULTILINE)
-#: What lies above and below all rooms.
+#: The packages as the package's docstring lists them, from the top down.
+PACKAGES = re.findall(r"^    (\w+)/ {2,}\S", gatehouse.__doc__ or "", re.MULTILINE)
+#: What lies above and below all packages.
 LOOSE = {"__init__.py", "__main__.py", "errors.py"}
 
 
@@ -115,24 +115,24 @@ def test_an_import_cycle_would_be_found() -> None:
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
 
 
-def room(of: str) -> str:
+def package(of: str) -> str:
     return of.split(".")[1]
 
 
-def test_each_room_imports_only_from_rooms_below_it() -> None:
-    rank = {name: number for number, name in enumerate(("__main__", *ROOMS, "errors"))}
+def test_each_package_imports_only_from_packages_below_it() -> None:
+    rank = {name: number for number, name in enumerate(("__main__", *PACKAGES, "errors"))}
     upward = [
         f"{one} -> {other}"
         for one, others in graph().items()
         for other in others
-        if one != "gatehouse" and rank[room(one)] > rank[room(other)]
+        if one != "gatehouse" and rank[package(one)] > rank[package(other)]
     ]
 
     assert upward == []
 
 
-def test_the_map_in_the_package_names_every_room_and_true_files() -> None:
-    assert sorted(ROOMS) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
+def test_the_map_in_the_docstring_names_every_package_and_existing_files() -> None:
+    assert sorted(PACKAGES) == sorted(path.parent.name for path in PACKAGE.glob("*/__init__.py"))
     way = re.findall(r"^ +(\w+(?:/\w+)+) {2,}\S", gatehouse.__doc__ or "", re.MULTILINE)
     assert len(way) in range(8, 14)
     assert [place for place in way if not (PACKAGE / f"{place}.py").is_file()] == []

@@ -1,41 +1,42 @@
 """Gatehouse receives webhooks, verifies and deduplicates them, stores them durably, and forwards them.
 
-The way of a request through the code:
+How a request passes through the code:
 
-    ingest/connection      bytes of a connection become HTTP requests
-    ingest/server          path, method, length, encoding and deadline; later the answer and its log line
-    ingest/pipeline        every step from the request to its answer, on one screen:
-      verify/base          the source's verifiers check the raw bytes (one module per scheme)
-      events/event         the verified request becomes one or more events, with ids and dedupe keys
-      events/routing       each event gets its destinations
-      ingest/committer     requests that arrive together share one commit
-        store/sqlite/store the transaction: dedupe keys, events, deliveries, fsync
-    delivery/dispatcher    one lane per destination
-      delivery/lane        leases deliveries and starts attempts, within the breaker's and the rate's limits
-      delivery/forwarder   one attempt: an HTTP request, and its outcome
-      delivery/recorder    the outcome is stored: delivered, due again later, or dead
+    ingest/listener        accepts the connection
+    ingest/connection      parses the requests of the connection, and writes their answers
+    ingest/server          finds the source of a request, reads the body, and logs the answer
+    ingest/pipeline        takes the request through these steps:
+      verify/base          checks the raw bytes with the verifiers of the source (one module per scheme)
+      events/event         reads one or more events from the request, with ids and dedupe keys
+      events/routing       selects the destinations of each event
+      ingest/committer     commits the events of concurrent requests together
+        store/sqlite/store runs the transaction: dedupe keys, events, deliveries, fsync
+    delivery/dispatcher    runs one lane per destination
+      delivery/lane        leases deliveries and starts attempts, within breaker and rate limits
+      delivery/forwarder   makes one attempt: an HTTP request and its outcome
+      delivery/recorder    stores the outcome: delivered, due again later, or dead
 
-The rooms, from the top down. A room imports only from itself and from rooms below it:
+The packages, from the top down. A package imports only from itself and from packages below it:
 
     cli/          the commands
     demo/         `gatehouse demo`, and sample requests signed as each provider signs them
-    reference/    what is generated for docs/: the JSON Schema, the config tables, the provider pages, the API
+    reference/    generates parts of docs/: the JSON Schema, config tables, provider pages, API reference
     workers/      `serve --workers N`: several gateways on one machine
     gateway/      builds the gateway from a config, starts, reloads and stops it
-    operator/     the second listener: metrics, health, and the API for operators
+    operator/     the second listener: metrics, health checks, and the API for operators
     ingest/       the listener for providers: from a connection to a committed event
     delivery/     lanes, attempts, retries, circuit breakers, dead letters
-    store/        what is durable: the protocol, SQLite, PostgreSQL, retention, the disk
+    store/        durable storage: the protocol, SQLite, PostgreSQL, retention, free disk space
     diagnosis/    why a request was refused
-    events/       the event: its model, dedupe keys, routes, and its form as HTTP
-    verify/       one module per signature scheme, handshakes, and keys that providers publish
+    events/       the event: its model, dedupe keys, routes, and HTTP envelope
+    verify/       one module per signature scheme, handshakes, and published keys of providers
     telemetry/    log lines and metrics
     network/      host names, forbidden addresses, listening sockets, the event loop
-    config/       from the YAML file to checked models, or to every problem at once; secrets
-    providers/    the presets, one YAML file per provider
-    language/     what configs are written in: templates, patterns, and the JSON and requests that they read
+    config/       reads the YAML file into checked models, or reports all its problems; secrets
+    providers/    the presets: one YAML file per provider
+    language/     the language of configs: templates, patterns, and the JSON and requests that they read
 
-`errors` is below all rooms: it holds every error that Gatehouse raises on purpose.
+The module `errors` is below all packages. It defines every error that Gatehouse raises on purpose.
 """
 
 __version__ = "0.1.0"

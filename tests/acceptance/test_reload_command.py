@@ -148,7 +148,8 @@ async def test_reload_prints_the_problems_that_the_gateway_has_with_the_file(
         assert err.splitlines() == [
             (
                 f"Error: {config}:4: sources.mando: env:UNSET is not set"
-                " (put the secret back, or remove what needs it; the gateway goes on as it was)"
+                " (restore the secret, or remove what needs it;"
+                " the gateway keeps running with its previous config)"
             ),
             f"Try: fix it, then run gatehouse check -c {config}",
         ]

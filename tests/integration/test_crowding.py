@@ -53,7 +53,7 @@ def signed(number: int) -> bytes:
 
 
 def connections(running: Running) -> OpenConnections:
-    server = running.gateway.ingest._server
+    server = running.gateway.ingest._connections
     assert server is not None
     return server
 
@@ -118,7 +118,7 @@ async def test_who_has_just_connected_does_not_go_for_those_who_are_slow(
     crowded: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A genuine request may be a round trip away, while newcomers that only begin one come in crowds."""
-    monkeypatch.setattr(base_connection, "NEW_FOR", 5.0)
+    monkeypatch.setattr(base_connection, "NEW_CONNECTION_AGE", 5.0)
     queues = connections(crowded).queues
     async with AsyncExitStack() as stack, asyncio.timeout(10):
         for number in range(MOST):

@@ -359,7 +359,7 @@ async def test_asanas_secret_is_shown_while_the_source_waits_for_it(
     answer = await ask(running, "asana", b"{}", headers={"X-Hook-Secret": secret})
 
     assert (answer.status, answer.headers["X-Hook-Secret"], answer.body) == (200, secret, b"")
-    (entry,) = running.gateway.shown_secrets.entries()
+    (entry,) = running.gateway.handshake_secrets.entries()
     assert (entry["source"], entry["secret"], entry["client"]) == ("asana", secret, "127.0.0.1")
     assert str(entry["received"]).endswith("Z")
     await asyncio.sleep(0)
@@ -374,7 +374,7 @@ async def test_notions_token_is_shown_and_nothing_of_it_answered(running: Runnin
     answer = await ask(running, "notion", json.dumps({"verification_token": token}).encode())
 
     assert (answer.status, answer.body) == (200, b"")
-    (entry,) = running.gateway.shown_secrets.entries()
+    (entry,) = running.gateway.handshake_secrets.entries()
     assert (entry["source"], entry["secret"]) == ("notion", token)
 
 
@@ -382,7 +382,7 @@ async def test_only_the_last_few_secrets_are_kept(running: Running) -> None:
     for number in range(7):
         await ask(running, "asana", headers={"X-Hook-Secret": f"a-secret-of-its-own-{number}"})
 
-    shown = [entry["secret"] for entry in running.gateway.shown_secrets.entries()]
+    shown = [entry["secret"] for entry in running.gateway.handshake_secrets.entries()]
     assert shown == [f"a-secret-of-its-own-{number}" for number in (6, 5, 4, 3, 2)]
 
 
@@ -390,7 +390,7 @@ async def test_until_then_asanas_events_wait(running: Running) -> None:
     answer = await ask(running, "asana", b'{"events":[]}', headers={"X-Hook-Signature": "0" * 64})
 
     assert answer.status == 503
-    assert running.gateway.shown_secrets.entries() == []
+    assert running.gateway.handshake_secrets.entries() == []
 
 
 async def test_twitch_gets_its_challenge_back(running: Running) -> None:

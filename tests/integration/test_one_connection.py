@@ -138,7 +138,7 @@ async def test_who_sends_nothing_more_still_gets_its_answers(
     running: Running, sent: bytes, statuses: list[bytes], loop: str
 ) -> None:
     """And the gateway closes as soon as they are given."""
-    server = running.gateway.ingest._server
+    server = running.gateway.ingest._connections
     assert server is not None
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(sent)
@@ -156,7 +156,7 @@ async def test_who_sends_nothing_more_still_gets_its_answers(
 
 @pytest.mark.case("F-26")
 async def test_who_sends_nothing_more_while_it_waits_to_be_admitted_is_answered(running: Running) -> None:
-    server = running.gateway.ingest._server
+    server = running.gateway.ingest._connections
     assert server is not None
     admission = server._admission
     taken = 0
@@ -177,7 +177,7 @@ async def test_an_answer_does_not_wait_for_the_one_before_it_to_be_confirmed(run
     async with connected(running) as wire:
         wire.writer.write(event(1))
         await wire.answer()
-        server = running.gateway.ingest._server
+        server = running.gateway.ingest._connections
         assert server is not None
         (connection,) = server._open
         assert connection.transport is not None
@@ -208,7 +208,7 @@ def alive(kind: type) -> int:
 @pytest.mark.parametrize("sent", ENDINGS.values(), ids=ENDINGS)
 async def test_nothing_is_left_of_a_connection_that_is_closed(running: Running, sent: bytes) -> None:
     """What is only found by a collection, which is rare, would add up under many short connections."""
-    server = running.gateway.ingest._server
+    server = running.gateway.ingest._connections
     assert server is not None
     gc.collect()
     before = alive(Connection)

@@ -35,11 +35,11 @@ ENDINGS = {
 async def nothing_is_held(running: Running) -> None:
     """Wait until no place is taken, and no byte is counted."""
     server = running.gateway.ingest
-    assert server._server is not None
+    assert server._connections is not None
     async with asyncio.timeout(5):
-        while server._server._admission._busy or server._bodies.held:  # noqa: ASYNC110 - nothing says so
+        while server._connections._admission._active or server._bodies.held:  # noqa: ASYNC110 - nothing says so
             await asyncio.sleep(0.01)
-    assert (server._server._admission._busy, server._bodies.held) == (0, 0)
+    assert (server._connections._admission._active, server._bodies.held) == (0, 0)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -74,7 +74,7 @@ async def test_a_defect_of_ours_gives_back_what_the_request_took(
 
 
 async def test_who_is_gone_before_it_is_admitted_takes_no_place(running: Running) -> None:
-    server = running.gateway.ingest._server
+    server = running.gateway.ingest._connections
     assert server is not None
     admission = server._admission
     admission._most = 1

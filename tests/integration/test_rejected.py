@@ -149,7 +149,7 @@ async def test_the_sources_are_listed_with_how_they_are_verified(running: Runnin
 
 async def test_secrets_that_a_provider_handed_over_are_listed(running: Running) -> None:
     assert await api(running, "handshakes") == (200, {"handshakes": []})
-    running.gateway.shown_secrets.add("asana", "hello", "shown", received=0.0, client="203.0.113.7")
+    running.gateway.handshake_secrets.add("asana", "hello", "shown", received=0.0, client="203.0.113.7")
 
     _, answer = await api(running, "handshakes")
 
@@ -269,7 +269,9 @@ def test_what_made_room_is_still_known_and_says_so() -> None:
 
     assert oldest is not None
     assert oldest.request is None
-    assert kept.findings(oldest) == ("what it carried was not kept: too much, or older than what is",)
+    assert kept.findings(oldest) == (
+        "the content of the request was not kept: it was too large, or newer requests replaced it",
+    )
 
 
 def test_a_head_that_is_too_long_is_not_kept() -> None:

@@ -422,7 +422,7 @@ async def test_before_its_start_and_after_its_end_a_gateway_reloads_nothing(
         gateway = running.gateway
         assert (await gateway.reload()).problems == ()
     (problem,) = (await gateway.reload()).problems
-    assert problem.message == "can't be taken into use while the gateway starts or stops"
+    assert problem.message == "can't be reloaded while the gateway starts or stops"
 
 
 async def test_the_token_is_needed_and_can_be_replaced(running: Running, file: Path) -> None:

@@ -171,8 +171,8 @@ async def test_a_name_that_hangs_has_two_threads_however_often_it_is_asked_for(s
     looked_up = SystemResolver(system=system)
     for _ in range(5):
         with pytest.raises(socket.gaierror, match="does not answer"):
-            await looked_up.find(WEB)
-    asked = await asyncio.gather(*[looked_up.find(WEB) for _ in range(50)], return_exceptions=True)
+            await looked_up.look_up(WEB)
+    asked = await asyncio.gather(*[looked_up.look_up(WEB) for _ in range(50)], return_exceptions=True)
 
     assert all(isinstance(one, socket.gaierror) for one in asked)
     assert system.asked == 2
@@ -180,7 +180,7 @@ async def test_a_name_that_hangs_has_two_threads_however_often_it_is_asked_for(s
     async with asyncio.timeout(5):
         while True:
             try:
-                assert await looked_up.find(WEB) == ADDRESS
+                assert await looked_up.look_up(WEB) == ADDRESS
                 break
             except socket.gaierror:
                 continue
@@ -190,7 +190,7 @@ async def test_a_name_that_hangs_has_two_threads_however_often_it_is_asked_for(s
 @pytest.mark.usefixtures("impatient")
 async def test_names_that_outsiders_choose_have_a_bound_together(system: System) -> None:
     looked_up = SystemResolver(system=system, max_threads=3)
-    asked = [looked_up.find(Query(f"{number}.test", 443)) for number in range(10)]
+    asked = [looked_up.look_up(Query(f"{number}.test", 443)) for number in range(10)]
     for one in await asyncio.gather(*asked, return_exceptions=True):
         assert isinstance(one, socket.gaierror)
 
@@ -206,17 +206,17 @@ async def test_while_the_name_service_is_down_the_last_address_is_used(
     looked_up = SystemResolver(system=system)
     system.answers = [ADDRESS, fault(), fault()]
     for _ in range(3):
-        assert await looked_up.find(WEB) == ADDRESS
+        assert await looked_up.look_up(WEB) == ADDRESS
 
 
 @pytest.mark.case("F-05")
 async def test_a_name_that_has_no_address_any_more_is_not_connected_to(system: System) -> None:
     looked_up = SystemResolver(system=system)
     system.answers = [ADDRESS, no_address(), no_answer()]
-    assert await looked_up.find(WEB) == ADDRESS
+    assert await looked_up.look_up(WEB) == ADDRESS
     for _ in range(2):
         with pytest.raises(socket.gaierror):
-            await looked_up.find(WEB)
+            await looked_up.look_up(WEB)
 
 
 @pytest.mark.case("F-05")

@@ -109,7 +109,7 @@ def test_log_lines_on_a_terminal_are_plain_where_colours_are_not_wanted(
             return True
 
     monkeypatch.setenv("NO_COLOR", "1")
-    line = log._to_text(Terminal())(None, "info", {"event": "gateway.started", "listen": "x"})  # type: ignore[arg-type]
+    line = log._text_renderer(Terminal())(None, "info", {"event": "gateway.started", "listen": "x"})  # type: ignore[arg-type]
     assert "\x1b" not in str(line)
 
 

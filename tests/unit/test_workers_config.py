@@ -34,7 +34,7 @@ def shared(tmp_path: Path, file: Path) -> SharedFolder:
     folder = tmp_path / "shared"
     folder.mkdir()
     shared = SharedFolder(folder)
-    shared.begin(load(file), 4711)
+    shared.write_initial(load(file), 4711)
     return shared
 
 
@@ -80,7 +80,7 @@ def test_problems_are_shown_as_of_the_file_that_the_operator_named(file: Path, s
 def test_a_worker_reads_its_place_from_its_argument(shared: SharedFolder) -> None:
     worker = shared.worker(3)
 
-    assert Worker.of(worker.argument) == worker
+    assert Worker.from_argument(worker.argument) == worker
     assert worker.socket.parent == shared.folder
     assert worker.socket != shared.worker(2).socket
 

@@ -31,7 +31,7 @@ class Named(asyncio.Protocol):
 async def shared() -> AsyncIterator[SharedPort]:
     """Hold a free port."""
     port = SharedPort()
-    await port.hold(Address(HOST, 0))
+    await port.reserve(Address(HOST, 0))
     yield port
     port.close()
 
@@ -72,7 +72,7 @@ async def test_a_port_that_others_listen_on_is_not_shared_with_them(shared: Shar
     await listener.start(HOST, shared.port, shared=True)
 
     with pytest.raises(OSError, match="Address already in use"):
-        await SharedPort().hold(Address(HOST, shared.port))
+        await SharedPort().reserve(Address(HOST, shared.port))
     await listener.stop()
 
 
@@ -87,9 +87,9 @@ async def test_a_port_that_is_held_can_not_be_listened_on_alone(shared: SharedPo
 
 async def test_every_address_of_a_host_has_the_same_port() -> None:
     port = SharedPort()
-    await port.hold(Address("", 0))
+    await port.reserve(Address("", 0))
 
-    assert {held.getsockname()[1] for held in port._held} == {port.port}
-    families = {held.family for held in port._held}
+    assert {held.getsockname()[1] for held in port._sockets} == {port.port}
+    families = {held.family for held in port._sockets}
     assert socket.AF_INET in families or socket.AF_INET6 in families
     port.close()

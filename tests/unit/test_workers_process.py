@@ -34,7 +34,7 @@ async def kept(tmp_path: Path, program: str) -> AsyncIterator[tuple[WorkerProces
     try:
         yield worker_process, changes
     finally:
-        worker_process.leave()
+        worker_process.stop()
         await worker_process.wait_until_ended()
         await worker_process.client.close()
 
@@ -73,7 +73,7 @@ async def test_it_serves_once_its_door_is_open(tmp_path: Path) -> None:
 async def test_one_that_is_asked_to_leave_ends_and_is_not_started_again(tmp_path: Path) -> None:
     async with kept(tmp_path, RUNS) as (worker_process, changes):
         await until(lambda: worker_process.is_running)
-        worker_process.leave()
+        worker_process.stop()
         await worker_process.wait_until_ended()
 
         assert (worker_process.is_running, worker_process.starts, changes) == (False, 1, [])
@@ -94,7 +94,7 @@ async def test_one_that_ends_is_started_again_after_rests_that_grow(
         rests.append(seconds)
         return len(rests) == 8
 
-    monkeypatch.setattr(WorkerProcess, "_leaves_within", rest)
+    monkeypatch.setattr(WorkerProcess, "_stops_within", rest)
     async with kept(tmp_path, ENDS) as (worker_process, changes):
         await worker_process.wait_until_ended()
 
@@ -106,7 +106,7 @@ async def test_a_rest_ends_when_it_is_asked_to_leave(tmp_path: Path, monkeypatch
     monkeypatch.setattr(process, "INITIAL_BACKOFF", 600.0)
     async with kept(tmp_path, ENDS) as (worker_process, changes):
         await until(lambda: changes == [3])
-        worker_process.leave()
+        worker_process.stop()
         async with asyncio.timeout(30):
             await worker_process.wait_until_ended()
 
@@ -126,7 +126,11 @@ async def test_a_program_that_can_not_be_run_is_tried_again(
 
 
 async def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in (("_ALIVE", 0.01), ("_ALIVE_WITHIN", 0.05), ("INITIAL_BACKOFF", 0.01)):
+    for name, seconds in (
+        ("_LIVENESS_INTERVAL", 0.01),
+        ("_LIVENESS_TIMEOUT", 0.05),
+        ("INITIAL_BACKOFF", 0.01),
+    ):
         monkeypatch.setattr(process, name, seconds)
     async with kept(tmp_path, RUNS) as (worker_process, changes):
         async with answering(tmp_path):

@@ -64,7 +64,7 @@ class FakeWorker:
 def shared(tmp_path: Path) -> SharedFolder:
     """Make the supervisor's folder."""
     shared = SharedFolder(tmp_path)
-    shared.begin(parse(OLD), 1)
+    shared.write_initial(parse(OLD), 1)
     return shared
 
 

@@ -77,7 +77,7 @@ def serve(config: str | None, strict: bool, workers: int | None, log_format: str
     from gatehouse.telemetry import log
     from gatehouse.workers.worker import Worker
 
-    this_worker = Worker.of(worker) if worker else None
+    this_worker = Worker.from_argument(worker) if worker else None
     as_json = {"auto": None, "json": True, "text": False}[log_format]
     log.configure(json=as_json, worker=this_worker.number if this_worker else None)
     serving = _gateway(this_worker) if this_worker else _gateway_or_supervisor(config, workers, log_format)

@@ -57,7 +57,7 @@ REQUEST_GRACE = 2.0
 ATTEMPT_GRACE = 4.0
 
 
-class WorkerPlace(Protocol):
+class WorkerAssignment(Protocol):
     """What the supervisor assigns to one of several workers."""
 
     @property
@@ -84,7 +84,7 @@ class Gateway:
         elapsed: Callable[[], float] = elapsed,
         confirm: Confirm = confirm,
         remote_keys: RemoteKeys | None = None,
-        worker: WorkerPlace | None = None,
+        worker: WorkerAssignment | None = None,
     ) -> None:
         """`worker` is set when this gateway is one of several workers."""
         self.metrics = Metrics()
@@ -94,7 +94,7 @@ class Gateway:
         self._remote_keys = remote_keys or RemoteKeys()
         self._confirm = confirm
         #: Secrets from handshakes, for the operator.
-        self.shown_secrets = HandshakeSecrets()
+        self.handshake_secrets = HandshakeSecrets()
         self._directory = loaded.directory
         self._environment = environment
         self._compiled = self._compile(loaded)
@@ -184,7 +184,7 @@ class Gateway:
 
         # The operator server starts early, so that an operator can see what fails afterwards.
         self._api = OperatorApi(
-            self.sources, self.rejected, handshakes=self.shown_secrets.entries, metrics=self.metrics
+            self.sources, self.rejected, handshakes=self.handshake_secrets.entries, metrics=self.metrics
         )
         self.operator = OperatorServer(
             self._operator_listen,
@@ -252,7 +252,7 @@ class Gateway:
             disk=self._disk,
         )
         closing(committer.drain)
-        responder = HandshakeResponder(self.shown_secrets, self._confirm)
+        responder = HandshakeResponder(self.handshake_secrets, self._confirm)
         closing(self._remote_keys.close)
         relay = Relay(committer, store, dispatcher)
         reviver = Reviver(store, dispatcher)

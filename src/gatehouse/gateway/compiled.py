@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gatehouse.verify.base import KnownKeys
 
 #: Shorter operator tokens could be guessed.
-_SHORTEST_TOKEN = 16
+_MIN_TOKEN_LENGTH = 16
 
 
 class CompiledConfig:
@@ -80,7 +80,7 @@ class CompiledConfig:
         if reference is None:
             return None
         try:
-            return self._secrets.resolve(reference, minimum=_SHORTEST_TOKEN)
+            return self._secrets.resolve(reference, minimum=_MIN_TOKEN_LENGTH)
         except SecretError as error:
             # Providers are still served. On the operator server, only the health checks remain accessible.
             self.operator_not_ready = str(error)

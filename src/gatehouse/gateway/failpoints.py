@@ -40,9 +40,9 @@ STALLED: Final = "stalled"
 #: Seconds: longer than a request may wait for its commit.
 _STALL: Final = 1.0
 #: Seconds after which the kernel has sent the data, and hardly any destination has answered yet.
-_ON_ITS_WAY: Final = 0.002
+_SEND_TIME: Final = 0.002
 #: Seconds between two checks of the file: a checkpoint takes milliseconds.
-_LOOK_EVERY: Final = 0.0001
+_CHECK_INTERVAL: Final = 0.0001
 
 _ENTRY: Final = re.compile(r"(?P<name>[a-z-]+)(:(?P<passes>[1-9][0-9]{0,8}))?")
 
@@ -139,10 +139,10 @@ def _after_lease(counter: PassCounter) -> None:
 def _after_sent(counter: PassCounter) -> None:
     """A request to a destination has been sent, and its answer has not arrived."""
 
-    def asking(*_: object) -> None:
-        asyncio.get_running_loop().call_later(_ON_ITS_WAY, counter.count_pass)
+    def sending(*_: object) -> None:
+        asyncio.get_running_loop().call_later(_SEND_TIME, counter.count_pass)
 
-    _wrap_async(DestinationConnection, "send", before=asking)
+    _wrap_async(DestinationConnection, "send", before=sending)
 
 
 def _before_record(counter: PassCounter) -> None:
@@ -183,7 +183,7 @@ class _CheckpointWatch:
         assert self._path is not None  # noqa: S101 - the store is opened before it is written to
         before = self._path.stat().st_mtime_ns
         while self._path.stat().st_mtime_ns == before:
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_CHECK_INTERVAL)
         end()
 
 
@@ -238,4 +238,4 @@ FAILPOINTS: Final[Mapping[str, Callable[[PassCounter], None]]] = {
     UNSYNCED: _unsynced,
     STALLED: _stalled,
 }
-_HINT: Final = "a list of name or name:passes; the names are " + ", ".join(FAILPOINTS)
+_HINT: Final = "give a list of name or name:passes; the names are " + ", ".join(FAILPOINTS)

@@ -36,7 +36,7 @@ _RESTART_ONLY = (
     *(("server", "listen"), ("operator", "listen"), ("store", "url"), ("store", "password")),
     *(("store", "connections"), ("store", "allow_unsynced")),
 )
-_NOT_RUNNING = "can't be taken into use while the gateway starts or stops"
+_NOT_RUNNING = "can't be reloaded while the gateway starts or stops"
 
 
 class Reloader:
@@ -79,7 +79,7 @@ class Reloader:
                 return self._refuse([Problem(str(self._file), 0, "", f"a defect: {type(error).__name__}")])
             if not self.active:
                 return ReloadResult(
-                    problems=(Problem(str(self._file), 0, "", _NOT_RUNNING, "try again then"),)
+                    problems=(Problem(str(self._file), 0, "", _NOT_RUNNING, "try again later"),)
                 )
             if self._distribute is not None and (problems := await self._distribute(compiled.loaded)):
                 return self._refuse(problems)
@@ -127,17 +127,17 @@ class Reloader:
 
 def keep_restart_only(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     """Restore the settings that only a restart can change. Return the config and the keys that differ."""
-    kept = [place for place in _RESTART_ONLY if _at(old, *place) != _at(new, *place)]
+    kept = [place for place in _RESTART_ONLY if _value_at(old, *place) != _value_at(new, *place)]
     # The public listener stays open until the restart, so it must keep its token.
     if not is_loopback(old.operator.listen.host) and new.operator.token is None:
         kept.append(("operator", "token"))
     for part, key in kept:
-        section = getattr(new, part).model_copy(update={key: _at(old, part, key)})
+        section = getattr(new, part).model_copy(update={key: _value_at(old, part, key)})
         new = new.model_copy(update={part: section})
     return new, tuple(map(".".join, kept))
 
 
-def _at(config: Config, part: str, key: str) -> object:
+def _value_at(config: Config, part: str, key: str) -> object:
     return getattr(getattr(config, part), key)
 
 
@@ -147,15 +147,15 @@ def _lost_secrets(old: CompiledConfig, new: CompiledConfig) -> list[Problem]:
     New parts may lack their secret, as at a start. Parts that already lack it may continue to lack it.
     """
     before, document = old.not_ready(), new.loaded.document
-    hint = "put the secret back, or remove what needs it; the gateway goes on as it was"
+    hint = "restore the secret, or remove what needs it; the gateway keeps running with its previous config"
     return [
         document.problem(place, why, hint)
         for place, why in new.not_ready().items()
-        if place not in before and (place[0] in ("operator", "store") or _has(old.config, place))
+        if place not in before and (place[0] in ("operator", "store") or _exists_in(old.config, place))
     ]
 
 
-def _has(config: Config, place: tuple[str, ...]) -> bool:
+def _exists_in(config: Config, place: tuple[str, ...]) -> bool:
     return place[1] in getattr(config, place[0])
 
 

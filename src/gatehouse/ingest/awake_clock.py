@@ -19,7 +19,7 @@ _TICK: Final = 0.25
 #: Seconds by which a tick may be late on a busy machine.
 _SLACK: Final = 0.05
 #: Seconds in which the event loop reads all the data that has arrived, before any request is refused.
-_READS_WITHIN: Final = 0.05
+_READ_TIME: Final = 0.05
 #: A stop of this many seconds can make a request that was sent on time too late.
 LONG_STOP: Final = 5.0
 #: Seconds after a long stop in which the requests that arrived during it are processed.
@@ -58,18 +58,18 @@ class AwakeClock:
         now = self._now()
         return now - self._awake_until >= LONG_STOP or now - self._last_long_stop < _RECOVERY
 
-    def call_later(self, seconds: float, act: Callable[[], object]) -> AwakeTimer:
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> AwakeTimer:
         """Call a function after this many seconds of running time, once the data that arrived
         until then is read.
         """
-        return AwakeTimer(self, seconds, act)
+        return AwakeTimer(self, seconds, callback)
 
     def _tick(self) -> None:
         now = self._now()
-        unseen = now - self._awake_until
-        if unseen > 0:
-            self.stopped += unseen
-            if unseen >= LONG_STOP:
+        stopped = now - self._awake_until
+        if stopped > 0:
+            self.stopped += stopped
+            if stopped >= LONG_STOP:
                 self._last_long_stop = now
         self._awake_until = now + _TICK + _SLACK
         self._timer = asyncio.get_running_loop().call_later(_TICK, self._tick)
@@ -78,11 +78,11 @@ class AwakeClock:
 class AwakeTimer:
     """A timer of an `AwakeClock`."""
 
-    __slots__ = ("_act", "_clock", "_handle", "_loop", "_until")
+    __slots__ = ("_callback", "_clock", "_handle", "_loop", "_until")
 
-    def __init__(self, clock: AwakeClock, seconds: float, act: Callable[[], object]) -> None:
+    def __init__(self, clock: AwakeClock, seconds: float, callback: Callable[[], object]) -> None:
         self._clock = clock
-        self._act = act
+        self._callback = callback
         self._until = clock.time() + seconds
         self._loop = asyncio.get_running_loop()
         self._handle = self._loop.call_later(seconds, self._check)
@@ -96,10 +96,10 @@ class AwakeTimer:
         if left > 0:
             self._handle = self._loop.call_later(left, self._check)
         else:
-            self._handle = self._loop.call_later(_READS_WITHIN, self._check_again)
+            self._handle = self._loop.call_later(_READ_TIME, self._check_again)
 
     def _check_again(self) -> None:
         if self._until > self._clock.time():
             self._check()
         else:
-            self._act()
+            self._callback()

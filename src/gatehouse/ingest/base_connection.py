@@ -26,7 +26,7 @@ LINGER: Final = 2.0
 
 
 #: A connection that is younger (in seconds) may be about to send its request.
-NEW_FOR: Final = 1.0
+NEW_CONNECTION_AGE: Final = 1.0
 
 
 class EvictionQueues:
@@ -48,12 +48,12 @@ class EvictionQueues:
     def evict_one(self) -> bool:
         """Close one connection. Return whether there was one to close."""
         idle, sending = next(iter(self.idle), None), next(iter(self.sending), None)
-        if idle and sending and idle.waiting_seconds() < NEW_FOR <= sending.waiting_seconds():
+        if idle and sending and idle.waiting_seconds() < NEW_CONNECTION_AGE <= sending.waiting_seconds():
             idle = None
-        one = idle or next(iter(self.closing), None) or sending
-        if one is not None:
-            one.evict()
-        return one is not None
+        connection = idle or next(iter(self.closing), None) or sending
+        if connection is not None:
+            connection.evict()
+        return connection is not None
 
 
 class BaseConnection(BaseProtocol):
@@ -203,7 +203,7 @@ MAX_WAIT: Final = 0.5
 _REFUSALS_AT_ONCE: Final = 64
 
 
-class Waiting(Protocol):
+class WaitingConnection(Protocol):
     """A connection with data that is not parsed yet."""
 
     def admit(self) -> None:
@@ -222,30 +222,30 @@ class Admission:
         self._clock = clock
         self._most = most
         self._patience = patience
-        self._busy = 0
+        self._active = 0
         self._is_admitting = False
-        self._waiting: deque[tuple[float, Waiting]] = deque()
-        self._late: deque[Waiting] = deque()
+        self._waiting: deque[tuple[float, WaitingConnection]] = deque()
+        self._late: deque[WaitingConnection] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self) -> bool:
         """Take a slot if one is free; `leave` returns it. Without a slot, the caller calls `wait`."""
-        if self._busy >= self._most or self._waiting:
+        if self._active >= self._most or self._waiting:
             return False
-        self._busy += 1
+        self._active += 1
         return True
 
-    def wait(self, one: Waiting) -> None:
+    def wait(self, connection: WaitingConnection) -> None:
         """Queue a connection: it is admitted when a slot becomes free, or refused when it has
         waited too long.
         """
-        self._waiting.append((self._clock() + self._patience, one))
+        self._waiting.append((self._clock() + self._patience, connection))
         if self._timer is None:
             self._schedule_check(self._patience)
 
     def leave(self) -> None:
         """Return a slot, and admit the next waiting connection."""
-        self._busy -= 1
+        self._active -= 1
         if self._waiting and not self._is_admitting:
             # A closed connection leaves at once, inside `admit`. The flag turns this recursion into a loop:
             # a thousand closed connections would exceed the recursion limit.
@@ -257,8 +257,8 @@ class Admission:
 
     def _admit_next(self) -> None:
         self._collect_late()
-        while self._waiting and self._busy < self._most:
-            self._busy += 1
+        while self._waiting and self._active < self._most:
+            self._active += 1
             self._waiting.popleft()[1].admit()
 
     def _collect_late(self) -> None:

@@ -92,34 +92,34 @@ class Connection(BaseConnection):
         "_has_slot",
         "_idle_timer",
         "_idle_until",
+        "_owner",
         "_request_parser",
-        "_server",
         "_unanswered",
         "_unparsed",
         "is_late",
-        "serving",
+        "serving_task",
     )
 
     _parser: HttpRequestParser | None
 
     def __init__(
         self,
-        server: Owner,
-        answers: Handlers,
+        owner: Owner,
+        handlers: Handlers,
         admission: Admission,
         patience: float,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(loop, server.queues, server.clock, patience)
+        super().__init__(loop, owner.queues, owner.clock, patience)
         self._request_parser = RequestParser(self, loop)
         self._parser = self._request_parser.parser
-        self._server = server
-        self._handlers = answers
+        self._owner = owner
+        self._handlers = handlers
         self._admission = admission
         #: Requests without an answer, including the one that is processed now.
         self._unanswered: deque[ParsedRequest] = deque()
         #: The task that answers requests; None while there are none.
-        self.serving: asyncio.Task[None] | None = None
+        self.serving_task: asyncio.Task[None] | None = None
         self._has_slot = False
         #: Data that arrived while the connection waits for admission.
         self._unparsed = b""
@@ -132,12 +132,12 @@ class Connection(BaseConnection):
     @property
     def is_idle(self) -> bool:
         """Whether the connection waits for a request, or for the rest of its head."""
-        return self.serving is None and not self._is_closing
+        return self.serving_task is None and not self._is_closing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self.peer = peer_address(transport)
-        if self._server.connection_made(self):
+        if self._owner.connection_made(self):
             # The client may never send a request.
             self._become_idle()
         else:
@@ -146,7 +146,11 @@ class Connection(BaseConnection):
     def data_received(self, data: bytes) -> None:
         if self._unparsed:
             self._unparsed += data
-        elif self._has_slot or self.serving is not None or self._request_parser.incomplete_body is not None:
+        elif (
+            self._has_slot
+            or self.serving_task is not None
+            or self._request_parser.incomplete_body is not None
+        ):
             self._parse(data)
         elif self._is_closing:
             return
@@ -165,7 +169,7 @@ class Connection(BaseConnection):
         if self._unparsed:
             return True
         self._end_reading()
-        return self.serving is not None
+        return self.serving_task is not None
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         # aiohttp calls this after each body, and then goes through its parser and the transport. Usually
@@ -174,7 +178,7 @@ class Connection(BaseConnection):
             super().resume_reading(resume_parser)
 
     def _is_between_requests(self) -> bool:
-        return self.serving is None and self._request_parser.incomplete_body is None
+        return self.serving_task is None and self._request_parser.incomplete_body is None
 
     def admit(self) -> None:
         """Process the data that waited for admission."""
@@ -187,9 +191,9 @@ class Connection(BaseConnection):
         self._parse_waiting()
 
     def _parse_waiting(self) -> None:
-        stashed, self._unparsed = self._unparsed, b""
+        data_waiting, self._unparsed = self._unparsed, b""
         self._resume_reading_for_buffer()
-        self._parse(stashed)
+        self._parse(data_waiting)
         if self._peer_is_done:
             self._end_reading()
 
@@ -202,7 +206,7 @@ class Connection(BaseConnection):
     def _parse(self, data: bytes) -> None:
         previous_body = self._request_parser.incomplete_body
         if self._is_closing and previous_body is None:
-            if self.serving is None:
+            if self.serving_task is None:
                 self.release_slot()
             return
         requests = self._request_parser.read(data)
@@ -212,8 +216,8 @@ class Connection(BaseConnection):
             self._wait_for_more()
             return
         self._unanswered += requests
-        if self.serving is None:
-            self.serving = self._loop.create_task(self._serve())
+        if self.serving_task is None:
+            self.serving_task = self._loop.create_task(self._serve())
             if self._request_parser.incomplete_body is None or requests[0][1].is_eof():
                 self.leave_queue()
             else:
@@ -264,9 +268,9 @@ class Connection(BaseConnection):
             self._handlers.defect(error)
             self.close_after_flush()
         finally:
-            self.serving = None
+            self.serving_task = None
             if self.transport is None:
-                self._server.remove(self)
+                self._owner.remove(self)
             elif not self._is_closing:
                 self._become_idle()
 
@@ -296,8 +300,8 @@ class Connection(BaseConnection):
         return encode_answer(answer, keep_alive=keep_alive, version=head.version, with_body=with_body)
 
     def _malformed_answer(self) -> bytes:
-        answers = self._handlers
-        return (answers.head_too_long if self._request_parser.is_head_too_long else answers.malformed)(
+        handlers = self._handlers
+        return (handlers.head_too_long if self._request_parser.is_head_too_long else handlers.malformed)(
             self.peer
         )
 
@@ -325,7 +329,7 @@ class Connection(BaseConnection):
     def _check_idle(self) -> None:
         # One timer serves many requests: it is restarted when it fires too early.
         self._idle_timer = None
-        if self.serving is not None:
+        if self.serving_task is not None:
             return
         left = self._patience if self._unparsed else self._idle_until - self._clock.time()
         if left > 0:
@@ -335,12 +339,12 @@ class Connection(BaseConnection):
 
     def evict(self) -> None:
         """Close the connection now, to make room for another one."""
-        is_leaving = self._queue is self._queues.closing
+        is_closing = self._queue is self._queues.closing
         self.leave_queue()
         self._is_closing = self._is_evicted = True
-        if is_leaving:
+        if is_closing:
             self.abort()
-        elif self.serving is not None:
+        elif self.serving_task is not None:
             self._request_parser.end(EvictedError("closed to make room"))
         else:
             if self._request_parser.head_size:
@@ -376,9 +380,9 @@ class Connection(BaseConnection):
         # garbage collector finds it.
         self._parser = None
         self._request_parser.close(exc or ConnectionResetError("the connection was closed"))
-        if self.serving is None:
+        if self.serving_task is None:
             self.release_slot()
-            self._server.remove(self)
+            self._owner.remove(self)
 
 
 async def _discard_rest(content: StreamReader) -> bool:

@@ -24,7 +24,7 @@ Confirm = Callable[[str], Awaitable[bool]]
 
 #: Secrets to keep per source. Anyone can send some, so the operator also sees the time and the client.
 MAX_SECRETS = 5
-_WHERE = "GET /api/v1/handshakes on the operator listener"
+_API_PATH = "GET /api/v1/handshakes on the operator listener"
 
 
 class _Secret(NamedTuple):
@@ -58,7 +58,11 @@ class HandshakeSecrets:
         kept = self._by_source.setdefault(source, deque(maxlen=MAX_SECRETS))
         kept.append(_Secret(source, handshake, secret, received, client))
         get_logger().warning(
-            "handshake.secret_shown", source=source, handshake=handshake, client=client or None, where=_WHERE
+            "handshake.secret_shown",
+            source=source,
+            handshake=handshake,
+            client=client or None,
+            where=_API_PATH,
         )
 
     def entries(self) -> list[HandshakeSecret]:

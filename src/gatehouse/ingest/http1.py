@@ -158,10 +158,10 @@ class RequestParser:
         return ()
 
     def _parse_failed(self, error: Exception) -> Sequence[ParsedRequest]:
-        incomplete_body, was_over = self.incomplete_body, self.is_finished
+        incomplete_body, was_finished = self.incomplete_body, self.is_finished
         self.end(error if isinstance(error, HttpProcessingError) else HttpProcessingError())
         # Data after the last request is ignored, and the reader of an incomplete body gets the error.
-        if was_over or (incomplete_body is not None and not incomplete_body.is_eof()):
+        if was_finished or (incomplete_body is not None and not incomplete_body.is_eof()):
             return ()
         return [(None, EMPTY_PAYLOAD)]
 
@@ -216,14 +216,16 @@ def encode_answer(
 
 
 @lru_cache(maxsize=256)
-def _head(status: int, more: tuple[tuple[str, str], ...], keep_alive: bool, is_old: bool) -> bytes:
+def _head(
+    status: int, extra_headers: tuple[tuple[str, str], ...], keep_alive: bool, is_http10: bool
+) -> bytes:
     headers = CIMultiDict(_HEADERS)
-    headers.update(more)
+    headers.update(extra_headers)
     if not keep_alive:
         headers[hdrs.CONNECTION] = "close"
-    elif is_old:
+    elif is_http10:
         headers[hdrs.CONNECTION] = "keep-alive"
-    lines = [f"HTTP/1.{0 if is_old else 1} {status} {_phrase(status)}"]
+    lines = [f"HTTP/1.{0 if is_http10 else 1} {status} {_phrase(status)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     if any(not _UNSAFE.isdisjoint(line) for line in lines):
         raise ValueError("a header contains a line break")

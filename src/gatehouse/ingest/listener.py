@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: the value.)
 _RECEIVE_BUFFER: Final = 64 * 1024
 #: A larger body limit gets a larger buffer, this fraction of the limit, so that a long body arrives in time.
-_SHARE: Final = 16
+_BODY_FRACTION: Final = 16
 #: How many connections may wait in the kernel. A lower limit of the kernel (net.core.somaxconn) takes
 #: precedence.
 _BACKLOG: Final = 4096
@@ -52,7 +52,7 @@ class Listener:
     ) -> None:
         self._make_protocol = make_protocol
         self._free_slots = free_slots
-        self._receive_buffer = max(_RECEIVE_BUFFER, max_body // _SHARE)
+        self._receive_buffer = max(_RECEIVE_BUFFER, max_body // _BODY_FRACTION)
         self._loop = asyncio.get_running_loop()
         self._sockets: list[socket.socket] = []
         self._connecting: set[asyncio.Task[None]] = set()
@@ -60,7 +60,9 @@ class Listener:
     @property
     def port(self) -> int:
         """The port of the first socket; 0 when there is none."""
-        return next((int(one.getsockname()[1]) for one in self._sockets if one.family != socket.AF_UNIX), 0)
+        return next(
+            (int(sock.getsockname()[1]) for sock in self._sockets if sock.family != socket.AF_UNIX), 0
+        )
 
     async def start(self, host: str, port: int, *, shared: bool = False) -> int:
         """Listen on every address of a host. With `shared`, other processes may listen on the same port.
@@ -70,8 +72,8 @@ class Listener:
         """
         try:
             sockets = await bind(host, port, shared=shared)
-            for one in sockets:
-                self._listen(one)
+            for sock in sockets:
+                self._listen(sock)
             return int(sockets[0].getsockname()[1])
         except BaseException:
             await self.stop()
@@ -157,36 +159,36 @@ class OpenConnections:
     itself. A complete request that is processed is never evicted.
     """
 
-    def __init__(self, answers: Handlers, clock: AwakeClock, *, most: int, idle_timeout: float) -> None:
-        self._handlers = answers
+    def __init__(self, handlers: Handlers, clock: AwakeClock, *, max_open: int, idle_timeout: float) -> None:
+        self._handlers = handlers
         self.clock = clock
         self._loop = asyncio.get_running_loop()
         self._admission = Admission(self._loop.time)
         #: Connections that are open or have a request in progress.
         self._open: dict[Connection, None] = {}
         self.queues = EvictionQueues()
-        self.configure(most=most, idle_timeout=idle_timeout)
+        self.configure(max_open=max_open, idle_timeout=idle_timeout)
 
-    def configure(self, *, most: int, idle_timeout: float) -> None:
+    def configure(self, *, max_open: int, idle_timeout: float) -> None:
         """Set the limit on connections and the idle timeout (seconds) for new connections."""
-        self._most, self._idle_timeout = most, idle_timeout
+        self._max_open, self._idle_timeout = max_open, idle_timeout
 
     def __call__(self) -> Connection:
         """Create the protocol of a new connection."""
         return Connection(self, self._handlers, self._admission, self._idle_timeout, self._loop)
 
-    def connection_made(self, newcomer: Connection) -> bool:
+    def connection_made(self, connection: Connection) -> bool:
         """Add a connection; above the limit it takes the place of another one. Return whether
         there is room.
         """
-        self._open[newcomer] = None
-        return len(self._open) <= self._most or self.queues.evict_one()
+        self._open[connection] = None
+        return len(self._open) <= self._max_open or self.queues.evict_one()
 
     def free_slots(self) -> int:
         """Return how many connections may be accepted at once, including some that need others
         to be closed.
         """
-        return max(_MIN_ACCEPTS, self._most - len(self._open))
+        return max(_MIN_ACCEPTS, self._max_open - len(self._open))
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection that is closed and has no request in progress."""
@@ -196,9 +198,9 @@ class OpenConnections:
         """Wait up to `grace` seconds for the requests in progress, then close all connections."""
         for connection in self._open:
             connection.close()
-        under_way = [connection.serving for connection in self._open if connection.serving]
-        if under_way:
-            _, late = await asyncio.wait(under_way, timeout=grace)
+        in_progress = [connection.serving_task for connection in self._open if connection.serving_task]
+        if in_progress:
+            _, late = await asyncio.wait(in_progress, timeout=grace)
             for task in late:
                 task.cancel()
             if late:

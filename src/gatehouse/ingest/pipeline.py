@@ -77,7 +77,7 @@ class Pipeline:
     ) -> None:
         """`clock` is the system clock, for signed timestamps. `steady` is a clock that never jumps."""
         self._committer = committer
-        self._greeter = responder
+        self._responder = responder
         self._remote_keys = remote_keys
         self._relay = relay
         self._reviver = reviver
@@ -90,7 +90,7 @@ class Pipeline:
         # This check comes first: under overload, no time is spent on requests that would be refused later.
         self._committer.check_room()
         now = self._clock()
-        if source.handshakes and (handshake := self._greeter.before_verification(source, request, now)):
+        if source.handshakes and (handshake := self._responder.before_verification(source, request, now)):
             return handshake
         verification = source.ready_verification()
         if verification.remote:
@@ -103,7 +103,9 @@ class Pipeline:
             last_used.value = now
             if verified.further:
                 _count_further(metrics, verified, now)
-        if source.handshakes and (handshake := await self._greeter.after_verification(source, verified, now)):
+        if source.handshakes and (
+            handshake := await self._responder.after_verification(source, verified, now)
+        ):
             return handshake
         # Due times and the ends of dedupe windows are relative to this time. Stores keep milliseconds, so
         # the event has to read the same before and after a restart.

@@ -142,7 +142,9 @@ class RejectedRequests:
     def _diagnosed(self, refused: KeptRequest) -> tuple[str, ...]:
         request, source = refused.request, self._known.get(refused.source)
         if request is None or source is None or refused.verdict is None:
-            return ("what it carried was not kept: too much, or older than what is",)
+            return (
+                "the content of the request was not kept: it was too large, or newer requests replaced it",
+            )
         if refused.has_body:
             found = diagnose(request, source, self._known.values(), refused.time, refused.verdict)
         else:

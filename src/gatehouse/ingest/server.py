@@ -53,18 +53,18 @@ class IngestServer:
         pipeline: Pipeline,
         metrics: Metrics,
         client_address: ClientAddress,
-        rejections: RejectedRequests,
+        rejected_requests: RejectedRequests,
     ) -> None:
         self._listen = config.listen
         self._ports: list[int] = []
         self._pipeline = pipeline
         self._metrics = metrics
-        self._rejections = rejections
+        self._rejected = rejected_requests
         self._unknown = metrics.unknown()
         self._clock = AwakeClock()
         self._bodies = Bodies(clock=self._clock)
-        self._refusal_lines = line_limit("request.rejected")
-        self._server: OpenConnections | None = None
+        self._rejected_log_limit = line_limit("request.rejected")
+        self._connections: OpenConnections | None = None
         self.replace(config, sources, client_address)
         self._listener: Listener | None = None
 
@@ -90,9 +90,9 @@ class IngestServer:
             source.path: (source, self._metrics.source(source.name, len(source.secrets)))
             for source in sources.values()
         }
-        if self._server is not None:
-            most = allowed_connections(config.max_connections)
-            self._server.configure(most=most, idle_timeout=config.idle_timeout)
+        if self._connections is not None:
+            max_open = allowed_connections(config.max_connections)
+            self._connections.configure(max_open=max_open, idle_timeout=config.idle_timeout)
 
     async def start(self, shared_ports: Sequence[int] | None = None) -> None:
         """Start to listen, with `shared_ports` on ports that other workers share: one for each configured
@@ -100,13 +100,13 @@ class IngestServer:
 
         Raises `OSError` when an address is not available.
         """
-        self._server = OpenConnections(
+        self._connections = OpenConnections(
             Handlers(self._handle, _defect, self._malformed, self._head_too_long, self._no_room),
             self._clock,
-            most=allowed_connections(self._config.max_connections),
+            max_open=allowed_connections(self._config.max_connections),
             idle_timeout=self._config.idle_timeout,
         )
-        self._listener = Listener(self._server, self._config.max_body, self._server.free_slots)
+        self._listener = Listener(self._connections, self._config.max_body, self._connections.free_slots)
         self._clock.start()
         is_shared = shared_ports is not None
         wanted = shared_ports or [address.port for address in self._listen.addresses]
@@ -117,13 +117,13 @@ class IngestServer:
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, wait up to `grace` seconds for the requests in progress, then close."""
-        if self._listener is not None and self._server is not None:
+        if self._listener is not None and self._connections is not None:
             await self._listener.stop()
             # Data that was sent before the stop must count as a request in progress.
             await asyncio.sleep(0)
-            await self._server.stop(grace)
+            await self._connections.stop(grace)
             self._clock.stop()
-        self._refusal_lines.report()
+        self._rejected_log_limit.report()
 
     async def _handle(self, http: InboundRequest) -> Answer:
         started = time.perf_counter()
@@ -209,7 +209,7 @@ class IngestServer:
             get_logger().info("request.accepted", **fields)
         elif answer.handshake is not None:
             get_logger().info("request.handshake", handshake=answer.handshake, **fields)
-        elif self._refusal_lines.allows(source=fields["source"], outcome=answer.outcome):
+        elif self._rejected_log_limit.allows(source=fields["source"], outcome=answer.outcome):
             get_logger().warning("request.rejected", reason=answer.reason, rejected_id=rejected_id, **fields)
 
     def _keep_rejected(
@@ -230,7 +230,7 @@ class IngestServer:
             request = Request(head.method, path, query, head.headers, b"", source.public_url, client or "")
         else:
             length = len(request.body)
-        return self._rejections.add(
+        return self._rejected.add(
             source.name, request, error, status=answer.status, body_length=length, client=client
         )
 
@@ -249,7 +249,7 @@ class IngestServer:
     def _refuse_connection(self, error: RequestRejectedError, client: str | None) -> Answer:
         answer = rejected(error)
         self._unknown.outcomes[answer.outcome].inc()
-        if self._refusal_lines.allows(source=None, outcome=answer.outcome):
+        if self._rejected_log_limit.allows(source=None, outcome=answer.outcome):
             get_logger().warning(
                 "request.rejected",
                 reason=answer.reason,

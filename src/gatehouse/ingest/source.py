@@ -58,7 +58,7 @@ class Source:
         #: Why the source cannot serve; None when it can.
         self.not_ready: str | None = None
         #: Seconds for the destination's reply when the source relays it; None when it does not.
-        self.relay_timeout = _relay_within(name, settings, config) if settings.respond == "relay" else None
+        self.relay_timeout = _relay_timeout(name, settings, config) if settings.respond == "relay" else None
         self._verification: Verification | None = None
         try:
             self._verification = build_verification(settings, secrets)
@@ -118,13 +118,17 @@ class Source:
         return None if dropped else lower
 
 
-def _relay_within(name: str, settings: SourceConfig, config: Config) -> float:
+def _relay_timeout(name: str, settings: SourceConfig, config: Config) -> float:
     """Return the timeout of a relay: the provider's deadline minus the time for the commit."""
     (destination,) = reached(config.routes, name)
-    timeout, waits = config.destinations[destination].timeout, settings.answer_deadline
+    timeout, deadline = config.destinations[destination].timeout, settings.answer_deadline
     # When the provider waits hardly longer than a commit may take, half of its deadline is left for the
     # reply.
-    return timeout if waits is None else min(timeout, max(waits - config.server.commit_deadline, waits / 2))
+    return (
+        timeout
+        if deadline is None
+        else min(timeout, max(deadline - config.server.commit_deadline, deadline / 2))
+    )
 
 
 def build_sources(config: Config, secrets: Secrets) -> dict[str, Source]:

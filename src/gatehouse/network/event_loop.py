@@ -31,7 +31,7 @@ class EventLoop(uvloop.Loop):
         flags: int = 0,
     ) -> Any:  # noqa: ANN401 - as asyncio has it
         """Look up a host name."""
-        return await self._resolver.find(Query(host, port, family, type, proto, flags))
+        return await self._resolver.look_up(Query(host, port, family, type, proto, flags))
 
     async def create_connection(
         self,
@@ -43,16 +43,16 @@ class EventLoop(uvloop.Loop):
         """Connect to the first address of the host that accepts the connection."""
         if host is None:
             return await super().create_connection(protocol_factory, host, port, **options)
-        asked = {name: options.pop(name, 0) for name in ("family", "proto", "flags")}
-        found = await self.getaddrinfo(host, port, type=socket.SOCK_STREAM, **asked)
+        hints = {name: options.pop(name, 0) for name in ("family", "proto", "flags")}
+        found = await self.getaddrinfo(host, port, type=socket.SOCK_STREAM, **hints)
         if options.get("ssl") and options.get("server_hostname") is None:
             options["server_hostname"] = host
-        fault: OSError = OSError("the name has no address")
+        last_error: OSError = OSError("the name has no address")
         for family, *_, address in found:
             try:
                 return await super().create_connection(
                     protocol_factory, address[0], address[1], family=family, **options
                 )
             except OSError as error:
-                fault = error
-        raise fault
+                last_error = error
+        raise last_error

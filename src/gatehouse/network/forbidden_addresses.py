@@ -43,7 +43,7 @@ def host_problem(host: str) -> str | None:
     except ValueError:
         # Such as 0251.0376.0251.0376 or 2852039166. Programs disagree on which address that is.
         is_number = _NUMBER.fullmatch(host.rstrip(".").rpartition(".")[2])
-        return "an IPv4 address is written as four decimal numbers" if is_number else None
+        return "write an IPv4 address as four decimal numbers" if is_number else None
 
 
 def is_forbidden(host: str) -> bool:

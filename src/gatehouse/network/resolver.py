@@ -75,56 +75,54 @@ class SystemResolver:
         self._lookups: dict[Query, list[_Lookup]] = {}
         self._cache: OrderedDict[Query, tuple[Addresses, float]] = OrderedDict()
 
-    async def find(self, question: Query) -> Addresses:
+    async def look_up(self, query: Query) -> Addresses:
         """Return the addresses of a name. Raises `socket.gaierror`, after `TIMEOUT` at the latest."""
-        if _is_numeric(question.host):
-            return socket.getaddrinfo(*question)  # numeric, so no server is asked
-        stale = self._stale(question)
+        if _is_numeric(query.host):
+            return socket.getaddrinfo(*query)  # numeric, so no server is asked
+        stale = self._stale(query)
         try:
-            lookup = self._lookup(question)
+            lookup = self._lookup(query)
             patience = TIMEOUT if stale is None else STALE_AFTER
             found = await _wait(lookup.answer, lookup.since + patience - self._clock())
         except (OSError, UnicodeError) as error:
             # This includes `TimeoutError`.
             if isinstance(error, socket.gaierror) and error.errno in _NO_ADDRESS:
-                self._cache.pop(question, None)
+                self._cache.pop(query, None)
             elif stale is not None:
                 return stale
-            raise _fault(error) from None
-        self._cache[question] = found, self._clock()
-        self._cache.move_to_end(question)
+            raise _as_gaierror(error) from None
+        self._cache[query] = found, self._clock()
+        self._cache.move_to_end(query)
         if len(self._cache) > _CACHE_SIZE:
             self._cache.popitem(last=False)
         return found
 
-    def _stale(self, question: Query) -> Addresses | None:
-        found, at = self._cache.get(question, (None, 0.0))
+    def _stale(self, query: Query) -> Addresses | None:
+        found, at = self._cache.get(query, (None, 0.0))
         return found if self._clock() - at < STALE_FOR else None
 
-    def _lookup(self, question: Query) -> _Lookup:
+    def _lookup(self, query: Query) -> _Lookup:
         """Return the look-up in progress, or start a new one when that has run for too long."""
         loop, now = asyncio.get_running_loop(), self._clock()
-        lookups = [one for one in self._lookups.get(question, ()) if one.answer.get_loop() is loop]
+        lookups = [one for one in self._lookups.get(query, ()) if one.answer.get_loop() is loop]
         if lookups and now - lookups[-1].since < TIMEOUT:
             return lookups[-1]
         if len(lookups) >= _MAX_THREADS_PER_NAME:
             return _Lookup(lookups[-1].answer, now)
         if self._max_threads is not None and sum(map(len, self._lookups.values())) >= self._max_threads:
-            raise socket.gaierror(socket.EAI_AGAIN, "too many look-ups are under way")
+            raise socket.gaierror(socket.EAI_AGAIN, "too many look-ups are in progress")
         lookup = _Lookup(loop.create_future(), now)
-        self._lookups[question] = [*lookups, lookup]
-        lookup.answer.add_done_callback(partial(self._finish, question))
+        self._lookups[query] = [*lookups, lookup]
+        lookup.answer.add_done_callback(partial(self._finish, query))
         # A daemon thread, so the end of the process does not wait for it.
         system = self._system or socket.getaddrinfo
-        Thread(
-            target=_run_lookup, args=(system, question, lookup.answer), name="look-up", daemon=True
-        ).start()
+        Thread(target=_run_lookup, args=(system, query, lookup.answer), name="look-up", daemon=True).start()
         return lookup
 
-    def _finish(self, question: Query, answer: asyncio.Future[Addresses]) -> None:
-        left = [one for one in self._lookups.pop(question, ()) if one.answer is not answer]
+    def _finish(self, query: Query, answer: asyncio.Future[Addresses]) -> None:
+        left = [one for one in self._lookups.pop(query, ()) if one.answer is not answer]
         if left:
-            self._lookups[question] = left
+            self._lookups[query] = left
         if not answer.cancelled():
             answer.exception()  # marks the exception as retrieved when nobody waits any more
 
@@ -137,11 +135,11 @@ async def _wait(answer: asyncio.Future[Addresses], seconds: float) -> Addresses:
     return answer.result()
 
 
-def _run_lookup(system: Callable[..., Addresses], question: Query, answer: asyncio.Future[Addresses]) -> None:
+def _run_lookup(system: Callable[..., Addresses], query: Query, answer: asyncio.Future[Addresses]) -> None:
     """Call the system's look-up, in its own thread."""
     fault, found = None, []
     try:
-        found = system(*question)
+        found = system(*query)
     except Exception as error:  # noqa: BLE001 - the error goes to whoever waits for the answer
         fault = error
     with suppress(RuntimeError):  # the event loop has ended
@@ -157,7 +155,7 @@ def _settle(answer: asyncio.Future[Addresses], found: Addresses, fault: Exceptio
         answer.set_exception(fault)
 
 
-def _fault(error: Exception) -> socket.gaierror:
+def _as_gaierror(error: Exception) -> socket.gaierror:
     if isinstance(error, TimeoutError):
         return socket.gaierror(socket.EAI_AGAIN, "the name server does not answer")
     if isinstance(error, socket.gaierror):
@@ -187,7 +185,7 @@ class AiohttpResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         """Return the addresses of a host. Raises `OSError`."""
-        question = Query(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+        query = Query(host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
         return [
             {
                 "hostname": host,
@@ -197,7 +195,7 @@ class AiohttpResolver(AbstractResolver):
                 "proto": protocol,
                 "flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             }
-            for found_family, _, protocol, _, address in await self._resolver.find(question)
+            for found_family, _, protocol, _, address in await self._resolver.look_up(query)
         ]
 
     async def close(self) -> None:

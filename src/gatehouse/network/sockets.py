@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: The errors of a machine that lacks IPv4 or IPv6.
-_NO_SUCH_FAMILY: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
+_MISSING_FAMILY: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}
 #: The mode of a Unix socket: a proxy in the same group may connect.
 _SOCKET_MODE: Final = 0o660
 #: Hosts that stand for every address of the machine. A client can't connect to them everywhere.
@@ -32,7 +32,7 @@ async def start_listening(starting: Awaitable[T], key: str, address: object) -> 
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         message = f"{key}: can't listen on {address}: {why}"
-        raise GatewayError(message, hint="is another process there? choose another address") from error
+        raise GatewayError(message, hint="another process may be using it; choose another address") from error
 
 
 async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.socket]:
@@ -52,12 +52,12 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.soc
             try:
                 sockets.append(_bind(family, (address[0], chosen, *address[2:]), shared=shared))
             except OSError as error:
-                if host or error.errno not in _NO_SUCH_FAMILY:
+                if host or error.errno not in _MISSING_FAMILY:
                     raise
                 missing = error
     except BaseException:
-        for one in sockets:
-            one.close()
+        for sock in sockets:
+            sock.close()
         raise
     if not sockets and missing is not None:
         raise missing
@@ -65,19 +65,19 @@ async def bind(host: str, port: int, *, shared: bool = False) -> list[socket.soc
 
 
 def _bind(family: int, address: Any, *, shared: bool) -> socket.socket:  # noqa: ANN401 - the type of the socket module
-    made = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # IPv4 has its own socket, so that a client's address is always written in the same way.
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind(address)
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(address)
     except BaseException:
-        made.close()
+        sock.close()
         raise
-    return made
+    return sock
 
 
 def bind_unix(path: str) -> socket.socket:
@@ -85,19 +85,19 @@ def bind_unix(path: str) -> socket.socket:
 
     Raises `OSError` when another process serves the path, or when the path is not a socket.
     """
-    if _is_left_behind(path):
+    if _is_stale(path):
         Path(path).unlink()
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        made.bind(path)
+        sock.bind(path)
         Path(path).chmod(_SOCKET_MODE)
     except BaseException:
-        made.close()
+        sock.close()
         raise
-    return made
+    return sock
 
 
-def _is_left_behind(path: str) -> bool:
+def _is_stale(path: str) -> bool:
     try:
         if not stat.S_ISSOCK(Path(path).stat().st_mode):
             return False
@@ -114,7 +114,7 @@ def remove_unix_socket(listening_on: socket.socket) -> None:
     # The inode of the socket differs from that of its path. So the socket is closed first, and then a
     # connection attempt shows whether another process serves the path.
     listening_on.close()
-    if _is_left_behind(path):
+    if _is_stale(path):
         Path(path).unlink()
 
 

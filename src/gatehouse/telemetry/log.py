@@ -78,7 +78,7 @@ _writer: LineWriter | None = None
 
 _MAX_TEXT = 512
 #: Seconds to write the last lines when logging ends. A pipe may be full, with no reader.
-_LAST_LINES = 1.0
+_FLUSH_TIMEOUT = 1.0
 #: Items of a list to log.
 _MAX_ITEMS = 20
 _LISTS = (list, tuple)
@@ -104,16 +104,16 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: 
     With `worker`, each line contains this number, and other workers write to the same stream.
     """
     as_json = not stream.isatty() if json is None else json
-    processors: list[Any] = [_to_json] if as_json else [_add_time, _to_text(stream)]
+    processors: list[Any] = [_to_json] if as_json else [_add_time, _text_renderer(stream)]
     context = {} if worker is None else {"worker": worker}
 
-    def lost(count: int) -> str:
+    def dropped_line(count: int) -> str:
         line: Any = {**context, "count": count, "event": "log.lines_dropped"}
         for processor in processors:
             line = processor(None, "warning", line)
         return str(line)
 
-    writer = LineWriter(stream, sys.maxsize if worker is None else ATOMIC_WRITE, lost)
+    writer = LineWriter(stream, sys.maxsize if worker is None else ATOMIC_WRITE, dropped_line)
     structlog.configure(
         processors=processors,
         wrapper_class=_Logger,
@@ -124,7 +124,7 @@ def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: 
     _end_writer()
     _logger, _writer = structlog.get_logger().bind(**context), writer
     atexit.register(_end_writer)
-    _quieten_libraries()
+    _quiet_libraries()
 
 
 def reset() -> None:
@@ -139,13 +139,13 @@ def _end_writer() -> None:
     global _writer
     ended, _writer = _writer, None
     if ended is not None:
-        ended.close(_LAST_LINES)
+        ended.close(_FLUSH_TIMEOUT)
 
 
 def flush() -> None:
     """Wait until all logged lines are written, for at most one second."""
     if _writer is not None:
-        _writer.flush(_LAST_LINES)
+        _writer.flush(_FLUSH_TIMEOUT)
 
 
 def lines_dropped() -> int:
@@ -218,11 +218,11 @@ def _clean_into(line: Fields, fields: Fields) -> Fields:
     return line
 
 
-def _to_text(stream: TextIO) -> structlog.dev.ConsoleRenderer:
+def _text_renderer(stream: TextIO) -> structlog.dev.ConsoleRenderer:
     return structlog.dev.ConsoleRenderer(colors=is_colored(is_terminal=stream.isatty()))
 
 
-def _quieten_libraries() -> None:
+def _quiet_libraries() -> None:
     """Let aiohttp and asyncio report that something failed, without the bytes of a request.
 
     Their records carry tracebacks whose messages quote what the client sent.

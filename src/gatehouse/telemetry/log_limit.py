@@ -16,14 +16,14 @@ _PER_SECOND: Final = 10
 _REPORT_AFTER: Final = 1.0
 
 
-class _Kind:
+class _KindState:
     """The state of one kind of line."""
 
-    __slots__ = ("left", "suppressed", "updated")
+    __slots__ = ("suppressed", "tokens", "updated")
 
     def __init__(self, now: float) -> None:
         #: How many lines may be written now.
-        self.left = float(_BURST)
+        self.tokens = float(_BURST)
         self.updated = now
         self.suppressed = 0
 
@@ -43,19 +43,19 @@ class LineLimit:
         """`report` gets the number of suppressed lines of a kind, and the kind."""
         self._write_report = report
         self._clock = clock
-        self._kinds: dict[tuple[tuple[str, str | None], ...], _Kind] = {}
+        self._kinds: dict[tuple[tuple[str, str | None], ...], _KindState] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def allows(self, **kind: str | None) -> bool:
         """Return whether a line of this kind may be written."""
         now = self._clock()
-        one = self._kinds.setdefault(tuple(kind.items()), _Kind(now))
-        one.left = min(_BURST, one.left + (now - one.updated) * _PER_SECOND)
-        one.updated = now
-        if one.left >= 1:
-            one.left -= 1
+        state = self._kinds.setdefault(tuple(kind.items()), _KindState(now))
+        state.tokens = min(_BURST, state.tokens + (now - state.updated) * _PER_SECOND)
+        state.updated = now
+        if state.tokens >= 1:
+            state.tokens -= 1
             return True
-        one.suppressed += 1
+        state.suppressed += 1
         if self._timer is None:
             self._report_soon()
         return False
@@ -65,9 +65,9 @@ class LineLimit:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for kind, one in self._kinds.items():
-            if one.suppressed:
-                count, one.suppressed = one.suppressed, 0
+        for kind, state in self._kinds.items():
+            if state.suppressed:
+                count, state.suppressed = state.suppressed, 0
                 self._write_report(count, dict(kind))
 
     def _report_soon(self) -> None:

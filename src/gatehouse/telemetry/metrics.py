@@ -54,7 +54,7 @@ _BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 
 #: Seconds of writing the exposition after which other tasks run.
-_SLICE = 0.002
+_MAX_STEP = 0.002
 
 
 class RequestMetrics:
@@ -151,24 +151,24 @@ class ProcessMetrics:
 
     def render(self) -> bytes:
         """Return the text exposition format, written in one step."""
-        return self._whole("".join(self._format()))
+        return self._encode("".join(self._parts()))
 
     async def exposition(self) -> bytes:
         """Return the text exposition format. Other tasks run in between."""
         parts: list[str] = []
-        until = time.perf_counter() + _SLICE
-        for part in self._format():
+        until = time.perf_counter() + _MAX_STEP
+        for part in self._parts():
             parts.append(part)
             if time.perf_counter() > until:
                 await asyncio.sleep(0)
-                until = time.perf_counter() + _SLICE
-        return self._whole("".join(parts))
+                until = time.perf_counter() + _MAX_STEP
+        return self._encode("".join(parts))
 
-    def _format(self) -> Iterator[str]:
+    def _parts(self) -> Iterator[str]:
         for family in tuple(self._families):
             yield from family.write()
 
-    def _whole(self, families: str) -> bytes:
+    def _encode(self, families: str) -> bytes:
         return families.encode() + prometheus_client.generate_latest(self._process)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Family[Counter]:

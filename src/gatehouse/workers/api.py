@@ -26,7 +26,7 @@ _OK, _NOT_FOUND = 200, 404
 #: Seconds for the body of an operator's request, which is short.
 _BODY_WITHIN = 10.0
 #: Seconds for a worker to prove that it is alive, and to list what it holds in memory.
-_WELL_WITHIN, _LIST_WITHIN = 1.0, 5.0
+_ALIVE_WITHIN, _LIST_WITHIN = 1.0, 5.0
 #: The default limit of a worker's lists.
 _DEFAULT_LIMIT = "50"
 
@@ -48,81 +48,81 @@ class WorkersApi:
             web.get("/api/v1/rejected/{id}", self._show_rejected),
             web.get("/api/v1/handshakes", self._list_handshakes),
             web.get("/api/v1/destinations", self._list_destinations),
-            web.route("*", "/api/v1/{rest:.*}", self._hand_on),
+            web.route("*", "/api/v1/{rest:.*}", self._forward),
         ]
 
-    async def _hand_on(self, request: web.Request) -> web.Response:
+    async def _forward(self, request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(_BODY_WITHIN):
                 body = await request.read()
         except TimeoutError:
             return error_answer(400, "bad_request", "the body did not arrive")
-        process = await self._first_that_is_well()
+        process = await self._first_responsive()
         if process is None:
-            return _nobody()
+            return _unavailable()
         try:
-            return _as_it_is(
+            return _pass_on(
                 await process.client.request(
                     request.rel_url.raw_path_qs, method=request.method, body=body or None
                 )
             )
         except NoAnswerError:
             # The worker may have done what was requested, so the request is not repeated.
-            return _nobody()
+            return _unavailable()
 
     async def _list_rejected(self, request: web.Request) -> web.Response:
-        answers = await self._ask_all(request)
+        answers = await self._request_all(request)
         if refused := [answer for answer in answers if answer.status != _OK]:
-            return _as_it_is(refused[0])
+            return _pass_on(refused[0])
         listed = _newest_first(answers, "rejected", by="time")
         limit = int(request.query.get("limit", _DEFAULT_LIMIT))
-        return _json({"rejected": listed[:limit]}) if answers else _nobody()
+        return _json({"rejected": listed[:limit]}) if answers else _unavailable()
 
     async def _show_rejected(self, request: web.Request) -> web.Response:
-        answers = await self._ask_all(request)
+        answers = await self._request_all(request)
         answers.sort(key=lambda answer: answer.status == _NOT_FOUND)
-        return _as_it_is(answers[0]) if answers else _nobody()
+        return _pass_on(answers[0]) if answers else _unavailable()
 
     async def _list_handshakes(self, request: web.Request) -> web.Response:
-        answers = await self._ask_all(request)
+        answers = await self._request_all(request)
         return (
             _json({"handshakes": _newest_first(answers, "handshakes", by="received")})
             if answers
-            else _nobody()
+            else _unavailable()
         )
 
     async def _list_destinations(self, request: web.Request) -> web.Response:
         """Return the destinations as one worker sees the store, with the state that each worker
         holds in memory.
         """
-        answers = [answer for answer in await self._ask_all(request) if answer.status == _OK]
+        answers = [answer for answer in await self._request_all(request) if answer.status == _OK]
         if not answers:
-            return _nobody()
+            return _unavailable()
         first, *others = ({one["name"]: one for one in answer.json()["destinations"]} for answer in answers)
-        for name, shown in first.items():
+        for name, merged in first.items():
             for other in (known[name] for known in others if name in known):
-                shown["waiting"] += other["waiting"]
+                merged["waiting"] += other["waiting"]
                 if other["breaker"] != "closed":
-                    shown["breaker"] = other["breaker"]
+                    merged["breaker"] = other["breaker"]
                     for time in ("open_since", "next_probe"):
                         # RFC 3339 times in UTC sort as text. This is the earliest time among the open
                         # circuit breakers.
-                        shown[time] = min(filter(None, (shown[time], other[time])), default=None)
+                        merged[time] = min(filter(None, (merged[time], other[time])), default=None)
         return _json({"destinations": list(first.values())})
 
     def _serving(self) -> list[WorkerProcess]:
         return [process for process in self._processes if process.is_serving]
 
-    async def _first_that_is_well(self) -> WorkerProcess | None:
+    async def _first_responsive(self) -> WorkerProcess | None:
         for process in self._serving():
             try:
-                await process.client.request("/healthz", within=_WELL_WITHIN)
+                await process.client.request("/healthz", within=_ALIVE_WITHIN)
             except NoAnswerError:
                 continue
             return process
         return None
 
-    async def _ask_all(self, request: web.Request) -> list[WorkerAnswer]:
+    async def _request_all(self, request: web.Request) -> list[WorkerAnswer]:
         asked = [
             process.client.request(request.rel_url.raw_path_qs, within=_LIST_WITHIN)
             for process in self._serving()
@@ -136,7 +136,7 @@ def _newest_first(answers: Sequence[WorkerAnswer], name: str, *, by: str) -> lis
     return sorted(listed, key=lambda one: str(one[by]), reverse=True)
 
 
-def _as_it_is(answer: WorkerAnswer) -> web.Response:
+def _pass_on(answer: WorkerAnswer) -> web.Response:
     return web.Response(body=answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
 
 
@@ -145,7 +145,7 @@ def _json(value: object) -> web.Response:
     return web.Response(body=text, content_type="application/json", charset="utf-8")
 
 
-def _nobody() -> web.Response:
+def _unavailable() -> web.Response:
     return error_answer(503, "unavailable", "no worker answers; ask again later")
 
 
@@ -160,13 +160,13 @@ async def reload_all(
 
     The supervisor has already checked the config, but a secret in a file may have changed since.
     """
-    if problems := await _hand_out(new, shared, processes):
-        await _hand_out(old, shared, processes)
+    if problems := await _distribute(new, shared, processes):
+        await _distribute(old, shared, processes)
         return problems
     return []
 
 
-async def _hand_out(
+async def _distribute(
     loaded: LoadedConfig, shared: SharedFolder, processes: Sequence[WorkerProcess]
 ) -> Sequence[Problem]:
     # First for the workers that start meanwhile.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gatehouse.workers.process import WorkerProcess
 
 #: Seconds for the metrics of a worker. Prometheus itself gives up after 10.
-_WITHIN = 2.0
+_TIMEOUT = 2.0
 #: The `worker` label of the supervisor's own series.
 SUPERVISOR = "supervisor"
 
@@ -39,12 +39,12 @@ class MergedMetrics:
         #: The last counts of the workers that have ended. Without them, a sum would fall when a worker ends.
         #: Prometheus takes a falling counter for a restart, and would count the remaining sum a second time.
         self._ended: list[Metric] = []
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def exposition(self) -> bytes:
         """Collect the metrics of all workers and return the text exposition format."""
-        async with self._one_at_a_time:
-            await asyncio.gather(*map(self._ask, self._processes))
+        async with self._lock:
+            await asyncio.gather(*map(self._collect, self._processes))
             return await asyncio.to_thread(self._render, list(self._last.items()), self._ended)
 
     def worker_ended(self, number: int) -> None:
@@ -52,10 +52,10 @@ class MergedMetrics:
         last = cumulative(self._last.pop(number, ()))
         self._ended = merge([WorkerMetrics("", self._ended), WorkerMetrics("", last)])
 
-    async def _ask(self, process: WorkerProcess) -> None:
+    async def _collect(self, process: WorkerProcess) -> None:
         start = process.starts
         try:
-            answer = await process.client.request("/metrics", within=_WITHIN)
+            answer = await process.client.request("/metrics", within=_TIMEOUT)
             families = await asyncio.to_thread(parse, answer.body)
         except (NoAnswerError, ValueError):
             return  # the last metrics stay valid while the worker runs
@@ -90,7 +90,7 @@ GAUGES: Mapping[str, Callable[[float, float], float]] = {
 }
 _SUMMED = ("counter", "histogram")
 #: The prefix of process metrics, whose sum says little or nothing.
-_OF_A_PROCESS = "process_"
+_PROCESS_PREFIX = "process_"
 
 #: A series: its name and its sorted labels.
 _Series = tuple[str, tuple[tuple[str, str], ...]]
@@ -122,14 +122,20 @@ def merge(exposed: Iterable[WorkerMetrics]) -> list[Metric]:
     for worker, families in exposed:
         for family in families:
             into = merged.setdefault(family.name, _MergedFamily(family))
-            into.add(_labelled(family, worker) if family.name.startswith(_OF_A_PROCESS) else family.samples)
+            into.add(
+                _with_worker_label(family, worker)
+                if family.name.startswith(_PROCESS_PREFIX)
+                else family.samples
+            )
     return [merging.family() for merging in merged.values()]
 
 
 def cumulative(families: Iterable[Metric]) -> list[Metric]:
     """Return the counters and histograms, which stay valid when their process has ended."""
     return [
-        family for family in families if family.type in _SUMMED and not family.name.startswith(_OF_A_PROCESS)
+        family
+        for family in families
+        if family.type in _SUMMED and not family.name.startswith(_PROCESS_PREFIX)
     ]
 
 
@@ -181,10 +187,10 @@ def _family(like: Metric, samples: list[Sample]) -> Metric:
     return family
 
 
-def _labelled(family: Metric, worker: str) -> Iterator[Sample]:
+def _with_worker_label(family: Metric, worker: str) -> Iterator[Sample]:
     for sample in family.samples:
         yield Sample(sample.name, {"worker": worker, **sample.labels}, sample.value)
 
 
-def _add(one: float, other: float) -> float:
-    return one + other
+def _add(first: float, second: float) -> float:
+    return first + second

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 #: Seconds of backoff before a restart: the initial and the maximum value.
 INITIAL_BACKOFF, MAX_BACKOFF = 1.0, 30.0
 #: A worker that ran for this many seconds resets the backoff.
-_WELL = 60.0
+_STABLE_AFTER = 60.0
 #: Seconds between two checks of a starting worker, and for the answer to one check.
-_LOOK, _LOOK_WITHIN = 0.05, 1.0
+_READY_INTERVAL, _READY_TIMEOUT = 0.05, 1.0
 #: Seconds between two liveness checks, seconds for the answer, and how many checks in a row may fail. A
 #: process monitor only sees the supervisor, which does not hang when a worker does.
-_ALIVE, _ALIVE_WITHIN, _SILENT = 5.0, 5.0, 5
+_LIVENESS_INTERVAL, _LIVENESS_TIMEOUT, _MAX_FAILURES = 5.0, 5.0, 5
 
 
 class WorkerProcess:
@@ -49,7 +49,7 @@ class WorkerProcess:
         self.client = WorkerClient(worker.socket)
         #: How often the worker was started.
         self.starts = 0
-        self._serves = asyncio.Event()
+        self._serving = asyncio.Event()
         self._command = (
             *(sys.executable, "-P", "-m", "gatehouse", "serve"),
             *("--worker", worker.argument),
@@ -57,10 +57,10 @@ class WorkerProcess:
         )
         self._changed = changed
         self._process: Process | None = None
-        self._keeping: asyncio.Task[None] | None = None
-        self._looking: asyncio.Task[None] | None = None
-        self._leaving = asyncio.Event()
-        self._first_end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._running: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._first_exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     @property
     def is_running(self) -> bool:
@@ -70,30 +70,30 @@ class WorkerProcess:
     @property
     def is_serving(self) -> bool:
         """Whether the worker serves requests."""
-        return self._serves.is_set()
+        return self._serving.is_set()
 
     def start(self) -> None:
         """Start the worker and keep it running."""
-        self._keeping = asyncio.create_task(self._keep(), name=f"worker {self.number}")
+        self._running = asyncio.create_task(self._run_until_stopped(), name=f"worker {self.number}")
 
     async def wait_until_serving(self) -> None:
         """Wait until the worker serves for the first time. Raises `GatewayError` when it ends instead."""
-        serving = asyncio.create_task(self._serves.wait())
-        first_end = asyncio.ensure_future(self._first_end)
-        await asyncio.wait((serving, first_end), return_when=asyncio.FIRST_COMPLETED)
-        if not self._serves.is_set():
+        serving = asyncio.create_task(self._serving.wait())
+        first_exit = asyncio.ensure_future(self._first_exit)
+        await asyncio.wait((serving, first_exit), return_when=asyncio.FIRST_COMPLETED)
+        if not self._serving.is_set():
             serving.cancel()
-            message = f"worker {self.number} ended before it served: {_describe_exit(first_end.result())}"
-            raise GatewayError(message, hint="its own error is above")
+            message = f"worker {self.number} ended before it served: {_describe_exit(first_exit.result())}"
+            raise GatewayError(message, hint="the worker logged its error above")
 
     async def wait_until_settled(self, within: float) -> None:
         """Wait until a starting worker serves or has ended, for at most `within` seconds."""
-        if self._looking is not None:
-            await asyncio.wait([self._looking], timeout=within)
+        if self._starting is not None:
+            await asyncio.wait([self._starting], timeout=within)
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """Stop the worker gracefully: it finishes its requests and attempts, and is not restarted."""
-        self._leaving.set()
+        self._stopping.set()
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
@@ -105,34 +105,34 @@ class WorkerProcess:
 
     async def wait_until_ended(self) -> None:
         """Wait until the worker has ended for good."""
-        if self._keeping is not None:
-            await asyncio.wait([self._keeping])
+        if self._running is not None:
+            await asyncio.wait([self._running])
 
-    async def _keep(self) -> None:
-        rest = INITIAL_BACKOFF
+    async def _run_until_stopped(self) -> None:
+        backoff = INITIAL_BACKOFF
         while True:
             started = time.monotonic()
-            code = await self._run()
-            if not self._first_end.done():
-                self._first_end.set_result(code)
-            if self._leaving.is_set():
+            code = await self._run_once()
+            if not self._first_exit.done():
+                self._first_exit.set_result(code)
+            if self._stopping.is_set():
                 return
-            if time.monotonic() - started >= _WELL:
-                rest = INITIAL_BACKOFF
+            if time.monotonic() - started >= _STABLE_AFTER:
+                backoff = INITIAL_BACKOFF
             get_logger().error(
-                "worker.ended", worker=self.number, how=_describe_exit(code), starts_again_in_s=rest
+                "worker.ended", worker=self.number, how=_describe_exit(code), starts_again_in_s=backoff
             )
             self._changed(self, code)
-            if await self._leaves_within(rest):
+            if await self._stops_within(backoff):
                 return
-            rest = min(rest * 2, MAX_BACKOFF)
+            backoff = min(backoff * 2, MAX_BACKOFF)
 
-    async def _leaves_within(self, seconds: float) -> bool:
+    async def _stops_within(self, seconds: float) -> bool:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._leaving.wait(), seconds)
-        return self._leaving.is_set()
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        return self._stopping.is_set()
 
-    async def _run(self) -> int:
+    async def _run_once(self) -> int:
         """Run the process once. Return its exit code."""
         try:
             # The worker stops when its stdin closes, also when the supervisor dies. The new session makes
@@ -143,41 +143,41 @@ class WorkerProcess:
         except OSError as error:
             return error.errno or 1
         self.starts += 1
-        if self._leaving.is_set():
-            self.leave()  # the stop was requested while the process started
-        self._looking = asyncio.create_task(self._look_until_it_serves())
-        watching = asyncio.create_task(self._watch(self._looking))
+        if self._stopping.is_set():
+            self.stop()  # the stop was requested while the process started
+        self._starting = asyncio.create_task(self._wait_until_ready())
+        watching = asyncio.create_task(self._watch_health(self._starting))
         try:
             return await process.wait()
         finally:
-            self._looking.cancel()
+            self._starting.cancel()
             watching.cancel()
-            self._serves.clear()
+            self._serving.clear()
             self._process = None
 
-    async def _look_until_it_serves(self) -> None:
+    async def _wait_until_ready(self) -> None:
         while not await self._is_ready():  # noqa: ASYNC110 - it is another process
-            await asyncio.sleep(_LOOK)
-        self._serves.set()
+            await asyncio.sleep(_READY_INTERVAL)
+        self._serving.set()
         self._changed(self, None)
 
-    async def _watch(self, looking: asyncio.Task[None]) -> None:
+    async def _watch_health(self, starting: asyncio.Task[None]) -> None:
         """Kill the worker when it hangs."""
-        await asyncio.wait([looking])
-        silent = 0
-        while silent < _SILENT:
-            await asyncio.sleep(_ALIVE)
+        await asyncio.wait([starting])
+        failures = 0
+        while failures < _MAX_FAILURES:
+            await asyncio.sleep(_LIVENESS_INTERVAL)
             try:
-                await self.client.request("/healthz", within=_ALIVE_WITHIN)
-                silent = 0
+                await self.client.request("/healthz", within=_LIVENESS_TIMEOUT)
+                failures = 0
             except NoAnswerError:
-                silent += 1
+                failures += 1
         get_logger().error("worker.hangs", worker=self.number)
         self.kill()
 
     async def _is_ready(self) -> bool:
         try:
-            parts = (await self.client.request("/readyz", within=_LOOK_WITHIN)).json()["parts"]
+            parts = (await self.client.request("/readyz", within=_READY_TIMEOUT)).json()["parts"]
         except (NoAnswerError, KeyError, TypeError):
             return False
         # The worker counts as ready even when the store is down: it answers providers itself.

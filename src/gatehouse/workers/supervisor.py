@@ -85,7 +85,7 @@ class Supervisor:
 
     async def __aexit__(self, *_: object) -> None:
         self._reloader.active = False
-        self._listen_to_second_signals()
+        self._handle_second_signal()
         get_logger().info("gateway.stopping")
         await self._running.aclose()
         get_logger().info("gateway.stopped")
@@ -94,30 +94,30 @@ class Supervisor:
         """Start in order: what the workers need, the operator server, the workers."""
         config, closing = self._compiled.config, self._running.push_async_callback
         self._metrics.reload_success_time.set(self._clock())
-        folder = self._make_folder()
+        folder = self._create_folder()
         ports = [SharedPort() for _ in config.server.listen.addresses]
         for port, address in zip(ports, config.server.listen.addresses, strict=True):
             self._running.callback(port.close)
-            await start_listening(port.hold(address), "server.listen", address)
+            await start_listening(port.reserve(address), "server.listen", address)
         self._shared = SharedFolder(folder)
-        self._shared.begin(self._compiled.loaded, *(port.port for port in ports))
+        self._shared.write_initial(self._compiled.loaded, *(port.port for port in ports))
 
         workers = map(self._shared.worker, range(1, self._number + 1))
         self._processes += [WorkerProcess(worker, self._options, self._changed) for worker in workers]
-        self._scraping = MergedMetrics(self._metrics, self._processes)
+        self._merged_metrics = MergedMetrics(self._metrics, self._processes)
         for process in self._processes:
             closing(process.client.close)
-        self._operator = self._make_operator()
+        self._operator = self._create_operator()
         await start_listening(self._operator.start(), "operator.listen", config.operator.listen)
         closing(self._operator.stop)
 
-        closing(self._end_workers)
+        closing(self._stop_workers)
         for process in self._processes:
             process.start()
         await asyncio.gather(*(process.wait_until_serving() for process in self._processes))
         self._log_started([port.port for port in ports])
 
-    def _make_folder(self) -> Path:
+    def _create_folder(self) -> Path:
         folder = Path(tempfile.mkdtemp(prefix="gatehouse-"))
         self._running.callback(shutil.rmtree, folder, ignore_errors=True)
         # Cleaners of /tmp leave locked folders alone (systemd's tmpfiles.d(5)).
@@ -126,7 +126,7 @@ class Supervisor:
         fcntl.flock(lock, fcntl.LOCK_SH)
         return folder
 
-    def _make_operator(self) -> OperatorServer:
+    def _create_operator(self) -> OperatorServer:
         return OperatorServer(
             self._compiled.config.operator.listen,
             self._compiled.operator_token,
@@ -134,7 +134,7 @@ class Supervisor:
             {f"worker {process.number}": partial(_probe, process) for process in self._processes},
             WorkersApi(self._processes).routes(),
             reload=self.reload,
-            exposition=self._scraping.exposition,
+            exposition=self._merged_metrics.exposition,
         )
 
     def _log_started(self, ports: Sequence[int]) -> None:
@@ -148,22 +148,22 @@ class Supervisor:
             workers=self._number,
         )
 
-    async def _end_workers(self) -> None:
+    async def _stop_workers(self) -> None:
         for process in self._processes:
-            process.leave()
-        ending = asyncio.gather(*(process.wait_until_ended() for process in self._processes))
-        await asyncio.wait([ending], timeout=_GRACE)
+            process.stop()
+        stopping = asyncio.gather(*(process.wait_until_ended() for process in self._processes))
+        await asyncio.wait([stopping], timeout=_GRACE)
         for process in self._processes:
             process.kill()
-        await ending
+        await stopping
 
-    def _listen_to_second_signals(self) -> None:
+    def _handle_second_signal(self) -> None:
         """Stop everything at once at the second signal."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end_at_once, number)
+            loop.add_signal_handler(number, self._kill_now, number)
 
-    def _end_at_once(self, number: signal.Signals) -> None:
+    def _kill_now(self, number: signal.Signals) -> None:
         for process in self._processes:
             process.kill()
         shutil.rmtree(self._shared.folder, ignore_errors=True)
@@ -175,7 +175,7 @@ class Supervisor:
         self._metrics.worker_up[process.number].set(code is None)
         if code is not None:
             self._metrics.worker_ended[process.number].inc()
-            self._scraping.worker_ended(process.number)
+            self._merged_metrics.worker_ended(process.number)
 
     def _compile(self, loaded: LoadedConfig) -> CompiledConfig:
         return CompiledConfig(loaded, None, None)
@@ -240,24 +240,24 @@ class SharedPort:
     """
 
     def __init__(self) -> None:
-        self._held: list[socket.socket] = []
+        self._sockets: list[socket.socket] = []
 
     @property
     def port(self) -> int:
         """The port. A configured 0 shows as the port that the system chose."""
-        return int(self._held[0].getsockname()[1])
+        return int(self._sockets[0].getsockname()[1])
 
-    async def hold(self, listen: Address) -> None:
+    async def reserve(self, listen: Address) -> None:
         """Reserve the port on every address of the host. Raises `OSError` when it is not available."""
         if listen.port:
             # Processes that share a port do not learn of each other. Another gateway of the same user would
             # silently get half of the requests, so the port is first bound without sharing.
             for alone in await bind(listen.host, listen.port):
                 alone.close()
-        self._held = await bind(listen.host, listen.port, shared=True)
+        self._sockets = await bind(listen.host, listen.port, shared=True)
 
     def close(self) -> None:
         """Release the port."""
-        for held in self._held:
-            held.close()
-        self._held.clear()
+        for sock in self._sockets:
+            sock.close()
+        self._sockets.clear()

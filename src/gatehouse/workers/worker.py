@@ -18,15 +18,15 @@ from gatehouse.gateway.reload import keep_restart_only
 if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig
 
-_NAMES = "names.json"
+_SETTINGS = "names.json"
 #: The config that the supervisor started with. Settings that need a restart are read from it.
-_FIRST = "first.yaml"
+_INITIAL = "first.yaml"
 #: The config in use.
 _CURRENT = "current.yaml"
 _STDIN = 0
 
 
-class _Names(msgspec.Struct):
+class _Settings(msgspec.Struct):
     """What a worker needs besides the config."""
 
     #: The config file as the operator named it, and the folder for its relative paths.
@@ -47,11 +47,11 @@ class SharedFolder(NamedTuple):
 
     folder: Path
 
-    def begin(self, loaded: LoadedConfig, *ports: int) -> None:
+    def write_initial(self, loaded: LoadedConfig, *ports: int) -> None:
         """Write what a worker needs to start."""
-        names = _Names(loaded.document.file, str(loaded.directory), ports, os.getpid())
-        (self.folder / _NAMES).write_bytes(msgspec.json.encode(names))
-        (self.folder / _FIRST).write_bytes(loaded.text)
+        settings = _Settings(loaded.document.file, str(loaded.directory), ports, os.getpid())
+        (self.folder / _SETTINGS).write_bytes(msgspec.json.encode(settings))
+        (self.folder / _INITIAL).write_bytes(loaded.text)
         self.use(loaded)
 
     def use(self, loaded: LoadedConfig) -> None:
@@ -72,7 +72,7 @@ class Worker(NamedTuple):
     number: int
 
     @classmethod
-    def of(cls, argument: str) -> Worker:
+    def from_argument(cls, argument: str) -> Worker:
         """Parse the text that `argument` returns."""
         path = Path(argument)
         return cls(path.parent, int(path.name))
@@ -90,30 +90,30 @@ class Worker(NamedTuple):
     @property
     def ports(self) -> tuple[int, ...]:
         """The ports that all workers listen on."""
-        return self._names().ports
+        return self._settings().ports
 
     def clean_up(self) -> None:
         """Remove the folder of the supervisor, if the supervisor is gone."""
         with suppress(FileNotFoundError):
-            if self._names().supervisor != os.getppid():
+            if self._settings().supervisor != os.getppid():
                 shutil.rmtree(self.folder, ignore_errors=True)
 
     def load_initial(self) -> LoadedConfig:
         """Load the config to start with. Raises `ConfigError`."""
         loaded = self.load()
-        config, _ = keep_restart_only(self._parsed(_FIRST).config, loaded.config)
+        config, _ = keep_restart_only(self._parse_file(_INITIAL).config, loaded.config)
         return replace(loaded, config=config)
 
     def load(self) -> LoadedConfig:
         """Load the config in use. Raises `ConfigError`."""
-        return self._parsed(_CURRENT)
+        return self._parse_file(_CURRENT)
 
-    def _parsed(self, name: str) -> LoadedConfig:
-        names = self._names()
-        return parse((self.folder / name).read_bytes(), names.file, Path(names.directory))
+    def _parse_file(self, name: str) -> LoadedConfig:
+        settings = self._settings()
+        return parse((self.folder / name).read_bytes(), settings.file, Path(settings.directory))
 
-    def _names(self) -> _Names:
-        return msgspec.json.decode((self.folder / _NAMES).read_bytes(), type=_Names)
+    def _settings(self) -> _Settings:
+        return msgspec.json.decode((self.folder / _SETTINGS).read_bytes(), type=_Settings)
 
 
 def stop_with_supervisor(stop: asyncio.Event) -> None:
@@ -124,9 +124,9 @@ def stop_with_supervisor(stop: asyncio.Event) -> None:
     """
     loop = asyncio.get_running_loop()
 
-    def look() -> None:
+    def read_stdin() -> None:
         if not os.read(_STDIN, 1024):
             loop.remove_reader(_STDIN)
             stop.set()
 
-    loop.add_reader(_STDIN, look)
+    loop.add_reader(_STDIN, read_stdin)
