@@ -13,7 +13,7 @@ from gatehouse.cli import COMMANDS
 from gatehouse.config.lint import CODES
 from gatehouse.config.load import parse
 from gatehouse.config.model import Config
-from gatehouse.errors import OUTCOME_REASONS, REASONS, Shortage
+from gatehouse.errors import OUTCOME_REASONS, REASONS, UnavailableReason
 from gatehouse.telemetry.log import EVENTS
 from gatehouse.telemetry.metrics import OUTCOMES, Metrics, SupervisorMetrics
 
@@ -93,7 +93,7 @@ def test_every_metric_is_explained(metric: str) -> None:
     assert re.search(row, OPERATIONS, re.MULTILINE)
 
 
-@pytest.mark.parametrize("word", [*OUTCOMES, *REASONS, *OUTCOME_REASONS, *get_args(Shortage)])
+@pytest.mark.parametrize("word", [*OUTCOMES, *REASONS, *OUTCOME_REASONS, *get_args(UnavailableReason)])
 def test_every_outcome_and_reason_is_named(word: str) -> None:
     assert f"`{word}`" in OPERATIONS
 

@@ -55,7 +55,7 @@ REASONS: tuple[Reason, ...] = (
 )
 
 #: Why a request got 503: the `reason` in its log line.
-Shortage = Literal[
+UnavailableReason = Literal[
     "overloaded",
     "busy",
     "disk",
@@ -238,9 +238,9 @@ class UnavailableError(RequestRejectedError):
 
     status, code, outcome = 503, "unavailable", "unavailable"
 
-    def __init__(self, message: str, *, reason: Shortage) -> None:
+    def __init__(self, message: str, *, reason: UnavailableReason) -> None:
         super().__init__(message)
-        self.reason: Shortage = reason
+        self.reason: UnavailableReason = reason
 
 
 class RelayFailedError(RequestRejectedError):
@@ -251,10 +251,10 @@ class RelayFailedError(RequestRejectedError):
     """
 
     status, code, outcome = 502, "bad_gateway", "relay_failed"
-    told: ClassVar[str] = "the event could not be handed on; send it again later"
+    answer_text: ClassVar[str] = "the event could not be handed on; send it again later"
 
     def __init__(self, reason: RelayFault | OutcomeReason) -> None:
-        super().__init__(self.told)
+        super().__init__(self.answer_text)
         self.reason: RelayFault | OutcomeReason = reason
 
 
@@ -262,4 +262,4 @@ class RelayTimeoutError(RelayFailedError):
     """The destination did not reply within the time that the provider waits."""
 
     status, code = 504, "gateway_timeout"
-    told = "the event was not handled in time; send it again later"
+    answer_text = "the event was not handled in time; send it again later"

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 
 from doubles.dedupe import values
 from gatehouse import providers
-from gatehouse.config.coverage import bounds_age, effective_max_age, resists_replay, signs, signs_a_time
+from gatehouse.config.coverage import effective_max_age, limits_age, resists_replay, signs, signs_time
 from gatehouse.config.model import BasicConfig, SigningConfig, TokenConfig
 from gatehouse.config.presets import shipped_preset
 from gatehouse.demo.sample import Sample, documented_sample, sign_sample, type_of, with_new_ids, with_time
@@ -297,9 +297,9 @@ def test_a_captured_request_gets_too_old_or_the_preset_says_why_not(name: str) -
     preset = shipped_preset(name)
     limit = effective_max_age(preset)
 
-    assert bounds_age(preset) != bool(preset.no_max_age), "either a bound, or the reason for none"
+    assert limits_age(preset) != bool(preset.no_max_age), "either a bound, or the reason for none"
     assert limit is None or preset.retry_horizon is None or limit >= preset.retry_horizon
-    assert limit is None or (signs_a_time(preset) and limit <= preset.dedupe.window)
+    assert limit is None or (signs_time(preset) and limit <= preset.dedupe.window)
 
 
 @pytest.mark.case("S-10")

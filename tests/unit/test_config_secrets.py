@@ -35,7 +35,7 @@ def test_white_space_at_its_end_is_no_part_of_a_secret(tmp_path: Path, ending: s
 
     for reference in (SecretRef("file", "secret"), SecretRef("env", "A")):
         assert secrets.resolve(reference) == SECRET.encode()
-        assert secrets.oddity(reference) is None
+        assert secrets.likely_mistake(reference) is None
 
 
 @pytest.mark.case("F-29")

@@ -16,7 +16,7 @@ import msgspec
 from gatehouse import __version__
 from gatehouse.cli.output import visible
 from gatehouse.config.addresses import Address
-from gatehouse.config.hints import shown
+from gatehouse.config.hints import escaped
 from gatehouse.config.secrets import SecretError, Secrets
 from gatehouse.errors import ConfigError, GatewayError, Problem
 from gatehouse.network.sockets import client_host
@@ -185,7 +185,7 @@ def connection_error(error: Exception, url: str, timeout: float, hint: str) -> G
     `hint` is for a server that does not listen there; other failures have their own.
     """
     failure = _failure(error, url, timeout)
-    return GatewayError(f"no answer from {shown(url, 300)}: {failure.reason}", hint=failure.hint or hint)
+    return GatewayError(f"no answer from {escaped(url, 300)}: {failure.reason}", hint=failure.hint or hint)
 
 
 def _failure(error: Exception, url: str, timeout: float) -> _Failure:
@@ -193,7 +193,7 @@ def _failure(error: Exception, url: str, timeout: float) -> _Failure:
         if isinstance(cause, ssl.SSLError):
             return _tls_failure(cause)
         if isinstance(cause, socket.gaierror):
-            return _dns_failure(cause, shown(urlsplit(url).hostname or "") if "://" in url else "")
+            return _dns_failure(cause, escaped(urlsplit(url).hostname or "") if "://" in url else "")
     if isinstance(error, TimeoutError):
         return _Failure(
             f"timed out after {timeout:.0f} s", "check the address; a firewall may drop the traffic"
@@ -218,7 +218,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _tls_failure(error: ssl.SSLError) -> _Failure:
     if isinstance(error, ssl.SSLCertVerificationError):
-        reason = f"TLS: its certificate is not accepted: {shown(str(error.verify_message))}"
+        reason = f"TLS: its certificate is not accepted: {escaped(str(error.verify_message))}"
         if error.verify_code in _UNTRUSTED:
             return _Failure(reason, _TRUST)
         if error.verify_code in _EXPIRED:
@@ -231,7 +231,7 @@ def _tls_failure(error: ssl.SSLError) -> _Failure:
             "TLS: the server does not speak TLS", "use http:// instead of https://, or another port"
         )
     reason = (error.reason or "handshake failed").lower().replace("_", " ")
-    return _Failure(f"TLS: {shown(reason)}", "run openssl s_client -connect host:port to see the handshake")
+    return _Failure(f"TLS: {escaped(reason)}", "run openssl s_client -connect host:port to see the handshake")
 
 
 def _dns_failure(error: socket.gaierror, host: str) -> _Failure:
@@ -263,4 +263,4 @@ def _connection_failure(error: Exception, url: str) -> _Failure:
         return _Failure(os.strerror(number))
     if isinstance(error, aiohttp.ClientResponseError | aiohttp.ClientPayloadError):
         return _Failure("the answer is not valid HTTP")
-    return _Failure(shown(" ".join(str(error).split())) or type(error).__name__)
+    return _Failure(escaped(" ".join(str(error).split())) or type(error).__name__)

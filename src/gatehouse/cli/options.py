@@ -83,17 +83,17 @@ def load_source(config: str | None, name: str) -> tuple[Source, LoadedConfig]:
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> GatewayError:
     """Make the error for a name that does not exist. Its hint lists the names that do."""
-    from gatehouse.config.hints import shown
+    from gatehouse.config.hints import escaped
     from gatehouse.errors import GatewayError
 
-    return GatewayError(f'unknown {kind} "{shown(name)}"', hint=known_names(name, known))
+    return GatewayError(f'unknown {kind} "{escaped(name)}"', hint=known_names(name, known))
 
 
 def known_names(name: str, known: Iterable[str]) -> str:
     """Make the hint for a name that does not exist: the nearest name, and the list of all."""
-    from gatehouse.config.hints import expected
+    from gatehouse.config.hints import suggest_name
 
-    return expected(name, known).replace("expected one of", "use one of")
+    return suggest_name(name, known).replace("expected one of", "use one of")
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def secret_warnings(loaded: LoadedConfig) -> list[Problem]:
     """Find secrets with characters around them that are probably not part of them, such as quotes."""
     secrets, found = Secrets(loaded.directory), []
     for path, reference in _references(loaded.config, ()):
-        oddity = secrets.oddity(reference)
+        oddity = secrets.likely_mistake(reference)
         if oddity is not None:
             message = f"{reference} has {oddity}, which counts as part of the secret"
             hint = "keep only the secret itself, as the provider shows it"

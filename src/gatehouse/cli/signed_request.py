@@ -17,7 +17,7 @@ from gatehouse.cli.options import LAST_SECOND
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from gatehouse.config.addresses import Listens
+    from gatehouse.config.addresses import BindAddresses
     from gatehouse.demo.sample import Sample
     from gatehouse.ingest.source import Source
 
@@ -61,7 +61,7 @@ class SignedRequest:
 class RequestBuilder:
     """Builds the requests that the options describe. Each one is a new event, unless the options differ."""
 
-    def __init__(self, source: Source, listen: Listens, options: RequestOptions) -> None:
+    def __init__(self, source: Source, listen: BindAddresses, options: RequestOptions) -> None:
         self._source = source
         self._options = options
         #: The bytes of the file, if the options name one.
@@ -120,7 +120,7 @@ def _read_body(file: str) -> bytes:
         raise GatewayError(f"{file}: can't be read: {error.strerror}", hint=hint) from error
 
 
-def _complete_url(url: str | None, source: Source, listens: Listens) -> str:
+def _complete_url(url: str | None, source: Source, listens: BindAddresses) -> str:
     """Return the URL to send to. The default host is this config's gateway, the default path the source's."""
     from gatehouse.config.addresses import Address
     from gatehouse.errors import GatewayError

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, InstanceOf, WithJsonSchema
 
-from gatehouse.config.base import in_words, wrong
+from gatehouse.config.base import invalid_value, text_schema
 from gatehouse.config.hints import address_hint, url_hint
 
 _ADDRESS = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):(?P<port>[0-9]{1,5})"
@@ -51,7 +51,7 @@ class UnixSocket(NamedTuple):
         return f"unix:{self.path}"
 
 
-class Listens(tuple[Address | UnixSocket, ...]):
+class BindAddresses(tuple[Address | UnixSocket, ...]):
     """All addresses and Unix sockets that a listener binds to."""
 
     __slots__ = ()
@@ -71,10 +71,10 @@ class Listens(tuple[Address | UnixSocket, ...]):
         """The port of the first address, or 0 without an address."""
         return self.addresses[0].port if self.addresses else 0
 
-    def at(self, ports: Sequence[int]) -> Listens:
+    def at(self, ports: Sequence[int]) -> BindAddresses:
         """Return a copy in which the addresses have the ports that they were bound to."""
         got = iter(ports)
-        return Listens(
+        return BindAddresses(
             one._replace(port=next(got, one.port)) if isinstance(one, Address) else one for one in self
         )
 
@@ -96,28 +96,28 @@ def parse_address(value: Any) -> Any:
         host, port = match["host"].strip("[]"), int(match["port"])
         if port <= _HIGHEST_PORT and _could_be_a_host(host):
             return Address(host, port)
-    raise wrong(
+    raise invalid_value(
         "not an address", address_hint(value) or "write host:port, as in 127.0.0.1:9090 or [::1]:9090"
     )
 
 
-def parse_listens(value: Any) -> Any:
-    """Convert an address, a `unix:/path`, or a list of them to `Listens`."""
+def parse_bind_addresses(value: Any) -> Any:
+    """Convert an address, a `unix:/path`, or a list of them to `BindAddresses`."""
     many = value if isinstance(value, tuple) else (value,)
     if not many:
-        raise wrong("must have at least one address", 'add one, as in ":8080"')
-    found = Listens(map(_parse_listen, many))
+        raise invalid_value("must have at least one address", 'add one, as in ":8080"')
+    found = BindAddresses(map(_parse_bind_address, many))
     if len(set(found)) < len(found):
-        raise wrong("the same address twice", "remove one of them")
+        raise invalid_value("the same address twice", "remove one of them")
     return found
 
 
-def _parse_listen(value: Any) -> Address | UnixSocket:
+def _parse_bind_address(value: Any) -> Address | UnixSocket:
     if isinstance(value, str) and value.startswith("unix:"):
         path = value.removeprefix("unix:")
         if not path.startswith("/") or not path.isprintable() or len(path.encode()) > _LONGEST_SOCKET_PATH:
             hint = f"write an absolute path of at most {_LONGEST_SOCKET_PATH} bytes, as in unix:/run/in.sock"
-            raise wrong("not a path for a Unix socket", hint)
+            raise invalid_value("not a path for a Unix socket", hint)
         return UnixSocket(path)
     address: Address = parse_address(value)
     return address
@@ -134,9 +134,9 @@ def _could_be_a_host(host: str) -> bool:
     return True
 
 
-ListenPlaces = Annotated[
-    InstanceOf[Listens],
-    BeforeValidator(parse_listens),
+ListenAddresses = Annotated[
+    InstanceOf[BindAddresses],
+    BeforeValidator(parse_bind_addresses),
     WithJsonSchema(
         {
             "title": "address or list of addresses",
@@ -150,7 +150,7 @@ ListenPlaces = Annotated[
 ListenAddress = Annotated[
     InstanceOf[Address],
     BeforeValidator(parse_address),
-    in_words("address", r".*:[0-9]{1,5}", "127.0.0.1:9090"),
+    text_schema("address", r".*:[0-9]{1,5}", "127.0.0.1:9090"),
 ]
 
 
@@ -162,7 +162,7 @@ _PATH = r"/[A-Za-z0-9._~/-]{1,255}"
 def parse_http_url(value: Any) -> Any:
     """Check that a value is an http or https URL with a host and without credentials."""
     if _http_parts(value) is None:
-        raise wrong(
+        raise invalid_value(
             "not an http or https URL",
             url_hint(value) or "write http://host:port/path or https://…, without credentials",
         )
@@ -173,7 +173,7 @@ def parse_public_url(value: Any) -> Any:
     """Check that a value is a URL with only a scheme and a host. Removes a final slash."""
     parts = _http_parts(value)
     if parts is None or parts.path not in ("", "/") or "?" in value:
-        raise wrong(
+        raise invalid_value(
             "must be only a scheme and a host",
             (parts is None and url_hint(value))
             or "write it as in https://hooks.example.com; the paths are those of the sources",
@@ -196,7 +196,9 @@ def parse_https_url(value: Any) -> Any:
     """Check that a value is an https URL. Keys from an unencrypted connection would prove nothing."""
     parts = _http_parts(value)
     if parts is None or parts.scheme != "https":
-        raise wrong("not an https URL", url_hint(value) or "write https://host/path, without credentials")
+        raise invalid_value(
+            "not an https URL", url_hint(value) or "write https://host/path, without credentials"
+        )
     return value
 
 
@@ -205,10 +207,10 @@ def parse_path(value: Any) -> Any:
     hint = "write it as in /in/shop, with letters, digits, - _ . ~ and single slashes"
     if not isinstance(value, str) or not re.fullmatch(_PATH, value):
         is_url = isinstance(value, str) and "://" in value
-        raise wrong("not a path", f"remove the scheme and the host; {hint}" if is_url else hint)
+        raise invalid_value("not a path", f"remove the scheme and the host; {hint}" if is_url else hint)
     segments = value.removeprefix("/").removesuffix("/").split("/")
     if any(segment in ("", ".", "..") for segment in segments):
-        raise wrong("not a path: proxies would rewrite it", f"remove //, /./ and /../; {hint}")
+        raise invalid_value("not a path: proxies would rewrite it", f"remove //, /./ and /../; {hint}")
     return value
 
 
@@ -219,7 +221,7 @@ def parse_trusted_proxy(value: Any) -> Any:
     try:
         return parse_network(value)
     except ValueError as error:
-        raise wrong(
+        raise invalid_value(
             "not a network", "write it as in 10.0.0.0/8 or 127.0.0.1, or unix for Unix sockets"
         ) from error
 
@@ -232,26 +234,26 @@ def parse_network(value: Any) -> Any:
             return value
     except ValueError:
         pass
-    raise wrong("not a network", "write it as in 10.0.0.0/8 or 127.0.0.1; the host bits must be zero")
+    raise invalid_value("not a network", "write it as in 10.0.0.0/8 or 127.0.0.1; the host bits must be zero")
 
 
 HttpUrl = Annotated[
     str,
     BeforeValidator(parse_http_url),
-    in_words("URL", r"https?://[^@#\s]+", "http://billing.internal:8000/events"),
+    text_schema("URL", r"https?://[^@#\s]+", "http://billing.internal:8000/events"),
 ]
 HttpsUrl = Annotated[
     str,
     BeforeValidator(parse_https_url),
-    in_words("https URL", r"https://[^@#\s]+", "https://provider.example/.well-known/jwks.json"),
+    text_schema("https URL", r"https://[^@#\s]+", "https://provider.example/.well-known/jwks.json"),
 ]
 PublicUrl = Annotated[
     str,
     BeforeValidator(parse_public_url),
-    in_words("URL", r"https?://[^@#/?\s]+/?", "https://hooks.example.com"),
+    text_schema("URL", r"https?://[^@#/?\s]+/?", "https://hooks.example.com"),
 ]
-PathText = Annotated[str, BeforeValidator(parse_path), in_words("path", _PATH, "/in/shop")]
-Network = Annotated[str, BeforeValidator(parse_network), in_words("network", r".+", "10.0.0.0/8")]
+PathText = Annotated[str, BeforeValidator(parse_path), text_schema("path", _PATH, "/in/shop")]
+Network = Annotated[str, BeforeValidator(parse_network), text_schema("network", r".+", "10.0.0.0/8")]
 TrustedProxy = Annotated[
-    str, BeforeValidator(parse_trusted_proxy), in_words("network or `unix`", r".+", "10.0.0.0/8", "unix")
+    str, BeforeValidator(parse_trusted_proxy), text_schema("network or `unix`", r".+", "10.0.0.0/8", "unix")
 ]

@@ -18,7 +18,12 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from gatehouse.config.hints import placeholder_hint, template_hint, text_hint, unquoted
+from gatehouse.config.hints import (
+    foreign_placeholder_hint,
+    is_unquoted_placeholder,
+    placeholder_hint,
+    template_hint,
+)
 from gatehouse.language.template import Placeholder, Template, TemplateError
 
 
@@ -48,12 +53,12 @@ class Model(BaseModel):
         return {key: given for key, given in value.items() if given is not None or key not in known}
 
 
-def wrong(message: str, hint: str) -> PydanticCustomError:
+def invalid_value(message: str, hint: str) -> PydanticCustomError:
     """Return the error that the loader turns into a problem with a hint."""
     return PydanticCustomError("gatehouse", "{problem}", {"problem": message, "hint": hint})
 
 
-def in_words(title: str, pattern: str, *examples: str) -> WithJsonSchema:
+def text_schema(title: str, pattern: str, *examples: str) -> WithJsonSchema:
     """Return the JSON Schema of a type that is written as text."""
     return WithJsonSchema(
         {"type": "string", "title": title, "pattern": f"^{pattern}$", "examples": list(examples)}
@@ -72,9 +77,9 @@ _HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"
 def parse_text(value: Any) -> Any:
     """Check one line of text."""
     if not isinstance(value, str):
-        raise wrong("must be text", "put the value in quotes")
+        raise invalid_value("must be text", "put the value in quotes")
     if not value or not value.isprintable():
-        raise wrong("must be one line of text", "use at least one character, and only printable ones")
+        raise invalid_value("must be one line of text", "use at least one character, and only printable ones")
     return value
 
 
@@ -82,7 +87,7 @@ def _matching(pattern: str, message: str, hint: str) -> BeforeValidator:
     def check(value: Any) -> Any:
         if isinstance(value, str) and re.fullmatch(pattern, value):
             return value
-        raise wrong(message, hint)
+        raise invalid_value(message, hint)
 
     return BeforeValidator(check)
 
@@ -95,20 +100,22 @@ def parse_regular_expression(value: Any) -> Any:
             return value
     except (re.error, OverflowError, RecursionError):
         pass
-    raise wrong("not a regular expression", 'write it as in "[A-Za-z0-9_-]{1,128}"')
+    raise invalid_value("not a regular expression", 'write it as in "[A-Za-z0-9_-]{1,128}"')
 
 
 def parse_template(value: Any) -> Any:
     """Compile a template, or a list of templates of which the first that resolves is used."""
     if isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(v, str) for v in value)):
-        if hint := text_hint(value):
-            raise wrong("a placeholder in the syntax of another program", hint)
+        if hint := foreign_placeholder_hint(value):
+            raise invalid_value("a placeholder in the syntax of another program", hint)
         try:
             return Template(value)
         except TemplateError as error:
             example = 'write text with placeholders, as in "{timestamp}.{body}"'
-            raise wrong(error.brief, placeholder_hint(error.inside) if error.inside else example) from error
-    raise wrong("not a template", template_hint(value))
+            raise invalid_value(
+                error.brief, placeholder_hint(error.inside) if error.inside else example
+            ) from error
+    raise invalid_value("not a template", template_hint(value))
 
 
 def format_template(template: Template) -> str | list[str]:
@@ -132,7 +139,7 @@ class _OneOrMany:
     def _as_tuple(self, value: Any) -> Any:
         many = value if isinstance(value, tuple) else (value,)
         if len(many) < self.at_least:
-            raise wrong("must have at least one entry", "add one, as in [one, two]")
+            raise invalid_value("must have at least one entry", "add one, as in [one, two]")
         return many
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -153,8 +160,8 @@ class OrTemplate:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         def in_full(value: Any) -> Any:
-            if isinstance(value, dict) and unquoted(value):
-                raise wrong("not a template", template_hint(value))
+            if isinstance(value, dict) and is_unquoted_placeholder(value):
+                raise invalid_value("not a template", template_hint(value))
             if isinstance(value, dict | source):
                 return value
             return source.model_construct(**{self.key: parse_template(value)})
@@ -192,12 +199,12 @@ Name = Annotated[
     _matching(
         _NAME, "not a name", "use 1 to 64 lower-case letters, digits, - and _; begin with a letter or digit"
     ),
-    in_words("name", _NAME),
+    text_schema("name", _NAME),
 ]
 HeaderName = Annotated[
     str,
     _matching(_HEADER, "not a header name", "write it without a colon, as in X-Signature"),
-    in_words("header name", _HEADER, "X-Signature"),
+    text_schema("header name", _HEADER, "X-Signature"),
 ]
 #: `X-Signature-{n}` stands for X-Signature-1, X-Signature-2 and so on.
 NumberedHeader = Annotated[
@@ -207,7 +214,7 @@ NumberedHeader = Annotated[
         "not a header name",
         "write it without a colon, as in X-Signature or X-Signature-{n}",
     ),
-    in_words("header name", _HEADER + r"(\{n\})?", "X-Signature"),
+    text_schema("header name", _HEADER + r"(\{n\})?", "X-Signature"),
 ]
 RegularExpression = Annotated[
     str,
@@ -217,7 +224,7 @@ RegularExpression = Annotated[
 UserName = Annotated[
     str,
     _matching(r"[^:\x00-\x1f\x7f]+", "not a user name", "use text without a colon"),
-    in_words("text", "[^:]+"),
+    text_schema("text", "[^:]+"),
 ]
 TemplateText = Annotated[
     InstanceOf[Template],

@@ -74,11 +74,11 @@ def covers_time(config: ProviderConfig) -> bool:
 
 def proves_timestamp(config: ProviderConfig) -> bool:
     """Return whether `{timestamp}` is always a signed value."""
-    every = list(every_verifier(config))
-    return any(map(_gives_timestamp, every)) and not any(map(has_loose_timestamp, every))
+    every = list(all_verifiers(config))
+    return any(map(_gives_timestamp, every)) and not any(map(has_unsigned_timestamp, every))
 
 
-def signs_a_time(config: ProviderConfig) -> bool:
+def signs_time(config: ProviderConfig) -> bool:
     """Return whether a signed value tells when the provider made a request."""
     return proves_timestamp(config) or covers_time(config)
 
@@ -90,7 +90,7 @@ def effective_max_age(config: ProviderConfig) -> float | None:
     bodies.
     """
     max_age = config.max_age
-    if max_age is None and any(isinstance(entry, PaypalConfig) for entry in every_verifier(config)):
+    if max_age is None and any(isinstance(entry, PaypalConfig) for entry in all_verifiers(config)):
         max_age = PAYPAL_MAX_AGE
     return None if max_age is None else min(max_age, max(config.dedupe.windows, default=config.dedupe.window))
 
@@ -103,21 +103,21 @@ def replay_window(config: ProviderConfig) -> float | None:
     return max((window for template, window in keys if _is_covered(template, config)), default=None)
 
 
-def bounds_age(config: ProviderConfig) -> bool:
+def limits_age(config: ProviderConfig) -> bool:
     """Return whether a captured request becomes too old to pass at some time."""
-    return effective_max_age(config) is not None or any(map(_bounds_age, config.verify))
+    return effective_max_age(config) is not None or any(map(_limits_age, config.verify))
 
 
-def every_verifier(config: ProviderConfig) -> Iterator[VerifyEntry]:
+def all_verifiers(config: ProviderConfig) -> Iterator[VerifyEntry]:
     """Return all verifiers, including those inside `any`."""
     for entry in config.verify:
         yield from entry.of if isinstance(entry, AnyConfig) else (entry,)
 
 
-def has_loose_timestamp(entry: VerifyEntry) -> bool:
+def has_unsigned_timestamp(entry: VerifyEntry) -> bool:
     """Return whether a verifier checks a timestamp that is not signed."""
     if isinstance(entry, AnyConfig):
-        return any(map(has_loose_timestamp, entry.of))
+        return any(map(has_unsigned_timestamp, entry.of))
     if not isinstance(entry, SigningConfig) or entry.timestamp is None:
         return False
     names = {placeholder.name for placeholder in entry.signed.placeholders}
@@ -132,14 +132,14 @@ def _gives_timestamp(entry: VerifyEntry) -> bool:
     return isinstance(entry, PaypalConfig | AwsSnsConfig | JwtConfig)
 
 
-def _bounds_age(entry: VerifyEntry) -> bool:
+def _limits_age(entry: VerifyEntry) -> bool:
     """With `any`, every alternative must have a limit, because a sender can choose the one without."""
     match entry:
         case AnyConfig():
-            return all(map(_bounds_age, entry.of))
+            return all(map(_limits_age, entry.of))
         case SigningConfig():
             has_limit = entry.timestamp is not None and entry.timestamp.tolerance != math.inf
-            return has_limit and not has_loose_timestamp(entry)
+            return has_limit and not has_unsigned_timestamp(entry)
         case JwtConfig():
             return entry.max_age is not None
         case _:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
-from gatehouse.config.hints import dollar_hint, shown
+from gatehouse.config.hints import dollar_hint, escaped
 from gatehouse.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ class YamlDocument:
     def problem(self, path: KeyPath, message: str, hint: str, *, line: int | None = None) -> Problem:
         """Return a problem that points at `path`."""
         where = self.locate(path)[0] if line is None else line
-        dotted = ".".join(shown(str(step)) for step in path)
-        return Problem(self.file, where, dotted, shown(message, _MAX_MESSAGE), hint)
+        dotted = ".".join(escaped(str(step)) for step in path)
+        return Problem(self.file, where, dotted, escaped(message, _MAX_MESSAGE), hint)
 
 
 def read_yaml(text: str | bytes, file: str) -> YamlDocument:
@@ -302,7 +302,7 @@ def _from_parser(problem: str, line: int) -> SyntaxProblem:
     hint = next((hint for word, hint in _TRY.items() if word in message), _CHECK)
     if match := _CANNOT_START.match(problem):
         hint = f'put text that begins with "{match[1]}" in quotes'
-    return SyntaxProblem(line, f"not YAML: {shown(message)}", hint)
+    return SyntaxProblem(line, f"not YAML: {escaped(message)}", hint)
 
 
 def _alias(refused: _ParserError) -> SyntaxProblem | None:

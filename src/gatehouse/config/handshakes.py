@@ -14,8 +14,8 @@ from gatehouse.config.base import (
     RegularExpression,
     TemplateText,
     Text,
+    invalid_value,
     parse_template,
-    wrong,
 )
 from gatehouse.config.quantities import Between
 from gatehouse.language.template import Template
@@ -97,9 +97,11 @@ class HandshakeAnswer(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.text is not None and self.json_ is not None:
-            raise wrong("`text` and `json` exclude each other", "remove one of them")
+            raise invalid_value("`text` and `json` exclude each other", "remove one of them")
         if self.status == 204 and not (self.text is None and self.json_ is None):  # noqa: PLR2004 - No Content
-            raise wrong("an answer with status 204 has no body", "use status: 200, or remove text and json")
+            raise invalid_value(
+                "an answer with status 204 has no body", "use status: 200, or remove text and json"
+            )
         return self
 
 
@@ -157,25 +159,25 @@ class HandshakeConfig(Model):
             signed = next((text for text in TYPICAL_SIGNED if re.fullmatch(form, text)), None)
             if signed is not None:
                 message = f"`form` accepts {signed}: a sender could get a forged request signed"
-                raise wrong(message, 'use a narrower form, as in form: "[A-Za-z0-9_-]{1,128}"')
+                raise invalid_value(message, 'use a narrower form, as in form: "[A-Za-z0-9_-]{1,128}"')
         return proof
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.method == "POST" and not self.when:
-            raise wrong(
+            raise invalid_value(
                 "a handshake with POST needs `when`",
                 'name what only the handshake has, as in when: {"{body:type}": url_verification}',
             )
         if self.proof is not None and self.challenge is None:
-            raise wrong("a proof needs a challenge", 'add challenge: "{query:NAME}"')
+            raise invalid_value("a proof needs a challenge", 'add challenge: "{query:NAME}"')
         if (self.confirm is None) != (self.confirm_hosts is None):
-            raise wrong(
+            raise invalid_value(
                 "`confirm` and `confirm_hosts` need each other",
                 "set both, as in confirm_hosts: sns[.][a-z0-9-]+[.]amazonaws[.]com",
             )
         if self.confirm is not None and not self.is_verified:
-            raise wrong("`confirm` needs a verified request", "add verified: true")
+            raise invalid_value("`confirm` needs a verified request", "add verified: true")
         self._check_answer()
         return self
 
@@ -184,7 +186,7 @@ class HandshakeConfig(Model):
         missing = {"challenge"} if self.challenge is None else set()
         missing |= {"proof"} if self.proof is None else set()
         for name in sorted(named & missing):
-            raise wrong(f"the answer contains {{{name}}}, but `{name}` is not set", f"add {name}: …")
+            raise invalid_value(f"the answer contains {{{name}}}, but `{name}` is not set", f"add {name}: …")
         for name in sorted(named - _ANSWERABLE):
             hint = "use {challenge}, {proof} or {value:NAME}"
-            raise wrong(f"the answer must not contain {{{name}}}", hint)
+            raise invalid_value(f"the answer must not contain {{{name}}}", hint)

@@ -25,22 +25,22 @@ _MAX_NAMES = 40
 _MAX_COMPARED = 500
 
 
-def shown(text: str, limit: int = _MAX_SHOWN) -> str:
+def escaped(text: str, limit: int = _MAX_SHOWN) -> str:
     """Shorten and escape text from a file for one line of a message."""
     cut = text if len(text) <= limit else text[:limit] + "…"
     return cut if cut.isprintable() else cut.encode("unicode_escape").decode()
 
 
-def expected(given: str, known: Iterable[str]) -> str:
+def suggest_name(given: str, known: Iterable[str]) -> str:
     """List the known names. Suggest the one that is most similar to the given name."""
     names = sorted(itertools.islice(known, _MAX_COMPARED))
     if not names:
         return "none is configured"
     close = difflib.get_close_matches(given[:_MAX_SHOWN], names, n=1)
-    prefix = f'did you mean "{shown(close[0])}"? ' if close else ""
+    prefix = f'did you mean "{escaped(close[0])}"? ' if close else ""
     if len(names) > _MAX_NAMES:
-        return f"{prefix}expected one of {len(names)} names, from {shown(names[0])} to {shown(names[-1])}"
-    return f"{prefix}expected one of: {', '.join(map(shown, names))}"
+        return f"{prefix}expected one of {len(names)} names, from {escaped(names[0])} to {escaped(names[-1])}"
+    return f"{prefix}expected one of: {', '.join(map(escaped, names))}"
 
 
 _EXAMPLE = 'write text with placeholders, as in "{body:id}"'
@@ -74,7 +74,7 @@ def placeholder_hint(inside: str) -> str:
         Template("{" + meant + "}")
     except TemplateError:
         return _placeholders()
-    return f'did you mean "{{{shown(meant)}}}"?'
+    return f'did you mean "{{{escaped(meant)}}}"?'
 
 
 def _placeholders() -> str:
@@ -102,7 +102,7 @@ def template_hint(value: Any) -> str:
     return 'put it in quotes, as in "{body:id}"'
 
 
-def unquoted(value: dict[str, Any]) -> bool:
+def is_unquoted_placeholder(value: dict[str, Any]) -> bool:
     """Return whether a mapping is a placeholder such as `{body:id}` without quotes."""
     ((key, inner), *rest) = value.items() or [("", "")]
     is_one = not rest and (inner is None or isinstance(inner, str | int | float))
@@ -113,7 +113,7 @@ def unquoted(value: dict[str, Any]) -> bool:
 _FOREIGN = re.compile(r"\$\.([\w.\[\]\"'-]+)|\$?\{\{?\s*([\w.$-]+)\s*\}\}|\$\{([\w.$-]+)\}")
 
 
-def text_hint(value: str | tuple[str, ...]) -> str | None:
+def foreign_placeholder_hint(value: str | tuple[str, ...]) -> str | None:
     """Suggest a placeholder for a text in the syntax of another program."""
     for text in (value,) if isinstance(value, str) else value:
         if match := _FOREIGN.fullmatch(text):
@@ -164,7 +164,7 @@ def type_hint(given: str, known: list[str], providers: tuple[str, ...]) -> str:
         return f"did you mean {_TYPES[bare]}?"
     if lower in providers:
         return f"did you mean provider: {lower}? Set it on the source, instead of verify"
-    return expected(given, known)
+    return suggest_name(given, known)
 
 
 #: Names in other programs for a value. The first one that is possible is suggested.
@@ -221,10 +221,10 @@ def key_hint(given: str, known: Collection[str], elsewhere: Mapping[str, str]) -
     word = given.strip().lower().replace("-", "_")
     meant = word if word in known else next((key for key in _KEYS.get(word, ()) if key in known), None)
     if meant:
-        return f'did you mean "{meant}"? {expected("", known)}'
+        return f'did you mean "{meant}"? {suggest_name("", known)}'
     if word in elsewhere:
-        return f"did you mean {elsewhere[word]}? {expected('', known)}"
-    return expected(given, known)
+        return f"did you mean {elsewhere[word]}? {suggest_name('', known)}"
+    return suggest_name(given, known)
 
 
 _DURATION_UNITS = {

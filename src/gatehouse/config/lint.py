@@ -12,11 +12,11 @@ from gatehouse.config.addresses import UNIX
 from gatehouse.config.coverage import (
     covers_body,
     effective_max_age,
-    has_loose_timestamp,
+    has_unsigned_timestamp,
     replay_window,
     resists_replay,
     signs,
-    signs_a_time,
+    signs_time,
 )
 from gatehouse.config.model import AllowlistConfig, NoneConfig, TokenConfig
 from gatehouse.config.quantities import format_duration
@@ -113,7 +113,7 @@ class _Linter:
         if not all(map(covers_body, source.verify)):
             message = "the signature does not cover the body: it is valid for any other body"
             yield self._warn("GH06", where, message, 'add the body, as in signed: "{timestamp}.{body}"')
-        if any(map(has_loose_timestamp, source.verify)):
+        if any(map(has_unsigned_timestamp, source.verify)):
             message = "the timestamp is checked but not signed: a replayed request can have a new one"
             yield self._warn("GH07", where, message, 'add the timestamp, as in signed: "{timestamp}.{body}"')
         if any(isinstance(verifier, TokenConfig) and verifier.query for verifier in source.verify):
@@ -150,7 +150,7 @@ class _Linter:
             yield self._warn("GH04", where, message, f"set at least {shown}")
 
     def _max_age(self, path: KeyPath, source: SourceConfig) -> Iterator[Problem]:
-        if source.max_age is not None and not signs_a_time(source):
+        if source.max_age is not None and not signs_time(source):
             message = "the provider signs no time: requests of any age pass"
             yield self._warn(
                 "GH18",

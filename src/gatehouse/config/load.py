@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatehouse import providers
 from gatehouse.config.document import YamlDocument, read_yaml
-from gatehouse.config.hints import key_hint, shown, type_hint, value_hint
+from gatehouse.config.hints import escaped, key_hint, type_hint, value_hint
 from gatehouse.config.model import Config
 from gatehouse.config.presets import Merged, with_presets
 from gatehouse.config.rules import rule_problems
@@ -186,7 +186,7 @@ def _explain(detail: ErrorDetails, value: Any) -> tuple[str, str]:
             return _missing(str(location[-1]), _fields(_models(location[:-1])))
         case "union_tag_invalid":
             types = _listed(context["expected_tags"])
-            return f'unknown type "{shown(context["tag"])}"', type_hint(
+            return f'unknown type "{escaped(context["tag"])}"', type_hint(
                 context["tag"], types, providers.names()
             )
         case "literal_error":

@@ -12,16 +12,16 @@ from pydantic import Field
 
 from gatehouse.config.addresses import (
     Address,
+    BindAddresses,
     HttpUrl,
     ListenAddress,
-    ListenPlaces,
-    Listens,
+    ListenAddresses,
     PublicUrl,
     TrustedProxy,
 )
 from gatehouse.config.base import AtLeastOne, Model, Name, OneOrMany, Pattern, TemplateText, Text
 from gatehouse.config.handshakes import HandshakeConfig
-from gatehouse.config.quantities import Between, Duration, Rate, Size, Space, StatusExpression
+from gatehouse.config.quantities import Between, DiskSpace, Duration, Rate, Size, StatusExpression
 from gatehouse.config.secrets import SecretReference
 from gatehouse.config.signatures import SignatureConfig, SigningConfig, TimestampConfig, VerifierConfig
 from gatehouse.config.sources import (
@@ -96,7 +96,7 @@ __all__ = [
 class ServerConfig(Model):
     """The listener for providers."""
 
-    listen: ListenPlaces = Listens((Address("0.0.0.0", 8080),))  # noqa: S104 - providers are outside
+    listen: ListenAddresses = BindAddresses((Address("0.0.0.0", 8080),))  # noqa: S104 - providers are outside
     """The address for providers: `host:port`, `:8080` for every IPv4 and IPv6 address, `unix:/path` for a
     Unix socket that a proxy on the same machine connects to, or a list of these."""
     public_url: PublicUrl | None = None
@@ -144,7 +144,7 @@ class StoreConfig(Model):
     """How long to keep delivered events."""
     keep_dead: Duration = 30 * 86400.0
     """How long to keep events with dead letters."""
-    min_free: Space = 256 * 1024 * 1024
+    min_free: DiskSpace = 256 * 1024 * 1024
     """The minimum free disk space for SQLite. Below it, new requests get 503 and deliveries continue. `0`
     turns the check off."""
 

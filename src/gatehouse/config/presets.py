@@ -9,7 +9,7 @@ from typing import Any
 
 from gatehouse import providers
 from gatehouse.config.document import KeyPath, YamlDocument, read_yaml
-from gatehouse.config.hints import expected, shown
+from gatehouse.config.hints import escaped, suggest_name
 from gatehouse.config.model import ProviderConfig
 from gatehouse.errors import Problem
 
@@ -39,7 +39,7 @@ def _provider_hint(given: str) -> str:
         meant = next(
             (one for one, title in titles.items() if words & set(re.findall(r"[a-z0-9]+", title))), None
         )
-    return f'did you mean "{meant}"? {expected("", known)}' if meant else expected(given, known)
+    return f'did you mean "{meant}"? {suggest_name("", known)}' if meant else suggest_name(given, known)
 
 
 @cache
@@ -100,7 +100,7 @@ class _Merging:
         # Keys that the preset would have defined are missing. That is the same problem.
         self._document.incomplete.add(path)
         if isinstance(provider, str):
-            message = f'unknown provider "{shown(provider)}"'
+            message = f'unknown provider "{escaped(provider)}"'
             hint = f"{_provider_hint(provider)}; `gatehouse providers` lists them"
             self._report((*path, "provider"), message, hint)
         return {}

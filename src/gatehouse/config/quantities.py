@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, InstanceOf, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
-from gatehouse.config.base import in_words, wrong
+from gatehouse.config.base import invalid_value, text_schema
 from gatehouse.config.hints import duration_hint, rate_hint, size_hint
 
 _UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
@@ -42,7 +42,7 @@ def parse_duration(value: Any) -> Any:
         seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces) / 1000
         if 0 < seconds <= _LONGEST:
             return seconds
-    raise wrong("not a duration", duration_hint(value) or _A_DURATION)
+    raise invalid_value("not a duration", duration_hint(value) or _A_DURATION)
 
 
 def format_duration(seconds: float) -> str:
@@ -64,13 +64,13 @@ def parse_size(value: Any) -> Any:
         size = int(value.removesuffix(unit)) * _SIZES[unit]
     if 0 < size <= _LARGEST:
         return size
-    raise wrong(
+    raise invalid_value(
         "not a size",
         size_hint(value) or "write bytes, or a number and a unit, as in 512KiB or 1MiB; at most 64MiB",
     )
 
 
-def parse_space(value: Any) -> Any:
+def parse_disk_space(value: Any) -> Any:
     """Convert `2GiB` of disk space to bytes. A number without a unit is bytes, and may be 0."""
     size = value if isinstance(value, int) and not isinstance(value, bool) else -1
     if isinstance(value, str) and re.fullmatch(_SPACE, value):
@@ -78,7 +78,7 @@ def parse_space(value: Any) -> Any:
         size = int(value.removesuffix(unit)) * _SPACES[unit]
     if 0 <= size <= _ROOMIEST:
         return size
-    raise wrong(
+    raise invalid_value(
         "not an amount of disk space",
         size_hint(value) or "write 0, bytes, or a number and a unit, as in 512MiB or 2GiB; at most 1024GiB",
     )
@@ -97,7 +97,7 @@ def parse_rate(value: Any) -> Any:
         rate = float(number) * 1000 / _UNITS[unit]
         if 0 < rate <= _FASTEST:
             return rate
-    raise wrong(
+    raise invalid_value(
         "not a rate", rate_hint(value) or "write a number per s, m or h, as in 100/s; at most 100000/s"
     )
 
@@ -114,7 +114,7 @@ class Between:
         if is_number and math.isfinite(value) and self.low <= value <= self.high:
             return value
         kind = "whole number" if whole else "number"
-        raise wrong(
+        raise invalid_value(
             f"not a {kind} from {self.low} to {self.high}", f"write a number without quotes, as in {self.low}"
         )
 
@@ -129,7 +129,7 @@ class Between:
 
 
 Duration = Annotated[
-    float, BeforeValidator(parse_duration), in_words("duration", _DURATION, "30s", "5m", "7d")
+    float, BeforeValidator(parse_duration), text_schema("duration", _DURATION, "30s", "5m", "7d")
 ]
 Size = Annotated[
     int,
@@ -144,9 +144,9 @@ Size = Annotated[
         }
     ),
 ]
-Space = Annotated[
+DiskSpace = Annotated[
     int,
-    BeforeValidator(parse_space),
+    BeforeValidator(parse_disk_space),
     WithJsonSchema(
         {
             "title": "disk space",
@@ -157,7 +157,7 @@ Space = Annotated[
         }
     ),
 ]
-Rate = Annotated[float, BeforeValidator(parse_rate), in_words("rate", _RATE, "100/s")]
+Rate = Annotated[float, BeforeValidator(parse_rate), text_schema("rate", _RATE, "100/s")]
 
 
 _EXPRESSION = r"!?[3-5][0-9]{2}(-[3-5][0-9]{2})?"
@@ -187,7 +187,7 @@ def parse_status_range(value: Any) -> Any:
         found = StatusRange(int(low), int(high or low), retried=not value.startswith("!"))
         if found.low <= found.high:
             return found
-    raise wrong(
+    raise invalid_value(
         "not a status expression", 'write a status from 300 to 599 or a range: "500-599", "429", "!501"'
     )
 
@@ -195,5 +195,5 @@ def parse_status_range(value: Any) -> Any:
 StatusExpression = Annotated[
     InstanceOf[StatusRange],
     BeforeValidator(parse_status_range),
-    in_words("statuses", _EXPRESSION, "500-599", "429", "!501"),
+    text_schema("statuses", _EXPRESSION, "500-599", "429", "!501"),
 ]

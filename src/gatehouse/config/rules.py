@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import PydanticCustomError
 
-from gatehouse.config.addresses import Address, Listens, parse_address, parse_listens, parse_path
+from gatehouse.config.addresses import Address, BindAddresses, parse_address, parse_bind_addresses, parse_path
 from gatehouse.config.base import parse_template, parse_text
-from gatehouse.config.hints import expected, shown
+from gatehouse.config.hints import escaped, suggest_name
 from gatehouse.config.model import BreakerConfig, OperatorConfig, RetryConfig, ServerConfig
 from gatehouse.config.quantities import format_duration, parse_duration
 from gatehouse.config.secrets import names_credential
@@ -40,7 +40,7 @@ _BATCH = "cloudevents-batch"
 _FOR_POSTGRES = ("password", "connections", "allow_unsynced")
 
 
-def at(data: Any, *path: str) -> Any:
+def value_at(data: Any, *path: str) -> Any:
     """Return the value at `path`, or None."""
     for step in path:
         data = data.get(step) if isinstance(data, dict) else None
@@ -62,12 +62,12 @@ def entries(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
         yield path, value
 
 
-def texts(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+def text_entries(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
     """Return the entries that are text, with their paths."""
     return ((where, entry) for where, entry in entries(value, path) if isinstance(entry, str))
 
 
-def read(parse: Callable[[Any], Any], value: Any, default: Any = None) -> Any:
+def parse_or_none(parse: Callable[[Any], Any], value: Any, default: Any = None) -> Any:
     """Parse a value. Return the default if it is absent, and None if it is invalid."""
     if value is None:
         return default
@@ -95,18 +95,18 @@ def _routes(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     sources, destinations = data.get("sources"), data.get("destinations", {})
     routes = data.get("routes")
     for index, route in enumerate(routes if isinstance(routes, tuple) else ()):
-        for where, pattern in texts(at(route, "from"), ("routes", index, "from")):
+        for where, pattern in text_entries(value_at(route, "from"), ("routes", index, "from")):
             if isinstance(sources, dict) and not _fits_any(pattern, sources):
-                message = f'no source matches "{shown(pattern)}"'
+                message = f'no source matches "{escaped(pattern)}"'
                 yield document.problem(where, message, _name_hint(pattern, sources))
-        for where, pattern in texts(at(route, "types"), ("routes", index, "types")):
+        for where, pattern in text_entries(value_at(route, "types"), ("routes", index, "types")):
             if "," in pattern:
                 yield document.problem(
                     where, "several patterns in one text", f"write a list: {_listed(pattern)}"
                 )
-        for where, name in texts(at(route, "to"), ("routes", index, "to")):
+        for where, name in text_entries(value_at(route, "to"), ("routes", index, "to")):
             if isinstance(destinations, dict) and name not in destinations:
-                message = f'unknown destination "{shown(name)}"'
+                message = f'unknown destination "{escaped(name)}"'
                 yield document.problem(where, message, _name_hint(name, destinations))
 
 
@@ -114,40 +114,44 @@ def _name_hint(given: str, known: dict[str, Any]) -> str:
     """Suggest a list for several names in one text. Otherwise list the known names."""
     if "," in given and all(_fits_any(name.strip(), known) for name in given.split(",")):
         return f"write a list: {_listed(given)}"
-    return expected(given, known)
+    return suggest_name(given, known)
 
 
 def _listed(given: str) -> str:
-    return "[" + ", ".join(shown(name.strip()) for name in given.split(",")) + "]"
+    return "[" + ", ".join(escaped(name.strip()) for name in given.split(",")) + "]"
 
 
 def _fits_any(pattern: str, names: dict[str, Any]) -> bool:
     if "*" not in pattern or pattern == "*":
         return pattern in names or (pattern == "*" and bool(names))
-    usable = read(parse_text, pattern) is not None
+    usable = parse_or_none(parse_text, pattern) is not None
     return not usable or any(matches(pattern, name) for name in names)
 
 
 def _paths(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     owners: dict[str, str] = {}
     for name, source in mappings(data.get("sources")).items():
-        path = read(parse_path, source.get("path"), source_path(name, None))
+        path = parse_or_none(parse_path, source.get("path"), source_path(name, None))
         if path is None:
             continue
         # Proxies and people add and remove a final slash, so two paths must differ in more than that.
         owner = owners.setdefault(path.rstrip("/"), name)
         if owner != name:
-            message = f'the source "{shown(owner)}" already has the path {shown(path)}'
+            message = f'the source "{escaped(owner)}" already has the path {escaped(path)}'
             hint = "set another path; a final slash makes no difference"
             yield document.problem(("sources", name, "path"), message, hint)
 
 
 def _listeners(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    server: Listens | None = read(parse_listens, at(data, "server", "listen"), ServerConfig().listen)
-    operator: Address | None = read(parse_address, at(data, "operator", "listen"), OperatorConfig().listen)
+    server: BindAddresses | None = parse_or_none(
+        parse_bind_addresses, value_at(data, "server", "listen"), ServerConfig().listen
+    )
+    operator: Address | None = parse_or_none(
+        parse_address, value_at(data, "operator", "listen"), OperatorConfig().listen
+    )
     if operator is None:
         return
-    if not operator.is_loopback and at(data, "operator", "token") is None:
+    if not operator.is_loopback and value_at(data, "operator", "token") is None:
         yield document.problem(
             ("operator", "listen"),
             "the operator listener is not on loopback and has no token",
@@ -160,18 +164,18 @@ def _listeners(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem
 
 def _store(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     """Find keys for PostgreSQL with a SQLite store."""
-    url = read(parse_store_url, at(data, "store", "url"), "sqlite:///")
+    url = parse_or_none(parse_store_url, value_at(data, "store", "url"), "sqlite:///")
     if url is None or not url.startswith("sqlite:"):
         return
     for key in _FOR_POSTGRES:
-        if at(data, "store", key) is not None:
+        if value_at(data, "store", key) is not None:
             hint = "remove it, or set store.url to a postgresql:// URL"
             yield document.problem(("store", key), "is only for PostgreSQL", hint)
 
 
 def _destinations(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     """Check the keys of each destination against each other."""
-    has_url = at(data, "server", "public_url") is not None
+    has_url = value_at(data, "server", "public_url") is not None
     signature_headers = set(_signature_headers(data.get("sources")))
     for name, destination in mappings(data.get("destinations")).items():
         yield from _headers(name, destination, signature_headers, document)
@@ -186,17 +190,17 @@ def _headers(
     name: str, destination: dict[str, Any], signature_headers: set[str], document: YamlDocument
 ) -> Iterator[Problem]:
     """Find headers that carry credentials. They are never forwarded."""
-    for where, pattern in texts(destination.get("headers"), ("destinations", name, "headers")):
+    for where, pattern in text_entries(destination.get("headers"), ("destinations", name, "headers")):
         if names_credential(pattern.lower()) or pattern.lower() in signature_headers:
-            message = f'"{shown(pattern)}" carries credentials, which the gateway never stores or forwards'
+            message = f'"{escaped(pattern)}" carries credentials, which the gateway never stores or forwards'
             yield document.problem(where, message, "remove it; the gateway has already verified the request")
 
 
 def _signature_headers(value: Any) -> Iterator[str]:
     """Return the headers (lower case) that carry signatures and tokens."""
     if isinstance(value, dict):
-        proof = at(value, "signature") if "signature" in value else value if value.get("type") else {}
-        yield from (text.lower() for _, text in texts(at(proof, "header"), ()))
+        proof = value_at(value, "signature") if "signature" in value else value if value.get("type") else {}
+        yield from (text.lower() for _, text in text_entries(value_at(proof, "header"), ()))
         for one in value.values():
             yield from _signature_headers(one)
     elif isinstance(value, tuple):
@@ -210,9 +214,9 @@ def _retry(name: str, destination: dict[str, Any], document: YamlDocument) -> It
     if not isinstance(own, dict):
         return
     path = ("destinations", name, "retry")
-    first = read(parse_duration, own.get("first"), defaults.first)
+    first = parse_or_none(parse_duration, own.get("first"), defaults.first)
     for key in ("max", "give_up_after"):
-        limit = read(parse_duration, own.get(key), getattr(defaults, key))
+        limit = parse_or_none(parse_duration, own.get(key), getattr(defaults, key))
         if first is not None and limit is not None and limit < first:
             message = f"`{key}` is shorter than `first`"
             hint = f"set {key} to at least {format_duration(first)}, or use a shorter first"
@@ -220,7 +224,7 @@ def _retry(name: str, destination: dict[str, Any], document: YamlDocument) -> It
 
 
 def _connections(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
-    age = read(parse_duration, destination.get("max_connection_age"))
+    age = parse_or_none(parse_duration, destination.get("max_connection_age"))
     least, most = _CONNECTION_AGES
     if age is not None and not least <= age <= most:
         hint = f"use {format_duration(least)} to {format_duration(most)}, as in max_connection_age: 5m"
@@ -236,8 +240,8 @@ def _breaker(name: str, destination: dict[str, Any], document: YamlDocument) -> 
     if not isinstance(own, dict):
         return
     path = ("destinations", name, "breaker")
-    first = read(parse_duration, own.get("open"), defaults.open)
-    longest = read(parse_duration, own.get("max_open"), defaults.max_open)
+    first = parse_or_none(parse_duration, own.get("open"), defaults.open)
+    longest = parse_or_none(parse_duration, own.get("max_open"), defaults.max_open)
     if longest is not None and longest > _LONGEST_OPEN:
         message = "too long: deliveries would wait although the destination is up again"
         yield document.problem((*path, "max_open"), message, f"use at most {format_duration(_LONGEST_OPEN)}")
@@ -253,7 +257,7 @@ def _batch(name: str, destination: dict[str, Any], document: YamlDocument) -> It
         yield document.problem(
             path, "`batch` needs the batch format", f"add format: {_BATCH}, or remove batch"
         )
-    linger = read(parse_duration, at(batch, "linger"))
+    linger = parse_or_none(parse_duration, value_at(batch, "linger"))
     if linger is not None and linger > _LONGEST_LINGER:
         message = "too long: events would wait for a batch"
         yield document.problem((*path, "linger"), message, f"use at most {format_duration(_LONGEST_LINGER)}")
@@ -262,7 +266,7 @@ def _batch(name: str, destination: dict[str, Any], document: YamlDocument) -> It
 def _order(
     name: str, destination: dict[str, Any], document: YamlDocument, *, has_url: bool
 ) -> Iterator[Problem]:
-    template = read(parse_template, destination.get("order_by"))
+    template = parse_or_none(parse_template, destination.get("order_by"))
     for part in sorted(template.placeholders, key=str) if template else ():
         path = ("destinations", name, "order_by")
         if part.name in _NOT_IN_AN_EVENT:

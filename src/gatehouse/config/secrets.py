@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, InstanceOf
 
-from gatehouse.config.base import in_words, wrong
+from gatehouse.config.base import invalid_value, text_schema
 from gatehouse.config.hints import secret_hint
 
 if TYPE_CHECKING:
@@ -38,21 +38,21 @@ def parse_secret_ref(value: Any) -> Any:
     # The value may be the secret itself, so the message repeats no part of it, not even the text before a
     # colon.
     if isinstance(value, str) and value.startswith("env:"):
-        raise wrong("env: without the name of a variable", "write it as in env:MANDATO_SECRET")
+        raise invalid_value("env: without the name of a variable", "write it as in env:MANDATO_SECRET")
     hint = secret_hint(value) or "write env:NAME or file:/path, never the secret itself"
-    raise wrong("not a reference to a secret", hint)
+    raise invalid_value("not a reference to a secret", hint)
 
 
 SecretReference = Annotated[
     InstanceOf[SecretRef],
     BeforeValidator(parse_secret_ref),
-    in_words("secret", _REFERENCE, "env:STRIPE_SECRET", "file:/run/secrets/stripe"),
+    text_schema("secret", _REFERENCE, "env:STRIPE_SECRET", "file:/run/secrets/stripe"),
 ]
 
 
 #: No provider issues longer secrets. A longer file is not a secret.
 _MAX_BYTES = 16 * 1024
-_MARK = b"\xef\xbb\xbf"
+_BOM = b"\xef\xbb\xbf"
 
 
 class SecretError(ValueError):
@@ -78,7 +78,7 @@ class Secrets:
             raise SecretError(f"{reference} is shorter than {minimum} bytes")
         return secret
 
-    def oddity(self, reference: SecretRef) -> str | None:
+    def likely_mistake(self, reference: SecretRef) -> str | None:
         """Return what around a secret is probably a mistake, or None. Also None if the secret cannot be
         read.
         """
@@ -86,7 +86,7 @@ class Secrets:
             secret = self._read(reference)
         except SecretError:
             return None
-        if secret.startswith(_MARK):
+        if secret.startswith(_BOM):
             return "a byte order mark before it"
         if secret[:1].isspace():
             return "white space before it"

@@ -15,7 +15,7 @@ from gatehouse.config.base import (
     TemplateText,
     Text,
     exactly_one,
-    wrong,
+    invalid_value,
 )
 from gatehouse.config.quantities import Between, parse_duration
 from gatehouse.config.secrets import SecretReference
@@ -84,20 +84,24 @@ class SignatureConfig(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not exactly_one(self.header, self.body, self.form):
-            raise wrong("must name exactly one place", "use one of: header: NAME, body: PATH, form: NAME")
+            raise invalid_value(
+                "must name exactly one place", "use one of: header: NAME, body: PATH, form: NAME"
+            )
         if self.format != "plain" and not self.key:
-            raise wrong(
+            raise invalid_value(
                 f"`key` is required with format: {self.format}",
                 "name the entries that are signatures, as in key: v1",
             )
         if self.format == "plain" and self.key:
-            raise wrong(
+            raise invalid_value(
                 "`key` is for the formats pairs, list and positional", "add format: pairs, or remove key"
             )
         if self.sets and (self.format != "pairs" or self.between == self.sets):
-            raise wrong("`sets` needs pairs with another separator", 'use format: pairs and between: ","')
+            raise invalid_value(
+                "`sets` needs pairs with another separator", 'use format: pairs and between: ","'
+            )
         if self.between == self.assign:
-            raise wrong(
+            raise invalid_value(
                 "`between` and `assign` are the same",
                 'set two different ones, as in between: "&", assign: "|"',
             )
@@ -125,7 +129,9 @@ class TimestampConfig(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not exactly_one(self.pair, self.header, self.body, self.form, self.query):
-            raise wrong("must name exactly one place", "use one of: pair: t, header: X-Webhook-Timestamp")
+            raise invalid_value(
+                "must name exactly one place", "use one of: pair: t, header: X-Webhook-Timestamp"
+            )
         return self
 
 
@@ -151,7 +157,7 @@ class SigningConfig(VerifierConfig):
     ) -> TimestampConfig | None:
         signature = others.data.get("signature")
         if timestamp and timestamp.pair and signature and signature.format not in ("pairs", "positional"):
-            raise wrong(
+            raise invalid_value(
                 "`pair` needs a signature in pairs", "add format: pairs to signature, or read a header"
             )
         return timestamp
@@ -161,11 +167,13 @@ class SigningConfig(VerifierConfig):
     def _can_be_signed(cls, signed: Template, others: ValidationInfo) -> Template:
         names = {placeholder.name for placeholder in signed.placeholders}
         if "signed" in names:
-            raise wrong(
+            raise invalid_value(
                 "`signed` must not contain {signed}", 'use other placeholders, as in "{timestamp}.{body}"'
             )
         if "timestamp" in names and others.data.get("timestamp", "unreadable") is None:
-            raise wrong("{timestamp} is signed, but `timestamp` is not set", "add timestamp: {header: NAME}")
+            raise invalid_value(
+                "{timestamp} is signed, but `timestamp` is not set", "add timestamp: {header: NAME}"
+            )
         if "id" in names and others.data.get("id", "unreadable") is None:
-            raise wrong("{id} is signed, but `id` is not set", 'add id: "{header:webhook-id}"')
+            raise invalid_value("{id} is signed, but `id` is not set", 'add id: "{header:webhook-id}"')
         return signed

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.config.base import parse_template, parse_text
-from gatehouse.config.hints import shown
+from gatehouse.config.hints import escaped
 from gatehouse.config.model import DedupeConfig
 from gatehouse.config.quantities import format_duration, parse_duration
-from gatehouse.config.rules import at, entries, mappings, read, texts
+from gatehouse.config.rules import entries, mappings, parse_or_none, text_entries, value_at
 from gatehouse.language.patterns import matches
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ _ACCEPT = "or use respond: accept"
 
 def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]:
     """Return the problems between the keys of each source."""
-    has_url = at(merged.data, "server", "public_url") is not None
-    for name, source in mappings(at(merged.data, "sources")).items():
+    has_url = value_at(merged.data, "server", "public_url") is not None
+    for name, source in mappings(value_at(merged.data, "sources")).items():
         path: KeyPath = ("sources", name)
         verifiers = [
             (merged.in_file(where), verifier)
             for where, verifier in entries(source.get("verify"), (*path, "verify"))
-            if at(verifier, "type") in _TYPES
+            if value_at(verifier, "type") in _TYPES
         ]
         yield from _none_alone(verifiers, document)
         yield from _placeholders(path, source, verifiers, document)
@@ -73,7 +73,7 @@ def _inside(where: KeyPath, verifier: dict[str, Any]) -> Iterator[tuple[KeyPath,
         yield where, verifier
         return
     for inner, one in entries(verifier.get("of"), (*where, "of")):
-        if at(one, "type") in _TYPES:
+        if value_at(one, "type") in _TYPES:
             yield inner, one
 
 
@@ -107,7 +107,7 @@ def _placeholders(
     if len(verifiers) != len(list(entries(source.get("verify"), path))):
         return  # the placeholders of an unreadable verifier are unknown
     given = set().union(*(_gives(one) for verifier in verifiers for _, one in _inside(*verifier)))
-    outside = not any(at(source, "event", key) for key in ("split", "document"))
+    outside = not any(value_at(source, "event", key) for key in ("split", "document"))
     for where, template in _templates(path, source):
         if document.locate(where)[1] != where:
             continue
@@ -160,8 +160,11 @@ def _max_age(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> I
     A captured request could be replayed between the two. The limit of a preset is shortened instead.
     """
     where = (*path, "max_age")
-    max_age, window = read(parse_duration, source.get("max_age")), at(source, "dedupe", "window")
-    known_for = DedupeConfig().window if window is None else read(parse_duration, window)
+    max_age, window = (
+        parse_or_none(parse_duration, source.get("max_age")),
+        value_at(source, "dedupe", "window"),
+    )
+    known_for = DedupeConfig().window if window is None else parse_or_none(parse_duration, window)
     if max_age is None or known_for is None or document.locate(where)[1] != where:
         return
     if max_age > known_for:
@@ -173,7 +176,7 @@ def _each(source: dict[str, Any], verifiers: Verifiers, document: YamlDocument) 
     """Find `each` without the same `event.split`. Only the items are verified, so events must not contain
     more.
     """
-    split = at(source, "event", "split")
+    split = value_at(source, "event", "split")
     for where, verifier in verifiers:
         each = verifier.get("each")
         is_complete = verifier["type"] != "token" or verifier.get("body") is not None
@@ -186,14 +189,14 @@ def _credentials_in_body(
     source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
 ) -> Iterator[Problem]:
     """Find values that are read from a JSON body although the body is a form or a token."""
-    inside = read(parse_template, at(source, "event", "document"))
+    inside = parse_or_none(parse_template, value_at(source, "event", "document"))
     if inside is None or any(part.name == "body" for part in inside.placeholders):
         return
     for where, verifier in verifiers:
         places = [(), *(("signature",), ("timestamp",))] if verifier["type"] in _SIGNING else [()]
         for place in places:
-            part = at(verifier, *place) if place else verifier
-            if isinstance(at(part, "body"), str):
+            part = value_at(verifier, *place) if place else verifier
+            if isinstance(value_at(part, "body"), str):
                 message = "needs a JSON body, but event.document says that the body is not JSON"
                 yield document.problem(
                     (*where, *place, "body"), message, "read a form field instead, as in form: NAME"
@@ -209,21 +212,21 @@ def _always_names(placeholder: str, template: Template) -> bool:
 
 
 def _templates(path: KeyPath, source: dict[str, Any]) -> Iterator[tuple[KeyPath, Template]]:
-    event, by = source.get("event"), at(source, "dedupe", "by")
+    event, by = source.get("event"), value_at(source, "dedupe", "by")
     found = [
         ((*path, "event", key), value) for key, value in (event if isinstance(event, dict) else {}).items()
     ]
     for where, value in entries(by, (*path, "dedupe", "by")):
         found.append(((*where, "key"), value.get("key")) if isinstance(value, dict) else (where, value))
     for where, value in found:
-        template = read(parse_template, value)
+        template = parse_or_none(parse_template, value)
         if template is not None:
             yield where, template
 
 
 def _signed_url(verifiers: Verifiers, document: YamlDocument) -> Iterator[Problem]:
     for where, verifier in verifiers:
-        template = read(parse_template, verifier.get("signed"))
+        template = parse_or_none(parse_template, verifier.get("signed"))
         named = template is not None and any(_always_names(name, template) for name in ("url", "url_decoded"))
         if named or verifier["type"] == "twilio":
             message = "{url} is signed, but server.public_url is not set"
@@ -233,7 +236,7 @@ def _signed_url(verifiers: Verifiers, document: YamlDocument) -> Iterator[Proble
 
 def _handshakes(path: KeyPath, source: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     for where, handshake in entries(source.get("handshakes"), (*path, "handshakes")):
-        proof = at(handshake, "proof")
+        proof = value_at(handshake, "proof")
         if isinstance(proof, dict):
             yield (*where, "proof"), proof
 
@@ -255,7 +258,7 @@ def _proofs(
 
 def _hashed_url(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     for where, proof in _handshakes(path, source):
-        template = read(parse_template, proof.get("of"))
+        template = parse_or_none(parse_template, proof.get("of"))
         if template is not None and _always_names("url", template):
             message = "{url} is hashed, but server.public_url is not set"
             yield document.problem(
@@ -272,14 +275,14 @@ def _relays(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
 
 
 def _reasons(name: str, source: dict[str, Any], data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if at(source, "event", "split") is not None:
+    if value_at(source, "event", "split") is not None:
         yield "the events of one request would have several replies", "remove event.split"
     destinations, routes = mappings(data.get("destinations")), data.get("routes", ())
     if not isinstance(routes, tuple):
         return
     reached = _reached(name, routes)
     if len(reached) != 1:
-        found = ", ".join(map(shown, reached)) or "no destination"
+        found = ", ".join(map(escaped, reached)) or "no destination"
         yield f"its routes lead to {found}", "add routes to exactly one destination"
     for destination in reached:
         yield from _unfit(destination, destinations.get(destination, {}))
@@ -298,11 +301,11 @@ def _reached(source: str, routes: tuple[Any, ...]) -> list[str]:
         dict.fromkeys(
             to
             for route in routes
-            if any(_fits(pattern, source) for _, pattern in texts(at(route, "from"), ()))
-            for _, to in texts(at(route, "to"), ())
+            if any(_fits(pattern, source) for _, pattern in text_entries(value_at(route, "from"), ()))
+            for _, to in text_entries(value_at(route, "to"), ())
         )
     )
 
 
 def _fits(pattern: str, source: str) -> bool:
-    return read(parse_text, pattern) is not None and matches(pattern, source)
+    return parse_or_none(parse_text, pattern) is not None and matches(pattern, source)

@@ -17,7 +17,7 @@ from gatehouse.config.base import (
     OrTemplate,
     TemplateText,
     Text,
-    wrong,
+    invalid_value,
 )
 from gatehouse.config.handshakes import HandshakeConfig
 from gatehouse.config.quantities import Between, Duration, Size
@@ -56,7 +56,9 @@ class EventConfig(Model):
     def _is_a_part_of_the_body(cls, template: Template | None, info: ValidationInfo) -> Template | None:
         names = ("body", "outer") if info.field_name == "data" else ("body",)
         if template is not None and not all(_is_lone(parts, names) for parts in template.alternatives):
-            raise wrong("must be a part of the body as sent", 'use a single placeholder, as in "{body:path}"')
+            raise invalid_value(
+                "must be a part of the body as sent", 'use a single placeholder, as in "{body:path}"'
+            )
         return template
 
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote
 from pydantic import BeforeValidator
 
 from gatehouse.config.addresses import is_loopback
-from gatehouse.config.base import in_words, wrong
+from gatehouse.config.base import invalid_value, text_schema
 
 if TYPE_CHECKING:
     pass
@@ -54,15 +54,17 @@ class PostgresParts(NamedTuple):
 def parse_store_url(value: Any) -> Any:
     """Check the URL of the store. The errors repeat no part of it, because it may contain a password."""
     if not isinstance(value, str) or not value.isprintable():
-        raise wrong("not the URL of a store", _HINT)
+        raise invalid_value("not the URL of a store", _HINT)
     if re.match(r"postgres(ql)?:", value):
         _check_postgres(value)
         return value
     path = value.removeprefix("sqlite:///")
     if path == value or path.endswith("/") or not path:
-        raise wrong("not the URL of a store", _HINT)
+        raise invalid_value("not the URL of a store", _HINT)
     if path.startswith(":memory:") or "?" in path:
-        raise wrong("not the path of a file", f"{_HINT}; a store in memory would lose accepted events")
+        raise invalid_value(
+            "not the path of a file", f"{_HINT}; a store in memory would lose accepted events"
+        )
     return value
 
 
@@ -79,23 +81,23 @@ def postgres_parts(url: str) -> PostgresParts | None:
 
 def _check_postgres(url: str) -> None:
     if _has_password(url):
-        raise wrong("the URL must not contain a password", _ELSEWHERE)
+        raise invalid_value("the URL must not contain a password", _ELSEWHERE)
     parts = postgres_parts(url)
     if parts is None and postgres_parts(url.partition("?")[0]) is not None:
-        raise wrong("an unknown or empty parameter", f"use only: {', '.join(_PARAMETERS)}")
+        raise invalid_value("an unknown or empty parameter", f"use only: {', '.join(_PARAMETERS)}")
     if parts is None or not parts.hosts or not _has_possible_ports(url):
-        raise wrong("not the URL of a PostgreSQL database", f"write {_HINT_POSTGRES}")
+        raise invalid_value("not the URL of a PostgreSQL database", f"write {_HINT_POSTGRES}")
     mode = parts.parameters.get("sslmode", "prefer")
     if mode not in _MODES:
-        raise wrong("unknown sslmode", f"use one of: {', '.join(_MODES)}")
+        raise invalid_value("unknown sslmode", f"use one of: {', '.join(_MODES)}")
     if mode.startswith("verify") and "sslrootcert" not in parts.parameters:
-        raise wrong(
+        raise invalid_value(
             f"sslmode={mode} needs sslrootcert",
             "name the certificates to trust, as in sslrootcert=/etc/ssl/db.pem",
         )
     for name in _FILES:
         if not parts.parameters.get(name, "/").startswith("/"):
-            raise wrong(f"{name} must be an absolute path", f"write it as in {name}=/etc/ssl/db.pem")
+            raise invalid_value(f"{name} must be an absolute path", f"write it as in {name}=/etc/ssl/db.pem")
 
 
 def _has_password(url: str) -> bool:
@@ -114,7 +116,7 @@ def _has_possible_ports(url: str) -> bool:
 StoreUrl = Annotated[
     str,
     BeforeValidator(parse_store_url),
-    in_words(
+    text_schema(
         "store URL",
         f"({_SQLITE}|{re.sub(r'[?]P<[a-z]+>', '', _POSTGRES)})",
         "sqlite:///gatehouse.db",

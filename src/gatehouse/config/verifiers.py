@@ -14,7 +14,7 @@ from gatehouse.config.base import (
     Text,
     UserName,
     exactly_one,
-    wrong,
+    invalid_value,
 )
 from gatehouse.config.quantities import Duration
 from gatehouse.config.signatures import SigningConfig, VerifierConfig
@@ -110,19 +110,19 @@ class JwtConfig(VerifierConfig):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not exactly_one(self.header, self.body):
-            raise wrong("must name exactly one place", "use one of: header: NAME, body: true")
+            raise invalid_value("must name exactly one place", "use one of: header: NAME, body: true")
         if (self.algorithm == "HS256") == (self.key == "pem") and self.jwks is None:
-            raise wrong(
+            raise invalid_value(
                 f"key: {self.key} does not fit {self.algorithm}",
                 "use key: pem for RS256 and ES256, key: utf8 or base64 for HS256",
             )
         if self.jwks is not None and self.algorithm == "HS256":
-            raise wrong(
+            raise invalid_value(
                 "HS256 needs a secret, but `jwks` names public keys",
                 "use algorithm: RS256 or ES256, or remove jwks",
             )
         if self.body and self.body_hash:
-            raise wrong("a body that is the token cannot contain its own hash", "remove body_hash")
+            raise invalid_value("a body that is the token cannot contain its own hash", "remove body_hash")
         return self
 
 
@@ -147,11 +147,11 @@ class TokenConfig(VerifierConfig):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not exactly_one(self.header, self.query, self.body, self.form):
-            raise wrong(
+            raise invalid_value(
                 "must name exactly one place", "use one of: header: NAME, query: NAME, body: PATH, form: NAME"
             )
         if self.each and not self.body:
-            raise wrong(
+            raise invalid_value(
                 "`each` is for tokens in the body",
                 "add body: PATH, the path inside each element, or remove each",
             )
@@ -223,7 +223,7 @@ class NoneConfig(Model):
     """Must be `true`, as a confirmation."""
 
 
-_Alone = (
+_SingleVerifier = (
     HmacConfig
     | Ed25519Config
     | EcdsaConfig
@@ -237,7 +237,7 @@ _Alone = (
     | AwsSnsConfig
     | EbayConfig
 )
-OneVerifier = Annotated[_Alone, Field(discriminator="type")]
+OneVerifier = Annotated[_SingleVerifier, Field(discriminator="type")]
 
 
 class AnyConfig(Model):
@@ -249,4 +249,4 @@ class AnyConfig(Model):
     """The verifiers. Each may have its own `secrets`."""
 
 
-VerifyEntry = Annotated[_Alone | AnyConfig | NoneConfig, Field(discriminator="type")]
+VerifyEntry = Annotated[_SingleVerifier | AnyConfig | NoneConfig, Field(discriminator="type")]

@@ -17,7 +17,7 @@ from gatehouse.delivery.destination import signature
 from gatehouse.delivery.faults import describe_error, reason_for_error
 from gatehouse.delivery.http_client import HttpClient
 from gatehouse.delivery.outcome import Outcome, reason_for
-from gatehouse.events.envelope import BATCH_TYPE, batch, batch_id, element, encode, traceparent
+from gatehouse.events.envelope import BATCH_TYPE, batch, batch_element, batch_id, encode, traceparent
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Forwarder:
     def encode_item(self, delivery: Delivery) -> BatchItem | Outcome:
         """Encode an event as an element of a batch, or return the outcome if that fails."""
         try:
-            return BatchItem(delivery, element(delivery.event))
+            return BatchItem(delivery, batch_element(delivery.event))
         except Exception as error:  # noqa: BLE001 - every error becomes an outcome
             return self._failure(error, delivery.event.id, time.perf_counter())
 

@@ -70,7 +70,7 @@ class KeyReader:
 
     def unreadable(self, signed: bytes, now: float) -> DedupeKey:
         """Return the key of an unreadable event, made of the signed bytes, in a separate scope."""
-        return DedupeKey(UNREADABLE_SCOPE + shortened(signed), now + self._longest)
+        return DedupeKey(UNREADABLE_SCOPE + stored_key(signed), now + self._longest)
 
 
 def scopes_of(template: Template) -> tuple[bytes, ...]:
@@ -78,16 +78,16 @@ def scopes_of(template: Template) -> tuple[bytes, ...]:
     return tuple(map(_scope_of, template.alternatives))
 
 
-def render_key(template: Template, scope: Scope) -> bytes | None:
+def read_order_key(template: Template, scope: Scope) -> bytes | None:
     """Return the order key of an event, hashed if it is long. None if it is missing or empty."""
     try:
         key = template.render(scope)
     except MalformedDocumentError:
         return None
-    return shortened(key) if key else None
+    return stored_key(key) if key else None
 
 
-def shortened(key: bytes) -> bytes:
+def stored_key(key: bytes) -> bytes:
     """Return a key as it is stored: a long one as its hash."""
     return key if len(key) <= _MAX_WHOLE_KEY else _HASH_MARK + hashlib.sha256(key).digest()
 
@@ -108,7 +108,7 @@ def _reader(template: Template, windows: dict[bytes, float]) -> Callable[[Scope,
                 # An empty key would make unrelated events duplicates.
                 if not key:
                     return None
-                kept = key if len(key) <= _MAX_WHOLE_KEY else shortened(key)
+                kept = key if len(key) <= _MAX_WHOLE_KEY else stored_key(key)
                 return DedupeKey(scope_bytes + kept, now + window)
         return None
 

@@ -109,7 +109,7 @@ def structured(event: Event, *, gatehouseid: str | None = None, traceparent: str
     )
 
 
-def element(event: Event) -> bytes:
+def batch_element(event: Event) -> bytes:
     """Return an event as an element of a batch, with its own idempotency key and trace."""
     return structured(event, gatehouseid=event.id, traceparent=traceparent(event))
 
@@ -147,11 +147,11 @@ def encode(event: Event, form: Format, *, allowed: tuple[str, ...] = ()) -> tupl
     if form == "cloudevents-binary":
         return _binary_headers(event), event.data or b""
     if form == "cloudevents-batch":
-        return {"Content-Type": BATCH_TYPE}, batch([element(event)])
+        return {"Content-Type": BATCH_TYPE}, batch([batch_element(event)])
     return _raw_headers(event, allowed), event.body
 
 
-def passes(name: str) -> bool:
+def may_forward(name: str) -> bool:
     """Return whether a header of the provider (lower case) may be forwarded at all.
 
     This is also checked on sending, because stored events may be older than the list.
@@ -161,12 +161,12 @@ def passes(name: str) -> bool:
 
 def _raw_headers(event: Event, allowed: tuple[str, ...]) -> dict[str, str]:
     headers = {
-        name: printable(value)
+        name: header_text(value)
         for name, value in event.headers
-        if passes(name) and any(matches(pattern, name) for pattern in allowed)
+        if may_forward(name) and any(matches(pattern, name) for pattern in allowed)
     }
     if event.content_type:
-        headers["Content-Type"] = printable(event.content_type)
+        headers["Content-Type"] = header_text(event.content_type)
     return headers
 
 
@@ -192,10 +192,10 @@ def _content_type(event: Event) -> str | None:
         return None
     if event.data_is_json:
         return "application/json"
-    return printable(event.content_type) if event.content_type else "application/octet-stream"
+    return header_text(event.content_type) if event.content_type else "application/octet-stream"
 
 
-def printable(text: str) -> str:
+def header_text(text: str) -> str:
     """Replace characters that a header value must not contain, so that no header can be injected."""
     return "".join(character if " " <= character <= "~" else "?" for character in text)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from gatehouse.config.coverage import resists_replay
 from gatehouse.events.dedupe import KeyReader
-from gatehouse.language.document import MARK, MalformedDocumentError, NoTextError, is_json, without_mark
+from gatehouse.language.document import BOM, MalformedDocumentError, UnreadableTextError, is_json, without_bom
 from gatehouse.language.scope import Scope
 from gatehouse.language.split import EventScopes
 from gatehouse.language.times import as_rfc3339, rfc3339
@@ -143,7 +143,7 @@ class EventReader:
             return ReadEvent(self._unreadable(scope, now, headers), self._unreadable_keys(scope, now), scope)
 
     def _event(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> Event:
-        external_id, event_type, time, subject, account = _resolved(self._attributes, scope)
+        external_id, event_type, time, subject, account = _resolve_attributes(self._attributes, scope)
         if event_type is None:
             raise MalformedDocumentError("no type")
         around, span, data_is_json = self._data(scope)
@@ -205,12 +205,12 @@ class EventReader:
                     return around, (0, len(around)), True
                 continue
             if not path:
-                plain = without_mark(scope.body) if scope.body.startswith(MARK) else scope.body
+                plain = without_bom(scope.body) if scope.body.startswith(BOM) else scope.body
                 as_json = is_json(plain)
                 return None, (len(scope.body) - len(plain) if as_json else 0, len(scope.body)), as_json
             raw = scope.document.raw(path)
             if raw is not None:
-                start = _place(raw, scope.body)
+                start = _position(raw, scope.body)
                 return None, (start, start + len(raw)), True
         return None, None, True
 
@@ -227,24 +227,24 @@ class EventReader:
         return (*keys, self._keys.unreadable(signed, now))
 
 
-def _place(part: bytes, whole: bytes) -> int:
+def _position(part: bytes, whole: bytes) -> int:
     """Return the position of a part in the whole, which must contain it."""
     # Searching for a long part is slow. Its beginning is usually enough.
     start = whole.find(part[:_BEGINNING])
     return start if whole.startswith(part, start) else whole.find(part)
 
 
-def _resolved(templates: Iterable[Template | None], scope: Scope) -> list[str | None]:
+def _resolve_attributes(templates: Iterable[Template | None], scope: Scope) -> list[str | None]:
     """Return the values of CloudEvents attributes. None for a missing or unreadable value.
 
-    The first template is that of the id. Raises `NoTextError` if the id is present but unreadable.
+    The first template is that of the id. Raises `UnreadableTextError` if the id is present but unreadable.
     One call resolves all attributes, because separate calls took a tenth of the time to accept an event.
     """
     found: list[str | None] = []
     for template in templates:
         try:
             text = template.text(scope) if template else None
-        except NoTextError:
+        except UnreadableTextError:
             if not found:
                 raise  # a generated id would hide that the event has one
             text = None

@@ -33,7 +33,7 @@ def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str]
     return destinations
 
 
-def reached(routes: Iterable[RouteConfig], source: str) -> tuple[str, ...]:
+def reachable_destinations(routes: Iterable[RouteConfig], source: str) -> tuple[str, ...]:
     """Return every destination that events of this source may go to."""
     return tuple(dict.fromkeys(name for route in _own(routes, source) for name in route.to))
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from gatehouse.config.rules import source_path
 from gatehouse.config.secrets import SecretError, names_credential
 from gatehouse.errors import UnavailableError
-from gatehouse.events.dedupe import render_key
+from gatehouse.events.dedupe import read_order_key
 from gatehouse.events.event import EventReader
-from gatehouse.events.routing import compile_routes, reached
+from gatehouse.events.routing import compile_routes, reachable_destinations
 from gatehouse.verify.build import build_handshakes, build_verification, secrets_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Source:
         #: The `order_by` template of each destination that has one and may receive events of this source.
         self.orders = {
             destination: order_by
-            for destination in reached(config.routes, name)
+            for destination in reachable_destinations(config.routes, name)
             if (order_by := config.destinations[destination].order_by) is not None
         }
         #: Why the source cannot serve; None when it can.
@@ -95,7 +95,7 @@ class Source:
     def order_key(self, destination: str, scope: Scope) -> bytes | None:
         """Return the order key of an event at a destination; None when its deliveries are not ordered."""
         template = self.orders.get(destination)
-        return None if template is None else render_key(template, scope)
+        return None if template is None else read_order_key(template, scope)
 
     def kept_headers(self, headers: CIMultiDict[str] | CIMultiDictProxy[str]) -> tuple[tuple[str, str], ...]:
         """Return the headers to store with an event. Headers with credentials are left out."""
@@ -120,7 +120,7 @@ class Source:
 
 def _relay_timeout(name: str, settings: SourceConfig, config: Config) -> float:
     """Return the timeout of a relay: the provider's deadline minus the time for the commit."""
-    (destination,) = reached(config.routes, name)
+    (destination,) = reachable_destinations(config.routes, name)
     timeout, deadline = config.destinations[destination].timeout, settings.answer_deadline
     # When the provider waits hardly longer than a commit may take, half of its deadline is left for the
     # reply.

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Raw
 
 from gatehouse.language import tolerant
-from gatehouse.language.tolerant import Unchecked, without_halves
+from gatehouse.language.tolerant import Unchecked, without_lone_surrogates
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ class MalformedDocumentError(ValueError):
     """The bytes are not JSON, or their meaning is ambiguous."""
 
 
-class NoTextError(MalformedDocumentError):
+class UnreadableTextError(MalformedDocumentError):
     """A string is present but unreadable: lone surrogates, bytes that are not UTF-8, or control
     characters.
     """
@@ -52,7 +52,7 @@ class _Member(str):
 MAX_MEMBERS = 50_000
 #: The minimum size of a member: `"":1,`.
 _MEMBER_BYTES = 5
-MARK = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 #: The maximum number of digits of an array index. No array in memory is longer.
 _INDEX_DIGITS = 9
 
@@ -96,16 +96,16 @@ class Document(msgspec.Struct, gc=False, eq=False):
         Raises `MalformedDocumentError` if anything on the path is not JSON.
         """
         if not path:
-            return _valid(without_mark(self._raw).strip())
+            return _valid(without_bom(self._raw).strip())
         value = (self._levels.get(path[:-1]) or self._members(path[:-1])).get(path[-1])
         if value.__class__ is Unchecked:
             return _valid(bytes(value))
         return None if value is None else bytes(value)
 
-    def found(self, path: Path) -> bytes | None:
+    def raw_unchecked(self, path: Path) -> bytes | None:
         """Return the bytes at `path` without checking that they are JSON, or None."""
         if not path:
-            return without_mark(self._raw).strip()
+            return without_bom(self._raw).strip()
         value = (self._levels.get(path[:-1]) or self._members(path[:-1])).get(path[-1])
         return None if value is None else bytes(value)
 
@@ -122,13 +122,13 @@ class Document(msgspec.Struct, gc=False, eq=False):
         try:
             return _read_string(raw)
         except (msgspec.MsgspecError, ValueError) as error:
-            raise NoTextError("an unreadable string") from error
+            raise UnreadableTextError("an unreadable string") from error
 
     def items(self, path: Path) -> list[bytes]:
         """Return the exact bytes of each element of the array at `path`, without checking that they are
         JSON.
         """
-        raw = self.found(path)
+        raw = self.raw_unchecked(path)
         if raw is None or not raw.startswith(b"["):
             raise MalformedDocumentError("no array to split")
         return [bytes(item) for item in _read_list(raw)]
@@ -149,7 +149,7 @@ class Document(msgspec.Struct, gc=False, eq=False):
         elif not self._raw:
             return {}  # an empty body has no values, and is not an error
         else:
-            value = without_mark(self._raw) if self._raw.startswith(MARK) else self._raw
+            value = without_bom(self._raw) if self._raw.startswith(BOM) else self._raw
         start = b"" if value is None else bytes(value).lstrip()[:1]
         if value is not None and start == b"{":
             return _read_object(value)
@@ -208,9 +208,9 @@ def _valid(raw: bytes) -> bytes:
     return raw
 
 
-def without_mark(raw: bytes) -> bytes:
+def without_bom(raw: bytes) -> bytes:
     """Remove the byte order mark that some senders put before JSON (RFC 8259, 8.1)."""
-    return raw.removeprefix(MARK)
+    return raw.removeprefix(BOM)
 
 
 def _read_many(raw: bytes | Raw) -> dict[_Member, Raw]:
@@ -268,7 +268,7 @@ def is_json(raw: bytes) -> bool:
         try:
             _checked(_read_any, raw)
         except MalformedDocumentError:
-            _checked(_read_any, without_halves(raw))
+            _checked(_read_any, without_lone_surrogates(raw))
     except MalformedDocumentError:
         return False
     return True
@@ -284,7 +284,7 @@ def check_structure(raw: bytes) -> None:
 def check_values(raw: bytes) -> None:
     """Raise `MalformedDocumentError` if the bytes are neither an object nor a list."""
     check_structure(raw)
-    if not without_mark(raw).lstrip().startswith((b"{", b"[")):
+    if not without_bom(raw).lstrip().startswith((b"{", b"[")):
         raise MalformedDocumentError("neither an object nor a list")
 
 
@@ -296,7 +296,7 @@ def sorted_json(raw: bytes) -> bytes:
     """
     try:
         value = json.loads(
-            without_mark(raw).decode(), object_pairs_hook=_unique_pairs, parse_constant=_no_constant
+            without_bom(raw).decode(), object_pairs_hook=_unique_pairs, parse_constant=_no_constant
         )
         return json.dumps(value, sort_keys=True, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:

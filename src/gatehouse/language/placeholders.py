@@ -38,7 +38,7 @@ def _body_name(argument: str) -> Resolve:
 
     def resolve(scope: Scope) -> bytes | None:
         document = scope.document
-        return next((as_sent(name) for name in names if document.found((name,)) is not None), None)
+        return next((as_sent(name) for name in names if document.raw_unchecked((name,)) is not None), None)
 
     return resolve
 

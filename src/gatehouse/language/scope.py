@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from gatehouse.language.document import Document, MalformedDocumentError, without_mark
+from gatehouse.language.document import Document, MalformedDocumentError, without_bom
 from gatehouse.language.request import as_sent
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def is_form(request: Request) -> bool:
     field. The Content-Type alone is not enough, because providers rarely sign it.
     """
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return content_type == _FORM_TYPE and not without_mark(request.body).lstrip().startswith((b"{", b"["))
+    return content_type == _FORM_TYPE and not without_bom(request.body).lstrip().startswith((b"{", b"["))
 
 
 def _fields(raw: bytes) -> list[tuple[str, str]]:

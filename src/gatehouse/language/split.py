@@ -12,7 +12,7 @@ from gatehouse.language.document import (
     check_structure,
     check_values,
     is_json,
-    without_mark,
+    without_bom,
 )
 from gatehouse.language.scope import Scope, is_form
 
@@ -50,16 +50,16 @@ class Split:
         #: Whether the document itself is the list.
         self.is_root = not path
 
-    def leads_anywhere(self, document: Document) -> bool:
+    def applies_to(self, document: Document) -> bool:
         """Return whether the document has a value at the start of the path."""
-        return self.is_root or any(document.found(path) is not None for path in self._steps[0])
+        return self.is_root or any(document.raw_unchecked(path) is not None for path in self._steps[0])
 
     def items(self, raw: bytes) -> list[Item]:
         """Return all items. Raises `MalformedDocumentError` if the bytes are not JSON or have too many
         items.
         """
         if self.is_root:
-            raw = without_mark(raw)
+            raw = without_bom(raw)
             elements = _counted(_elements(raw))
             if elements == [raw]:
                 return [Item(raw, ())]  # a single object is not an item
@@ -92,7 +92,9 @@ def _alternatives(step: Path) -> tuple[Path, ...]:
 def _expanded(raw: bytes, outer: tuple[Document, ...], steps: tuple[tuple[Path, ...], ...]) -> Iterator[Item]:
     """Follow the first step into its lists, and the remaining steps into their elements."""
     document = Document(raw)
-    lists = [document.items(path) for path in steps[0] if _is_list(document.found(path))] if steps else []
+    lists = (
+        [document.items(path) for path in steps[0] if _is_list(document.raw_unchecked(path))] if steps else []
+    )
     if not lists:
         yield Item(raw, outer)
         return
@@ -138,7 +140,7 @@ class EventScopes:
         if self._document is not None:
             whole = self._inside(whole)
         for split in self._splits:
-            if split.leads_anywhere(whole.document):
+            if split.applies_to(whole.document):
                 return tuple(
                     Scope(request, facts=facts, body=raw, outer=outer + whole.outer, is_item=bool(outer))
                     for raw, outer in split.items(whole.body)

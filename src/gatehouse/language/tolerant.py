@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 #: The maximum number of members or elements. Parsing blocks all other requests.
-MOST_VALUES: Final = 10_000
+MAX_VALUES: Final = 10_000
 #: The maximum number of runs of brackets inside one value.
-_MOST_RUNS: Final = 100_000
+_MAX_RUNS: Final = 100_000
 #: The depth that the pattern of a nested value covers. Deeper values are followed bracket by bracket.
 _DEPTH = 8
 
@@ -43,7 +43,7 @@ _next = re.compile(_NEXT).match
 _run = re.compile(_FILL + rb"([\[{]++|[\]}]++)", re.DOTALL).match
 _begin = re.compile(_SPACE + rb"([\[{])" + _SPACE + rb"([\]}]" + _SPACE + rb")?").match
 
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 class Unchecked(bytes):
@@ -52,10 +52,10 @@ class Unchecked(bytes):
     __slots__ = ()
 
 
-def without_halves(raw: bytes) -> bytes:
+def without_lone_surrogates(raw: bytes) -> bytes:
     """Replace lone surrogate escapes by other characters. The structure of the JSON stays the same."""
     # After escaped backslashes are gone, every other backslash begins an escape.
-    return _HALF.sub(rb"\\u00", raw.replace(rb"\\", b"xx"))
+    return _LONE_SURROGATE.sub(rb"\\u00", raw.replace(rb"\\", b"xx"))
 
 
 def members(raw: bytes) -> list[tuple[str, Unchecked]]:
@@ -84,7 +84,7 @@ def _values(
             name, value, after = _deep(raw, at, is_named=match is _member)
         found.append((name, Unchecked(value)))
         end = after[after.lastindex or 0]
-        if len(found) > MOST_VALUES or end not in (b",", closing):
+        if len(found) > MAX_VALUES or end not in (b",", closing):
             raise ValueError("too many values, or no end of one")
         at, last = after.end(), None if end == b"," else end
     if at != len(raw) or (begun[2] or closing).strip() != closing:
@@ -110,7 +110,7 @@ def _deep(raw: bytes, at: int, *, is_named: bool) -> tuple[bytes, bytes, re.Matc
 def _closed(raw: bytes, start: int) -> int:
     """Return the end of the object or array that begins at `start`."""
     depth, at = 0, start
-    for _ in range(_MOST_RUNS):
+    for _ in range(_MAX_RUNS):
         run = _run(raw, at)
         if run is None:
             break

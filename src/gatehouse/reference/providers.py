@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from gatehouse import providers
 from gatehouse.config import describe
 from gatehouse.config.coverage import (
+    all_verifiers,
     covers_body,
     covers_time,
     effective_max_age,
-    every_verifier,
     proves_timestamp,
     resists_replay,
     signs,
@@ -75,7 +75,7 @@ def source_yaml(name: str, preset: ProviderConfig) -> str:
     variable = name.upper().replace("-", "_")
     lines = [f"server:\n  public_url: {_PUBLIC_URL}"] if _signs_url(preset) else []
     lines += ["sources:", f"  {name}:", f"    provider: {name}"]
-    if any(isinstance(one, VerifierConfig) and not _has_keys(one) for one in every_verifier(preset)):
+    if any(isinstance(one, VerifierConfig) and not _has_keys(one) for one in all_verifiers(preset)):
         lines.append(f"    secrets: env:{variable}_SECRET")
     if any(handshake.needs_secret for handshake in preset.handshakes):
         lines.append(f"    handshake_secrets: env:{variable}_HANDSHAKE_SECRET")
@@ -91,7 +91,7 @@ def _has_keys(verifier: VerifierConfig) -> bool:
 
 
 def _signs_url(preset: ProviderConfig) -> bool:
-    signed = [one.signed for one in every_verifier(preset) if isinstance(one, SigningConfig)]
+    signed = [one.signed for one in all_verifiers(preset) if isinstance(one, SigningConfig)]
     signed += [one.proof.of for one in preset.handshakes if isinstance(one.proof, HashProof)]
     named = {part.name for template in signed for part in template.placeholders}
     return bool(named & _URLS) or any(isinstance(one, TwilioConfig) for one in preset.verify)
@@ -176,7 +176,7 @@ def _facts(preset: ProviderConfig) -> Iterator[tuple[str, str]]:
 
 
 def _age_limits(preset: ProviderConfig) -> Iterator[str]:
-    for entry in every_verifier(preset):
+    for entry in all_verifiers(preset):
         if isinstance(entry, SigningConfig) and entry.timestamp and entry.timestamp.tolerance != math.inf:
             yield f"{format_duration(entry.timestamp.tolerance)}, by its timestamp"
             break

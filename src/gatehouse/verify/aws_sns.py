@@ -135,7 +135,7 @@ class _Claimed(msgspec.Struct, frozen=True):
 
 
 def _has(body: Document, name: str) -> bool:
-    return body.found((name,)) not in (None, b"null")
+    return body.raw_unchecked((name,)) not in (None, b"null")
 
 
 def _text(body: Document, name: str, otherwise: Reason = "malformed_body") -> str:

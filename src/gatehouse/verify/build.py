@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.config.coverage import every_verifier
+from gatehouse.config.coverage import all_verifiers
 from gatehouse.config.handshakes import HashProof, HmacProof
 from gatehouse.config.model import (
     AllowlistConfig,
@@ -90,7 +90,7 @@ def _build_entry(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> 
 
 def secrets_of(source: SourceConfig) -> list[SecretRef]:
     """List the secrets that requests of a source are verified with: they are counted by position."""
-    references = [one for entry in every_verifier(source) for one in references_of(entry, source)]
+    references = [one for entry in all_verifiers(source) for one in references_of(entry, source)]
     shared = [one for one in source.secrets if one in references]
     return list(dict.fromkeys([*shared, *references]))
 

@@ -16,7 +16,7 @@ from gatehouse.config.coverage import (
     effective_max_age,
     proves_timestamp,
     signs,
-    signs_a_time,
+    signs_time,
 )
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import MalformedDocumentError
@@ -89,7 +89,7 @@ class SignedAge:
 def age_limit(config: ProviderConfig) -> SignedAge | None:
     """Make the limit of a source; None without one, or where no time is signed that could be compared."""
     max_age = effective_max_age(config)
-    return SignedAge(max_age, config) if max_age is not None and signs_a_time(config) else None
+    return SignedAge(max_age, config) if max_age is not None and signs_time(config) else None
 
 
 Unit = Literal["s", "ms", "iso8601"]
