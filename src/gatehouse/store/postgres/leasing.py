@@ -22,7 +22,7 @@ from gatehouse.store.postgres.rows import CHECKED_COLUMNS, arrays, columns, inta
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gatehouse.store.base import Delivery, Result, Which
+    from gatehouse.store.base import Result, Which
     from gatehouse.store.postgres.clock import DatabaseClock
     from gatehouse.store.postgres.connection import Connection
 

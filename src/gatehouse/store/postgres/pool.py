@@ -44,7 +44,7 @@ _CLOSE_TIMEOUT: Final = 2.0
 #: Connections for lists, counts and purges.
 _SLOW_CONNECTIONS: Final = 2
 #: The number of rows that a statement of the hot pool is sure to process in time.
-_FEW: Final = 512
+FEW_ROWS: Final = 512
 #: How long one call may take (seconds).
 _HOT_TIMEOUT: Final = 2.0
 _SLOW_TIMEOUT: Final = 20.0
@@ -241,7 +241,7 @@ class ConnectionPools:
 
     def for_rows(self, rows: Sequence[object]) -> Pool:
         """Return the pool for a statement about these rows."""
-        return self.hot if len(rows) <= _FEW else self.slow
+        return self.hot if len(rows) <= FEW_ROWS else self.slow
 
     async def run(
         self,

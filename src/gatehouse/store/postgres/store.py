@@ -36,7 +36,7 @@ from gatehouse.store.postgres.connection import (
     store_error,
 )
 from gatehouse.store.postgres.notifications import Notifications
-from gatehouse.store.postgres.pool import ConnectionPools, Pool
+from gatehouse.store.postgres.pool import FEW_ROWS, ConnectionPools, Pool
 from gatehouse.store.postgres.queries import can_match
 from gatehouse.store.postgres.rows import is_storable
 from gatehouse.store.postgres.schema import migrate
@@ -55,8 +55,6 @@ T = TypeVar("T")
 
 #: How often a lane polls for deliveries that other gateways made due (seconds).
 _POLL_EVERY: Final = 1.0
-#: Up to this limit, a lease is sure to be done in the time of the hot pool.
-_FEW: Final = 512
 #: How long a ping may take (seconds).
 _PING_TIMEOUT: Final = 0.6
 _IS_READ_ONLY: Final = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
@@ -145,7 +143,7 @@ class PostgresStore:
                     raise
                 self._floors.postpone_full_scan(destination)
         query = leasing.LeaseQuery(destination, self._floors.of(destination), *asked)
-        return await self._lease(self._hot if limit <= _FEW else self._slow, query)
+        return await self._lease(self._hot if limit <= FEW_ROWS else self._slow, query)
 
     async def _lease(self, pool: Pool, query: leasing.LeaseQuery) -> list[Delivery]:
         if self._commits_hang:
