@@ -74,7 +74,7 @@ async def test_a_thousand_slow_bodies_hold_little_and_hinder_nobody(running: Run
 
 async def test_a_flood_of_slow_bodies_crowds_out_itself(running: Running) -> None:
     """D-26: beyond 64 MiB whoever has been sending longest gets 503, who is quick gets 200."""
-    most = 0
+    max_active = 0
     async with AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(connected(running)) for _ in range(90)]
         for wire in slow:
@@ -82,7 +82,7 @@ async def test_a_flood_of_slow_bodies_crowds_out_itself(running: Running) -> Non
         first = asyncio.create_task(slow[0].answer())
         async with asyncio.timeout(20):
             while not first.done():
-                most = max(most, bodies_of(running).held)
+                max_active = max(max_active, bodies_of(running).held)
                 await asyncio.sleep(0.005)
         wire = await stack.enter_async_context(connected(running))
         answer, took = await timed(wire, signed(1))
@@ -91,7 +91,7 @@ async def test_a_flood_of_slow_bodies_crowds_out_itself(running: Running) -> Non
         assert b"Retry-After: " in await first
         assert answer.startswith(b"HTTP/1.1 200 ")
         assert took < 1
-        assert most <= MAX_BYTES + MIB
+        assert max_active <= MAX_BYTES + MIB
         for one in slow:
             one.writer.transport.abort()
 
@@ -164,7 +164,7 @@ class Sender:
 
 
 async def test_who_waits_is_admitted_in_order_when_a_place_is_free() -> None:
-    admission = Admission(lambda: 0.0, most=1)
+    admission = Admission(lambda: 0.0, max_active=1)
     first, second = Sender(), Sender()
     assert admission.enter()
     for one in (first, second):
@@ -181,7 +181,7 @@ async def test_who_waits_is_admitted_in_order_when_a_place_is_free() -> None:
 
 async def test_who_waits_too_long_is_refused_and_the_next_on_time_admitted() -> None:
     now = 0.0
-    admission = Admission(lambda: now, most=1, patience=0.02)
+    admission = Admission(lambda: now, max_active=1, max_wait=0.02)
     late, on_time = Sender(), Sender()
     assert admission.enter()
     admission.wait(late)
@@ -199,7 +199,7 @@ async def test_who_waits_too_long_is_refused_and_the_next_on_time_admitted() -> 
 @pytest.mark.case("O-05")
 async def test_who_waits_is_refused_although_nobody_leaves() -> None:
     loop = asyncio.get_running_loop()
-    admission = Admission(loop.time, most=1, patience=0.01)
+    admission = Admission(loop.time, max_active=1, max_wait=0.01)
     senders = [Sender() for _ in range(200)]
     assert admission.enter()
     for one in senders:

@@ -77,7 +77,7 @@ async def test_who_is_gone_before_it_is_admitted_takes_no_place(running: Running
     server = running.gateway.ingest._connections
     assert server is not None
     admission = server._admission
-    admission._most = 1
+    admission._max_active = 1
     assert admission.enter()
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(GOOD)

@@ -27,7 +27,7 @@ class Waiting:
 
 
 async def test_those_that_are_gone_are_passed_over_however_many_they_are() -> None:
-    admission = Admission(time.monotonic, most=2, patience=60)
+    admission = Admission(time.monotonic, max_active=2, max_wait=60)
     assert admission.enter()
     assert admission.enter()
     gone = [Waiting(admission, is_gone=True) for _ in range(2 * sys.getrecursionlimit())]

@@ -154,9 +154,7 @@ class Gateway:
         get_logger().info("gateway.stopped")
 
     async def _start(self) -> None:
-        """Start the parts in order of dependency. They stop in reverse order, so no part
-        outlives what it needs.
-        """
+        """Start the parts in order of dependency. They stop in reverse order."""
         set_readiness_metrics(self.sources, self.metrics)
         self._log_not_ready()
         self.metrics.reload_success_time.set(self._clock())

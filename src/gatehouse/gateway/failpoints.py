@@ -156,8 +156,9 @@ def _before_record(counter: PassCounter) -> None:
 
 
 def _during_checkpoint(counter: PassCounter) -> None:
-    """SQLite is copying the WAL into the database file. It calls none of our code then, so the
-    file is watched.
+    """SQLite is copying the WAL into the database file.
+
+    It calls none of our code then, so the file is watched.
     """
     watch = _CheckpointWatch(counter)
     _wrap_async(database, "connect", before=watch.opening)

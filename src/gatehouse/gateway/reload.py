@@ -53,8 +53,9 @@ class Reloader:
         read: Callable[[], LoadedConfig] | None = None,
         distribute: Callable[[LoadedConfig], Awaitable[Sequence[Problem]]] | None = None,
     ) -> None:
-        """`read` replaces reading the file. `distribute` lets others use the config first, and
-        returns their problems.
+        """`read` replaces reading the file.
+
+        `distribute` lets others use the config first, and returns their problems.
         """
         self._current = current
         self._file = current.loaded.directory / Path(current.loaded.document.file).name

@@ -59,9 +59,7 @@ class AwakeClock:
         return now - self._awake_until >= LONG_STOP or now - self._last_long_stop < _RECOVERY
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> AwakeTimer:
-        """Call a function after this many seconds of running time, once the data that arrived
-        until then is read.
-        """
+        """Call a function after some seconds of running time, once all data that has arrived is read."""
         return AwakeTimer(self, seconds, callback)
 
     def _tick(self) -> None:

@@ -27,14 +27,21 @@ LINGER: Final = 2.0
 
 #: A connection that is younger (in seconds) may be about to send its request.
 NEW_CONNECTION_AGE: Final = 1.0
+#: Allows a few full commits at once. With more requests, one iteration of the event loop takes too long.
+MAX_ACTIVE: Final = 512
+#: Seconds after which a waiting request is refused: with its commit, it would take more than one second.
+MAX_WAIT: Final = 0.5
+#: How many late requests are refused in one iteration of the event loop. A thousand refusals at once would
+#: delay the requests that are on time.
+_REFUSALS_AT_ONCE: Final = 64
 
 
 class EvictionQueues:
-    """The connections that can be closed when new ones need room. Each queue is ordered: the oldest entry
-    goes first.
+    """The connections that can be closed when new ones need room.
 
-    Idle connections are closed before connections that are sending a request. There is one exception: under
-    a flood of slow senders, an idle connection that has only just been opened is spared.
+    Each queue is ordered: the oldest entry goes first. Idle connections are closed before connections that
+    are sending a request. There is one exception: under a flood of slow senders, an idle connection that has
+    only just been opened is spared.
     """
 
     def __init__(self) -> None:
@@ -62,9 +69,9 @@ class BaseConnection(BaseProtocol):
     __slots__ = (
         "_abort_timer",
         "_clock",
+        "_idle_timeout",
         "_is_closing",
         "_is_evicted",
-        "_patience",
         "_peer_is_done",
         "_queue",
         "_queues",
@@ -73,13 +80,13 @@ class BaseConnection(BaseProtocol):
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, queues: EvictionQueues, clock: AwakeClock, patience: float
+        self, loop: asyncio.AbstractEventLoop, queues: EvictionQueues, clock: AwakeClock, idle_timeout: float
     ) -> None:
         super().__init__(loop)
         self._queues = queues
         self._clock = clock
         #: Seconds that the connection may be idle, and that an answer may stay unread.
-        self._patience = patience
+        self._idle_timeout = idle_timeout
         #: The address of the client.
         self.peer: str | None = None
         #: Whether the connection accepts no more requests.
@@ -104,9 +111,7 @@ class BaseConnection(BaseProtocol):
         """Return for how many seconds the connection has been idle or sending."""
 
     def queue_as_sending(self) -> None:
-        """Add the connection to the queue of sending connections; keep its position if it is
-        already there.
-        """
+        """Add the connection to the sending queue; keep its position if it is already there."""
         if self._queue is not self._queues.sending:
             self._sending_since = self._clock.time()
             self.queue_in(self._queues.sending)
@@ -148,7 +153,7 @@ class BaseConnection(BaseProtocol):
                 if self._is_evicted:
                     self.abort()
                 else:
-                    self._abort_after(self._patience)
+                    self._abort_after(self._idle_timeout)
                     self.queue_in(self._queues.closing)
 
     def close_with_linger(self, last: bytes = b"") -> None:
@@ -162,7 +167,7 @@ class BaseConnection(BaseProtocol):
         if transport.can_write_eof():
             transport.write_eof()
         self._resume_transport_reading()
-        self._abort_after(self._patience if transport.get_write_buffer_size() else LINGER)
+        self._abort_after(self._idle_timeout if transport.get_write_buffer_size() else LINGER)
 
     def abort(self) -> None:
         """Close the connection now and discard unsent data."""
@@ -171,7 +176,7 @@ class BaseConnection(BaseProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._abort_after(self._patience)
+        self._abort_after(self._idle_timeout)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -194,15 +199,6 @@ class BaseConnection(BaseProtocol):
             self._abort_timer = None
 
 
-#: Allows a few full commits at once. With more requests, one iteration of the event loop takes too long.
-MAX_ACTIVE: Final = 512
-#: Seconds after which a waiting request is refused: with its commit, it would take more than one second.
-MAX_WAIT: Final = 0.5
-#: How many late requests are refused in one iteration of the event loop. A thousand refusals at once would
-#: delay the requests that are on time.
-_REFUSALS_AT_ONCE: Final = 64
-
-
 class WaitingConnection(Protocol):
     """A connection with data that is not parsed yet."""
 
@@ -217,11 +213,11 @@ class Admission:
     """Limits how many requests are processed at once. The others wait, first in, first out."""
 
     def __init__(
-        self, clock: Callable[[], float], most: int = MAX_ACTIVE, patience: float = MAX_WAIT
+        self, clock: Callable[[], float], max_active: int = MAX_ACTIVE, max_wait: float = MAX_WAIT
     ) -> None:
         self._clock = clock
-        self._most = most
-        self._patience = patience
+        self._max_active = max_active
+        self._max_wait = max_wait
         self._active = 0
         self._is_admitting = False
         self._waiting: deque[tuple[float, WaitingConnection]] = deque()
@@ -230,18 +226,16 @@ class Admission:
 
     def enter(self) -> bool:
         """Take a slot if one is free; `leave` returns it. Without a slot, the caller calls `wait`."""
-        if self._active >= self._most or self._waiting:
+        if self._active >= self._max_active or self._waiting:
             return False
         self._active += 1
         return True
 
     def wait(self, connection: WaitingConnection) -> None:
-        """Queue a connection: it is admitted when a slot becomes free, or refused when it has
-        waited too long.
-        """
-        self._waiting.append((self._clock() + self._patience, connection))
+        """Queue a connection until it is admitted, or refused because it has waited too long."""
+        self._waiting.append((self._clock() + self._max_wait, connection))
         if self._timer is None:
-            self._schedule_check(self._patience)
+            self._schedule_check(self._max_wait)
 
     def leave(self) -> None:
         """Return a slot, and admit the next waiting connection."""
@@ -257,7 +251,7 @@ class Admission:
 
     def _admit_next(self) -> None:
         self._collect_late()
-        while self._waiting and self._active < self._most:
+        while self._waiting and self._active < self._max_active:
             self._active += 1
             self._waiting.popleft()[1].admit()
 

@@ -56,8 +56,7 @@ class Bodies:
         self._incomplete: dict[Body, None] = {}
 
     def read_complete(self, http: InboundRequest, limit: int) -> bytes | None:
-        """Return a body that arrived together with its head, at most `limit` bytes; None when more is to
-        come.
+        """Return a body of at most `limit` bytes that arrived with its head; None when more is to come.
 
         Raises a `RequestRejectedError` that says why the body is refused.
         """
@@ -80,8 +79,9 @@ class Bodies:
             self.take(body, size)
 
     async def read_arriving(self, http: InboundRequest, limit: int, deadline: float) -> bytes:
-        """Wait for the rest of a body: at most `limit` bytes, within `deadline` seconds. Raises
-        the same errors.
+        """Read a body that is still arriving: at most `limit` bytes, within `deadline` seconds.
+
+        Raises the same errors as `read_complete`.
         """
         with self.body() as body:
             whole = await body.read(http, limit, deadline)

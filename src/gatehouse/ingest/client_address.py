@@ -1,5 +1,6 @@
-"""Finds the client of a request: the peer, or behind trusted proxies the rightmost address that
-is not trusted.
+"""Finds the client of a request.
+
+The client is the peer, or behind trusted proxies the rightmost address that is not trusted.
 """
 
 from __future__ import annotations

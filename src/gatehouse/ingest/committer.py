@@ -35,6 +35,9 @@ MAX_BATCH = 64
 PAUSE = 0.002
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
+#: Seconds between two revivals of a delivery. A provider that keeps sending, or a captured request that
+#: somebody replays, must not keep a dead delivery alive.
+REVIVE_INTERVAL: Final = 60.0
 
 
 class DeliveryReceiver(Protocol):
@@ -168,11 +171,6 @@ def _by_request(batch: Sequence[_Submitted], receipts: Sequence[Receipt]) -> lis
         parts.append(receipts[start:end])
         start = end
     return parts
-
-
-#: Seconds between two revivals of a delivery. A provider that keeps sending, or a captured request that
-#: somebody replays, must not keep a dead delivery alive.
-REVIVE_INTERVAL: Final = 60.0
 
 
 class LaneWaker(Protocol):

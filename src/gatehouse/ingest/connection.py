@@ -67,8 +67,9 @@ class Owner(Protocol):
 
 
 class Handlers(NamedTuple):
-    """The answers that a connection gives. The last three are encoded already, and take the
-    client's address.
+    """The answers that a connection gives.
+
+    The last three are encoded already, and take the client's address.
     """
 
     #: Answers a request. Raises nothing.
@@ -107,10 +108,10 @@ class Connection(BaseConnection):
         owner: Owner,
         handlers: Handlers,
         admission: Admission,
-        patience: float,
+        idle_timeout: float,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        super().__init__(loop, owner.queues, owner.clock, patience)
+        super().__init__(loop, owner.queues, owner.clock, idle_timeout)
         self._request_parser = RequestParser(self, loop)
         self._parser = self._request_parser.parser
         self._owner = owner
@@ -322,16 +323,16 @@ class Connection(BaseConnection):
             self._queue[self] = None
         else:
             self.queue_in(self._queues.idle)
-        self._idle_until = self._loop.time() - self._clock.stopped + self._patience
+        self._idle_until = self._loop.time() - self._clock.stopped + self._idle_timeout
         if self._idle_timer is None:
-            self._idle_timer = self._clock.call_later(self._patience, self._check_idle)
+            self._idle_timer = self._clock.call_later(self._idle_timeout, self._check_idle)
 
     def _check_idle(self) -> None:
         # One timer serves many requests: it is restarted when it fires too early.
         self._idle_timer = None
         if self.serving_task is not None:
             return
-        left = self._patience if self._unparsed else self._idle_until - self._clock.time()
+        left = self._idle_timeout if self._unparsed else self._idle_until - self._clock.time()
         if left > 0:
             self._idle_timer = self._clock.call_later(left, self._check_idle)
         else:
@@ -353,7 +354,9 @@ class Connection(BaseConnection):
 
     def waiting_seconds(self) -> float:
         """Return for how many seconds the connection has been idle or sending."""
-        since = self._idle_until - self._patience if self._queue is self._queues.idle else self._sending_since
+        since = (
+            self._idle_until - self._idle_timeout if self._queue is self._queues.idle else self._sending_since
+        )
         return self._clock.time() - since
 
     def close(self) -> None:

@@ -51,6 +51,13 @@ _MAX_FRAMING: Final = 64 * 1024
 _FRAMING_PER_BYTE: Final = 8
 #: Bytes of a field besides its name and value: `: ` and the end of the line.
 _FIELD_EXTRA: Final = 4
+_HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
+#: These statuses have no length either: RFC 9110, 8.6.
+_WITHOUT_BODY: Final = frozenset(map(int, (*range(100, 200), HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)))
+#: Characters that would end a header early. An answer that repeats text of others must not contain them.
+_UNSAFE: Final = frozenset("\r\n\0")
+#: The host must have no user name before it: RFC 9110, 4.2.4 says to treat a user name as an error.
+_ABSOLUTE: Final = re.compile(r"https?://[^/?#@]+(?P<origin>[/?#].*)?", re.IGNORECASE | re.DOTALL)
 
 
 class EvictedError(ConnectionError):
@@ -191,13 +198,6 @@ def _is_head_too_long(request: ParsedRequest) -> bool:
     return len(head.path or "") + fields > MAX_HEAD
 
 
-_HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
-#: These statuses have no length either: RFC 9110, 8.6.
-_WITHOUT_BODY: Final = frozenset(map(int, (*range(100, 200), HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)))
-#: Characters that would end a header early. An answer that repeats text of others must not contain them.
-_UNSAFE: Final = frozenset("\r\n\0")
-
-
 def encode_answer(
     answer: Answer, *, keep_alive: bool, version: HttpVersion = HttpVersion11, with_body: bool = True
 ) -> bytes:
@@ -243,10 +243,6 @@ def _phrase(status: int) -> str:
 @lru_cache(maxsize=1)
 def _date(second: int) -> bytes:
     return formatdate(second, usegmt=True).encode()
-
-
-#: The host must have no user name before it: RFC 9110, 4.2.4 says to treat a user name as an error.
-_ABSOLUTE: Final = re.compile(r"https?://[^/?#@]+(?P<origin>[/?#].*)?", re.IGNORECASE | re.DOTALL)
 
 
 def split_target(target: str) -> tuple[str, str]:

@@ -39,6 +39,11 @@ _MAX_ACCEPTS: Final = 1024
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 #: Seconds until the listener accepts again after such an error.
 _PAUSE: Final = 1.0
+#: File descriptors that are reserved for the store, the destinations and the operator server.
+_RESERVED: Final = 512
+#: How many connections are accepted at once when there is no room. They use reserved descriptors until other
+#: connections are closed.
+_MIN_ACCEPTS: Final = 64
 
 
 class Listener:
@@ -143,13 +148,6 @@ class Listener:
             self._loop.add_reader(server_socket, self._accept, server_socket)
 
 
-#: File descriptors that are reserved for the store, the destinations and the operator server.
-_RESERVED: Final = 512
-#: How many connections are accepted at once when there is no room. They use reserved descriptors until other
-#: connections are closed.
-_MIN_ACCEPTS: Final = 64
-
-
 class OpenConnections:
     """Creates connections, counts them, and closes old ones to make room for new ones.
 
@@ -178,16 +176,15 @@ class OpenConnections:
         return Connection(self, self._handlers, self._admission, self._idle_timeout, self._loop)
 
     def connection_made(self, connection: Connection) -> bool:
-        """Add a connection; above the limit it takes the place of another one. Return whether
-        there is room.
+        """Add a connection; above the limit it takes the place of another one.
+
+        Return whether there is room.
         """
         self._open[connection] = None
         return len(self._open) <= self._max_open or self.queues.evict_one()
 
     def free_slots(self) -> int:
-        """Return how many connections may be accepted at once, including some that need others
-        to be closed.
-        """
+        """Return how many connections may be accepted at once. Some may need others to be closed."""
         return max(_MIN_ACCEPTS, self._max_open - len(self._open))
 
     def remove(self, connection: Connection) -> None:
@@ -211,8 +208,9 @@ class OpenConnections:
 
 
 def allowed_connections(wanted: int) -> int:
-    """Return how many connections the limit on open files allows. Raises the soft limit as far
-    as possible.
+    """Return how many connections the limit on open files allows.
+
+    Raises the soft limit as far as possible.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _RESERVED

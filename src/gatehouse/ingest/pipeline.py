@@ -49,8 +49,9 @@ class EventRelay(Protocol):
     """What the pipeline needs to forward an event while its provider waits for the answer."""
 
     async def accept(self, arrival: Arrival, *, now: float, within: float) -> Receipt:
-        """Forward and commit the event. The receipt holds the reply. Raises `RelayFailedError`
-        or `UnavailableError`.
+        """Forward and commit the event.
+
+        The receipt holds the reply. Raises `RelayFailedError` or `UnavailableError`.
         """
 
 

@@ -66,8 +66,9 @@ class KeptRequest(msgspec.Struct, kw_only=True):
 
 
 class RejectedRequests:
-    """Keeps rejected requests. Each source has its own limit, so a flood at one source does not
-    affect the others.
+    """Keeps rejected requests.
+
+    Each source has its own limit, so a flood at one source does not affect the others.
     """
 
     def __init__(self, known: Sequence[KnownSource], clock: Callable[[], float]) -> None:
@@ -132,8 +133,9 @@ class RejectedRequests:
         return next((one for one in self.newest() if one.id == refused_id), None)
 
     def findings(self, refused: KeptRequest) -> tuple[str, ...]:
-        """Return the findings of the diagnosis. The first call computes them; it is safe in
-        another thread.
+        """Return the findings of the diagnosis.
+
+        The first call computes them; it is safe in another thread.
         """
         if refused.findings is None:
             refused.findings = self._diagnosed(refused)

@@ -161,9 +161,7 @@ class _ForwardedIds:
         self._forwarded: dict[frozenset[_Key], _Forwarded] = {}
 
     def begin(self, arrival: Arrival) -> tuple[Event, int]:
-        """Return the event with the id of its earlier attempt, if there was one, and the number
-        of this attempt.
-        """
+        """Return the event, with the id of an earlier attempt, and the number of this attempt."""
         event = arrival.event
         if not any(arrival.keys):
             return event, 1

@@ -81,8 +81,9 @@ class IngestServer:
     def replace(
         self, config: ServerConfig, sources: Mapping[str, Source], client_address: ClientAddress
     ) -> None:
-        """Serve these sources from the next request on. Requests in progress finish with the
-        previous ones.
+        """Serve these sources from the next request on.
+
+        Requests in progress finish with the previous ones.
         """
         self._config = config
         self._client_address = client_address
@@ -95,8 +96,9 @@ class IngestServer:
             self._connections.configure(max_open=max_open, idle_timeout=config.idle_timeout)
 
     async def start(self, shared_ports: Sequence[int] | None = None) -> None:
-        """Start to listen, with `shared_ports` on ports that other workers share: one for each configured
-        address.
+        """Start to listen.
+
+        `shared_ports` are ports that other workers share, one for each configured address.
 
         Raises `OSError` when an address is not available.
         """
@@ -273,8 +275,9 @@ def _refusal(path: str, served: _Served | None, connection: Connection) -> Reque
 
 
 def _defect(error: Exception, served: _Served | None = None) -> Answer:
-    """Log where the gateway failed. The message of the error is left out, because it may quote
-    the request.
+    """Log where the gateway failed.
+
+    The message of the error is left out, because it may quote the request.
     """
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

@@ -235,9 +235,7 @@ def _quiet_libraries() -> None:
 
 
 class _LibraryHandler(logging.Handler):
-    """Turns a library's record into one `http.error` line with its place and kind, but without
-    its content.
-    """
+    """Turns a library's record into one `http.error` line, without the content of the record."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -126,8 +126,9 @@ class Family(Collector, Generic[S_co]):
         self._prefixes: dict[tuple[str, ...], list[str]] = {}
 
     def labels(self, *values: str) -> S_co:
-        """Return the series with these labels. Creates it at zero. Raises `ValueError` for a
-        wrong number of labels.
+        """Return the series with these labels.
+
+        Creates it at zero. Raises `ValueError` for a wrong number of labels.
         """
         if len(values) != len(self._labels):
             raise ValueError(f"{self._name} has the labels {self._labels}, not {values}")

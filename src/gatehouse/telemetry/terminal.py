@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 
 def wants_color(environment: Mapping[str, str]) -> bool | None:
-    """Read NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, TERM and CLICOLOR, in this order; None when the stream
-    decides.
+    """Return whether the environment asks for color; None when it does not say.
+
+    Reads NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, TERM and CLICOLOR, in this order.
 
     As in https://no-color.org and https://bixense.com/clicolors: an empty variable counts as unset.
     """

@@ -29,6 +29,8 @@ _BODY_WITHIN = 10.0
 _ALIVE_WITHIN, _LIST_WITHIN = 1.0, 5.0
 #: The default limit of a worker's lists.
 _DEFAULT_LIMIT = "50"
+#: Seconds for a starting worker to become ready, and for its reload. The operator's client waits 15 seconds.
+_SETTLE_WITHIN, _RELOAD_WITHIN = 4.0, 8.0
 
 
 class WorkersApi:
@@ -38,8 +40,8 @@ class WorkersApi:
     always used, because it remembers in memory which deliveries have just been requested.
     """
 
-    def __init__(self, processes: Sequence[WorkerProcess]) -> None:
-        self._processes = processes
+    def __init__(self, workers: Sequence[WorkerProcess]) -> None:
+        self._workers = workers
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes for the operator server."""
@@ -57,12 +59,12 @@ class WorkersApi:
                 body = await request.read()
         except TimeoutError:
             return error_answer(400, "bad_request", "the body did not arrive")
-        process = await self._first_responsive()
-        if process is None:
+        worker = await self._first_responsive()
+        if worker is None:
             return _unavailable()
         try:
             return _pass_on(
-                await process.client.request(
+                await worker.client.request(
                     request.rel_url.raw_path_qs, method=request.method, body=body or None
                 )
             )
@@ -92,13 +94,13 @@ class WorkersApi:
         )
 
     async def _list_destinations(self, request: web.Request) -> web.Response:
-        """Return the destinations as one worker sees the store, with the state that each worker
-        holds in memory.
-        """
+        """List the destinations from one worker, with the in-memory state of all workers."""
         answers = [answer for answer in await self._request_all(request) if answer.status == _OK]
         if not answers:
             return _unavailable()
-        first, *others = ({one["name"]: one for one in answer.json()["destinations"]} for answer in answers)
+        first, *others = (
+            {entry["name"]: entry for entry in answer.json()["destinations"]} for answer in answers
+        )
         for name, merged in first.items():
             for other in (known[name] for known in others if name in known):
                 merged["waiting"] += other["waiting"]
@@ -111,29 +113,29 @@ class WorkersApi:
         return _json({"destinations": list(first.values())})
 
     def _serving(self) -> list[WorkerProcess]:
-        return [process for process in self._processes if process.is_serving]
+        return [worker for worker in self._workers if worker.is_serving]
 
     async def _first_responsive(self) -> WorkerProcess | None:
-        for process in self._serving():
+        for worker in self._serving():
             try:
-                await process.client.request("/healthz", within=_ALIVE_WITHIN)
+                await worker.client.request("/healthz", within=_ALIVE_WITHIN)
             except NoAnswerError:
                 continue
-            return process
+            return worker
         return None
 
     async def _request_all(self, request: web.Request) -> list[WorkerAnswer]:
-        asked = [
-            process.client.request(request.rel_url.raw_path_qs, within=_LIST_WITHIN)
-            for process in self._serving()
+        requests = [
+            worker.client.request(request.rel_url.raw_path_qs, within=_LIST_WITHIN)
+            for worker in self._serving()
         ]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
+        answers = await asyncio.gather(*requests, return_exceptions=True)
         return [answer for answer in answers if isinstance(answer, WorkerAnswer)]
 
 
 def _newest_first(answers: Sequence[WorkerAnswer], name: str, *, by: str) -> list[dict[str, Any]]:
-    listed = [one for answer in answers for one in answer.json()[name]]
-    return sorted(listed, key=lambda one: str(one[by]), reverse=True)
+    listed = [entry for answer in answers for entry in answer.json()[name]]
+    return sorted(listed, key=lambda entry: str(entry[by]), reverse=True)
 
 
 def _pass_on(answer: WorkerAnswer) -> web.Response:
@@ -149,42 +151,38 @@ def _unavailable() -> web.Response:
     return error_answer(503, "unavailable", "no worker answers; ask again later")
 
 
-#: Seconds for a starting worker to become ready, and for its reload. The operator's client waits 15 seconds.
-_SETTLE_WITHIN, _RELOAD_WITHIN = 4.0, 8.0
-
-
 async def reload_all(
-    new: LoadedConfig, old: LoadedConfig, shared: SharedFolder, processes: Sequence[WorkerProcess]
+    new: LoadedConfig, old: LoadedConfig, shared: SharedFolder, workers: Sequence[WorkerProcess]
 ) -> Sequence[Problem]:
     """Let all workers use a config. If one of them reports problems, all return to the old config.
 
     The supervisor has already checked the config, but a secret in a file may have changed since.
     """
-    if problems := await _distribute(new, shared, processes):
-        await _distribute(old, shared, processes)
+    if problems := await _distribute(new, shared, workers):
+        await _distribute(old, shared, workers)
         return problems
     return []
 
 
 async def _distribute(
-    loaded: LoadedConfig, shared: SharedFolder, processes: Sequence[WorkerProcess]
+    loaded: LoadedConfig, shared: SharedFolder, workers: Sequence[WorkerProcess]
 ) -> Sequence[Problem]:
     # First for the workers that start meanwhile.
     shared.use(loaded)
-    found = await asyncio.gather(*map(_reload, processes))
+    found = await asyncio.gather(*map(_reload, workers))
     return next(filter(None, found), [])
 
 
-async def _reload(process: WorkerProcess) -> Sequence[Problem]:
+async def _reload(worker: WorkerProcess) -> Sequence[Problem]:
     """Reload a worker. A stopped worker gets the config when it starts, and a hanging one is killed."""
-    await process.wait_until_settled(_SETTLE_WITHIN)
-    if not process.is_running:
+    await worker.wait_until_settled(_SETTLE_WITHIN)
+    if not worker.is_running:
         return []
     try:
-        answer = await process.client.request("/-/reload", method="POST", within=_RELOAD_WITHIN)
+        answer = await worker.client.request("/-/reload", method="POST", within=_RELOAD_WITHIN)
         return [] if answer.status == _OK else _problems(answer)
     except NoAnswerError:
-        process.kill()
+        worker.kill()
         return []
 
 

@@ -26,51 +26,6 @@ if TYPE_CHECKING:
 _TIMEOUT = 2.0
 #: The `worker` label of the supervisor's own series.
 SUPERVISOR = "supervisor"
-
-
-class MergedMetrics:
-    """Merges the metrics of the workers and of the supervisor."""
-
-    def __init__(self, own: SupervisorMetrics, processes: Sequence[WorkerProcess]) -> None:
-        self._own = own
-        self._processes = processes
-        #: The last metrics of each running worker.
-        self._last: dict[int, list[Metric]] = {}
-        #: The last counts of the workers that have ended. Without them, a sum would fall when a worker ends.
-        #: Prometheus takes a falling counter for a restart, and would count the remaining sum a second time.
-        self._ended: list[Metric] = []
-        self._lock = asyncio.Lock()
-
-    async def exposition(self) -> bytes:
-        """Collect the metrics of all workers and return the text exposition format."""
-        async with self._lock:
-            await asyncio.gather(*map(self._collect, self._processes))
-            return await asyncio.to_thread(self._render, list(self._last.items()), self._ended)
-
-    def worker_ended(self, number: int) -> None:
-        """Keep the last counts of a worker that has ended."""
-        last = cumulative(self._last.pop(number, ()))
-        self._ended = merge([WorkerMetrics("", self._ended), WorkerMetrics("", last)])
-
-    async def _collect(self, process: WorkerProcess) -> None:
-        start = process.starts
-        try:
-            answer = await process.client.request("/metrics", within=_TIMEOUT)
-            families = await asyncio.to_thread(parse, answer.body)
-        except (NoAnswerError, ValueError):
-            return  # the last metrics stay valid while the worker runs
-        if process.is_running and process.starts == start:
-            self._last[process.number] = families
-
-    def _render(self, last: Iterable[tuple[int, list[Metric]]], ended: list[Metric]) -> bytes:
-        running = [WorkerMetrics(str(number), families) for number, families in last]
-        if running:
-            # A reload may have removed a source or destination since.
-            ended = keep_known_series(ended, [family for _, families in running for family in families])
-        own = list(self._own.registry.collect())
-        return render(merge([*running, WorkerMetrics("", ended), WorkerMetrics(SUPERVISOR, own)]))
-
-
 #: How the values of a gauge are merged. Values from the store are the same for all workers, apart from the
 #: time of the count. A state that needs attention shows as soon as one worker is in it.
 GAUGES: Mapping[str, Callable[[float, float], float]] = {
@@ -91,9 +46,51 @@ GAUGES: Mapping[str, Callable[[float, float], float]] = {
 _SUMMED = ("counter", "histogram")
 #: The prefix of process metrics, whose sum says little or nothing.
 _PROCESS_PREFIX = "process_"
-
 #: A series: its name and its sorted labels.
 _Series = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class MergedMetrics:
+    """Merges the metrics of the workers and of the supervisor."""
+
+    def __init__(self, own: SupervisorMetrics, workers: Sequence[WorkerProcess]) -> None:
+        self._own = own
+        self._workers = workers
+        #: The last metrics of each running worker.
+        self._last: dict[int, list[Metric]] = {}
+        #: The last counts of the workers that have ended. Without them, a sum would fall when a worker ends.
+        #: Prometheus takes a falling counter for a restart, and would count the remaining sum a second time.
+        self._ended: list[Metric] = []
+        self._lock = asyncio.Lock()
+
+    async def exposition(self) -> bytes:
+        """Collect the metrics of all workers and return the text exposition format."""
+        async with self._lock:
+            await asyncio.gather(*map(self._collect, self._workers))
+            return await asyncio.to_thread(self._render, list(self._last.items()), self._ended)
+
+    def worker_ended(self, number: int) -> None:
+        """Keep the last counts of a worker that has ended."""
+        last = cumulative(self._last.pop(number, ()))
+        self._ended = merge([WorkerMetrics("", self._ended), WorkerMetrics("", last)])
+
+    async def _collect(self, worker: WorkerProcess) -> None:
+        start = worker.starts
+        try:
+            answer = await worker.client.request("/metrics", within=_TIMEOUT)
+            families = await asyncio.to_thread(parse, answer.body)
+        except (NoAnswerError, ValueError):
+            return  # the last metrics stay valid while the worker runs
+        if worker.is_running and worker.starts == start:
+            self._last[worker.number] = families
+
+    def _render(self, last: Iterable[tuple[int, list[Metric]]], ended: list[Metric]) -> bytes:
+        running = [WorkerMetrics(str(number), families) for number, families in last]
+        if running:
+            # A reload may have removed a source or destination since.
+            ended = keep_known_series(ended, [family for _, families in running for family in families])
+        own = list(self._own.registry.collect())
+        return render(merge([*running, WorkerMetrics("", ended), WorkerMetrics(SUPERVISOR, own)]))
 
 
 class WorkerMetrics(NamedTuple):

@@ -34,6 +34,8 @@ _READY_INTERVAL, _READY_TIMEOUT = 0.05, 1.0
 #: Seconds between two liveness checks, seconds for the answer, and how many checks in a row may fail. A
 #: process monitor only sees the supervisor, which does not hang when a worker does.
 _LIVENESS_INTERVAL, _LIVENESS_TIMEOUT, _MAX_FAILURES = 5.0, 5.0, 5
+#: The base URL of the operator server; the socket selects the worker.
+_BASE = "http://localhost"
 
 
 class WorkerProcess:
@@ -42,9 +44,7 @@ class WorkerProcess:
     def __init__(
         self, worker: Worker, options: Sequence[str], changed: Callable[[WorkerProcess, int | None], None]
     ) -> None:
-        """`changed` is called when the worker serves (None), and when it ends unexpectedly (its
-        exit code).
-        """
+        """`changed` gets None when the worker serves, and the exit code when it ends unexpectedly."""
         self.number = worker.number
         self.client = WorkerClient(worker.socket)
         #: How often the worker was started.
@@ -188,10 +188,6 @@ def _describe_exit(code: int) -> str:
     if code < 0:
         return signal.Signals(-code).name
     return f"exit code {code}"
-
-
-#: The base URL of the operator server; the socket selects the worker.
-_BASE = "http://localhost"
 
 
 class NoAnswerError(GatewayError):

@@ -66,7 +66,7 @@ class Supervisor:
             self._compiled, self._compile, self._swap, self._metrics, clock, distribute=self._distribute
         )
         self._running = contextlib.AsyncExitStack()
-        self._processes: list[WorkerProcess] = []
+        self._workers: list[WorkerProcess] = []
 
     def not_ready(self) -> list[str]:
         """List the parts that cannot serve because a secret is missing."""
@@ -103,18 +103,18 @@ class Supervisor:
         self._shared.write_initial(self._compiled.loaded, *(port.port for port in ports))
 
         workers = map(self._shared.worker, range(1, self._number + 1))
-        self._processes += [WorkerProcess(worker, self._options, self._changed) for worker in workers]
-        self._merged_metrics = MergedMetrics(self._metrics, self._processes)
-        for process in self._processes:
-            closing(process.client.close)
+        self._workers += [WorkerProcess(worker, self._options, self._changed) for worker in workers]
+        self._merged_metrics = MergedMetrics(self._metrics, self._workers)
+        for worker in self._workers:
+            closing(worker.client.close)
         self._operator = self._create_operator()
         await start_listening(self._operator.start(), "operator.listen", config.operator.listen)
         closing(self._operator.stop)
 
         closing(self._stop_workers)
-        for process in self._processes:
-            process.start()
-        await asyncio.gather(*(process.wait_until_serving() for process in self._processes))
+        for worker in self._workers:
+            worker.start()
+        await asyncio.gather(*(worker.wait_until_serving() for worker in self._workers))
         self._log_started([port.port for port in ports])
 
     def _create_folder(self) -> Path:
@@ -131,8 +131,8 @@ class Supervisor:
             self._compiled.config.operator.listen,
             self._compiled.operator_token,
             self._metrics,
-            {f"worker {process.number}": partial(_probe, process) for process in self._processes},
-            WorkersApi(self._processes).routes(),
+            {f"worker {worker.number}": partial(_probe, worker) for worker in self._workers},
+            WorkersApi(self._workers).routes(),
             reload=self.reload,
             exposition=self._merged_metrics.exposition,
         )
@@ -149,12 +149,12 @@ class Supervisor:
         )
 
     async def _stop_workers(self) -> None:
-        for process in self._processes:
-            process.stop()
-        stopping = asyncio.gather(*(process.wait_until_ended() for process in self._processes))
+        for worker in self._workers:
+            worker.stop()
+        stopping = asyncio.gather(*(worker.wait_until_ended() for worker in self._workers))
         await asyncio.wait([stopping], timeout=_GRACE)
-        for process in self._processes:
-            process.kill()
+        for worker in self._workers:
+            worker.kill()
         await stopping
 
     def _handle_second_signal(self) -> None:
@@ -164,18 +164,18 @@ class Supervisor:
             loop.add_signal_handler(number, self._kill_now, number)
 
     def _kill_now(self, number: signal.Signals) -> None:
-        for process in self._processes:
-            process.kill()
+        for worker in self._workers:
+            worker.kill()
         shutil.rmtree(self._shared.folder, ignore_errors=True)
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    def _changed(self, process: WorkerProcess, code: int | None) -> None:
-        self._metrics.worker_up[process.number].set(code is None)
+    def _changed(self, worker: WorkerProcess, code: int | None) -> None:
+        self._metrics.worker_up[worker.number].set(code is None)
         if code is not None:
-            self._metrics.worker_ended[process.number].inc()
-            self._merged_metrics.worker_ended(process.number)
+            self._metrics.worker_ended[worker.number].inc()
+            self._merged_metrics.worker_ended(worker.number)
 
     def _compile(self, loaded: LoadedConfig) -> CompiledConfig:
         return CompiledConfig(loaded, None, None)
@@ -185,17 +185,17 @@ class Supervisor:
         self._operator.use_token(compiled.operator_token)
 
     async def _distribute(self, loaded: LoadedConfig) -> Sequence[Problem]:
-        return await reload_all(loaded, self._compiled.loaded, self._shared, self._processes)
+        return await reload_all(loaded, self._compiled.loaded, self._shared, self._workers)
 
 
-async def _probe(process: WorkerProcess) -> str | None:
+async def _probe(worker: WorkerProcess) -> str | None:
     """Return what is wrong with a worker; None when it is ready."""
-    if not process.is_running:
+    if not worker.is_running:
         return "not running"
-    if not process.is_serving:
+    if not worker.is_serving:
         return "starting"
     try:
-        answer = await process.client.request("/readyz", within=_PROBE_WITHIN)
+        answer = await worker.client.request("/readyz", within=_PROBE_WITHIN)
         parts = answer.json()["parts"]
     except (NoAnswerError, KeyError, TypeError):
         return "does not answer"
@@ -232,8 +232,7 @@ def _cores() -> int:
 
 
 class SharedPort:
-    """Reserves a port for the workers, so that no other process gets it while workers start, end and
-    restart.
+    """Reserves a port for the workers, so that no other process gets it while they restart.
 
     Each worker listens on its own socket with SO_REUSEPORT, and the kernel distributes the connections. When
     a worker ends, its socket closes, so no connection waits for a worker that does not exist.
