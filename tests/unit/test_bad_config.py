@@ -1,4 +1,4 @@
-"""One file per rule in tests/bad_config; its first lines say which problems are expected, all of them."""
+"""Each file in tests/bad_config breaks one rule. Its first lines list all expected problems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatehouse.config.load import load
 from gatehouse.errors import ConfigError, Problem
 
 FILES = sorted((Path(__file__).parents[1] / "bad_config").glob("*.yaml"))
-#: `# expect: LINE: PATH: MESSAGE`; the path of a problem with the whole file is empty.
+#: `# expect: LINE: PATH: MESSAGE`. The path is empty for a problem of the whole file.
 EXPECT = re.compile(r"^# expect: (\d+): (.*?): (.*)$", re.MULTILINE)
 
 
@@ -23,7 +23,7 @@ def problems_of(file: Path) -> tuple[Problem, ...]:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 @pytest.mark.case("S-56")
-def test_reports_exactly_what_is_wrong(file: Path) -> None:
+def test_reports_exactly_the_expected_problems(file: Path) -> None:
     found = [(str(problem.line), problem.path, problem.message) for problem in problems_of(file)]
 
     assert found == EXPECT.findall(file.read_text())
@@ -31,14 +31,14 @@ def test_reports_exactly_what_is_wrong(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 @pytest.mark.case("S-48")
-def test_says_what_would_be_right_and_never_repeats_a_secret(file: Path) -> None:
-    """What stands for a secret in these files has the word S3cret in it."""
+def test_every_problem_has_a_hint_and_repeats_no_secret(file: Path) -> None:
+    """Secrets in these files contain the word S3cret."""
     problems = problems_of(file)
 
     assert all(problem.hint for problem in problems)
     assert "S3cret" not in "\n".join(map(str, problems))
 
 
-def test_no_rule_lost_its_file() -> None:
+def test_the_number_of_files_does_not_shrink() -> None:
     assert len(FILES) >= 95
     assert sum("S3cret" in file.read_text() for file in FILES) >= 8

@@ -1,4 +1,4 @@
-"""YAML as data with lines: what a plain word means, where each value stands, and what is refused."""
+"""The YAML reader: types of plain scalars, lines of values, and syntax errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def problem_of(text: str | bytes) -> tuple[int, str]:
         *[("[a, [b], 1]", ("a", ("b",), 1)), ("{}", {}), ("[]", ())],
     ],
 )
-def test_a_scalar_means_what_it_says(written: str, value: Any) -> None:
+def test_plain_scalars_have_the_documented_types(written: str, value: Any) -> None:
     document = read_yaml(f"key: {written}", "a.yaml")
 
     assert document.data == {"key": value}
@@ -70,8 +70,8 @@ g: [*a]
         (("nothing",), 1),
     ],
 )
-def test_finds_the_line(path: KeyPath, line: int) -> None:
-    """Of block and flow, and of what stands behind an alias: where its text is."""
+def test_returns_the_line_of_a_value(path: KeyPath, line: int) -> None:
+    """In block and flow style. A value of an alias has the line of its text."""
     assert read_yaml(LINES, "a.yaml").locate(path)[0] == line
 
 
@@ -100,7 +100,7 @@ def test_a_value_on_its_own_line_is_found_by_its_key() -> None:
     ],
 )
 @pytest.mark.case("S-56")
-def test_reads_past_what_is_wrong_with_one_value(text: str, line: int, message: str) -> None:
+def test_continues_after_one_invalid_value(text: str, line: int, message: str) -> None:
     (problem,) = read_yaml(text, "a.yaml").problems
 
     assert (problem.line, problem.message) == (line, message)
@@ -122,15 +122,15 @@ def test_reads_past_what_is_wrong_with_one_value(text: str, line: int, message: 
     ],
 )
 @pytest.mark.case("S-56")
-def test_refuses_what_it_can_not_read(text: str | bytes, line: int, message: str) -> None:
+def test_refuses_text_that_is_not_yaml(text: str | bytes, line: int, message: str) -> None:
     assert problem_of(text) == (line, message)
 
 
 @pytest.mark.parametrize(
     "text", ["a: *S3cret", "a: &S3cret b\nc: &S3cret d", "a: !S3cret!x b", "a: !<S3cret\n"]
 )
-def test_no_message_repeats_what_may_be_a_secret(text: str) -> None:
-    """Nor does the error carry the parser's own, which quotes the file."""
+def test_no_message_repeats_a_value(text: str) -> None:
+    """The error has no cause either, because the error of the parser quotes the file."""
     shown, behind = "", None
     try:
         shown = str(read_yaml(text, "a.yaml").problems)
@@ -142,11 +142,11 @@ def test_no_message_repeats_what_may_be_a_secret(text: str) -> None:
     assert behind is None
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_key() -> None:
+def test_a_byte_order_mark_is_not_part_of_the_first_key() -> None:
     assert read_yaml("\ufeffa: b".encode(), "a.yaml").data == {"a": "b"}
 
 
-def test_a_path_is_shown_in_one_short_line() -> None:
+def test_a_long_path_is_shortened_to_one_line() -> None:
     document = read_yaml(f'"a\\n{"b" * 500}": 1\n', "a.yaml")
     (path,) = document.data
 

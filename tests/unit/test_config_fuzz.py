@@ -1,4 +1,4 @@
-"""Whatever the text, loading gives a config or a `ConfigError`, soon."""
+"""Loading any text returns a config or raises `ConfigError` within a short time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gatehouse.errors import ConfigError
 from gatehouse.reference.configuration import TABLES
 from gatehouse.reference.schema import model_schema
 
-#: Seconds of CPU time, so that other processes do not count. It is far more than any of these needs.
+#: Seconds of CPU time, so that other processes have no influence. Each case needs far less.
 SOON = 20.0
 
 #: The models by their names. Making the schema takes a tenth of a second.
@@ -72,7 +72,7 @@ SYNTAX = st.sampled_from(
 
 
 def loads(text: str | bytes) -> LoadedConfig | None:
-    """Load, and check that what does not load says why, in lines that exist."""
+    """Load a text, and check that every problem has a message and a line that exists."""
     try:
         loaded = parse(text)
     except ConfigError as error:
@@ -90,25 +90,25 @@ def loads(text: str | bytes) -> LoadedConfig | None:
 
 @given(st.one_of(st.text(), st.binary()))
 @settings(deadline=None)  # other work on the machine is no failure
-def test_any_text(text: str | bytes) -> None:
+def test_any_text_loads_or_is_refused(text: str | bytes) -> None:
     loads(text)
 
 
 @given(st.lists(st.one_of(SYNTAX, st.sampled_from([*KEYS, *WORDS]))))
 @settings(deadline=None)  # other work on the machine is no failure
-def test_any_syntax(pieces: list[str]) -> None:
+def test_any_yaml_syntax_loads_or_is_refused(pieces: list[str]) -> None:
     loads("".join(pieces))
 
 
 @given(VALUES)
 @settings(deadline=None)  # other work on the machine is no failure
-def test_any_structure(value: Any) -> None:
+def test_any_structure_loads_or_is_refused(value: Any) -> None:
     loads(yaml.safe_dump(value, allow_unicode=True))
 
 
 @given(CONFIGS, st.booleans())
 @settings(deadline=None, max_examples=300)
-def test_any_config_like_structure(value: dict[str, Any], flow: bool) -> None:
+def test_any_config_like_structure_loads_or_is_refused(value: dict[str, Any], flow: bool) -> None:
     loads(yaml.safe_dump(value, allow_unicode=True, default_flow_style=flow))
 
 
@@ -152,14 +152,14 @@ HUGE: dict[str, str | bytes] = {
 
 @pytest.mark.parametrize("name", HUGE)
 @pytest.mark.case("S-56")
-def test_what_is_huge_is_refused_soon(name: str) -> None:
+def test_huge_files_are_refused_quickly(name: str) -> None:
     started = time.process_time()
 
     assert loads(HUGE[name]) is None
     assert time.process_time() - started < SOON
 
 
-def test_a_large_config_loads_soon() -> None:
+def test_a_large_config_loads_quickly() -> None:
     sources = "".join(f"  s{index}: {{provider: mandato, secrets: env:A{index}}}\n" for index in range(3000))
     started = time.process_time()
 

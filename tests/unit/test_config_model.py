@@ -1,4 +1,4 @@
-"""The models: frozen, with the defaults of the design, and with the checks between parts."""
+"""The models of the config, their defaults, and the rules between keys."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_defaults_are_safe() -> None:
     assert config.sources["a"].answers.unauthorized == 401
 
 
-def test_every_part_is_frozen() -> None:
+def test_every_model_is_frozen() -> None:
     parts = models_in(parse(SMALLEST).config)
 
     assert len(parts) > 10
@@ -73,7 +73,7 @@ def test_an_error_of_a_model_does_not_show_its_input(model: type[BaseModel]) -> 
 
 
 @pytest.mark.parametrize("section", ["server", "operator", "store", "destinations", "routes"])
-def test_a_section_of_comments_is_as_one_that_is_not_there(section: str) -> None:
+def test_a_section_without_a_value_is_treated_as_absent(section: str) -> None:
     text = f"sources: {{a: {{provider: mandato, secrets: env:A}}}}\n{section}:\n  # nothing yet\n"
 
     assert getattr(parse(text).config, section) == getattr(Config(sources={}), section)
@@ -95,8 +95,8 @@ def test_a_problem_is_one_line_with_file_line_path_and_hint() -> None:
     assert re.fullmatch(r"my\.yaml:3: server\.max_body: not a size \(write bytes, .*\)", str(caught.value))
 
 
-def test_a_problem_of_the_preset_part_points_at_the_source() -> None:
-    """The source's own line, not one of a file that the operator never sees."""
+def test_a_problem_in_the_preset_points_at_the_source() -> None:
+    """The line of the source, not a line of the preset, which the operator does not see."""
     with pytest.raises(ConfigError) as caught:
         parse("sources:\n\n  a:\n    provider: hisab\n    secrets: env:A\n    verify:\n      timestamp:\n")
 
@@ -115,7 +115,7 @@ def test_a_problem_of_the_preset_part_points_at_the_source() -> None:
         ("127.0.0.1:0", "127.0.0.1:0", False),
     ],
 )
-def test_two_listeners_want_two_addresses(server: str, operator: str, clash: bool) -> None:
+def test_two_listeners_on_one_address_are_refused(server: str, operator: str, clash: bool) -> None:
     text = f"sources: {{}}\nserver: {{listen: '{server}'}}\noperator: {{listen: '{operator}'}}"
     found = ""
     try:
@@ -133,7 +133,7 @@ def test_two_listeners_want_two_addresses(server: str, operator: str, clash: boo
         *[(host, False) for host in ("0.0.0.0", "::", "10.0.0.1", "example.com", "localhost.example.com")],
     ],
 )
-def test_knows_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
+def test_recognizes_loopback_addresses(host: str, loopback: bool) -> None:
     assert Address(host, 1).is_loopback is loopback
 
 
@@ -149,7 +149,7 @@ def test_a_verifier_with_its_own_secrets_needs_none_of_the_source() -> None:
     )
 
 
-def test_what_signs_the_url_needs_the_public_url() -> None:
+def test_a_scheme_that_signs_the_url_requires_the_public_url() -> None:
     verify = '{type: hmac, signature: {header: X-S}, signed: ["{url}", "{body}"]}'
     text = f"sources: {{a: {{secrets: env:A, verify: {verify}, event: {{type: x}}}}}}"
 
@@ -164,7 +164,7 @@ def test_a_source_is_served_under_its_name() -> None:
     assert source_path("shop", "/in/shop") == "/in/shop"
 
 
-def test_the_file_is_the_one_given_then_the_variable_then_the_default(
+def test_the_option_overrides_the_variable_and_the_default_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("GATEHOUSE_CONFIG", raising=False)
@@ -175,7 +175,7 @@ def test_the_file_is_the_one_given_then_the_variable_then_the_default(
 
 
 @pytest.mark.parametrize("name", ["missing.yaml", ".", "a\0b"])
-def test_a_file_that_can_not_be_read_is_a_config_error(tmp_path: Path, name: str) -> None:
+def test_an_unreadable_file_is_a_config_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / name)
 

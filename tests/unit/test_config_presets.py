@@ -1,4 +1,4 @@
-"""A source with a provider: every part of the preset stays, unless the source says otherwise."""
+"""A source with a provider has every key of the preset that it does not override."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def hmac_of(text: str) -> HmacConfig:
 
 
 @pytest.mark.parametrize("name", providers.names())
-def test_a_source_that_says_nothing_is_its_preset(name: str) -> None:
+def test_a_source_without_overrides_equals_its_preset(name: str) -> None:
     loaded = presets.source(name).settings
     preset = shipped_preset(name)
     own = {"values", "min_secret", "handshakes", "verify"}
@@ -50,7 +50,7 @@ def test_a_source_that_says_nothing_is_its_preset(name: str) -> None:
         ("event: {subject: }", "event.subject", None),
     ],
 )
-def test_overrides_any_part(override: str, path: str, value: object) -> None:
+def test_a_source_overrides_any_part_of_its_preset(override: str, path: str, value: object) -> None:
     loaded: object = source(f"provider: hisab, secrets: env:A, {override}")
     for step in path.split("."):
         loaded = getattr(loaded, step)
@@ -75,7 +75,7 @@ def test_overriding_one_key_of_the_event_keeps_the_others() -> None:
     assert format_template(event.type) == "{body:event}"
 
 
-def test_naming_another_place_replaces_the_presets() -> None:
+def test_another_place_replaces_that_of_the_preset() -> None:
     signature = hmac_of("provider: mando, secrets: env:A, verify: {signature: {body: proof.sig}}").signature
     timestamp = hmac_of(
         "provider: hisab, secrets: env:A, verify: {signature: {format: pairs, key: v1, prefix: ''}, "
@@ -87,18 +87,18 @@ def test_naming_another_place_replaces_the_presets() -> None:
     assert (timestamp.pair, timestamp.header) == ("t", None)
 
 
-def test_a_verifier_of_another_type_replaces_the_presets_whole() -> None:
+def test_a_verifier_of_another_type_replaces_that_of_the_preset() -> None:
     (verifier,) = source("provider: mandato, secrets: env:A, verify: {type: basic, username: u}").verify
 
     assert verifier == BasicConfig(type="basic", username="u")
 
 
-def test_the_same_type_again_replaces_nothing() -> None:
+def test_repeating_the_type_replaces_nothing() -> None:
     assert hmac_of("provider: hisab, secrets: env:A, verify: {type: hmac}").signature.prefix == "v1="
 
 
 @pytest.mark.parametrize("verify", ["preset", "[preset]"])
-def test_the_word_preset_is_the_presets_verifier(verify: str) -> None:
+def test_the_word_preset_stands_for_the_verifiers_of_the_preset(verify: str) -> None:
     plain = hmac_of("provider: hisab, secrets: env:A")
     named = hmac_of(f"provider: hisab, secrets: env:A, verify: {verify}")
 
@@ -114,20 +114,20 @@ def test_a_list_adds_to_the_preset() -> None:
     assert [type(verifier) for verifier in loaded.verify] == [TokenConfig, HmacConfig, BasicConfig]
 
 
-def test_a_list_without_the_word_leaves_the_preset_out() -> None:
+def test_a_list_without_the_word_preset_replaces_the_preset() -> None:
     loaded = source("provider: mandato, secrets: env:A, verify: [{type: basic}]")
 
     assert [type(verifier) for verifier in loaded.verify] == [BasicConfig]
 
 
-def test_a_preset_is_not_changed_by_what_is_merged_with_it() -> None:
+def test_merging_does_not_change_the_preset() -> None:
     before = providers.text("hisab"), str(raw_preset("hisab"))
     source("provider: hisab, secrets: env:A, verify: {timestamp: {tolerance: 1m}}, event: {id: x}")
 
     assert (providers.text("hisab"), str(raw_preset("hisab"))) == before
 
 
-def test_a_source_can_spell_everything_out() -> None:
+def test_a_source_works_without_a_preset() -> None:
     loaded = source(
         'secrets: env:A, verify: {type: hmac, signature: {header: X-S}}, event: {type: "{body:t}"}'
     )
@@ -137,7 +137,7 @@ def test_a_source_can_spell_everything_out() -> None:
 
 
 @pytest.mark.parametrize("verify", ["", "[]", "[presett]", "[[]]", "[{}]", "{}", "5", "{type: }"])
-def test_nothing_that_is_written_makes_a_source_without_a_verifier(verify: str) -> None:
+def test_no_override_removes_all_verifiers(verify: str) -> None:
     for start in ("provider: mandato,", 'event: {type: "{body:t}"},'):
         text = f"{start} secrets: env:A, verify: {verify}"
         try:
@@ -167,5 +167,7 @@ def test_secrets_of_a_rotation_are_all_kept_in_order() -> None:
         ({}, {"a": 1}, {"a": 1}),
     ],
 )
-def test_merges_mappings_key_by_key_and_the_rest_whole(preset: object, own: object, merged: object) -> None:
+def test_mappings_are_merged_by_key_and_other_values_replaced(
+    preset: object, own: object, merged: object
+) -> None:
     assert merge(preset, own) == merged

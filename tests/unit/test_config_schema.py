@@ -1,4 +1,4 @@
-"""The JSON Schema for editors: up to date, accepting what loads, refusing what is plainly wrong."""
+"""The JSON Schema is current, accepts every config that loads, and refuses obvious mistakes."""
 
 from __future__ import annotations
 
@@ -131,13 +131,13 @@ def test_the_schema_command_prints_the_shipped_schema() -> None:
 
 
 @pytest.mark.parametrize("text", [*GOOD, (ROOT / "gateway.yaml").read_text()])
-def test_accepts_what_loads(text: str) -> None:
+def test_the_schema_accepts_every_config_that_loads(text: str) -> None:
     parse(text)
     assert complaints(text) == []
 
 
 @pytest.mark.parametrize("name", providers.names())
-def test_accepts_a_preset_written_out(name: str) -> None:
+def test_the_schema_accepts_a_preset_written_out(name: str) -> None:
     values = dict.fromkeys(raw_preset(name).get("values", {}), "it")
     source = as_json(raw_preset(name)) | {"secrets": "env:A", "values": values}
     text = yaml.safe_dump({"server": {"public_url": "https://a.example"}, "sources": {"a": source}})
@@ -147,7 +147,7 @@ def test_accepts_a_preset_written_out(name: str) -> None:
 
 
 @pytest.mark.parametrize("text", BAD)
-def test_refuses_what_does_not_load(text: str) -> None:
+def test_the_schema_refuses_configs_that_do_not_load(text: str) -> None:
     with pytest.raises(ConfigError):
         parse(text)
     assert complaints(text)
@@ -216,7 +216,7 @@ SOURCES = st.builds(
     )
 )
 @settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
-def test_whatever_loads_is_accepted(config: dict[str, Any]) -> None:
+def test_the_schema_accepts_generated_configs_that_load(config: dict[str, Any]) -> None:
     text = yaml.safe_dump(config)
     try:
         parse(text)

@@ -1,4 +1,4 @@
-"""Secrets: where they are read from, which are refused, and that none of them is ever shown."""
+"""Secrets: where they are read from, which are refused, and that none is ever shown."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def test_reads_a_variable_of_the_environment(tmp_path: Path) -> None:
 
 
 def test_reads_the_bytes_that_the_environment_holds(tmp_path: Path) -> None:
-    """Python shows bytes that are no UTF-8 as surrogates; the key is the bytes."""
+    """Python represents bytes that are not UTF-8 as surrogates. The secret is the original bytes."""
     assert Secrets(tmp_path, {"A": "caf\udce9"}).resolve(SecretRef("env", "A")) == b"caf\xe9"
 
 
 @pytest.mark.case("F-29")
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n", " ", "\t", " \n\n", "\r"])
-def test_white_space_at_its_end_is_no_part_of_a_secret(tmp_path: Path, ending: str) -> None:
+def test_white_space_at_the_end_is_not_part_of_a_secret(tmp_path: Path, ending: str) -> None:
     (tmp_path / "secret").write_bytes((SECRET + ending).encode())
     secrets = Secrets(tmp_path, {"A": SECRET + ending})
 
@@ -39,7 +39,7 @@ def test_white_space_at_its_end_is_no_part_of_a_secret(tmp_path: Path, ending: s
 
 
 @pytest.mark.case("F-29")
-def test_what_is_in_front_of_a_secret_stays(tmp_path: Path) -> None:
+def test_white_space_before_a_secret_is_kept(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b" two \n\n")
 
     assert Secrets(tmp_path, {}).resolve(SecretRef("file", "secret")) == b" two"
@@ -55,7 +55,7 @@ def test_what_is_in_front_of_a_secret_stays(tmp_path: Path) -> None:
         (f" {SECRET}", "white space before"),
     ],
 )
-def test_check_warns_about_what_is_around_a_secret_wherever_it_is_named(
+def test_check_warns_about_quotes_or_white_space_around_any_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str, told: str
 ) -> None:
     (tmp_path / "secret").write_text(value)
@@ -104,7 +104,7 @@ def test_refuses_a_short_secret(tmp_path: Path) -> None:
     assert secrets.resolve(SecretRef("env", "B"), minimum=16)
 
 
-def test_refuses_a_file_that_is_no_secret(tmp_path: Path) -> None:
+def test_refuses_a_file_that_is_too_long(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"x" * 20_000)
 
     with pytest.raises(SecretError, match="longer than a secret can be"):
@@ -123,7 +123,7 @@ def test_refuses_a_directory(tmp_path: Path) -> None:
         Secrets(tmp_path, {}).resolve(SecretRef("file", "."))
 
 
-def test_of_a_rotation_all_secrets_have_to_be_there(tmp_path: Path) -> None:
+def test_a_missing_secret_of_a_rotation_is_an_error(tmp_path: Path) -> None:
     secrets = Secrets(tmp_path, {"A": SECRET})
 
     with pytest.raises(SecretError, match="env:B is not set"):
@@ -186,7 +186,7 @@ def test_a_config_shows_where_secrets_are_and_not_what_they_are(tmp_path: Path) 
 )
 @pytest.mark.case("S-48")
 def test_a_secret_in_the_wrong_place_is_never_repeated(text: str) -> None:
-    """Not in the problems, and not in the errors behind them, which a log might print."""
+    """Neither in the problems nor in the errors that caused them, which a log could contain."""
     with pytest.raises(ConfigError) as caught:
         parse(text)
 

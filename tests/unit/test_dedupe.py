@@ -1,4 +1,4 @@
-"""Dedupe keys: what they are made of, and for how long they count."""
+"""Dedupe keys: their scopes and their windows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scope(body: bytes = b'{"id":"e1"}', **headers: str) -> Scope:
 
 
 def keys(*by: Any, of: Scope | None = None, **options: Any) -> list[DedupeKey]:
-    """Read the keys that resolve."""
+    """Return the keys that resolve."""
     config = DedupeConfig.model_validate({"by": by} | options)
     return [key for key in KeyReader(config).read(of or scope(Id="h1"), NOW) if key is not None]
 
@@ -49,7 +49,7 @@ def scoped(*by: Any, of: Scope | None = None) -> list[bytes]:
     ],
     ids=["without", "in front", "order", "list", "list in front", "spelling", "optional"],
 )
-def test_a_key_stays_the_same_whatever_becomes_of_the_others(before: list[Any], after: list[Any]) -> None:
+def test_a_key_does_not_depend_on_the_other_keys(before: list[Any], after: list[Any]) -> None:
     assert set(scoped(*before)) & set(scoped(*after))
 
 
@@ -70,13 +70,13 @@ def test_equal_values_of_different_templates_are_different_keys(others: list[Any
     assert len(set(found)) == len(found) == len(others)
 
 
-def test_each_key_counts_for_its_own_window() -> None:
+def test_each_key_has_its_own_window() -> None:
     found = keys("{header:Id}", {"key": "{signed}", "window": "6h"}, {"key": "{body:id}"}, window="2d")
 
     assert [key.until - NOW for key in found] == [2 * DAY, 6 * HOUR, 2 * DAY]
 
 
-def test_of_two_windows_for_one_template_the_longer_holds() -> None:
+def test_the_longer_of_two_windows_for_one_template_applies() -> None:
     for by in (
         [{"key": "{header:Id}", "window": "1h"}, {"key": ("{header:ID}", "{signed}"), "window": "3h"}],
         [{"key": "{header:Id}", "window": "3h"}, {"key": "{header:id}", "window": "1h"}],
@@ -84,7 +84,7 @@ def test_of_two_windows_for_one_template_the_longer_holds() -> None:
         assert {(key.key, key.until - NOW) for key in keys(*by)} == {(b"h1", 3 * HOUR)}
 
 
-def test_what_can_not_be_read_is_known_for_the_longest_window() -> None:
+def test_the_key_of_an_unreadable_event_has_the_longest_window() -> None:
     config = DedupeConfig.model_validate({"by": ("{signed}", {"key": "{body}", "window": "9d"})})
     key = KeyReader(config).unreadable(b"s1", NOW)
 
@@ -101,9 +101,7 @@ def test_what_can_not_be_read_is_known_for_the_longest_window() -> None:
         ({"by": ({"key": "{body:id}", "window": "2h"}, {"key": "{signed}", "window": "6h"})}, 6 * HOUR),
     ],
 )
-def test_no_request_is_accepted_that_is_older_than_the_longest_of_its_keys(
-    dedupe: dict[str, Any], limit: float
-) -> None:
+def test_the_maximum_age_is_at_most_the_longest_window(dedupe: dict[str, Any], limit: float) -> None:
     config = SourceConfig.model_validate(
         {
             "verify": {"type": "hmac", "signature": {"header": "X-Sig"}},

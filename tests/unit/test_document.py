@@ -1,4 +1,4 @@
-"""JSON bodies are read exactly, or refused."""
+"""JSON documents return the exact bytes of their values, or are refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_lists_are_indexed_by_number() -> None:
 
 
 @pytest.mark.parametrize("number", ["", "x", "-1", "2", "1.0", "9" * 5000, "\N{SUPERSCRIPT ONE}"])
-def test_what_is_no_number_of_an_element_is_not_there(number: str) -> None:
+def test_an_invalid_index_has_no_value(number: str) -> None:
     assert Document(b"[10, 20]").text((number,)) is None
 
 
@@ -68,7 +68,7 @@ def test_a_name_that_occurs_twice_is_found_however_far_apart(between: int) -> No
 
 
 @pytest.mark.case("S-22")
-def test_what_could_not_be_read_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_level_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = Mock(side_effect=document._read_object)
     monkeypatch.setattr(document, "_read_object", reads)
     read = Document(b'{"data":{"id":1,"id":2},"type":"x"}')
@@ -80,12 +80,12 @@ def test_what_could_not_be_read_is_not_read_again(monkeypatch: pytest.MonkeyPatc
     assert reads.call_count == 2  # the whole and its data
 
 
-def test_no_body_at_all_has_no_values() -> None:
+def test_an_empty_body_has_no_values() -> None:
     assert Document(b"").text(("a",)) is None
 
 
 @pytest.mark.parametrize("path", [("b",), ("a", "b"), ("a", "b", "c"), ("l", "7"), ("l", "-1"), ("n",)])
-def test_what_is_not_there_is_none(path: tuple[str, ...]) -> None:
+def test_a_missing_value_is_none(path: tuple[str, ...]) -> None:
     assert Document(b'{"a": 1, "l": [1], "n": null}').text(path) is None
 
 
@@ -106,12 +106,12 @@ def test_what_is_not_there_is_none(path: tuple[str, ...]) -> None:
         b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     ],
 )
-def test_what_is_not_json_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedDocumentError):
         Document(body).text(("a",))
 
 
-#: A member that can't be read, beside those that can.
+#: An unreadable member beside readable ones.
 BESIDE = {
     "half a character": rb'"\ud83d"',
     "half a character after a backslash": rb'"\\\\\ud83d"',
@@ -131,7 +131,7 @@ BESIDE = {
 @pytest.mark.parametrize(
     "layout", [b'{"x":%b,"a":"y","d":{"n":1.50}}', b' { "a":"y" ,\n"x" : %b , "d":{"n":1.50} }\n']
 )
-def test_what_can_not_be_read_does_not_take_its_neighbours_with_it(layout: bytes, other: bytes) -> None:
+def test_an_unreadable_member_does_not_affect_the_others(layout: bytes, other: bytes) -> None:
     read = Document(layout % other)
 
     assert read.text(("a",)) == "y"
@@ -146,7 +146,7 @@ def test_what_can_not_be_read_does_not_take_its_neighbours_with_it(layout: bytes
     ("other", "is_json_all_the_same"),
     [(value, "half" in name) for name, value in BESIDE.items() if name != "the second half alone"],
 )
-def test_what_is_needed_has_to_be_json(other: bytes, is_json_all_the_same: bool) -> None:
+def test_only_the_value_that_is_needed_must_be_json(other: bytes, is_json_all_the_same: bool) -> None:
     read = Document(b'{"x":%b}' % other)
 
     if is_json_all_the_same:
@@ -177,13 +177,13 @@ def test_what_is_needed_has_to_be_json(other: bytes, is_json_all_the_same: bool)
         b'{"x":NaN,' + b",".join(b'"%x":1' % n for n in range(20_000)) + b',"a":1}',
     ],
 )
-def test_only_the_structure_around_it_is_read_leniently(body: bytes) -> None:
+def test_the_tolerant_parser_still_refuses_a_broken_structure(body: bytes) -> None:
     with pytest.raises(MalformedDocumentError):
         Document(body).text(("a",))
 
 
 @pytest.mark.case("F-22")
-def test_elements_stand_for_themselves() -> None:
+def test_an_unreadable_element_does_not_affect_the_others() -> None:
     body = rb'{"e": [ {"a":"\ud83d"}, NaN , [[1]], "x" ] }'
 
     assert Document(body).items(("e",)) == [rb'{"a":"\ud83d"}', b"NaN", b"[[1]]", b'"x"']
@@ -191,7 +191,7 @@ def test_elements_stand_for_themselves() -> None:
 
 
 @pytest.mark.case("F-23")
-def test_a_byte_order_mark_is_no_part_of_the_document() -> None:
+def test_a_byte_order_mark_is_not_part_of_the_document() -> None:
     body = b'\xef\xbb\xbf{"a":[1]}'
 
     assert Document(body).text(("a", "0")) == "1"
@@ -211,7 +211,7 @@ HALVES = st.recursive(
 
 @pytest.mark.case("F-22")
 @given(st.dictionaries(st.text() | st.just("\udfff"), HALVES, min_size=1))
-def test_each_member_reads_back_around_halves_of_characters(members: dict[str, object]) -> None:
+def test_each_member_is_read_beside_lone_surrogates(members: dict[str, object]) -> None:
     body = json.dumps(members).encode()
     read = Document(body)
 
@@ -241,7 +241,7 @@ def test_the_same_name_on_two_levels_is_fine() -> None:
 
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b'"x"', b"1", b"true"])
-def test_a_body_that_is_no_object_has_no_values(body: bytes) -> None:
+def test_a_body_that_is_not_an_object_has_no_values(body: bytes) -> None:
     assert Document(body).text(("id",)) is None
 
 
@@ -249,7 +249,7 @@ def test_items_are_the_bytes_of_each_element() -> None:
     assert Document(b'{"e": [ {"a":1.0} , 2 ]}').items(("e",)) == [b'{"a":1.0}', b"2"]
 
 
-def test_items_of_what_is_no_list_are_refused() -> None:
+def test_items_of_a_value_that_is_not_a_list_are_refused() -> None:
     with pytest.raises(MalformedDocumentError):
         Document(b'{"e": {}}').items(("e",))
 
@@ -297,7 +297,7 @@ def test_sorted_json_does_not_depend_on_the_order_of_keys(value: object) -> None
         b'{"a":' + b"9" * 5000 + b"}",
     ],
 )
-def test_sorted_json_refuses_what_has_no_one_meaning(body: bytes) -> None:
+def test_sorted_json_refuses_ambiguous_json(body: bytes) -> None:
     with pytest.raises(MalformedDocumentError):
         sorted_json(body)
 
@@ -320,13 +320,13 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         (b'[{"n": 1e2}, 2]', ("0", "b"), b'[{"n": 1e2, "b": "x"}, 2]'),
     ],
 )
-def test_a_value_is_put_in_and_all_others_stay_the_bytes_they_were(
+def test_setting_a_value_keeps_the_bytes_of_all_others(
     raw: bytes, path: tuple[str, ...], expected: bytes
 ) -> None:
     assert with_value(raw, path, b'"x"') == expected
 
 
 @pytest.mark.parametrize(("raw", "path"), [(b"[1]", ("3",)), (b"3", ("a",)), (b'{"a": 1}', ("a", "b"))])
-def test_a_value_can_not_be_put_where_nothing_holds_it(raw: bytes, path: tuple[str, ...]) -> None:
+def test_a_value_can_not_be_set_inside_a_scalar(raw: bytes, path: tuple[str, ...]) -> None:
     with pytest.raises(MalformedDocumentError):
         with_value(raw, path, b"1")

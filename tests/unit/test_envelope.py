@@ -1,4 +1,4 @@
-"""Events as HTTP, read back by the CloudEvents library."""
+"""Events as HTTP requests, which the CloudEvents library parses."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_part_of_the_body_is_the_data() -> None:
     assert encode(event, "cloudevents-binary")[1] == b'{"x":1.10}'
 
 
-def test_data_that_is_not_json_travels_as_base64() -> None:
+def test_data_that_is_not_json_is_sent_as_base64() -> None:
     event = make_event(b"\xff<xml/>", data_is_json=False, content_type="text/xml", type=UNREADABLE)
     found = read(event, "cloudevents")
     assert found.get_data() == b"\xff<xml/>"
@@ -74,7 +74,7 @@ def test_binary_is_read_by_the_cloudevents_library() -> None:
 
 
 @given(subject=st.text(min_size=1).filter(lambda text: text.isprintable()))
-def test_any_subject_survives_both_forms(subject: str) -> None:
+def test_any_subject_is_preserved_in_both_modes(subject: str) -> None:
     event = make_event(subject=subject)
     for form in ("cloudevents", "cloudevents-binary"):
         assert read(event, form).get_subject() == subject
@@ -97,7 +97,7 @@ def test_an_element_is_the_structured_form_and_its_key() -> None:
     assert json.loads(batch_element(event)) == whole | {"gatehouseid": event.id}
 
 
-def test_a_trace_goes_along_with_its_element() -> None:
+def test_a_batch_element_has_its_own_trace() -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     assert json.loads(batch_element(make_event(headers=(("traceparent", trace),))))["traceparent"] == trace
     assert "traceparent" not in json.loads(batch_element(make_event(headers=(("traceparent", "junk"),))))
@@ -115,12 +115,12 @@ def test_a_batch_of_one_is_a_list_too() -> None:
     assert len(json.loads(body)) == 1
 
 
-def test_raw_is_what_the_provider_sent() -> None:
+def test_raw_sends_the_bytes_of_the_provider() -> None:
     event = make_event(EXACT, content_type="application/vnd.mandato+json; v=2", data_span=(2, 5))
     assert encode(event, "raw") == ({"Content-Type": "application/vnd.mandato+json; v=2"}, EXACT)
 
 
-def test_raw_takes_along_the_headers_that_are_allowed() -> None:
+def test_raw_forwards_the_allowed_headers() -> None:
     event = make_event(headers=(("x-mandato-event", "a"), ("x-other", "b")))
     assert encode(event, "raw", allowed=("x-mandato-*",))[0] == {"x-mandato-event": "a"}
 
@@ -134,7 +134,7 @@ FORBIDDEN = (
 
 @pytest.mark.parametrize("name", FORBIDDEN.split())
 @pytest.mark.case("S-45")
-def test_a_header_that_must_not_pass_does_not(name: str) -> None:
+def test_a_reserved_header_is_never_forwarded(name: str) -> None:
     event = make_event(headers=((name, "forged"),), content_type=None)
     assert not may_forward(name)
     assert encode(event, "raw", allowed=("*", name)) == ({}, event.body)

@@ -1,4 +1,4 @@
-"""Verified requests become events: identified, normalised, with their dedupe keys; nothing is ever lost."""
+"""Verified requests become events with ids and dedupe keys, and no request is lost."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_field_comes_from_its_template() -> None:
     assert len(event.id) == 26
 
 
-def test_what_the_provider_leaves_out_falls_back() -> None:
+def test_missing_fields_have_defaults() -> None:
     event = read_one(b'{"type":"t"}', event={"id": "{body:id}", "time": "{body:at}", "subject": "{body:s}"})
 
     assert event.external_id == event.id
@@ -85,7 +85,7 @@ def test_without_a_data_template_the_whole_body_is_the_data() -> None:
     assert (event.data, event.data_is_json) == (b'{"type":"t","n":1.50}', True)
 
 
-def test_a_body_that_is_no_json_travels_as_it_is() -> None:
+def test_a_body_that_is_not_json_is_kept_unchanged() -> None:
     event = read_one(b"a=1&b=2", event={"type": "form", "data": "{body}"})
 
     assert (event.type, event.data, event.data_is_json) == ("form", b"a=1&b=2", False)
@@ -110,7 +110,7 @@ def test_a_body_that_is_no_json_travels_as_it_is() -> None:
         b'{"type":' + b"[" * 100_000,
     ],
 )
-def test_what_can_not_be_read_is_kept_as_an_unreadable_event(body: bytes) -> None:
+def test_an_unreadable_body_becomes_an_unreadable_event(body: bytes) -> None:
     event = read_one(body)
 
     assert event.type == UNREADABLE
@@ -119,13 +119,13 @@ def test_what_can_not_be_read_is_kept_as_an_unreadable_event(body: bytes) -> Non
 
 
 @pytest.mark.case("S-23")
-def test_an_id_with_control_characters_is_no_id() -> None:
+def test_an_id_with_control_characters_is_ignored() -> None:
     event = read_one(b'{"type":"t","id":"a\\nb"}', event={"id": "{body:id}"})
 
     assert event.external_id == event.id
 
 
-def test_all_keys_that_resolve_are_kept_by_their_place() -> None:
+def test_every_key_that_resolves_keeps_its_position() -> None:
     ((_, keys, _),) = read(
         b'{"type":"t","id":"e1"}',
         by=("{header:X-Delivery}", "{header:none}", "{body:id}", "{body:none}"),
@@ -135,13 +135,13 @@ def test_all_keys_that_resolve_are_kept_by_their_place() -> None:
     assert values(keys) == (b"d1", None, b"e1", None)
 
 
-def test_an_empty_key_is_no_key() -> None:
+def test_an_empty_key_is_ignored() -> None:
     ((_, keys, _),) = read(b'{"type":"t","id":""}', by=("{body:id}",))
 
     assert values(keys) == (None,)
 
 
-def test_long_keys_are_kept_as_a_hash_and_short_ones_whole() -> None:
+def test_long_keys_are_hashed_and_short_keys_are_not() -> None:
     ((_, keys, _),) = read(b'{"type":"t"}', by=("{signed}", "{header:X}"), signed=b"s" * 500, X="y" * 38)
 
     assert values(keys) == (b"sha256:" + hashlib.sha256(b"s" * 500).digest(), b"y" * 38)
@@ -164,14 +164,14 @@ def test_an_unreadable_event_still_has_the_keys_that_do_not_need_the_body() -> N
 
 
 @pytest.mark.parametrize("body", [b"1{}", b"12{}", b'{"id":'])
-def test_what_can_not_be_read_is_known_by_what_was_signed_however_it_is_cut(body: bytes) -> None:
+def test_an_unreadable_event_is_deduplicated_by_its_signed_bytes(body: bytes) -> None:
     ((event, keys, _),) = read(body, by=(("{body:id}", "{body}"),), signed=b"12{}")
 
     assert event.type == UNREADABLE
     assert values(keys) == (body, b"12{}")
 
 
-def test_a_form_that_does_not_say_so_is_unreadable_though_a_header_names_its_type() -> None:
+def test_a_form_without_its_content_type_is_unreadable_even_with_a_type_header() -> None:
     event = {"document": ("{form:payload}", "{body}"), "type": "{header:X-Type}"}
     form = "application/x-www-form-urlencoded"
 
@@ -179,7 +179,7 @@ def test_a_form_that_does_not_say_so_is_unreadable_though_a_header_names_its_typ
     assert read_one(b"payload={}", event=event, X_Type="t").type == UNREADABLE
 
 
-def test_unreadable_items_of_one_signature_are_events_of_their_own() -> None:
+def test_unreadable_items_of_one_request_are_separate_events() -> None:
     read_events = read(
         b'{"events":[{"id":"a"},{"id":"b"}]}',
         event={"split": "{body:events}"},
@@ -217,7 +217,7 @@ def test_a_batch_is_split_and_each_item_has_its_own_identity() -> None:
     ]
 
 
-def test_the_data_of_an_item_may_be_what_encloses_it() -> None:
+def test_the_data_of_an_item_may_be_the_document_around_it() -> None:
     around = b'{"who":"a","items":[{"type":"x"}, {"type":"y"}]}'
     body = b'{"value":' + around + b"}"
     read_events = read(body, event={"split": "{body:value.items}", "data": ("{outer:value}", "{body}")})
@@ -235,7 +235,7 @@ def test_a_batch_without_its_list_is_one_event() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_body_becomes_at_least_one_event_that_holds_it(body: bytes) -> None:
+def test_any_body_becomes_at_least_one_event_that_contains_it(body: bytes) -> None:
     ((event, _, _),) = read(body, by=("{body:id}", "{signed}"), signed=body)
 
     assert event.body == body
@@ -267,17 +267,17 @@ MEMBERS = (
 
 @pytest.fixture(scope="module")
 def readers() -> list[EventReader]:
-    """Make the reader of each preset once: that takes longer than reading with it."""
+    """Return the reader of each preset. Creating a reader takes longer than using it."""
     return [
         EventReader("s", "/webhooks/s", shipped_preset(name), provider=name) for name in providers.names()
     ]
 
 
 @given(members=st.dictionaries(st.sampled_from(MEMBERS), ANYTHING))
-def test_whatever_a_verified_body_holds_each_preset_reads_an_event(
+def test_each_preset_reads_an_event_from_any_verified_body(
     readers: list[EventReader], members: dict[str, Any]
 ) -> None:
-    """All presets read the same bodies, so each body is made once."""
+    """All presets read the same bodies, so each body is generated once."""
     body = json.dumps(members).encode()
     verified = VerifiedRequest(Request("POST", "/", "", CIMultiDict(), body), {"signed": body})
 

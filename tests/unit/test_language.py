@@ -1,4 +1,4 @@
-"""The signature language as a whole: whatever loads, signs; whatever signs, verifies; nothing else passes."""
+"""Generated signature schemes: a signed request passes, and a changed one does not."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ PLACES: list[dict[str, Any]] = [
 
 @st.composite
 def schemes(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
-    """Write any scheme that the language can say, and the kind of its secret."""
+    """Generate a signature scheme and the format of its secret."""
     key = draw(st.sampled_from(sorted(SECRETS)))
     place = draw(st.sampled_from(PLACES))
     timestamp = {
@@ -99,7 +99,7 @@ def schemes(draw: st.DrawFn) -> tuple[dict[str, Any], str]:
 
 @given(scheme=schemes(), value=st.text(st.characters(codec="utf-8"), max_size=20), data=st.data())
 @settings(max_examples=300, deadline=None)
-def test_whatever_loads_signs_and_verifies_and_a_changed_body_never_does(
+def test_every_scheme_that_loads_verifies_its_signature_and_refuses_a_changed_body(
     scheme: tuple[dict[str, Any], str], value: str, data: st.DataObject
 ) -> None:
     checked = verification(*scheme)
@@ -217,7 +217,7 @@ class TestPlaces:
 
 
 class TestEach:
-    """Every element of a list carries its own signature, and every one has to pass."""
+    """Every element of a list has its own signature, and every signature must pass."""
 
     SCHEME: ClassVar = {
         "type": "hmac",
@@ -259,7 +259,7 @@ class TestEach:
 
 
 class TestAny:
-    """Two families of headers, and never a mix of them."""
+    """Two sets of headers that cannot be mixed."""
 
     @staticmethod
     def family(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Each warning appears for what it is about, with its line, and not for what is right."""
+"""Each warning appears on the right line, and not for a good config."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ CASES = {
 }
 
 
-def test_a_config_that_is_right_has_no_warnings() -> None:
+def test_a_good_config_has_no_warnings() -> None:
     assert warnings(GOOD) == []
 
 
@@ -142,7 +142,9 @@ ALLOWLIST = verify("[{type: allowlist, networks: [192.0.2.0/24]}, {type: hmac, s
     ("proxies", "expected"),
     [("[10.0.0.1]", []), ("[]", [("GH12", 5)]), ("[0.0.0.0/0]", [("GH12", 5)])],
 )
-def test_an_allowlist_needs_to_know_the_proxy_in_front(proxies: str, expected: list[tuple[str, int]]) -> None:
+def test_an_allowlist_behind_an_unnamed_proxy_is_a_warning(
+    proxies: str, expected: list[tuple[str, int]]
+) -> None:
     text = GOOD.replace(*ALLOWLIST).replace("[10.0.0.1]", proxies)
 
     assert warnings(text) == expected
@@ -161,14 +163,14 @@ def test_an_allowlist_needs_to_know_the_proxy_in_front(proxies: str, expected: l
         ("postgresql://u@%2Frun%2Fpostgresql/d", []),
     ],
 )
-def test_a_line_that_leaves_the_machine_has_to_be_encrypted(
+def test_an_unencrypted_connection_to_another_machine_is_a_warning(
     url: str, expected: list[tuple[str, int]]
 ) -> None:
     assert warnings(GOOD.replace(*store(url))) == expected
 
 
-def test_what_a_preset_does_is_not_warned_of() -> None:
-    """Mailgun does not sign the body; whoever chooses Mailgun can't change that."""
+def test_the_verifiers_of_a_preset_cause_no_warning() -> None:
+    """Mailgun does not sign the body, and its users cannot change that."""
     text = GOOD.replace(SHOP, "  shop: {provider: mailgun, secrets: env:B}\n").replace(
         "types: [sale.created], ", ""
     )

@@ -1,4 +1,4 @@
-"""Routes send an event to every destination that wants it, once."""
+"""Routes send an event to every matching destination once."""
 
 from __future__ import annotations
 
@@ -34,17 +34,19 @@ from gatehouse.language.patterns import matches
         ("Invoice.*", "invoice.paid", False),
     ],
 )
-def test_a_star_stands_for_any_text_and_nothing_else_is_special(pattern: str, text: str, fits: bool) -> None:
+def test_a_star_matches_any_text_and_other_characters_are_literal(
+    pattern: str, text: str, fits: bool
+) -> None:
     assert matches(pattern, text) is fits
 
 
-def test_many_stars_against_a_long_type_take_no_time() -> None:
-    """With backtracking this would not end within a lifetime; the suite's time limit tells."""
+def test_many_stars_match_a_long_type_quickly() -> None:
+    """With backtracking, this would exceed the time limit of the test suite."""
     assert not matches("*a" * 40 + "*b", "a" * 1024)
 
 
 @given(st.text("ab*", max_size=8), st.text("ab", max_size=8))
-def test_patterns_fit_what_fnmatch_says(pattern: str, text: str) -> None:
+def test_patterns_match_like_fnmatch(pattern: str, text: str) -> None:
     assert matches(pattern, text) is fnmatch.fnmatchcase(text, pattern)
 
 
@@ -64,7 +66,7 @@ def test_all_matching_routes_apply_and_a_destination_is_named_once() -> None:
     assert destinations("connection.active") == ("archive", "billing")
 
 
-def test_an_event_that_no_route_wants_goes_nowhere() -> None:
+def test_an_event_without_a_matching_route_has_no_destination() -> None:
     routes = [route(**{"from": ("a", "b"), "types": "x", "to": "d"})]
 
     assert compile_routes(routes, "a")("y") == ()

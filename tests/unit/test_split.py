@@ -1,4 +1,4 @@
-"""A batch becomes one item per element, each with what encloses it, and nothing of it is lost."""
+"""A batch is split into one item per element, and no element is lost."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def test_each_element_is_an_item(path: str, body: Any, expected: list[Any]) -> N
         ("entry.*.changes", {"entry": [3]}, [3]),
     ],
 )
-def test_what_has_no_list_where_the_way_leads_is_an_item_itself(
-    path: str, body: Any, expected: list[Any]
-) -> None:
+def test_an_element_without_a_list_at_the_path_is_an_item(path: str, body: Any, expected: list[Any]) -> None:
     assert split(path, body) == expected
 
 
@@ -61,7 +59,7 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
 
 
 @pytest.mark.case("S-22")
-def test_of_more_lines_than_any_provider_sends_none_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_lines_are_refused_before_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
     reads = Mock(side_effect=is_json)
     monkeypatch.setattr("gatehouse.language.split.is_json", reads)
 
@@ -72,14 +70,14 @@ def test_of_more_lines_than_any_provider_sends_none_is_read(monkeypatch: pytest.
     assert reads.call_count == MAX_ITEMS + 2  # the whole, and no line
 
 
-def test_more_items_than_any_provider_sends_are_not_split() -> None:
+def test_too_many_items_are_refused() -> None:
     assert len(split("", [0] * MAX_ITEMS)) == MAX_ITEMS
     for path, body in (("", [0] * (MAX_ITEMS + 1)), ("e", {"e": [0] * (MAX_ITEMS + 1)})):
         with pytest.raises(MalformedDocumentError):
             split(path, body)
 
 
-def test_an_item_knows_what_encloses_it_the_nearest_first() -> None:
+def test_an_item_has_the_documents_around_it_nearest_first() -> None:
     body = {"object": "page", "entry": [{"id": 7, "changes": [{"field": "feed"}]}]}
     (item,) = Split(("entry", "*", "changes")).items(json.dumps(body).encode())
 
@@ -103,7 +101,7 @@ JSON = st.recursive(
 
 
 def count(body: Any, path: list[str]) -> int:
-    """Count the items in another way: recursively, over what Python's own reader makes of it."""
+    """Count the items independently: recursively, in the data that Python's json module returns."""
     if not path:
         return 1
     members = body if isinstance(body, dict) else {}

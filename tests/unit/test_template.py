@@ -1,4 +1,4 @@
-"""Templates resolve to exactly the bytes they name, or to nothing."""
+"""Templates resolve to the exact bytes of their placeholders, or to None."""
 
 from __future__ import annotations
 
@@ -97,15 +97,15 @@ def test_a_form_is_read_as_python_reads_it(body: bytes) -> None:
 
 @pytest.mark.case("S-26")
 @pytest.mark.parametrize("body", [b"&".join([b"a=b"] * (MAX_FORM_FIELDS + 1)), b"a=" + b"%" * 10_000])
-def test_what_nobody_would_write_is_no_form(body: bytes) -> None:
+def test_a_body_with_invalid_escapes_or_too_many_fields_is_not_a_form(body: bytes) -> None:
     with pytest.raises(MalformedDocumentError):
         Template("{form:a}").render(scope(body, Content_Type="application/x-www-form-urlencoded"))
 
 
 @pytest.mark.case("S-25")
 @pytest.mark.parametrize("content_type", ["application/json", "", "text/plain"])
-def test_no_field_is_read_out_of_a_body_that_does_not_say_it_is_a_form(content_type: str) -> None:
-    """A title that anyone may write could hold `&payload=…`."""
+def test_no_form_field_is_read_without_the_content_type_of_a_form(content_type: str) -> None:
+    """Text that anyone can write could contain `&payload=…`."""
     seen = scope(b'{"title": "a&payload=forged&b"}', Content_Type=content_type)
 
     for text in ("{form:payload}", "{form}", "{form_sorted}"):
@@ -114,8 +114,8 @@ def test_no_field_is_read_out_of_a_body_that_does_not_say_it_is_a_form(content_t
 
 @pytest.mark.case("S-25")
 @pytest.mark.parametrize("body", [b'{"title": "a&payload=forged&b"}', b' [1, "&payload=forged&"]'])
-def test_no_field_is_read_out_of_json_that_says_it_is_a_form(body: bytes) -> None:
-    """Nobody signs the Content-Type: whoever has a captured request can change it."""
+def test_no_form_field_is_read_from_json_with_the_content_type_of_a_form(body: bytes) -> None:
+    """Providers do not sign the Content-Type, so anyone with a captured request can change it."""
     seen = scope(body, Content_Type="application/x-www-form-urlencoded")
 
     for text in ("{form:payload}", "{form}", "{form_sorted}"):
@@ -137,7 +137,7 @@ def test_no_field_is_read_out_of_json_that_says_it_is_a_form(body: bytes) -> Non
         (("{body:id}", "{signed?}"), b"not JSON", b""),
     ],
 )
-def test_what_providers_need_beyond_values(
+def test_placeholders_for_single_providers_resolve(
     text: str | tuple[str, ...], body: bytes, expected: bytes | None
 ) -> None:
     assert Template(text).render(scope(body)) == expected
@@ -151,7 +151,7 @@ def test_what_providers_need_beyond_values(
         ("a=%253A", "a=%253A"),
     ],
 )
-def test_url_decoded_undoes_the_escapes_that_hubspot_names_and_no_others(sent: str, decoded: str) -> None:
+def test_url_decoded_decodes_only_the_escapes_that_hubspot_lists(sent: str, decoded: str) -> None:
     request = Request("POST", "/in", sent, CIMultiDict(), b"", "https://h.example")
 
     assert Template("{url_decoded}").render(Scope(request)) == f"https://h.example/in?{decoded}".encode()
@@ -169,17 +169,17 @@ def test_outer_is_the_nearest_value_around_an_item() -> None:
 @pytest.mark.parametrize(
     "text", ["{form:c}", "{form:none}", "{header:none}", "{query:none}", "{timestamp}", "{signed}"]
 )
-def test_what_is_missing_or_there_twice_does_not_resolve(text: str) -> None:
+def test_a_missing_or_repeated_value_does_not_resolve(text: str) -> None:
     assert Template(text).render(scope(b"c=3&c=4")) is None
 
 
-def test_a_header_that_is_there_twice_does_not_resolve() -> None:
+def test_a_repeated_header_does_not_resolve() -> None:
     headers = CIMultiDict([("X-Id", "a"), ("x-id", "b")])
 
     assert Template("{header:X-Id}").render(Scope(Request("POST", "/", "", headers, b""))) is None
 
 
-def test_a_list_means_the_first_that_resolves_fully() -> None:
+def test_the_first_template_of_a_list_that_resolves_is_used() -> None:
     template = Template(("{header:none}", "{body:a}-{header:none}", "{body:b}"))
 
     assert template.render(scope(b'{"a":"x","b":"y"}')) == b"y"
@@ -209,7 +209,7 @@ def test_text_is_none_for_bytes_that_are_not_text() -> None:
         ("{}", "unknown placeholder"),
     ],
 )
-def test_what_is_no_template_is_refused_with_a_reason(text: str, fragment: str) -> None:
+def test_an_invalid_template_is_refused_with_a_reason(text: str, fragment: str) -> None:
     with pytest.raises(TemplateError, match=fragment):
         Template(text)
 
@@ -232,7 +232,7 @@ def test_any_text_is_a_template_or_refused(text: str) -> None:
 
 
 @given(st.text(), st.binary())
-def test_literals_and_body_pass_through_whatever_they_are(literal: str, body: bytes) -> None:
+def test_literals_and_the_body_are_never_changed(literal: str, body: bytes) -> None:
     escaped = literal.replace("{", "{{").replace("}", "}}")
 
     assert Template(escaped + "{body}").render(scope(body)) == literal.encode("utf-8", "strict") + body

@@ -1,4 +1,4 @@
-"""Times are read as providers write them and written as RFC 3339."""
+"""The times of providers are parsed and formatted as RFC 3339."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gatehouse.language.times import as_rfc3339, parse_iso8601, parse_time, rfc3
         ("1762780249.5", "2025-11-10T13:10:49.5Z"),
     ],
 )
-def test_reads_what_providers_write(text: str, expected: str) -> None:
+def test_the_formats_of_providers_are_parsed(text: str, expected: str) -> None:
     seconds = parse_time(text)
 
     assert seconds is not None
@@ -53,13 +53,13 @@ def test_reads_what_providers_write(text: str, expected: str) -> None:
         "9999-12-31T23:59:59-23:59",
     ],
 )
-def test_refuses_what_is_no_time(text: str) -> None:
+def test_text_that_is_not_a_time_is_refused(text: str) -> None:
     assert parse_time(text) is None
     assert as_rfc3339(text) is None
 
 
 @given(st.integers(-62_135_596_800 * 10**6, 253_402_300_799 * 10**6))
-def test_a_time_that_is_written_as_rfc_3339_stays_as_it_is(microseconds: int) -> None:
+def test_a_time_in_rfc_3339_is_not_changed(microseconds: int) -> None:
     text = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)).isoformat()
     fraction = text.removesuffix("+00:00").partition(".")[2].rstrip("0")
     written = text[: len("2025-01-15T10:00:15")] + (f".{fraction}" if fraction else "") + "Z"
@@ -75,11 +75,11 @@ def test_any_text_is_a_time_or_none(text: str) -> None:
 
 
 @given(st.from_regex(r"[0-9]{1,15}(\.[0-9]{1,9})?", fullmatch=True) | st.datetimes().map(str))
-def test_every_time_that_reads_can_be_written(text: str) -> None:
+def test_every_parsed_time_can_be_formatted(text: str) -> None:
     seconds = parse_time(text)
     assert seconds is None or rfc3339(seconds).endswith("Z")
 
 
 @given(st.integers(0, 4_000_000_000))
-def test_what_is_written_reads_back(seconds: int) -> None:
+def test_a_formatted_time_can_be_parsed(seconds: int) -> None:
     assert parse_time(rfc3339(seconds)) == seconds

@@ -1,4 +1,4 @@
-"""Durations, sizes, rates, numbers, addresses, URLs, paths: what each accepts, becomes, and refuses."""
+"""Durations, sizes, rates, numbers, addresses, URLs and paths: valid and invalid values."""
 
 from __future__ import annotations
 
@@ -137,19 +137,19 @@ BAD: list[tuple[Callable[[Any], Any], list[Any]]] = [
 
 
 @pytest.mark.parametrize(("parse_it", "written", "value"), GOOD)
-def test_reads(parse_it: Callable[[Any], Any], written: Any, value: Any) -> None:
+def test_a_valid_value_is_parsed(parse_it: Callable[[Any], Any], written: Any, value: Any) -> None:
     assert parse_it(written) == value
 
 
 @pytest.mark.parametrize(("parse_it", "written"), [(parse_it, one) for parse_it, many in BAD for one in many])
-def test_refuses(parse_it: Callable[[Any], Any], written: Any) -> None:
+def test_an_invalid_value_is_refused(parse_it: Callable[[Any], Any], written: Any) -> None:
     with pytest.raises(PydanticCustomError):
         parse_it(written)
 
 
 @given(st.integers(1, 3650 * 86_400_000))
 @settings(deadline=None)  # other work on the machine is no failure
-def test_a_duration_survives_writing_and_reading(milliseconds: int) -> None:
+def test_formatting_and_parsing_a_duration_is_lossless(milliseconds: int) -> None:
     seconds = milliseconds / 1000
 
     assert parse_duration(format_duration(seconds)) == pytest.approx(seconds)
@@ -157,12 +157,12 @@ def test_a_duration_survives_writing_and_reading(milliseconds: int) -> None:
 
 @given(st.integers(1, 64 * 2**20))
 @settings(deadline=None)  # other work on the machine is no failure
-def test_a_size_survives_writing_and_reading(size: int) -> None:
+def test_formatting_and_parsing_a_size_is_lossless(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
 @pytest.mark.parametrize("text", ["{timestamp}.{body}", "{{{body:a.b}}}", ("{header:X}", "a{body_sorted}")])
-def test_a_template_survives_writing_and_reading(text: str | tuple[str, ...]) -> None:
+def test_formatting_and_parsing_a_template_is_lossless(text: str | tuple[str, ...]) -> None:
     written = format_template(parse_template(text))
 
     assert (tuple(written) if isinstance(written, list) else written) == text
@@ -170,7 +170,7 @@ def test_a_template_survives_writing_and_reading(text: str | tuple[str, ...]) ->
 
 @given(st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none(), st.binary()))
 @settings(deadline=None)  # other work on the machine is no failure
-def test_whatever_the_value_a_scalar_reads_or_refuses_it(value: Any) -> None:
+def test_any_value_is_parsed_or_refused(value: Any) -> None:
     for parse_it in {parse_it for parse_it, _ in BAD}:
         with contextlib.suppress(PydanticCustomError):
             parse_it(value)
@@ -217,7 +217,7 @@ NUMBERS = {
     "value", ["0", "-1", "1e18", "1000000000000000000", '"10"', "true", ".nan", "NaN", ".inf"]
 )
 @pytest.mark.parametrize("path", NUMBERS)
-def test_every_number_is_refused_by_name(path: str, value: str) -> None:
+def test_a_number_out_of_bounds_is_reported_at_its_key(path: str, value: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(NUMBERS[path] % value)
 
@@ -228,7 +228,7 @@ def test_every_number_is_refused_by_name(path: str, value: str) -> None:
 @pytest.mark.parametrize(
     "value", ["-1", "1e18", "1000000000000000000", '"10"', "true", ".nan", "NaN", ".inf"]
 )
-def test_the_room_to_be_left_on_the_disk_may_be_zero_and_nothing_else_odd(value: str) -> None:
+def test_the_minimum_free_disk_space_may_be_zero_but_not_invalid(value: str) -> None:
     text = "sources: {}\nstore: {min_free: %s}"
     assert parse(text % "0").config.store.min_free == 0
     with pytest.raises(ConfigError) as caught:

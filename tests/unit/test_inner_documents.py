@@ -1,4 +1,4 @@
-"""Documents inside a body: both scopes can be named, and what is no JSON falls through."""
+"""Documents inside a body: templates can read the document and the body around it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_items_of_a_document_see_the_body_around_it_last() -> None:
 
 @pytest.mark.case("F-30")
 @pytest.mark.parametrize("text", ["plain text", "42", '"x"', "{broken", ""])
-def test_a_document_that_is_no_json_falls_through_to_the_next_alternative(text: str) -> None:
+def test_a_document_that_is_not_json_falls_back_to_the_next_alternative(text: str) -> None:
     body = json.dumps({"Type": "Notification", "id": "e1", "Message": text}).encode()
     (one,) = read(SNS, body, ("{body:id}",))
 
@@ -77,7 +77,7 @@ def test_a_document_that_is_no_json_falls_through_to_the_next_alternative(text: 
 
 
 @pytest.mark.case("F-30")
-def test_without_another_alternative_it_is_unreadable() -> None:
+def test_a_document_without_a_readable_alternative_is_unreadable() -> None:
     (one,) = read(SNS | {"document": "{body:Message}"}, b'{"Message":"plain"}')
 
     assert one.event.type == "gatehouse.unreadable"
@@ -85,7 +85,7 @@ def test_without_another_alternative_it_is_unreadable() -> None:
 
 @pytest.mark.case("F-30")
 @pytest.mark.parametrize("by", ["{outer:id}", "{outer:id}/{body:id}"])
-def test_check_rejects_what_is_around_an_event_that_has_nothing_around_it(by: str) -> None:
+def test_outer_without_split_or_document_is_refused(by: str) -> None:
     parse(config({"type": "x", "document": "{body:m}"}, (by,)))
     with pytest.raises(ConfigError, match=r"sources\.it\.dedupe\.by.*needs event\.split or event\.document"):
         parse(config({"type": "x"}, (by,)))
@@ -120,7 +120,7 @@ def test_no_byte_of_a_form_is_lost(raw: bytes, charset: str, text: str) -> None:
         {"type": "any", "of": [{"type": "token", "body": "token"}]},
     ],
 )
-def test_check_rejects_credentials_in_a_json_body_that_is_a_form(verify: Any) -> None:
+def test_credentials_in_a_json_body_are_refused_if_the_body_is_a_form(verify: Any) -> None:
     parse(config({"type": "x", "document": ["{form:payload}", "{body}"]}, (), verify))
     with pytest.raises(ConfigError, match="needs a JSON body"):
         parse(config({"type": "x", "document": "{form:payload}"}, (), verify))
@@ -128,14 +128,14 @@ def test_check_rejects_credentials_in_a_json_body_that_is_a_form(verify: Any) ->
 
 @pytest.mark.case("F-31")
 @pytest.mark.parametrize("name", ["Authorization", "cookie", "X-Sig", "X-Hub-Signature-256", "x-*-token"])
-def test_check_rejects_a_credential_among_the_headers_of_a_destination(name: str) -> None:
+def test_a_credential_among_the_headers_of_a_destination_is_refused(name: str) -> None:
     parse(config({"type": "x"}, headers=["X-*", "X-Shop"]))
     with pytest.raises(ConfigError, match=r"destinations\.app\.headers\.0: .*carries credentials"):
         parse(config({"type": "x"}, headers=[name]))
 
 
 @pytest.mark.case("F-31")
-def test_the_connection_test_of_bitbucket_data_center_is_answered_and_is_no_event() -> None:
+def test_the_connection_test_of_bitbucket_data_center_is_not_an_event() -> None:
     of = preset("bitbucket")
     headers = CIMultiDict({"X-Event-Key": "diagnostics:ping", "Content-Type": "application/json"})
     reply = (

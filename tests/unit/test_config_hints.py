@@ -1,4 +1,4 @@
-"""The usual mistakes of newcomers: each is shown on its own line, with what would be right."""
+"""Common mistakes in configs: each is reported on its line, with a hint."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def only_problem(base: str, old: str, new: str) -> Problem:
         ("from: @shop\n    to: billing", 9, 'put text that begins with "@" in quotes'),
     ],
 )
-def test_what_is_no_yaml_is_shown_where_the_mistake_is(new: str, line: int, hint: str) -> None:
+def test_a_syntax_error_is_reported_on_the_line_of_the_mistake(new: str, line: int, hint: str) -> None:
     problem = only_problem(PRESET, ROUTE, new)
 
     assert problem.line == line
@@ -119,7 +119,7 @@ def test_what_is_no_yaml_is_shown_where_the_mistake_is(new: str, line: int, hint
         ("{header: X-Sig}", "X-Sig", 6, "as in {header: X-Signature}"),
     ],
 )
-def test_a_source_of_ones_own_says_what_would_be_right(old: str, new: str, line: int, hint: str) -> None:
+def test_a_mistake_in_a_source_without_a_preset_has_a_hint(old: str, new: str, line: int, hint: str) -> None:
     problem = only_problem(OWN, old, new)
 
     assert problem.line == line
@@ -162,7 +162,7 @@ def test_a_source_of_ones_own_says_what_would_be_right(old: str, new: str, line:
         ('{url: "http://127.0.0.1:1/e"}', "http://127.0.0.1:1/e", 6, "app: {url: http://host:port/path}"),
     ],
 )
-def test_a_preset_and_its_routes_say_what_would_be_right(old: str, new: str, line: int, hint: str) -> None:
+def test_a_mistake_in_a_preset_or_a_route_has_a_hint(old: str, new: str, line: int, hint: str) -> None:
     problem = only_problem(PRESET, old, new)
 
     assert problem.line == line
@@ -182,7 +182,7 @@ def test_a_preset_and_its_routes_say_what_would_be_right(old: str, new: str, lin
         ("listen: ':8080'", "did you mean server: {listen: …}?"),
     ],
 )
-def test_a_setting_of_the_gateway_says_what_would_be_right(section: str, hint: str) -> None:
+def test_a_mistake_in_a_setting_of_the_gateway_has_a_hint(section: str, hint: str) -> None:
     (problem,) = problems_of(f"{section}\n{PRESET}")
 
     assert problem.line == 1
@@ -190,7 +190,7 @@ def test_a_setting_of_the_gateway_says_what_would_be_right(section: str, hint: s
 
 
 @pytest.mark.case("F-57")
-def test_a_section_that_is_a_list_and_a_key_of_the_wrong_depth_say_so() -> None:
+def test_a_section_that_is_a_list_and_a_key_of_the_wrong_depth_have_a_hint() -> None:
     listed = problems_of("sources:\n  - name: shop\n    provider: mando\n")
     assert "names as keys, not a list, as in shop: {provider: NAME" in str(listed[0].hint)
     shallow = problems_of(PRESET.replace("    secrets", "  secrets"))
@@ -202,7 +202,7 @@ def test_a_section_that_is_a_list_and_a_key_of_the_wrong_depth_say_so() -> None:
     "value", ["${S3cret}", "$S3cretS3cret", "ENV:S3cret", "S3cret,S3cret", "S3cret 5min", "/S3cret"]
 )
 @pytest.mark.parametrize("place", ["secrets: [%s]", "path: %s", "max_body: %s", "provider: mando%s"])
-def test_no_hint_repeats_what_may_be_a_secret(place: str, value: str) -> None:
+def test_no_hint_repeats_a_value_that_may_be_a_secret(place: str, value: str) -> None:
     problems = problems_of(PRESET.replace("secrets: [env:S]", place % f'"{value}"'))
 
     said = " ".join(f"{problem.hint}" for problem in problems)
