@@ -158,6 +158,6 @@ def test_prometheus_scrapes_under_the_name_that_the_alerts_use() -> None:
 
 def _run(promtool: str, *arguments: str) -> None:
     run = subprocess.run(
-        [promtool, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False, timeout=30
+        [promtool, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False, timeout=50
     )
     assert run.returncode == 0, run.stdout + run.stderr

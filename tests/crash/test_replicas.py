@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crash.runs import Findings
     from postgres_server import Database, PostgresServer
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 #: The kills come first: what was leased then is free again 30 s later.
 SHORT = Plan(

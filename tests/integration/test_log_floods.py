@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from doubles.raw import exchange
+from gatehouse.telemetry import log
 from gateways import RunGateway, Running
 
 CONFIG = """
@@ -41,6 +42,7 @@ async def test_a_flood_of_refused_requests_is_a_few_lines_and_a_count_of_the_oth
         while not lines(logged, "log.lines_suppressed"):  # noqa: ASYNC110 - a log is polled
             await asyncio.sleep(0.01)
     await running.gateway.ingest.stop(1)  # it says what is left to be said
+    log.flush()
 
     refused, suppressed = lines(logged, "request.rejected"), lines(logged, "log.lines_suppressed")
     assert len(refused) < REQUESTS / 2
