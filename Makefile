@@ -1,5 +1,5 @@
-# Every verb of the project. `make demo` and `make test` need nothing but Python 3.11 or newer, and make.
-# The first Python that is new enough and can make a virtual environment; make PYTHON=/path/to/python takes another.
+# The commands of the project. `make demo` and `make test` need only Python 3.11 or newer, and make.
+# PYTHON is the first Python that is new enough and can make a virtual environment; make PYTHON=/path/to/python sets another.
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
 	$$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 comma := ,
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off -c deploy/constraints.txt
 
-# What a stamp says is in $(VENV): .demo what runs, .installed the test tools as well, .bench all.
+# A stamp says what $(VENV) contains: .demo Gatehouse alone, .installed the test tools too, .bench everything.
 RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 
 .DEFAULT_GOAL := help
@@ -16,8 +16,8 @@ RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-# $(call into_venv,WHAT,REQUIREMENT): make $(VENV) if need be, install, name each package as it comes, and set the stamp.
-# The stamp says whether pip succeeded: behind a pipe, sh does not.
+# $(call into_venv,WHAT,REQUIREMENT): make $(VENV) if it is missing, install, print each package, and set the stamp.
+# The stamp shows whether pip succeeded: sh does not report the status of a command before a pipe.
 define into_venv
 	@$(BIN)/python -c 'import pip' 2>/dev/null || { \
 		test -n "$(PYTHON)" || { echo "Gatehouse needs Python 3.11 or newer, with venv; try: make PYTHON=/path/to/python3.11" >&2; exit 1; }; \
@@ -36,11 +36,11 @@ $(VENV)/.demo: pyproject.toml deploy/constraints.txt
 $(VENV)/.installed: pyproject.toml deploy/constraints.txt
 	$(call into_venv,Gatehouse and its test tools (120 MB to download, 590 MB on disk, once),-e '.[dev$(comma)judges]')
 
-install: $(VENV)/.installed ## Make .venv with Gatehouse and what its tests need
+install: $(VENV)/.installed ## Make .venv with Gatehouse and its test tools
 
-venv: $(RUNS) ## Make .venv with Gatehouse alone
+venv: $(RUNS) ## Make .venv with Gatehouse only
 
-demo: venv ## Run the real gateway, send it each provider's example, show what happened
+demo: venv ## Run a real gateway, send it examples of providers, and show the results
 	@# On a terminal it is a job of its own: Ctrl-C ends the demo, which exits 0, and not make.
 	@test ! -t 0 || set -m; $(BIN)/gatehouse demo; exit $$?
 
@@ -51,7 +51,7 @@ ALONE = $(sort $(shell grep -rl --include='test_*.py' 'mark\.alone' tests))
 # The tests start hundreds of Python programs. They start faster if Python may keep what it compiles.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
-test: install ## Run all tests, JOBS=2 at a time, and at the end those that need the machine alone
+test: install ## Run all tests: JOBS=2 at a time, then the tests that need the machine alone
 	@tests/acceptance/fetch_examples.sh
 	@echo "Tests that run $(JOBS) at a time:"; $(PYTEST) -n $(JOBS) --dist worksteal -m 'not alone'; shared=$$?; \
 	test $$shared -ne 2 || exit 2; \
@@ -60,7 +60,7 @@ test: install ## Run all tests, JOBS=2 at a time, and at the end those that need
 	echo "Tests that run $(JOBS) at a time: $$(result $$shared). Tests that run alone: $$(result $$alone)."; \
 	test $$shared$$alone -eq 0
 
-fuzz: install ## Let hypothesis explore until it finds a failure, or until Ctrl-C
+fuzz: install ## Run Hypothesis with new examples until a test fails, or until Ctrl-C
 	@while GATEHOUSE_HYPOTHESIS=fuzz $(BIN)/python -m pytest -q -m hypothesis tests/unit tests/conformance; do :; done
 
 check: install ## Check format, lint and types
@@ -68,7 +68,7 @@ check: install ## Check format, lint and types
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
 
-format: install ## Format the code and apply safe fixes
+format: install ## Format the code, and apply safe fixes
 	$(BIN)/ruff format src tests
 	$(BIN)/ruff check --fix src tests
 
@@ -82,27 +82,27 @@ api: install ## Write docs/openapi.json and docs/api.md from the operator server
 providers: install ## Write docs/providers.md and docs/providers/ from the presets and their vectors
 	$(BIN)/python -m gatehouse.reference.providers tests/vectors docs/providers.md
 
-# What only the benchmark needs: the applications that it compares with.
+# The applications that only the benchmark needs.
 $(VENV)/.bench: $(VENV)/.installed
-	$(call into_venv,what the benchmark compares with,-e '.[dev$(comma)bench]')
+	$(call into_venv,the applications of the benchmark,-e '.[dev$(comma)bench]')
 
 # BENCH=--quick takes a minute; BENCH="--write docs/benchmarks.md" writes the page. bench-stores has --quick,
 # --rounds and --seconds too.
 BENCH ?=
 
-bench: $(VENV)/.bench ## Print what the gateway costs beside bare servers, and beside what one would write instead
+bench: $(VENV)/.bench ## Compare the gateway with bare servers, and with hand-written receivers
 	@tests/bench/fetch_wrk.sh
 	@tests/bench/fetch_express.sh
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
-bench-verification: install ## Print how long verification takes against the bare digest
+bench-verification: install ## Compare the time of verification with that of the bare digest
 	$(BIN)/python tests/bench/verification.py
 
-bench-stores: install ## Print events per second with each store and number of workers, beside a bare handler
+bench-stores: install ## Measure events per second for each store and number of workers, and for a bare handler
 	@tests/bench/fetch_wrk.sh
 	@PYTHONPATH=tests $(BIN)/python -m bench.throughput $(BENCH)
 
-bench-guard: install ## Compare the instructions an event takes with those on record (RECORD=1: record them)
+bench-guard: install ## Compare the instructions per event with those on record (RECORD=1 records them)
 	@tests/bench/fetch_valgrind.sh
 	@PYTHONPATH=tests $(BIN)/python -m bench.instructions $(if $(RECORD),--record)
 
@@ -110,20 +110,20 @@ bench-guard: install ## Compare the instructions an event takes with those on re
 PART ?= keys purge pending
 FLAT ?=
 
-bench-flat: install ## Print what ingest and deliveries cost with millions of keys, a purge, a million pending
+bench-flat: install ## Measure ingest and deliveries with millions of keys, during a purge, and with a million pending
 	@tests/bench/fetch_wrk.sh
 	@PYTHONPATH=tests $(BIN)/python -m bench.flat --parts $(PART) $(FLAT)
 
-# How often the gateway is killed, and how many acknowledgements there have to be; the other runs go by KILLS.
-# PARTS=soak SOAK=4h is for nights.
+# KILLS is how often the gateway is killed, and ACKS the number of acknowledgements needed. The other parts scale with KILLS.
+# PARTS=soak SOAK=4h runs for a night.
 KILLS ?= 200
 ACKS ?= 100000
 PARTS ?= kills failpoints migration sigterm backups power-cut power-loss replicas
 SOAK ?= 1h
 
-crash: install ## Kill the gateway again and again under load, and check that nothing is lost (KILLS=20 ACKS=5000: shorter)
+crash: install ## Kill the gateway repeatedly under load, and check that no event is lost (KILLS=20 ACKS=5000 is shorter)
 	@tests/crash/fetch_strace.sh
 	@PYTHONPATH=tests $(BIN)/python -m crash --kills $(KILLS) --acks $(ACKS) --soak $(SOAK) --parts $(PARTS)
 
-clean: ## Remove what the other verbs made
+clean: ## Remove what the other commands made
 	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -51,7 +51,7 @@ def test_check_of_a_good_config_says_what_it_found(run: Run) -> None:
         "provider   mandato",
         "path       /webhooks/mandato",
         "verified   HMAC-SHA256 of {body} in X-Mandato-Signature",
-        "secrets    configured: true",
+        "secrets    configured",
         "2 destinations",
         "secret     none: deliveries are not signed",
         "routes.1  from *, types *, to archive, billing",
@@ -85,7 +85,7 @@ def test_check_fails_for_a_secret_that_cannot_be_used(
     result = run(GOOD, "check", **environment)
     assert result.exit_code == 1
     assert "'gateway.yaml'  FAILED" in result.stdout
-    assert "configured: false" in result.stdout
+    assert "not usable: " in result.stdout
     assert f"Error: {said}" in result.stderr
     assert "serve would start" in result.stderr
     assert "Try: fix it, then run gatehouse check -c gateway.yaml" in result.stderr

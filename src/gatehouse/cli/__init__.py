@@ -31,7 +31,7 @@ COMMANDS = {
     "check": Entry("check", "Check a config file and report its problems."),
     "demo": Entry("serve", "Run a real gateway with a sample app, and show what it does."),
     "providers": Entry("reference", "List the provider presets, or print one."),
-    "schema": Entry("reference", "Print the JSON Schema of the config file, or the OpenAPI document."),
+    "schema": Entry("reference", "Print the config's JSON Schema, or the API's OpenAPI document."),
     "route": Entry("check", "Show which destinations get an event type of a source."),
     "sign": Entry("send", "Print a signed request as a curl command."),
     "send": Entry("send", "Sign a request and send it."),

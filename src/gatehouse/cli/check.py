@@ -172,9 +172,9 @@ def _route(settings: RouteConfig) -> str:
 
 def _configured(missing: list[Problem]) -> str:
     if not missing:
-        return "configured: true"
+        return "configured"
     reasons = "; ".join(f"{problem.message} ({problem.file}:{problem.line})" for problem in missing)
-    return f"configured: false: {reasons}"
+    return f"not usable: {reasons}"
 
 
 def _secrets(source: SourceConfig, missing: list[Problem]) -> str:

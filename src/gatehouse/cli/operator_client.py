@@ -37,7 +37,7 @@ _CONCERNS_ONE_ID = (400, 404)
 _HINTS = {
     400: "see the command's --help for the values that it takes",
     401: "use the running gateway's operator.token; if you changed it in the config, send the gateway SIGHUP",
-    404: "check the ID: rejected requests stay in memory for a while, events as long as store.keep_events",
+    404: "check the ID and the URL; gatehouse events and gatehouse dead list the IDs of this gateway",
     429: "wait a minute, and find out what else sends wrong tokens from this address",
     503: "look for the store's error in the gateway's log, then run the command again",
 }
@@ -140,10 +140,10 @@ def _parse(status: int, body: bytes, base: str) -> Any:  # noqa: ANN401 - JSON
     if problems := details.get("problems"):
         raise ConfigError(msgspec.convert(problems, list[Problem]))
     message = details.get("message")
-    kind = RefusedError if status in _CONCERNS_ONE_ID else GatewayError
-    raise kind(
-        f"{base} answered {status}" + (f": {message}" if message else ""), hint=_HINTS.get(status, _HINT)
-    )
+    hint = _HINTS.get(status, _HINT)
+    if status in _CONCERNS_ONE_ID:
+        raise RefusedError(f"{message or 'refused'} ({base} answered {status})", hint=hint)
+    raise GatewayError(f"{base} answered {status}" + (f": {message}" if message else ""), hint=hint)
 
 
 def _other_server(base: str) -> GatewayError:

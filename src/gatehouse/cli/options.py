@@ -150,7 +150,12 @@ def filter_options(*, destination: bool) -> Callable[[Callable[..., None]], Call
 def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--limit` and `--cursor`, for commands that print one page of a list."""
     limit = click.option(
-        "--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="List at most this many."
+        "--limit",
+        type=click.IntRange(1, 500),
+        metavar="N",
+        default=50,
+        show_default=True,
+        help="List at most N.",
     )
     cursor = click.option("--cursor", metavar="TEXT", help="Continue an earlier list where it ended.")
     return limit(cursor(command))

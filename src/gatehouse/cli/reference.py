@@ -69,7 +69,9 @@ def providers(name: str | None, as_json: bool) -> None:
     from gatehouse import providers as presets
 
     if name is not None and name not in presets.names():
-        raise unknown_name("provider", name, presets.names())
+        error = unknown_name("provider", name, presets.names())
+        error.hint = f"{error.hint}; gatehouse providers lists them"
+        raise error
     if as_json:
         _print_json(name)
     elif name is None:

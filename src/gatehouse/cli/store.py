@@ -98,7 +98,7 @@ def migrate(as_json: bool, config: str | None) -> None:
 )
 @config_option
 def copy(source: str, into_used_store: bool, config: str | None) -> None:
-    """Copy a SQLite store into the PostgreSQL database that is the config's store.
+    """Copy a SQLite store into the config's PostgreSQL store.
 
     Stop the gateway first. The command copies events, deliveries, dead letters, dedupe keys and pauses, and
     then compares them row by row. If it was interrupted, run it again: it continues where it stopped.
