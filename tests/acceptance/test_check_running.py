@@ -1,4 +1,4 @@
-"""`gatehouse check` beside the gateway that runs."""
+"""The command `check` while the gateway of the config runs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def check(config: Path, *options: str, **environment: str) -> tuple[int | 
 
 
 @pytest.mark.case("F-59")
-async def test_check_says_that_a_new_variable_needs_a_restart(tmp_path: Path) -> None:
+async def test_check_notes_that_a_new_variable_needs_a_restart(tmp_path: Path) -> None:
     port = free_port()
     config = tmp_path / "gateway.yaml"
     config.write_text(CONFIG.format(port=port))
@@ -73,7 +73,7 @@ async def test_check_says_that_a_new_variable_needs_a_restart(tmp_path: Path) ->
     assert (code, "restart needed" in err) == (0, False)
 
 
-async def test_the_environment_is_shown_by_name_alone_and_to_operators_alone(tmp_path: Path) -> None:
+async def test_only_operators_see_the_environment_and_only_its_names(tmp_path: Path) -> None:
     port = free_port()
     config = tmp_path / "gateway.yaml"
     config.write_text(CONFIG.format(port=port))

@@ -1,4 +1,4 @@
-"""The program as an operator runs it: exit codes, errors with something to try, and a gateway that serves."""
+"""The program as an operator runs it: exit codes, errors with hints, and a gateway that serves."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
     assert result.stderr == "[]\n"
 
 
-def test_check_tells_a_good_config_from_a_bad_one_by_its_exit_code(run: Run, tmp_path: Path) -> None:
+def test_check_exits_0_for_a_valid_config_and_1_for_an_invalid_one(run: Run, tmp_path: Path) -> None:
     assert run("check").returncode == 0
     assert run("check", MANDATO="").returncode == 1
     (tmp_path / "gateway.yaml").write_text("sources: 3\n")
@@ -140,7 +140,7 @@ def test_usage_errors_exit_2(run: Run) -> None:
         ("sources: {a: {provider: nobody}}", 'gateway.yaml:1: sources.a.provider: unknown provider "nobody"'),
     ],
 )
-def test_a_file_that_is_no_config_is_an_error_for_every_command(
+def test_an_invalid_config_is_an_error_for_every_command(
     run: Run, tmp_path: Path, command: str, content: str | None, message: str
 ) -> None:
     file = tmp_path / "gateway.yaml"

@@ -1,4 +1,4 @@
-"""The demo, run as a new user runs it: it shows what really happened, and leaves nothing behind."""
+"""The demo as a new user runs it: it shows real results, and removes its files."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_demo_shows_what_happened_to_each_request_and_exits_0(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_demo_shows_an_event_to_the_digit_and_the_metrics_that_moved(
+def test_the_demo_shows_an_event_with_every_digit_and_the_metrics_that_changed(
     once: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     shown = once().stdout
@@ -129,7 +129,7 @@ def test_the_demo_without_a_terminal_is_plain_text_within_the_width(
     assert max(map(len, result.stdout.splitlines())) <= int(columns)
 
 
-def test_a_port_that_is_taken_is_an_error_with_something_to_try(
+def test_a_port_that_is_taken_is_an_error_with_a_hint(
     once: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -156,7 +156,7 @@ def test_a_demo_that_stays_stops_cleanly(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_demo_in_which_something_differs_names_it_and_exits_1(environment: dict[str, str]) -> None:
+def test_a_demo_with_an_unexpected_result_names_it_and_exits_1(environment: dict[str, str]) -> None:
     """Here the forged request is not forged, so that the gateway rightly lets it in."""
     spoiled = (
         "import gatehouse.demo.cases\n"
@@ -192,7 +192,7 @@ def test_the_suggested_commands_work_from_another_shell(environment: dict[str, s
 
 
 @pytest.mark.case("F-58")
-def test_the_demo_ends_by_itself_when_nobody_watches_it_on_a_terminal(environment: dict[str, str]) -> None:
+def test_the_demo_exits_by_itself_without_a_terminal(environment: dict[str, str]) -> None:
     result = subprocess.run(
         DEMO, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
     )
@@ -221,7 +221,7 @@ def plan(clone: Path, verb: str) -> list[str]:
 
 
 @pytest.mark.case("F-58")
-def test_make_demo_installs_what_runs_and_make_test_the_tools_on_top(clone: Path) -> None:
+def test_make_demo_installs_gatehouse_and_make_test_adds_the_test_tools(clone: Path) -> None:
     assert plan(clone, "demo") == ["-e ."]
     assert plan(clone, "test") == ["-e '.[dev,judges]'"]
     (clone / ".venv").mkdir()

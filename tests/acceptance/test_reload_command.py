@@ -1,4 +1,4 @@
-"""SIGHUP and `gatehouse reload`, with the gateway as a process of its own."""
+"""SIGHUP and the command `reload`, with the gateway in a separate process."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def reload(
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_sighup_takes_the_file_into_use(config: Path) -> None:
+async def test_sighup_reloads_the_file(config: Path) -> None:
     async with serving(config, **SECRETS) as gateway, aiohttp.ClientSession() as client:
         config.write_text(CONFIG + "  shop: {provider: mando, secrets: env:SECRET}\n")
         gateway.process.send_signal(signal.SIGHUP)
@@ -79,7 +79,7 @@ async def test_sighup_takes_the_file_into_use(config: Path) -> None:
         assert await gateway.wait() == 0
 
 
-async def test_reload_prints_what_changed_and_what_has_to_wait(config: Path) -> None:
+async def test_reload_prints_the_changes_and_what_needs_a_restart(config: Path) -> None:
     async with serving(config, **SECRETS) as gateway:
         assert await reload(gateway, config) == (0, "reloaded: nothing changed\n", "")
 
@@ -108,7 +108,7 @@ async def test_reload_prints_what_changed_and_what_has_to_wait(config: Path) -> 
 
 
 @pytest.mark.case("F-53")
-async def test_reload_of_another_file_than_the_gateways_is_an_error_that_names_both(
+async def test_reload_of_a_file_that_the_gateway_does_not_use_is_an_error(
     config: Path, tmp_path: Path
 ) -> None:
     other, link = tmp_path / "other.yaml", tmp_path / "link.yaml"
@@ -128,7 +128,7 @@ async def test_reload_of_another_file_than_the_gateways_is_an_error_that_names_b
 
 
 @pytest.mark.case("F-53")
-def test_a_file_that_is_elsewhere_on_the_gateways_machine_is_known_by_what_it_holds(config: Path) -> None:
+def test_a_file_with_another_path_on_the_gateways_machine_is_recognized_by_its_contents(config: Path) -> None:
     loaded = load(config)
     own = hashlib.sha256(config.read_bytes()).hexdigest()
 
@@ -136,9 +136,7 @@ def test_a_file_that_is_elsewhere_on_the_gateways_machine_is_known_by_what_it_ho
     assert not _is_same_file(loaded, {"file": "/etc/gatehouse/in-the-container.yaml", "sha256": "0" * 64})
 
 
-async def test_reload_prints_the_problems_that_the_gateway_has_with_the_file(
-    config: Path, tmp_path: Path
-) -> None:
+async def test_reload_prints_the_problems_of_the_file(config: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text(CONFIG)
     async with serving(config, **SECRETS) as gateway:

@@ -1,4 +1,4 @@
-"""`gatehouse store`, as an operator runs it: on SQLite, on a real PostgreSQL, from the one to the other."""
+"""The command `store` as an operator runs it: on SQLite, on a real PostgreSQL, and from one to the other."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def post(client: aiohttp.ClientSession, gateway: GatewayProcess, number: i
         return said["status"], said["id"]
 
 
-async def test_growing_out_of_one_machine_is_a_copy_and_a_restart(place: Place) -> None:
+async def test_a_gateway_moves_to_postgresql_with_a_copy_and_a_restart(place: Place) -> None:
     numbers = range(30)
     async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
         destination.always(status(503))
@@ -152,7 +152,7 @@ async def test_growing_out_of_one_machine_is_a_copy_and_a_restart(place: Place) 
         assert of_key == ids[kind::3]
 
 
-async def test_a_copy_that_is_killed_again_and_again_is_the_same_in_the_end(
+async def test_a_copy_that_is_killed_repeatedly_is_complete_in_the_end(
     place: Place, postgres: PostgresServer
 ) -> None:
     await fill(place.folder / "gatehouse.db", plain=6000)
@@ -208,7 +208,7 @@ def contents(postgres: PostgresServer, database: str) -> list[str]:
     return [postgres.sql(statement, database=database) for statement in CONTENTS]
 
 
-async def test_info_says_what_is_in_a_store(place: Place, postgres: PostgresServer) -> None:
+async def test_info_shows_what_a_store_holds(place: Place, postgres: PostgresServer) -> None:
     nothing = json.loads(place.run("info", "--json", config=place.postgres).stdout)
     filled = await fill(place.folder / "gatehouse.db")
     files = {file.name for file in place.folder.iterdir()}
@@ -236,7 +236,7 @@ async def test_info_says_what_is_in_a_store(place: Place, postgres: PostgresServ
     assert re.search(r"^oldest pending +received 20.*Z, \d+ s ago$", text, re.MULTILINE)
 
 
-async def test_info_takes_nothing_from_a_store_that_is_in_use(place: Place) -> None:
+async def test_info_does_not_disturb_a_gateway_that_uses_the_store(place: Place) -> None:
     store = await SqliteStore.open(place.folder / "gatehouse.db")
     shown = await asyncio.to_thread(place.run, "info", config=place.sqlite)
     refused = await asyncio.to_thread(place.run, "migrate", config=place.sqlite, ends=1)
@@ -248,7 +248,7 @@ async def test_info_takes_nothing_from_a_store_that_is_in_use(place: Place) -> N
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
-def test_migrate_says_from_where_to_where(place: Place, kind: str) -> None:
+def test_migrate_reports_the_schema_versions(place: Place, kind: str) -> None:
     config = getattr(place, kind)
     first = place.run("migrate", config=config).stdout
     second = place.run("migrate", config=config).stdout
@@ -257,7 +257,7 @@ def test_migrate_says_from_where_to_where(place: Place, kind: str) -> None:
     assert re.search(r": already at schema version \d+$", second.strip())
 
 
-def test_migrate_goes_on_from_an_older_version(place: Place) -> None:
+def test_migrate_continues_from_an_older_version(place: Place) -> None:
     with sqlite3.connect(place.folder / "gatehouse.db") as connection:
         connection.executescript(f"{migrations()[0]}; PRAGMA user_version = 1")
     shown = place.run("info", config=place.sqlite).stdout
@@ -269,7 +269,7 @@ def test_migrate_goes_on_from_an_older_version(place: Place) -> None:
     assert f"migrated from version 1 to schema version {len(migrations())}" in done
 
 
-def test_what_can_not_be_copied_is_an_error_with_something_to_try(place: Place) -> None:
+def test_a_store_that_can_not_be_copied_is_an_error_with_a_hint(place: Place) -> None:
     to_sqlite = place.run("copy", *FROM, config=place.sqlite, ends=1).stderr
     no_file = place.run("copy", *FROM, config=place.postgres, ends=1).stderr
     no_url = place.run("copy", "--from", "gatehouse.db", config=place.postgres, ends=2).stderr

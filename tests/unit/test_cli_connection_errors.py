@@ -1,4 +1,4 @@
-"""A command whose request gets no answer says what was in the way, and what to try about that."""
+"""A command whose request gets no answer reports the reason and a hint."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def speak_http(connection: socket.socket) -> None:
 
 
 @pytest.mark.case("F-55")
-def test_an_untrusted_certificate_is_named_and_so_is_the_way_to_trust_it(said: Said, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_is_reported_with_the_way_to_trust_it(said: Said, tmp_path: Path) -> None:
     context, _ = tls_server(tmp_path, "localhost")
     with listening(shake_hands(context)) as port:
         stderr = said(f"https://localhost:{port}")
@@ -102,7 +102,7 @@ def test_an_untrusted_certificate_is_named_and_so_is_the_way_to_trust_it(said: S
 
 
 @pytest.mark.case("F-55")
-def test_each_other_fault_has_its_own_words_and_its_own_hint(said: Said) -> None:
+def test_each_connection_failure_has_its_own_message_and_hint(said: Said) -> None:
     with listening(speak_http) as port:
         stderr = said(f"https://127.0.0.1:{port}")
         assert "TLS: the server does not speak TLS" in stderr
@@ -123,9 +123,7 @@ def test_each_other_fault_has_its_own_words_and_its_own_hint(said: Said) -> None
         (85, "Missing Authority Key Identifier", "openssl s_client"),
     ],
 )
-def test_what_openssl_says_of_a_certificate_is_told_with_what_fits(
-    code: int, message: str, hint: str
-) -> None:
+def test_each_certificate_error_has_its_own_hint(code: int, message: str, hint: str) -> None:
     error = ssl.SSLCertVerificationError(1, "certificate verify failed")
     error.verify_code, error.verify_message = code, message
 
@@ -150,5 +148,5 @@ def test_what_openssl_says_of_a_certificate_is_told_with_what_fits(
         (ValueError("no"), "this is not a valid URL"),
     ],
 )
-def test_no_two_faults_of_the_network_are_told_alike(error: Exception, words: str) -> None:
+def test_each_network_failure_has_its_own_message(error: Exception, words: str) -> None:
     assert words in connection_error(error, "https://a/", 15, "gatehouse serve").message

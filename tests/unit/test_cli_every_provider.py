@@ -1,4 +1,4 @@
-"""Every preset signs what it verifies, explains what it does not, and can be copied into a source."""
+"""For every preset: sign and verify, explain a refused request, and copy the preset into a source."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def sent(source: Source) -> Request:
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)
-def test_what_a_preset_signs_it_verifies(name: str) -> None:
+def test_every_preset_verifies_what_it_signs(name: str) -> None:
     source, _ = ready(loaded(by_name(name)))
 
     verified = source.verification.verify(sent(source), NOW)
@@ -93,7 +93,7 @@ def test_what_a_preset_signs_it_verifies(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SYMMETRIC)
-def test_a_request_of_any_preset_that_lost_a_byte_is_explained(name: str) -> None:
+def test_a_truncated_request_of_every_preset_is_explained(name: str) -> None:
     source, secrets = ready(loaded(by_name(name)))
     request = sent(source)
     cut = msgspec.structs.replace(request, body=request.body[:-1])
@@ -114,7 +114,7 @@ def refusal(source: Source, request: Request) -> Reason | None:
 
 
 @pytest.mark.parametrize("name", sorted(ASYMMETRIC & {"discord", "paypal", "aws-sns", "telnyx"}))
-def test_what_only_the_provider_can_sign_is_an_error_with_a_hint(name: str, tmp_path: Path) -> None:
+def test_sign_with_a_scheme_that_only_the_provider_can_sign_is_an_error(name: str, tmp_path: Path) -> None:
     config = tmp_path / "gateway.yaml"
     config.write_text(json.dumps({"server": SERVER, "sources": {"s": used(name)}}))
 

@@ -1,4 +1,4 @@
-"""The command line for shells, pipes and programs: colours, names that are misspelt, completion, JSON."""
+"""The command line in shells, pipes and programs: colors, misspelled names, completion, JSON."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         ({"FORCE_COLOR": "1", "TERM": "dumb"}, False, True),
     ],
 )
-def test_colours_are_as_the_environment_says(
+def test_the_environment_decides_about_colors(
     environment: dict[str, str], terminal: bool, expected: bool
 ) -> None:
     assert is_colored(is_terminal=terminal, environment=environment) is expected
@@ -91,7 +91,7 @@ def on_a_terminal(words: list[str], folder: Path, **environment: str) -> str:
 
 @pytest.mark.case("F-54")
 @pytest.mark.parametrize("words", [["check"], ["providers"], ["serve", "-c", "nothing-of-this-name.yaml"]])
-def test_a_terminal_gets_colours_and_none_where_they_are_not_wanted(words: list[str], tmp_path: Path) -> None:
+def test_a_terminal_gets_colors_unless_they_are_turned_off(words: list[str], tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text(CONFIG)
     assert "\x1b[" not in on_a_terminal(words, tmp_path, NO_COLOR="1")
     assert "\x1b[" not in on_a_terminal(words, tmp_path, TERM="dumb")
@@ -101,7 +101,7 @@ def test_a_terminal_gets_colours_and_none_where_they_are_not_wanted(words: list[
 
 
 @pytest.mark.case("F-54")
-def test_log_lines_on_a_terminal_are_plain_where_colours_are_not_wanted(
+def test_log_lines_on_a_terminal_are_plain_if_colors_are_turned_off(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Terminal:
@@ -126,7 +126,7 @@ def test_log_lines_on_a_terminal_are_plain_where_colours_are_not_wanted(
         (["providers", "strpe"], 'did you mean "stripe"?'),
     ],
 )
-def test_what_is_misspelt_gets_a_suggestion(run: Run, words: list[str], meant: str) -> None:
+def test_a_misspelled_name_gets_a_suggestion(run: Run, words: list[str], meant: str) -> None:
     result = run(*words)
 
     assert result.exit_code != 0
@@ -169,12 +169,12 @@ def completed(run: Run, words: str) -> list[str]:
         ("send s", ["shop"]),
     ],
 )
-def test_names_out_of_the_config_are_completed(run: Run, words: str, expected: list[str]) -> None:
+def test_names_from_the_config_are_completed(run: Run, words: str, expected: list[str]) -> None:
     assert completed(run, words) == expected
 
 
 @pytest.mark.case("F-54")
-def test_ids_are_not_completed_and_nothing_is_said_when_no_gateway_runs(run: Run) -> None:
+def test_without_a_running_gateway_no_ids_are_completed_and_nothing_is_printed(run: Run) -> None:
     Path("gateway.yaml").write_text('operator: {listen: "127.0.0.1:1"}\n' + CONFIG)
 
     assert completed(run, "events 01J") == []
@@ -187,7 +187,7 @@ def answer(run: Run, *words: str) -> Any:
 
 
 @pytest.mark.case("F-54")
-def test_results_are_there_as_json(run: Run) -> None:
+def test_results_can_be_printed_as_json(run: Run) -> None:
     assert answer(run, "route", "shop", "sale.created") == {
         "source": "shop",
         "type": "sale.created",
@@ -210,7 +210,7 @@ def test_results_are_there_as_json(run: Run) -> None:
 
 
 @pytest.mark.case("F-54")
-def test_the_problems_of_a_config_are_there_as_json(run: Run) -> None:
+def test_the_problems_of_a_config_can_be_printed_as_json(run: Run) -> None:
     Path("gateway.yaml").write_text(CONFIG.replace("env:S", "env:UNSET") + "  - {from: shpo, to: billing}\n")
     Path("gateway.yaml").write_text(CONFIG.replace("mando", "mandoo"))
     result = run("check", "--json")

@@ -50,7 +50,7 @@ def test_an_error_shows_its_message_and_what_to_try(monkeypatch: pytest.MonkeyPa
     assert (result.exit_code, result.stderr) == (1, "Error: it rains\n")
 
 
-def test_an_error_of_the_operating_system_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operating_system_error_is_printed_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "some.file")
     result = _failing(monkeypatch, full)
     assert (result.exit_code, result.stderr) == (1, "Error: some.file: No space left on device\n")
@@ -72,12 +72,12 @@ def test_completion_prints_a_script_for_the_shell(shell: str) -> None:
     assert f"_GATEHOUSE_COMPLETE={shell}_complete" in result.stdout
 
 
-def test_completion_takes_the_shell_that_runs() -> None:
+def test_completion_uses_the_current_shell() -> None:
     result = CliRunner(env={"SHELL": "/usr/bin/fish"}).invoke(main, ["completion"])
     assert "_GATEHOUSE_COMPLETE=fish_complete" in result.stdout
 
 
-def test_completion_asks_when_the_shell_is_another() -> None:
+def test_completion_asks_for_a_shell_if_the_current_one_is_not_supported() -> None:
     result = CliRunner(env={"SHELL": "/bin/tcsh"}).invoke(main, ["completion"])
     assert result.exit_code == 2
     assert "one of: bash, zsh, fish" in result.stderr
@@ -104,7 +104,7 @@ def test_a_source_is_completed_from_the_config(config: Path, command: str) -> No
     assert _completed(command, incomplete="sh") == ["shop"]
 
 
-def test_a_source_is_completed_from_the_config_that_is_named(config: Path) -> None:
+def test_a_source_is_completed_from_the_config_of_the_option(config: Path) -> None:
     other = config.rename(config.with_name("other.yaml"))
     assert _completed("send") == []
     assert _completed("send", "-c", str(other)) == ["shop", "store"]

@@ -1,4 +1,4 @@
-"""`gatehouse verify` gives the verdict that the gateway would give, and says why."""
+"""The command `verify` gives the same verdict as the gateway, and the reason."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def saved(source: str, headers: dict[str, str], body: bytes = BODY, *, line_end:
     return line_end.join([*lines, "", ""]).encode() + body
 
 
-def test_a_request_that_verifies_is_shown_with_what_it_becomes(run: Run) -> None:
+def test_a_request_that_verifies_is_shown_with_its_events(run: Run) -> None:
     Path("request.http").write_bytes(saved("mandato", providers.mandato(BODY)))
 
     result = run("mandato", "request.http")
@@ -86,7 +86,7 @@ def test_a_request_on_standard_input_is_read_with_either_line_end(run: Run, line
     assert run("mandato", "-", stdin=stdin).exit_code == 0
 
 
-def test_a_refused_request_is_told_with_its_reason_and_what_to_look_at(run: Run) -> None:
+def test_a_refused_request_is_shown_with_its_reason_and_findings(run: Run) -> None:
     result = run("mandato", "-", stdin=saved("mandato", providers.mandato(BODY), BODY + b"\n"))
 
     assert result.exit_code == 1
@@ -96,7 +96,7 @@ def test_a_refused_request_is_told_with_its_reason_and_what_to_look_at(run: Run)
     ]
 
 
-def test_an_old_request_is_told_with_the_time_to_verify_it_at(run: Run) -> None:
+def test_an_old_request_is_shown_with_the_time_of_its_signature(run: Run) -> None:
     request = saved("hisab", providers.hisab(BODY, at=NOW))
 
     late = run("hisab", "-", "--now", str(NOW + 40_000), stdin=request)
@@ -120,7 +120,7 @@ def test_a_request_for_another_source_is_recognised(run: Run) -> None:
     assert " - the request was sent to another path than the source's, /webhooks/hisab" in result.stdout
 
 
-def test_json_is_for_scripts(run: Run) -> None:
+def test_the_verdict_can_be_printed_as_json(run: Run) -> None:
     good = json.loads(run("mandato", "-", "--json", stdin=saved("mandato", providers.mandato(BODY))).stdout)
     bad = run("mandato", "-", "--json", stdin=saved("mandato", {}))
 
@@ -139,14 +139,14 @@ def test_json_is_for_scripts(run: Run) -> None:
     assert json.loads(bad.stdout)["findings"][0] == "X-Mandato-Signature is not there"
 
 
-def test_an_event_that_no_route_wants_is_told(run: Run) -> None:
+def test_an_event_without_a_matching_route_is_reported(run: Run) -> None:
     result = run("hisab", "-", "--now", str(NOW), stdin=saved("hisab", providers.hisab(BODY, at=NOW)))
 
     assert "  to       no route matches: stored, not delivered" in result.stdout
     assert "  dedupe   2. sha256:" in result.stdout
 
 
-def test_a_handshake_is_told_as_one(run: Run) -> None:
+def test_a_handshake_is_reported(run: Run) -> None:
     body = b'{"t": "hello", "c": "abc"}'
 
     result = run("slack-like", "-", stdin=saved("slack-like", {"X-Token": SECRET}, body))
@@ -155,7 +155,7 @@ def test_a_handshake_is_told_as_one(run: Run) -> None:
     assert "handshake hello: the gateway answers it and stores no event" in result.stdout
 
 
-def test_the_client_of_an_allowlist_is_given_by_hand(run: Run) -> None:
+def test_the_client_option_is_checked_against_an_allowlist(run: Run) -> None:
     request = saved("office", {}, b'{"t": "x"}')
 
     assert run("office", "-", "--client", "203.0.113.9", stdin=request).exit_code == 0
@@ -171,7 +171,7 @@ def test_the_client_of_an_allowlist_is_given_by_hand(run: Run) -> None:
         ("POST", {}, b"x" * 1001, "too_large"),
     ],
 )
-def test_what_is_refused_before_verification_is_refused_here_too(
+def test_requests_that_ingest_refuses_before_verification_are_refused(
     run: Run, request_line: str, headers: dict[str, str], body: bytes, reason: str
 ) -> None:
     raw = saved("mandato", headers, body).replace(b"POST", request_line.encode())
@@ -182,7 +182,7 @@ def test_what_is_refused_before_verification_is_refused_here_too(
     assert result.stdout.startswith(f"refused: {reason}\n - ")
 
 
-def test_a_source_whose_key_is_published_is_explained_too(run: Run) -> None:
+def test_a_source_with_published_keys_is_explained(run: Run) -> None:
     result = run("paypal", "-", stdin=saved("paypal", {"X-Hub-Signature": "sha1=00"}))
 
     assert result.stdout.startswith("refused: missing_signature\n - PAYPAL-TRANSMISSION-SIG is not there\n")
@@ -208,7 +208,7 @@ def test_neither_secret_nor_signature_nor_body_is_printed(run: Run) -> None:
         (("--rejected", "01JD", "--operator", "http://127.0.0.1:1"), "Error: no answer from http://127"),
     ],
 )
-def test_what_cannot_be_done_is_an_error_with_a_hint(
+def test_files_and_sources_that_can_not_be_used_are_errors_with_a_hint(
     run: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     stdin = saved("none", {}) if arguments[0] == "none" else b"{}"
@@ -230,9 +230,7 @@ def test_what_cannot_be_done_is_an_error_with_a_hint(
         ("--rejected", "01JD", "--client", "192.0.2.1"),
     ],
 )
-def test_a_call_that_says_too_little_or_too_much_is_a_usage_error(
-    run: Run, arguments: tuple[str, ...]
-) -> None:
+def test_missing_and_conflicting_arguments_are_usage_errors(run: Run, arguments: tuple[str, ...]) -> None:
     assert run(*arguments).exit_code == 2
 
 

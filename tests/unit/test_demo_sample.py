@@ -1,4 +1,4 @@
-"""Samples stay the text that the provider documents, but for what has to change."""
+"""Samples keep the text of the documented example, except for the values that must change."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_an_unsigned_delivery_id_in_a_header_is_made_fresh_too() -> None:
     assert b'"id": "inv_a1b2c3d4e5f6"' in made.body
 
 
-def test_what_events_share_is_no_id() -> None:
+def test_values_that_events_share_are_not_replaced() -> None:
     """One of getpeppr's dedupe keys holds the type: a fresh event still has it."""
     of = source("getpeppr")
     body = b'{"id":"evt_1","type":"inbound.received","data":{"receivedDocumentId":"doc_1"}}'
@@ -118,7 +118,7 @@ def test_what_events_share_is_no_id() -> None:
         (b'{"id":1,"id":2}', b'{"id":1,"id":2}'),
     ],
 )
-def test_an_id_is_replaced_where_it_stands_or_not_at_all(body: bytes, expected: bytes) -> None:
+def test_an_id_is_replaced_only_in_its_member(body: bytes, expected: bytes) -> None:
     made = with_new_ids(Sample({}, body), source("mando").settings, new_id=lambda _: "99")
     assert made.body == expected
 
@@ -138,7 +138,7 @@ def test_a_type_that_is_not_there_cannot_be_replaced(body: bytes) -> None:
     assert caught.value.hint
 
 
-def test_an_example_of_the_wanted_type_comes_first() -> None:
+def test_the_example_of_the_requested_type_is_returned() -> None:
     settings = source("mando", samples=[{"body": '{"type":"a"}'}, {"body": '{"type":"b"}'}]).settings
     found = documented_sample(settings, "b")
     assert found is not None
@@ -168,7 +168,7 @@ def test_a_tampered_example_differs_in_one_byte_and_does_not_verify(provider: st
         of.verification.verify(msgspec.structs.replace(sign_sample(of, made, NOW), body=forged.body), NOW)
 
 
-def test_what_has_no_digit_is_not_tampered_with() -> None:
+def test_a_body_without_a_digit_can_not_be_tampered_with() -> None:
     assert tampered(b'{"a": 9}') == b'{"a": 0}'
     with pytest.raises(ValueError, match="no digit"):
         tampered(b"{}")

@@ -26,7 +26,7 @@ _MAX_ARGUMENT = 100_000
 
 #: The hint for each status that is not 2xx.
 _HINTS = {
-    401: "run gatehouse verify --rejected ID, with the rejected_id in the gateway's log: it explains the refusal",
+    401: "run gatehouse verify --rejected ID, with the rejected_id in the gateway's log",
     404: "compare the URL with the paths that gatehouse check lists for the gateway's config",
     405: "pass the address of the gateway with --url http://host:port",
     413: "send a smaller body, or raise max_body in the config",

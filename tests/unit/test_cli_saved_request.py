@@ -1,4 +1,4 @@
-"""A saved request is read as it was sent: no byte of its body changes."""
+"""Saved requests are parsed, and their bodies keep every byte."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_head_with_crlf_is_read_and_the_body_stays_as_it_is() -> None:
     assert fields(parse_request(HEAD.replace(b"\n", b"\r\n") + BODY)) == EXPECTED
 
 
-def test_blank_lines_before_the_request_are_passed_over() -> None:
+def test_blank_lines_before_the_request_are_skipped() -> None:
     assert fields(parse_request(b"\r\n\n" + HEAD + BODY)) == EXPECTED
 
 
@@ -52,13 +52,13 @@ def test_an_absolute_url_gives_its_path_and_query() -> None:
     assert (request.path, request.query) == ("/", "x=1")
 
 
-def test_a_value_that_is_no_utf8_is_kept_as_sent() -> None:
+def test_a_value_that_is_not_utf8_is_kept_as_sent() -> None:
     request = parse_request(b"POST / HTTP/1.1\nX-A: \xff\n\n")
 
     assert request.headers["X-A"].encode("utf-8", "surrogateescape") == b"\xff"
 
 
-def test_what_the_gateway_knows_beside_the_file_is_in_the_request() -> None:
+def test_the_public_url_and_the_client_are_in_the_request() -> None:
     request = parse_request(HEAD, public_url="https://h.example", client="203.0.113.7")
 
     assert (request.public_url, request.client) == ("https://h.example", "203.0.113.7")
@@ -71,11 +71,11 @@ CHUNKED = b"POST / HTTP/1.1\nTransfer-Encoding: chunked\n\n"
     "chunks",
     [b"4\r\nabcd\r\n3;x=y\r\nefg\r\n0\r\n\r\n", b"4\nabcd\n3\nefg\n0\n", b"0007\r\nabcdefg\r\n0\r\nX: y\r\n"],
 )
-def test_a_chunked_body_is_put_together(chunks: bytes) -> None:
+def test_a_chunked_body_is_decoded(chunks: bytes) -> None:
     assert parse_request(CHUNKED + chunks).body == b"abcdefg"
 
 
-def test_a_body_that_a_tool_put_together_already_stays_as_it_is() -> None:
+def test_a_body_that_a_tool_has_decoded_is_unchanged() -> None:
     assert parse_request(CHUNKED + b'{"id": 1}').body == b'{"id": 1}'
 
 
@@ -98,7 +98,7 @@ def test_a_body_that_a_tool_put_together_already_stays_as_it_is() -> None:
         (CHUNKED + b"9\r\nabcd", "the chunked body ends before its last chunk"),
     ],
 )
-def test_what_is_no_request_is_an_error_with_a_hint(raw: bytes, told: str) -> None:
+def test_a_file_that_is_not_a_request_is_an_error_with_a_hint(raw: bytes, told: str) -> None:
     with pytest.raises(GatewayError) as caught:
         parse_request(raw)
 

@@ -1,4 +1,4 @@
-"""`events`, `dead`, `retry`, `replay`, `pause` and `resume` as operators see them, before a made-up API."""
+"""The commands `events`, `dead`, `retry`, `replay`, `pause` and `resume`, against a scripted API."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ SHOWN = EVENT | {
 }
 
 
-class MadeUpApi:
-    """Answers by script and remembers what it was asked."""
+class ScriptedApi:
+    """Gives scripted answers and records the requests."""
 
     def __init__(self, directory: Path) -> None:
         self.asked: list[tuple[str, str, Any]] = []
@@ -98,9 +98,9 @@ class MadeUpApi:
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[MadeUpApi]:
+async def api(tmp_path: Path) -> AsyncIterator[ScriptedApi]:
     """Run the API."""
-    made_up = MadeUpApi(tmp_path)
+    made_up = ScriptedApi(tmp_path)
     runner = await made_up.start()
     yield made_up
     await runner.cleanup()
@@ -110,7 +110,7 @@ def refusal(status: int, message: str) -> tuple[int, Any]:
     return status, {"error": {"code": "x", "message": message}}
 
 
-async def test_dead_letters_are_a_table(api: MadeUpApi) -> None:
+async def test_dead_letters_are_a_table(api: ScriptedApi) -> None:
     result = await api.run(
         *("dead", "--destination", "billing", "--type", "sale.*", "--limit", "2"),
         answers=[{"deliveries": [DEAD], "cursor": "abc"}],
@@ -126,7 +126,7 @@ async def test_dead_letters_are_a_table(api: MadeUpApi) -> None:
     assert more == "more: --cursor abc"
 
 
-async def test_events_are_a_table(api: MadeUpApi) -> None:
+async def test_events_are_a_table(api: ScriptedApi) -> None:
     result = await api.run("events", "--status", "dead", answers=[{"events": [EVENT], "cursor": None}])
 
     assert result.exit_code == 0, result.output
@@ -137,8 +137,8 @@ async def test_events_are_a_table(api: MadeUpApi) -> None:
     ]
 
 
-async def test_tables_keep_within_100_cells_and_show_control_characters(
-    api: MadeUpApi, monkeypatch: pytest.MonkeyPatch
+async def test_tables_have_at_most_100_cells_and_escape_control_characters(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gatehouse.cli.output.is_terminal", lambda: True)
     wide = EVENT | {"type": "請求書" * 40, "subject": "\x1b]0;owned\x07\u202e" + "s" * 900}
@@ -155,7 +155,7 @@ async def test_tables_keep_within_100_cells_and_show_control_characters(
 
 
 @pytest.mark.case("F-54")
-async def test_where_no_terminal_is_no_column_is_cut(api: MadeUpApi) -> None:
+async def test_without_a_terminal_no_column_is_shortened(api: ScriptedApi) -> None:
     wide = EVENT | {"id": "01JD" + "9" * 22, "type": "t" * 90, "subject": "s" * 900, "source": "shop" * 16}
     events = await api.run("events", answers=[{"events": [EVENT, wide], "cursor": None}])
     (line,) = [line for line in events.stdout.splitlines() if str(wide["id"]) in line]
@@ -176,8 +176,8 @@ async def test_where_no_terminal_is_no_column_is_cut(api: MadeUpApi) -> None:
         ("retry", {"deliveries": [DEAD]}, [f"{ID}:billing"]),
     ],
 )
-async def test_ids_out_of_the_running_gateway_are_completed(
-    api: MadeUpApi, command: str, answer: dict[str, Any], expected: list[str]
+async def test_ids_from_the_running_gateway_are_completed(
+    api: ScriptedApi, command: str, answer: dict[str, Any], expected: list[str]
 ) -> None:
     api.answers = deque([(200, answer)])
     words = f"gatehouse {command} --operator {api.url} -c {api.file} 01"
@@ -195,12 +195,12 @@ async def test_ids_out_of_the_running_gateway_are_completed(
     assert [line.partition(",")[2] for line in result.stdout.splitlines() if line] == expected
 
 
-def test_whatever_a_terminal_acts_on_is_written_out() -> None:
+def test_control_characters_are_escaped() -> None:
     assert visible("a\x1b[0m\r\x00é\u202e\ud800") == "a\\x1b[0m\\r\\x00é\\u202e\\ud800"
     assert visible("日本 plain") == "日本 plain"
 
 
-async def test_an_event_is_shown_with_its_whole_body(api: MadeUpApi) -> None:
+async def test_an_event_is_shown_with_its_whole_body(api: ScriptedApi) -> None:
     result = await api.run("events", ID, answers=[SHOWN])
 
     assert api.asked == [("GET", f"/api/v1/events/{ID}", None)]
@@ -211,7 +211,7 @@ async def test_an_event_is_shown_with_its_whole_body(api: MadeUpApi) -> None:
     assert "subject" not in result.stdout
 
 
-async def test_a_body_that_is_no_text_is_shown_in_base64(api: MadeUpApi) -> None:
+async def test_a_body_that_is_not_text_is_shown_in_base64(api: ScriptedApi) -> None:
     shown: dict[str, Any] = {name: value for name, value in SHOWN.items() if name != "body"}
     result = await api.run("events", ID, answers=[shown | {"body_base64": "/w=="}])
 
@@ -226,15 +226,15 @@ async def test_a_body_that_is_no_text_is_shown_in_base64(api: MadeUpApi) -> None
         (("dead", "--json"), {"deliveries": [DEAD], "cursor": None}),
     ],
 )
-async def test_json_is_what_the_api_answers(
-    api: MadeUpApi, arguments: tuple[str, ...], answer: dict[str, Any]
+async def test_json_output_is_the_answer_of_the_api(
+    api: ScriptedApi, arguments: tuple[str, ...], answer: dict[str, Any]
 ) -> None:
     result = await api.run(*arguments, answers=[answer])
 
     assert json.loads(result.stdout) == answer
 
 
-async def test_an_empty_list_says_so(api: MadeUpApi) -> None:
+async def test_an_empty_list_says_so(api: ScriptedApi) -> None:
     nothing: list[Any] = []
     dead = await api.run("dead", answers=[{"deliveries": nothing, "cursor": None}])
     events = await api.run("events", answers=[{"events": nothing, "cursor": None}])
@@ -252,8 +252,8 @@ async def test_an_empty_list_says_so(api: MadeUpApi) -> None:
         (("events", "--source", "shpo"), {"events": [], "cursor": None}),
     ],
 )
-async def test_a_name_that_finds_nothing_and_is_unknown_is_an_error(
-    api: MadeUpApi, arguments: tuple[str, ...], answer: dict[str, Any]
+async def test_an_unknown_name_without_results_is_an_error(
+    api: ScriptedApi, arguments: tuple[str, ...], answer: dict[str, Any]
 ) -> None:
     result = await api.run(*arguments, answers=[answer])
 
@@ -280,14 +280,14 @@ async def test_a_name_that_finds_nothing_and_is_unknown_is_an_error(
         ("events", "--status", "gone"),
     ],
 )
-async def test_usage_errors_exit_2_and_ask_nothing(api: MadeUpApi, arguments: tuple[str, ...]) -> None:
+async def test_usage_errors_exit_2_without_a_request(api: ScriptedApi, arguments: tuple[str, ...]) -> None:
     result = await api.run(*arguments)
 
     assert result.exit_code == 2
     assert api.asked == []
 
 
-async def test_retry_goes_on_until_it_is_done_as_of_the_first_step(api: MadeUpApi) -> None:
+async def test_retry_repeats_with_the_time_of_the_first_step_until_it_is_done(api: ScriptedApi) -> None:
     first = {"retried": {"billing": 400, "ledger": 100}, "done": False, "as_of": "2025-06-15T15:06:40Z"}
     last = {"retried": {"billing": 7}, "done": True, "as_of": "2025-06-15T15:06:40Z"}
     result = await api.run("retry", "--type", "sale.*", answers=[first, first, last])
@@ -299,7 +299,7 @@ async def test_retry_goes_on_until_it_is_done_as_of_the_first_step(api: MadeUpAp
     assert api.asked == [("POST", where, {"type": "sale.*"}), ("POST", where, again), ("POST", where, again)]
 
 
-async def test_a_dry_run_counts_page_by_page(api: MadeUpApi) -> None:
+async def test_a_dry_run_counts_page_by_page(api: ScriptedApi) -> None:
     result = await api.run(
         *("retry", "--all", "--dry-run"),
         answers=[
@@ -315,7 +315,7 @@ async def test_a_dry_run_counts_page_by_page(api: MadeUpApi) -> None:
     ]
 
 
-async def test_a_retry_of_nothing_says_so(api: MadeUpApi) -> None:
+async def test_a_retry_of_nothing_says_so(api: ScriptedApi) -> None:
     answer = {"retried": {}, "done": True, "as_of": "2025-06-15T15:06:40Z"}
     result = await api.run("retry", "--all", answers=[answer])
     as_json = await api.run("retry", "--all", "--json", answers=[answer])
@@ -324,7 +324,7 @@ async def test_a_retry_of_nothing_says_so(api: MadeUpApi) -> None:
     assert json.loads(as_json.stdout) == {"retried": {}}
 
 
-async def test_progress_is_for_terminals(api: MadeUpApi, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_progress_is_shown_on_terminals(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatehouse.cli.retry._is_watched", lambda: True)
     first = {"retried": {"billing": 500}, "done": False, "as_of": "2025-06-15T15:06:40Z"}
     result = await api.run("retry", "--all", answers=[first, first | {"done": True}])
@@ -333,7 +333,7 @@ async def test_progress_is_for_terminals(api: MadeUpApi, monkeypatch: pytest.Mon
     assert result.stdout == "billing  1000 retried\n"
 
 
-async def test_ids_are_tried_again_one_by_one_and_a_refused_one_keeps_none_from_it(api: MadeUpApi) -> None:
+async def test_ids_are_retried_one_by_one_even_if_one_is_refused(api: ScriptedApi) -> None:
     result = await api.run(
         *("retry", "A:billing", "B:billing", "C:billing", "A:billing"),
         answers=[
@@ -350,7 +350,7 @@ async def test_ids_are_tried_again_one_by_one_and_a_refused_one_keeps_none_from_
     assert [path for _, path, _ in api.asked] == [f"/api/v1/deliveries/{x}:billing/retry" for x in "ABC"]
 
 
-async def test_replay_says_what_it_did_and_what_it_left_alone(api: MadeUpApi) -> None:
+async def test_replay_reports_replayed_and_unchanged_deliveries(api: ScriptedApi) -> None:
     result = await api.run(
         *("replay", "A", "B/..", "--to", "billing", "--to", "ledger", "--yes"),
         answers=[
@@ -369,7 +369,7 @@ async def test_replay_says_what_it_did_and_what_it_left_alone(api: MadeUpApi) ->
 
 
 @pytest.mark.case("F-56")
-async def test_replay_to_where_no_route_leads_needs_a_yes(api: MadeUpApi) -> None:
+async def test_replay_to_a_destination_without_a_route_needs_confirmation(api: ScriptedApi) -> None:
     routed = SHOWN | {"routed": ["billing"]}
     replayed = {"id": ID, "replayed": ["billing"], "left_alone": []}
 
@@ -386,7 +386,7 @@ async def test_replay_to_where_no_route_leads_needs_a_yes(api: MadeUpApi) -> Non
     assert api.asked[-1][0] == "POST"
 
 
-async def test_pause_and_resume_say_how_the_destination_is_then(api: MadeUpApi) -> None:
+async def test_pause_and_resume_print_the_new_state(api: ScriptedApi) -> None:
     state = {"name": "billing", "paused": True, "not_ready": None, "pending": 3, "dead": 1}
     paused = await api.run("pause", "billing", answers=[state])
     resumed = await api.run("resume", "billing", answers=[state | {"paused": False}])
@@ -397,7 +397,7 @@ async def test_pause_and_resume_say_how_the_destination_is_then(api: MadeUpApi) 
     assert json.loads(as_json.stdout) == state
 
 
-async def test_pausing_an_unknown_destination_names_those_there_are(api: MadeUpApi) -> None:
+async def test_pausing_an_unknown_destination_lists_the_known_ones(api: ScriptedApi) -> None:
     missing = refusal(404, "no destination has this name")
     result = await api.run("pause", "biling", answers=[missing])
     not_yet = await api.run("pause", "billing", answers=[missing])
@@ -417,8 +417,8 @@ async def test_pausing_an_unknown_destination_names_those_there_are(api: MadeUpA
         ((200, []), "is not the operator listener of a gateway"),
     ],
 )
-async def test_an_answer_that_is_about_no_one_id_ends_the_command(
-    api: MadeUpApi, answer: tuple[int, Any], said: str
+async def test_an_error_that_concerns_every_id_ends_the_command(
+    api: ScriptedApi, answer: tuple[int, Any], said: str
 ) -> None:
     result = await api.run("replay", "A", "B", answers=[answer])
 

@@ -1,4 +1,4 @@
-"""`check`, `route` and `providers` tell an operator what a config means."""
+"""The commands `check`, `route` and `providers`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return call
 
 
-def test_check_of_a_good_config_says_what_it_found(run: Run) -> None:
+def test_check_of_a_valid_config_lists_its_parts(run: Run) -> None:
     result = run(GOOD, "check")
     assert result.exit_code == 0
     assert result.stdout.startswith("Checking 'gateway.yaml'  SUCCESS\nFound:\n")
@@ -91,7 +91,7 @@ def test_check_fails_for_a_secret_that_cannot_be_used(
     assert "Try: fix it, then run gatehouse check -c gateway.yaml" in result.stderr
 
 
-def test_check_says_that_a_source_without_its_secret_answers_503(run: Run) -> None:
+def test_check_reports_that_a_source_without_its_secret_answers_503(run: Run) -> None:
     config = GOOD.replace("env:MANDATO", "file:nowhere")
     result = run(config, "check")
     assert "file:nowhere can't be read" in result.stderr
@@ -113,7 +113,7 @@ def test_check_finds_the_secret_of_each_verifier(run: Run) -> None:
     assert result.stderr.count("Error:") == 1
 
 
-def test_check_says_when_a_secret_has_the_wrong_form_for_its_scheme(run: Run) -> None:
+def test_check_reports_a_secret_in_the_wrong_form_for_its_scheme(run: Run) -> None:
     config = GOOD.replace("secrets: [env:MANDATO]", "secrets: [env:MANDATO], verify: {key: hex}")
     result = run(config, "check")
     assert result.exit_code == 1
@@ -226,13 +226,13 @@ def test_check_prints_every_problem_with_its_line(run: Run) -> None:
         ),
     ],
 )
-def test_check_warns_of_what_is_probably_not_meant(run: Run, old: str, new: str, warning: str) -> None:
+def test_check_warns_of_probable_mistakes(run: Run, old: str, new: str, warning: str) -> None:
     result = run(GOOD.replace(old, new), "check")
     assert result.exit_code == 0
     assert warning in next(line for line in result.stderr.splitlines() if line.startswith("Warning: "))
 
 
-def test_check_warns_of_a_source_whose_events_go_nowhere(run: Run) -> None:
+def test_check_warns_of_a_source_without_a_route(run: Run) -> None:
     config = GOOD.replace('  - {from: "*", to: [archive, billing]}\n', "  - {from: mandato, to: archive}\n")
     config = config.replace("destinations:", "  lost: {provider: mando, secrets: env:MANDATO}\ndestinations:")
     result = run(config, "check")
@@ -241,7 +241,7 @@ def test_check_warns_of_a_source_whose_events_go_nowhere(run: Run) -> None:
     assert f"Warning: {warning}" in result.stderr
 
 
-def test_check_of_a_source_that_spells_everything_out(run: Run) -> None:
+def test_check_of_a_source_without_a_preset(run: Run) -> None:
     source = """\
   own:
     verify:
@@ -266,7 +266,7 @@ def test_route_names_each_destination_with_the_routes_that_lead_there(run: Run) 
     assert result.stderr == ""
 
 
-def test_route_says_when_an_event_goes_nowhere(run: Run) -> None:
+def test_route_reports_that_no_route_matches(run: Run) -> None:
     config = GOOD.replace('from: "*"', "from: mandato, types: invoice.paid")
     result = run(config, "route", "mandato", "connection.active")
     assert result.exit_code == 0
@@ -309,7 +309,7 @@ def test_an_unknown_provider_is_an_error_that_lists_the_known_ones(run: Run) -> 
     assert "gatehouse providers" in result.stderr or "one of" in result.stderr
 
 
-def test_check_tells_of_secrets_that_nothing_uses(run: Run) -> None:
+def test_check_reports_secrets_that_are_not_used(run: Run) -> None:
     source = "{provider: paypal, values: {webhook_id: 1AB}, secrets: env:NOWHERE}"
     result = run(f"sources: {{wallet: {source}}}\n", "check")
     assert result.exit_code == 0
@@ -325,7 +325,7 @@ def test_check_tells_of_secrets_that_nothing_uses(run: Run) -> None:
         ("{by: [{key: '{header:X-A}', window: 1h}, {key: '{signed}', window: 6h}]}", "dedupe.by.1.window"),
     ],
 )
-def test_a_key_may_be_known_for_less_long_than_retries_come_and_not_all_of_them(
+def test_check_warns_if_all_dedupe_windows_are_shorter_than_the_retry_horizon(
     run: Run, dedupe: str, where: str | None
 ) -> None:
     result = run(GOOD.replace("mandato: {", f"mandato: {{dedupe: {dedupe}, "), "check")

@@ -1,4 +1,4 @@
-"""`sign` and `send` make requests that the gateway lets in, and say what came of them."""
+"""The commands `sign` and `send`: requests that verify, and output that reports the answers."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def test_sign_prints_a_command_whose_request_verifies(run: Run, name: str) -> No
     assert url == f"http://127.0.0.1:18080{source(name).path}"
 
 
-def test_sign_quotes_a_body_that_a_shell_would_read_otherwise(run: Run) -> None:
+def test_sign_quotes_the_body_for_a_shell(run: Run) -> None:
     body = b"""{"id": "it's $HOME `date` \\\\ \\"", "type": "x"}\n"""
     _, request = curl(run("sign", "mandato", "--body", "-", stdin=body))
     assert request.body == body
     source("mandato").verification.verify(request, NOW)
 
 
-def test_sign_names_the_file_and_leaves_its_bytes_alone(run: Run) -> None:
+def test_sign_names_the_file_and_keeps_its_bytes(run: Run) -> None:
     Path("a body.bin").write_bytes(b'{"id":"\xff\x00","type":"x"}')
     result = run("sign", "mandato", "--body", "a body.bin")
     assert "--data-binary '@a body.bin'" in result.stdout
@@ -93,7 +93,7 @@ def test_sign_names_the_file_and_leaves_its_bytes_alone(run: Run) -> None:
 
 
 @pytest.mark.parametrize("body", [b"\xff", b"a\0b", b"1" * 200_000])
-def test_sign_refuses_a_body_that_no_command_line_can_hold(run: Run, body: bytes) -> None:
+def test_sign_refuses_a_body_that_a_command_line_can_not_contain(run: Run, body: bytes) -> None:
     result = run("sign", "mandato", "--body", "-", stdin=body)
     assert result.exit_code == 1
     assert "--body FILE" in result.stderr
@@ -105,13 +105,13 @@ def test_sign_signs_the_headers_given_and_sends_them(run: Run) -> None:
     assert request.headers["X-A"] == "b"
 
 
-def test_sign_lets_an_operator_send_a_signature_of_their_own(run: Run) -> None:
+def test_sign_keeps_a_signature_that_the_operator_gives(run: Run) -> None:
     _, request = curl(run("sign", "mandato", "--header", "X-Mandato-Signature: 00"))
     with pytest.raises(VerificationError):
         source("mandato").verification.verify(request, NOW)
 
 
-def test_sign_makes_a_new_event_each_time_unless_told_otherwise(run: Run) -> None:
+def test_sign_makes_a_new_event_each_time_by_default(run: Run) -> None:
     first, second = (curl(run("sign", "mandato"))[1].body for _ in range(2))
     assert first != second
     first, second = (curl(run("sign", "mandato", "--no-fresh"))[1].body for _ in range(2))
@@ -157,7 +157,7 @@ def test_sign_completes_an_address_with_the_path_of_the_source(run: Run, given: 
         ("--count", "0"),
     ],
 )
-def test_options_that_make_no_sense_are_usage_errors(run: Run, wrong: tuple[str, str]) -> None:
+def test_invalid_options_are_usage_errors(run: Run, wrong: tuple[str, str]) -> None:
     result = run("send", "mandato", *wrong)
     assert result.exit_code == 2
     assert "Usage: " in result.stderr
@@ -189,7 +189,7 @@ def test_a_source_without_examples_asks_for_a_body(run: Run) -> None:
         ),
     ],
 )
-def test_mistakes_are_errors_with_something_to_try(run: Run, arguments: tuple[str, ...], said: str) -> None:
+def test_mistakes_are_errors_with_a_hint(run: Run, arguments: tuple[str, ...], said: str) -> None:
     for command in ("sign", "send"):
         result = run(command, *arguments)
         assert result.exit_code == 1
@@ -197,14 +197,14 @@ def test_mistakes_are_errors_with_something_to_try(run: Run, arguments: tuple[st
         assert "\nTry: " in result.stderr
 
 
-def test_a_type_that_cannot_be_made_names_those_with_an_example(run: Run) -> None:
+def test_a_type_that_cannot_be_made_lists_the_types_with_an_example(run: Run) -> None:
     Path("code.yaml").write_text("sources: {code: {provider: github, secrets: env:S}}\n")
     result = run("sign", "code", "--type", "push", "-c", "code.yaml")
     assert "\nTry: use --type issues.opened or ping; or pass a body of this type with --body" in result.stderr
 
 
 class Answering(HTTPServer):
-    """A gateway's stand-in that keeps what it got."""
+    """Stands in for a gateway, and keeps the requests."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -253,7 +253,7 @@ def test_send_sends_a_request_that_verifies_and_prints_the_answer(run: Run, answ
     source("hisab").verification.verify(request, NOW)
 
 
-def test_send_says_when_the_answer_is_empty(run: Run, answering: Answering) -> None:
+def test_send_reports_an_empty_answer(run: Run, answering: Answering) -> None:
     answering.answer = b""
     assert run("send", "hisab", "--url", answering.url).stdout.startswith("200  (no body)  (")
 
@@ -288,7 +288,7 @@ def test_send_fails_when_an_answer_is_not_2xx(run: Run, answering: Answering, st
     assert result.stderr.startswith("Error: 1 of 2 answers are not 2xx\nTry: ")
 
 
-def test_send_says_when_nothing_answers(run: Run) -> None:
+def test_send_reports_that_no_server_listens(run: Run) -> None:
     with HTTPServer(("127.0.0.1", 0), _Handler) as unused:
         port = unused.server_port
     result = run("send", "mandato", "--url", f"http://127.0.0.1:{port}")
@@ -297,7 +297,7 @@ def test_send_says_when_nothing_answers(run: Run) -> None:
     assert result.stderr.startswith(expected)
 
 
-def test_send_says_when_what_answers_is_no_http_server(run: Run) -> None:
+def test_send_reports_a_server_that_does_not_speak_http(run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def talk() -> None:
