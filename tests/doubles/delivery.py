@@ -1,4 +1,4 @@
-"""Events and destinations for tests, and a dispatcher on a real store to deliver the one to the other."""
+"""Events and destinations for tests, and a dispatcher on a real store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-#: Tries again within milliseconds.
+#: Retries within milliseconds.
 IMPATIENT = RetryConfig.model_construct(first=0.01, factor=1.0, max=0.01, give_up_after=3600.0)
 #: Never opens.
 NO_BREAKER = BreakerSettings(failures=1_000_000)
@@ -46,7 +46,7 @@ def make_event(body: bytes = b'{"amount": 1}', **fields: Any) -> Event:
 
 
 def make_destination(url: str, **fields: Any) -> Destination:
-    """Make a destination that tries again at once."""
+    """Make a destination whose failed deliveries are retried at once."""
     given: dict[str, Any] = {
         "name": "billing",
         "url": URL(url),
@@ -62,7 +62,7 @@ def make_destination(url: str, **fields: Any) -> Destination:
 
 
 class Delivering:
-    """A running dispatcher, and what the committer does in front of it."""
+    """A running dispatcher, and the committer's part in front of it."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Delivering:
         self._file = file
         self._destinations = destinations
         self._clock = clock
-        #: What the dispatcher gets for its store: the store itself, or something with faults in front of it.
+        #: Returns the store for the dispatcher: the store itself, or a wrapper that adds errors.
         self._through = through
         self.metrics = Metrics()
 
@@ -101,7 +101,7 @@ class Delivering:
         to: tuple[str, ...] = ("billing",),
         order_by: Callable[[Event], str | None] = lambda _: None,
     ) -> list[bool]:
-        """Commit events and hand their deliveries over. Returns which went by memory, unless held back."""
+        """Commit events and hand their deliveries over. Returns which were leased for memory."""
         leased = [self.dispatcher.has_room(name) for name in to]
         arrivals = []
         for event in events:
@@ -118,19 +118,19 @@ class Delivering:
                     )
                     self.dispatcher.hand_over(delivery)
                 else:
-                    self.dispatcher.accepted(assignment.destination)
+                    self.dispatcher.delivery_stored(assignment.destination)
         return leased
 
     def value(self, name: str, **labels: str) -> float:
-        """Return a metric."""
+        """Return the value of a metric."""
         found = self.metrics.registry.get_sample_value(f"gatehouse_{name}", labels)
         assert found is not None, name
         return found
 
     async def until(self, wanted: float, name: str, **labels: str) -> None:
-        """Wait until a metric has reached a number: results are recorded after the answer."""
+        """Wait until a metric has reached a value: results are recorded after the reply."""
         async with asyncio.timeout(10.0):
-            while self.value(name, **labels) < wanted:  # noqa: ASYNC110 - a metric tells no one
+            while self.value(name, **labels) < wanted:  # noqa: ASYNC110 - a metric sends no notifications
                 await asyncio.sleep(0.005)
 
 

@@ -1,7 +1,7 @@
-"""An hour of deliveries in seconds: an event loop whose time jumps to what is due next.
+"""Simulates an hour of deliveries in seconds: the time of the event loop jumps to the next due timer.
 
-The dispatcher, its lanes and their policies are the real ones, and so are the store's statements, which run
-in this thread. Only the wire is not there: an application of the test's own answers.
+The dispatcher, its lanes and the store's statements are real, and the statements run in this thread. Only
+HTTP is replaced: an application of the test replies.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from gatehouse.telemetry.metrics import Metrics
 
 T = TypeVar("T")
 
-#: When it begins, in unix seconds.
+#: The start time (Unix time).
 START = 1_800_000_000.0
-#: What the application answers to the events of a POST, after how many seconds.
+#: Returns the status for the body of a POST, after some virtual seconds.
 App = Callable[[bytes], Awaitable[int]]
 
 
 class _Selector(selectors.SelectSelector):
-    """Waits for nothing: lets the time pass instead."""
+    """Does not wait: it advances the time instead."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class _Selector(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Its time is that of its timers."""
+    """An event loop whose time is that of its timers."""
 
     def __init__(self) -> None:
         self.passing = _Selector()
@@ -88,7 +88,7 @@ class InlineStore(SqliteStore):
 
 
 class World:
-    """A dispatcher with one destination, and events that come to it."""
+    """A dispatcher with one destination, and events for it."""
 
     def __init__(self, path: Path, destination: Destination, app: App, loop: VirtualLoop) -> None:
         self.loop = loop
@@ -103,15 +103,15 @@ class World:
             clock=self.clock,
             uniform=random.Random(1).uniform,  # noqa: S311 - the same each time
         )
-        #: When each POST came, and with what.
+        #: The time and the body of each POST.
         self.posts: list[tuple[float, bytes]] = []
 
     def clock(self) -> float:
-        """Say what time it is."""
+        """Return the current time."""
         return START + self.loop.time()
 
     async def post(self, _: dict[str, str], body: bytes) -> Reply:
-        """Answer in place of an exchange over HTTP."""
+        """Reply instead of an HTTP client."""
         self.posts.append((self.loop.time(), body))
         return Reply(await self.app(body), None, None)
 
@@ -130,13 +130,13 @@ class World:
                 delivery = Delivery(event, name, 0, receipt.leased_until, token=receipt.token)
                 self.dispatcher.hand_over(delivery)
             else:
-                self.dispatcher.accepted(name)
+                self.dispatcher.delivery_stored(name)
         return events
 
     def deliveries(self, condition: str) -> int:
         """Count deliveries in the store."""
         (number,) = self.store.connection.execute(
-            f"SELECT count(*) FROM deliveries WHERE {condition}"  # noqa: S608 - of the test's own
+            f"SELECT count(*) FROM deliveries WHERE {condition}"  # noqa: S608 - a condition of the test
         ).fetchone()
         return int(number)
 
@@ -170,5 +170,5 @@ def simulate(
         return runner.run(run())
 
 
-#: As a destination without a `batch:` of its own has it.
+#: The defaults of a destination without its own `batch`.
 BATCH = BatchConfig()

@@ -1,4 +1,4 @@
-"""Batches over real sockets: one event per item, each known by itself."""
+"""Batches over real sockets: each item becomes an event and is deduplicated by itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gatehouse.store.base import Arrival, Receipt
 from gateways import RunGateway, Running
 from presets import FILES, Vector, blanks, environment
 
-#: The providers that send several events in one request, as issue trackers and docs of theirs say.
+#: The providers that send several events in one request, according to their issue trackers and docs.
 BATCHES = (
     *("adyen", "asana", "auth0", "azure-event-grid", "gocardless", "hubspot", "mandrill", "meta"),
     *("ms-graph", "okta", "quickbooks", "sendgrid", "whatsapp", "xero"),
@@ -59,7 +59,7 @@ async def post(gateway: Running, path: str, query: str, headers: Any, body: byte
 
 
 @pytest.mark.parametrize("preset", BATCHES)
-async def test_each_item_is_an_event_of_its_own_and_known_when_it_comes_again(
+async def test_each_item_is_an_event_and_is_deduplicated(
     preset: str, run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     vector = batch_of(preset)
@@ -95,7 +95,7 @@ def item(number: int) -> dict[str, Any]:
     }
 
 
-async def test_a_batch_in_which_some_items_are_known_stores_the_rest(
+async def test_a_batch_with_known_items_stores_the_rest(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     vector = batch_of("hubspot")
@@ -169,7 +169,7 @@ routes:
 
 
 def ordered(destinations: int) -> str:
-    """Write a config with destinations that nobody serves, each in order."""
+    """Write a config with ordered destinations that no server answers for."""
     names = [f"app{number}" for number in range(destinations)]
     lines = [f'  {name}: {{url: "http://127.0.0.1:9/", order_by: "{{body:group}}"}}' for name in names]
     return ORDERED % ("\n".join(lines), ", ".join(names))
@@ -194,7 +194,7 @@ async def test_a_batch_of_the_largest_size_for_ten_ordered_destinations_is_accep
 
 
 @pytest.mark.case("F-13")
-async def test_a_batch_of_which_a_part_fails_is_503_and_sent_again_each_event_is_stored_once(
+async def test_a_batch_that_fails_in_part_is_503_and_its_retry_stores_each_event_once(
     run_gateway: RunGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept, calls = Committer.accept, 0

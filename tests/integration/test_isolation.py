@@ -1,4 +1,4 @@
-"""What one destination does to another, and what an outage does to one that comes back: nothing."""
+"""A destination has no effect on another one, and an outage causes no flood afterwards."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEDGER = {"destination": "ledger", "result": "delivered"}
 
 @asynccontextmanager
 async def black_hole() -> AsyncIterator[str]:
-    """A socket that takes connections and never answers."""
+    """A socket that accepts connections and never replies."""
     writers: list[asyncio.StreamWriter] = []
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,7 +60,7 @@ async def test_ten_thousand_for_a_black_hole_do_not_delay_a_hundred_for_another(
 
 
 @pytest.mark.case("O-15")
-async def test_what_failed_together_comes_back_within_the_rate(tmp_path: Path) -> None:
+async def test_deliveries_that_failed_together_return_within_the_rate(tmp_path: Path) -> None:
     rate, number = 1000.0, 2000
     breaker = BreakerSettings(failures=5, first=0.2, longest=0.2)
     policy = RetryConfig.model_construct(first=0.2, factor=2.0, max=0.5, give_up_after=3600.0)
@@ -77,7 +77,7 @@ async def test_what_failed_together_comes_back_within_the_rate(tmp_path: Path) -
                 while gateway.value("deliveries_pending", destination="billing"):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
             took = [request.at for request in server.requests[down:]]
-    # Within any second: the rate, and what may start at once after a pause.
+    # Within any second: the rate, plus the burst after a pause.
     busiest = max(sum(1 for at in took if start <= at < start + 1.0) for start in took[::50])
     assert busiest <= rate * 1.1 + 64
     assert len(took) >= number - down

@@ -206,7 +206,7 @@ def alive(kind: type) -> int:
 
 
 @pytest.mark.parametrize("sent", ENDINGS.values(), ids=ENDINGS)
-async def test_nothing_is_left_of_a_connection_that_is_closed(running: Running, sent: bytes) -> None:
+async def test_a_closed_connection_leaves_no_reference_cycle(running: Running, sent: bytes) -> None:
     """What is only found by a collection, which is rare, would add up under many short connections."""
     server = running.gateway.ingest._connections
     assert server is not None

@@ -1,4 +1,4 @@
-"""The operator's listener: health that touches nothing, readiness part by part, metrics behind a token."""
+"""The operator listener: liveness without dependencies, readiness by part, metrics behind a token."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ async def test_health_and_readiness_are_json(running: Running) -> None:
     )
 
 
-async def test_until_the_door_is_open_it_is_not_ready(
+async def test_the_gateway_is_not_ready_before_the_listener_for_providers_is(
     run_gateway: RunGateway, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A store that holds much takes a while to be counted, and the operator listener is there already."""
+    """Counting a large store takes a while, and the operator listener runs before it ends."""
     said: list[tuple[int, str]] = []
     start = Dispatcher.start
 
@@ -96,8 +96,8 @@ async def test_a_disk_with_too_little_room_is_not_ready_but_alive(running: Runni
     assert (await get(running, "/readyz"))[0] == 200
 
 
-async def test_a_gateway_that_still_starts_is_not_ready(tmp_path: Path) -> None:
-    """Operators are listened to first: their listener must not fail while there is no other yet."""
+async def test_a_gateway_is_not_ready_while_it_starts(tmp_path: Path) -> None:
+    """The operator listener starts first, so it must work before the other listener exists."""
     gateway = Gateway(parse("sources: {}\n", directory=tmp_path))
 
     assert await gateway._probe_ingest() == "not listening"
@@ -120,7 +120,7 @@ async def test_the_token_is_needed_for_metrics_and_not_for_health(
         assert (await get(running, "/metrics", Authorization=f"Bearer {TOKEN}"))[0] == 200
 
 
-async def test_a_token_that_is_configured_and_missing_locks_everything_but_health(
+async def test_a_configured_token_that_is_missing_locks_everything_except_health(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     config = CONFIG.replace(
@@ -142,7 +142,7 @@ async def test_anything_else_is_a_json_error(running: Running, path: str, status
     assert '"code"' in answer[1]
 
 
-async def test_promtool_finds_nothing_to_say_about_the_metrics(running: Running, promtool: str) -> None:
+async def test_promtool_accepts_the_metrics(running: Running, promtool: str) -> None:
     async with running.client.get(f"{running.operator_url}/metrics") as answer:
         text = await answer.read()
     checked = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""What the operator listener answers is data: nothing that a browser would run, keep, or show in a frame."""
+"""Every answer of the operator listener is data that a browser can't run, cache or frame."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WITH_TOKEN = CONFIG.replace(
 HTML = (
     "<script>alert(1)</script><img src=x onerror=alert(1)>\"' onmouseover=alert(1) javascript:alert(1)<svg/>"
 )
-#: Every kind of answer: what there is, what is refused, and what there is not.
+#: Every kind of answer: existing paths, refused requests and missing paths.
 GETS = (
     *("/healthz", "/readyz", "/metrics", "/api/v1/events", "/api/v1/deliveries", "/api/v1/destinations"),
     *("/api/v1/sources", "/api/v1/rejected", "/api/v1/handshakes", "/api/v1/events/nope"),
@@ -49,7 +49,7 @@ async def locked(run_gateway: RunGateway, destination: ScriptedDestination) -> A
 async def ask(
     running: Running, path: str, *, method: str = "GET", **headers: str
 ) -> tuple[int, str, dict[str, str]]:
-    """Ask with the path as it is written; return status, body and headers."""
+    """Send a request with exactly this path. Returns status, body and headers."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.gateway.operator.port)
     given = {"Host": "127.0.0.1", "Connection": "close"} | headers
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
@@ -76,9 +76,7 @@ def assert_is_inert(headers: dict[str, str], *, kinds: tuple[str, ...] = DATA) -
 
 @pytest.mark.case("S-49", "S-52")
 @pytest.mark.parametrize("accept", ["*/*", "text/html"])
-async def test_every_answer_is_data_that_is_neither_run_nor_kept_nor_framed(
-    running: Running, accept: str
-) -> None:
+async def test_no_answer_can_be_run_cached_or_framed(running: Running, accept: str) -> None:
     for path in GETS:
         _, _, headers = await ask(running, path, Accept=accept)
         assert_is_inert(headers)
@@ -88,7 +86,7 @@ async def test_every_answer_is_data_that_is_neither_run_nor_kept_nor_framed(
 
 
 @pytest.mark.case("S-52")
-async def test_what_is_refused_is_neither_run_nor_kept_nor_framed(locked: Running) -> None:
+async def test_no_refusal_can_be_run_cached_or_framed(locked: Running) -> None:
     for number in range(12):
         code, _, headers = await ask(locked, "/api/v1/events", Authorization=f"Bearer guess-{number}")
         assert code == (401 if number < 10 else 429)
@@ -97,7 +95,7 @@ async def test_what_is_refused_is_neither_run_nor_kept_nor_framed(locked: Runnin
 
 @pytest.mark.case("S-49", "S-52")
 @pytest.mark.parametrize("accept", ["*/*", "text/html"])
-async def test_a_defect_of_our_own_quotes_nothing(
+async def test_an_internal_error_quotes_nothing(
     running: Running, monkeypatch: pytest.MonkeyPatch, accept: str
 ) -> None:
     def broken(*_: Any) -> Any:
@@ -108,7 +106,7 @@ async def test_a_defect_of_our_own_quotes_nothing(
 
     assert code == 500
     assert "alert" not in body
-    # The words of aiohttp itself, for people: always the same ones.
+    # The fixed texts of aiohttp.
     assert_is_inert(headers, kinds=("text/plain", "text/html"))
 
 
@@ -137,7 +135,7 @@ async def test_markup_in_every_field_comes_back_as_json_text(
 
 
 @pytest.mark.case("S-49")
-async def test_markup_in_what_is_asked_for_comes_back_as_json_text(running: Running) -> None:
+async def test_markup_in_a_request_comes_back_as_json_text(running: Running) -> None:
     asked = "%3Cscript%3Ealert(1)%3C/script%3E"
     for path in ("/{}", "/api/v1/events/{}", "/api/v1/events?{}=1", "/api/v1/rejected/{}"):
         code, text, headers = await ask(running, path.format(asked), Accept="text/html")
@@ -147,7 +145,7 @@ async def test_markup_in_what_is_asked_for_comes_back_as_json_text(running: Runn
 
 
 @pytest.mark.case("S-54")
-async def test_there_are_no_files_to_be_had(running: Running) -> None:
+async def test_no_files_are_served(running: Running) -> None:
     answers = {path: await ask(running, path) for path in NOT_THERE}
 
     assert {code for code, *_ in answers.values()} == {404}
@@ -157,14 +155,14 @@ async def test_there_are_no_files_to_be_had(running: Running) -> None:
 
 
 @pytest.mark.case("S-54")
-async def test_without_the_token_nobody_learns_what_is_there(locked: Running) -> None:
+async def test_without_the_token_all_paths_look_the_same(locked: Running) -> None:
     answers = [await ask(locked, path) for path in (*NOT_THERE, "/metrics", "/api/v1/events")]
 
     assert {(code, text) for code, text, _ in answers} == {(401, answers[0][1])}
 
 
 @pytest.mark.case("S-50")
-async def test_a_token_in_the_query_in_a_cookie_or_given_twice_is_none(locked: Running) -> None:
+async def test_a_token_in_the_query_or_a_cookie_or_given_twice_is_refused(locked: Running) -> None:
     right = f"Bearer {TOKEN}"
     assert (await ask(locked, "/metrics", Authorization=right))[0] == 200
     for path, headers in (
@@ -184,13 +182,13 @@ async def test_a_token_in_the_query_in_a_cookie_or_given_twice_is_none(locked: R
 @pytest.mark.parametrize(
     "listen", [":9090", "0.0.0.0:9090", "[::]:9090", "10.0.0.1:9090", "gate.internal:9090"]
 )
-def test_a_listener_that_others_reach_does_not_start_without_a_token(listen: str) -> None:
+def test_a_listener_beyond_loopback_requires_a_token(listen: str) -> None:
     with pytest.raises(ConfigError, match="token"):
         parse(f'sources: {{}}\noperator: {{listen: "{listen}"}}')
 
 
 @pytest.mark.case("S-55")
-async def test_who_guesses_tokens_is_told_by_the_connection_and_not_by_what_it_says(locked: Running) -> None:
+async def test_guesses_are_counted_by_the_address_of_the_connection_not_by_headers(locked: Running) -> None:
     said = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "True-Client-IP", "CF-Connecting-IP")
     codes = []
     for number in range(20):
@@ -201,13 +199,13 @@ async def test_who_guesses_tokens_is_told_by_the_connection_and_not_by_what_it_s
 
 
 @pytest.mark.case("S-57")
-async def test_a_thousand_wrong_tokens_meet_a_closed_door(locked: Running, logged: io.StringIO) -> None:
+async def test_a_thousand_wrong_tokens_are_throttled(locked: Running, logged: io.StringIO) -> None:
     guesses = [
         await ask(locked, "/metrics", Authorization=f"Bearer guess-{number}") for number in range(1000)
     ]
     assert [code for code, *_ in guesses] == [401] * 10 + [429] * 990
 
-    # The right one too: otherwise the guess that is answered differently would be it.
+    # The correct token gets the same answer. Otherwise the answer would reveal the token.
     code, _, headers = await ask(locked, "/metrics", Authorization=f"Bearer {TOKEN}")
     assert code == 429
     assert 1 <= int(headers["retry-after"]) <= 60

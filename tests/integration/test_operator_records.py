@@ -1,4 +1,4 @@
-"""Dead letters, replay and pause over the operator's API and its commands, against a gateway that runs."""
+"""Dead letters, replay and pause over the operator API and its commands, against a running gateway."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REFUSED = "gatehouse_operator_refused_total"
 
 @dataclass
 class Operator:
-    """Asks a running gateway."""
+    """Sends requests to a running gateway."""
 
     running: Running
     file: Path
@@ -51,11 +51,11 @@ class Operator:
     async def run(self, *arguments: str) -> Result:
         """Run a command."""
         where = ("--operator", self.running.operator_url, "-c", str(self.file))
-        # In a thread: the command runs an event loop of its own.
+        # In a thread, because the command runs its own event loop.
         return await asyncio.to_thread(CliRunner().invoke, main, [*arguments, *where])
 
     async def run_apart(self, *arguments: str) -> str:
-        """Run a command as a process of its own; return what it printed."""
+        """Run a command in its own process. Returns its output."""
         where = ("--operator", self.running.operator_url, "-c", str(self.file))
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gatehouse", *arguments, *where), stdout=PIPE
@@ -65,7 +65,7 @@ class Operator:
         return said.decode()
 
     async def send(self, number: int, **fields: Any) -> str:
-        """Send an event; return its id."""
+        """Send an event. Returns its id."""
         given = {"id": f"evt_{number}", "type": "sale.created", "data": {"id": str(number)}} | fields
         body = providers.body(**given)
         code, answer = await self.running.send("mando", body, providers.mando(body))
@@ -73,7 +73,7 @@ class Operator:
         return str(answer["id"])
 
     async def until(self, series: tuple[str, ...], value: float) -> None:
-        """Scrape until a series is at a value; gauges also fall."""
+        """Scrape until a series has a value. Gauges also decrease."""
         async with asyncio.timeout(10):
             while (await self.running.metrics())[series] != value:  # noqa: ASYNC110 - as Prometheus does
                 await asyncio.sleep(0.01)
@@ -100,7 +100,7 @@ async def run(
 
 
 async def give_up(operator: Operator, destination: ScriptedDestination, count: int) -> list[str]:
-    """Make dead letters: the destination answers 410 to what is sent here, and 200 from then on."""
+    """Make dead letters: the destination replies 410 to these events, and 200 afterwards."""
     destination.always(status(410))
     ids = [await operator.send(number) for number in range(count)]
     await operator.until(DEAD, count)
@@ -109,7 +109,7 @@ async def give_up(operator: Operator, destination: ScriptedDestination, count: i
 
 
 @pytest.mark.case("O-14")
-async def test_dead_letters_are_listed_shown_and_tried_again(
+async def test_dead_letters_are_listed_shown_and_retried(
     operator: Operator, destination: ScriptedDestination, logged: io.StringIO
 ) -> None:
     first, second, third = await give_up(operator, destination, 3)
@@ -145,7 +145,7 @@ async def test_dead_letters_are_listed_shown_and_tried_again(
     assert [(line["destinations"], line["count"]) for line in said] == [(["app"], 1), (["app"], 2)]
 
 
-async def test_a_retry_of_all_ends_though_all_die_again(
+async def test_a_retry_of_all_ends_even_if_all_become_dead_again(
     operator: Operator, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await give_up(operator, destination, 6)
@@ -161,7 +161,7 @@ async def test_a_retry_of_all_ends_though_all_die_again(
     assert len(destination.requests) == 12
 
 
-async def test_dead_letters_of_a_destination_that_is_gone_are_seen_and_stay(
+async def test_dead_letters_of_a_removed_destination_are_shown_and_stay(
     run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
 ) -> None:
     async with run(run_gateway, destination, tmp_path) as operator:
@@ -177,7 +177,7 @@ async def test_dead_letters_of_a_destination_that_is_gone_are_seen_and_stay(
         assert (await operator.run("retry", "--all", "--dry-run")).stdout == "no dead letters match\n"
         assert (await operator.run("retry", "--all")).stdout == "no dead letters match\n"
         code, answer = await operator.post(f"/api/v1/events/{event_id}/replay")
-        assert (code, "name those" in answer["error"]["message"]) == (400, True)
+        assert (code, "name the destinations" in answer["error"]["message"]) == (400, True)
 
         replayed = await operator.run("replay", event_id, "--to", "other")
         assert replayed.stdout == f"{event_id}  to other\n"
@@ -186,7 +186,7 @@ async def test_dead_letters_of_a_destination_that_is_gone_are_seen_and_stay(
 
 
 @pytest.mark.case("O-14")
-async def test_two_operators_at_once_make_one_more_delivery(
+async def test_two_operators_at_once_cause_one_more_delivery(
     operator: Operator, destination: ScriptedDestination, logged: io.StringIO
 ) -> None:
     event_id = await operator.send(1)
@@ -196,7 +196,7 @@ async def test_two_operators_at_once_make_one_more_delivery(
     path = f"/api/v1/events/{event_id}/replay"
     answers = [await operator.post(path)]
     await destination.wait_for(2)
-    await operator.until(PENDING, 0)  # delivered already when the others ask
+    await operator.until(PENDING, 0)  # already delivered when the others arrive
     answers += await asyncio.gather(*(operator.post(path) for _ in range(8)))
 
     assert [code for code, _ in answers] == [200] * 9
@@ -209,7 +209,7 @@ async def test_two_operators_at_once_make_one_more_delivery(
 
 
 @pytest.mark.case("O-14")
-async def test_replays_that_race_make_one_more_delivery(
+async def test_concurrent_replays_cause_one_more_delivery(
     operator: Operator, destination: ScriptedDestination
 ) -> None:
     event_id = await operator.send(1)
@@ -240,7 +240,7 @@ async def test_a_pending_delivery_is_not_replayed(
     assert answer == (200, {"id": event_id, "replayed": [], "left_alone": ["app"]})
     go.set()
     await operator.until(PENDING, 0)
-    # It was left alone, so the next wish is the first.
+    # It was ignored, so the next request is the first one.
     assert (await operator.post(f"/api/v1/events/{event_id}/replay"))[1]["replayed"] == ["app"]
     await destination.wait_for(2)
     await operator.until(PENDING, 0)
@@ -294,16 +294,16 @@ async def test_a_destination_stays_paused_over_a_restart(
         ("/api/v1/deliveries/nope/retry", None, 400, "a colon"),
         ("/api/v1/deliveries/retry", None, 400, "all"),
         ("/api/v1/deliveries/retry", [], 400, "JSON object"),
-        ("/api/v1/deliveries/retry", {"destination": "ap"}, 400, "'ap' is no destination"),
+        ("/api/v1/deliveries/retry", {"destination": "ap"}, 400, "no destination 'ap'"),
         ("/api/v1/deliveries/retry", {"all": True, "dry_run": True, "cursor": "made-up"}, 400, "cursor"),
-        ("/api/v1/deliveries/retry", {"destinations": "app"}, 400, "no filter of this name"),
+        ("/api/v1/deliveries/retry", {"destinations": "app"}, 400, "unknown filter"),
         ("/api/v1/destinations/ap/pause", None, 404, "no destination has this name"),
         ("/api/v1/destinations/%FF/resume", None, 404, "no destination has this name"),
         ("/api/v1/events/x%00y/replay", None, 400, "one line"),
         ("/api/v1/deliveries/retry", {"source": "x" * 70_000}, 413, "Too Large"),
     ],
 )
-async def test_what_can_not_be_changed_is_said(
+async def test_an_impossible_change_is_refused_with_its_reason(
     operator: Operator, path: str, body: Any, code: int, said: str
 ) -> None:
     got, answer = await operator.post(path, body)
@@ -331,7 +331,7 @@ async def test_an_event_is_replayed_to_configured_destinations_only(operator: Op
     ],
 )
 @pytest.mark.case("S-53")
-async def test_lists_refuse_what_is_no_filter(operator: Operator, query: str) -> None:
+async def test_lists_refuse_invalid_filters(operator: Operator, query: str) -> None:
     await operator.send(1)
     for kind in ("events", "deliveries"):
         code, answer = await operator.get(f"/api/v1/{kind}?{query}")
@@ -352,7 +352,7 @@ async def test_metacharacters_in_filters_are_text(operator: Operator) -> None:
         assert (code, answer[kind]) == (200, [])
 
 
-async def test_lists_go_on_where_the_cursor_says(operator: Operator) -> None:
+async def test_lists_continue_at_the_cursor(operator: Operator) -> None:
     ids = [await operator.send(number) for number in range(5)]
     seen, path = [], "/api/v1/events?limit=2"
     for _ in range(3):
@@ -364,7 +364,7 @@ async def test_lists_go_on_where_the_cursor_says(operator: Operator) -> None:
     assert answer["cursor"] is None
 
 
-async def test_bytes_that_are_no_text_do_not_keep_an_event_from_being_shown(
+async def test_an_event_with_bytes_that_are_not_utf_8_is_shown(
     operator: Operator,
 ) -> None:
     body = b'{"id": "evt_9", "type": "sale.created", "data": {}, "n": "\xc3\xa9"}'
@@ -392,7 +392,7 @@ async def test_a_locked_store_is_503_for_operators_too(
     assert (code, answer["error"]["code"]) == (503, "unavailable")
     assert replayed[0] == 503
     assert (await operator.running.metrics())[PAUSED] == 0
-    # Nothing came of it, so it can be asked for again at once.
+    # It had no effect, so it can be repeated at once.
     assert (await operator.post(f"/api/v1/events/{event_id}/replay"))[1]["replayed"] == ["app"]
     await operator.until(PENDING, 0)
 
@@ -441,7 +441,7 @@ async def test_another_sites_page_changes_nothing(
 
 
 @pytest.mark.case("S-51")
-async def test_a_page_under_another_name_for_this_machine_reads_nothing(operator: Operator) -> None:
+async def test_a_page_under_another_host_name_reads_nothing(operator: Operator) -> None:
     code, answer = await operator.get("/api/v1/events", Host="attacker.example")
 
     assert (code, answer["error"]["code"]) == (403, "forbidden")

@@ -1,4 +1,4 @@
-"""Events that an application can't process, or one that is down: what others get, and what is said."""
+"""Poison events and outages: what happens to other events, and what is reported."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ async def test_an_application_that_fails_at_some_events_gets_all_others(
 
 @pytest.mark.alone
 @pytest.mark.case("F-51")
-async def test_times_are_those_of_the_next_probe_and_the_log_says_when_the_breaker_opens_and_closes(
+async def test_due_times_are_those_of_the_next_probe_and_the_log_reports_the_breaker(
     run_gateway: RunGateway, destination: ScriptedDestination, logged: io.StringIO
 ) -> None:
     destination.always(status(503))
@@ -110,7 +110,7 @@ async def test_times_are_those_of_the_next_probe_and_the_log_says_when_the_break
     assert (opened["destination"], opened["reason"], opened["failures"]) == ("app", "server_error", 2)
     assert closed["destination"] == "app"
     assert 1.9 < closed["open_for"] < 4
-    # No attempt was promised for a time at which none was made.
+    # No time of a next attempt was reported at which no attempt was made.
     failed = [line for line in lines(logged, "delivery.attempted") if line["reason"] != "ok"]
     after = [line for line in failed if line["next_try"] >= opened["next_probe"]]
     assert after
@@ -118,7 +118,7 @@ async def test_times_are_those_of_the_next_probe_and_the_log_says_when_the_break
 
 
 @pytest.mark.case("F-51")
-async def test_what_is_due_at_a_paused_destination_has_no_time(
+async def test_a_delivery_to_a_paused_destination_has_no_due_time(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     async with run_gateway(config(destination.url, "failures: 2")) as running:
@@ -131,16 +131,16 @@ async def test_what_is_due_at_a_paused_destination_has_no_time(
 
 
 @pytest.mark.case("F-51")
-async def test_after_an_outage_the_first_delivery_comes_within_the_longest_open_time(
+async def test_after_an_outage_the_first_delivery_comes_within_max_open(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
-    """Also when all that is left has failed so often that it would be due much later."""
+    """This holds even if all remaining deliveries have failed so often that they are due much later."""
     destination.always(status(503))
     text = config(destination.url, "failures: 2, open: 100ms, max_open: 200ms")
     async with run_gateway(text.replace("max: 1s", "factor: 10, max: 1h")) as running:
         for number in range(3):
             await send(running, f"evt_{number}")
-        # By then each of them is due in minutes.
+        # At this point, each of them is due in minutes.
         await destination.wait_for(15)
         destination.always(status(200))
         async with asyncio.timeout(2):

@@ -1,4 +1,4 @@
-"""`respond: relay`: the provider gets what the destination replies, or the event was never there."""
+"""`respond: relay`: the provider gets the destination's reply, or the event is not stored."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TWIML = status(201, body=b"<Response/>", content_type="text/xml; charset=utf-8")
 
 
 class Got(NamedTuple):
-    """What the provider was answered."""
+    """The answer that the provider got."""
 
     status: int
     content_type: str | None
@@ -57,7 +57,7 @@ def config(url: str, *, waits: str = "10s", more: str = "timeout: 5s") -> str:
 
 @pytest.fixture
 async def running(run_gateway: RunGateway, destination: ScriptedDestination) -> AsyncIterator[Running]:
-    """Run a gateway whose one source relays."""
+    """Run a gateway whose only source relays."""
     async with run_gateway(config(destination.url)) as gateway:
         yield gateway
 
@@ -142,7 +142,7 @@ async def test_a_reply_without_a_body_is_relayed_too(
     assert [(one.status, one.body) for one in got] == [(code, b"")] * 2
 
 
-async def test_a_reply_of_nearly_64_kib_is_relayed_whole(
+async def test_a_reply_of_nearly_64_kib_is_relayed_completely(
     running: Running, destination: ScriptedDestination
 ) -> None:
     long = bytes(range(256)) * 255
@@ -201,7 +201,7 @@ async def test_a_destination_that_fails_is_502_and_the_retry_works(
 
 
 @pytest.mark.case("F-42")
-async def test_a_used_connection_that_the_destination_drops_costs_the_user_nothing(
+async def test_a_reused_connection_that_the_destination_closes_is_replaced(
     running: Running, destination: ScriptedDestination
 ) -> None:
     destination.script(TWIML, reset(), TWIML)
@@ -318,7 +318,7 @@ async def test_nothing_is_sent_while_the_destination_is_paused(
     assert [line["reason"] for line in lines(logged, "request.rejected")] == ["paused"]
 
 
-async def test_an_event_that_no_route_wants_is_accepted(
+async def test_an_event_without_a_route_is_accepted(
     running: Running, destination: ScriptedDestination
 ) -> None:
     got = await send(running, sale("refund.created"))
@@ -328,7 +328,7 @@ async def test_an_event_that_no_route_wants_is_accepted(
     assert not destination.requests
 
 
-async def test_what_was_not_verified_is_not_forwarded(
+async def test_an_unverified_request_is_not_forwarded(
     running: Running, destination: ScriptedDestination
 ) -> None:
     body = sale()

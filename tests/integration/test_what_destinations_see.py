@@ -1,4 +1,4 @@
-"""What a destination needs in order to act once comes with each attempt: ids and the attempt's number."""
+"""Each attempt carries what a destination needs to process an event once: ids and the attempt number."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def provider_id(received: ReceivedRequest, form: str) -> str:
 
 @pytest.mark.case("D-18")
 @pytest.mark.parametrize("form", ["cloudevents", "cloudevents-binary", "cloudevents-batch", "raw"])
-async def test_every_attempt_and_replay_says_which_event_it_is_and_that_it_may_be_a_repetition(
+async def test_every_attempt_and_replay_has_the_event_ids_and_the_attempt_number(
     run_gateway: RunGateway, destination: ScriptedDestination, form: str
 ) -> None:
     settings = f"format: {form}, timeout: 200ms, secret: env:SIGNING"
@@ -43,7 +43,13 @@ async def test_every_attempt_and_replay_says_which_event_it_is_and_that_it_may_b
             assert answer.status in {200, 202}
         received = await destination.wait_for(5)
 
-    assert [each.attempt for each in received] == [1, 2, 3, 4, 5]  # the first alone is surely no repetition
+    assert [each.attempt for each in received] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # only the first is certainly not a repetition
     assert {key(each, form) for each in received} == {accepted["id"]}
     assert {provider_id(each, form) for each in received} == {"evt_7"}
     assert len({each.event_id for each in received}) == 1

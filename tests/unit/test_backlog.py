@@ -1,4 +1,4 @@
-"""What waits in memory, and how long a batch waits for more."""
+"""The deliveries that wait in memory, and how long a batch waits for more."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_room_is_bounded_by_number_bytes_and_rate() -> None:
 
 
 class Clock:
-    """What `time.monotonic` says."""
+    """Replaces `time.monotonic`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
 
     def pass_with(self, backlog: Backlog, taken: int) -> None:
-        """Let a second pass in which so many came and were taken, and have another one come."""
+        """Let a second pass in which this many deliveries came and were taken, then add another one."""
         for _ in range(taken):
             backlog.put(make_delivery())
             backlog.take()
@@ -70,7 +70,7 @@ class Clock:
 @pytest.mark.parametrize(
     ("taken", "capacity"), [(0, MIN_CAPACITY), (100, MIN_CAPACITY), (600, 3000), (3000, MAX_CAPACITY)]
 )
-def test_as_many_may_wait_as_are_taken_within_seconds(
+def test_the_capacity_is_what_is_taken_within_seconds(
     monkeypatch: pytest.MonkeyPatch, taken: int, capacity: int
 ) -> None:
     clock, backlog = Clock(monkeypatch), backlog_with(0)
@@ -80,7 +80,9 @@ def test_as_many_may_wait_as_are_taken_within_seconds(
     assert backlog.room == capacity - 1
 
 
-def test_when_it_gets_slower_fewer_may_wait_and_those_that_do_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slower_destination_gets_a_smaller_capacity_and_keeps_its_backlog(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock, backlog = Clock(monkeypatch), backlog_with(0)
     clock.pass_with(backlog, 1000)
     while backlog.room:
@@ -93,7 +95,7 @@ def test_when_it_gets_slower_fewer_may_wait_and_those_that_do_stay(monkeypatch: 
     assert len(backlog) == 5001
 
 
-def test_with_a_rate_no_more_may_wait_than_start_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_rate_the_capacity_is_what_can_start_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, backlog = Clock(monkeypatch), backlog_with(0, rate=2.0)
 
     clock.pass_with(backlog, 1000)
@@ -101,7 +103,7 @@ def test_with_a_rate_no_more_may_wait_than_start_in_time(monkeypatch: pytest.Mon
     assert backlog.room == 19
 
 
-async def test_what_comes_alone_does_not_wait_for_company() -> None:
+async def test_a_delivery_that_comes_alone_does_not_wait_for_others() -> None:
     assert await lingered(backlog_with(1), linger=0.5) < 0.4
 
 
@@ -110,7 +112,7 @@ async def test_a_full_batch_does_not_wait() -> None:
     assert await lingered(backlog_with(10), size=100) < LONG / 2
 
 
-async def test_while_more_are_coming_a_batch_waits_until_it_is_full() -> None:
+async def test_while_deliveries_arrive_a_batch_waits_until_it_is_full() -> None:
     backlog = backlog_with(2)
     lingering = asyncio.create_task(lingered(backlog, count=5))
     for _ in range(3):
@@ -121,12 +123,12 @@ async def test_while_more_are_coming_a_batch_waits_until_it_is_full() -> None:
     assert len(backlog) == 5
 
 
-async def test_a_batch_waits_no_longer_than_it_may() -> None:
+async def test_a_batch_waits_at_most_the_linger_time() -> None:
     took = await lingered(backlog_with(2), linger=0.05)
     assert 0.04 <= took < LONG / 2
 
 
-async def test_some_is_there_when_something_is_put() -> None:
+async def test_a_worker_waits_until_a_delivery_is_put() -> None:
     backlog = backlog_with(1)
     await backlog.wait_startable()
     backlog.take()

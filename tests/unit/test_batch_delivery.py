@@ -1,4 +1,4 @@
-"""Several events in one POST: real store, real sockets."""
+"""Several events in one POST, with a real store and real sockets."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def ids(request: ReceivedRequest) -> list[str]:
 
 
 def refusing(server: ScriptedDestination, *bad: Event, code: int = 422) -> Answer:
-    """Refuse every POST that holds one of these events. One POST at a time: the last that came is meant."""
+    """Refuse every POST that contains one of these events. Works for one POST at a time."""
     names = {event.id for event in bad}
 
     async def answer(_: web.Request) -> web.StreamResponse:
@@ -59,7 +59,7 @@ def refusing(server: ScriptedDestination, *bad: Event, code: int = 422) -> Answe
 
 
 def by_item(server: ScriptedDestination, statuses: Callable[[list[str]], Any], code: int = 200) -> Answer:
-    """Answer with what a function makes of the events' ids."""
+    """Reply with what a function returns for the events' ids."""
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.json_response(statuses(ids(server.requests[-1])), status=code)
@@ -67,7 +67,7 @@ def by_item(server: ScriptedDestination, statuses: Callable[[list[str]], Any], c
     return answer
 
 
-async def test_what_waits_goes_in_one_post_with_a_key_per_event(file: Path) -> None:
+async def test_waiting_events_go_in_one_post_with_a_key_per_event(file: Path) -> None:
     events = [make_event(EXACT, headers=(("traceparent", TRACE),)), *(make_event() for _ in range(9))]
     async with ScriptedDestination() as server:
         destination = batching(server.url, keys=(signing_key(SECRET),))
@@ -96,7 +96,7 @@ async def test_a_post_holds_no_more_events_than_configured(file: Path) -> None:
         assert [len(ids(request)) for request in server.requests] == [7, 7, 7, 7, 2]
 
 
-async def test_a_post_holds_no_more_bytes_than_configured_but_one_event(file: Path) -> None:
+async def test_a_post_has_at_most_the_configured_bytes_unless_one_event_is_larger(file: Path) -> None:
     sizes = [10, 3000, 20, 20, 9000, 10, *[700] * 20]
     async with ScriptedDestination() as server:
         async with Delivering(file, batching(server.url, size=4096)) as gateway:
@@ -106,8 +106,8 @@ async def test_a_post_holds_no_more_bytes_than_configured_but_one_event(file: Pa
         assert max(len(ids(request)) for request in server.requests) > 1
 
 
-async def test_what_is_written_longer_than_it_came_is_cut_to_size(file: Path) -> None:
-    """Data that is no JSON goes as base64, a third longer than the bytes that were counted."""
+async def test_a_batch_that_encodes_longer_than_estimated_is_divided(file: Path) -> None:
+    """Data that is not JSON is sent as base64, which is a third longer than the counted bytes."""
     binary = [make_event(b"\xff" * 900, data_is_json=False) for _ in range(12)]
     async with ScriptedDestination() as server:
         async with Delivering(file, batching(server.url, size=4096)) as gateway:
@@ -144,7 +144,7 @@ async def test_a_failed_batch_is_tried_again_with_the_same_key_and_a_growing_num
     policy = IMPATIENT.model_copy(update={"first": 0.001, "max": 0.001})
     async with ScriptedDestination() as server:
         server.script(status(503), status(429))
-        # One POST at a time, and all of its events due again by the time it has been recorded.
+        # Only one POST runs at a time, and all of its events are due again when it has been recorded.
         async with Delivering(file, batching(server.url, events=3, retry=policy)) as gateway:
             await gateway.accept(*(make_event() for _ in range(3)))
             await gateway.until(3, "deliveries_total", **DELIVERED)
@@ -171,7 +171,7 @@ async def test_one_bad_event_does_not_hold_the_rest(file: Path) -> None:
                 "billing", now=time.time() + 60, until=time.time() + 90, limit=9
             )
             assert left.event.id == bad.id
-            # Each POST that it was in was an attempt, and only what came to it alone is held against it.
+            # Each POST that contained it was an attempt, but only its own refusal counts against it.
             assert left.attempts == 8
             assert gateway.value("deliveries_total", **DEAD) == 0
     alone = [request for request in server.requests if ids(request) == [bad.id]]
@@ -192,7 +192,7 @@ async def test_413_is_halved_until_it_fits(file: Path) -> None:
             await gateway.until(60, "deliveries_total", **DELIVERED)
 
 
-async def test_a_lone_410_is_dead_and_takes_no_one_with_it(file: Path) -> None:
+async def test_410_for_a_single_event_makes_only_that_event_dead(file: Path) -> None:
     events = [make_event() for _ in range(20)]
     async with ScriptedDestination() as server:
         server.always(refusing(server, events[3], code=410))
@@ -208,7 +208,7 @@ async def test_when_everything_is_refused_the_halving_is_bounded_and_nothing_is_
         server.always(status(404))
         async with Delivering(file, batching(server.url, retry=policy)) as gateway:
             await gateway.accept(*(make_event() for _ in range(100)))
-            # Every event is due later, and none is tried meanwhile.
+            # Every event is due later, and none is attempted meanwhile.
             async with asyncio.timeout(10):
                 while (await gateway.store.next_due("billing") or 0) <= time.time() + 5:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
@@ -238,7 +238,7 @@ async def test_items_have_their_own_outcomes(file: Path) -> None:
     assert seen == {event.id: 3 if event is events[2] else 1 for event in events}
 
 
-async def test_a_reply_that_is_no_list_of_statuses_is_for_the_whole_batch(file: Path) -> None:
+async def test_a_reply_without_a_list_of_statuses_counts_for_the_whole_batch(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.script(status(200, body=b"[503]"))
         async with Delivering(file, batching(server.url)) as gateway:
@@ -267,7 +267,7 @@ async def test_the_rate_counts_events(file: Path) -> None:
             await gateway.until(120, "deliveries_total", **DELIVERED)
         counts = [len(ids(request)) for request in server.requests]
         assert max(counts) <= 50
-        # Each POST waits for what the one before it took.
+        # Each POST waits for the tokens that the previous one took.
         took = server.requests[-1].at - server.requests[0].at
         assert took >= 0.8 * sum(counts[:-1]) / 50
 
@@ -282,7 +282,7 @@ async def test_a_probe_is_one_event(file: Path) -> None:
         assert [len(ids(request)) for request in server.requests[:3]] == [50, 1, 1]
 
 
-async def test_a_status_that_is_final_is_about_one_event_and_one_that_is_retried_is_not(file: Path) -> None:
+async def test_a_final_status_concerns_one_event_and_a_retried_status_the_whole_batch(file: Path) -> None:
     retry_on = tuple(map(parse_status_range, ("!501", "404")))
     events = [make_event() for _ in range(10)]
     async with ScriptedDestination() as server:
@@ -306,7 +306,7 @@ async def test_a_stop_lets_a_batch_finish_or_counts_the_attempt(file: Path) -> N
             assert sorted(delivery.attempts for delivery in left) == [0, 0, 1, 1, 1]
 
 
-async def test_a_batch_whose_lease_would_not_last_for_the_halves_is_given_back(file: Path) -> None:
+async def test_a_batch_whose_lease_is_too_short_for_its_halves_is_returned(file: Path) -> None:
     skew = [0.0]
 
     async def late(request: web.Request) -> web.StreamResponse:

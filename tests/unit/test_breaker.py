@@ -1,4 +1,4 @@
-"""A destination that is down is let be, and found again when it is back."""
+"""The circuit breaker stops attempts while a destination is down, and finds out when it is back."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_successful_probe_closes_it_and_forgets() -> None:
     assert breaker.delay(100) == 30
 
 
-def test_failures_that_were_under_way_when_it_opened_change_nothing() -> None:
+def test_failures_of_attempts_that_started_before_it_opened_change_nothing() -> None:
     breaker = failing()
     breaker.observe("timeout", 10, probe=False)
     assert breaker.delay(10) == 20
@@ -76,13 +76,13 @@ def test_failures_that_were_under_way_when_it_opened_change_nothing() -> None:
     assert breaker.delay(31) == math.inf
 
 
-def test_a_success_that_was_under_way_when_it_opened_closes_it() -> None:
+def test_a_success_of_an_attempt_that_started_before_it_opened_closes_it() -> None:
     breaker = failing()
     breaker.observe("ok", 1, probe=False)
     assert not breaker.is_open
 
 
-def test_a_probe_that_could_not_be_sent_leaves_the_turn_to_the_next() -> None:
+def test_after_a_probe_that_could_not_be_sent_the_next_one_may_start() -> None:
     breaker = failing()
     probe(breaker, 30, "unsendable")
     assert breaker.is_open
@@ -90,7 +90,7 @@ def test_a_probe_that_could_not_be_sent_leaves_the_turn_to_the_next() -> None:
 
 
 @pytest.mark.parametrize("reason", OUTCOME_REASONS)
-def test_only_what_says_that_the_destination_is_down_counts(reason: OutcomeReason) -> None:
+def test_only_outcomes_of_a_destination_that_is_down_count(reason: OutcomeReason) -> None:
     breaker = failing(4)
     breaker.observe(reason, 0, probe=False)
     assert breaker.is_open == (reason not in {"ok", "rejected", "gone", "unsendable"})

@@ -1,4 +1,4 @@
-"""Connections to a destination are used again while they can be, and closed when they can't."""
+"""Connections to a destination are reused while possible, and closed otherwise."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ WITHIN = 5.0
 
 
 class Server:
-    """Answers each request on a connection with the next of some bytes; None closes it."""
+    """Replies to each request on a connection with the next of some bytes; None closes the connection."""
 
     def __init__(self, *answers: bytes | None) -> None:
         self._answers = answers
-        #: How many requests came on each connection, in the order they were opened.
+        #: How many requests came on each connection, in the order of opening.
         self.requests: list[int] = []
         self.open = 0
-        #: Whether a connection is closed behind the last answer.
+        #: Whether a connection is closed after the last reply.
         self.ends_early = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -71,7 +71,7 @@ async def serving(*answers: bytes | None) -> AsyncIterator[tuple[Server, Forward
 
 async def until(met: Callable[[], bool]) -> None:
     async with asyncio.timeout(WITHIN):
-        while not met():  # noqa: ASYNC110 - a connection tells no one
+        while not met():  # noqa: ASYNC110 - a connection sends no notifications
             await asyncio.sleep(0.01)
 
 
@@ -80,7 +80,7 @@ async def posted(forwarder: Forwarder, count: int = 1) -> list[str]:
     return [str(getattr(outcome, "reason", outcome)) for outcome in await asyncio.gather(*attempts)]
 
 
-async def test_what_is_free_is_used_before_another_is_opened() -> None:
+async def test_an_idle_connection_is_used_before_another_is_opened() -> None:
     async with serving(*[OK] * 10) as (server, forwarder, _):
         assert await posted(forwarder, 3) == ["ok"] * 3
         for _ in range(4):
@@ -89,7 +89,7 @@ async def test_what_is_free_is_used_before_another_is_opened() -> None:
         assert sorted(server.requests) == [1, 1, 5]
 
 
-async def test_what_nobody_used_for_a_while_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_stays_idle_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "_KEEP_ALIVE", 0.1)
     async with serving(*[OK] * 10) as (server, forwarder, _):
         assert await posted(forwarder, 2) == ["ok"] * 2
@@ -99,22 +99,22 @@ async def test_what_nobody_used_for_a_while_is_closed(monkeypatch: pytest.Monkey
         assert server.requests == [1, 1, 1]
 
 
-async def test_what_has_lain_for_too_long_is_not_used_even_if_it_is_open_still(
+async def test_a_connection_that_was_idle_for_too_long_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with serving(*[OK] * 10) as (server, forwarder, _):
         assert await posted(forwarder) == ["ok"]
-        # As if the event loop had been busy when it was to be closed.
+        # As if the event loop had been busy when the connection should have been closed.
         monkeypatch.setattr(http_client, "_KEEP_ALIVE", 0.0)
         assert await posted(forwarder) == ["ok"]
 
         assert server.requests == [1, 1]
 
 
-async def test_what_the_other_side_closed_is_not_used() -> None:
+async def test_a_connection_that_the_destination_closed_is_not_used() -> None:
     async with serving(OK, None) as (server, forwarder, session):
         assert await posted(forwarder) == ["ok"]
-        # It closes in answer to the second request, which is sent again over another connection.
+        # It closes when it gets the second request, which is sent again over another connection.
         assert await posted(forwarder) == ["ok"]
         await until(lambda: open_connections(session) == 1)
 
@@ -130,7 +130,7 @@ async def test_what_the_other_side_closed_is_not_used() -> None:
     ],
     ids=["closes", "HTTP/1.0", "two answers"],
 )
-async def test_an_answer_after_which_nothing_can_follow_is_the_last_of_its_connection(answer: bytes) -> None:
+async def test_a_reply_that_ends_the_connection_is_its_last_one(answer: bytes) -> None:
     async with serving(answer, OK) as (server, forwarder, session):
         assert await posted(forwarder) == ["ok"]
         await until(lambda: open_connections(session) == 0)
@@ -139,7 +139,7 @@ async def test_an_answer_after_which_nothing_can_follow_is_the_last_of_its_conne
         assert server.requests == [1, 1]
 
 
-async def test_who_switches_to_another_protocol_has_not_taken_the_event() -> None:
+async def test_a_switch_of_protocols_is_not_a_delivery() -> None:
     switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
     async with serving(switch, OK) as (server, forwarder, session):
         assert await posted(forwarder) == ["invalid_reply"]
@@ -147,7 +147,7 @@ async def test_who_switches_to_another_protocol_has_not_taken_the_event() -> Non
         assert server.requests == [1]
 
 
-async def test_interim_answers_are_passed_over() -> None:
+async def test_interim_responses_are_skipped() -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
     async with serving(interim + interim + OK, interim + OK) as (server, forwarder, _):
         assert await posted(forwarder) == ["ok"]
@@ -165,7 +165,7 @@ async def test_a_body_without_a_length_ends_with_the_connection() -> None:
         assert await attempt == ["ok"]
 
 
-async def test_a_stop_closes_free_connections_and_those_in_use() -> None:
+async def test_a_stop_closes_idle_connections_and_those_in_use() -> None:
     async with serving(OK, b"", b"") as (server, forwarder, session):
         assert await posted(forwarder, 2) == ["ok"] * 2
         hanging = asyncio.create_task(posted(forwarder))
@@ -199,10 +199,10 @@ def alive(kind: type) -> int:
     ],
     ids=["closes", "cut off", "no HTTP", "half a line", "silent", "hangs up"],
 )
-async def test_nothing_is_left_of_a_connection_that_is_closed(
+async def test_a_closed_connection_leaves_no_reference_cycle(
     monkeypatch: pytest.MonkeyPatch, answer: bytes | None, *, ends_early: bool
 ) -> None:
-    """What is only found by a collection, which is rare, would add up where each event has a connection."""
+    """A garbage collection is rare, so cycles would add up if each event had its own connection."""
     monkeypatch.setattr(sys.modules[__name__], "WITHIN", 0.2)
     async with serving(answer) as (server, forwarder, session):
         server.ends_early = ends_early
@@ -213,7 +213,7 @@ async def test_nothing_is_left_of_a_connection_that_is_closed(
             for _ in range(3):
                 await posted(forwarder)
             async with asyncio.timeout(5):
-                while open_connections(session):  # noqa: ASYNC110 - a connection tells no one
+                while open_connections(session):  # noqa: ASYNC110 - a connection sends no notifications
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
 

@@ -1,4 +1,4 @@
-"""Standard Webhooks signatures. The judge is the standard's own library."""
+"""Standard Webhooks signatures, verified by the standard's own library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Towards a destination the certificate is verified: who it is for, until when, and who vouches for it."""
+"""The certificate of a destination is verified: its host, its dates and its authority."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from gatehouse.delivery.http_client import open_session
 from gatehouse.delivery.outcome import Outcome
 
 HOUR = 3600.0
-#: What OpenSSL says of it depends on its version.
+#: OpenSSL's description depends on its version.
 SIGNED_BY_NONE_WE_TRUST = (
     "unable to get local issuer certificate|self.signed certificate|invalid CA certificate"
 )
 
 
 class Shown(NamedTuple):
-    """The certificate that a destination shows."""
+    """The certificate that a destination presents."""
 
     hosts: tuple[str, ...] = ("localhost",)
     since: float = -HOUR
@@ -45,7 +45,7 @@ class Shown(NamedTuple):
 
 @pytest.fixture(autouse=True)
 def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trust the test's authority as the machine's own ones are trusted; nothing else is different."""
+    """Trust the test's authority like those of the machine. Nothing else changes."""
     now, authority = time.time(), ec_key("authority")
     made = partial(certificate, issuer=authority, since=now - HOUR, until=now + HOUR)
     root = made(authority.public_key(), "test authority", is_authority=True)
@@ -75,7 +75,7 @@ def context_of(folder: Path, shown: Shown) -> ssl.SSLContext:
 
 @asynccontextmanager
 async def destination(context: ssl.SSLContext) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """Run a destination over TLS; give its port, and what it gets."""
+    """Run a destination over TLS. Yields its port and the data it gets."""
     got: list[bytes] = []
 
     async def serve(request: web.BaseRequest) -> web.StreamResponse:
@@ -98,7 +98,7 @@ async def attempt(port: int, host: str = "localhost") -> Outcome:
 
 
 @pytest.mark.case("S-58")
-async def test_a_certificate_that_an_authority_vouches_for_is_trusted(tmp_path: Path) -> None:
+async def test_a_certificate_of_a_trusted_authority_is_accepted(tmp_path: Path) -> None:
     async with destination(context_of(tmp_path, Shown())) as (port, got):
         outcome = await attempt(port)
 
@@ -118,7 +118,7 @@ async def test_a_certificate_that_an_authority_vouches_for_is_trusted(tmp_path: 
             *("localhost", "Hostname mismatch, certificate is not valid for 'localhost'."),
         ),
         (Shown(), "127.0.0.1", "IP address mismatch, certificate is not valid for '127.0.0.1'."),
-        # Asked for by Python 3.13 and later.
+        # Required by Python 3.13 and later.
         (Shown(lacks="authority key identifier"), "localhost", "Missing Authority Key Identifier"),
     ],
     ids=[
@@ -141,7 +141,7 @@ async def test_any_other_certificate_is_a_tls_failure_and_nothing_is_sent(
 @pytest.mark.case("S-58")
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
-async def test_an_old_protocol_is_not_spoken(tmp_path: Path, version: ssl.TLSVersion) -> None:
+async def test_old_protocol_versions_are_refused(tmp_path: Path, version: ssl.TLSVersion) -> None:
     context = context_of(tmp_path, Shown())
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
@@ -150,7 +150,7 @@ async def test_an_old_protocol_is_not_spoken(tmp_path: Path, version: ssl.TLSVer
         assert outcome.reason in ("tls", "connect")
         assert got == []
 
-        # Who does speak it gets through: it was for nothing else.
+        # A client that speaks the protocol succeeds, so nothing else caused the failure.
         old = aiohttp.connector._SSL_CONTEXT_VERIFIED
         old.set_ciphers("DEFAULT:@SECLEVEL=0")
         old.minimum_version = version
@@ -177,7 +177,7 @@ async def test_the_log_says_what_a_certificate_lacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.case("F-61")
-async def test_what_the_name_service_and_the_connection_report_is_said_too() -> None:
+async def test_dns_and_connection_errors_are_described_too() -> None:
     async def said(url: str) -> tuple[str, str | None]:
         async with open_session() as session:
             settings = make_destination(url, timeout=0.3)
@@ -204,7 +204,7 @@ async def test_what_the_name_service_and_the_connection_report_is_said_too() -> 
 
 
 @pytest.mark.case("F-61")
-async def test_a_destination_that_speaks_no_tls_is_told_by_its_error() -> None:
+async def test_the_error_of_a_destination_without_tls_says_so() -> None:
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()

@@ -1,4 +1,4 @@
-"""From the commit to the destination: real store, real sockets."""
+"""From the commit to the destination, with a real store and real sockets."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_410_is_dead_at_once(file: Path) -> None:
         assert logs[1]["reason"] == "gone"
 
 
-async def test_after_its_time_a_delivery_is_dead(file: Path) -> None:
+async def test_a_delivery_is_dead_after_give_up_after(file: Path) -> None:
     policy = IMPATIENT.model_copy(update={"give_up_after": 0.2})
     async with ScriptedDestination() as server:
         server.always(status(500))
@@ -129,7 +129,7 @@ async def test_a_destination_that_hangs_delays_no_other(file: Path) -> None:
             assert time.monotonic() - started < 2
 
 
-async def test_what_an_earlier_process_left_behind_is_delivered(file: Path) -> None:
+async def test_deliveries_of_an_earlier_process_are_delivered(file: Path) -> None:
     events = [make_event() for _ in range(250)]
     store = await SqliteStore.open(file)
     arrivals = [Arrival(e, (), (Assignment("billing", leased=n % 2 == 0),)) for n, e in enumerate(events)]
@@ -141,11 +141,11 @@ async def test_what_an_earlier_process_left_behind_is_delivered(file: Path) -> N
         await gateway.until(250, "deliveries_total", **DELIVERED)
         assert gateway.value("deliveries_pending", **BILLING) == 0
     assert {request.event_id for request in requests} == {event.id for event in events}
-    # Half of them were leased, so may have been attempted before: their number says so.
+    # Half of them were leased, so they may have been attempted before: their number says so.
     assert sorted(request.attempt for request in requests) == [1] * 125 + [2] * 125
 
 
-async def test_more_than_memory_holds_is_delivered_from_the_store(file: Path) -> None:
+async def test_deliveries_beyond_the_backlog_are_delivered_from_the_store(file: Path) -> None:
     async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
         gate = asyncio.Event()
         server.always(once(gate, status(200)))
@@ -160,7 +160,7 @@ async def test_more_than_memory_holds_is_delivered_from_the_store(file: Path) ->
         assert gateway.value("deliveries_pending", **BILLING) == 0
 
 
-async def test_a_stop_finishes_what_is_under_way_and_releases_the_rest(file: Path) -> None:
+async def test_a_stop_finishes_attempts_in_progress_and_releases_the_rest(file: Path) -> None:
     gate = asyncio.Event()
     async with ScriptedDestination() as server:
         server.always(once(gate, status(200)))
@@ -173,7 +173,7 @@ async def test_a_stop_finishes_what_is_under_way_and_releases_the_rest(file: Pat
             gate.set()
             await stopping
             assert gateway.value("deliveries_total", **DELIVERED) == 2
-            # Released, not only left to expire.
+            # They were released; their leases did not expire.
             left = await gateway.store.lease("billing", now=time.time(), until=time.time() + 1, limit=100)
             assert [delivery.attempts for delivery in left] == [0] * 8
         assert len(server.requests) == 2
@@ -200,7 +200,7 @@ async def test_a_poison_event_stops_no_lane(file: Path) -> None:
         ScriptedDestination() as server,
         Delivering(file, make_destination(server.url, concurrency=1)) as gateway,
     ):
-        # What can't be written as JSON can't come out of the store either: it is handed over.
+        # Data that can't be encoded as JSON can't come out of the store either, so it is handed over here.
         poison = make_event(subject="\ud800")
         await gateway.accept(make_event())
         lease = time.time() + LEASE
@@ -212,7 +212,7 @@ async def test_a_poison_event_stops_no_lane(file: Path) -> None:
 
 
 @pytest.mark.case("O-12")
-async def test_of_a_thousand_the_one_that_is_damaged_and_the_one_for_nobody_keep_back_no_other(
+async def test_a_damaged_event_and_one_without_destination_delay_none_of_a_thousand(
     file: Path,
 ) -> None:
     store = await SqliteStore.open(file)
@@ -224,7 +224,7 @@ async def test_of_a_thousand_the_one_that_is_damaged_and_the_one_for_nobody_keep
     await store.accept(arrivals, deadline=time.monotonic() + 10)
     await store.close()
     with closing(sqlite3.connect(file)) as connection:
-        # No UTF-8: a driver that reads strictly refuses this row, and with it all that were asked for.
+        # Not UTF-8: a strict driver refuses this row, and every row of the same query with it.
         damage = "UPDATE events SET subject = CAST(x'ff' AS TEXT) WHERE id = ?"
         assert connection.execute(damage, (events[300].id,)).rowcount == 1
         connection.commit()
@@ -277,7 +277,7 @@ def test_keys_are_not_in_the_repr() -> None:
 
 
 @pytest.mark.case("O-13")
-async def test_deliveries_of_destinations_that_are_no_longer_configured_stay(file: Path) -> None:
+async def test_deliveries_of_removed_destinations_stay(file: Path) -> None:
     async with ScriptedDestination() as server:
         async with Delivering(file, make_destination(server.url)) as gateway:
             assert await gateway.accept(make_event(), to=("removed",)) == [False]
@@ -287,7 +287,7 @@ async def test_deliveries_of_destinations_that_are_no_longer_configured_stay(fil
         assert len(server.requests) == 1
 
 
-async def test_gauges_start_at_what_the_store_holds_and_at_zero_elsewhere(file: Path) -> None:
+async def test_gauges_start_at_the_numbers_of_the_store_or_at_zero(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.always(hang())
         destinations = make_destination(server.url), named(make_destination(server.url), "idle")

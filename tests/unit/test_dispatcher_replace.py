@@ -1,4 +1,4 @@
-"""Destinations that change while there is something on its way to them."""
+"""Destinations that change while deliveries to them are in progress."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def file(tmp_path: Path) -> Path:
 
 
 async def commit(gateway: Delivering) -> Delivery:
-    """Commit an event whose delivery is leased, and do not hand it over yet."""
+    """Commit an event whose delivery is leased, but do not hand it over yet."""
     event = make_event()
     arrival = Arrival(event, (), (Assignment("billing", leased=True),))
     (receipt,) = await gateway.store.accept([arrival], deadline=time.monotonic() + 5)
     return Delivery(event, "billing", 0, receipt.leased_until, token=receipt.token)
 
 
-async def test_what_was_routed_to_a_destination_that_is_gone_by_now_is_kept_and_counted(file: Path) -> None:
+async def test_a_delivery_to_a_removed_destination_is_kept_and_counted(file: Path) -> None:
     ahead = 0.0
     async with ScriptedDestination() as server:
         destination = make_destination(server.url)
@@ -50,7 +50,7 @@ async def test_what_was_routed_to_a_destination_that_is_gone_by_now_is_kept_and_
             assert gateway.value("deliveries_pending", **BILLING) == 0
 
 
-async def test_what_comes_for_a_destination_that_is_not_ready_any_more_waits_in_the_store(file: Path) -> None:
+async def test_deliveries_wait_in_the_store_when_the_destination_is_no_longer_ready(file: Path) -> None:
     async with ScriptedDestination() as server:
         destination = make_destination(server.url)
         async with Delivering(file, destination) as gateway:
@@ -61,7 +61,7 @@ async def test_what_comes_for_a_destination_that_is_not_ready_any_more_waits_in_
             assert server.requests == []
 
 
-async def test_the_old_lane_starts_nothing_once_it_is_replaced(file: Path) -> None:
+async def test_a_replaced_lane_starts_no_attempts(file: Path) -> None:
     answered = asyncio.Event()
     async with ScriptedDestination() as old, ScriptedDestination() as new:
         old.always(once(answered, status(200)))
@@ -76,7 +76,7 @@ async def test_the_old_lane_starts_nothing_once_it_is_replaced(file: Path) -> No
         assert (len(old.requests), len(new.requests)) == (1, 19)
 
 
-async def test_after_several_changes_the_last_lane_takes_up_what_the_first_gives_back(file: Path) -> None:
+async def test_after_several_changes_the_last_lane_takes_over_from_the_first(file: Path) -> None:
     answered = asyncio.Event()
     async with ScriptedDestination() as first, ScriptedDestination() as last:
         first.always(once(answered, status(500)))
@@ -92,7 +92,7 @@ async def test_after_several_changes_the_last_lane_takes_up_what_the_first_gives
             assert request.attempt == 2
 
 
-async def test_a_stop_does_not_wait_for_a_lane_that_retires(file: Path) -> None:
+async def test_a_stop_does_not_wait_for_a_retired_lane(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.always(hang())
         async with Delivering(file, make_destination(server.url, timeout=60.0)) as gateway:
@@ -107,7 +107,7 @@ async def test_a_stop_does_not_wait_for_a_lane_that_retires(file: Path) -> None:
             assert (await server.wait_for(2))[1].attempt == 2
 
 
-async def test_deliveries_without_a_destination_are_in_sight_from_the_start(file: Path) -> None:
+async def test_deliveries_without_a_destination_are_reported_from_the_start(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.always(hang())
         async with Delivering(file, named(make_destination(server.url), "gone")) as gateway:

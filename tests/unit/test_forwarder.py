@@ -133,7 +133,7 @@ async def test_attributes_cannot_become_headers_of_their_own(
         assert unquote(request.headers[name]) == forged
 
 
-async def test_without_a_secret_nothing_pretends_to_be_signed(
+async def test_without_a_secret_there_are_no_signature_headers(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     await attempt(session, destination.url)
@@ -141,7 +141,7 @@ async def test_without_a_secret_nothing_pretends_to_be_signed(
     assert "webhook-timestamp" not in destination.requests[0].headers
 
 
-async def test_the_idempotency_key_stays_and_the_attempt_grows(
+async def test_each_attempt_has_the_same_idempotency_key_and_a_higher_number(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     event = make_event()
@@ -162,7 +162,7 @@ async def test_the_idempotency_key_stays_and_the_attempt_grows(
         ("junk", None),
     ],
 )
-async def test_traceparent_goes_along_when_it_is_one(
+async def test_a_valid_traceparent_is_forwarded(
     sent: str, passed: str | None, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     await attempt(session, destination.url, make_event(headers=(("traceparent", sent),)))
@@ -188,7 +188,7 @@ async def test_traceparent_goes_along_when_it_is_one(
     ids=lambda value: value if isinstance(value, str) else None,
 )
 @pytest.mark.case("S-44")
-async def test_every_answer_is_one_outcome(
+async def test_every_reply_is_one_outcome(
     answer: Answer, reason: str, code: int | None, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(answer)
@@ -210,7 +210,7 @@ async def test_a_redirect_is_not_followed(
 
 
 @pytest.mark.case("S-43")
-async def test_of_an_endless_reply_little_is_read(
+async def test_an_endless_reply_is_read_up_to_a_limit(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(endless())
@@ -221,7 +221,7 @@ async def test_of_an_endless_reply_little_is_read(
 
 
 @pytest.mark.case("S-43")
-async def test_a_trickling_reply_is_left_at_the_timeout(
+async def test_a_trickling_reply_is_abandoned_at_the_timeout(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(endless(503, chunk=b"x", pause=0.05))
@@ -248,7 +248,7 @@ async def test_a_compressed_reply_is_not_unpacked(
     ],
 )
 @pytest.mark.case("S-44")
-async def test_what_follows_a_200_does_not_take_it_back(
+async def test_what_follows_a_200_does_not_change_the_outcome(
     reply: bytes, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(raw(reply))
@@ -257,14 +257,16 @@ async def test_what_follows_a_200_does_not_take_it_back(
 
 
 @pytest.mark.case("S-44")
-async def test_a_slow_answer_is_a_timeout(destination: ScriptedDestination, session: ClientSession) -> None:
+async def test_a_slow_reply_is_a_timeout(destination: ScriptedDestination, session: ClientSession) -> None:
     destination.script(hang())
     outcome = await attempt(session, destination.url, timeout=0.1)
     assert (outcome.reason, outcome.http_status) == ("timeout", None)
     assert 0.1 <= outcome.duration < 2
 
 
-async def test_no_address_no_server_no_tls(destination: ScriptedDestination, session: ClientSession) -> None:
+async def test_dns_connect_and_tls_errors_have_their_reasons(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
     assert (await attempt(session, "http://no-such-host.invalid/")).reason == "dns"
     assert (await attempt(session, f"https://127.0.0.1:{destination.port}/")).reason == "tls"
     await destination.stop()
@@ -307,7 +309,7 @@ async def test_retry_after_is_passed_on(destination: ScriptedDestination, sessio
     assert (await attempt(session, destination.url)).retry_after is None
 
 
-async def test_a_connection_is_used_again_and_cookies_are_not(
+async def test_connections_are_reused_and_cookies_are_not(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(status(200, body=b"x" * 60_000, set_cookie="a=b"))
@@ -354,7 +356,7 @@ async def test_an_event_that_cannot_be_sent_is_an_outcome_and_one_log_line(
 
 
 @pytest.mark.parametrize("text", ["a\r\nb: c", "a\nb: c", "a\rb", "a\x00b"])
-async def test_a_header_never_becomes_two(
+async def test_a_line_break_never_makes_two_headers_of_one(
     text: str, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     client = HttpClient(make_destination(destination.url), session, clock=time.time)
@@ -364,7 +366,7 @@ async def test_a_header_never_becomes_two(
     assert destination.requests == []
 
 
-async def test_what_a_url_says_of_who_we_are_goes_along(
+async def test_credentials_in_the_url_are_sent(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     url = destination.url.replace("127.0.0.1", "me:s%40cret@127.0.0.1") + "?a=b%20c#part"

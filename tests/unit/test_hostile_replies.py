@@ -1,4 +1,4 @@
-"""Replies that are meant to hurt: each is one outcome, soon, and costs little."""
+"""Hostile replies: each one soon becomes an outcome and costs little."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ async def attempt(session: ClientSession, destination: ScriptedDestination, with
 
 @lru_cache(maxsize=1)
 def forwarder_to(url: str, session: ClientSession, within: float) -> Forwarder:
-    """Return the same one for as long as it is asked for: it has the connections that are used again."""
+    """Return the same forwarder while it is in use: it owns the connections that are reused."""
     return Forwarder(make_destination(url, timeout=within), session, clock=time.time)
 
 
 class Stream:
-    """Answers with bytes and then with the same piece again and again, as fast as it is taken or slower."""
+    """Replies with some bytes and then repeats one piece, as fast as it is read or more slowly."""
 
     def __init__(self, start: bytes, piece: bytes, *, pause: float = 0.0) -> None:
         self._start, self._piece, self._pause = start, piece, pause
@@ -61,7 +61,7 @@ class Stream:
         assert transport is not None
         transport.write(self._start)
         while not transport.is_closing():
-            # More than fits into the kernel's buffers is not handed over before it is read.
+            # More than the kernel's buffers hold is not accepted before the other side reads.
             if transport.get_write_buffer_size() == 0:
                 transport.write(self._piece)
                 self.taken += len(self._piece)
@@ -70,7 +70,7 @@ class Stream:
 
 
 def cut(data: bytes) -> Answer:
-    """Send these bytes, and reset the connection."""
+    """Send these bytes, then reset the connection."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
@@ -85,7 +85,7 @@ def cut(data: bytes) -> Answer:
 
 
 def written(*pieces: bytes) -> Answer:
-    """Send these pieces, one after the other, and leave the connection open."""
+    """Send these pieces one after the other, and leave the connection open."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
@@ -93,7 +93,7 @@ def written(*pieces: bytes) -> Answer:
             request.transport.write(piece)
             await asyncio.sleep(0.05)
         with suppress(asyncio.CancelledError):
-            await asyncio.sleep(3600)  # until the other side hangs up
+            await asyncio.sleep(3600)  # until the other side closes it
         return web.Response()
 
     return answer
@@ -109,7 +109,7 @@ def written(*pieces: bytes) -> Answer:
     ],
     ids=["10 GB", "chunked", "until it closes"],
 )
-async def test_of_a_reply_without_end_little_is_taken(
+async def test_a_reply_without_end_is_read_up_to_a_limit(
     head: bytes, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     piece = b"x" * 65536
@@ -119,13 +119,13 @@ async def test_of_a_reply_without_end_little_is_taken(
 
     assert (outcome.reason, outcome.http_status) == ("ok", 200)
     assert outcome.duration < 5
-    # What is read is 64 KiB; the rest waited in the buffers of the two sockets when they were closed.
+    # The limit is 64 KiB. The rest was in the buffers of the two sockets when they were closed.
     assert stream.taken < 16 * MIB
 
 
 @pytest.mark.case("S-43")
 @pytest.mark.parametrize("code", [200, 500])
-async def test_of_a_reply_of_one_byte_at_a_time_only_the_status_counts(
+async def test_only_the_status_counts_of_a_reply_that_comes_one_byte_at_a_time(
     code: int, destination: ScriptedDestination, session: ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert http_client.MAX_REPLY_SECONDS == 15.0
@@ -152,7 +152,7 @@ async def test_a_head_of_one_byte_at_a_time_is_a_timeout(
 @pytest.mark.parametrize(
     "piece", [b"x: y\r\n", b"x", b"x: y\r\n" * 10_000], ids=["lines", "one line", "fast"]
 )
-async def test_of_a_head_without_end_the_status_counts(
+async def test_the_status_counts_of_a_head_without_end(
     piece: bytes, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     stream = Stream(OK + b"y: ", piece)
@@ -164,7 +164,9 @@ async def test_of_a_head_without_end_the_status_counts(
 
 
 @pytest.mark.case("S-43")
-async def test_a_bomb_stays_packed(destination: ScriptedDestination, session: ClientSession) -> None:
+async def test_a_compressed_reply_is_not_decompressed(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
     bomb = gzip.compress(b"\0" * (32 * MIB))
     assert len(bomb) < MAX_REPLY
     destination.script(status(200, body=bomb, content_encoding="gzip"))
@@ -186,7 +188,7 @@ async def test_a_bomb_stays_packed(destination: ScriptedDestination, session: Cl
         OK + b"\r\n",
     ],
 )
-async def test_an_app_that_answered_200_and_reset_the_connection_has_taken_the_event(
+async def test_a_200_before_a_reset_is_delivered(
     reply: bytes, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(cut(reply))
@@ -196,7 +198,7 @@ async def test_an_app_that_answered_200_and_reset_the_connection_has_taken_the_e
 
 
 @pytest.mark.case("S-44")
-async def test_a_reset_before_the_head_ended_is_no_answer(
+async def test_a_reset_within_the_head_is_a_disconnect(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(cut(OK + b"Content-Length: 0\r\n"))
@@ -207,7 +209,7 @@ async def test_a_reset_before_the_head_ended_is_no_answer(
 
 @pytest.mark.case("S-44")
 @pytest.mark.parametrize("interim", [b"100 Continue", b"103 Early Hints\r\nlink: </a>", b"102 Processing"])
-async def test_an_answer_behind_a_flood_of_interim_ones_counts(
+async def test_a_reply_after_many_interim_responses_counts(
     interim: bytes, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     flood = b"HTTP/1.1 " + interim + b"\r\n\r\n"
@@ -220,7 +222,7 @@ async def test_an_answer_behind_a_flood_of_interim_ones_counts(
 @pytest.mark.alone
 @pytest.mark.case("S-44")
 @pytest.mark.parametrize("interim", [b"100 Continue", b"103 Early Hints"])
-async def test_interim_answers_without_end_are_a_timeout_and_hold_nobody_up(
+async def test_endless_interim_responses_are_a_timeout_and_delay_no_other(
     interim: bytes, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(Stream(b"", b"HTTP/1.1 " + interim + b"\r\n\r\n"))
@@ -244,7 +246,7 @@ async def test_interim_answers_without_end_are_a_timeout_and_hold_nobody_up(
     ],
     ids=["204 with an answer behind it", "two answers", "an answer behind the body"],
 )
-async def test_what_comes_behind_an_answer_is_not_the_next_ones(
+async def test_data_after_a_reply_is_not_part_of_the_next_one(
     reply: bytes, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(written(reply), status(202))
@@ -255,15 +257,15 @@ async def test_what_comes_behind_an_answer_is_not_the_next_ones(
 
 
 @pytest.mark.case("S-44")
-async def test_a_body_behind_a_204_is_no_part_of_any_answer(
+async def test_a_body_after_a_204_is_not_part_of_any_reply(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
-    """It ends the connection, whether it comes with its head or later."""
+    """The body ends the connection, whether it comes with its head or later."""
     head, body = b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n", b"hello"
     destination.script(written(head + body), status(201), written(head, body), status(202))
     together, after_it, apart = [await attempt(session, destination) for _ in range(3)]
     async with asyncio.timeout(5):
-        while open_connections(session):  # noqa: ASYNC110 - a pool tells no one
+        while open_connections(session):  # noqa: ASYNC110 - a pool sends no notifications
             await asyncio.sleep(0.01)
     last = await attempt(session, destination)
 
@@ -272,14 +274,14 @@ async def test_a_body_behind_a_204_is_no_part_of_any_answer(
 
 
 @pytest.mark.case("S-44")
-async def test_an_answer_that_came_while_nobody_waited_is_not_the_next_ones(
+async def test_an_unsolicited_reply_is_not_used_for_the_next_request(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     end = b"Content-Length: 0\r\n\r\n"
     destination.script(written(OK + end, b"HTTP/1.1 500 X\r\n" + end), status(202))
     first = await attempt(session, destination)
     async with asyncio.timeout(5):
-        while open_connections(session):  # noqa: ASYNC110 - a pool tells no one
+        while open_connections(session):  # noqa: ASYNC110 - a pool sends no notifications
             await asyncio.sleep(0.01)
     second = await attempt(session, destination)
 
@@ -288,7 +290,7 @@ async def test_an_answer_that_came_while_nobody_waited_is_not_the_next_ones(
 
 
 @pytest.mark.case("S-44")
-async def test_a_connection_whose_answer_came_before_all_was_sent_is_taken_down_at_once(
+async def test_a_connection_is_closed_when_its_reply_came_before_the_whole_request_was_sent(
     session: ClientSession,
 ) -> None:
     size, taken = 16 * MIB, 0
@@ -316,7 +318,7 @@ async def test_a_connection_whose_answer_came_before_all_was_sent_is_taken_down_
 
 
 @pytest.mark.case("S-44")
-async def test_an_answer_after_the_timeout_means_a_second_attempt_that_says_so(tmp_path: Path) -> None:
+async def test_a_reply_after_the_timeout_causes_a_second_attempt_with_its_number(tmp_path: Path) -> None:
     async with ScriptedDestination() as server:
         server.script(after(0.5, status(200)))
         destination = make_destination(server.url, timeout=0.2)
@@ -333,7 +335,7 @@ async def test_an_answer_after_the_timeout_means_a_second_attempt_that_says_so(t
 
 
 async def slowest_turn(seconds: float) -> float:
-    """Measure for how long the event loop was busy at the most."""
+    """Measure the longest time that the event loop was busy."""
     slowest, end = 0.0, time.monotonic() + seconds
     while (before := time.monotonic()) < end:
         await asyncio.sleep(0)

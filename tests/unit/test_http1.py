@@ -256,6 +256,6 @@ def test_a_status_that_is_nobodys_has_no_words() -> None:
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\0b"])
-def test_a_header_never_becomes_two(value: str) -> None:
+def test_a_line_break_never_makes_two_headers_of_one(value: str) -> None:
     with pytest.raises(ValueError, match="line break"):
         encode_answer(Answer(200, b"x", "accepted", {"Content-Type": value}), keep_alive=True)

@@ -1,4 +1,4 @@
-"""What a destination says about each event of a batch."""
+"""The status of each event in the reply to a batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVENTS = [make_event(id=f"01{name}", external_id=f"evt_{name}") for name in "abc
         [200, {"status": 422}, 503],
         [{"id": "01c", "status": 503}, {"id": "01a", "status": 200}, {"id": "01b", "status": 422}],
         [{"id": "evt_c", "status": 503}, {"id": "evt_a", "status": 200}, {"id": "evt_b", "status": 422}],
-        # The destination's own ids: they stand in the order sent.
+        # The destination's own ids, so the order of the batch counts.
         [{"id": "row 3", "status": 200}, {"id": "row 4", "status": 422}, {"id": "row 5", "status": 503}],
         [{"id": 9, "status": 200}, {"id": 8, "status": 422}, {"id": 7, "status": 503}],
     ],
@@ -63,11 +63,11 @@ def test_a_status_per_event_in_the_order_sent(items: list[Any]) -> None:
         b"[" * 100_000,
     ],
 )
-def test_anything_else_says_nothing_about_single_events(reply: bytes) -> None:
+def test_any_other_reply_says_nothing_about_single_events(reply: bytes) -> None:
     assert item_statuses(reply, EVENTS) is None
 
 
-def test_an_id_that_stands_twice_names_nothing() -> None:
+def test_a_duplicate_id_identifies_no_event() -> None:
     same = [{"id": "01a", "status": 200}, {"id": "01a", "status": 422}, {"id": "01b", "status": 503}]
     assert item_statuses(json.dumps(same).encode(), EVENTS) == [200, 422, 503]
     twins = [make_event(id=f"01{name}", external_id="evt") for name in "ab"]

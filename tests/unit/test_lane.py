@@ -1,4 +1,4 @@
-"""One destination: its bounds, its breaker, its rate, and the store's faults. Real store, real sockets."""
+"""One destination: its limits, its breaker, its rate, and store errors, with real store and sockets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
 
 
 class Faults:
-    """A store that fails as told: errors by method, each raised once, in order."""
+    """A store with errors by method. Each error is raised once, in order."""
 
     def __init__(self, store: SqliteStore, **faults: list[Exception]) -> None:
         self._store = store
@@ -84,7 +84,7 @@ async def test_memory_is_bounded_by_number_and_by_bytes(file: Path) -> None:
 
 
 @pytest.mark.case("O-11")
-async def test_after_failures_in_a_row_the_destination_is_let_be_and_found_again(file: Path) -> None:
+async def test_after_consecutive_failures_attempts_stop_until_a_probe_succeeds(file: Path) -> None:
     breaker = BreakerSettings(failures=3, first=0.2, longest=0.2)
     async with ScriptedDestination() as server:
         server.script(*[status(500)] * 3)
@@ -113,8 +113,8 @@ async def test_a_dead_destination_gets_one_probe_per_interval(file: Path) -> Non
         assert server.most_open <= 4
 
 
-async def test_what_is_too_old_has_an_attempt_before_it_is_given_up(file: Path) -> None:
-    """Also while the breaker is open: a probe is an attempt. What failed in time stays pending."""
+async def test_a_delivery_that_is_too_old_is_attempted_before_it_is_dead(file: Path) -> None:
+    """This also holds while the breaker is open: a probe is an attempt."""
     breaker = BreakerSettings(failures=1, first=0.01, longest=0.01)
     long_ago = time.time() - 4 * 86400
     async with ScriptedDestination() as server:
@@ -134,7 +134,7 @@ async def test_what_is_too_old_has_an_attempt_before_it_is_given_up(file: Path) 
         assert all(row.attempts == 1 for row in dead.items)
 
 
-async def test_the_rate_is_kept(file: Path) -> None:
+async def test_the_rate_limit_is_respected(file: Path) -> None:
     async with (
         ScriptedDestination() as server,
         Delivering(file, make_destination(server.url, rate=20.0)) as gateway,
@@ -156,8 +156,8 @@ async def test_with_a_slow_rate_deliveries_wait_in_the_store(file: Path) -> None
         assert len(server.requests) == 1
 
 
-async def test_what_is_due_again_is_attempted_however_much_arrives(file: Path) -> None:
-    """Each place in memory that becomes free is taken by the next arrival, unless the store comes first."""
+async def test_retries_are_attempted_however_many_new_deliveries_arrive(file: Path) -> None:
+    """New deliveries would take each free place in memory if retries in the store did not come first."""
     async with ScriptedDestination() as server:
         server.script(status(500))
         server.always(after(0.002, status(200)))
@@ -174,7 +174,7 @@ async def test_what_is_due_again_is_attempted_however_much_arrives(file: Path) -
                 pytest.fail("it waits for as long as there are arrivals")
 
 
-async def test_a_timeout_longer_than_the_usual_lease_gets_a_longer_lease(file: Path) -> None:
+async def test_a_timeout_longer_than_the_default_lease_gets_a_longer_lease(file: Path) -> None:
     async with (
         ScriptedDestination() as server,
         Delivering(file, make_destination(server.url, timeout=60.0)) as gateway,
@@ -184,7 +184,7 @@ async def test_a_timeout_longer_than_the_usual_lease_gets_a_longer_lease(file: P
         await gateway.until(1, "deliveries_total", **DELIVERED)
 
 
-async def test_no_attempt_is_made_that_its_lease_would_not_outlive(file: Path) -> None:
+async def test_no_attempt_starts_that_could_outlast_its_lease(file: Path) -> None:
     async with (
         ScriptedDestination() as server,
         Delivering(file, make_destination(server.url, timeout=26.0)) as gateway,
@@ -197,7 +197,7 @@ async def test_no_attempt_is_made_that_its_lease_would_not_outlive(file: Path) -
                 Delivery(event, "billing", 0, receipt.leased_until, token=receipt.token)
             )
             await gateway.until(1, "deliveries_total", **DELIVERED)
-    # Given back and leased for long enough, so attempted once, and counted once.
+    # It was returned and leased for long enough, so it is attempted and counted once.
     assert [request.attempt for request in server.requests] == [1]
     assert [line["reason"] for line in logs] == ["ok"]
 
@@ -214,7 +214,7 @@ async def test_a_result_is_recorded_when_the_store_is_back(file: Path) -> None:
         assert len(server.requests) == 1
 
 
-async def test_when_the_lease_ends_before_the_store_is_back_it_gives_the_delivery_out_again(
+async def test_a_delivery_is_leased_again_when_its_lease_ends_before_the_store_is_back(
     file: Path,
 ) -> None:
     skew = [0.0]
@@ -241,7 +241,7 @@ async def test_when_the_lease_ends_before_the_store_is_back_it_gives_the_deliver
     ):
         await gateway.accept(make_event())
         await recording.wait()
-        # Either the lane has it again already, or the store gives it to whoever asks.
+        # Either the lane has it again already, or the store can lease it.
         leased = await gateway.store.lease("billing", now=clock(), until=clock() + 1, limit=10)
         if not leased:
             first, second = await server.wait_for(2)
@@ -250,7 +250,7 @@ async def test_when_the_lease_ends_before_the_store_is_back_it_gives_the_deliver
         assert gateway.value("deliveries_pending", **BILLING) == 1
 
 
-async def test_a_fault_of_our_own_while_recording_stops_no_worker(file: Path) -> None:
+async def test_an_internal_error_while_recording_stops_no_worker(file: Path) -> None:
     def through(store: SqliteStore) -> Faults:
         return Faults(store, record=[RuntimeError("a bug")])
 
@@ -264,7 +264,7 @@ async def test_a_fault_of_our_own_while_recording_stops_no_worker(file: Path) ->
 
 
 @pytest.mark.parametrize("error", [StoreUnavailableError("busy"), RuntimeError("a bug")])
-async def test_a_store_that_fails_a_look_is_looked_into_again(file: Path, error: Exception) -> None:
+async def test_a_failed_lease_is_repeated(file: Path, error: Exception) -> None:
     def through(store: SqliteStore) -> Faults:
         return Faults(store, lease=[error])
 
@@ -286,8 +286,8 @@ async def test_gauges_are_zero_when_the_store_cannot_count(file: Path) -> None:
     assert [line["event"] for line in logs] == ["store.unavailable"]
 
 
-async def test_what_comes_together_starts_together(file: Path) -> None:
-    """Not one a turn of the event loop: under load, a turn takes milliseconds."""
+async def test_deliveries_that_arrive_together_start_together(file: Path) -> None:
+    """They do not start one per turn of the event loop: under load, a turn takes milliseconds."""
     async with ScriptedDestination() as server:
         destination = make_destination(server.url, concurrency=16)
         async with Delivering(file, destination) as gateway:
@@ -304,7 +304,7 @@ async def test_what_comes_together_starts_together(file: Path) -> None:
 
 
 async def test_a_slot_is_held_until_the_result_is_recorded(file: Path) -> None:
-    """So that a kill leaves at most `concurrency` events that are sent twice."""
+    """So after a kill, at most `concurrency` events are sent twice."""
     gate = asyncio.Event()
 
     class Slow:
@@ -328,7 +328,7 @@ async def test_a_slot_is_held_until_the_result_is_recorded(file: Path) -> None:
             await server.wait_for(10)
 
 
-async def test_a_destination_that_comes_back_gets_what_waited(file: Path) -> None:
+async def test_a_destination_that_recovers_gets_its_waiting_deliveries(file: Path) -> None:
     gate = asyncio.Event()
     async with ScriptedDestination() as server:
         server.always(once(gate, status(200)))

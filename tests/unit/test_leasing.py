@@ -1,4 +1,4 @@
-"""What a lane could not attempt goes back to the store."""
+"""Deliveries that a lane could not attempt return to the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gatehouse.store.base import Delivery
 
 
 class Store:
-    """Takes back what is released, or does not."""
+    """Takes back released deliveries, or fails."""
 
     def __init__(self) -> None:
         self.released: list[int] = []
@@ -36,7 +36,7 @@ def leaser_with(store: Store, returned: int) -> Leaser:
     return leaser
 
 
-async def test_what_goes_back_keeps_others_from_their_commits_for_a_moment_only() -> None:
+async def test_deliveries_are_returned_in_small_transactions() -> None:
     store = Store()
 
     await leaser_with(store, 2500).release()
@@ -44,7 +44,7 @@ async def test_what_goes_back_keeps_others_from_their_commits_for_a_moment_only(
     assert store.released == [1000, 1000, 500]
 
 
-async def test_what_cannot_go_back_now_is_left_to_its_lease_and_the_rest_goes_back_later() -> None:
+async def test_a_failed_return_leaves_deliveries_to_their_lease_and_the_rest_follows_later() -> None:
     store = Store()
     leaser = leaser_with(store, 1500)
     store.is_down = True

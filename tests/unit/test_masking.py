@@ -1,4 +1,4 @@
-"""Header values of refused requests are masked, unless the header is known to hold no credential."""
+"""Header values of refused requests are masked, unless the header certainly contains no credential."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def seen(*names: str, is_ready: bool = True) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", ["Content-Type", "user-agent", "X-Topic", "X-Time", "X-Delivery", "Host"])
-def test_what_says_how_it_came_and_what_the_config_reads_is_shown(name: str) -> None:
+def test_transport_headers_and_headers_that_the_config_reads_are_shown(name: str) -> None:
     assert seen(name) == [(name, VALUE)]
 
 
@@ -56,12 +56,12 @@ def test_a_short_value_shows_only_its_length() -> None:
 
 
 @pytest.mark.case("S-47")
-def test_a_masked_value_does_nothing_to_a_terminal() -> None:
+def test_a_masked_value_contains_no_terminal_control_characters() -> None:
     assert "\x1b" not in mask("\x1b[31m" + VALUE)
 
 
 @pytest.mark.case("S-48")
-def test_of_a_query_only_names_are_seen() -> None:
+def test_only_the_names_of_query_parameters_are_shown() -> None:
     request = Request("POST", "/", "token=hush&bare-secret&a=", CIMultiDict(), b"")
 
     assert query_names(request) == ["token", "…", "a"]

@@ -1,4 +1,4 @@
-"""What operators may ask for, and what is refused before the store is asked."""
+"""What operators may ask for, and what is refused without a query of the store."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_filters_are_read() -> None:
     ],
 )
 @pytest.mark.case("S-53")
-def test_what_is_no_filter_is_refused(given: dict[str, str]) -> None:
+def test_invalid_filters_are_refused(given: dict[str, str]) -> None:
     for read in (event_query, delivery_query):
         with pytest.raises(BadQueryError):
             read(given)
@@ -74,18 +74,18 @@ def test_a_limit_is_a_number_from_1_to_500(text: str) -> None:
         page_limit({"limit": text})
 
 
-def test_a_limit_that_is_one_is_taken() -> None:
+def test_a_valid_limit_is_accepted() -> None:
     assert [page_limit({}), page_limit({"limit": "1"}), page_limit({"limit": "500"})] == [50, 1, 500]
 
 
-def test_a_retry_is_about_dead_deliveries_as_of_now() -> None:
+def test_a_retry_concerns_dead_deliveries_as_of_now() -> None:
     retry = retry_request({"destination": "app", "since": NOW}, NOW + 9)
 
     assert retry.query == DeliveryQuery(destination="app", since=NOW, status="dead")
     assert (retry.dry_run, retry.cursor, retry.as_of) == (False, None, NOW + 9)
 
 
-def test_a_retry_of_everything_has_to_say_so() -> None:
+def test_a_retry_of_everything_requires_all() -> None:
     assert retry_request({"all": True}, NOW).query == DeliveryQuery(status="dead")
     for given in ({}, {"status": "dead"}, {"dry_run": True}, {"all": False}):
         with pytest.raises(BadQueryError, match="all"):
@@ -113,12 +113,12 @@ def test_a_retry_that_could_be_misread_is_refused(given: dict[str, Any]) -> None
         retry_request(given, NOW)
 
 
-def test_a_step_of_a_retry_is_as_of_the_first_and_never_of_the_future() -> None:
+def test_each_step_of_a_retry_uses_the_time_of_the_first_and_no_future_time() -> None:
     assert retry_request({"all": True, "as_of": NOW - 60}, NOW).as_of == NOW - 60
     assert retry_request({"all": True, "as_of": NOW + 60}, NOW).as_of == NOW
 
 
-def test_a_replay_takes_names_of_destinations_or_nothing() -> None:
+def test_a_replay_accepts_names_of_destinations_or_nothing() -> None:
     assert replay_destinations({}) is None
     assert replay_destinations({"destinations": ["a", "b", "a"]}) == ["a", "b"]
     bad: tuple[dict[str, Any], ...] = (
@@ -130,14 +130,14 @@ def test_a_replay_takes_names_of_destinations_or_nothing() -> None:
             replay_destinations(given)
 
 
-def test_bytes_that_were_no_text_make_json_that_everyone_reads() -> None:
+def test_bytes_that_are_not_utf_8_become_valid_json() -> None:
     answer = json_answer({"subject": "caf\udce9", "big": 12345678901234567890})
 
     assert isinstance(answer.body, bytes)
     assert msgspec.json.decode(answer.body) == {"subject": "caf" + "\ufffd" * 3, "big": 12345678901234567890}
 
 
-def test_what_was_asked_for_a_moment_ago_is_no_second_wish() -> None:
+def test_a_request_that_is_repeated_within_seconds_is_ignored() -> None:
     recent = RecentRequests()
 
     assert recent.claim(("a", "x"), 0.0)
@@ -148,7 +148,7 @@ def test_what_was_asked_for_a_moment_ago_is_no_second_wish() -> None:
     assert recent.claim(("a", "x"), RECENT_SECONDS)
 
 
-def test_what_was_just_asked_for_is_remembered_within_bounds() -> None:
+def test_the_number_of_remembered_requests_is_bounded() -> None:
     recent = RecentRequests()
     for number in range(20_000):
         recent.claim((str(number),), 0.0)
@@ -158,7 +158,7 @@ def test_what_was_just_asked_for_is_remembered_within_bounds() -> None:
 
 
 @pytest.mark.case("S-57")
-def test_ten_wrong_tokens_within_a_minute_are_one_too_many() -> None:
+def test_the_tenth_wrong_token_within_a_minute_blocks_an_address() -> None:
     wrong = WrongTokens()
     blocked = [wrong.count("192.0.2.1", float(second)) for second in range(MAX_WRONG_TOKENS)]
 
@@ -189,7 +189,7 @@ def test_an_ipv6_network_is_one_address() -> None:
 
 
 @pytest.mark.case("S-57")
-def test_wrong_tokens_are_remembered_within_bounds() -> None:
+def test_the_number_of_remembered_addresses_is_bounded() -> None:
     wrong = WrongTokens()
     for number in range(10_000):
         wrong.count(f"10.0.{number // 256}.{number % 256}", 0.0)

@@ -1,4 +1,4 @@
-"""Times as people name them."""
+"""Times in queries: `1h`, `yesterday`, dates and more."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gatehouse.operator.queries import delivery_query, event_query, parse_point_in_time, retry_request
 
-#: 2026-11-30 01:30 in UTC: in New York it is the evening before, in Tokyo the late morning.
+#: 2026-11-30 01:30 in UTC is the evening before in New York and the late morning in Tokyo.
 NOW = datetime(2026, 11, 30, 1, 30, tzinfo=UTC).timestamp()
 HOUR, DAY = 3600.0, 86_400.0
 MIDNIGHT = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
@@ -45,7 +45,7 @@ MIDNIGHT = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
         ("0001-01-01", datetime(1, 1, 1, tzinfo=UTC).timestamp()),
     ],
 )
-def test_times_as_people_name_them_are_read(text: str, expected: float | None) -> None:
+def test_times_are_parsed(text: str, expected: float | None) -> None:
     assert parse_point_in_time(text, NOW, UTC) == expected
 
 
@@ -54,7 +54,7 @@ def test_times_as_people_name_them_are_read(text: str, expected: float | None) -
     ("zone", "today"),
     [("America/New_York", (2026, 11, 29)), ("Asia/Tokyo", (2026, 11, 30)), ("Europe/Berlin", (2026, 11, 30))],
 )
-def test_a_day_begins_at_midnight_where_the_person_is(zone: str, today: tuple[int, int, int]) -> None:
+def test_a_day_begins_at_midnight_in_the_given_zone(zone: str, today: tuple[int, int, int]) -> None:
     place = ZoneInfo(zone)
     assert parse_point_in_time("today", NOW, place) == datetime(*today, tzinfo=place).timestamp()
     assert parse_point_in_time("2026-07-01", NOW, place) == datetime(2026, 7, 1, tzinfo=place).timestamp()
@@ -63,7 +63,7 @@ def test_a_day_begins_at_midnight_where_the_person_is(zone: str, today: tuple[in
 @pytest.mark.case("F-54")
 def test_a_day_of_23_hours_is_one_day_back() -> None:
     place = ZoneInfo("Europe/Berlin")
-    now = datetime(2026, 3, 29, 12, tzinfo=place).timestamp()  # the clocks went ahead at 2
+    now = datetime(2026, 3, 29, 12, tzinfo=place).timestamp()  # the clocks went forward at 2
     assert parse_point_in_time("yesterday", now, place) == datetime(2026, 3, 28, tzinfo=place).timestamp()
 
 
@@ -75,7 +75,7 @@ def test_no_text_raises(text: str) -> None:
 
 
 @pytest.mark.case("F-54")
-def test_the_api_takes_them_for_every_filter_of_time() -> None:
+def test_the_api_accepts_them_in_every_time_filter() -> None:
     given = {"since": "2d", "until": "yesterday"}
     for query in (event_query(given, NOW), delivery_query(given, NOW), retry_request(given, NOW).query):
         assert (query.since, query.until) == (NOW - 2 * DAY, MIDNIGHT - DAY)

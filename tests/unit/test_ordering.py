@@ -1,4 +1,4 @@
-"""`order_by`: the same key one after the other, in the order accepted, and no key waits for another."""
+"""`order_by`: deliveries with the same key stay in order, and no key waits for another."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def items(request: ReceivedRequest) -> list[dict[str, Any]]:
 
 
 def order(server: ScriptedDestination) -> dict[str, list[int]]:
-    """The numbers of each key as they arrived; a number that came again at once is one."""
+    """The numbers of each key in the order of arrival. A number that is repeated at once counts once."""
     found: dict[str, list[int]] = defaultdict(list)
     for request in server.requests:
         for item in items(request):
@@ -62,7 +62,7 @@ def order(server: ScriptedDestination) -> dict[str, list[int]]:
 
 
 def flaky(share: float, seed: int = 1) -> Answer:
-    chance = random.Random(seed)  # noqa: S311 - a test's weather
+    chance = random.Random(seed)  # noqa: S311 - randomness for a test
 
     async def answer(_: web.Request) -> web.StreamResponse:
         await asyncio.sleep(chance.uniform(0, 0.005))
@@ -71,7 +71,7 @@ def flaky(share: float, seed: int = 1) -> Answer:
     return answer
 
 
-async def test_the_same_key_is_delivered_one_after_the_other_with_failures_in_between(file: Path) -> None:
+async def test_deliveries_with_the_same_key_stay_in_order_despite_failures(file: Path) -> None:
     events = [keyed(f"k{n % 10}", n) for n in range(200)]
     async with ScriptedDestination() as server:
         server.always(flaky(0.3))
@@ -83,7 +83,7 @@ async def test_the_same_key_is_delivered_one_after_the_other_with_failures_in_be
     assert order(server) == {f"k{k}": list(range(k, 200, 10)) for k in range(10)}
 
 
-async def test_a_failed_one_holds_back_only_its_own_key(file: Path) -> None:
+async def test_a_failed_delivery_holds_back_only_its_own_key(file: Path) -> None:
     gate = asyncio.Event()
     async with ScriptedDestination() as server:
         server.script(once(gate, status(200)))
@@ -103,8 +103,8 @@ async def test_a_failed_one_holds_back_only_its_own_key(file: Path) -> None:
     assert order(server)["stuck"] == [0, 1, 2]
 
 
-async def test_the_next_one_follows_at_once(file: Path) -> None:
-    """And not only when the lane looks into the store in any case, every 30 seconds."""
+async def test_the_next_delivery_of_a_key_follows_at_once(file: Path) -> None:
+    """It does not wait for the lane's regular check of the store, every 30 seconds."""
     async with (
         ScriptedDestination() as server,
         Delivering(file, make_destination(server.url, ordered=True)) as gateway,
@@ -116,7 +116,7 @@ async def test_the_next_one_follows_at_once(file: Path) -> None:
     assert order(server)["k"] == list(range(50))
 
 
-async def test_a_dead_one_releases_its_key(file: Path) -> None:
+async def test_a_dead_delivery_releases_its_key(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.script(status(410))
         async with Delivering(file, make_destination(server.url, ordered=True)) as gateway:
@@ -129,7 +129,7 @@ async def test_a_dead_one_releases_its_key(file: Path) -> None:
 async def test_the_order_holds_across_a_crash(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.always(flaky(0.3))
-        # As a process leaves it that is killed: the first of each key is leased, the others wait for it.
+        # As after a kill: the first delivery of each key is leased, and the others wait for it.
         store = await SqliteStore.open(file)
         arrivals = [
             Arrival(keyed(f"k{n % 3}", n), (), (Assignment("billing", True, f"k{n % 3}".encode()),))
@@ -143,7 +143,7 @@ async def test_the_order_holds_across_a_crash(file: Path) -> None:
     assert order(server) == {f"k{k}": list(range(k, 60, 3)) for k in range(3)}
 
 
-async def test_a_batch_never_holds_two_of_one_key(file: Path) -> None:
+async def test_a_batch_never_contains_two_deliveries_of_one_key(file: Path) -> None:
     batch = BatchConfig.model_construct(events=10, bytes=2**20, linger=0.005)
     async with ScriptedDestination() as server:
         server.always(flaky(0.2))
@@ -178,7 +178,7 @@ routes:
 
 
 class Recorded:
-    """What the pipeline hands to the committer."""
+    """Records what the pipeline passes to the committer."""
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
@@ -192,14 +192,14 @@ class Recorded:
 
 
 class Nothing:
-    """Stands for what this source has no use for."""
+    """Replaces parts that this source does not need."""
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(name)
 
 
 class Counted:
-    """Metrics of a source that nobody looks at."""
+    """Metrics of a source that no test reads."""
 
     def __init__(self) -> None:
         self.events = self.last_accepted = self.unreadable = self
@@ -224,7 +224,7 @@ async def keys_of(tmp_path: Path, body: bytes, **headers: str) -> list[dict[str,
     return [{one.destination: one.order_key for one in arrival.assignments} for arrival in committer.arrivals]
 
 
-async def test_each_item_has_the_key_of_its_own(tmp_path: Path) -> None:
+async def test_each_item_has_its_own_key(tmp_path: Path) -> None:
     body = b'{"events":[{"type":"a","customer":7},{"type":"a","customer":"x","order":"o1"},{"type":"b"}]}'
     assert await keys_of(tmp_path, body) == [
         {"plain": None, "ordered": b"/webhooks/shop#7", "either": None},
@@ -233,19 +233,19 @@ async def test_each_item_has_the_key_of_its_own(tmp_path: Path) -> None:
     ]
 
 
-async def test_a_header_can_be_a_key_and_an_empty_one_is_none(tmp_path: Path) -> None:
+async def test_a_header_can_be_a_key_and_an_empty_header_is_no_key(tmp_path: Path) -> None:
     (found,) = await keys_of(tmp_path, b'{"type":"a","order":""}', X_Shard="3")
     assert found["either"] is None
     (found,) = await keys_of(tmp_path, b'{"type":"a"}', X_Shard="3")
     assert found["either"] == b"3"
 
 
-async def test_what_can_not_be_read_is_not_ordered(tmp_path: Path) -> None:
+async def test_an_event_whose_key_cannot_be_read_is_not_ordered(tmp_path: Path) -> None:
     (found,) = await keys_of(tmp_path, b"not json")
     assert found == {"plain": None, "ordered": None, "either": None}
 
 
-async def test_a_long_key_is_kept_as_its_hash(tmp_path: Path) -> None:
+async def test_a_long_key_is_stored_as_its_hash(tmp_path: Path) -> None:
     (one,) = await keys_of(tmp_path, json.dumps({"type": "a", "order": "x" * 5000}).encode())
     (same,) = await keys_of(tmp_path, json.dumps({"type": "b", "order": "x" * 5000}).encode())
     (other,) = await keys_of(tmp_path, json.dumps({"type": "a", "order": "x" * 5001}).encode())
@@ -254,7 +254,7 @@ async def test_a_long_key_is_kept_as_its_hash(tmp_path: Path) -> None:
 
 
 def failing(event: Event) -> Answer:
-    """Fail at one event."""
+    """Fail for one event."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         return web.Response(status=500 if request.headers["webhook-id"] == event.id else 200)
@@ -263,8 +263,8 @@ def failing(event: Event) -> Answer:
 
 
 @pytest.mark.case("F-11")
-async def test_what_was_held_back_goes_at_once_when_there_is_no_order_any_more(file: Path) -> None:
-    """Also while the one that it was held back for fails, and what a request under way brings afterwards."""
+async def test_held_back_deliveries_start_at_once_when_the_order_is_removed(file: Path) -> None:
+    """This also holds while the delivery in front fails, and for requests that were in progress."""
     async with ScriptedDestination() as server:
         events = [keyed("k", n) for n in range(40)]
         server.always(failing(events[0]))
@@ -281,7 +281,7 @@ async def test_what_was_held_back_goes_at_once_when_there_is_no_order_any_more(f
 
 
 @pytest.mark.case("F-11")
-async def test_with_an_order_that_is_new_or_another_all_goes_on(file: Path) -> None:
+async def test_deliveries_continue_after_an_order_is_added_or_changed(file: Path) -> None:
     async with ScriptedDestination() as server:
         gate = asyncio.Event()
         server.script(*[once(gate, status(200))] * 4)
@@ -290,7 +290,7 @@ async def test_with_an_order_that_is_new_or_another_all_goes_on(file: Path) -> N
             await gateway.accept(*(keyed("k", n) for n in range(10)))
             await server.wait_for(4)
             gateway.dispatcher.replace([replace(plain, ordered=True)])
-            # One order, and then another, of which some keys are the same.
+            # One order, then another one that shares some of its keys.
             await gateway.accept(*(keyed(f"k{n % 2}", n) for n in range(10, 20)), order_by=by_subject)
             await gateway.accept(*(keyed("k0", n) for n in range(20, 30)), order_by=by_subject)
             gate.set()

@@ -1,4 +1,4 @@
-"""A destination that an operator paused takes nothing, loses nothing and gives up on nothing."""
+"""A paused destination gets nothing, loses nothing, and none of its deliveries becomes dead."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "gatehouse.db"
 
 
-async def test_what_comes_for_a_paused_destination_stays_in_the_store_until_the_resume(file: Path) -> None:
+async def test_deliveries_to_a_paused_destination_stay_in_the_store_until_the_resume(file: Path) -> None:
     async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
         await gateway.dispatcher.pause("billing")
         assert gateway.value("destination_paused", **BILLING) == 1
@@ -39,7 +39,7 @@ async def test_what_comes_for_a_paused_destination_stays_in_the_store_until_the_
     assert [request.attempt for request in server.requests[:5]] == [1] * 5
 
 
-async def test_attempts_under_way_finish_and_what_waits_goes_back(file: Path) -> None:
+async def test_at_a_pause_attempts_in_progress_finish_and_the_backlog_is_returned(file: Path) -> None:
     gate = asyncio.Event()
     async with ScriptedDestination() as server:
         server.always(once(gate, status(200)))
@@ -50,7 +50,7 @@ async def test_attempts_under_way_finish_and_what_waits_goes_back(file: Path) ->
             gate.set()
             await gateway.until(2, "deliveries_total", **DELIVERED)
             async with asyncio.timeout(10):
-                # Released: whoever asked the store would get them now.
+                # They were released, so any process can lease them.
                 while (await gateway.store.next_due("billing") or 0) > time.time():  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             assert len(server.requests) == 2
@@ -78,7 +78,7 @@ async def test_a_delivery_handed_over_just_after_the_pause_is_not_attempted(file
         assert server.requests == []
 
 
-async def test_a_pause_outlives_the_process(file: Path) -> None:
+async def test_a_pause_survives_the_process(file: Path) -> None:
     async with ScriptedDestination() as server:
         destinations = make_destination(server.url), named(make_destination(server.url), "ledger")
         async with Delivering(file, *destinations) as gateway:
@@ -94,8 +94,8 @@ async def test_a_pause_outlives_the_process(file: Path) -> None:
             await gateway.until(1, "deliveries_total", **DELIVERED)
 
 
-async def test_nothing_is_given_up_on_while_paused(file: Path) -> None:
-    """Also when the breaker was open at that; the resume closes it, and what is too old has an attempt."""
+async def test_no_delivery_becomes_dead_while_paused(file: Path) -> None:
+    """This also holds if the breaker was open: the resume closes it."""
     breaker = BreakerSettings(failures=1, first=60.0)
     policy = IMPATIENT.model_copy(update={"give_up_after": 1e-6})
     async with ScriptedDestination() as server:
@@ -108,14 +108,14 @@ async def test_nothing_is_given_up_on_while_paused(file: Path) -> None:
             for _ in range(5):
                 gateway.dispatcher.wake("billing")
                 await gateway.store.ping()
-            # The one that failed before was too old after that.
+            # The one that had failed before was too old after that.
             assert gateway.value("deliveries_dead", **BILLING) == 1
             await gateway.dispatcher.resume("billing")
             await gateway.until(5, "deliveries_total", **DELIVERED)
             assert gateway.value("breaker_open", **BILLING) == 0
 
 
-async def test_when_the_store_cannot_remember_a_pause_there_is_none(file: Path) -> None:
+async def test_a_pause_that_cannot_be_stored_has_no_effect(file: Path) -> None:
     class Full:
         def __init__(self, store: SqliteStore) -> None:
             self._store = store
@@ -137,7 +137,7 @@ async def test_when_the_store_cannot_remember_a_pause_there_is_none(file: Path) 
         await gateway.until(1, "deliveries_total", **DELIVERED)
 
 
-async def test_a_destination_that_is_not_configured_can_not_be_paused(file: Path) -> None:
+async def test_a_destination_that_is_not_configured_cannot_be_paused(file: Path) -> None:
     async with Delivering(file) as gateway:
         for change in (gateway.dispatcher.pause, gateway.dispatcher.resume):
             with pytest.raises(KeyError):
@@ -145,7 +145,7 @@ async def test_a_destination_that_is_not_configured_can_not_be_paused(file: Path
         gateway.dispatcher.wake("nobody")
 
 
-async def test_a_lane_that_is_woken_finds_what_someone_made_due(file: Path) -> None:
+async def test_a_woken_lane_finds_deliveries_that_became_due(file: Path) -> None:
     policy = IMPATIENT.model_copy(update={"first": 3600.0, "max": 3600.0})
     async with ScriptedDestination() as server:
         server.script(status(500))
@@ -159,7 +159,7 @@ async def test_a_lane_that_is_woken_finds_what_someone_made_due(file: Path) -> N
 
 
 async def leased_ahead(gateway: Delivering) -> list[Delivery]:
-    """Lease what is due within hours, as soon as its result is recorded."""
+    """Lease deliveries that are due within hours, as soon as their results are recorded."""
     now = time.time()
     async with asyncio.timeout(10):
         while True:

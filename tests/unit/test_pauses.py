@@ -1,4 +1,4 @@
-"""Pauses that other processes begin and end."""
+"""Pauses that other processes start and end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SharedPauses:
-    """The part of a store that is about pauses, with gates to hold a reader at."""
+    """The part of a store that handles pauses, with events that can hold a reader."""
 
     def __init__(self, poll_every: float, *, shared: bool = True) -> None:
         self.poll_every = poll_every
@@ -64,7 +64,7 @@ async def test_what_another_process_pauses_and_resumes_is_followed() -> None:
         assert "billing" not in pauses
 
 
-async def test_a_hint_spares_the_wait() -> None:
+async def test_a_hint_causes_a_read_at_once() -> None:
     store = SharedPauses(poll_every=29.0)
     async with following(store) as (pauses, changed):
         store.names = {"billing"}
@@ -72,7 +72,7 @@ async def test_a_hint_spares_the_wait() -> None:
         assert await changed.get() == "billing"
 
 
-async def test_a_store_that_no_other_process_has_is_read_once() -> None:
+async def test_an_unshared_store_is_read_once() -> None:
     store = SharedPauses(poll_every=30.0, shared=False)
     async with following(store) as (pauses, changed):
         store.names = {"billing"}
@@ -82,7 +82,7 @@ async def test_a_store_that_no_other_process_has_is_read_once() -> None:
 
 
 @pytest.mark.parametrize("paused", [True, False])
-async def test_what_was_read_before_a_change_of_ones_own_does_not_undo_it(*, paused: bool) -> None:
+async def test_an_outdated_read_does_not_undo_an_own_change(*, paused: bool) -> None:
     store = SharedPauses(poll_every=0.001)
     await store.pause("billing", paused=not paused)
     async with following(store) as (pauses, changed):
@@ -92,13 +92,13 @@ async def test_what_was_read_before_a_change_of_ones_own_does_not_undo_it(*, pau
         await pauses.change("billing", paused=paused)
         reads = store.reads
         store.may_answer.set()
-        while store.reads < reads + 2:  # noqa: ASYNC110 - a number tells no one
+        while store.reads < reads + 2:  # noqa: ASYNC110 - a number sends no notifications
             await asyncio.sleep(0.001)
         assert ("billing" in pauses) is paused
         assert changed.empty()
 
 
-async def test_a_store_that_is_away_is_read_again() -> None:
+async def test_an_unavailable_store_is_read_again() -> None:
     store = SharedPauses(poll_every=0.001)
     async with following(store) as (pauses, changed):
         store.names, store.fault = {"billing"}, StoreUnavailableError("away")

@@ -1,4 +1,4 @@
-"""Events that a destination can't process keep no others from it: an hour of virtual time for each case."""
+"""Events that a destination can't process do not delay other events. Each case is an hour of virtual time."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from gatehouse.delivery.breaker import BreakerSettings
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Log to nobody: thousands of lines are a good part of the time."""
+    """Write no log: thousands of lines take a large part of the time."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     yield
     structlog.reset_defaults()
 
 
 HOUR = 3600
-#: Seconds between events that the application can process, and what it takes for each POST.
+#: Seconds between events that the application can process, and the duration of each POST.
 PACE, SERVICE = 2.0, 0.02
 
 
 class Found(NamedTuple):
-    """What came of the events that the application can process."""
+    """What happened to the events that the application can process."""
 
     #: How many were delivered in each sixth of the hour.
     delivered: list[int]
@@ -45,7 +45,7 @@ class Found(NamedTuple):
 def among_poison(
     path: Path, poison: int, form: str, *, ordered: bool = False, concurrency: int = 16, **fields: object
 ) -> Found:
-    """Send events that it can't process all at once, and others steadily, for an hour."""
+    """Send all events that it can't process at once, and others at regular intervals, for an hour."""
     came: dict[bytes, float] = {}
     worlds: list[World] = []
 
@@ -101,7 +101,7 @@ FORMS = ("cloudevents", "cloudevents-binary", "cloudevents-batch", "raw")
         (1000, "cloudevents", False, 1),
     ],
 )
-def test_the_others_are_delivered_at_half_of_their_rate_at_least_and_nothing_dies_untried(
+def test_other_events_keep_half_of_their_rate_and_none_dies_without_an_attempt(
     tmp_path: Path, poison: int, form: str, ordered: bool, concurrency: int
 ) -> None:
     found = among_poison(tmp_path, poison, form, ordered=ordered, concurrency=concurrency)
@@ -113,7 +113,7 @@ def test_the_others_are_delivered_at_half_of_their_rate_at_least_and_nothing_die
 
 
 @pytest.mark.case("F-02")
-def test_with_a_short_time_to_give_up_only_what_was_attempted_is_given_up(tmp_path: Path) -> None:
+def test_with_a_short_give_up_after_only_attempted_events_become_dead(tmp_path: Path) -> None:
     retry = RetryConfig.model_validate({"give_up_after": "10m"})
 
     found = among_poison(tmp_path, 60, "cloudevents", concurrency=1, retry=retry)
@@ -124,7 +124,7 @@ def test_with_a_short_time_to_give_up_only_what_was_attempted_is_given_up(tmp_pa
 
 @pytest.mark.case("F-02")
 def test_slow_retries_leave_half_of_the_time_to_new_events(tmp_path: Path) -> None:
-    """The application hangs at what it can't process, and takes one event at a time."""
+    """The application hangs on events that it can't process, and handles one event at a time."""
     came: list[float] = []
 
     async def app(body: bytes) -> int:
@@ -135,7 +135,7 @@ def test_slow_retries_leave_half_of_the_time_to_new_events(tmp_path: Path) -> No
 
     async def story(world: World) -> int:
         await world.accept(*(b'{"poison": %d}' % number for number in range(40)))
-        # Each had its first attempt, and all come back as fast as they can.
+        # Each has had its first attempt, and all return as fast as they can.
         await asyncio.sleep(1800)
         came.clear()
         for number in range(600):
@@ -154,7 +154,7 @@ def test_slow_retries_leave_half_of_the_time_to_new_events(tmp_path: Path) -> No
 @pytest.mark.case("O-10")
 @pytest.mark.case("F-02")
 @pytest.mark.parametrize("form", ["cloudevents", "cloudevents-batch"])
-def test_a_destination_that_is_down_is_spared_and_found_again_within_the_longest_open_time(
+def test_a_destination_that_is_down_gets_only_probes_and_recovers_within_max_open(
     tmp_path: Path, form: str
 ) -> None:
     back = 1800.0
@@ -184,7 +184,7 @@ def test_a_destination_that_is_down_is_spared_and_found_again_within_the_longest
     )
     simulate(tmp_path / "gatehouse.db", destination, unused, story)
 
-    # The fifth event came after 16 s. From then on there is a probe after 30 s, and then one every minute.
+    # The fifth event comes after 16 s. Then there is a probe after 30 s and one every minute.
     down = [at for at, status in answered if status == 503 and at > 17]
     assert len(down) <= back / 60 + 1
     assert all(later - sooner >= 30 for sooner, later in pairwise(down))

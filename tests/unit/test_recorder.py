@@ -17,7 +17,7 @@ from gatehouse.telemetry.metrics import Metrics
 
 
 class Desk:
-    """A recorder on a real store, and a clock that is set forward."""
+    """A recorder on a real store, with a clock that tests set forward."""
 
     def __init__(self, store: SqliteStore, now: float) -> None:
         self.now = now
@@ -69,7 +69,7 @@ async def test_an_outage_before_does_not_count_as_refusals(tmp_path: Path) -> No
     await there.store.close()
 
 
-async def test_a_delivery_that_a_person_asks_for_again_gets_its_whole_schedule(tmp_path: Path) -> None:
+async def test_a_delivery_that_a_person_retries_gets_its_whole_schedule(tmp_path: Path) -> None:
     there = await desk(tmp_path / "gatehouse.db")
 
     async def until_dead() -> list[float]:
@@ -100,7 +100,7 @@ async def test_a_lost_lease_changes_nothing(tmp_path: Path) -> None:
     await there.store.close()
 
 
-def test_a_count_that_something_overtook_is_not_believed() -> None:
+def test_a_count_that_is_out_of_date_is_ignored() -> None:
     metrics = Metrics()
     gauge = CountedGauge(metrics.destination("billing").pending)
     snapshot = gauge.snapshot()
@@ -111,8 +111,8 @@ def test_a_count_that_something_overtook_is_not_believed() -> None:
     assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 7
 
 
-def test_where_others_count_as_well_what_happened_meanwhile_goes_on_top() -> None:
-    """Else a busy gateway would never learn of what others accepted and delivered."""
+def test_with_a_shared_store_changes_during_a_count_are_added_to_it() -> None:
+    """Otherwise a busy gateway would never learn what other processes accepted and delivered."""
     gauge = CountedGauge(Metrics().destination("billing").pending, shared=True)
     gauge.add(5)
     snapshot = gauge.snapshot()

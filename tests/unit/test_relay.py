@@ -47,7 +47,7 @@ class Destination:
             raise reply
         return reply
 
-    def relayed(self, destination: str, event: Event) -> None:
+    def count_relayed(self, destination: str, event: Event) -> None:
         assert destination == "app"
         self.relayed_ids.append(event.id)
 

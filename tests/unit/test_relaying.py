@@ -1,4 +1,4 @@
-"""What is attempted within a request passes the destination's gate, and tells it what came of it."""
+"""Attempts within a provider's request pass the destination's throttle, and their outcomes count in it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gatehouse.store.base import Reply
 QUICK = BreakerSettings(failures=1, first=0.05, longest=0.05)
 
 
-async def test_a_reply_that_is_the_probe_brings_the_destination_back(tmp_path: Path) -> None:
+async def test_a_relayed_probe_that_succeeds_closes_the_breaker(tmp_path: Path) -> None:
     async with ScriptedDestination() as app:
         app.script(status(500))
         billing = make_destination(app.url, breaker=QUICK)
@@ -35,7 +35,7 @@ async def test_a_reply_that_is_the_probe_brings_the_destination_back(tmp_path: P
 
 
 async def probed(delivering: Delivering) -> Reply:
-    """Ask until the breaker lets a probe through."""
+    """Repeat the attempt until the breaker lets a probe through."""
     async with asyncio.timeout(5):
         while True:
             with suppress(RelayFailedError):
@@ -43,7 +43,7 @@ async def probed(delivering: Delivering) -> Reply:
             await asyncio.sleep(0.005)
 
 
-async def test_a_backlog_of_the_destination_keeps_no_request_from_its_reply(tmp_path: Path) -> None:
+async def test_a_backlog_delays_no_relayed_request(tmp_path: Path) -> None:
     open_up = asyncio.Event()
     async with ScriptedDestination() as app:
         app.script(once(open_up, status(200)))
@@ -59,7 +59,7 @@ async def test_a_backlog_of_the_destination_keeps_no_request_from_its_reply(tmp_
             await app.wait_for(11)
 
 
-async def test_a_destination_that_lacks_its_secret_is_not_asked(tmp_path: Path) -> None:
+async def test_a_destination_without_its_secret_gets_no_relayed_request(tmp_path: Path) -> None:
     async with ScriptedDestination() as app:
         billing = make_destination(app.url, not_ready="no secret")
         async with Delivering(tmp_path / "db", billing) as delivering:
@@ -70,17 +70,17 @@ async def test_a_destination_that_lacks_its_secret_is_not_asked(tmp_path: Path) 
         assert not app.requests
 
 
-async def test_a_destination_that_a_reload_took_away_is_no_defect(tmp_path: Path) -> None:
+async def test_a_destination_that_a_reload_removed_is_an_expected_error(tmp_path: Path) -> None:
     async with Delivering(tmp_path / "db") as delivering:
         with pytest.raises(RelayFailedError) as caught:
             await delivering.dispatcher.relay("billing", make_event(), 1, within=5)
 
-        delivering.dispatcher.relayed("billing", make_event())
+        delivering.dispatcher.count_relayed("billing", make_event())
 
     assert caught.value.reason == "no_destination"
 
 
-async def test_an_event_that_can_not_be_sent_is_a_failure_like_others(tmp_path: Path) -> None:
+async def test_an_event_that_cannot_be_sent_is_an_expected_error(tmp_path: Path) -> None:
     async with ScriptedDestination() as app:
         async with Delivering(tmp_path / "db", make_destination(app.url)) as delivering:
             with pytest.raises(RelayFailedError) as caught:

@@ -1,4 +1,4 @@
-"""What a destination says in one reply is about that reply alone, and its status is the outcome."""
+"""Nothing of a reply affects another reply, and its status decides the outcome."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from gatehouse.delivery.http_client import HttpClient, Reply, open_session
 from gatehouse.delivery.outcome import Outcome
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
-#: A reply that says nothing of itself, so that whatever is said of it is from elsewhere.
+#: A reply without headers of its own, so that any header in it comes from elsewhere.
 BARE = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
-#: What would matter if it became a header of the next reply.
+#: Headers that would matter if they became headers of the next reply.
 TRAILERS = [
     b"Retry-After: 3000",
     b"Content-Type: text/html",
@@ -53,12 +53,12 @@ def is_bare(reply: Reply) -> bool:
     return reply == Reply(503, None, b"busy", None, None)
 
 
-#: Replies of which nothing is left in a parser, in front of the others: with them the parser was used before.
+#: Replies that leave nothing in a parser. They come before the others, so that the parser was used before.
 after_others = pytest.mark.parametrize("before", [0, 2], ids=["at first", "after others"])
 
 
 async def exchanged(client: HttpClient, count: int) -> None:
-    """Let the replies in front pass."""
+    """Wait for the first replies."""
     for _ in range(count):
         assert is_bare(await client.post({}, b"{}"))
 
@@ -71,7 +71,7 @@ def one_at_a_time(data: bytes) -> list[bytes | float]:
 @pytest.mark.parametrize("trailer", TRAILERS, ids=lambda trailer: trailer.decode().replace("\r\n", ", "))
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "byte by byte"])
 @after_others
-async def test_the_trailer_of_a_reply_is_no_header_of_the_next(
+async def test_a_trailer_of_a_reply_is_not_a_header_of_the_next(
     trailer: bytes, before: int, *, split: bool
 ) -> None:
     said = CHUNKED + b"Trailer-One: 1\r\n" + trailer + b"\r\n\r\n"
@@ -87,7 +87,7 @@ async def test_the_trailer_of_a_reply_is_no_header_of_the_next(
 
 @pytest.mark.case("F-01")
 async def test_a_reply_with_a_trailer_delays_no_retry(tmp_path: Any) -> None:
-    """As it was seen: 200 with the trailer `Retry-After: 3000`, then 503, then 50 minutes of nothing."""
+    """As observed: a 200 with the trailer `Retry-After: 3000`, then a 503, then no attempt for 50 minutes."""
     async with Peer([CHUNKED + b"Retry-After: 3000\r\n\r\n", BARE, OK]) as peer:
         destination = make_destination(peer.url, concurrency=1)
         async with Delivering(tmp_path / "gatehouse.db", destination) as gateway:
@@ -113,7 +113,7 @@ async def test_a_reply_with_a_trailer_delays_no_retry(tmp_path: Any) -> None:
 )
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "byte by byte"])
 @after_others
-async def test_an_interim_answer_says_nothing_of_the_reply(
+async def test_an_interim_response_says_nothing_about_the_reply(
     interim: bytes, before: int, *, split: bool
 ) -> None:
     said = interim + interim + BARE
@@ -137,15 +137,13 @@ async def test_an_interim_answer_says_nothing_of_the_reply(
 )
 @pytest.mark.parametrize("apart", [False, True], ids=["in one segment", "later"])
 @after_others
-async def test_what_comes_behind_a_reply_is_no_part_of_the_next(
-    more: bytes, before: int, *, apart: bool
-) -> None:
+async def test_data_after_a_reply_is_not_part_of_the_next(more: bytes, before: int, *, apart: bool) -> None:
     pieces: Pieces = [BARE, 0.02, more] if apart else BARE + more
     async with exchanging(*[BARE] * before, pieces, OK) as (peer, client):
         await exchanged(client, before + 1)
         if apart:
             async with asyncio.timeout(5):
-                while peer.writers:  # noqa: ASYNC110 - the peer is not told
+                while peer.writers:  # noqa: ASYNC110 - the peer gets no notification
                     await asyncio.sleep(0.01)
         reply = await client.post({}, b"{}")
 
@@ -153,7 +151,7 @@ async def test_what_comes_behind_a_reply_is_no_part_of_the_next(
 
 
 @pytest.mark.case("F-01")
-async def test_a_body_that_was_not_read_to_its_end_is_no_part_of_the_next_reply() -> None:
+async def test_a_body_that_was_not_read_to_its_end_is_not_part_of_the_next_reply() -> None:
     body = b"HTTP/1.1 410 Gone\r\n\r\n" * 8000
     said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     async with exchanging(said, BARE) as (peer, client):
@@ -200,7 +198,7 @@ async def test_many_or_long_headers_are_read(headers: bytes) -> None:
         *("no number", "two lengths", "two framings", "no chunk"),
     ],
 )
-async def test_a_head_that_can_not_be_read_still_has_a_status(status: int, headers: bytes) -> None:
+async def test_a_head_that_cannot_be_parsed_still_has_a_status(status: int, headers: bytes) -> None:
     said = b"HTTP/1.1 %d X\r\n" % status + headers
     for outcome in await attempted(said, count=2):
         assert outcome.http_status == status
@@ -220,7 +218,7 @@ async def test_a_head_that_can_not_be_read_still_has_a_status(status: int, heade
         b"HTTP/1.1 103 X\r\n" + b"X: y\r\n" * reply_head.MAX_HEAD,
     ],
 )
-async def test_without_a_status_line_it_is_no_reply_and_that_is_known_at_once(said: bytes) -> None:
+async def test_data_without_a_status_line_fails_at_once(said: bytes) -> None:
     (outcome,) = await attempted(said)
 
     assert (outcome.reason, outcome.http_status) == ("invalid_reply", None)
@@ -229,7 +227,7 @@ async def test_without_a_status_line_it_is_no_reply_and_that_is_known_at_once(sa
 
 @pytest.mark.case("F-42")
 @pytest.mark.parametrize("way", ["closed", "reset"])
-async def test_a_used_connection_that_drops_in_silence_is_no_failed_attempt(way: str) -> None:
+async def test_a_reused_connection_that_closes_without_a_reply_is_not_a_failed_attempt(way: str) -> None:
     async with Peer([OK, [b"", None], OK]) as peer, open_session() as session:
         forwarder = Forwarder(make_destination(peer.url), session, clock=time.time)
         assert (await forwarder.attempt(make_event(), 1)).reason == "ok"
@@ -247,7 +245,7 @@ async def test_a_used_connection_that_drops_in_silence_is_no_failed_attempt(way:
 
 @pytest.mark.case("F-42")
 @pytest.mark.parametrize("part", [b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 103 X\r\n\r\n", b"\r\n"])
-async def test_after_any_part_of_a_reply_nothing_is_sent_again(part: bytes) -> None:
+async def test_after_any_part_of_a_reply_nothing_is_resent(part: bytes) -> None:
     async with Peer([OK, [part, 0.02, None], OK]) as peer, open_session() as session:
         forwarder = Forwarder(make_destination(peer.url), session, clock=time.time)
         outcomes = [await forwarder.attempt(make_event(), 1) for _ in range(2)]
@@ -257,7 +255,7 @@ async def test_after_any_part_of_a_reply_nothing_is_sent_again(part: bytes) -> N
 
 
 @pytest.mark.case("F-42")
-async def test_a_new_connection_that_drops_is_a_failed_attempt() -> None:
+async def test_a_new_connection_that_closes_is_a_failed_attempt() -> None:
     async with Peer([None]) as peer, open_session() as session:
         forwarder = Forwarder(make_destination(peer.url), session, clock=time.time)
         assert (await forwarder.attempt(make_event(), 1)).reason == "disconnected"
@@ -266,13 +264,13 @@ async def test_a_new_connection_that_drops_is_a_failed_attempt() -> None:
         peer.say(OK, None)
         outcomes = [await forwarder.attempt(make_event(), 1) for _ in range(2)]
         assert [outcome.reason for outcome in outcomes] == ["ok", "disconnected"]
-        # Once again, and no more.
+        # Once more, and no more often.
         assert peer.requests == [1, 2, 1]
 
 
 @pytest.mark.alone
 @pytest.mark.case("F-42")
-async def test_the_second_time_gets_what_is_left_of_the_timeout() -> None:
+async def test_a_resent_request_gets_the_rest_of_the_timeout() -> None:
     async with Peer([OK, [0.3, None], [60.0]]) as peer, open_session() as session:
         forwarder = Forwarder(make_destination(peer.url, timeout=0.6), session, clock=time.time)
         assert (await forwarder.attempt(make_event(), 1)).reason == "ok"
@@ -295,19 +293,19 @@ async def test_a_busy_connection_is_replaced_when_it_is_old() -> None:
 
 
 def stand_still(seconds: float) -> None:
-    """Keep the event loop from everything, as a stopped process is kept."""
+    """Block the event loop, as if the process were suspended."""
     time.sleep(seconds)
 
 
 @pytest.mark.case("F-10")
 @pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
-def test_a_reply_that_came_while_the_gateway_stood_still_counts(factory: Any) -> None:
+def test_a_reply_that_came_while_the_gateway_was_suspended_counts(factory: Any) -> None:
     async def ask() -> list[str]:
         async with Peer([[0.05, OK]]) as peer, open_session() as session:
             forwarder = Forwarder(make_destination(peer.url, timeout=0.2), session, clock=time.time)
             loop = asyncio.get_running_loop()
             reasons: list[str] = []
-            # Once for a new connection, once for one that was used.
+            # Once for a new connection, once for a reused one.
             for _ in range(2):
                 loop.call_later(0.1, stand_still, 0.4)
                 attempt = asyncio.create_task(forwarder.attempt(make_event(), 1))
@@ -338,8 +336,8 @@ while True:
 
 
 @pytest.mark.case("F-01", "F-42")
-async def test_a_peer_that_stood_still_answers_nobody_when_it_goes_on() -> None:
-    """Its kernel takes connections and requests all the while, also on a connection that was used before."""
+async def test_a_late_reply_of_a_suspended_peer_is_not_used() -> None:
+    """Its kernel accepts connections and requests all the time, also on a reused connection."""
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", MUTE, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     url = f"http://127.0.0.1:{int(await process.stdout.readline())}/"

@@ -1,4 +1,4 @@
-"""Whether to try again, and when."""
+"""Whether and when to retry."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_every_status_has_its_decision(status: int) -> None:
     assert decided(reason, attempts=6, refusals=6).status == expected_sixth_decision(status)
 
 
-#: As in the docs; 404 is listed both ways, and final wins.
+#: As in the docs. 404 matches twice, and `!` takes precedence.
 RETRY_ON = tuple(map(parse_status_range, ("500-599", "429", "!501", "404", "410", "!400-404", "!302")))
 FINAL = {302, 400, 401, 402, 403, 404, 501}
 
@@ -116,19 +116,19 @@ def test_an_outcome_without_a_status_is_not_listed(reason: OutcomeReason) -> Non
 
 
 @pytest.mark.parametrize("status", range(200, 300))
-def test_what_is_delivered_is_not_up_to_retry_on(status: int) -> None:
+def test_retry_on_does_not_affect_2xx(status: int) -> None:
     for rule in ("retried", "final"):
         assert decided(reason_for(status), rule=rule).status == "delivered"
 
 
-def test_what_is_retried_by_retry_on_ends_in_time_all_the_same() -> None:
+def test_retries_by_retry_on_end_after_give_up_after() -> None:
     late = DEFAULT.give_up_after - 1
     assert decided("rejected", refusals=5, attempts=2, age=late, rule="retried").status == "dead"
     assert decided("rejected", refusals=5, attempts=1, age=late, rule="retried").status == "pending"
 
 
 @pytest.mark.parametrize("status", range(200, 600))
-def test_refused_is_what_may_be_about_one_event(status: int) -> None:
+def test_refused_outcomes_are_those_that_may_concern_one_event(status: int) -> None:
     outcome = Outcome(reason_for(status), status, 0.1)
     refused = 400 <= status < 500 and status not in {408, 425, 429}
     assert is_refused(outcome, None) == refused
@@ -168,7 +168,7 @@ def test_status_expressions(written: object, low: int, high: int, *, retried: bo
         None,
     ],
 )
-def test_what_is_no_status_expression_is_refused(written: object) -> None:
+def test_an_invalid_status_expression_is_refused(written: object) -> None:
     with pytest.raises(PydanticCustomError):
         parse_status_range(written)
 
@@ -207,13 +207,13 @@ def test_a_refusal_after_a_long_outage_is_not_the_last() -> None:
 
 
 @pytest.mark.case("O-15")
-def test_retry_after_is_the_least_pause_and_those_that_got_it_do_not_return_together() -> None:
+def test_retry_after_is_the_shortest_pause_and_jitter_is_added() -> None:
     assert decided("throttled", retry_after=30, uniform=the_shortest).due_at == NOW + 30
     assert decided("throttled", retry_after=30, attempts=3).due_at == NOW + 34
     assert decided("rejected", retry_after=3000).due_at == NOW + 3015
 
 
-def test_retry_after_is_believed_up_to_an_hour() -> None:
+def test_retry_after_is_respected_up_to_an_hour() -> None:
     assert decided("throttled", retry_after=1e9, uniform=the_shortest).due_at == NOW + 3600
 
 
@@ -245,7 +245,7 @@ def test_pauses_stay_within_bounds(
 
 
 @given(age=st.floats(0, 1e9), reason=st.sampled_from(OUTCOME_REASONS), attempts=st.integers(1, 10_000))
-def test_nothing_is_tried_after_its_time(age: float, reason: OutcomeReason, attempts: int) -> None:
+def test_nothing_is_attempted_after_give_up_after(age: float, reason: OutcomeReason, attempts: int) -> None:
     decision = decided(reason, attempts=attempts, age=age)
     assert decision.status != "pending" or decision.due_at <= NOW - age + DEFAULT.give_up_after
 

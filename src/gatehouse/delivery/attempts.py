@@ -104,7 +104,7 @@ _MAY_BE_FOR_ONE: tuple[OutcomeReason, ...] = ("server_error", "disconnected", "i
 class Group(NamedTuple):
     """The content of one POST."""
 
-    parts: tuple[BatchItem, ...]
+    items: tuple[BatchItem, ...]
     #: Half of an earlier POST. It counts against the rate limit again.
     is_half: bool = False
     #: The outcome of that POST, unless the destination refused it.
@@ -113,7 +113,7 @@ class Group(NamedTuple):
     @property
     def deliveries(self) -> list[Delivery]:
         """The deliveries, each with its number of attempts."""
-        return [part.delivery for part in self.parts]
+        return [item.delivery for item in self.items]
 
 
 class BatchAttempts(Attempts):
@@ -121,10 +121,10 @@ class BatchAttempts(Attempts):
 
     A batch that the destination refuses or fails contains at least one event that it can't process, and
     nothing says which. The batch is sent again at once in halves, and each failing half in halves again,
-    until the bad event is alone. The number of splits is bounded. For refusals, the bound allows to find two
-    bad events: a destination that refuses everything, such as an app during its deployment, gets the rest
-    later. For failures, the bound allows to find every bad event, but an open breaker ends the search. The
-    rest is retried later in smaller batches.
+    until the bad event is alone. The number of splits is bounded. For refusals, the bound is large enough to
+    find two bad events: a destination that refuses everything, such as an app during its deployment, gets
+    the rest later. For failures, it is large enough to find every bad event, but an open breaker ends the
+    search. The rest is retried later in smaller batches.
     """
 
     async def run(self, claim: Claim, worker: asyncio.Task[None]) -> None:
@@ -147,7 +147,7 @@ class BatchAttempts(Attempts):
             self._observe(group.deliveries[0], result.whole, probe=probe)
             probe = False
             refused = self._is_refused(result.whole)
-            if len(group.parts) == 1 or not (refused or self._may_be_one_event(result.whole)):
+            if len(group.items) == 1 or not (refused or self._may_be_one_event(result.whole)):
                 await self._record_group(group, result)
             elif (
                 refusals_left if refused else splits < len(claim.deliveries)
@@ -159,15 +159,15 @@ class BatchAttempts(Attempts):
 
     async def _groups(self, deliveries: Sequence[Delivery]) -> list[Group]:
         """Encode the events, and divide them so that no POST is too long."""
-        parts: list[BatchItem] = []
+        items: list[BatchItem] = []
         for delivery in deliveries:
-            part = self._forwarder.encode_item(delivery)
-            if isinstance(part, BatchItem):
-                parts.append(part)
+            item = self._forwarder.encode_item(delivery)
+            if isinstance(item, BatchItem):
+                items.append(item)
             else:
-                await self._record(delivery, part)
+                await self._record(delivery, item)
         assert self._destination.batch is not None  # noqa: S101 - without it there are no batches
-        return [Group(tuple(some)) for some in _cut(parts, self._destination.batch.bytes)]
+        return [Group(tuple(some)) for some in _cut(items, self._destination.batch.bytes)]
 
     async def _attempt(self, group: Group, worker: asyncio.Task[None]) -> BatchOutcome | None:
         """POST a group when the rate limit allows it. None: the grace period of `Lane.stop` ended."""
@@ -175,8 +175,8 @@ class BatchAttempts(Attempts):
         try:
             if group.is_half:
                 await self._throttle.wait_for_rate()
-                self._throttle.count_started(len(group.parts))
-            return await self._forwarder.attempt_batch(group.parts)
+                self._throttle.count_started(len(group.items))
+            return await self._forwarder.attempt_batch(group.items)
         except asyncio.CancelledError:
             return None
         finally:
@@ -194,10 +194,10 @@ class BatchAttempts(Attempts):
     def _split(self, group: Group, whole: Outcome) -> list[Group]:
         for delivery in group.deliveries:
             self._recorder.count_resent(delivery, whole)
-        parts = [BatchItem(_with_one_more_attempt(part.delivery), part.element) for part in group.parts]
-        middle = len(parts) // 2
+        items = [BatchItem(_with_one_more_attempt(item.delivery), item.element) for item in group.items]
+        middle = len(items) // 2
         failure = None if self._is_refused(whole) else whole
-        return [Group(tuple(some), True, failure) for some in (parts[:middle], parts[middle:])]
+        return [Group(tuple(some), True, failure) for some in (items[:middle], items[middle:])]
 
     async def _postpone(self, group: Group, outcome: Outcome) -> None:
         """Record a group that failed within a larger one and is not attempted by itself now."""
@@ -213,7 +213,7 @@ class BatchAttempts(Attempts):
         await asyncio.gather(*[record_interrupted(one, 0.0) for group in groups for one in group.deliveries])
 
     async def _record_group(self, group: Group, result: BatchOutcome, *, conclusive: bool = True) -> None:
-        outcomes = result.items or [result.whole] * len(group.parts)
+        outcomes = result.items or [result.whole] * len(group.items)
         for due in await self._recorder.record_batch(group.deliveries, outcomes, conclusive=conclusive):
             self._check_store_for(due)
 
@@ -222,15 +222,15 @@ def _with_one_more_attempt(delivery: Delivery) -> Delivery:
     return msgspec.structs.replace(delivery, attempts=delivery.attempts + 1)
 
 
-def _cut(parts: Iterable[BatchItem], size: int) -> Iterator[list[BatchItem]]:
+def _cut(items: Iterable[BatchItem], size: int) -> Iterator[list[BatchItem]]:
     """Divide into bodies of at most `size` bytes. A larger event gets its own body."""
     run: list[BatchItem] = []
     length = _BRACKETS
-    for part in parts:
-        if run and length + _COMMA + len(part.element) > size:
+    for item in items:
+        if run and length + _COMMA + len(item.element) > size:
             yield run
             run, length = [], _BRACKETS
-        length += len(part.element) + (_COMMA if run else 0)
-        run.append(part)
+        length += len(item.element) + (_COMMA if run else 0)
+        run.append(item)
     if run:
         yield run

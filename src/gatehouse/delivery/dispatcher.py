@@ -117,7 +117,7 @@ class Dispatcher:
         if lane := self._lanes.get(delivery.destination):
             lane.take(delivery)
 
-    def accepted(self, destination: str) -> None:
+    def delivery_stored(self, destination: str) -> None:
         """Count a new delivery that is only in the store, and make its lane check the store."""
         self._gauge(destination).pending.add(1)
         if lane := self._lanes.get(destination):
@@ -133,7 +133,7 @@ class Dispatcher:
             raise RelayFailedError("no_destination")
         return await lane.relay.attempt(event, number, within=within)
 
-    def relayed(self, destination: str, event: Event) -> None:
+    def count_relayed(self, destination: str, event: Event) -> None:
         """Count an event that `relay` delivered, once it is stored as delivered."""
         if lane := self._lanes.get(destination):
             lane.relay.count_relayed(event)
@@ -219,7 +219,7 @@ class Dispatcher:
         }
 
     async def stop(self, grace: float) -> None:
-        """Stop starting attempts, give those in progress `grace` seconds, and release the rest."""
+        """Start no more attempts, give those in progress `grace` seconds, and release the rest."""
         for lane in self._lanes.values():
             lane.close()
         self._pauses.stop()

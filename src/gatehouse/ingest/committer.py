@@ -43,7 +43,7 @@ REVIVE_INTERVAL: Final = 60.0
 class DeliveryReceiver(Protocol):
     """What the committer needs of the dispatcher."""
 
-    def accepted(self, destination: str) -> None:
+    def delivery_stored(self, destination: str) -> None:
         """Count a new pending delivery that only the store holds, so that its lane leases it."""
 
     def hand_over(self, delivery: Delivery) -> None:
@@ -148,7 +148,7 @@ class Committer:
                 if assignment.leased and name not in receipt.held:
                     self._handover.hand_over(Delivery(event, name, 0, until, token=token))
                 else:
-                    self._handover.accepted(name)
+                    self._handover.delivery_stored(name)
 
     def _expire(self) -> None:
         # One timer for the oldest request is enough: requests expire in order of arrival.

@@ -41,7 +41,7 @@ class RelayDispatcher(Protocol):
     async def relay(self, destination: str, event: Event, number: int, *, within: float) -> Reply:
         """Attempt a delivery now. Raises `RelayFailedError` or `UnavailableError`."""
 
-    def relayed(self, destination: str, event: Event) -> None:
+    def count_relayed(self, destination: str, event: Event) -> None:
         """Note that the event is committed as delivered."""
 
 
@@ -105,7 +105,7 @@ class Relay:
         self._forwarded_ids.forget(arrival)
         if receipt.status != "accepted":
             return receipt
-        self._destinations.relayed(name, event)
+        self._destinations.count_relayed(name, event)
         return replace(receipt, reply=reply)
 
     @asynccontextmanager

@@ -37,7 +37,7 @@ generated from the code (`make api`). A test compares them with the answers of a
 The body of every error has the same form:
 
 ```json
-{"error": {"code": "bad_request", "message": "limit is a number from 1 to 500"}}
+{"error": {"code": "bad_request", "message": "limit must be a number from 1 to 500"}}
 ```
 
 `code` is for programs. `message` is for people, and its wording may change.
