@@ -3,7 +3,7 @@
 load            reads a file, merges presets, validates, applies the rules, and turns refusals into problems
 document        YAML as data with line numbers; explains YAML syntax errors
 presets         merges a source with the preset of its provider
-model           the models of the file; sources, handshakes and verifiers hold the models of those sections
+model           the models of the file; those of its sections: sources, handshakes, verifiers, signatures
 base            what all models share; names, templates and lists as values
 quantities      durations, sizes, rates, numbers and status ranges as values
 addresses       listen addresses, URLs, paths and networks as values; store_url: the URL of the store

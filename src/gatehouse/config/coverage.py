@@ -42,8 +42,9 @@ _GIVEN = ("signed", "timestamp", "id", "claims", "value", "method")
 
 
 def signs(config: ProviderConfig) -> bool:
-    """Return whether the requests are signed. If not, a captured request contains the credentials
-    themselves.
+    """Return whether the requests are signed.
+
+    If not, a captured request contains the credentials themselves.
     """
     return any(map(_signs, config.verify))
 
@@ -58,8 +59,9 @@ def resists_replay(config: ProviderConfig) -> bool:
 
 
 def covers_body(entry: VerifyEntry) -> bool:
-    """Return whether the signature of a verifier covers the body. Also True for verifiers without
-    signatures.
+    """Return whether the signature of a verifier covers the body.
+
+    Also True for verifiers without signatures.
     """
     return not _signs(entry) or _covers(entry, Placeholder("body")) or bool(getattr(entry, "each", None))
 
@@ -96,8 +98,9 @@ def effective_max_age(config: ProviderConfig) -> float | None:
 
 
 def replay_window(config: ProviderConfig) -> float | None:
-    """Return how long a captured request with other unsigned ids is a duplicate (seconds). None means
-    never.
+    """Return how long a captured request with other unsigned ids is a duplicate (seconds).
+
+    None means never.
     """
     keys = zip(config.dedupe.templates, config.dedupe.windows, strict=True)
     return max((window for template, window in keys if _is_covered(template, config)), default=None)

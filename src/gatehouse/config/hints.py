@@ -82,8 +82,9 @@ def _placeholders() -> str:
 
 
 def template_hint(value: Any) -> str:
-    """Suggest what to write instead of a value that is not text. YAML reads braces without quotes as a
-    mapping.
+    """Suggest what to write instead of a value that is not text.
+
+    YAML reads braces without quotes as a mapping.
     """
     if isinstance(value, tuple):
         return next(

@@ -1,5 +1,6 @@
-"""Warns about configs that load but are probably not what was meant. The codes of the warnings never
-change.
+"""Warns about configs that load but are probably not what was meant.
+
+The codes of the warnings never change.
 """
 
 from __future__ import annotations

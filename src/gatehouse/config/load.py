@@ -101,8 +101,9 @@ def model_problems(
 
 
 def _path(location: KeyPath, data: Any) -> KeyPath:
-    """Convert pydantic's location to a path in the data. It has no index for a value that stands for a
-    list.
+    """Convert pydantic's location to a path in the data.
+
+    It has no index for a value that stands for a list.
     """
     path: KeyPath = ()
     for step in _without_tags(location):

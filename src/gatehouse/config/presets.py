@@ -159,8 +159,9 @@ def _replaced(data: Any, known: dict[str, str]) -> Any:
 
 
 def merge(preset: Any, own: Any) -> Any:
-    """Return the preset with the overrides of the source. Mappings are merged key by key, other values
-    replaced.
+    """Return the preset with the overrides of the source.
+
+    Mappings are merged key by key, other values replaced.
     """
     if not isinstance(preset, dict) or not isinstance(own, dict):
         return own

@@ -177,9 +177,7 @@ class StatusRange(NamedTuple):
 
 
 def parse_status_range(value: Any) -> Any:
-    """Convert `500-599`, `429` or `!501` to a `StatusRange`. 2xx is not possible, because it means
-    delivered.
-    """
+    """Convert `500-599`, `429` or `!501` to a `StatusRange`. 2xx is always a success."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # 429 without quotes is a number in YAML
     if isinstance(value, str) and re.fullmatch(_EXPRESSION, value):

@@ -79,8 +79,9 @@ class Secrets:
         return secret
 
     def likely_mistake(self, reference: SecretRef) -> str | None:
-        """Return what around a secret is probably a mistake, or None. Also None if the secret cannot be
-        read.
+        """Return what around a secret is probably a mistake, or None.
+
+        Also None if the secret cannot be read.
         """
         try:
             secret = self._read(reference)

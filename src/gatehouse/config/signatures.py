@@ -72,7 +72,7 @@ class SignatureConfig(Model):
     unless you set `, `."""
     sets: Literal[" "] | None = None
     """For `pairs`: the separator between two sets of pairs, as in `t=1,s=ab t=1,s=cd`. One valid signature is
-    enough. The other entries must be the same in all sets."""
+    enough. Other entries are used only if they are the same in all sets."""
     assign: Literal["=", "|", ":"] = "="
     """For `pairs`: the separator between the name and the value of an entry."""
     prefix: str = ""

@@ -173,8 +173,9 @@ def _max_age(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> I
 
 
 def _each(source: dict[str, Any], verifiers: Verifiers, document: YamlDocument) -> Iterator[Problem]:
-    """Find `each` without the same `event.split`. Only the items are verified, so events must not contain
-    more.
+    """Find `each` without the same `event.split`.
+
+    Only the items are verified, so events must not contain more.
     """
     split = value_at(source, "event", "split")
     for where, verifier in verifiers:

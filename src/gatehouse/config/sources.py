@@ -109,8 +109,9 @@ class AnswersConfig(Model):
 
 
 class SampleConfig(Model):
-    """A sample request from the provider's documentation, for `send`, `sign` and `demo`. Gatehouse signs
-    it.
+    """A sample request from the provider's documentation, for `send`, `sign` and `demo`.
+
+    Gatehouse signs it.
     """
 
     headers: Mapping[HeaderName, str] = {}

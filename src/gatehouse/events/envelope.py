@@ -201,9 +201,7 @@ def header_text(text: str) -> str:
 
 
 def _percent(text: str) -> str:
-    """Percent-encode a header value (HTTP binding, 3.1.3.2): all but printable ASCII, and space, quote,
-    percent.
-    """
+    """Percent-encode spaces, quotes, percent signs and all but printable ASCII (HTTP binding, 3.1.3.2)."""
     return "".join(
         chr(byte) if 0x21 <= byte <= 0x7E and byte not in b'"%' else f"%{byte:02X}"  # noqa: PLR2004
         for byte in text.encode()

@@ -195,9 +195,7 @@ class EventReader:
         return scope.request.headers.get("Content-Type")
 
     def _data(self, scope: Scope) -> tuple[bytes | None, tuple[int, int] | None, bool]:
-        """Return the document around an item if it contains the data, start and end, and whether the data is
-        JSON.
-        """
+        """Return the enclosing document with the data or None, start and end, and whether it is JSON."""
         for is_outer, path in self._data_parts:
             if is_outer:
                 around = next((raw for one in scope.outer if (raw := one.raw(path)) is not None), None)

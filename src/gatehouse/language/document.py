@@ -26,9 +26,7 @@ class MalformedDocumentError(ValueError):
 
 
 class UnreadableTextError(MalformedDocumentError):
-    """A string is present but unreadable: lone surrogates, bytes that are not UTF-8, or control
-    characters.
-    """
+    """A string that is present but unreadable, such as one with lone surrogates."""
 
 
 class _TooManyMembersError(Exception):
@@ -125,9 +123,7 @@ class Document(msgspec.Struct, gc=False, eq=False):
             raise UnreadableTextError("an unreadable string") from error
 
     def items(self, path: Path) -> list[bytes]:
-        """Return the exact bytes of each element of the array at `path`, without checking that they are
-        JSON.
-        """
+        """Return the exact, unchecked bytes of each element of the array at `path`."""
         raw = self.raw_unchecked(path)
         if raw is None or not raw.startswith(b"["):
             raise MalformedDocumentError("no array to split")

@@ -38,11 +38,11 @@ class Item(NamedTuple):
 
 
 class Split:
-    """A path to items: `events`, `entry.*.changes`, `value.messages|statuses`; empty if the document is the
-    list.
+    """A path to items, such as `events`, `entry.*.changes` or `value.messages|statuses`.
 
-    `*` stands for every element of a list, and `a|b` for both members. An element without a list at the rest
-    of the path is an item itself, so that no new element of a provider is lost.
+    The empty path means that the document is the list. `*` stands for every element of a list, and `a|b` for
+    both members. An element without a list at the rest of the path is an item itself, so that no new element
+    of a provider is lost.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,8 +55,9 @@ class Split:
         return self.is_root or any(document.raw_unchecked(path) is not None for path in self._steps[0])
 
     def items(self, raw: bytes) -> list[Item]:
-        """Return all items. Raises `MalformedDocumentError` if the bytes are not JSON or have too many
-        items.
+        """Return all items.
+
+        Raises `MalformedDocumentError` if the bytes are not JSON or have too many items.
         """
         if self.is_root:
             raw = without_bom(raw)
@@ -152,9 +153,7 @@ class EventScopes:
         return (whole,)
 
     def _inside(self, whole: Scope) -> Scope:
-        """Return the scope of the document inside the body, from the first alternative that resolves to
-        JSON.
-        """
+        """Return the scope of the first alternative that resolves to JSON."""
         resolves = self._document.resolves if self._document else ()
         for number, resolve in enumerate(resolves, 1):
             try:

@@ -25,8 +25,9 @@ _EARLIEST, _LATEST = -62_135_596_800, 253_402_300_799
 
 
 def parse_iso8601(text: str) -> float | None:
-    """Parse an ISO 8601 date and time to Unix seconds. Without an offset, it is UTC. None for anything
-    else.
+    """Parse an ISO 8601 date and time to Unix seconds.
+
+    Without an offset, it is UTC. None for anything else.
     """
     if not _DATE_TIME.fullmatch(text):
         return None

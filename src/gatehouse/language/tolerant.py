@@ -93,9 +93,7 @@ def _values(
 
 
 def _deep(raw: bytes, at: int, *, is_named: bool) -> tuple[bytes, bytes, re.Match[bytes]]:
-    """Return the name and the bytes of a value that is nested too deeply for the pattern, and the match after
-    it.
-    """
+    """Return name and bytes of a value that is too deep for the pattern, and the match after it."""
     name = _named(raw, at) if is_named else None
     start = name.end() if name else at
     if (is_named and name is None) or raw[start : start + 1] not in (b"[", b"{"):
@@ -125,8 +123,9 @@ def _closed(raw: bytes, start: int) -> int:
 
 
 def _decoded(name: bytes) -> str:
-    """Decode a name. With bytes that are not UTF-8 or lone surrogates, it becomes a name that no path
-    contains.
+    """Decode a name.
+
+    With bytes that are not UTF-8 or lone surrogates, it becomes a name that no path contains.
     """
     if b"\\" not in name:
         return name[1:-1].decode("utf-8", "surrogateescape")

@@ -100,8 +100,9 @@ def type_of(value: Schema) -> str:
 
 
 def _one_of(alternatives: list[Schema]) -> str:
-    """Describe alternatives. Skips null, which is how YAML writes an absent value. `T, or a list` is a
-    `OneOrMany`.
+    """Describe alternatives.
+
+    Skips null, which is how YAML writes an absent value. `T, or a list` is a `OneOrMany`.
     """
     one, *more = [way for way in alternatives if way.get("type") != "null"]
     if more and more[0].get("items") == one:
