@@ -1,4 +1,4 @@
-"""`gatehouse serve --workers 2`, as processes of their own on a real PostgreSQL."""
+"""`gatehouse serve --workers 2`, as separate processes on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ routes:
   - {{from: "*", to: app}}
 """
 TOKEN = "operator-token-of-some-length"
-#: Each test starts three processes or more, and a machine for tests may have one core.
+#: Each test starts at least three processes, and a test machine may have one core.
 pytestmark = pytest.mark.timeout(180)
 
 
 class Workers:
-    """Two workers and their supervisor, and a client for both listeners."""
+    """Two workers, their supervisor, and a client for both listeners."""
 
     def __init__(self, gateway: GatewayProcess, client: aiohttp.ClientSession, config: Path) -> None:
         self.gateway = gateway
@@ -46,7 +46,7 @@ class Workers:
         self.config = config
 
     async def send(self, number: int, *, secret: str = providers.SECRET) -> int:
-        """Send an event, over a connection of its own. Returns the status."""
+        """Send an event on a new connection. Return the status."""
         body = providers.body(id=f"evt_{number}", type="sale.created")
         url = f"{self.gateway.url}/webhooks/mando"
         headers = providers.mando(body, secret=secret) | {"Connection": "close"}
@@ -54,13 +54,13 @@ class Workers:
             return answer.status
 
     async def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any]:
-        """Ask the operator listener. Returns the status and the JSON of the answer."""
+        """Send a request to the operator server. Return the status and the JSON of the answer."""
         given = {"Authorization": f"Bearer {TOKEN}"} | headers
         async with self.client.request(method, self.gateway.operator_url + path, headers=given) as answer:
             return answer.status, await answer.json()
 
     async def metric(self, name: str, **labels: str) -> float:
-        """Scrape, and return one value."""
+        """Read the metrics, and return one value."""
         url, given = f"{self.gateway.operator_url}/metrics", {"Authorization": f"Bearer {TOKEN}"}
         async with self.client.get(url, headers=given) as answer:
             families = text_string_to_metric_families(await answer.text())
@@ -73,17 +73,17 @@ class Workers:
         return value
 
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """Return the lines of one kind."""
+        """Return the lines of one event."""
         return [line for line in self.gateway.log if line["event"] == event]
 
     def that_logged(self, event: str) -> set[int]:
-        """Return the numbers of the workers that logged something."""
+        """Return the numbers of the workers that logged an event."""
         return {line["worker"] for line in self.logged(event) if "worker" in line}
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait for something that the log shows."""
+        """Wait for a condition on the log."""
         async with asyncio.timeout(60):
-            while not condition():  # noqa: ASYNC110 - it is read as it comes
+            while not condition():  # noqa: ASYNC110 - the log is read as it arrives
                 await asyncio.sleep(0.02)
 
     async def until_ready(self) -> None:
@@ -94,7 +94,7 @@ class Workers:
 
 
 def processes(supervisor: int) -> dict[int, int]:
-    """Return the process ids of the workers, by their numbers."""
+    """Return the process ids of the workers, by number."""
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
     found = {int(child): Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0") for child in children}
     return {
@@ -121,7 +121,7 @@ def config(tmp_path: Path, database: Database, app: ScriptedDestination) -> Path
 def run_workers(
     tmp_path: Path, database: Database, config: Path
 ) -> Callable[[], AbstractAsyncContextManager[Workers]]:
-    """Give the function that runs two workers."""
+    """Return the function that runs two workers."""
 
     @asynccontextmanager
     async def run() -> AsyncIterator[Workers]:
@@ -158,7 +158,7 @@ async def test_two_workers_serve_one_port_and_are_counted_as_one(
         assert len({request.event_id for request in received}) == 40
 
 
-async def test_operators_see_what_all_workers_know(run_workers: RunWorkers) -> None:
+async def test_operators_see_the_state_of_all_workers(run_workers: RunWorkers) -> None:
     async with run_workers() as workers:
         assert await workers.ask("/healthz") == (200, {"status": "alive"})
         parts = {"worker 1": "ok", "worker 2": "ok"}
@@ -191,7 +191,7 @@ async def test_operators_see_what_all_workers_know(run_workers: RunWorkers) -> N
         assert (shown["name"], shown["paused"], shown["breaker"]) == ("app", True, "closed")
 
 
-async def test_the_listener_of_several_workers_is_guarded_as_that_of_one(run_workers: RunWorkers) -> None:
+async def test_the_operator_listener_of_several_workers_is_protected(run_workers: RunWorkers) -> None:
     async with run_workers() as workers:
         wrong = {"Authorization": "Bearer a-token-that-was-guessed"}
         assert (await workers.ask("/api/v1/events", **wrong))[0] == 401
@@ -207,7 +207,7 @@ async def test_the_listener_of_several_workers_is_guarded_as_that_of_one(run_wor
         assert (await workers.ask("/api/v1/events"))[0] == 429
 
 
-async def test_a_worker_that_is_killed_is_started_again_and_the_other_goes_on(
+async def test_a_killed_worker_is_restarted_while_the_other_serves(
     run_workers: RunWorkers,
 ) -> None:
     async with run_workers() as workers:
@@ -234,7 +234,7 @@ async def test_a_worker_that_is_killed_is_started_again_and_the_other_goes_on(
             assert await workers.send(1000 + len(workers.gateway.log)) == 200
 
 
-async def test_a_reload_reaches_both_and_a_bad_file_neither(run_workers: RunWorkers) -> None:
+async def test_a_reload_reaches_both_workers_and_an_invalid_file_neither(run_workers: RunWorkers) -> None:
     async with run_workers() as workers:
         good = workers.config.read_text()
         more = good.replace("sources:\n", "sources:\n  shop: {provider: mando, secrets: env:SECRET}\n")
@@ -251,7 +251,7 @@ async def test_a_reload_reaches_both_and_a_bad_file_neither(run_workers: RunWork
         assert workers.that_logged("config.reload_failed") == set()
         assert await workers.metric("gatehouse_config_last_reload_successful") == 0
 
-        # One that starts now must not start with what the others refused.
+        # A worker that starts now must not use the config that the others refused.
         os.kill(processes(workers.gateway.process.pid)[2], signal.SIGKILL)
         await workers.until(lambda: workers.logged("worker.ended"))
         await workers.until_ready()
@@ -259,7 +259,7 @@ async def test_a_reload_reaches_both_and_a_bad_file_neither(run_workers: RunWork
         assert [line["sources"] for line in found] == [["mando"], ["mando", "shop"]]
 
 
-async def test_a_worker_that_hangs_is_started_again_with_what_the_others_took(
+async def test_a_hanging_worker_is_restarted_with_the_config_of_the_others(
     run_workers: RunWorkers,
 ) -> None:
     async with run_workers() as workers:
@@ -279,12 +279,12 @@ async def test_a_worker_that_hangs_is_started_again_with_what_the_others_took(
         assert [line["sources"] for line in found] == [["mando"], ["mando", "shop"]]
 
 
-async def test_sigterm_ends_all_of_them_in_good_order(run_workers: RunWorkers, tmp_path: Path) -> None:
+async def test_sigterm_stops_all_workers_gracefully(run_workers: RunWorkers, tmp_path: Path) -> None:
     async with run_workers() as workers:
         assert list(tmp_path.glob("gatehouse-*"))
         async with asyncio.timeout(10):
             workers.gateway.terminate()
-            # Its log ends when nobody is left who could write to it.
+            # The log ends when no process can write to it any more.
             assert await workers.gateway.wait() == 0
         assert workers.that_logged("gateway.stopped") == {1, 2}
         assert workers.gateway.log[-1]["event"] == "gateway.stopped"
@@ -292,7 +292,7 @@ async def test_sigterm_ends_all_of_them_in_good_order(run_workers: RunWorkers, t
         assert not list(tmp_path.glob("gatehouse-*"))
 
 
-async def test_a_signal_that_a_service_manager_sends_to_all_of_them_is_no_second_one(
+async def test_a_signal_to_all_processes_does_not_count_as_a_second_signal(
     run_workers: RunWorkers,
 ) -> None:
     async with run_workers() as workers:
@@ -304,7 +304,7 @@ async def test_a_signal_that_a_service_manager_sends_to_all_of_them_is_no_second
         assert workers.that_logged("gateway.stopped") == {1, 2}
 
 
-async def test_a_second_signal_ends_all_of_them_at_once(
+async def test_a_second_signal_ends_all_workers_at_once(
     run_workers: RunWorkers, app: ScriptedDestination, tmp_path: Path
 ) -> None:
     async with run_workers() as workers:
@@ -321,9 +321,7 @@ async def test_a_second_signal_ends_all_of_them_at_once(
         assert not list(tmp_path.glob("gatehouse-*"))
 
 
-async def test_nothing_is_left_of_a_supervisor_that_is_killed(
-    run_workers: RunWorkers, tmp_path: Path
-) -> None:
+async def test_a_killed_supervisor_leaves_nothing_behind(run_workers: RunWorkers, tmp_path: Path) -> None:
     async with run_workers() as workers:
         left = processes(workers.gateway.process.pid)
         workers.gateway.kill()
@@ -334,7 +332,7 @@ async def test_nothing_is_left_of_a_supervisor_that_is_killed(
         await workers.until(lambda: not any(map(_is_running, left.values())))
 
 
-async def test_another_gateway_does_not_get_a_share_of_the_port(
+async def test_another_gateway_cannot_share_the_port(
     run_workers: RunWorkers, database: Database, tmp_path: Path
 ) -> None:
     async with run_workers() as workers:
@@ -348,7 +346,7 @@ async def test_another_gateway_does_not_get_a_share_of_the_port(
         assert f"can't listen on 127.0.0.1:{port}" in second.log[0]["line"]
 
 
-async def test_a_worker_that_can_not_start_is_the_end_of_all(tmp_path: Path, config: Path) -> None:
+async def test_a_worker_that_cannot_start_ends_all_workers(tmp_path: Path, config: Path) -> None:
     secrets = {"SECRET": providers.SECRET, "TOKEN": TOKEN, "PASSWORD": "not-the-password"}
     gateway = await spawn(config, options=["--workers", "2"], TMPDIR=str(tmp_path), **secrets)
 
@@ -359,7 +357,7 @@ async def test_a_worker_that_can_not_start_is_the_end_of_all(tmp_path: Path, con
 
 
 @pytest.mark.parametrize("workers", ["2", "0", "many"])
-async def test_what_can_not_be_is_refused(tmp_path: Path, workers: str) -> None:
+async def test_an_impossible_number_of_workers_is_refused(tmp_path: Path, workers: str) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text("sources: {mando: {provider: mando, secrets: env:SECRET}}\n")
     command = (sys.executable, "-m", "gatehouse", "serve", "-c", str(file), "--workers", workers)
@@ -379,7 +377,7 @@ async def test_what_can_not_be_is_refused(tmp_path: Path, workers: str) -> None:
 
 
 def _is_running(process: int) -> bool:
-    """Tell whether a process has not ended; one that has may be there until somebody asks how it ended."""
+    """Return whether a process still runs; an ended one may stay visible until its exit code is read."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Whatever arrives gets the answer it should, a count and one log line; never a traceback, never a 500."""
+"""Every request gets the right answer, a count and one log line, and never a traceback or a 500."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BODY = providers.body(id="evt_1", type="sale.created", data={})
 
 
 async def raw(running: Running, sent: bytes, *, within: float = 5.0) -> bytes:
-    """Send bytes as they are and read until the gateway closes."""
+    """Send bytes unchanged, and read until the gateway closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.gateway.ingest.port)
     try:
         writer.write(sent)
@@ -52,7 +52,7 @@ def head(*lines: str, target: str = "/webhooks/mando", method: str = "POST") -> 
         "/metrics",
     ],
 )
-async def test_any_path_but_a_sources_own_is_404(running: Running, path: str) -> None:
+async def test_an_unknown_path_is_404(running: Running, path: str) -> None:
     answer = await raw(running, head("Content-Length: 2", "Connection: close", target=path) + b"{}")
 
     assert answer.startswith(b"HTTP/1.1 404 ")
@@ -87,7 +87,7 @@ async def test_a_second_content_encoding_counts_as_the_first_does(running: Runni
 
 @pytest.mark.case("F-24")
 @pytest.mark.parametrize("value", ["identity", "UTF-8", "utf-8, identity", "", "text/plain", "none", "é"])
-async def test_what_is_no_content_coding_changes_nothing(running: Running, value: str) -> None:
+async def test_a_value_that_is_not_a_content_coding_is_ignored(running: Running, value: str) -> None:
     headers = providers.mando(BODY) | {"Content-Encoding": value}
 
     assert (await running.send("mando", BODY, headers))[0] == 200
@@ -95,7 +95,7 @@ async def test_what_is_no_content_coding_changes_nothing(running: Running, value
 
 @pytest.mark.alone
 @pytest.mark.parametrize("sent", [b'{"i', b""])
-async def test_a_body_that_does_not_come_is_408(
+async def test_a_missing_body_is_408(
     run_gateway: RunGateway, destination: ScriptedDestination, sent: bytes
 ) -> None:
     config = CONFIG.replace('"127.0.0.1:0", public', '"127.0.0.1:0", request_deadline: 200ms, public')
@@ -108,12 +108,12 @@ async def test_a_body_that_does_not_come_is_408(
         assert (await running.metrics())["gatehouse_requests_total", "timeout", "mando"] == 1
 
 
-async def test_a_body_that_trickles_is_408(run_gateway: RunGateway, destination: ScriptedDestination) -> None:
+async def test_a_slow_body_is_408(run_gateway: RunGateway, destination: ScriptedDestination) -> None:
     config = CONFIG.replace('"127.0.0.1:0", public', '"127.0.0.1:0", request_deadline: 200ms, public')
     async with run_gateway(config.format(url=destination.url)) as running:
         reader, writer = await asyncio.open_connection("127.0.0.1", running.gateway.ingest.port)
         writer.write(head("Content-Length: 1000"))
-        # The line alone: what is still being sent when the gateway closes resets the connection.
+        # Only the first line: data that arrives while the gateway closes resets the connection.
         answer = asyncio.create_task(reader.readline())
         while not answer.done():
             writer.write(b"x")
@@ -133,7 +133,7 @@ async def test_a_body_that_trickles_is_408(run_gateway: RunGateway, destination:
         {"X-Mando-Signature": "x" * 4000},
     ],
 )
-async def test_an_unverified_request_is_401_and_not_told_why(
+async def test_an_unverified_request_is_401_without_a_reason(
     running: Running, headers: dict[str, str]
 ) -> None:
     status, answer = await running.send("mando", BODY, headers)
@@ -153,7 +153,7 @@ async def test_a_signature_header_with_odd_bytes_is_401(running: Running) -> Non
 
 
 @pytest.mark.case("S-07")
-async def test_a_signature_header_that_is_there_twice_is_401(running: Running) -> None:
+async def test_a_repeated_signature_header_is_401(running: Running) -> None:
     signature = providers.mando(BODY)["X-Mando-Signature"]
     lines = [f"X-Mando-Signature: {signature}"] * 2
     sent = head(f"Content-Length: {len(BODY)}", "Connection: close", *lines) + BODY
@@ -164,7 +164,7 @@ async def test_a_signature_header_that_is_there_twice_is_401(running: Running) -
 
 
 @pytest.mark.case("S-14")
-async def test_signed_for_one_source_is_refused_by_another(
+async def test_a_request_signed_for_one_source_is_refused_by_another(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     config = CONFIG.format(url=destination.url).replace(
@@ -190,7 +190,9 @@ async def test_signed_for_one_source_is_refused_by_another(
         head(target="/" + "x" * 10_000),
     ],
 )
-async def test_what_is_not_http_is_400_and_closed(running: Running, logged: io.StringIO, sent: bytes) -> None:
+async def test_bytes_that_are_not_http_are_400_and_close_the_connection(
+    running: Running, logged: io.StringIO, sent: bytes
+) -> None:
     answer = await raw(running, sent)
 
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
@@ -200,13 +202,13 @@ async def test_what_is_not_http_is_400_and_closed(running: Running, logged: io.S
     assert (await running.metrics())["gatehouse_requests_total", "malformed", "_unknown"] == 1
 
 
-async def test_a_chunk_that_is_none_is_400(running: Running) -> None:
+async def test_a_malformed_chunk_is_400(running: Running) -> None:
     answer = await raw(running, head("Transfer-Encoding: chunked") + b"zz\r\nnope\r\n")
 
     assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 "))
 
 
-async def test_who_leaves_in_the_middle_of_a_body_leaves_no_traceback(
+async def test_a_client_that_disconnects_during_its_body_causes_no_traceback(
     running: Running, logged: io.StringIO
 ) -> None:
     _, writer = await asyncio.open_connection("127.0.0.1", running.gateway.ingest.port)
@@ -220,13 +222,15 @@ async def test_who_leaves_in_the_middle_of_a_body_leaves_no_traceback(
     assert "secret-looking-bytes" not in logged.getvalue()
 
 
-async def test_a_client_that_waits_to_be_told_to_continue_is_told(running: Running) -> None:
+async def test_a_client_that_expects_100_continue_gets_it(running: Running) -> None:
     headers = providers.mando(BODY) | {"Expect": "100-continue"}
 
     assert (await running.send("mando", BODY, headers))[0] == 200
 
 
-async def test_a_client_that_waits_is_refused_before_it_sends_too_much(running: Running) -> None:
+async def test_a_client_that_expects_100_continue_is_refused_before_it_sends_too_much(
+    running: Running,
+) -> None:
     lines = ("Content-Length: 9000000", "Expect: 100-continue", "Connection: close")
     answer = await raw(running, head(*lines), within=15)
 
@@ -247,7 +251,7 @@ async def test_pipelined_requests_are_answered_in_order(running: Running) -> Non
 
 @pytest.mark.case("S-20", "S-21")
 @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"x"', b"not json", b"\xff\xfe", b'{"id":1,"id":2}'])
-async def test_verified_but_unreadable_is_kept_and_forwarded(
+async def test_a_verified_but_unreadable_request_is_stored_and_forwarded(
     running: Running, destination: ScriptedDestination, body: bytes
 ) -> None:
     status, answer = await running.send("mando", body, providers.mando(body))
@@ -309,7 +313,7 @@ def numbered(number: int) -> bytes:
     return providers.body(id=f"evt_{number:05}", type="sale.created", data={})
 
 
-async def test_an_event_that_no_route_wants_is_stored_and_answered(
+async def test_an_event_without_a_route_is_stored_and_answered(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     config = CONFIG.format(url=destination.url).replace('from: "*"', "from: hisab")
@@ -322,7 +326,7 @@ async def test_an_event_that_no_route_wants_is_stored_and_answered(
         assert scraped["gatehouse_deliveries_pending", "app"] == 0
 
 
-async def test_an_event_fans_out_to_every_destination_that_wants_it(
+async def test_an_event_is_delivered_to_every_routed_destination(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     async with ScriptedDestination() as second:
@@ -337,7 +341,7 @@ async def test_an_event_fans_out_to_every_destination_that_wants_it(
     assert "webhook-signature" not in second_got.headers
 
 
-async def test_other_codes_where_a_provider_demands_them(
+async def test_status_codes_that_a_provider_demands(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     answers = "secrets: [env:SECRET], answers: {{accepted: 202, unauthorized: 400}}"

@@ -1,4 +1,4 @@
-"""More than the gateway can take: refused soon what is refused, on time what is taken on, memory bounded."""
+"""Under overload, requests are refused early or answered on time, in bounded memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 
 
 def rss() -> int:
-    """Return the bytes of memory that this process, gateway and test, has resident."""
+    """Return the resident memory of this process, gateway and test together (bytes)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
@@ -50,14 +50,14 @@ def bodies_of(running: Running) -> Bodies:
 
 
 async def test_a_thousand_slow_bodies_hold_little_and_hinder_nobody(running: Running) -> None:
-    """D-26 in small: each announces 1 MiB and sends 4 KiB of it."""
+    """A small version of D-26: each body announces 1 MiB and sends 4 KiB of it."""
     before = rss()
     async with AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(connected(running)) for _ in range(1000)]
         for wire in slow:
             wire.writer.write(head("Content-Length: 1048576") + b"x" * 4096)
         async with asyncio.timeout(10):
-            while bodies_of(running).held < 1000 * 4096:  # noqa: ASYNC110 - nothing says so from outside
+            while bodies_of(running).held < 1000 * 4096:  # noqa: ASYNC110 - nothing outside shows it
                 await asyncio.sleep(0.01)
         wire = await stack.enter_async_context(connected(running))
         answers = [await timed(wire, signed(number)) for number in range(100)]
@@ -73,7 +73,7 @@ async def test_a_thousand_slow_bodies_hold_little_and_hinder_nobody(running: Run
 
 
 async def test_a_flood_of_slow_bodies_crowds_out_itself(running: Running) -> None:
-    """D-26: beyond 64 MiB whoever has been sending longest gets 503, who is quick gets 200."""
+    """D-26: above 64 MiB, the longest sending request gets 503, and a quick one gets 200."""
     max_active = 0
     async with AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(connected(running)) for _ in range(90)]
@@ -100,7 +100,7 @@ async def test_a_flood_of_slow_bodies_crowds_out_itself(running: Running) -> Non
 async def test_a_stalled_store_answers_within_a_second_and_what_was_refused_is_never_written(
     running: Running, tmp_path: Path
 ) -> None:
-    """1,500 requests at once, more than may be worked on, while nothing is committed for 2 s."""
+    """1,500 requests at once, more than the admission limit, while nothing is committed for 2 s."""
     async with AsyncExitStack() as stack:
         wires = [await stack.enter_async_context(connected(running)) for _ in range(1500)]
         stall = asyncio.create_task(_stall(running, 2.0))
@@ -122,7 +122,7 @@ async def test_a_stalled_store_answers_within_a_second_and_what_was_refused_is_n
 async def test_under_overload_the_answers_are_quick_and_each_connection_gets_its_own(
     running: Running,
 ) -> None:
-    """Four times the requests that are worked on at once."""
+    """Four times the admission limit."""
     async with AsyncExitStack() as stack:
         wires = [await stack.enter_async_context(connected(running)) for _ in range(2000)]
         answers = await asyncio.gather(*(timed(wire, signed(number)) for number, wire in enumerate(wires)))
@@ -134,7 +134,7 @@ async def test_under_overload_the_answers_are_quick_and_each_connection_gets_its
 
 
 async def _stall(running: Running, seconds: float) -> None:
-    """Keep the store's thread from doing anything else."""
+    """Block the store's thread."""
     store: Any = running.gateway._store
     await store._writer.run(lambda _: time.sleep(seconds))
 
@@ -143,7 +143,7 @@ def _rows(folder: Path) -> dict[str, int]:
     connection = sqlite3.connect(folder / "gatehouse.db")
     try:
         return {
-            table: connection.execute("SELECT count(*) FROM " + table).fetchone()[0]  # noqa: S608 - our own names
+            table: connection.execute("SELECT count(*) FROM " + table).fetchone()[0]  # noqa: S608 - fixed names
             for table in ("events", "dedupe_keys")
         }
     finally:
@@ -151,7 +151,7 @@ def _rows(folder: Path) -> dict[str, int]:
 
 
 class Sender:
-    """What admission sees of a connection."""
+    """A connection as admission sees it."""
 
     def __init__(self) -> None:
         self.said = ""
@@ -192,7 +192,7 @@ async def test_who_waits_too_long_is_refused_and_the_next_on_time_admitted() -> 
     admission.leave()
     assert on_time.said == "admitted"
     async with asyncio.timeout(1):
-        while late.said != "refused":  # noqa: ASYNC110 - a timer tells it
+        while late.said != "refused":  # noqa: ASYNC110 - a timer changes it
             await asyncio.sleep(0)
 
 
@@ -206,7 +206,7 @@ async def test_who_waits_is_refused_although_nobody_leaves() -> None:
         admission.wait(one)
 
     async with asyncio.timeout(1):
-        while {one.said for one in senders} != {"refused"}:  # noqa: ASYNC110 - a timer tells it
+        while {one.said for one in senders} != {"refused"}:  # noqa: ASYNC110 - a timer changes it
             await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""Schemes that sign the URL, behind a proxy that the provider knows under another name."""
+"""Schemes that sign the URL work behind a proxy that the provider knows under another name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ routes:
 
 @asynccontextmanager
 async def proxied(gateway: Running, client: str = "198.51.100.7") -> AsyncIterator[str]:
-    """Run a proxy in front, which passes on everything but the host, and says whom it speaks for."""
+    """Run a proxy that forwards everything except the host, and adds the client's address."""
 
     async def forward(request: web.Request) -> web.Response:
         headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
@@ -131,12 +131,12 @@ async def test_square_signs_the_public_url_and_the_body(
     [
         ("127.0.0.1", "192.0.2.7", 200),
         ("127.0.0.1", "198.51.100.7", 401),
-        # Not trusted: the proxy's own address is what counts, whatever it says.
+        # Not trusted: the proxy's own address counts.
         ("10.0.0.1", "192.0.2.7", 401),
     ],
 )
 @pytest.mark.case("S-55")
-async def test_an_allowlist_goes_by_the_right_most_address_that_is_no_trusted_proxy(
+async def test_an_allowlist_checks_the_rightmost_untrusted_address(
     run_gateway: RunGateway, destination: ScriptedDestination, trusted: str, client: str, status: int
 ) -> None:
     text = config(destination.url, f", trusted_proxies: [{trusted}]")
@@ -146,10 +146,10 @@ async def test_an_allowlist_goes_by_the_right_most_address_that_is_no_trusted_pr
 
 @pytest.mark.case("S-55")
 @pytest.mark.parametrize("trusted", ["10.0.0.1", "127.0.0.1"])
-async def test_an_address_that_only_the_sender_says_is_not_let_in(
+async def test_an_address_that_only_the_sender_claims_is_refused(
     run_gateway: RunGateway, destination: ScriptedDestination, trusted: str
 ) -> None:
-    """Not by headers that no proxy of ours writes, and not by more of those that one does."""
+    """Neither through headers that the proxy does not write, nor through more of those that it does."""
     text = config(destination.url, f", trusted_proxies: [{trusted}]")
     listed = "192.0.2.7"
     said = [

@@ -1,4 +1,4 @@
-"""Group commit: its bounds by count, bytes and time, and what shares a commit."""
+"""Group commit: its limits on number, bytes and time, and what shares a commit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gatehouse.telemetry.metrics import Metrics
 
 
 class Lanes:
-    """Notes what is handed over."""
+    """Records the deliveries."""
 
     def __init__(self) -> None:
         self.taken: list[Delivery] = []
@@ -72,7 +72,7 @@ def arrival(number: int, *assignments: Assignment, size: int = 10) -> Arrival:
     return Arrival(event, dedupe_keys(str(number).encode(), until=now + 60), assignments)
 
 
-async def test_requests_that_wait_for_a_commit_share_the_next(setting: Setting) -> None:
+async def test_requests_that_wait_during_a_commit_share_the_next_one(setting: Setting) -> None:
     receipts = await asyncio.gather(*(setting.committer.accept([arrival(n)]) for n in range(MAX_BATCH * 2)))
 
     assert {receipt.status for (receipt,) in receipts} == {"accepted"}
@@ -86,7 +86,7 @@ async def test_the_events_of_one_request_are_answered_together(setting: Setting)
     assert [receipt.status for receipt in receipts] == ["accepted", "duplicate", "accepted"]
 
 
-async def test_deliveries_go_to_their_lane_or_to_the_store_and_only_when_new(setting: Setting) -> None:
+async def test_only_new_deliveries_go_to_their_lane_or_to_the_store(setting: Setting) -> None:
     goes = (Assignment("hot", leased=True), Assignment("cold", leased=False))
     await setting.committer.accept([arrival(1, *goes)])
     await setting.committer.accept([arrival(1, *goes)])
@@ -113,7 +113,7 @@ async def test_a_request_that_waited_too_long_is_refused_and_not_written_later(s
     assert setting.lanes.taken == []
 
 
-async def test_one_more_than_may_wait_is_refused_at_once(setting: Setting) -> None:
+async def test_a_request_above_the_limit_is_refused_at_once(setting: Setting) -> None:
     setting.lock.execute("BEGIN EXCLUSIVE")
     waiting = [asyncio.create_task(setting.committer.accept([arrival(n)])) for n in range(MAX_WAITING)]
     await asyncio.sleep(0)
@@ -125,7 +125,7 @@ async def test_one_more_than_may_wait_is_refused_at_once(setting: Setting) -> No
     await setting.committer.accept([arrival(-1)])
 
 
-async def test_more_bytes_than_may_wait_are_refused_at_once(setting: Setting) -> None:
+async def test_bytes_above_the_limit_are_refused_at_once(setting: Setting) -> None:
     half = MAX_WAITING_BYTES // 2 + 1
     setting.lock.execute("BEGIN EXCLUSIVE")
     waiting = asyncio.create_task(setting.committer.accept([arrival(1, size=half)]))

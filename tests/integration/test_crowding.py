@@ -1,4 +1,4 @@
-"""More connections than are allowed: who has nothing to do makes room, then who has been sending longest."""
+"""Above the limit on connections, idle ones are closed first, then those that have been sending longest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.alone
 
 MOST = 20
 CROWDED = CONFIG.replace('"127.0.0.1:0", public', f'"127.0.0.1:0", max_connections: {MOST}, public')
-#: What a connection may be held open with.
+#: Ways to hold a connection open.
 SLOW = {
     "nothing": b"",
     "a head": b"POST /webhooks/mando HTTP/1.1\r\nHost: ",
@@ -42,7 +42,7 @@ SLOW = {
 
 @pytest.fixture
 async def crowded(run_gateway: RunGateway, destination: ScriptedDestination) -> AsyncIterator[Running]:
-    """Run a gateway that takes 20 connections."""
+    """Run a gateway that allows 20 connections."""
     async with run_gateway(CROWDED.format(url=destination.url)) as running:
         yield running
 
@@ -60,14 +60,16 @@ def connections(running: Running) -> OpenConnections:
 
 async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not is_so():  # noqa: ASYNC110 - nothing says so from outside
+        while not is_so():  # noqa: ASYNC110 - nothing outside shows it
             await asyncio.sleep(0.002)
 
 
 @pytest.mark.case("F-04")
 @pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW)
-async def test_who_holds_every_connection_keeps_no_genuine_request_out(crowded: Running, sent: bytes) -> None:
-    """Twice as many as there may be; and genuine requests get theirs while more of them come."""
+async def test_clients_that_hold_all_connections_do_not_block_genuine_requests(
+    crowded: Running, sent: bytes
+) -> None:
+    """Twice as many connections as allowed. Genuine requests are answered while more connections arrive."""
     async with AsyncExitStack() as stack:
         held = [await stack.enter_async_context(connected(crowded)) for _ in range(MOST)]
         for wire in held:
@@ -85,8 +87,10 @@ async def test_who_holds_every_connection_keeps_no_genuine_request_out(crowded: 
 
 
 @pytest.mark.case("F-04")
-async def test_who_has_been_sending_longest_goes_after_who_is_idle_and_is_told(crowded: Running) -> None:
-    """503, whether it was sending a head or a body."""
+async def test_the_longest_sending_connection_is_evicted_after_idle_ones_with_an_answer(
+    crowded: Running,
+) -> None:
+    """It gets 503, whether it was sending a head or a body."""
     queues = connections(crowded).queues
     async with AsyncExitStack() as stack, asyncio.timeout(10):
 
@@ -114,17 +118,17 @@ async def test_who_has_been_sending_longest_goes_after_who_is_idle_and_is_told(c
 
 
 @pytest.mark.case("F-04")
-async def test_who_has_just_connected_does_not_go_for_those_who_are_slow(
+async def test_a_new_connection_is_not_evicted_for_slow_ones(
     crowded: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A genuine request may be a round trip away, while newcomers that only begin one come in crowds."""
+    """A genuine request may need a round trip, while many new connections begin a request."""
     monkeypatch.setattr(base_connection, "NEW_CONNECTION_AGE", 5.0)
     queues = connections(crowded).queues
     async with AsyncExitStack() as stack, asyncio.timeout(10):
         for number in range(MOST):
             (await stack.enter_async_context(connected(crowded))).writer.write(SLOW["a body"])
             await until(lambda number=number: len(queues.sending) == number + 1)  # type: ignore[misc]
-        connections(crowded).clock.stopped -= 8  # for so long they have been sending now
+        connections(crowded).clock.stopped -= 8  # they have been sending for this long
         genuine = await stack.enter_async_context(connected(crowded))
         await until(lambda: bool(queues.idle))
         for _ in range(MOST // 2):
@@ -136,7 +140,7 @@ async def test_who_has_just_connected_does_not_go_for_those_who_are_slow(
 
 
 @pytest.mark.case("F-14")
-async def test_the_connection_that_has_been_idle_longest_goes_first_and_not_the_oldest(
+async def test_the_longest_idle_connection_is_evicted_first_and_not_the_oldest(
     crowded: Running,
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -155,8 +159,8 @@ async def test_the_connection_that_has_been_idle_longest_goes_first_and_not_the_
 
 
 @pytest.mark.case("F-04")
-async def test_a_request_that_is_complete_never_makes_room(crowded: Running) -> None:
-    """Neither while it is worked on nor while it waits to be admitted; who comes then is told 503."""
+async def test_a_complete_request_is_never_evicted(crowded: Running) -> None:
+    """Neither while it is processed nor while it waits for admission. A new connection gets 503."""
     admission = connections(crowded)._admission
     taken = 0
     while admission.enter():
@@ -174,7 +178,7 @@ async def test_a_request_that_is_complete_never_makes_room(crowded: Running) -> 
 
 
 @pytest.mark.case("F-04")
-async def test_who_does_not_take_its_answers_makes_room(
+async def test_a_client_that_does_not_read_its_answers_is_evicted(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     config = CROWDED.replace(f"max_connections: {MOST}", "max_connections: 2")
@@ -203,8 +207,8 @@ async def test_who_does_not_take_its_answers_makes_room(
 
 
 @pytest.mark.case("F-04")
-async def test_a_burst_of_connections_uses_no_more_files_than_are_reserved(tmp_path: Path) -> None:
-    """Else the gateway would accept nobody for a second."""
+async def test_a_burst_of_connections_uses_only_the_reserved_file_descriptors(tmp_path: Path) -> None:
+    """Otherwise the gateway would accept no connection for a second."""
     config = tmp_path / "gateway.yaml"
     config.write_text(
         f'server: {{listen: "127.0.0.1:0", max_connections: {MOST}}}\noperator: {{listen: "127.0.0.1:0"}}\n'
@@ -212,7 +216,7 @@ async def test_a_burst_of_connections_uses_no_more_files_than_are_reserved(tmp_p
     )
     async with serving(config, SECRET=providers.SECRET) as gateway, AsyncExitStack() as stack:
         pid, port = gateway.process.pid, int(gateway.url.rpartition(":")[2])
-        used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names are all that is needed
+        used = len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - only the names are needed
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + MOST + 400, used + MOST + 400))
         for _ in range(1000):
             burst = socket.socket()
@@ -232,10 +236,10 @@ async def test_a_burst_of_connections_uses_no_more_files_than_are_reserved(tmp_p
 @pytest.mark.case("F-04")
 @pytest.mark.parametrize("name", ["nginx", "caddy", "haproxy"])
 @pytest.mark.parametrize("slow", ["a body", "a chunked body"])
-async def test_slow_bodies_through_a_proxy_keep_no_genuine_request_out(
+async def test_slow_bodies_through_a_proxy_do_not_block_genuine_requests(
     crowded: Running, tmp_path: Path, name: str, slow: str
 ) -> None:
-    """Those that the proxy streams hold connections of the gateway, and more of them come all the while."""
+    """Streamed bodies hold connections of the gateway, and more of them arrive all the time."""
     if find(name) is None:
         lacking(f"no {name}: run tests/integration/fetch_proxies.sh, or set GATEHOUSE_TEST_{name.upper()}")
     (folder := tmp_path / "proxy").mkdir()
@@ -248,7 +252,7 @@ async def test_slow_bodies_through_a_proxy_keep_no_genuine_request_out(
         async def send(sent: bytes) -> asyncio.StreamReader:
             reader, writer = await front.connect()
             stack.callback(writer.transport.abort)
-            writers.append(writer)  # one that nobody has would close by itself
+            writers.append(writer)  # without a reference it would close
             writer.write(sent.replace(b"Host: h", b"Host: " + HOST.encode()))
             return reader
 

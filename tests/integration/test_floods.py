@@ -1,4 +1,4 @@
-"""Floods of unsigned bodies: refused without a question to the store, within a bound on memory."""
+"""Floods of unsigned bodies are refused without using the store, in bounded memory."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ operator: {listen: "127.0.0.1:0"}
 sources:
   mando: {provider: mando, secrets: [env:SECRET]}
 """
-#: No signature at all, and one that has to be computed to be refused.
+#: No signature, and one that must be computed before it is refused.
 REFUSED = {"unsigned": [], "wrongly signed": ["X-Mando-Signature: sha256=" + "0" * 64]}
 
 
 async def flood(port: int, sent: bytes, *, connections: int, each: int = 1) -> Counter[bytes]:
-    """Send the same request over and over, on many connections at once; return the statuses."""
+    """Send the same request repeatedly on many connections at once; return the statuses."""
 
     async def send() -> list[bytes]:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -59,17 +59,17 @@ async def flood(port: int, sent: bytes, *, connections: int, each: int = 1) -> C
 
 
 def peak(gateway: GatewayProcess) -> int:
-    """Return the most bytes of memory that a gateway ever had resident."""
+    """Return the peak resident memory of a gateway (bytes)."""
     status = Path(f"/proc/{gateway.process.pid}/status").read_text()
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 @pytest.mark.case("S-37")
 @pytest.mark.parametrize("lines", REFUSED.values(), ids=REFUSED)
-async def test_nothing_is_asked_of_the_store_before_a_signature_is_verified(
+async def test_the_store_is_not_used_before_a_signature_is_verified(
     run_gateway: RunGateway, monkeypatch: pytest.MonkeyPatch, lines: list[str]
 ) -> None:
-    """The gateway has no destination: lanes ask the store by themselves."""
+    """The gateway has no destination, because lanes use the store on their own."""
     body = providers.body(id="evt_1", type="sale.created", data={})
     questions: list[object] = []
     run = Connection.run
@@ -108,12 +108,12 @@ async def test_500_bodies_of_a_mebibyte_at_once_take_little_more_memory_than_the
         grown = peak(gateway) - before
     assert answers[b"401"] > 0
     assert set(answers) <= {b"401", b"503", b"closed"}
-    # The budget, and what the loop reads of 500 sockets before anybody is asked.
+    # The limit on bodies, and what the event loop reads from 500 sockets before it can refuse anything.
     assert grown < MAX_BYTES + CONNECTIONS * MIB / 4
 
 
 class Sender:
-    """A request of which a piece came, and no more comes."""
+    """A request that has sent one piece, and sends nothing more."""
 
     content_length = None
 
@@ -137,7 +137,7 @@ class Sender:
         raise AssertionError
 
 
-async def test_a_body_that_is_given_up_takes_no_memory_from_then_on() -> None:
+async def test_an_evicted_body_frees_its_memory_at_once() -> None:
     bodies, piece = Bodies(), bytes(MIB)
     sender, before = Sender(piece), sys.getrefcount(piece)
     with bodies.body() as body:

@@ -1,4 +1,4 @@
-"""Providers' handshakes over real sockets, with the presets: answered as documented, and never stored."""
+"""Handshakes of providers over real sockets, with the presets: answered as documented, never stored."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ENVIRONMENT = {
     "TOKEN": TOKEN,
     "DISCORD": DISCORD.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
 }
-#: The secrets of Asana and Notion are not there yet: the handshake brings them.
+#: Asana and Notion have no secrets yet: the handshake brings them.
 CONFIG = """
 server: {listen: "127.0.0.1:0", public_url: "https://hooks.example.com"}
 operator: {listen: "127.0.0.1:0"}
@@ -74,7 +74,7 @@ sources:
 
 
 class FakeConfirm:
-    """Stands for the provider's address that is fetched to confirm."""
+    """Replaces the provider's address for the confirmation."""
 
     def __init__(self) -> None:
         self.urls: list[str] = []
@@ -104,7 +104,7 @@ async def running(tmp_path: Path, fake_confirm: FakeConfirm) -> AsyncIterator[Ru
 
 @pytest.fixture(autouse=True)
 def nothing_is_stored(tmp_path: Path, logged: io.StringIO) -> Iterator[None]:
-    """Check after each test that nothing of a handshake reached the store, and no secret the log."""
+    """Check after each test that the store contains no handshake, and the log no secret."""
     yield
     file = tmp_path / "gatehouse.db"
     if file.exists():
@@ -122,7 +122,7 @@ HANDED_OVER = (
 
 
 class Answered:
-    """An answer, with its body read."""
+    """An answer with its body."""
 
     def __init__(self, answer: aiohttp.ClientResponse, body: bytes) -> None:
         self.status = answer.status
@@ -233,7 +233,7 @@ async def test_zoom_gets_its_token_hashed(running: Running) -> None:
     )
 
 
-async def test_zoom_gets_no_event_signed(running: Running) -> None:
+async def test_zoom_cannot_make_the_gateway_sign_an_event(running: Running) -> None:
     forged = f'v0:{int(time.time())}:{{"event":"meeting.ended"}}'
     body = json.dumps({"payload": {"plainToken": forged}, "event": "endpoint.url_validation"}).encode()
 
@@ -263,7 +263,7 @@ async def test_meta_is_refused_with_the_wrong_token(running: Running, logged: io
     assert '"reason":"wrong_credentials"' in logged.getvalue()
 
 
-async def test_without_a_token_of_ours_the_handshake_waits(running: Running) -> None:
+async def test_without_a_token_the_handshake_is_503(running: Running) -> None:
     answer = await ask(running, "whatsapp", method="GET", query=hub("another"))
 
     assert answer.status == 503
@@ -279,13 +279,13 @@ async def test_x_gets_its_token_hashed(running: Running) -> None:
     assert (answer.status, answer.json) == (200, {"response_token": f"sha256={hashed}"})
 
 
-async def test_x_gets_no_event_signed(running: Running) -> None:
+async def test_x_cannot_make_the_gateway_sign_an_event(running: Running) -> None:
     answer = await ask(running, "x", method="GET", query={"crc_token": '{"for_user_id":"1"}'})
 
     assert answer.status == 400
 
 
-async def test_a_proof_for_x_is_no_signature(running: Running) -> None:
+async def test_a_handshake_proof_for_x_is_not_a_valid_signature(running: Running) -> None:
     proof = (await ask(running, "x", method="GET", query={"crc_token": "1"})).json["response_token"]
 
     answer = await ask(running, "x", b"1", headers={"x-twitter-webhooks-signature": proof})
@@ -368,7 +368,7 @@ async def test_asanas_secret_is_shown_while_the_source_waits_for_it(
     assert "/api/v1/handshakes" in line["where"]
 
 
-async def test_notions_token_is_shown_and_nothing_of_it_answered(running: Running) -> None:
+async def test_notions_token_is_shown_and_not_repeated_in_the_answer(running: Running) -> None:
     token = HANDED_OVER[1]
 
     answer = await ask(running, "notion", json.dumps({"verification_token": token}).encode())
@@ -468,9 +468,7 @@ async def test_sns_is_confirmed(running: Running, fake_confirm: FakeConfirm) -> 
     ]
 
 
-async def test_sns_is_asked_to_come_again_when_the_confirmation_fails(
-    running: Running, fake_confirm: FakeConfirm
-) -> None:
+async def test_a_failed_sns_confirmation_is_503(running: Running, fake_confirm: FakeConfirm) -> None:
     fake_confirm.succeeds = False
 
     answer = await ask(running, "sns", SNS, headers={"X-Test-Token": SECRET})
@@ -479,7 +477,7 @@ async def test_sns_is_asked_to_come_again_when_the_confirmation_fails(
     assert await handshakes_of(running, "sns") == 0
 
 
-async def test_nothing_is_fetched_for_what_is_not_verified(
+async def test_nothing_is_fetched_for_an_unverified_request(
     running: Running, fake_confirm: FakeConfirm
 ) -> None:
     elsewhere = SNS.replace(b"sns.us-west-2.amazonaws.com", b"127.0.0.1")
@@ -522,8 +520,8 @@ async def test_braintree_gets_its_challenge_signed(running: Running) -> None:
     assert (answer.status, answer.text) == (200, f"integration_public_key|{proof}")
 
 
-async def test_a_proof_for_braintree_is_no_signature(running: Running) -> None:
-    """Its signed bytes are base64, of which some could be a challenge."""
+async def test_a_handshake_proof_for_braintree_is_not_a_valid_signature(running: Running) -> None:
+    """The signed bytes are base64, and some could be a challenge."""
     challenge = "20f9f8ed05f77439fe955c977e4c8a53"
     signature = (
         await ask(running, "braintree", method="GET", query={"bt_challenge": challenge})
@@ -572,7 +570,7 @@ async def test_a_probe_with_head_is_answered(running: Running) -> None:
         ("intercom", "OPTIONS", "POST, HEAD"),
     ],
 )
-async def test_other_methods_are_405_with_those_that_are_served(
+async def test_other_methods_are_405_with_the_allowed_methods(
     running: Running, source: str, method: str, allow: str
 ) -> None:
     answer = await ask(running, source, method=method)
@@ -580,17 +578,17 @@ async def test_other_methods_are_405_with_those_that_are_served(
     assert (answer.status, answer.headers["Allow"]) == (405, allow)
 
 
-async def test_a_get_that_is_no_handshake_is_400_and_no_event(running: Running) -> None:
+async def test_a_get_without_a_handshake_is_400_and_creates_no_event(running: Running) -> None:
     for query in ({}, {"challenge": ""}, {"challenge": "a\nb"}, {"challenge": "x" * 1025}):
         assert (await ask(running, "dropbox", method="GET", query=query)).status == 400
-    # Not even a signed one.
+    # Not even with a signature.
     signed = {"X-Dropbox-Signature": mac(b"{}").hex()}
     assert (await ask(running, "dropbox", b"{}", method="GET", headers=signed)).status == 400
 
 
 @pytest.fixture
 async def provider() -> AsyncIterator[tuple[str, list[str]]]:
-    """Run an address that can be confirmed, and collect what is asked of it."""
+    """Serve an address that can be confirmed, and collect the requests."""
     asked: list[str] = []
     released = asyncio.Event()
 
@@ -635,13 +633,13 @@ async def test_only_200_confirms(provider: tuple[str, list[str]], path: str, con
     assert asked == [path]
 
 
-async def test_an_address_where_nobody_listens_is_not_confirmed(unused_port: int) -> None:
+async def test_an_unreachable_address_is_not_confirmed(unused_port: int) -> None:
     assert not await confirm(f"http://127.0.0.1:{unused_port}/")
 
 
 @pytest.fixture
 def unused_port() -> int:
-    """Find a port where nobody listens."""
+    """Find a port on which nothing listens."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

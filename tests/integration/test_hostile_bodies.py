@@ -1,4 +1,4 @@
-"""Bodies that are signed rightly and hold what breaks readers: accepted, kept byte for byte, never a 500."""
+"""Signed bodies with content that breaks parsers are accepted and stored unchanged, and never cause a 500."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ sources:
 
 @pytest.fixture
 async def running(run_gateway: RunGateway, destination: ScriptedDestination) -> AsyncIterator[Running]:
-    """Run a gateway with more sources than most."""
+    """Run a gateway with more sources than usual."""
     config = CONFIG.replace("\nsources:", MORE).replace("{{listen", "{{commit_deadline: 10s, listen", 1)
     async with run_gateway(config.format(url=destination.url)) as gateway:
         yield gateway
@@ -66,16 +66,16 @@ def padded(body: bytes) -> str:
 
 
 async def received(destination: ScriptedDestination, count: int = 1) -> list[Any]:
-    """Return the events that arrived."""
+    """Return the events that have arrived."""
     return [json.loads(one.body) for one in await destination.wait_for(count)]
 
 
 class Pulse:
-    """Beats as long as the event loop lets it."""
+    """Ticks as often as the event loop allows."""
 
     def __init__(self) -> None:
-        #: The longest time (seconds) in which nothing else could run. It is the thread's own, since other
-        #: tests run beside.
+        #: The longest time (seconds) in which nothing else could run. It counts only this thread, because
+        #: other tests run at the same time.
         self.longest = 0.0
 
     async def beat(self) -> None:
@@ -87,7 +87,7 @@ class Pulse:
 
 @asynccontextmanager
 async def pulse() -> AsyncIterator[Pulse]:
-    """Measure how long the event loop, which the gateway shares with its test, is held up at most."""
+    """Measure the longest delay of the event loop, which the gateway shares with its test."""
     measured = Pulse()
     beating = asyncio.create_task(measured.beat())
     try:
@@ -97,7 +97,7 @@ async def pulse() -> AsyncIterator[Pulse]:
 
 
 def wrapped(**members: str) -> bytes:
-    """Write JSON whose members are texts of JSON, right or wrong."""
+    """Write JSON whose members are JSON texts, valid or not."""
     fields = {"type": '"sale.created"', "id": '"evt_1"'} | members
     return ("{" + ",".join(f'"{name}":{value}' for name, value in fields.items()) + "}").encode()
 
@@ -132,7 +132,7 @@ NO_JSON = {
 
 @pytest.mark.case("S-20", "S-21", "S-22", "S-23")
 @pytest.mark.parametrize("body", NO_JSON.values(), ids=NO_JSON)
-async def test_a_signed_body_that_can_not_be_read_is_kept_and_forwarded_as_it_is(
+async def test_a_signed_but_unreadable_body_is_stored_and_forwarded_unchanged(
     running: Running, destination: ScriptedDestination, logged: io.StringIO, body: bytes
 ) -> None:
     status, answer = await running.send("mando", body, providers.mando(body))
@@ -191,7 +191,7 @@ READABLE = {
 
 @pytest.mark.case("F-22", "F-23", "S-20", "S-23")
 @pytest.mark.parametrize("body", READABLE.values(), ids=READABLE)
-async def test_what_nobody_needs_does_not_make_an_event_unreadable(
+async def test_unused_parts_of_a_body_do_not_make_an_event_unreadable(
     running: Running, destination: ScriptedDestination, body: bytes
 ) -> None:
     status, answer = await running.send("mando", body, providers.mando(body))
@@ -226,19 +226,19 @@ async def test_one_item_never_makes_another_unreadable(
 
 
 @pytest.mark.case("S-23")
-async def test_ids_that_differ_behind_a_nul_are_two(running: Running) -> None:
+async def test_ids_that_differ_after_a_nul_are_different(running: Running) -> None:
     for last in "bc":
         body = wrapped(id=rf'"a\u0000{last}"')
         assert (await running.send("mando", body, providers.mando(body)))[1]["status"] == "accepted"
 
 
 def colliding() -> bytes:
-    """Write 16,384 names that collide in the hash of Java and of many others."""
+    """Write 16,384 names that collide in the hash function of Java and of many other languages."""
     names = ("".join(parts) for parts in itertools.product(("Aa", "BB"), repeat=14))
     return b'{"type":"sale.created",' + b",".join(b'"%s":1' % name.encode() for name in names) + b"}"
 
 
-#: Each of a megabyte, as much as a body may have, but where the limit is raised.
+#: Each has a megabyte, the default limit of a body.
 COSTLY = {
     "members around half a character": (
         "mando",
@@ -268,7 +268,7 @@ COSTLY = {
 
 
 def headers_for(source: str, body: bytes) -> dict[str, str]:
-    """Sign rightly for a source."""
+    """Sign a body for a source."""
     moment = str(int(time.time()))
     if source == "slack":
         signature = "v0=" + mac(f"v0:{moment}:".encode() + body).hex()
@@ -283,10 +283,12 @@ def headers_for(source: str, body: bytes) -> dict[str, str]:
 
 @pytest.mark.case("S-22", "S-26")
 @pytest.mark.parametrize(("source", "body"), COSTLY.values(), ids=COSTLY)
-async def test_no_body_holds_everybody_else_up(
+async def test_no_body_delays_other_requests(
     running: Running, logged: io.StringIO, record_property: Any, source: str, body: bytes
 ) -> None:
-    """The measure is generous, since other tests run beside; docs/hardening.md has what it takes."""
+    """The limit is generous, because other tests run at the same time; docs/hardening.md has
+    the measured values.
+    """
     await running.send("mando", wrapped(), providers.mando(wrapped()))
     headers = headers_for(source, body)
     url = f"{running.url}/webhooks/{source}"
@@ -303,7 +305,7 @@ async def test_no_body_holds_everybody_else_up(
 
 
 @pytest.mark.case("S-22")
-async def test_ten_million_bytes_are_too_many_where_nobody_asked_for_them(running: Running) -> None:
+async def test_ten_million_bytes_exceed_the_default_limit(running: Running) -> None:
     _, body = COSTLY["a million names"]
 
     assert (await running.send("mando", body, providers.mando(body)))[0] == 413
@@ -378,7 +380,7 @@ async def test_a_weaker_signature_does_not_count(running: Running, header: str, 
 @pytest.mark.parametrize(
     "value", [b"\xe9\xff", b"\xed\xa0\x80", b"\xc3\xa9", "\N{LINE SEPARATOR}".encode(), b"a\tb"]
 )
-async def test_headers_that_are_no_text_are_neither_stored_nor_forwarded_nor_logged(
+async def test_headers_that_are_not_text_are_neither_stored_nor_forwarded_nor_logged(
     run_gateway: RunGateway, destination: ScriptedDestination, logged: io.StringIO, value: bytes
 ) -> None:
     config = CONFIG.format(url=destination.url).replace("secret: env:SIGNING", 'format: raw, headers: ["*"]')
@@ -415,7 +417,7 @@ TYPES: dict[str, tuple[str, ...]] = {
 async def test_whatever_the_content_type_says_json_is_read_as_json(
     running: Running, destination: ScriptedDestination, source: str, lines: tuple[str, ...]
 ) -> None:
-    """The content type is not signed; a field of a form inside a text of JSON would be anybody's."""
+    """The content type is not signed, so anyone could read a form field from the text in a JSON body."""
     body = wrapped(data='{"title":"a&payload=%7B%22type%22%3A%22forged%22%7D&b"}')
     made = headers_for(source, body) | {"X-GitHub-Event": "sale.created"}
     made |= {"X-Hub-Signature-256": "sha256=" + mac(body).hex()}
@@ -474,7 +476,7 @@ async def test_a_form_is_signed_as_its_bytes_and_kept_as_its_bytes(
     ("body", "status"),
     [
         (urlencode({"MessageSid": "SM1", "Body": "a b+c"}).encode(), 200),
-        (b"MessageSid=SM1&Body=a%20b%2Bc", 200),  # Twilio signs what the fields say
+        (b"MessageSid=SM1&Body=a%20b%2Bc", 200),  # Twilio signs the decoded fields
         (b"MessageSid=SM1&Body=a%20b%20c", 401),
         (b"MessageSid=SM1&Body=a+b%2Bc&Body=x", 401),
         (b"MessageSid=SM1&Body=%zz", 401),
@@ -482,7 +484,7 @@ async def test_a_form_is_signed_as_its_bytes_and_kept_as_its_bytes(
         (b"%" * (MIB - 1), 401),
     ],
 )
-async def test_a_form_whose_fields_are_signed_has_to_say_the_same(
+async def test_a_form_with_signed_fields_must_have_the_same_fields(
     running: Running, body: bytes, status: int
 ) -> None:
     signed = b"https://hooks.example.com/webhooks/twilio" + b"Bodya b+cMessageSidSM1"

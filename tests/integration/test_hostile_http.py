@@ -1,4 +1,4 @@
-"""Whatever comes over the wire: the right answer, bounded memory and time, no byte of it in the log."""
+"""Hostile HTTP gets the right answer, in bounded memory and time, and never reaches the log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLOSE = "Connection: close"
 
 
 def rss() -> int:
-    """Return the bytes of memory that this process, gateway and test, has resident."""
+    """Return the resident memory of this process, gateway and test together (bytes)."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
@@ -46,7 +46,7 @@ async def impatient(run_gateway: RunGateway, destination: ScriptedDestination) -
 
 
 async def legitimate(running: Running, number: int) -> float:
-    """Send what has to be accepted whatever else goes on; return the seconds that took."""
+    """Send a request that must always be accepted; return the seconds that it took."""
     body = providers.body(id=f"evt_{number}", type="sale.created", data={})
     started = time.monotonic()
     assert (await running.send("mando", body, providers.mando(body)))[0] == 200
@@ -60,7 +60,7 @@ async def stored(running: Running) -> float:
 
 
 async def seen(running: Running) -> float:
-    """Count the requests, whatever became of them."""
+    """Count the requests, whatever their outcome."""
     return sum(
         value for (name, *_), value in (await running.metrics()).items() if name == "gatehouse_requests_total"
     )
@@ -75,7 +75,7 @@ def lines(logged: io.StringIO) -> list[dict[str, object]]:
     "value", [b"\xe9\xff", b"\xed\xa0\x80", "\N{SNOWMAN}".encode(), b"\x01\x02\x1b[31m", b"x" * 8000, b"\t\t"]
 )
 async def test_a_signature_of_odd_bytes_is_401(running: Running, value: bytes) -> None:
-    """Control characters may be refused as no HTTP at all."""
+    """Control characters may be refused as malformed HTTP."""
     sent = request(BODY, CLOSE).replace(b"Host", b"X-Mando-Signature: " + value + b"\r\nHost")
 
     answer = await exchange(running, sent)
@@ -86,7 +86,7 @@ async def test_a_signature_of_odd_bytes_is_401(running: Running, value: bytes) -
 
 @pytest.mark.case("S-07")
 @pytest.mark.parametrize("order", ["good bad", "bad good", "good good"])
-async def test_a_signature_that_is_there_twice_is_401(running: Running, order: str) -> None:
+async def test_a_repeated_signature_is_401(running: Running, order: str) -> None:
     signature = providers.mando(BODY)["X-Mando-Signature"]
     values = {"good": signature, "bad": "sha256=" + "0" * 64}
     twice = [f"X-Mando-Signature: {values[each]}" for each in order.split()]
@@ -96,7 +96,7 @@ async def test_a_signature_that_is_there_twice_is_401(running: Running, order: s
 
 @pytest.mark.case("S-17")
 async def test_an_unknown_source_and_an_unknown_path_get_the_same_answer(running: Running) -> None:
-    """Paths are no secrets: unknown ones are 404. Which check failed at a known one is never told."""
+    """Paths are not secret: unknown ones are 404. The failed check of a known path stays secret."""
     unknown = {
         await exchange(running, request(b"{}", CLOSE, target=path)) for path in ("/webhooks/nobody", "/x")
     }
@@ -132,8 +132,10 @@ async def test_a_body_at_the_limit_is_accepted_and_one_byte_more_is_413(
 
 
 @pytest.mark.case("S-30")
-async def test_a_length_that_lies_stores_nothing(impatient: Running) -> None:
-    """Too long is waited for in vain; too short is another body, and what follows it is no request."""
+async def test_a_wrong_length_stores_nothing(impatient: Running) -> None:
+    """With a longer length the gateway waits in vain; with a shorter one the body differs, and
+    no request follows.
+    """
     long = head(f"Content-Length: {len(BODY) + 5}", *SIGNED) + BODY
     short = head(f"Content-Length: {len(BODY) - 5}", *SIGNED) + BODY
 
@@ -153,7 +155,7 @@ async def test_a_mebibyte_in_chunks_of_one_byte_costs_little(running: Running) -
     answer = await exchange(running, sent, within=10)
 
     assert answer[9:12] in {b"401", b"413"}
-    assert time.process_time() - started < 2  # the test's own part included
+    assert time.process_time() - started < 2  # including the test itself
 
 
 @pytest.mark.alone
@@ -170,7 +172,7 @@ async def test_a_mebibyte_in_chunks_of_one_byte_costs_little(running: Running) -
     ],
     ids=["extension", "trailers", "long trailer", "huge", "negative", "hex prefix"],
 )
-async def test_chunks_that_are_meant_to_hurt_are_refused_soon(running: Running, end: bytes) -> None:
+async def test_malicious_chunks_are_refused_quickly(running: Running, end: bytes) -> None:
     started = time.monotonic()
     answer = await exchange(running, head("Transfer-Encoding: chunked", CLOSE) + end)
 
@@ -181,8 +183,8 @@ async def test_chunks_that_are_meant_to_hurt_are_refused_soon(running: Running, 
 
 @pytest.mark.case("S-32")
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate, gzip", "GZIP", "x-gzip"])
-async def test_compressed_bodies_are_415_and_never_unpacked(running: Running, coding: str) -> None:
-    """200 bombs of 1:1000 at once; the process grows by less than 10 MB and what is sent."""
+async def test_compressed_bodies_are_415_and_never_decompressed(running: Running, coding: str) -> None:
+    """200 bombs of 1:1000 at once. The process grows by less than 10 MB plus the sent bytes."""
     bomb = gzip.compress(bytes(8 * MIB))
     sent = request(bomb, f"Content-Encoding: {coding}", CLOSE)
     await exchange(running, sent)
@@ -196,7 +198,7 @@ async def test_compressed_bodies_are_415_and_never_unpacked(running: Running, co
 
 @pytest.mark.alone
 @pytest.mark.case("S-33")
-async def test_slow_heads_slow_bodies_and_idle_connections_are_closed_and_hinder_nobody(
+async def test_slow_and_idle_connections_are_closed_and_do_not_delay_others(
     impatient: Running,
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -218,8 +220,8 @@ async def test_slow_heads_slow_bodies_and_idle_connections_are_closed_and_hinder
     [(b"POST /webhooks/mando HTTP/1.1\r\nX: ", b""), (head("Content-Length: 100000"), b"408")],
     ids=["head", "body"],
 )
-async def test_what_trickles_is_cut_off(impatient: Running, begun: bytes, ending: bytes) -> None:
-    """Each byte does not buy more time."""
+async def test_a_trickling_request_is_cut_off(impatient: Running, begun: bytes, ending: bytes) -> None:
+    """A further byte does not extend the deadline."""
     async with connected(impatient) as wire, asyncio.timeout(5):
         wire.writer.write(begun)
         ended = asyncio.create_task(wire.reader.readline())
@@ -232,10 +234,10 @@ async def test_what_trickles_is_cut_off(impatient: Running, begun: bytes, ending
 
 @pytest.mark.case("S-34")
 @pytest.mark.parametrize("sent", SHAPES.values(), ids=SHAPES)
-async def test_a_shape_that_two_parsers_could_read_differently_is_400_and_closed(
+async def test_an_ambiguous_request_is_400_and_closes_the_connection(
     running: Running, logged: io.StringIO, sent: bytes
 ) -> None:
-    """No second request is read out of it."""
+    """The gateway reads no second request from it."""
     before = await seen(running)
     answer = await exchange(running, sent)
 
@@ -258,7 +260,7 @@ async def test_a_shape_that_two_parsers_could_read_differently_is_400_and_closed
     ],
     ids=["129 headers", "long target", "long header", "72 KB", "480 KB", "480 KB without an end"],
 )
-async def test_a_head_without_measure_is_400(running: Running, sent: bytes) -> None:
+async def test_an_oversized_head_is_400(running: Running, sent: bytes) -> None:
     assert (await exchange(running, sent))[9:12] == b"400"
 
 
@@ -272,8 +274,8 @@ async def test_a_hundred_pipelined_requests_are_answered_in_order(running: Runni
 
 
 @pytest.mark.case("S-35")
-async def test_who_never_reads_its_answers_is_let_go(impatient: Running) -> None:
-    """Neither memory nor a connection is kept for it."""
+async def test_a_client_that_never_reads_its_answers_is_disconnected(impatient: Running) -> None:
+    """It keeps neither memory nor a connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", impatient.gateway.ingest.port, limit=1024)
     before = rss()
     async with asyncio.timeout(20):
@@ -290,7 +292,7 @@ async def test_who_never_reads_its_answers_is_let_go(impatient: Running) -> None
         await writer.wait_closed()
 
 
-async def test_the_end_of_a_long_body_is_not_taken_for_a_long_head(running: Running) -> None:
+async def test_the_end_of_a_long_body_does_not_count_as_a_long_head(running: Running) -> None:
     body = BODY + b" " * 300_000
     sent = request(body, *[f"{name}: {value}" for name, value in providers.mando(body).items()])
     async with connected(running) as wire, asyncio.timeout(10):
@@ -355,10 +357,10 @@ async def test_a_target_may_be_a_whole_url(running: Running, target: str) -> Non
 
 @pytest.mark.case("F-27")
 @pytest.mark.parametrize("target", ["http://other.example/in?a=b", "HTTPS://h:1/in?a=b", "/in?a=b"])
-async def test_what_is_signed_of_a_target_is_its_path_and_query(
+async def test_the_signed_part_of_a_target_is_its_path_and_query(
     run_gateway: RunGateway, destination: ScriptedDestination, target: str
 ) -> None:
-    """In whichever form it was sent; and a refused one is kept for the operator in the same words."""
+    """In any form of the target; a rejected request is kept for the operator with the same values."""
     sources = """
 sources:
   acme:
@@ -416,7 +418,7 @@ async def test_a_target_that_is_neither_a_path_nor_a_url_is_400(
     ],
     ids=["100 signatures", "a certificate", "56 KB"],
 )
-async def test_the_heads_of_real_senders_are_read(running: Running, fields: list[str]) -> None:
+async def test_the_heads_of_real_clients_are_accepted(running: Running, fields: list[str]) -> None:
     answer = await exchange(running, request(BODY, *SIGNED, *fields, CLOSE))
 
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -433,7 +435,7 @@ async def test_the_heads_of_real_senders_are_read(running: Running, fields: list
         (["Content-Length: 100"], "/webhooks/mando", "POST", b"100"),
     ],
 )
-async def test_who_asks_before_it_sends_is_told_to_go_on_only_when_all_but_the_body_is_fine(
+async def test_100_continue_is_sent_only_for_an_acceptable_head(
     running: Running, lines: list[str], target: str, method: str, status: bytes
 ) -> None:
     async with connected(running) as wire, asyncio.timeout(5):
@@ -443,12 +445,12 @@ async def test_who_asks_before_it_sends_is_told_to_go_on_only_when_all_but_the_b
 
 
 @pytest.mark.case("F-31")
-async def test_a_client_of_http_1_0_gets_the_answer_and_no_interim_one(running: Running) -> None:
+async def test_an_http_1_0_client_gets_no_interim_answer(running: Running) -> None:
     lines = (f"Content-Length: {len(BODY)}", *SIGNED, "Expect: 100-continue")
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(head(*lines, version="1.0"))
         await wire.writer.drain()
-        # In a packet of its own, as from a client that would wait if it could.
+        # In a separate packet, as from a client that would wait if it could.
         await asyncio.sleep(0)
         wire.writer.write(BODY)
 
@@ -456,7 +458,7 @@ async def test_a_client_of_http_1_0_gets_the_answer_and_no_interim_one(running: 
 
 
 @pytest.mark.case("S-24")
-async def test_header_values_that_are_no_text_are_neither_stored_nor_forwarded(
+async def test_header_values_that_are_not_text_are_neither_stored_nor_forwarded(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     raw = "format: raw, headers: [X-*], secret: env:SIGNING"
@@ -489,8 +491,8 @@ PATHS = [
 
 @pytest.mark.case("S-39")
 @pytest.mark.parametrize("path", PATHS)
-async def test_a_path_that_only_resembles_a_sources_is_404(running: Running, path: str) -> None:
-    """No redirect, no file."""
+async def test_a_path_that_resembles_a_sources_path_is_404(running: Running, path: str) -> None:
+    """Neither a redirect nor a file."""
     answer = await exchange(running, request(BODY, *SIGNED, CLOSE, target=path))
 
     assert answer[9:12] in {b"404", b"400"}
@@ -502,7 +504,7 @@ async def test_a_path_that_only_resembles_a_sources_is_404(running: Running, pat
 async def test_twenty_thousand_random_paths_add_no_series_and_stay_out_of_the_log(
     running: Running, logged: io.StringIO
 ) -> None:
-    """S-39, and the bound on cardinality."""
+    """S-39, and the limit on the number of series."""
     dice = random.Random(39)  # noqa: S311 - the same paths each time
     before = set(await running.metrics())
 
@@ -527,10 +529,10 @@ async def test_twenty_thousand_random_paths_add_no_series_and_stay_out_of_the_lo
     "text",
     ["a\nb", "a\r\nevent: forged", "\x1b[2J\x1b[31m", "\N{LINE SEPARATOR}x", "x" * MIB, "\x00", "\x9b2J"],
 )
-async def test_what_a_sender_writes_is_one_short_line_of_the_log(
+async def test_text_from_a_sender_is_one_short_log_line(
     run_gateway: RunGateway, destination: ScriptedDestination, logged: io.StringIO, text: str
 ) -> None:
-    """The type is the only text of a request in its line; it is signed, and still it is not trusted."""
+    """The type is the only text of the request in its line. It is signed, but still not trusted."""
     async with run_gateway(with_server("max_body: 3MiB").format(url=destination.url)) as running:
         body = providers.body(id=text, type=text, data={})
         status, _ = await running.send("mando", body, providers.mando(body))
@@ -543,10 +545,10 @@ async def test_what_a_sender_writes_is_one_short_line_of_the_log(
 
 
 @pytest.mark.case("S-55")
-async def test_a_forwarded_address_is_believed_of_a_trusted_proxy_alone(
+async def test_a_forwarded_address_counts_only_from_a_trusted_proxy(
     running: Running, logged: io.StringIO
 ) -> None:
-    """Nobody is trusted here."""
+    """No proxy is trusted here."""
     spoofs = ["X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 10.0.0.2", "X-Real-IP: 10.0.0.3"]
     await exchange(running, request(BODY, *spoofs, "Forwarded: for=10.0.0.4", CLOSE))
 
@@ -556,10 +558,10 @@ async def test_a_forwarded_address_is_believed_of_a_trusted_proxy_alone(
 
 
 @pytest.mark.case("S-33")
-async def test_one_connection_too_many_takes_the_place_of_the_longest_idle_one(
+async def test_a_connection_above_the_limit_replaces_the_longest_idle_one(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
-    """Who holds connections open without using them shuts nobody out."""
+    """A client that holds unused connections does not block others."""
     config = with_server("max_connections: 20").format(url=destination.url)
     async with run_gateway(config) as running, AsyncExitStack() as stack:
         wires = [await stack.enter_async_context(connected(running)) for _ in range(40)]

@@ -1,4 +1,4 @@
-"""Where the gateway listens: both families of addresses, several places, Unix sockets."""
+"""The gateway listens on IPv4 and IPv6, on several addresses, and on Unix sockets."""
 
 from __future__ import annotations
 
@@ -39,17 +39,19 @@ async def post(url: str, *, unix: Path | None = None, path: str = "mando", **hea
 
 
 @pytest.mark.case("F-32")
-async def test_a_port_alone_is_listened_on_in_both_families(run_gateway: RunGateway) -> None:
+async def test_a_port_without_a_host_listens_on_ipv4_and_ipv6(run_gateway: RunGateway) -> None:
     async with run_gateway(CONFIG.format(listen='":0"'), TOKEN="t" * 20) as running:
         port = running.gateway.ingest.port
         families = {one.family for one in running.gateway.ingest._listener._sockets}  # type: ignore[union-attr]
         assert await post(f"http://127.0.0.1:{port}") == 200
-        if socket.AF_INET6 in families:  # a machine may have none
+        if socket.AF_INET6 in families:  # a machine may have no IPv6
             assert await post(f"http://[::1]:{port}") == 200
 
 
 @pytest.mark.case("F-32")
-async def test_each_place_of_a_list_is_listened_on(run_gateway: RunGateway, tmp_path: Path) -> None:
+async def test_the_gateway_listens_on_every_address_of_a_list(
+    run_gateway: RunGateway, tmp_path: Path
+) -> None:
     path = tmp_path / "ingest.sock"
     listen = json.dumps(["127.0.0.1:0", "127.0.0.2:0", f"unix:{path}"])
     async with run_gateway(CONFIG.format(listen=listen), TOKEN="t" * 20) as running:
@@ -71,7 +73,7 @@ async def test_each_place_of_a_list_is_listened_on(run_gateway: RunGateway, tmp_
         ("unix", "", 401),
     ],
 )
-async def test_who_comes_through_a_unix_socket_is_believed_about_clients_when_the_config_says_so(
+async def test_a_peer_on_a_unix_socket_may_name_the_client_when_configured(
     run_gateway: RunGateway, tmp_path: Path, trusted: str, forwarded: str, status: int
 ) -> None:
     path = tmp_path / "ingest.sock"
@@ -82,7 +84,7 @@ async def test_who_comes_through_a_unix_socket_is_believed_about_clients_when_th
 
 
 @pytest.mark.case("F-32")
-async def test_a_socket_that_was_left_behind_makes_room_and_one_that_is_served_does_not(
+async def test_a_stale_socket_is_replaced_and_a_served_one_is_not(
     run_gateway: RunGateway, tmp_path: Path
 ) -> None:
     path = tmp_path / "ingest.sock"
@@ -103,7 +105,7 @@ async def test_a_socket_that_was_left_behind_makes_room_and_one_that_is_served_d
 
 
 @pytest.mark.case("F-32")
-async def test_an_address_that_can_not_be_had_leaves_none_of_the_others_behind(
+async def test_an_unavailable_address_closes_the_other_listeners(
     run_gateway: RunGateway, tmp_path: Path
 ) -> None:
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)

@@ -1,4 +1,4 @@
-"""What anyone can send must not fill the log, break its lines, or make the listener itself complain."""
+"""No request can fill the log, break its lines, or cause errors of the listener itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lines(logged: io.StringIO, event: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.case("F-15")
-async def test_a_flood_of_refused_requests_is_a_few_lines_and_a_count_of_the_others(
+async def test_a_flood_of_refused_requests_is_a_few_lines_and_a_count(
     running: Running, logged: io.StringIO
 ) -> None:
     for _ in range(REQUESTS):
@@ -41,7 +41,7 @@ async def test_a_flood_of_refused_requests_is_a_few_lines_and_a_count_of_the_oth
     async with asyncio.timeout(10):
         while not lines(logged, "log.lines_suppressed"):  # noqa: ASYNC110 - a log is polled
             await asyncio.sleep(0.01)
-    await running.gateway.ingest.stop(1)  # it says what is left to be said
+    await running.gateway.ingest.stop(1)  # it reports the suppressed lines
     log.flush()
 
     refused, suppressed = lines(logged, "request.rejected"), lines(logged, "log.lines_suppressed")
@@ -51,7 +51,7 @@ async def test_a_flood_of_refused_requests_is_a_few_lines_and_a_count_of_the_oth
 
 
 @pytest.mark.case("F-15")
-async def test_a_flood_at_one_source_leaves_the_lines_of_another_alone(
+async def test_a_flood_at_one_source_does_not_suppress_the_lines_of_another(
     running: Running, logged: io.StringIO
 ) -> None:
     for _ in range(100):
@@ -62,7 +62,7 @@ async def test_a_flood_at_one_source_leaves_the_lines_of_another_alone(
 
 
 @pytest.mark.case("F-15")
-async def test_the_line_of_a_large_batch_is_short_and_says_how_many_events_there_were(
+async def test_the_line_of_a_large_batch_is_short_and_counts_the_events(
     run_gateway: RunGateway, logged: io.StringIO
 ) -> None:
     body = msgspec.json.encode({"items": [{"type": "made.up", "number": number} for number in range(1000)]})
@@ -87,7 +87,7 @@ async def test_the_line_of_a_large_batch_is_short_and_says_how_many_events_there
         b"\x00" * 64,
     ],
 )
-async def test_what_the_parser_stumbles_over_is_400_and_no_error_of_ours(
+async def test_a_parser_error_is_400_and_not_an_error_of_the_gateway(
     running: Running, logged: io.StringIO, sent: bytes
 ) -> None:
     answer = await exchange(running, sent)
@@ -98,7 +98,7 @@ async def test_what_the_parser_stumbles_over_is_400_and_no_error_of_ours(
 
 @pytest.mark.case("F-15")
 @pytest.mark.parametrize("limit", ["9" * 5000, "0" * 5000, "-1", "1e3", "٣", ""])
-async def test_a_limit_that_is_no_number_from_1_to_500_is_400(running: Running, limit: str) -> None:
+async def test_a_limit_outside_1_to_500_is_400(running: Running, limit: str) -> None:
     for path in ("rejected", "events", "deliveries"):
         url = f"{running.operator_url}/api/v1/{path}"
         async with running.client.get(url, params={"limit": limit}) as answer:
@@ -108,7 +108,7 @@ async def test_a_limit_that_is_no_number_from_1_to_500_is_400(running: Running, 
 
 @pytest.mark.case("F-15")
 @pytest.mark.parametrize("host", ["x:80:80", "127.0.0.1:port", "127.0.0.1:99999", "[", ""])
-async def test_a_host_header_that_names_no_host_is_refused_by_the_operator_listener(
+async def test_an_invalid_host_header_is_refused_by_the_operator_listener(
     running: Running, logged: io.StringIO, host: str
 ) -> None:
     url = f"{running.operator_url}/metrics"

@@ -1,4 +1,4 @@
-"""Requests on one connection: each is answered, in its order, whatever the others were."""
+"""Requests on one connection are answered in order, whatever the other requests are."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ async def stored(running: Running) -> float:
 
 
 @pytest.mark.parametrize("piece", [100_000, 1000, 37])
-async def test_events_that_are_sent_without_waiting_are_answered_in_their_order(
-    running: Running, piece: int
-) -> None:
+async def test_pipelined_events_are_answered_in_order(running: Running, piece: int) -> None:
     sent = b"".join(map(event, range(80)))
 
     async with connected(running) as wire, asyncio.timeout(20):
@@ -50,24 +48,22 @@ async def test_events_that_are_sent_without_waiting_are_answered_in_their_order(
 
 
 @pytest.mark.parametrize("offer", ["websocket", "h2c", "tcp"])
-async def test_who_offers_to_upgrade_is_answered_in_the_protocol_at_hand(
-    running: Running, offer: str
-) -> None:
+async def test_an_upgrade_offer_is_answered_in_the_current_protocol(running: Running, offer: str) -> None:
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(event(1, "Connection: Upgrade", f"Upgrade: {offer}") + event(2))
         answers = await wire.reader.read()
 
-    # What follows in the same breath may be in either protocol: it gets no answer, so it is sent again.
+    # The bytes that follow may belong to either protocol, so they get no answer and are sent again.
     assert answers.startswith(b"HTTP/1.1 200 ")
     assert b"Connection: close\r\n" in answers
     assert await stored(running) == answers.count(b"HTTP/1.1 ") == 1
 
 
-async def test_a_body_that_turns_out_malformed_is_400_without_waiting_for_more(running: Running) -> None:
+async def test_a_malformed_body_is_400_at_once(running: Running) -> None:
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(head("Transfer-Encoding: chunked") + b"3\r\n{}\n\r\n")
         await wire.writer.drain()
-        while not running.gateway.ingest._bodies.held:  # noqa: ASYNC110 - nothing says that it has come
+        while not running.gateway.ingest._bodies.held:  # noqa: ASYNC110 - nothing shows that it has arrived
             await asyncio.sleep(0.01)
         wire.writer.write(b"no length\r\n")
 
@@ -78,19 +74,19 @@ async def test_a_body_that_turns_out_malformed_is_400_without_waiting_for_more(r
     assert await stored(running) == 0
 
 
-async def test_an_event_counts_though_its_sender_is_gone(running: Running) -> None:
+async def test_an_event_is_stored_although_its_sender_has_disconnected(running: Running) -> None:
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(event(1))
         await wire.writer.drain()
         wire.writer.transport.abort()
-        while not await stored(running):  # noqa: ASYNC110 - nothing says so
+        while not await stored(running):  # noqa: ASYNC110 - nothing shows it
             await asyncio.sleep(0.01)
 
     assert (await running.send("mando", BODY, providers.mando(BODY)))[0] == 200
     assert await stored(running) == 1
 
 
-async def test_an_answer_that_http_cannot_carry_is_503(
+async def test_an_answer_that_cannot_be_encoded_is_503(
     running: Running, logged: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> Answer:
@@ -105,7 +101,7 @@ async def test_an_answer_that_http_cannot_carry_is_503(
     assert "b: c" not in logged.getvalue()
 
 
-async def test_a_stop_answers_what_was_sent_and_ends_what_was_not(running: Running) -> None:
+async def test_a_stop_answers_complete_requests_and_closes_the_others(running: Running) -> None:
     async with connected(running) as busy, connected(running) as idle, asyncio.timeout(5):
         busy.writer.write(event(1))
         await busy.writer.drain()
@@ -134,10 +130,10 @@ async def test_a_stop_answers_what_was_sent_and_ends_what_was_not(running: Runni
     ids=["one", "many", "one and a half", "half a body", "half a head", "chunks", "refused first", "nothing"],
 )
 @pytest.mark.parametrize("loop", ["at once", "later"])
-async def test_who_sends_nothing_more_still_gets_its_answers(
+async def test_a_client_that_has_finished_sending_gets_its_answers(
     running: Running, sent: bytes, statuses: list[bytes], loop: str
 ) -> None:
-    """And the gateway closes as soon as they are given."""
+    """The gateway then closes the connection."""
     server = running.gateway.ingest._connections
     assert server is not None
     async with connected(running) as wire, asyncio.timeout(5):
@@ -147,7 +143,7 @@ async def test_who_sends_nothing_more_still_gets_its_answers(
             await asyncio.sleep(0.001)
         wire.writer.write_eof()
         answers = (await wire.reader.read()).split(b"HTTP/1.1 ")[1:]
-        while server._open:  # noqa: ASYNC110 - nothing says so
+        while server._open:  # noqa: ASYNC110 - nothing shows it
             await asyncio.sleep(0.001)
 
     assert [answer[:3] for answer in answers] == statuses
@@ -155,7 +151,9 @@ async def test_who_sends_nothing_more_still_gets_its_answers(
 
 
 @pytest.mark.case("F-26")
-async def test_who_sends_nothing_more_while_it_waits_to_be_admitted_is_answered(running: Running) -> None:
+async def test_a_client_that_finished_sending_while_it_waits_for_admission_is_answered(
+    running: Running,
+) -> None:
     server = running.gateway.ingest._connections
     assert server is not None
     admission = server._admission
@@ -165,7 +163,7 @@ async def test_who_sends_nothing_more_while_it_waits_to_be_admitted_is_answered(
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(event(1))
         wire.writer.write_eof()
-        while not admission._waiting:  # noqa: ASYNC110 - nothing says so
+        while not admission._waiting:  # noqa: ASYNC110 - nothing shows it
             await asyncio.sleep(0.001)
         for _ in range(taken):
             admission.leave()
@@ -173,7 +171,7 @@ async def test_who_sends_nothing_more_while_it_waits_to_be_admitted_is_answered(
         assert (await wire.reader.read()).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_an_answer_does_not_wait_for_the_one_before_it_to_be_confirmed(running: Running) -> None:
+async def test_an_answer_does_not_wait_for_the_acknowledgment_of_the_previous_one(running: Running) -> None:
     async with connected(running) as wire:
         wire.writer.write(event(1))
         await wire.answer()
@@ -207,7 +205,7 @@ def alive(kind: type) -> int:
 
 @pytest.mark.parametrize("sent", ENDINGS.values(), ids=ENDINGS)
 async def test_a_closed_connection_leaves_no_reference_cycle(running: Running, sent: bytes) -> None:
-    """What is only found by a collection, which is rare, would add up under many short connections."""
+    """References that only a rare garbage collection finds would add up under many short connections."""
     server = running.gateway.ingest._connections
     assert server is not None
     gc.collect()
@@ -221,7 +219,7 @@ async def test_a_closed_connection_leaves_no_reference_cycle(running: Running, s
                 await asyncio.sleep(0.02)
                 wire.writer.transport.abort()
             async with asyncio.timeout(5):
-                while server._open:  # noqa: ASYNC110 - nothing says so
+                while server._open:  # noqa: ASYNC110 - nothing shows it
                     await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
 

@@ -1,4 +1,4 @@
-"""What was refused can be asked for, over real sockets, and nothing secret comes back."""
+"""Rejected requests can be listed over real sockets, without their secrets."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def rejected(running: Running, query: str = "") -> list[dict[str, Any]]:
 
 
 @pytest.mark.case("S-48")
-async def test_a_refused_request_is_listed_with_why_and_without_anything_secret(running: Running) -> None:
+async def test_a_rejected_request_is_listed_with_its_reason_and_without_secrets(running: Running) -> None:
     headers = providers.mandato(BODY, secret=WRONG) | {"Authorization": "Bearer hush-hush-hush-hush"}
     await running.send("mandato", BODY, headers)
 
@@ -70,7 +70,7 @@ async def test_a_refused_request_is_listed_with_why_and_without_anything_secret(
         assert text not in json.dumps(record)
 
 
-async def test_the_newest_come_first_and_one_source_can_be_asked_for(running: Running) -> None:
+async def test_the_newest_come_first_and_can_be_filtered_by_source(running: Running) -> None:
     for name in ("mandato", "mando", "mandato"):
         await running.send(name, BODY, {})
 
@@ -94,7 +94,7 @@ async def test_the_newest_come_first_and_one_source_can_be_asked_for(running: Ru
     ],
 )
 @pytest.mark.case("S-53")
-async def test_what_cannot_be_asked_for_is_a_json_error(running: Running, path: str, status: int) -> None:
+async def test_an_invalid_query_is_a_json_error(running: Running, path: str, status: int) -> None:
     answer = await api(running, path)
 
     assert answer[0] == status
@@ -123,7 +123,7 @@ async def test_refusals_before_verification_are_kept_with_their_outcome(running:
     assert "hush" not in json.dumps(method)
 
 
-async def test_a_fault_of_our_own_is_no_refusal(run_gateway: RunGateway) -> None:
+async def test_a_fault_of_the_gateway_is_not_kept_as_a_rejected_request(run_gateway: RunGateway) -> None:
     config = "operator: {listen: '127.0.0.1:0'}\nserver: {listen: '127.0.0.1:0'}\n"
     async with run_gateway(config + "sources: {a: {provider: mando, secrets: env:UNSET}}") as running:
         assert (await running.send("a", BODY, {}))[0] == 503
@@ -132,7 +132,7 @@ async def test_a_fault_of_our_own_is_no_refusal(run_gateway: RunGateway) -> None
         assert (source["ready"], source["not_ready"]) == (False, "env:UNSET is not set")
 
 
-async def test_the_sources_are_listed_with_how_they_are_verified(running: Running) -> None:
+async def test_the_sources_are_listed_with_their_verification(running: Running) -> None:
     status, answer = await api(running, "sources")
 
     assert status == 200
@@ -147,7 +147,7 @@ async def test_the_sources_are_listed_with_how_they_are_verified(running: Runnin
     }
 
 
-async def test_secrets_that_a_provider_handed_over_are_listed(running: Running) -> None:
+async def test_secrets_from_handshakes_are_listed(running: Running) -> None:
     assert await api(running, "handshakes") == (200, {"handshakes": []})
     running.gateway.handshake_secrets.add("asana", "hello", "shown", received=0.0, client="203.0.113.7")
 
@@ -157,7 +157,7 @@ async def test_secrets_that_a_provider_handed_over_are_listed(running: Running) 
 
 
 @pytest.mark.parametrize("path", ["rejected", "rejected/01JD", "sources", "handshakes"])
-async def test_the_api_is_behind_the_operator_token(
+async def test_the_api_requires_the_operator_token(
     run_gateway: RunGateway, destination: ScriptedDestination, path: str
 ) -> None:
     config = CONFIG.replace('operator: {{listen: "127.0.0.1:0"}}', f"operator: {OPERATOR}")
@@ -170,7 +170,7 @@ async def test_the_api_is_behind_the_operator_token(
 OPERATOR = '{{listen: "127.0.0.1:0", token: env:T}}'
 
 
-async def test_verify_explains_what_a_running_gateway_refused(
+async def test_verify_explains_a_request_that_a_running_gateway_refused(
     run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path, logged: StringIO
 ) -> None:
     config = CONFIG.replace('operator: {{listen: "127.0.0.1:0"}}', f"operator: {OPERATOR}")
@@ -179,7 +179,7 @@ async def test_verify_explains_what_a_running_gateway_refused(
     headers = providers.mandato(BODY)
     async with run_gateway(text, T=TOKEN) as running:
         await running.send("mandato", BODY + b"\n", headers)
-        await asyncio.sleep(0)  # the log is written one turn later
+        await asyncio.sleep(0)  # the log is written one iteration later
         line = next(line for line in logged.getvalue().splitlines() if "request.rejected" in line)
         rejected_id = json.loads(line)["rejected_id"]
 
@@ -207,7 +207,7 @@ async def test_verify_explains_what_a_running_gateway_refused(
             assert text not in output
 
 
-async def test_a_body_too_long_to_be_kept_is_diagnosed_by_its_head(running: Running) -> None:
+async def test_a_request_with_a_body_too_long_to_keep_is_diagnosed_by_its_head(running: Running) -> None:
     body = providers.body(text="x" * MAX_BODY)
     await running.send("mandato", body, {"X-Hub-Signature-256": "sha256=00"})
 
@@ -237,7 +237,7 @@ def refuse(
     return memory.add(source, request, error, status=401, body_length=len(body), client="203.0.113.7")
 
 
-def test_a_flood_is_kept_within_bounds_and_leaves_the_other_sources_alone() -> None:
+def test_a_flood_is_kept_within_limits_and_does_not_affect_other_sources() -> None:
     kept = memory("a", "b", "c", "d", "e", "quiet")
     first = refuse(kept, "quiet", b"quiet")
 
@@ -261,7 +261,7 @@ def test_a_flood_costs_no_diagnosis() -> None:
     assert all(one.findings is None for one in kept.newest())
 
 
-def test_what_made_room_is_still_known_and_says_so() -> None:
+def test_a_dropped_request_is_still_listed_and_says_so() -> None:
     kept = memory("a", "b", "c", "d")
     ids = [refuse(kept, name, b"x" * MAX_BODY) for _ in range(MAX_REQUESTS) for name in "abcd"]
 

@@ -1,4 +1,4 @@
-"""A reload takes the whole file into use or nothing of it, and no request and no event is lost over it."""
+"""A reload uses the whole file or nothing of it, and loses no request and no event."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Start = Callable[..., Any]
 
 @pytest.fixture
 def file(tmp_path: Path, destination: ScriptedDestination) -> Path:
-    """Write the config file that the gateways of this module have, and return it."""
+    """Write the config file for the gateways of this module, and return it."""
     (tmp_path / "secret").write_text(providers.SECRET)
     file = tmp_path / "gateway.yaml"
     file.write_text(CONFIG % destination.url)
@@ -43,7 +43,7 @@ def file(tmp_path: Path, destination: ScriptedDestination) -> Path:
 
 @pytest.fixture
 async def running(run_gateway: RunGateway, file: Path) -> AsyncIterator[Running]:
-    """Run a gateway from that file."""
+    """Run a gateway with that file."""
     async with run_gateway(file.read_text()) as gateway:
         yield gateway
 
@@ -109,7 +109,7 @@ async def test_a_hundred_reloads_under_load_fail_no_request_and_lose_no_event(
     assert sorted(one.event_id for one in destination.requests) == sorted(answer["id"] for _, answer in done)
 
 
-async def test_a_route_holds_from_the_next_request_on(
+async def test_a_new_route_applies_from_the_next_request_on(
     running: Running, file: Path, destination: ScriptedDestination
 ) -> None:
     rewrite(file, ("from: mando", 'from: mando, types: ["refund.*"]'))
@@ -139,7 +139,7 @@ async def test_a_removed_secret_no_longer_verifies(running: Running, file: Path)
     assert (await send(running))[0] == 200
 
 
-async def test_a_secret_that_was_replaced_in_its_place_is_read_again(
+async def test_a_replaced_secret_file_is_read_again(
     running: Running, file: Path, logged: io.StringIO
 ) -> None:
     (file.parent / "secret").write_text(OTHER_SECRET)
@@ -154,7 +154,7 @@ async def test_a_secret_that_was_replaced_in_its_place_is_read_again(
 
 
 @pytest.mark.case("O-06")
-async def test_a_bad_file_changes_nothing_and_says_every_problem(
+async def test_an_invalid_file_changes_nothing_and_reports_every_problem(
     running: Running, file: Path, logged: io.StringIO
 ) -> None:
     rewrite(
@@ -182,7 +182,7 @@ async def test_a_bad_file_changes_nothing_and_says_every_problem(
     assert (await send(running, "new"))[0] == 200
 
 
-async def test_a_file_that_is_gone_changes_nothing(running: Running, file: Path) -> None:
+async def test_a_missing_file_changes_nothing(running: Running, file: Path) -> None:
     before = (await running.metrics())["gatehouse_config_last_reload_success_timestamp_seconds",]
     file.unlink()
     result = await running.gateway.reload()
@@ -194,7 +194,7 @@ async def test_a_file_that_is_gone_changes_nothing(running: Running, file: Path)
     assert found["gatehouse_config_last_reload_success_timestamp_seconds",] == before > 0
 
 
-async def test_what_serves_is_not_given_up_for_a_secret_that_is_missing(running: Running, file: Path) -> None:
+async def test_a_missing_secret_does_not_stop_a_part_that_serves(running: Running, file: Path) -> None:
     (file.parent / "secret").unlink()
     result = await running.gateway.reload()
 
@@ -204,7 +204,7 @@ async def test_what_serves_is_not_given_up_for_a_secret_that_is_missing(running:
     assert (await send(running))[0] == 200
 
 
-async def test_a_new_source_without_its_secret_is_there_and_not_ready(running: Running, file: Path) -> None:
+async def test_a_new_source_without_its_secret_is_not_ready(running: Running, file: Path) -> None:
     rewrite(file, ("sources:", "sources:\n  new: {provider: mando, secrets: [file:later]}"))
     result = await running.gateway.reload()
 
@@ -218,14 +218,14 @@ async def test_a_new_source_without_its_secret_is_there_and_not_ready(running: R
     assert (await running.metrics())["gatehouse_source_ready", "new"] == 1
 
 
-async def test_reloads_at_the_same_time_wait_for_each_other(running: Running, file: Path) -> None:
+async def test_simultaneous_reloads_run_one_after_the_other(running: Running, file: Path) -> None:
     rewrite(file, ("sources:", "sources:\n  new: {provider: mando, secrets: [file:secret]}"))
     results = await asyncio.gather(*(running.gateway.reload() for _ in range(5)))
 
     assert [bool(result.changes and result.changes.sources) for result in results] == [True] + [False] * 4
 
 
-async def test_a_request_under_way_ends_as_it_began(
+async def test_a_request_in_progress_finishes_with_its_old_config(
     running: Running, file: Path, destination: ScriptedDestination
 ) -> None:
     body = providers.body(id="evt_slow", type="sale.created")
@@ -250,7 +250,7 @@ async def test_a_request_under_way_ends_as_it_began(
     await writer.wait_closed()
 
 
-async def test_the_series_of_sources_come_and_go_with_them(running: Running, file: Path) -> None:
+async def test_the_series_of_a_source_are_created_and_removed_with_it(running: Running, file: Path) -> None:
     rewrite(file, ("mando: {", "renamed: {"), ("from: mando", "from: renamed"))
     await running.gateway.reload()
 
@@ -260,7 +260,7 @@ async def test_the_series_of_sources_come_and_go_with_them(running: Running, fil
     assert not [series for series in found if "mando" in series]
 
 
-async def test_what_waited_for_a_changed_destination_goes_where_it_is_now(
+async def test_pending_deliveries_go_to_the_new_url_of_a_destination(
     running: Running, file: Path, destination: ScriptedDestination
 ) -> None:
     answered = asyncio.Event()
@@ -281,7 +281,7 @@ async def test_what_waited_for_a_changed_destination_goes_where_it_is_now(
         assert len(moved.requests) == 1
 
 
-async def test_what_fails_under_the_old_settings_is_tried_again_under_the_new(
+async def test_a_failed_attempt_is_retried_with_the_new_settings(
     running: Running, file: Path, destination: ScriptedDestination
 ) -> None:
     answered = asyncio.Event()
@@ -297,7 +297,7 @@ async def test_what_fails_under_the_old_settings_is_tried_again_under_the_new(
         assert (request.event_id, request.attempt) == (event_id, 2)
 
 
-async def test_an_unchanged_destination_keeps_its_breaker(
+async def test_an_unchanged_destination_keeps_its_circuit_breaker(
     running: Running, file: Path, destination: ScriptedDestination
 ) -> None:
     destination.always(status(500))
@@ -316,7 +316,7 @@ async def test_an_unchanged_destination_keeps_its_breaker(
 
 
 @pytest.mark.case("O-13")
-async def test_deliveries_of_a_removed_destination_stay_in_sight_and_go_out_when_it_is_back(
+async def test_deliveries_of_a_removed_destination_stay_visible_and_are_sent_when_it_returns(
     running: Running, file: Path, destination: ScriptedDestination, logged: io.StringIO
 ) -> None:
     await destination.stop()
@@ -329,7 +329,7 @@ async def test_deliveries_of_a_removed_destination_stay_in_sight_and_go_out_when
     assert result.changes.destinations.removed == ("app",)
 
     async with asyncio.timeout(10):
-        while not lines(logged, "destination.parked"):  # noqa: ASYNC110 - a log tells no one
+        while not lines(logged, "destination.parked"):  # noqa: ASYNC110 - a log is polled
             await asyncio.sleep(0.01)
     assert lines(logged, "destination.parked")[0]["pending"] == 3
     assert (await running.metrics())[PENDING, "app"] == 3
@@ -342,7 +342,7 @@ async def test_deliveries_of_a_removed_destination_stay_in_sight_and_go_out_when
     assert (await running.metrics())[PENDING, "app"] == 0
 
 
-async def test_the_series_of_a_removed_destination_go_when_nothing_is_pending(
+async def test_the_series_of_a_removed_destination_are_removed_when_nothing_is_pending(
     running: Running, file: Path, destination: ScriptedDestination
 ) -> None:
     await send(running)
@@ -371,7 +371,7 @@ async def test_a_paused_destination_stays_paused_when_it_changes(
     await destination.wait_for(1)
 
 
-async def test_what_only_a_restart_can_change_is_named_and_the_rest_is_applied(
+async def test_settings_that_need_a_restart_are_named_and_the_rest_is_applied(
     running: Running, file: Path, logged: io.StringIO
 ) -> None:
     rewrite(
@@ -393,7 +393,7 @@ async def test_what_only_a_restart_can_change_is_named_and_the_rest_is_applied(
     assert (await send(running))[0] == 200
 
 
-async def test_refused_requests_are_still_known_after_a_reload(running: Running, file: Path) -> None:
+async def test_rejected_requests_are_still_listed_after_a_reload(running: Running, file: Path) -> None:
     assert (await send(running, secret=OTHER_SECRET))[0] == 401
     rewrite(file, ("sources:", "sources:\n  new: {provider: mando, secrets: [file:secret]}"))
     await running.gateway.reload()
@@ -415,7 +415,7 @@ async def test_an_event_seen_before_a_reload_is_a_duplicate_after_it(running: Ru
     assert answer["status"] == "duplicate"
 
 
-async def test_before_its_start_and_after_its_end_a_gateway_reloads_nothing(
+async def test_a_gateway_does_not_reload_before_its_start_or_after_its_end(
     run_gateway: RunGateway, file: Path
 ) -> None:
     async with run_gateway(file.read_text()) as running:
@@ -425,7 +425,7 @@ async def test_before_its_start_and_after_its_end_a_gateway_reloads_nothing(
     assert problem.message == "can't be reloaded while the gateway starts or stops"
 
 
-async def test_the_token_is_needed_and_can_be_replaced(running: Running, file: Path) -> None:
+async def test_the_token_is_required_and_can_be_replaced(running: Running, file: Path) -> None:
     (file.parent / "token").write_text("operator-token-of-some-length")
     rewrite(
         file, ('operator: {listen: "127.0.0.1:0"}', 'operator: {listen: "127.0.0.1:0", token: "file:token"}')
@@ -464,7 +464,7 @@ async def test_a_page_of_another_site_cannot_reload(
     assert lines(logged, "config.reloaded") == []
 
 
-async def test_a_tool_and_a_page_of_our_own_can_reload(running: Running) -> None:
+async def test_a_tool_and_the_gateways_own_page_can_reload(running: Running) -> None:
     own = running.operator_url
     assert (await post_reload(running))[0] == 200
     assert (await post_reload(running, Origin=own))[0] == 200

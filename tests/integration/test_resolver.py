@@ -1,4 +1,4 @@
-"""Names whose look-up hangs keep nothing but themselves waiting; names that move are followed."""
+"""Slow look-ups delay only their own name, and changed addresses are used."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ routes:
 
 
 class Book:
-    """What names stand for."""
+    """The addresses of names."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
@@ -58,7 +58,7 @@ class Book:
 
 @asynccontextmanager
 async def gateway(folder: Path, port: int, *, store: str = "") -> AsyncIterator[tuple[GatewayProcess, Book]]:
-    """Run a gateway whose names are in a book: one destination is well, the names of the others hang."""
+    """Run a gateway with test names: one destination works, and the look-ups of the others hang."""
     book = Book(folder / "names")
     book.set("healthy.test", "127.0.0.1")
     hanging = [f"hanging{number}" for number in range(HANGING)]
@@ -85,7 +85,7 @@ async def send(client: aiohttp.ClientSession, process: GatewayProcess, number: i
 
 @pytest.mark.alone
 @pytest.mark.case("F-05")
-async def test_names_that_hang_delay_neither_others_nor_the_stop(tmp_path: Path) -> None:
+async def test_slow_look_ups_delay_neither_other_names_nor_the_stop(tmp_path: Path) -> None:
     async with (
         ScriptedDestination() as healthy,
         aiohttp.ClientSession() as client,
@@ -95,9 +95,9 @@ async def test_names_that_hang_delay_neither_others_nor_the_stop(tmp_path: Path)
             began = time.monotonic()
             await send(client, process, number)
             await healthy.wait_for(number + 1)
-            # Well below the time after which a look-up is given up.
+            # Well below the timeout of a look-up.
             assert time.monotonic() - began < 2
-            # For the keep-alive of connections to end now and then, and the name to be looked up again.
+            # So that connections close now and then, and the name is looked up again.
             await asyncio.sleep(0.1)
 
         began = time.monotonic()
@@ -107,7 +107,7 @@ async def test_names_that_hang_delay_neither_others_nor_the_stop(tmp_path: Path)
 
 
 @pytest.mark.case("F-40")
-async def test_a_name_that_moves_is_followed_while_its_connection_is_busy(tmp_path: Path) -> None:
+async def test_a_changed_address_is_used_while_the_connection_is_busy(tmp_path: Path) -> None:
     async with (
         ScriptedDestination() as old,
         Peer([OK], host="127.0.0.2", port=old.port) as new,
@@ -126,7 +126,7 @@ async def test_a_name_that_moves_is_followed_while_its_connection_is_busy(tmp_pa
 
 
 class System:
-    """A name service of the machine that answers when it is told to."""
+    """A name service that answers when the test allows it."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -167,7 +167,7 @@ def no_address() -> socket.gaierror:
 
 @pytest.mark.case("F-05")
 @pytest.mark.usefixtures("impatient")
-async def test_a_name_that_hangs_has_two_threads_however_often_it_is_asked_for(system: System) -> None:
+async def test_a_name_has_at_most_two_look_up_threads(system: System) -> None:
     looked_up = SystemResolver(system=system)
     for _ in range(5):
         with pytest.raises(socket.gaierror, match="does not answer"):
@@ -188,7 +188,7 @@ async def test_a_name_that_hangs_has_two_threads_however_often_it_is_asked_for(s
 
 @pytest.mark.case("F-05")
 @pytest.mark.usefixtures("impatient")
-async def test_names_that_outsiders_choose_have_a_bound_together(system: System) -> None:
+async def test_the_threads_for_names_from_outsiders_are_limited(system: System) -> None:
     looked_up = SystemResolver(system=system, max_threads=3)
     asked = [looked_up.look_up(Query(f"{number}.test", 443)) for number in range(10)]
     for one in await asyncio.gather(*asked, return_exceptions=True):
@@ -200,7 +200,7 @@ async def test_names_that_outsiders_choose_have_a_bound_together(system: System)
 @pytest.mark.case("F-05")
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("fault", [no_answer, lambda: None], ids=["fails", "hangs"])
-async def test_while_the_name_service_is_down_the_last_address_is_used(
+async def test_the_last_address_is_used_while_the_name_service_is_down(
     system: System, fault: Callable[[], Any]
 ) -> None:
     looked_up = SystemResolver(system=system)
@@ -210,7 +210,7 @@ async def test_while_the_name_service_is_down_the_last_address_is_used(
 
 
 @pytest.mark.case("F-05")
-async def test_a_name_that_has_no_address_any_more_is_not_connected_to(system: System) -> None:
+async def test_a_name_without_an_address_is_not_connected_to(system: System) -> None:
     looked_up = SystemResolver(system=system)
     system.answers = [ADDRESS, no_address(), no_answer()]
     assert await looked_up.look_up(WEB) == ADDRESS
@@ -221,7 +221,7 @@ async def test_a_name_that_has_no_address_any_more_is_not_connected_to(system: S
 
 @pytest.mark.case("F-05")
 @pytest.mark.usefixtures("impatient")
-async def test_an_attempt_whose_name_hangs_fails_as_dns(
+async def test_an_attempt_with_a_slow_look_up_fails_as_dns(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", system)
@@ -234,7 +234,7 @@ async def test_an_attempt_whose_name_hangs_fails_as_dns(
 
 @pytest.mark.alone
 @pytest.mark.case("F-05")
-def test_what_connects_by_the_loop_itself_hangs_no_stop_either(
+def test_connections_of_the_event_loop_do_not_delay_the_stop(
     system: System, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As the database driver does."""
@@ -256,7 +256,7 @@ def test_what_connects_by_the_loop_itself_hangs_no_stop_either(
 
 
 @pytest.mark.case("F-05")
-def test_the_loop_connects_to_the_first_address_that_answers() -> None:
+def test_the_event_loop_connects_to_the_first_address_that_answers() -> None:
     async def connect() -> int:
         async with Peer() as peer:
             looked_up = asyncio.get_running_loop()._resolver  # type: ignore[attr-defined]

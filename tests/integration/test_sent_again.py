@@ -1,4 +1,4 @@
-"""An event that its provider sends again after the gateway has given up on it."""
+"""A provider sends an event again after the gateway has given up on it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def send(running: Running, body: bytes = BODY) -> dict[str, Any]:
 
 
 @pytest.mark.case("F-44")
-async def test_what_its_provider_sends_again_after_the_dead_letter_is_delivered(
+async def test_a_dead_event_that_its_provider_sends_again_is_delivered(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     destination.always(status(410))
@@ -48,7 +48,7 @@ async def test_what_its_provider_sends_again_after_the_dead_letter_is_delivered(
             first = await send(running)
             await running.until(DEAD, 1)
 
-            # By then the destination is well. Its bytes are others, and the first ones are delivered.
+            # The destination works again. The repeated body differs, and the stored one is delivered.
             destination.always(status(200))
             again = await send(running, BODY + b" ")
             assert again == {"status": "duplicate", "id": first["id"]}
@@ -58,7 +58,7 @@ async def test_what_its_provider_sends_again_after_the_dead_letter_is_delivered(
             metrics = await running.metrics()
             assert (metrics[DEAD], metrics[PENDING]) == (0, 0)
 
-            # What is delivered stays delivered.
+            # A delivered event stays delivered.
             assert await send(running) == again
             assert await deliveries(running, first["id"]) == [("delivered", 2)]
     finally:
@@ -72,7 +72,7 @@ async def test_what_its_provider_sends_again_after_the_dead_letter_is_delivered(
 
 
 @pytest.mark.case("F-44")
-async def test_who_sends_it_all_the_time_does_not_have_it_tried_all_the_time(
+async def test_repeated_sending_does_not_cause_repeated_attempts(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     destination.always(status(410))

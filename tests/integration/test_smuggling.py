@@ -1,4 +1,4 @@
-"""Behind nginx, Caddy and HAProxy, as deploy/ configures them, no request hides in another or alters it."""
+"""Behind nginx, Caddy and HAProxy, as deploy/ configures them, no request hides in another or changes it."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from doubles.raw import Wire, head, request
 from gateways import CONFIG, RunGateway, Running
 from machine import lacking
 
-#: Seconds: what a proxy waits for the rest of is given up.
+#: Seconds until an incomplete exchange through a proxy is given up.
 PATIENCE = 5.0
 ACCEPTED = b'{"status":"accepted"'
 TRUSTING = CONFIG.replace('"127.0.0.1:0", public', '"127.0.0.1:0", trusted_proxies: [127.0.0.1], public')
 
 
 class Chain(NamedTuple):
-    """A gateway with a proxy in front."""
+    """A gateway behind a proxy."""
 
     gateway: Running
     front: Front
 
     async def exchange(self, *sent: bytes) -> bytes:
-        """Send bytes as they are to the proxy; read until it closes, or is silent for long."""
+        """Send bytes unchanged to the proxy; read until it closes or stays silent for long."""
         reader, writer = await self.front.connect()
         received = b""
         try:
@@ -51,7 +51,7 @@ class Chain(NamedTuple):
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Wire]:
-        """Connect as a sender that keeps its connection."""
+        """Connect as a client that keeps its connection."""
         reader, writer = await self.front.connect()
         try:
             yield Wire(reader, writer)
@@ -61,11 +61,11 @@ class Chain(NamedTuple):
                 await writer.wait_closed()
 
     async def accepted(self) -> int:
-        """Count the events that were stored."""
+        """Count the stored events."""
         return int((await self.gateway.metrics())["gatehouse_events_total", "mando"])
 
     async def seen(self) -> int:
-        """Count the requests that the gateway saw, whatever became of them."""
+        """Count the requests that the gateway received, whatever their outcome."""
         scraped = await self.gateway.metrics()
         return int(sum(value for (name, *_), value in scraped.items() if name == "gatehouse_requests_total"))
 
@@ -74,7 +74,7 @@ class Chain(NamedTuple):
 async def chain(
     request: pytest.FixtureRequest, run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
 ) -> AsyncIterator[Chain]:
-    """Run each proxy. CI must have all; elsewhere their tests are skipped without them."""
+    """Run each proxy. CI must have all of them; elsewhere, tests of a missing proxy are skipped."""
     name: str = request.param
     if find(name) is None:
         lacking(f"no {name}: run tests/integration/fetch_proxies.sh, or set GATEHOUSE_TEST_…")
@@ -93,27 +93,27 @@ def signed(number: int, *lines: str) -> bytes:
 
 
 def from_the_gateway(answers: bytes) -> int:
-    """Count the answers that the gateway gave; the proxies' own say other things."""
+    """Count the answers of the gateway; the proxies' own answers differ."""
     return answers.count(b'{"error":{"code":') + answers.count(b'{"status":"')
 
 
 def to_the_host(sent: bytes) -> bytes:
-    return sent.replace(b"Host: h", b"Host: " + HOST.encode(), 1)  # the hidden one keeps its length
+    return sent.replace(b"Host: h", b"Host: " + HOST.encode(), 1)  # the hidden request keeps its length
 
 
 @pytest.mark.case("S-34")
-async def test_each_request_that_the_gateway_sees_is_answered_to_who_sent_it(chain: Chain) -> None:
+async def test_each_answer_goes_to_the_sender_of_its_request(chain: Chain) -> None:
     wrong = {}
     for number, (name, shape) in enumerate(SHAPES.items()):
         seen, accepted = await chain.seen(), await chain.accepted()
         answers = await chain.exchange(to_the_host(shape), signed(number, "Connection: close"))
         seen, accepted = await chain.seen() - seen, await chain.accepted() - accepted
-        # Others, over the connections that the proxy keeps to the gateway.
+        # Other clients, over the connections that the proxy keeps to the gateway.
         others = [await chain.exchange(signed(100 * number + n, "Connection: close")) for n in (101, 102)]
         *before, last = answers.split(b"HTTP/1.")
         if (
             seen != from_the_gateway(answers)
-            or accepted != last.count(ACCEPTED)  # what follows is answered last, or refused with the rest
+            or accepted != last.count(ACCEPTED)  # the rest is answered last, or refused together
             or any(ACCEPTED in answer for answer in before)
             or any(answer.count(ACCEPTED) != 1 for answer in others)
         ):
@@ -123,20 +123,22 @@ async def test_each_request_that_the_gateway_sees_is_answered_to_who_sent_it(cha
 
 
 @pytest.mark.case("F-01")
-async def test_no_client_changes_how_the_requests_of_others_are_read(
+async def test_no_client_changes_how_requests_of_others_are_parsed(
     chain: Chain, destination: ScriptedDestination, logged: io.StringIO
 ) -> None:
-    """Not by any header that the gateway reads, as a trailer or as a header, over the proxy's connections."""
+    """Not through any header that the gateway reads, as a trailer or as a header, over the
+    proxy's connections.
+    """
     sent, wrong = 0, {}
     for name, value in READ.items():
         chunked = head("Transfer-Encoding: chunked", "TE: trailers", f"Trailer: {name}")
         trailing = chunked + f"2\r\n{{}}\r\n0\r\n{name}: {value}\r\n\r\n".encode()
         async with AsyncExitStack() as stack:
             for attack in (trailing, request(b"{}", f"{name}: {value}")):
-                # It stays, so that the proxy keeps what it opened for it.
+                # It stays connected, so that the proxy keeps its connections.
                 mallory = await stack.enter_async_context(chain.client())
                 mallory.writer.write(to_the_host(attack))
-                # The proxy may wait for the rest of what it can't make sense of.
+                # The proxy may wait for the rest of bytes that it cannot parse.
                 with contextlib.suppress(ConnectionError, TimeoutError):
                     await asyncio.wait_for(mallory.reader.read(65_536), 0.5)
                 other = await stack.enter_async_context(chain.client())
@@ -156,7 +158,7 @@ async def test_no_client_changes_how_the_requests_of_others_are_read(
 
 
 @pytest.mark.case("F-28")
-async def test_the_heads_of_real_senders_pass_the_proxies(chain: Chain) -> None:
+async def test_the_heads_of_real_clients_pass_the_proxies(chain: Chain) -> None:
     heads = [
         [f"X-DocuSign-Signature-{number}: {'A' * 44}" for number in range(1, 101)],
         ["X-Forwarded-Client-Cert: " + "A" * 16_000],
@@ -167,9 +169,7 @@ async def test_the_heads_of_real_senders_pass_the_proxies(chain: Chain) -> None:
 
 
 @pytest.mark.case("S-55")
-async def test_what_a_sender_claims_about_its_address_is_dropped_by_the_proxy(
-    chain: Chain, logged: io.StringIO
-) -> None:
+async def test_the_proxy_drops_an_address_that_the_sender_claims(chain: Chain, logged: io.StringIO) -> None:
     claims = ["X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: 10.0.0.2", "X-Real-IP: 10.0.0.3"]
     answer = await chain.exchange(signed(1, *claims, "Forwarded: for=10.0.0.4", "Connection: close"))
 

@@ -1,4 +1,4 @@
-"""Trailers of a chunked request are nobody's headers: not its own, and not those of the next request."""
+"""Trailers of a chunked request are never headers, neither of the request itself nor of the next one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ routes:
 BODY = providers.body(id="evt_1", type="sale.created", data={})
 SIGNATURE = providers.mando(BODY)["X-Mando-Signature"]
 SIGNED = [f"{name}: {value}" for name, value in providers.mando(BODY).items()]
-#: Requests that are answered before, while and after their bodies arrive; each has trailers.
+#: Requests with trailers that are answered before, while and after their bodies arrive.
 FIRST = {
     "accepted": head("Transfer-Encoding: chunked", *SIGNED) + b"%x\r\n%s\r\n" % (len(BODY), BODY),
     "not verified": head("Transfer-Encoding: chunked") + b"2\r\n{}\r\n",
@@ -55,13 +55,13 @@ FIRST = {
 
 @pytest.fixture
 async def running(run_gateway: RunGateway, destination: ScriptedDestination) -> AsyncIterator[Running]:
-    """Run a gateway whose sources read headers of many kinds."""
+    """Run a gateway whose sources read many kinds of headers."""
     async with run_gateway(CONFIG.format(url=destination.url)) as gateway:
         yield gateway
 
 
 def unsigned(number: int) -> bytes:
-    """Write a request that lacks nothing but what a trailer might bring."""
+    """Write a request that lacks only what a trailer might add."""
     body = providers.body(id=f"evt_{number}", type="sale.created", data={})
     return request(body, "X-Forwarded-For: 198.51.100.7")
 
@@ -78,7 +78,7 @@ async def stored(running: Running) -> float:
 
 
 async def until_closed(running: Running, *pieces: bytes) -> bytes:
-    """Send the pieces one after the other; return all that is answered until the gateway closes."""
+    """Send the pieces one after the other; return all answers until the gateway closes."""
     async with connected(running) as wire, asyncio.timeout(5):
         for piece in pieces:
             wire.writer.write(piece)
@@ -89,7 +89,7 @@ async def until_closed(running: Running, *pieces: bytes) -> bytes:
 
 @pytest.mark.case("F-01")
 @pytest.mark.parametrize("trailer", TRAILERS)
-async def test_a_trailer_is_no_header_of_the_next_request(
+async def test_a_trailer_does_not_become_a_header_of_the_next_request(
     running: Running, destination: ScriptedDestination, logged: io.StringIO, trailer: str
 ) -> None:
     end = f"0\r\n{trailer}: {TRAILERS[trailer]}\r\n\r\n".encode()
@@ -98,7 +98,7 @@ async def test_a_trailer_is_no_header_of_the_next_request(
         for pieces in ([first + end + next_ones], [first, end, next_ones], [first, end + next_ones]):
             answers = await until_closed(running, *pieces)
 
-            # Either the first one is answered, or all of it is refused; what follows is never read.
+            # Either the first request is answered, or all of them are refused; the rest is never read.
             assert answers.count(b"HTTP/1.1 ") == 1, (name, answers)
             assert b"Connection: close\r\n" in answers
     answer = await exchange(running, signed(4, "Connection: close"))
@@ -114,7 +114,7 @@ async def test_a_trailer_is_no_header_of_the_next_request(
 
 
 @pytest.mark.case("F-01")
-async def test_a_trailer_is_no_header_of_its_own_request(
+async def test_a_trailer_does_not_become_a_header_of_its_own_request(
     running: Running, destination: ScriptedDestination
 ) -> None:
     body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY)
@@ -130,7 +130,7 @@ async def test_a_trailer_is_no_header_of_its_own_request(
 
 
 @pytest.mark.case("F-01")
-async def test_wherever_a_trailer_is_split_it_verifies_nothing(running: Running) -> None:
+async def test_a_trailer_verifies_nothing_wherever_it_is_split(running: Running) -> None:
     trailer = f"X-Mando-Signature: {SIGNATURE}\r\n\r\n".encode()
     first, following = FIRST["unknown path"] + b"0\r\n", request(BODY)
     for at in range(len(trailer) + 1):
@@ -142,8 +142,8 @@ async def test_wherever_a_trailer_is_split_it_verifies_nothing(running: Running)
 
 
 @pytest.mark.case("F-01")
-async def test_senders_of_chunked_requests_get_their_answers_one_connection_each(running: Running) -> None:
-    """As a client does that keeps connections: it sees that this one is closed, and takes another."""
+async def test_each_chunked_request_is_answered_on_its_own_connection(running: Running) -> None:
+    """A client that keeps connections sees that this one is closed, and opens another."""
     for number in range(20):
         body = providers.body(id=f"evt_{number}", type="sale.created", data={})
         assert (await running.send("mando", body, providers.mando(body), chunked=True))[0] == 200

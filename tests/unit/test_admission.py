@@ -1,4 +1,4 @@
-"""Requests are let in as many at a time, in their order, whatever becomes of those that wait."""
+"""Requests are admitted in order, whatever happens to those that wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gatehouse.ingest.base_connection import Admission
 
 
 class Waiting:
-    """A connection that has sent something; one that is gone gives its place back at once."""
+    """A waiting connection; a closed one returns its slot at once."""
 
     def __init__(self, admission: Admission, *, is_gone: bool) -> None:
         self._admission = admission
@@ -26,7 +26,7 @@ class Waiting:
         raise AssertionError
 
 
-async def test_those_that_are_gone_are_passed_over_however_many_they_are() -> None:
+async def test_closed_connections_are_skipped_in_any_number() -> None:
     admission = Admission(time.monotonic, max_active=2, max_wait=60)
     assert admission.enter()
     assert admission.enter()

@@ -1,4 +1,4 @@
-"""Answers tell the provider what became of its request, and never which check failed."""
+"""Answers say what happened to a request, but never which check failed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def receipt(status: Status, number: int = 0) -> Receipt:
 @pytest.mark.parametrize(
     ("status", "word"), [("accepted", "accepted"), ("duplicate", "duplicate"), ("conflict", "duplicate")]
 )
-def test_one_event_is_answered_with_its_id(status: Status, word: str) -> None:
+def test_the_answer_for_one_event_contains_its_id(status: Status, word: str) -> None:
     answer = committed(EVENT, receipt(status), DEFAULT)
 
     assert (answer.status, json.loads(answer.body)) == (200, {"status": word, "id": "ID0"})
@@ -49,7 +49,7 @@ def test_one_event_is_answered_with_its_id(status: Status, word: str) -> None:
 
 @pytest.mark.parametrize("status", ["accepted", "duplicate"])
 @pytest.mark.parametrize("content_type", ["text/xml; charset=utf-8", None])
-def test_what_the_destination_replied_is_the_answer(
+def test_the_answer_for_a_relayed_event_is_the_destinations_reply(
     status: Literal["accepted", "duplicate"], content_type: str | None
 ) -> None:
     relayed = Receipt(status, "ID0", reply=Reply(201, content_type, b"<Response/>"))
@@ -70,14 +70,14 @@ def test_what_the_destination_replied_is_the_answer(
         ((), "accepted", "accepted"),
     ],
 )
-def test_a_batch_is_answered_with_all_ids(statuses: Any, outcome: str, word: str) -> None:
+def test_the_answer_for_a_batch_contains_all_ids(statuses: Any, outcome: str, word: str) -> None:
     answer = committed_batch([EVENT] * len(statuses), [*map(receipt, statuses, range(9))], DEFAULT)
 
     assert json.loads(answer.body) == {"status": word, "ids": [f"ID{i}" for i in range(len(statuses))]}
     assert answer.outcome == outcome
 
 
-def test_a_source_may_ask_for_other_codes() -> None:
+def test_a_source_can_configure_other_status_codes() -> None:
     answers = AnswersConfig(accepted=202, duplicate=208, unauthorized=400)
 
     assert committed(EVENT, receipt("accepted"), answers).status == 202
@@ -85,7 +85,7 @@ def test_a_source_may_ask_for_other_codes() -> None:
     assert rejected(VerificationError("wrong_signature"), answers).status == 400
 
 
-def test_a_source_may_ask_for_a_text_where_all_is_well() -> None:
+def test_a_source_can_configure_the_body_of_success_answers() -> None:
     answers = AnswersConfig(body="[accepted]")
 
     for status in ("accepted", "duplicate"):
@@ -99,7 +99,7 @@ def test_a_source_may_ask_for_a_text_where_all_is_well() -> None:
 @pytest.mark.parametrize(
     "error", [VerificationError("wrong_signature"), UnavailableError("later", reason="store")]
 )
-def test_a_source_may_ask_for_no_bodies_at_all(error: RequestRejectedError) -> None:
+def test_a_source_can_configure_empty_bodies(error: RequestRejectedError) -> None:
     answers = AnswersConfig(body="")
 
     assert committed(EVENT, receipt("accepted"), answers).body == b""
@@ -108,12 +108,12 @@ def test_a_source_may_ask_for_no_bodies_at_all(error: RequestRejectedError) -> N
     assert ("Retry-After" in answer.headers) == (error.status == 503)
 
 
-def test_a_wrong_method_is_told_the_right_ones() -> None:
+def test_the_answer_to_a_wrong_method_lists_the_allowed_methods() -> None:
     assert rejected(MethodNotAllowedError("no", allow="POST, GET")).headers == {"Allow": "POST, GET"}
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_no_reason_is_told_to_the_caller(reason: Reason) -> None:
+def test_the_caller_never_sees_the_reason(reason: Reason) -> None:
     answer = rejected(VerificationError(reason))
 
     assert answer.status == 401
@@ -123,7 +123,7 @@ def test_no_reason_is_told_to_the_caller(reason: Reason) -> None:
 
 @pytest.mark.case("O-02")
 @pytest.mark.parametrize(("draw", "wait"), [(min, "5"), (max, "30")])
-def test_a_fault_of_ours_asks_to_send_again_in_five_to_thirty_seconds(
+def test_a_fault_of_the_gateway_has_a_retry_after_of_5_to_30_seconds(
     draw: Callable[[int, int], int], wait: str
 ) -> None:
     answer = rejected(UnavailableError("later", reason="store"), draw=draw)
@@ -132,11 +132,11 @@ def test_a_fault_of_ours_asks_to_send_again_in_five_to_thirty_seconds(
 
 
 @pytest.mark.case("O-02")
-def test_those_who_are_refused_together_are_not_asked_back_together() -> None:
+def test_retry_after_values_are_spread() -> None:
     error = UnavailableError("later", reason="store")
     waits = {int(rejected(error).headers["Retry-After"]) for _ in range(1000)}
 
-    # Each of the 26 is missed by a thousand draws less than once in 10^15 runs.
+    # The probability that a thousand draws miss one of the 26 values is below 10^-15.
     assert waits == set(range(5, 31))
 
 
@@ -157,7 +157,7 @@ def made(kind: type[RequestRejectedError]) -> RequestRejectedError:
 
 
 @pytest.mark.parametrize("kind", rejections())
-def test_every_error_has_one_shape_and_an_outcome_that_is_counted(kind: type[RequestRejectedError]) -> None:
+def test_every_error_has_the_same_shape_and_a_counted_outcome(kind: type[RequestRejectedError]) -> None:
     error = made(kind)
     body = json.loads(rejected(error).body)
 
@@ -167,5 +167,5 @@ def test_every_error_has_one_shape_and_an_outcome_that_is_counted(kind: type[Req
     assert 400 <= kind.status <= 504
 
 
-def test_the_listed_reasons_are_all_reasons() -> None:
+def test_the_list_of_reasons_is_complete() -> None:
     assert set(REASONS) == set(get_args(Reason))

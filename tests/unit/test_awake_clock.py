@@ -1,4 +1,4 @@
-"""A clock that does not run while the process stands still, and timers that go by it."""
+"""A clock that stops while the process is stopped, and its timers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from gatehouse.ingest.awake_clock import LONG_STOP, AwakeClock
 async def until_beaten(clock: AwakeClock) -> None:
     before = clock._awake_until
     async with asyncio.timeout(5):
-        while clock._awake_until == before:  # noqa: ASYNC110 - a timer does it
+        while clock._awake_until == before:  # noqa: ASYNC110 - a timer changes it
             await asyncio.sleep(0.01)
 
 
 @pytest.mark.case("F-10")
-async def test_time_in_which_nothing_could_be_done_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_time_while_the_process_is_stopped_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(awake_clock, "_RECOVERY", 0.4)
     now = 100.0
     clock = AwakeClock(lambda: now)
@@ -47,7 +47,7 @@ async def test_time_in_which_nothing_could_be_done_does_not_count(monkeypatch: p
 
 
 @pytest.mark.case("F-10")
-async def test_a_short_stop_is_no_reason_for_anything() -> None:
+async def test_a_short_stop_has_no_effect() -> None:
     now = 100.0
     clock = AwakeClock(lambda: now)
     clock.start()
@@ -59,7 +59,7 @@ async def test_a_short_stop_is_no_reason_for_anything() -> None:
 
 
 @pytest.mark.case("F-10")
-async def test_what_arrived_during_a_stop_comes_before_the_deadline_that_passed_in_it() -> None:
+async def test_data_that_arrived_during_a_stop_is_read_before_the_deadline_fires() -> None:
     clock, order = AwakeClock(), list[str]()
     clock.start()
     try:
@@ -89,7 +89,7 @@ async def test_what_arrived_during_a_stop_comes_before_the_deadline_that_passed_
     assert order == ["arrived", "deadline"]
 
 
-async def test_a_timer_that_is_cancelled_does_nothing() -> None:
+async def test_a_cancelled_timer_does_nothing() -> None:
     clock = AwakeClock()
     acted: list[int] = []
     clock.call_later(0.0, lambda: acted.append(1)).cancel()

@@ -1,4 +1,4 @@
-"""What bodies take of the memory is counted to the byte, whatever becomes of them."""
+"""The memory of bodies is counted to the byte, whatever happens to them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUDGET = 100
 
 
 async def sent(*pieces: bytes, ends: bool = True, coding: str | None = None) -> Any:
-    """Return a request of which these pieces of a body have arrived."""
+    """Return a request of whose body these pieces have arrived."""
     loop = asyncio.get_running_loop()
     protocol = BaseProtocol(loop)
     protocol.transport = asyncio.Transport()
@@ -43,7 +43,7 @@ async def sent(*pieces: bytes, ends: bool = True, coding: str | None = None) -> 
 
 
 @pytest.mark.parametrize("pieces", [(), (b"{}",), (b"{", b"}", b" ")])
-async def test_a_body_that_came_with_its_head_counts_until_it_is_given_back(
+async def test_a_complete_body_counts_until_it_is_released(
     pieces: tuple[bytes, ...],
 ) -> None:
     bodies = Bodies(BUDGET)
@@ -54,7 +54,7 @@ async def test_a_body_that_came_with_its_head_counts_until_it_is_given_back(
     assert bodies.held == len(body)
 
 
-async def test_a_body_that_is_still_to_come_is_left_alone() -> None:
+async def test_read_complete_returns_none_for_an_incomplete_body() -> None:
     bodies, http = Bodies(BUDGET), await sent(b"{", ends=False)
 
     assert bodies.read_complete(http, 10) is None
@@ -73,7 +73,7 @@ async def test_a_body_that_is_still_to_come_is_left_alone() -> None:
         (2, "Identity, br", UnsupportedEncodingError),
     ],
 )
-async def test_what_is_refused_counts_for_nothing(
+async def test_a_refused_body_does_not_count(
     size: int, coding: str | None, error: type[RequestRejectedError]
 ) -> None:
     bodies = Bodies(BUDGET)
@@ -83,11 +83,11 @@ async def test_what_is_refused_counts_for_nothing(
     assert bodies.held == 0
 
 
-async def test_a_body_that_says_it_is_not_encoded_is_taken() -> None:
+async def test_a_body_with_the_identity_encoding_is_accepted() -> None:
     assert Bodies(BUDGET).read_complete(await sent(b"{}", coding="Identity"), 10) == b"{}"
 
 
-async def test_without_room_a_body_is_refused_and_the_others_stay_counted() -> None:
+async def test_a_body_above_the_limit_is_refused_and_the_others_still_count() -> None:
     bodies = Bodies(BUDGET)
     bodies.read_complete(await sent(b"x" * 60), BUDGET)
 
@@ -98,7 +98,7 @@ async def test_without_room_a_body_is_refused_and_the_others_stay_counted() -> N
     assert bodies.held == BUDGET
 
 
-async def test_one_that_is_sent_slowly_makes_room_for_one_that_is_there() -> None:
+async def test_a_slow_body_is_evicted_for_a_complete_one() -> None:
     bodies, slow = Bodies(BUDGET), await sent(b"x" * 60, ends=False)
     reading = asyncio.create_task(bodies.read_arriving(slow, BUDGET, 5.0))
     await asyncio.sleep(0)
@@ -113,7 +113,7 @@ async def test_one_that_is_sent_slowly_makes_room_for_one_that_is_there() -> Non
 
 
 @pytest.mark.parametrize("ending", ["late", "cancelled"])
-async def test_a_body_that_never_arrives_whole_counts_for_nothing_in_the_end(ending: str) -> None:
+async def test_a_body_that_stays_incomplete_is_released(ending: str) -> None:
     bodies, slow = Bodies(BUDGET), await sent(b"x" * 60, ends=False)
     reading = asyncio.create_task(bodies.read_arriving(slow, BUDGET, 0.01 if ending == "late" else 5.0))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What a reload puts back, and how it says what changed."""
+"""What a reload restores, and how it reports changes."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ def config(operator: str) -> Config:
     return parse(f"operator: {operator}\n{CONFIG}").config
 
 
-def test_nothing_changes_when_nothing_changed() -> None:
+def test_equal_configs_have_no_changes() -> None:
     assert compare(compiled(), compiled()) == Changes()
     assert Changes().named() == {}
 
 
 @pytest.mark.parametrize("name", ["S", "H"])
-def test_a_secret_that_changed_changes_its_source(name: str) -> None:
+def test_a_changed_secret_changes_its_source(name: str) -> None:
     changes = compare(compiled(), compiled(**{name: "a-new-secret-of-some-length"}))
 
     assert changes == Changes(sources=Difference(changed=("one",)))
 
 
-def test_a_secret_that_changed_changes_its_destination() -> None:
+def test_a_changed_secret_changes_its_destination() -> None:
     changes = compare(compiled(), compiled(D="whsec_" + "YW5vdGhlci1zZWNyZXQtb2Ytc29tZQ=="))
 
     assert changes == Changes(destinations=Difference(changed=("app",)))
 
 
-def test_what_came_and_went_is_named() -> None:
+def test_added_and_removed_parts_are_named() -> None:
     text = CONFIG.replace("two", "three").replace("{from: one", "{from: '*'") + "server: {max_body: 1KB}\n"
     changes = compare(compiled(), compiled(text))
 
@@ -83,7 +83,7 @@ sources:
     assert sorted(map(str, found)) == ["env:A", "env:B", "env:H", "env:S", "file:h"]
 
 
-def test_a_listener_that_others_reach_keeps_its_token_until_it_is_moved() -> None:
+def test_a_public_listener_keeps_its_token_until_the_restart() -> None:
     public, local = config('{listen: "0.0.0.0:9090", token: env:K}'), config('{listen: "127.0.0.1:9090"}')
     kept, names = keep_restart_only(public, local)
 
@@ -92,7 +92,7 @@ def test_a_listener_that_others_reach_keeps_its_token_until_it_is_moved() -> Non
     assert keep_restart_only(local, public)[0].operator.token == public.operator.token
 
 
-async def test_a_defect_of_ours_while_reading_leaves_all_as_it_is(tmp_path: Path) -> None:
+async def test_a_defect_during_a_reload_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "gateway.yaml").write_text(CONFIG)
     current, metrics = CompiledConfig(parse(CONFIG, directory=tmp_path), ENVIRONMENT, None), Metrics()
 

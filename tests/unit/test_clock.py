@@ -1,4 +1,4 @@
-"""The steady clock does not follow jumps of the machine's clock, and follows its drift slowly."""
+"""The steady clock ignores jumps of the system clock, and follows its drift slowly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Machine:
 
     def __init__(self) -> None:
         self.passed = 0.0
-        #: The error of its clock (seconds).
+        #: The error of the system clock (seconds).
         self.wrong = 0.0
 
     def wall(self) -> float:
@@ -55,7 +55,7 @@ def test_a_correction_of_ntp_is_followed_slowly() -> None:
 
 
 @pytest.mark.case("F-12")
-def test_a_long_time_between_two_comparisons_is_no_jump() -> None:
+def test_a_long_time_between_two_comparisons_is_not_a_jump() -> None:
     machine = Machine()
     clock = SteadyClock(machine.wall, machine.elapsed)
     machine.passed = 36_000.0

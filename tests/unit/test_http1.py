@@ -1,4 +1,4 @@
-"""Requests are parsed one at a time, and answers are written as HTTP."""
+"""Requests are parsed independently of each other, and answers are valid HTTP."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gatehouse.ingest.http1 import (
 
 CHUNKED = b"POST /first HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
 PROBE = b"POST /second HTTP/1.1\r\nHost: h\r\nX-Empty:\r\nContent-Length: 2\r\n\r\n{}"
-#: What comes before the probe. The first ones are chunked, so that nothing may follow.
+#: Requests before the probe. The first ones are chunked, so nothing may follow them.
 CLOSING = {
     "no trailer": CHUNKED + b"2\r\n{}\r\n0\r\n\r\n",
     "no chunk": CHUNKED + b"0\r\n\r\n",
@@ -62,7 +62,7 @@ def reader() -> RequestParser:
 
 
 def read(pieces: Iterable[bytes]) -> list[Any]:
-    """Read the pieces, each with its body taken at once, as the gateway does."""
+    """Parse the pieces, and read each body at once, as the gateway does."""
     one = reader()
     messages = []
     for piece in pieces:
@@ -92,13 +92,13 @@ def seen(message: Any) -> Sequence[Any]:
 
 @pytest.mark.case("F-01")
 @pytest.mark.parametrize("before", CLOSING.values(), ids=CLOSING)
-async def test_nothing_is_read_behind_a_chunked_body_or_an_upgrade_wherever_the_bytes_are_split(
+async def test_nothing_is_read_after_a_chunked_body_or_an_upgrade_wherever_the_bytes_are_split(
     before: bytes,
 ) -> None:
     sent = before + PROBE
     splits = range(max(0, len(before) - 300), len(sent))
 
-    # What is not well-formed in one piece is refused in one piece: None.
+    # Bytes that are malformed in one piece are also refused in two: None.
     assert {paths(read([sent[:at], sent[at:]])) for at in splits} <= {("/first",), (None,)}
     assert paths(read(bytes([byte]) for byte in sent)) == ("/first",)
 
@@ -116,7 +116,7 @@ async def test_a_request_is_read_the_same_whatever_came_before_it(before: bytes)
 
 
 @pytest.mark.case("F-01")
-async def test_trailers_are_no_headers_of_their_own_request() -> None:
+async def test_trailers_do_not_become_headers_of_their_own_request() -> None:
     (message,) = read([CHUNKED, b"2\r\n{}\r\n0\r\nX-Signature: late\r\nX-Other: late\r\n\r\n"])
 
     assert "X-Signature" not in message.headers
@@ -124,7 +124,7 @@ async def test_trailers_are_no_headers_of_their_own_request() -> None:
 
 
 @pytest.mark.case("F-01")
-async def test_what_is_malformed_behind_the_last_request_is_nobodys() -> None:
+async def test_malformed_bytes_after_the_last_request_are_ignored() -> None:
     assert paths(read([CHUNKED + b"0\r\n\r\n", b"garbage\r\n\r\n"])) == ("/first",)
 
 
@@ -160,7 +160,7 @@ async def test_a_head_is_read_up_to_its_limits_and_refused_beyond_them(size: int
     [b"2;" + b"x" * 10_000_000, b"1;name=valuevalue\r\nx\r\n" * 100_000, b"0\r\n" + b"X: y\r\n" * 100_000],
     ids=["one extension", "many extensions", "trailers"],
 )
-async def test_what_comes_around_a_chunked_body_is_bounded(endless: bytes) -> None:
+async def test_the_framing_of_a_chunked_body_is_bounded(endless: bytes) -> None:
     one = reader()
     ((_, content),) = one.read(CHUNKED)
     taken = 0
@@ -176,7 +176,7 @@ async def test_what_comes_around_a_chunked_body_is_bounded(endless: bytes) -> No
     assert one.read(PROBE) == ()
 
 
-async def test_who_waits_for_a_body_that_ends_early_is_told_why() -> None:
+async def test_the_reader_of_a_truncated_body_gets_the_error() -> None:
     one = reader()
     ((_, content),) = one.read(CHUNKED + b"2\r\n{}\r\n")
     one.end(EvictedError())
@@ -187,7 +187,7 @@ async def test_who_waits_for_a_body_that_ends_early_is_told_why() -> None:
 
 
 class Received(io.BytesIO):
-    """What http.client reads in place of a socket."""
+    """Replaces the socket for http.client."""
 
     def makefile(self, _mode: str) -> io.BytesIO:
         return self
@@ -199,7 +199,7 @@ def parsed_answer(data: bytes, method: str = "POST") -> http.client.HTTPResponse
     return response
 
 
-def test_an_answer_is_json_of_a_length_with_a_date() -> None:
+def test_an_answer_is_json_with_a_length_and_a_date() -> None:
     response = parsed_answer(
         encode_answer(Answer(200, b'{"status":"accepted"}', "accepted"), keep_alive=True)
     )
@@ -212,7 +212,7 @@ def test_an_answer_is_json_of_a_length_with_a_date() -> None:
     assert abs(parsedate_to_datetime(response.headers["Date"]).timestamp() - time.time()) < 60
 
 
-def test_headers_of_an_answer_come_on_top_whatever_their_case() -> None:
+def test_headers_of_an_answer_replace_the_defaults_in_any_case() -> None:
     answer = Answer(503, b"x", "unavailable", {"content-type": "text/plain", "Retry-After": "7"})
 
     response = parsed_answer(encode_answer(answer, keep_alive=True))
@@ -221,14 +221,14 @@ def test_headers_of_an_answer_come_on_top_whatever_their_case() -> None:
     assert response.headers["Retry-After"] == "7"
 
 
-def test_an_answer_that_ends_its_connection_says_so() -> None:
+def test_the_last_answer_has_connection_close() -> None:
     assert (
         parsed_answer(encode_answer(Answer(413, b"x", "too_large"), keep_alive=False)).headers["Connection"]
         == "close"
     )
 
 
-def test_http_1_0_is_answered_in_kind_and_told_that_the_connection_stays() -> None:
+def test_an_http_1_0_answer_has_its_version_and_keep_alive() -> None:
     response = parsed_answer(
         encode_answer(Answer(200, b"x", "accepted"), keep_alive=True, version=HttpVersion10)
     )
@@ -244,14 +244,14 @@ def test_a_status_without_a_body_has_neither_body_nor_length(status: int) -> Non
     assert b"Content-Length" not in data
 
 
-def test_head_is_told_the_length_of_what_it_does_not_get() -> None:
+def test_the_answer_to_head_has_the_length_of_the_omitted_body() -> None:
     data = encode_answer(Answer(405, b"four", "method_not_allowed"), keep_alive=True, with_body=False)
 
     assert data.endswith(b"\r\n\r\n")
     assert parsed_answer(data, "HEAD").headers["Content-Length"] == "4"
 
 
-def test_a_status_that_is_nobodys_has_no_words() -> None:
+def test_an_unknown_status_has_no_reason_phrase() -> None:
     assert parsed_answer(encode_answer(Answer(299, b"x", "accepted"), keep_alive=True)).reason == ""
 
 

@@ -20,7 +20,7 @@ def _limits() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_limits")
-def test_a_soft_limit_is_raised_to_what_is_needed() -> None:
+def test_the_soft_limit_is_raised_as_needed() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
 
@@ -29,15 +29,15 @@ def test_a_soft_limit_is_raised_to_what_is_needed() -> None:
 
 
 @pytest.mark.usefixtures("_limits")
-def test_a_limit_that_is_high_enough_is_left() -> None:
+def test_a_sufficient_limit_is_not_changed() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     assert allowed_connections(1) == 1
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
 
 
-def test_a_hard_limit_leaves_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hard limit of this process could not be raised again, so the system's answers stand in."""
+def test_a_hard_limit_reduces_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process could not raise its hard limit again, so the system's answers are replaced."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
 
@@ -50,7 +50,7 @@ KIB = 1024
 
 
 class Accepted(asyncio.Protocol):
-    """Keeps the socket it was given."""
+    """Keeps the size of the receive buffer of its socket."""
 
     def __init__(self) -> None:
         self.size: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -61,7 +61,7 @@ class Accepted(asyncio.Protocol):
 
 
 @pytest.mark.parametrize(("max_body", "expected"), [(KIB * KIB, 64 * KIB), (2 * KIB * KIB, 128 * KIB)])
-async def test_a_connection_takes_in_a_bounded_number_of_bytes_unread(max_body: int, expected: int) -> None:
+async def test_the_receive_buffer_of_a_connection_is_bounded(max_body: int, expected: int) -> None:
     accepted = Accepted()
     listener = Listener(lambda: accepted, max_body)
     await listener.start("127.0.0.1", 0)
@@ -71,5 +71,5 @@ async def test_a_connection_takes_in_a_bounded_number_of_bytes_unread(max_body: 
     await writer.wait_closed()
     await listener.stop()
 
-    # Linux doubles what it is asked for, to leave room for its own records.
+    # Linux doubles the requested size, for its own records.
     assert size in {expected, 2 * expected}

@@ -1,4 +1,4 @@
-"""One event is one line, whatever a field holds."""
+"""One event is one line, whatever its fields contain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gatehouse.telemetry import log
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    """Log JSON into memory, and undo the set-up."""
+    """Log JSON to memory, and restore the settings."""
     stream = io.StringIO()
     log.configure(json=True, stream=stream)
     yield stream
@@ -38,7 +38,7 @@ def test_an_event_is_one_json_line_with_its_fields(lines: io.StringIO) -> None:
     "text", ["a\nb", "\x1b[31mred", "\u2028", "\x00", "\udcff", "\u202e", "x" * 100_000, "\x85", "\u200b"]
 )
 @pytest.mark.case("S-47", "F-15")
-def test_text_from_outside_stays_on_one_line_and_short(lines: io.StringIO, text: str) -> None:
+def test_text_from_outside_is_one_short_line(lines: io.StringIO, text: str) -> None:
     log.get_logger().info("request.accepted", type=text)
 
     written = lines.getvalue()
@@ -62,7 +62,7 @@ def test_a_librarys_traceback_becomes_one_line_without_its_message(lines: io.Str
 
 
 @pytest.mark.case("S-47")
-def test_text_on_a_terminal_is_one_line_too() -> None:
+def test_text_on_a_terminal_is_also_one_line() -> None:
     stream = io.StringIO()
     log.configure(json=False, stream=stream)
     log.get_logger().info("request.accepted", type="a\nb")
@@ -72,7 +72,7 @@ def test_text_on_a_terminal_is_one_line_too() -> None:
 
 
 class Written(io.StringIO):
-    """Remembers what reached it in one piece."""
+    """Remembers each write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Written(io.StringIO):
 
 
 @pytest.mark.parametrize("worker", [None, 2])
-async def test_the_lines_of_a_worker_reach_a_shared_pipe_whole(worker: int | None) -> None:
+async def test_the_lines_of_a_worker_reach_a_shared_pipe_in_one_piece(worker: int | None) -> None:
     stream = Written()
     log.configure(json=True, stream=stream, worker=worker)
     for number in range(100):
@@ -100,6 +100,6 @@ async def test_the_lines_of_a_worker_reach_a_shared_pipe_whole(worker: int | Non
     if worker is None:
         assert len(stream.pieces) == 1
     else:
-        # What reaches a pipe in more than 4096 bytes can be torn apart by another worker's.
+        # A write of more than 4096 bytes to a pipe can be interleaved with that of another worker.
         assert [piece.count("\n") for piece in stream.pieces if len(piece.encode()) > 4096] == [1]
         assert 4 < len(stream.pieces) < 50

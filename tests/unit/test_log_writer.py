@@ -1,4 +1,4 @@
-"""Lines are written by a thread that may block, from a buffer that is bounded."""
+"""A thread that may block writes the lines, from a bounded buffer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LINE = "x" * 99
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, TextIO]]:
-    """Give a pipe: what comes out, and a stream into it."""
+    """Create a pipe: the reading end, and a stream to write to it."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "w", encoding="utf-8") as stream:
         yield reading, stream
@@ -28,7 +28,7 @@ def writer(stream: TextIO) -> LineWriter:
 
 
 def read(reading: int, until: str) -> list[str]:
-    """Read whole lines, up to one that ends so."""
+    """Read whole lines, up to one with this end."""
     text = ""
     while not text.endswith(until + "\n"):
         text += os.read(reading, 65536).decode()
@@ -36,7 +36,7 @@ def read(reading: int, until: str) -> list[str]:
 
 
 @pytest.mark.case("F-06")
-def test_lines_reach_a_pipe_in_their_order(pipe: tuple[int, TextIO]) -> None:
+def test_lines_reach_a_pipe_in_order(pipe: tuple[int, TextIO]) -> None:
     reading, stream = pipe
     lines = writer(stream)
     for number in range(200):
@@ -48,13 +48,13 @@ def test_lines_reach_a_pipe_in_their_order(pipe: tuple[int, TextIO]) -> None:
 
 
 @pytest.mark.case("F-06")
-def test_what_finds_no_room_is_dropped_counted_and_reported_when_there_is_room_again(
+def test_lines_above_the_buffer_are_dropped_counted_and_reported_later(
     pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_writer, "_MAX_BUFFERED", 100 * len(LINE))
     reading, stream = pipe
     lines = writer(stream)
-    sent = 2000  # some 650 fill the pipe, and 100 the buffer
+    sent = 2000  # about 650 fill the pipe, and 100 the buffer
     for _ in range(sent):
         lines.msg(LINE)
 
@@ -86,7 +86,7 @@ def test_a_pipe_without_a_reader_loses_lines_and_raises_nothing() -> None:
         assert lines.dropped == 10
 
 
-def test_a_pipe_that_somebody_made_non_blocking_loses_nothing(pipe: tuple[int, TextIO]) -> None:
+def test_a_non_blocking_pipe_loses_no_lines(pipe: tuple[int, TextIO]) -> None:
     reading, stream = pipe
     os.set_blocking(stream.fileno(), False)
     lines = writer(stream)

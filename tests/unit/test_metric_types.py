@@ -1,4 +1,4 @@
-"""Our own counters, gauges and histograms are exposed as those of prometheus_client are, to the byte."""
+"""Gatehouse's counters, gauges and histograms are exposed exactly like those of prometheus_client."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _no_creation_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Both:
-    """The same families twice: ours and theirs."""
+    """The same families twice: of Gatehouse and of prometheus_client."""
 
     def __init__(self) -> None:
         self.ours, self.theirs = CollectorRegistry(), CollectorRegistry()
@@ -53,17 +53,17 @@ class Both:
         return ours, theirs
 
     def exposed(self) -> str:
-        """Return what both expose, in either format; it is the same."""
+        """Return the exposition, which is the same for both, in either format."""
         ours, theirs = generate_latest(self.ours), generate_latest(self.theirs)
         assert ours == theirs
-        # Twice: the second time what never changes is remembered.
+        # Twice: the second time the fixed parts are cached.
         for _ in range(2):
             assert "".join(part for family in self._families for part in family.write()) == ours.decode()
         assert generate_open_metrics(self.ours) == generate_open_metrics(self.theirs)  # type: ignore[no-untyped-call]
         return ours.decode()
 
 
-def test_families_of_every_kind_look_the_same() -> None:
+def test_all_types_match_prometheus_client() -> None:
     both = Both()
     for counter in both.counter(
         "requests_total", 'Help with a \\, a "quote"\nand a line.', "source", "outcome"
@@ -84,7 +84,7 @@ def test_families_of_every_kind_look_the_same() -> None:
     assert 'requests_total{outcome="accepted",source="mandato"} 1.25\n' in both.exposed()
 
 
-def test_a_family_without_labels_has_its_one_series_at_zero() -> None:
+def test_a_family_without_labels_has_one_series_at_zero() -> None:
     both = Both()
     both.counter("ended_total", "Help.")[0].labels()
     both.gauge("store_bytes", "Help.")[0].labels()
@@ -95,7 +95,7 @@ def test_a_family_without_labels_has_its_one_series_at_zero() -> None:
     assert "\ncommit_seconds_sum 0.0\n" in exposed
 
 
-def test_a_family_of_which_nothing_is_known_yet_has_a_head_only() -> None:
+def test_a_family_without_series_has_only_a_head() -> None:
     both = Both()
     both.counter("requests_total", "Help.", "source")
     both.gauge("ready", "Help.", "source")
@@ -106,7 +106,7 @@ def test_a_family_of_which_nothing_is_known_yet_has_a_head_only() -> None:
 @pytest.mark.parametrize(
     "value", [0, -1, *BOUNDS, *(math.nextafter(bound, math.inf) for bound in BOUNDS), 0.5, 7, 1e9, math.inf]
 )
-def test_an_observation_falls_into_the_same_buckets(value: float) -> None:
+def test_observations_fall_into_the_same_buckets(value: float) -> None:
     both = Both()
     ours, theirs = both.histogram("seconds", "Help.", "source")
     for seen in (value, 0.2, value):
@@ -124,7 +124,7 @@ def test_a_sum_of_many_numbers_is_rounded_the_same_way() -> None:
     both.exposed()
 
 
-def test_the_series_with_a_label_go_and_those_beside_them_stay() -> None:
+def test_only_the_series_with_the_label_are_removed() -> None:
     both = Both()
     for counter in both.counter("requests_total", "Help.", "source", "outcome"):
         for source in ("gone", "stays"):
@@ -137,7 +137,7 @@ def test_the_series_with_a_label_go_and_those_beside_them_stay() -> None:
     assert 'requests_total{outcome="gone",source="stays"} 2.0\n' in exposed
 
 
-def test_a_series_that_went_and_came_back_begins_at_zero_and_comes_last() -> None:
+def test_a_series_that_is_created_again_starts_at_zero_and_comes_last() -> None:
     both = Both()
     for counter in both.counter("requests_total", "Help.", "source"):
         for source in ("a", "b"):
@@ -147,27 +147,27 @@ def test_a_series_that_went_and_came_back_begins_at_zero_and_comes_last() -> Non
     assert both.exposed().endswith('requests_total{source="b"} 1.0\nrequests_total{source="a"} 0.0\n')
 
 
-def test_asking_twice_gives_the_same_series() -> None:
+def test_the_same_labels_return_the_same_series() -> None:
     counter, _ = Both().counter("requests_total", "Help.", "source")
     assert counter.labels("a") is counter.labels("a")
     assert counter.labels("a") is not counter.labels("b")
 
 
 @pytest.mark.parametrize("values", [(), ("a",), ("a", "b", "c")])
-def test_series_have_all_labels_of_their_family_and_no_others(values: tuple[str, ...]) -> None:
+def test_a_wrong_number_of_labels_is_refused(values: tuple[str, ...]) -> None:
     counter, _ = Both().counter("requests_total", "Help.", "source", "outcome")
     with pytest.raises(ValueError, match="outcome"):
         counter.labels(*values)
 
 
-def test_two_families_of_one_name_are_refused() -> None:
+def test_two_families_with_the_same_name_are_refused() -> None:
     both = Both()
     both.histogram("seconds", "Help.")
     with pytest.raises(ValueError, match="seconds_count"):
         both.gauge("seconds_count", "Help.")
 
 
-def test_a_registry_tells_the_number_of_a_series() -> None:
+def test_a_registry_returns_the_value_of_a_series() -> None:
     metrics = Metrics()
     metrics.destination("billing").lag.observe(7)
     tell = metrics.registry.get_sample_value
@@ -184,7 +184,7 @@ def test_no_series_has_a_creation_time() -> None:
 
 
 @pytest.mark.case("F-43")
-async def test_a_long_page_of_metrics_is_written_in_parts_between_which_all_else_has_its_turn() -> None:
+async def test_a_long_exposition_is_written_in_parts_while_other_tasks_run() -> None:
     metrics = Metrics()
     for number in range(300):
         metrics.source(f"source-{number}").outcomes["accepted"].inc(number)
@@ -204,5 +204,5 @@ async def test_a_long_page_of_metrics_is_written_in_parts_between_which_all_else
     lines = page.decode().splitlines()
     assert 'gatehouse_requests_total{outcome="accepted",source="source-299"} 299.0' in lines
     assert len(lines) > 10_000
-    # A series of a histogram is the longest part, and takes some 30 microseconds.
+    # A series of a histogram is the longest part. It takes about 30 microseconds.
     assert turns > 10

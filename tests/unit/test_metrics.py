@@ -1,4 +1,4 @@
-"""Every series is there from the start, at zero, and none is added by what arrives."""
+"""Every series exists from the start, at zero, and requests add none."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_all_series_of_a_destination_start_at_zero() -> None:
         assert found[f"gatehouse_{gauge}", (("destination", "billing"),)] == 0
 
 
-def test_asking_twice_adds_no_series() -> None:
+def test_a_second_lookup_adds_no_series() -> None:
     metrics = Metrics()
     metrics.source("a")
     before = len(samples(metrics))

@@ -1,4 +1,4 @@
-"""An event is forwarded within its request, once at a time, and known only together with its reply."""
+"""An event is forwarded within its request, one request at a time, and stored only with its reply."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ REPLY = Reply(200, "text/xml", b"<Response/>")
 
 
 class Destination:
-    """Replies as the test says; remembers what it was asked."""
+    """Replies as the test says, and remembers the attempts."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
         self.relayed_ids: list[str] = []
         self.replies: list[Reply | Exception] = []
-        #: While it is not set, nothing is answered.
+        #: No attempt is answered while this is not set.
         self.open = asyncio.Event()
         self.open.set()
         self._arrived = asyncio.Condition()
@@ -57,7 +57,7 @@ class Destination:
 
 
 class Committer:
-    """Commits one by one, unless it is to fail."""
+    """Commits events one by one, unless it is told to fail."""
 
     def __init__(self, store: SqliteStore) -> None:
         self._store = store
@@ -71,7 +71,7 @@ class Committer:
 
 
 class Relaying:
-    """A relay on a real store, between a committer and a destination that do as the test says."""
+    """A relay on a real store, with a committer and a destination that the test controls."""
 
     def __init__(self, store: SqliteStore) -> None:
         self.store = store
@@ -92,7 +92,7 @@ async def relaying(tmp_path: Path) -> AsyncIterator[Relaying]:
     await store.close()
 
 
-async def test_an_event_is_stored_as_delivered_and_its_receipt_has_the_reply(relaying: Relaying) -> None:
+async def test_an_event_is_stored_as_delivered_and_its_receipt_contains_the_reply(relaying: Relaying) -> None:
     receipt = await relaying.accept(b"key")
 
     assert (receipt.status, receipt.reply) == ("accepted", REPLY)
@@ -119,7 +119,7 @@ async def test_a_duplicate_of_an_event_that_was_not_relayed_has_no_reply(relayin
     assert not relaying.destination.asked
 
 
-async def test_an_event_that_failed_is_not_known_and_its_retry_is_forwarded_under_the_same_id(
+async def test_a_failed_event_is_not_stored_and_its_retry_has_the_same_id(
     relaying: Relaying,
 ) -> None:
     relaying.destination.replies = [RelayFailedError("server_error"), RelayTimeoutError("timeout")]
@@ -149,7 +149,7 @@ async def test_a_commit_that_fails_after_the_reply_is_503_and_the_retry_has_the_
     assert (await relaying.accept(b"key")).status == "duplicate"
 
 
-async def test_an_id_that_is_used_again_stands_also_where_the_provider_gave_none(relaying: Relaying) -> None:
+async def test_a_reused_id_replaces_a_generated_external_id(relaying: Relaying) -> None:
     relaying.committer.failures = 1
     with pytest.raises(UnavailableError):
         await relaying.accept(b"key")
@@ -161,7 +161,7 @@ async def test_an_id_that_is_used_again_stands_also_where_the_provider_gave_none
     assert stored.event.external_id == stored.event.id != "OTHER"
 
 
-async def test_another_event_with_one_key_in_common_is_not_sent_under_the_id(relaying: Relaying) -> None:
+async def test_another_event_with_one_common_key_gets_its_own_id(relaying: Relaying) -> None:
     relaying.destination.replies = [RelayFailedError("server_error")]
     with pytest.raises(RelayFailedError):
         await relaying.accept(b"unsigned", b"signed")
@@ -173,7 +173,9 @@ async def test_another_event_with_one_key_in_common_is_not_sent_under_the_id(rel
     assert number == 1
 
 
-async def test_two_at_once_are_forwarded_once_and_get_the_same_reply(relaying: Relaying) -> None:
+async def test_two_simultaneous_requests_are_forwarded_once_and_get_the_same_reply(
+    relaying: Relaying,
+) -> None:
     relaying.destination.open.clear()
     first = asyncio.create_task(relaying.accept(b"key", b"one"))
     await relaying.destination.was_asked(1)
@@ -188,7 +190,7 @@ async def test_two_at_once_are_forwarded_once_and_get_the_same_reply(relaying: R
     assert {(one.event_id, one.reply) for one in receipts} == {(receipts[0].event_id, REPLY)}
 
 
-async def test_who_waited_for_one_that_failed_is_forwarded_itself(relaying: Relaying) -> None:
+async def test_a_request_that_waited_for_a_failed_one_is_forwarded(relaying: Relaying) -> None:
     relaying.destination.replies = [RelayFailedError("connect")]
     relaying.destination.open.clear()
     first = asyncio.create_task(relaying.accept(b"key"))
@@ -204,7 +206,7 @@ async def test_who_waited_for_one_that_failed_is_forwarded_itself(relaying: Rela
     assert [number for _, number in relaying.destination.asked] == [1, 2]
 
 
-async def test_who_waits_longer_than_the_provider_does_is_late(relaying: Relaying) -> None:
+async def test_a_wait_beyond_the_providers_deadline_is_a_timeout(relaying: Relaying) -> None:
     relaying.destination.open.clear()
     first = asyncio.create_task(relaying.accept(b"key"))
     await relaying.destination.was_asked(1)
@@ -217,7 +219,7 @@ async def test_who_waits_longer_than_the_provider_does_is_late(relaying: Relayin
     assert len(relaying.destination.asked) == 1
 
 
-async def test_other_events_and_events_without_keys_wait_for_none(relaying: Relaying) -> None:
+async def test_other_events_and_events_without_keys_do_not_wait(relaying: Relaying) -> None:
     relaying.destination.open.clear()
     tasks = [
         asyncio.create_task(relaying.accept(*keys))
@@ -231,7 +233,9 @@ async def test_other_events_and_events_without_keys_wait_for_none(relaying: Rela
     assert len(set(relaying.destination.asked)) == 5
 
 
-async def test_only_so_many_wait(relaying: Relaying, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_waiting_requests_is_limited(
+    relaying: Relaying, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 1)
     relaying.destination.open.clear()
     first = asyncio.create_task(relaying.accept(b"key"))
@@ -247,7 +251,7 @@ async def test_only_so_many_wait(relaying: Relaying, monkeypatch: pytest.MonkeyP
     assert [(await first).status, (await second).status] == ["accepted", "duplicate"]
 
 
-async def test_of_failed_events_only_the_latest_are_remembered(
+async def test_only_the_latest_failed_events_are_remembered(
     relaying: Relaying, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_REMEMBERED", 2)
@@ -259,7 +263,7 @@ async def test_of_failed_events_only_the_latest_are_remembered(
     assert [number for _, number in relaying.destination.asked] == [1, 1, 1, 1, 2]
 
 
-async def test_nothing_is_forwarded_while_the_store_can_not_say_what_it_knows(relaying: Relaying) -> None:
+async def test_nothing_is_forwarded_while_the_store_fails(relaying: Relaying) -> None:
     await relaying.store.close()
 
     with pytest.raises(UnavailableError) as caught:

@@ -1,4 +1,4 @@
-"""When an event that was sent again has its dead deliveries tried again."""
+"""Dead deliveries are retried when their event is sent again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOW = 1_750_000_000.0
 
 
 class Store:
-    """Keeps what it was asked for, and revives it all."""
+    """Records the calls, and revives everything."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[dict[str, list[str]], float, float]] = []
@@ -47,7 +47,7 @@ def duplicate(event_id: str, dead: float | None, *to: str) -> tuple[Arrival, Rec
     return Arrival(make_event(), (), assignments), Receipt("duplicate", event_id, dead=dead)
 
 
-async def test_what_is_dead_is_asked_for_where_it_would_go_today() -> None:
+async def test_dead_deliveries_are_revived_at_the_current_destinations() -> None:
     store, dispatcher = Store(), Dispatcher()
     duplicates = [
         duplicate("NEVER", 0.0, "billing", "ledger"),
@@ -63,7 +63,7 @@ async def test_what_is_dead_is_asked_for_where_it_would_go_today() -> None:
     assert dispatcher.woken == [("billing", 1, -1), ("ledger", 1, -1), ("archive", 1, -1)]
 
 
-async def test_the_store_is_left_alone_when_nothing_may_be_revived() -> None:
+async def test_the_store_is_not_called_when_nothing_may_be_revived() -> None:
     store = Store()
 
     assert (
@@ -72,7 +72,7 @@ async def test_the_store_is_left_alone_when_nothing_may_be_revived() -> None:
     assert store.asked == []
 
 
-async def test_a_store_that_fails_has_the_provider_send_again() -> None:
+async def test_a_failing_store_makes_the_provider_send_again() -> None:
     store = Store()
     store.fails = True
 

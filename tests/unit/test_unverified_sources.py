@@ -1,4 +1,4 @@
-"""A source lets nobody in unverified by mistake: `type: none` does, for who says that they mean it."""
+"""No source accepts unverified requests by mistake: `type: none` requires `insecure: true`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SOURCE = "sources: {{acme: {{secrets: env:S, event: {{type: x}}{rest}}}}}"
         (", verfy: {type: hmac, signature: {header: X}}", "verfy"),
     ],
 )
-def test_what_verifies_nothing_is_no_config(rest: str, path: str) -> None:
+def test_a_source_without_a_verifier_is_refused(rest: str, path: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse(SOURCE.format(rest=rest))
 
@@ -48,7 +48,7 @@ def test_what_verifies_nothing_is_no_config(rest: str, path: str) -> None:
 
 
 @pytest.mark.case("S-02")
-def test_none_that_is_meant_lets_everybody_in_and_is_warned_of() -> None:
+def test_an_intended_none_accepts_every_request_and_causes_a_warning() -> None:
     loaded = parse("sources: {acme: {event: {type: x}, verify: {type: none, insecure: true}}}")
     codes = [problem.code for problem in lint(loaded.config, loaded.document)]
 

@@ -1,4 +1,4 @@
-"""What a worker starts with: the config in use, whatever is in the file by now."""
+"""A worker starts with the config in use, whatever the file contains by then."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def shared(tmp_path: Path, file: Path) -> SharedFolder:
-    """Make the supervisor's folder."""
+    """Create the supervisor's folder."""
     folder = tmp_path / "shared"
     folder.mkdir()
     shared = SharedFolder(folder)
@@ -50,10 +50,10 @@ def test_a_worker_starts_with_the_config_in_use_and_not_with_the_file(
     assert shared.worker(2).ports == (4711,)
 
 
-def test_what_only_a_restart_changes_stays_as_at_the_supervisors_start(
+def test_settings_that_need_a_restart_stay_as_at_the_start_of_the_supervisor(
     file: Path, shared: SharedFolder
 ) -> None:
-    """A worker that is started again after a reload must not open another store than the others have open."""
+    """A worker that restarts after a reload must not open another store than the others."""
     file.write_text(
         FIRST.replace("/first", "/second")
         .replace(":8080", ":8081")
@@ -68,7 +68,7 @@ def test_what_only_a_restart_changes_stays_as_at_the_supervisors_start(
     assert list(config.destinations) == ["app"]
 
 
-def test_problems_are_shown_as_of_the_file_that_the_operator_named(file: Path, shared: SharedFolder) -> None:
+def test_problems_name_the_file_as_the_operator_did(file: Path, shared: SharedFolder) -> None:
     shared.use(LoadedConfig(load(file).config, load(file).document, file.parent, b"sources: 7\n"))
 
     with pytest.raises(ConfigError) as caught:
@@ -77,7 +77,7 @@ def test_problems_are_shown_as_of_the_file_that_the_operator_named(file: Path, s
     assert caught.value.problems[0].file == str(file)
 
 
-def test_a_worker_reads_its_place_from_its_argument(shared: SharedFolder) -> None:
+def test_a_worker_reads_its_folder_and_number_from_its_argument(shared: SharedFolder) -> None:
     worker = shared.worker(3)
 
     assert Worker.from_argument(worker.argument) == worker
@@ -85,7 +85,7 @@ def test_a_worker_reads_its_place_from_its_argument(shared: SharedFolder) -> Non
     assert worker.socket != shared.worker(2).socket
 
 
-def test_a_worker_whose_supervisor_is_gone_removes_its_folder(
+def test_a_worker_without_its_supervisor_removes_the_folder(
     file: Path, shared: SharedFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "getppid", os.getpid)
@@ -98,7 +98,7 @@ def test_a_worker_whose_supervisor_is_gone_removes_its_folder(
     shared.worker(2).clean_up()
 
 
-def test_sqlite_has_one_worker_and_says_what_to_do_instead() -> None:
+def test_sqlite_allows_one_worker_and_the_error_says_what_to_do() -> None:
     loaded = parse("store: {url: 'sqlite:///gatehouse.db'}\nsources: {}\n")
 
     with pytest.raises(GatewayError) as caught:
@@ -111,7 +111,7 @@ def test_sqlite_has_one_worker_and_says_what_to_do_instead() -> None:
     assert worker_count(None, loaded) == 1
 
 
-def test_auto_is_a_worker_per_core_that_there_is_for_the_gateway() -> None:
+def test_auto_means_one_worker_per_available_core() -> None:
     loaded = parse(FIRST)
 
     assert worker_count(None, loaded) == len(os.sched_getaffinity(0))

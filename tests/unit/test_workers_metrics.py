@@ -1,4 +1,4 @@
-"""What several workers expose, as one: sums, states, and what is of one process alone."""
+"""The metrics of several workers are merged: sums, states, and process metrics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def exposed(*workers: Metrics | SupervisorMetrics) -> list[WorkerMetrics]:
 
 
 def values(families: list[Metric]) -> Values:
-    """Read what was merged as a scraper does: by name and label values, in the order of the labels' names."""
+    """Read the merged exposition as Prometheus does: by name and label values, sorted by label name."""
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in parse(render(families))
@@ -64,7 +64,7 @@ def test_histograms_are_summed_bucket_by_bucket() -> None:
     assert round(merged["gatehouse_commit_duration_seconds_sum",], 6) == 0.204
 
 
-def test_what_is_in_the_store_is_not_counted_once_per_worker() -> None:
+def test_values_from_the_store_are_not_added() -> None:
     one, other = two()
     for metrics, pending in ((one, 10), (other, 12)):
         metrics.destination("app").pending.set(pending)
@@ -76,7 +76,7 @@ def test_what_is_in_the_store_is_not_counted_once_per_worker() -> None:
     assert merged["gatehouse_store_bytes",] == 4096
 
 
-def test_a_state_that_one_worker_is_in_shows() -> None:
+def test_a_state_of_one_worker_is_visible() -> None:
     one, other = two()
     one.destination("app").breaker_open.set(1)
     other.destination("app").breaker_open.set(0)
@@ -91,7 +91,7 @@ def test_a_state_that_one_worker_is_in_shows() -> None:
     assert merged["gatehouse_config_last_reload_successful",] == 0
 
 
-def test_the_last_accepted_request_is_that_of_any_worker() -> None:
+def test_the_last_accepted_request_is_the_latest_of_all_workers() -> None:
     one, other = two()
     one.source("shop").last_accepted.set(1_700_000_000.25)
     other.source("shop").last_accepted.set(1_600_000_000)
@@ -101,14 +101,14 @@ def test_the_last_accepted_request_is_that_of_any_worker() -> None:
     assert merged["gatehouse_source_last_accepted_timestamp_seconds", "shop"] == 1_700_000_000.25
 
 
-def test_what_is_about_a_process_has_the_worker_as_a_label() -> None:
+def test_process_metrics_have_a_worker_label() -> None:
     merged = merge(exposed(*two()))
     (memory,) = [family for family in merged if family.name == "process_resident_memory_bytes"]
 
     assert [sample.labels for sample in memory.samples] == [{"worker": "1"}, {"worker": "2"}]
 
 
-def test_a_series_is_there_once_in_whatever_order_its_labels_are_written() -> None:
+def test_the_order_of_labels_does_not_matter() -> None:
     supervisor = SupervisorMetrics(2)
     own = WorkerMetrics("supervisor", list(supervisor.registry.collect()))
 
@@ -119,8 +119,8 @@ def test_a_series_is_there_once_in_whatever_order_its_labels_are_written() -> No
     assert text.count("\ngatehouse_build_info{") == 1
 
 
-def test_every_gauge_has_a_rule_of_its_own() -> None:
-    """Who adds a gauge has to say what it means of several workers."""
+def test_every_gauge_has_a_merge_rule() -> None:
+    """A new gauge needs a rule for several workers."""
     families = [*Metrics().registry.collect(), *SupervisorMetrics(1).registry.collect()]
     gauges = {family.name for family in families if family.type == "gauge"}
     of_one_process = {name for name in gauges if name.startswith(("process_", "gatehouse_worker_"))}
@@ -128,7 +128,7 @@ def test_every_gauge_has_a_rule_of_its_own() -> None:
     assert set(GAUGES) == gauges - of_one_process
 
 
-def test_one_exposition_alone_stays_as_it_is() -> None:
+def test_a_single_exposition_stays_unchanged() -> None:
     metrics = Metrics()
     metrics.source("shop").outcomes["accepted"].inc(3)
     metrics.destination("app").lag.observe(7)
@@ -141,7 +141,7 @@ def test_one_exposition_alone_stays_as_it_is() -> None:
     }
 
 
-def test_what_a_worker_that_ended_had_counted_goes_on_to_count() -> None:
+def test_the_counts_of_an_ended_worker_stay_in_the_sum() -> None:
     one, other = two()
     one.source("shop").outcomes["accepted"].inc(3)
     one.destination("app").pending.set(8)
@@ -154,7 +154,7 @@ def test_what_a_worker_that_ended_had_counted_goes_on_to_count() -> None:
     assert ("gatehouse_deliveries_pending", "app") not in merged, "that is a state, and nobody's any more"
 
 
-def test_what_a_worker_that_ended_had_counted_goes_with_the_source() -> None:
+def test_the_counts_of_an_ended_worker_are_removed_with_the_source() -> None:
     one, other = two()
     one.source("gone").outcomes["accepted"].inc(3)
     one.source("shop").outcomes["accepted"].inc(3)

@@ -1,4 +1,4 @@
-"""The port that workers share: theirs alone, as long as the supervisor holds it."""
+"""The workers share a port that the supervisor reserves for them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOST = "127.0.0.1"
 
 
 class Named(asyncio.Protocol):
-    """Says whose connection it is, and closes it."""
+    """Sends the name of its listener, and closes."""
 
     def __init__(self, name: bytes) -> None:
         self._name = name
@@ -29,19 +29,19 @@ class Named(asyncio.Protocol):
 
 @pytest.fixture
 async def shared() -> AsyncIterator[SharedPort]:
-    """Hold a free port."""
+    """Reserve a free port."""
     port = SharedPort()
     await port.reserve(Address(HOST, 0))
     yield port
     port.close()
 
 
-#: As the default of server.max_body.
+#: The default of server.max_body.
 MAX_BODY = 1024 * 1024
 
 
 async def who_answers(port: int) -> bytes:
-    """Connect, and read who it is."""
+    """Connect, and read the name of the listener."""
     reader, writer = await asyncio.open_connection(HOST, port)
     name = await reader.read()
     writer.close()
@@ -49,13 +49,13 @@ async def who_answers(port: int) -> bytes:
     return name
 
 
-async def test_a_held_port_takes_no_connection_itself(shared: SharedPort) -> None:
+async def test_a_reserved_port_accepts_no_connections(shared: SharedPort) -> None:
     assert shared.port
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(HOST, shared.port)
 
 
-async def test_listeners_share_it_and_one_that_is_gone_gets_nothing(shared: SharedPort) -> None:
+async def test_listeners_share_the_port_and_a_stopped_one_gets_no_connections(shared: SharedPort) -> None:
     one, other = Listener(lambda: Named(b"one"), MAX_BODY), Listener(lambda: Named(b"other"), MAX_BODY)
     for listener in (one, other):
         await listener.start(HOST, shared.port, shared=True)
@@ -67,7 +67,7 @@ async def test_listeners_share_it_and_one_that_is_gone_gets_nothing(shared: Shar
     await other.stop()
 
 
-async def test_a_port_that_others_listen_on_is_not_shared_with_them(shared: SharedPort) -> None:
+async def test_a_port_in_use_is_not_reserved(shared: SharedPort) -> None:
     listener = Listener(lambda: Named(b"one"), MAX_BODY)
     await listener.start(HOST, shared.port, shared=True)
 
@@ -76,7 +76,7 @@ async def test_a_port_that_others_listen_on_is_not_shared_with_them(shared: Shar
     await listener.stop()
 
 
-async def test_a_port_that_is_held_can_not_be_listened_on_alone(shared: SharedPort) -> None:
+async def test_a_reserved_port_cannot_be_bound_without_sharing(shared: SharedPort) -> None:
     listener = Listener(lambda: Named(b"one"), MAX_BODY)
     await listener.start(HOST, shared.port, shared=True)
 

@@ -1,4 +1,4 @@
-"""A worker is kept running: started again when it ends, with a rest, and ended when it hangs."""
+"""A worker is restarted with a backoff when it ends, and killed when it hangs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gatehouse.workers import process
 from gatehouse.workers.process import WorkerProcess
 from gatehouse.workers.worker import Worker
 
-#: Runs until its stdin is closed, as a worker does.
+#: Runs until its stdin is closed, like a worker.
 RUNS = "import sys; sys.stdin.read()"
 ENDS = "raise SystemExit(3)"
 
@@ -26,7 +26,7 @@ Changes = list[int | None]
 
 @asynccontextmanager
 async def kept(tmp_path: Path, program: str) -> AsyncIterator[tuple[WorkerProcess, Changes]]:
-    """Keep a program as if it were a worker; what changes is in the list."""
+    """Run a program in the place of a worker. The list contains the changes."""
     changes: Changes = []
     worker_process = WorkerProcess(Worker(tmp_path, 1), [], lambda _, code: changes.append(code))
     worker_process._command = (sys.executable, "-c", program)
@@ -41,7 +41,7 @@ async def kept(tmp_path: Path, program: str) -> AsyncIterator[tuple[WorkerProces
 
 @asynccontextmanager
 async def answering(tmp_path: Path) -> AsyncIterator[web.AppRunner]:
-    """Answer in the place of the worker, until the block ends."""
+    """Answer in the place of the worker until the block ends."""
     app = web.Application()
     app.add_routes([web.get("/readyz", _ready), web.get("/healthz", _ready)])
     runner = web.AppRunner(app, shutdown_timeout=0.01)
@@ -59,7 +59,7 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_it_serves_once_its_door_is_open(tmp_path: Path) -> None:
+async def test_a_worker_serves_once_its_ingest_server_listens(tmp_path: Path) -> None:
     async with kept(tmp_path, RUNS) as (worker_process, changes):
         await until(lambda: worker_process.is_running)
         served = [worker_process.is_serving]
@@ -70,7 +70,7 @@ async def test_it_serves_once_its_door_is_open(tmp_path: Path) -> None:
         assert changes == [None]
 
 
-async def test_one_that_is_asked_to_leave_ends_and_is_not_started_again(tmp_path: Path) -> None:
+async def test_a_stopped_worker_ends_and_is_not_restarted(tmp_path: Path) -> None:
     async with kept(tmp_path, RUNS) as (worker_process, changes):
         await until(lambda: worker_process.is_running)
         worker_process.stop()
@@ -79,13 +79,13 @@ async def test_one_that_is_asked_to_leave_ends_and_is_not_started_again(tmp_path
         assert (worker_process.is_running, worker_process.starts, changes) == (False, 1, [])
 
 
-async def test_one_that_ends_before_it_serves_is_told_of(tmp_path: Path) -> None:
+async def test_a_worker_that_ends_before_it_serves_is_reported(tmp_path: Path) -> None:
     async with kept(tmp_path, ENDS) as (worker_process, _):
         with pytest.raises(GatewayError, match="worker 1 ended before it served: exit code 3"):
             await worker_process.wait_until_serving()
 
 
-async def test_one_that_ends_is_started_again_after_rests_that_grow(
+async def test_a_worker_that_ends_is_restarted_with_growing_backoff(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rests: list[float] = []
@@ -102,7 +102,7 @@ async def test_one_that_ends_is_started_again_after_rests_that_grow(
         assert (worker_process.starts, changes) == (8, [3] * 8)
 
 
-async def test_a_rest_ends_when_it_is_asked_to_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stop_ends_the_backoff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "INITIAL_BACKOFF", 600.0)
     async with kept(tmp_path, ENDS) as (worker_process, changes):
         await until(lambda: changes == [3])
@@ -113,7 +113,7 @@ async def test_a_rest_ends_when_it_is_asked_to_leave(tmp_path: Path, monkeypatch
         assert worker_process.starts == 1
 
 
-async def test_a_program_that_can_not_be_run_is_tried_again(
+async def test_a_program_that_cannot_start_is_retried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "INITIAL_BACKOFF", 0.01)
@@ -125,7 +125,7 @@ async def test_a_program_that_can_not_be_run_is_tried_again(
         assert not worker_process.is_running
 
 
-async def test_one_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_hanging_worker_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, seconds in (
         ("_LIVENESS_INTERVAL", 0.01),
         ("_LIVENESS_TIMEOUT", 0.05),

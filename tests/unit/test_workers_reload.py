@@ -1,4 +1,4 @@
-"""A config for all workers or for none, whatever becomes of them meanwhile."""
+"""All workers use a new config, or none does, whatever happens to them meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROBLEM = {
 
 
 class FakeWorker:
-    """A worker that reads its config as the real one does, and its keeper."""
+    """A worker that reads its config as the real one does, and its process."""
 
     def __init__(
         self, shared: SharedFolder, *, refuses: str = "", hangs: bool = False, is_running: bool = True
@@ -40,10 +40,10 @@ class FakeWorker:
         self._hangs = hangs
 
     async def wait_until_settled(self, within: float) -> None:
-        """Be settled."""
+        """Return at once."""
 
     def kill(self) -> None:
-        """Note it."""
+        """Record the call."""
         self.killed = True
 
     async def request(self, path: str, *, method: str, within: float) -> WorkerAnswer:
@@ -62,25 +62,25 @@ class FakeWorker:
 
 @pytest.fixture
 def shared(tmp_path: Path) -> SharedFolder:
-    """Make the supervisor's folder."""
+    """Create the supervisor's folder."""
     shared = SharedFolder(tmp_path)
     shared.write_initial(parse(OLD), 1)
     return shared
 
 
 async def shared_out(shared: SharedFolder, *workers: FakeWorker) -> list[str]:
-    """Share the new config out, and return the problems' messages."""
+    """Reload all workers, and return the texts of the problems."""
     old: LoadedConfig = parse(OLD)
     processes = [cast("WorkerProcess", worker) for worker in workers]
     return [problem.message for problem in await reload_all(parse(NEW), old, shared, processes)]
 
 
 def in_use(shared: SharedFolder) -> list[str]:
-    """Return what a worker that starts now would start with."""
+    """Return the config that a worker would start with now."""
     return list(shared.worker(1).load_initial().config.sources)
 
 
-async def test_all_take_it(shared: SharedFolder) -> None:
+async def test_all_workers_use_the_new_config(shared: SharedFolder) -> None:
     one, other = FakeWorker(shared), FakeWorker(shared)
 
     assert await shared_out(shared, one, other) == []
@@ -88,7 +88,7 @@ async def test_all_take_it(shared: SharedFolder) -> None:
     assert in_use(shared) == ["new"]
 
 
-async def test_what_one_refuses_the_others_give_back(shared: SharedFolder) -> None:
+async def test_a_config_that_one_worker_refuses_is_withdrawn_from_all(shared: SharedFolder) -> None:
     one, other = FakeWorker(shared), FakeWorker(shared, refuses="new")
 
     assert await shared_out(shared, one, other) == ["gone"]
@@ -97,7 +97,7 @@ async def test_what_one_refuses_the_others_give_back(shared: SharedFolder) -> No
     assert in_use(shared) == ["old"]
 
 
-async def test_one_that_is_not_there_gets_it_when_it_starts(shared: SharedFolder) -> None:
+async def test_a_stopped_worker_gets_the_config_when_it_starts(shared: SharedFolder) -> None:
     one, other = FakeWorker(shared), FakeWorker(shared, is_running=False)
 
     assert await shared_out(shared, one, other) == []
@@ -106,7 +106,7 @@ async def test_one_that_is_not_there_gets_it_when_it_starts(shared: SharedFolder
     assert in_use(shared) == ["new"]
 
 
-async def test_one_that_hangs_is_ended_and_not_waited_for(shared: SharedFolder) -> None:
+async def test_a_hanging_worker_is_killed(shared: SharedFolder) -> None:
     one, other = FakeWorker(shared, hangs=True), FakeWorker(shared)
 
     assert await shared_out(shared, one, other) == []

@@ -1,4 +1,4 @@
-"""What arrived while the gateway itself stood still is served, and no deadline counts that time."""
+"""Requests that arrived while the process was stopped are served, and no deadline counts that time."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ operator: {listen: "127.0.0.1:0"}
 sources:
   mando: {provider: mando, secrets: [env:SECRET]}
 """
-#: Seconds for which it stands still: both deadlines pass.
+#: Seconds of the stop. Both deadlines expire meanwhile.
 STANDSTILL = 2.0
 
 
 @pytest.fixture
 async def gateway(tmp_path: Path) -> AsyncIterator[GatewayProcess]:
-    """Run a gateway that waits a second for anything."""
+    """Run a gateway with deadlines of one second."""
     config = tmp_path / "gateway.yaml"
     config.write_text(CONFIG)
     async with serving(config, SECRET=providers.SECRET) as process:
@@ -59,10 +59,10 @@ def signed(number: int, size: int = 0) -> bytes:
 
 
 @pytest.mark.case("F-10")
-async def test_requests_that_arrived_while_the_gateway_stood_still_are_accepted(
+async def test_requests_that_arrived_during_a_stop_are_accepted(
     gateway: GatewayProcess,
 ) -> None:
-    """In every state that a connection can be in, also with more of a body than the kernel takes."""
+    """In every state of a connection, also with a body larger than the kernel's buffer."""
     long = signed(1, MIB - 1000)
     split = {
         "an idle connection": (signed(0) + b"", signed(10)),
@@ -78,7 +78,7 @@ async def test_requests_that_arrived_while_the_gateway_stood_still_are_accepted(
         assert (await wires["an idle connection"].answer())[9:12] == b"200"
         trickling = await stack.enter_async_context(connect(gateway))
         trickling.writer.write(head("Content-Length: 100") + b"x")
-        await asyncio.sleep(0.1)  # so that it has read all that
+        await asyncio.sleep(0.1)  # so that it has read everything
         gateway.process.send_signal(signal.SIGSTOP)
         try:
             for name, (_, after) in split.items():
@@ -88,17 +88,17 @@ async def test_requests_that_arrived_while_the_gateway_stood_still_are_accepted(
             gateway.process.send_signal(signal.SIGCONT)
         async with asyncio.timeout(10):
             answers = {name: (await wire.answer())[9:12] for name, wire in wires.items()}
-            # Who is really slow is still refused.
+            # A client that is really slow is still refused.
             assert (await trickling.reader.read()).startswith(b"HTTP/1.1 408 ")
 
     assert answers == dict.fromkeys(split, b"200")
 
 
 @pytest.mark.case("F-10")
-async def test_a_signature_that_grew_too_old_while_the_gateway_stood_still_gets_503(
+async def test_a_signature_that_expired_during_a_stop_gets_503(
     run_gateway: RunGateway, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a provider that signs each attempt anew would take the 401 for its last word."""
+    """Otherwise a provider that signs each attempt again would treat the 401 as final."""
     monkeypatch.setattr(awake_clock, "LONG_STOP", 0.3)
     body = providers.body(id="evt_1", type="invoice.paid", data={})
     headers = providers.getpeppr(body, at=time.time() - 3600)
@@ -108,7 +108,7 @@ async def test_a_signature_that_grew_too_old_while_the_gateway_stood_still_gets_
         assert (await exchange(running, sent)).startswith(b"HTTP/1.1 401 ")
         async with connected(running) as wire:
             wire.writer.write(sent)
-            time.sleep(0.8)  # noqa: ASYNC251 - the standstill
+            time.sleep(0.8)  # noqa: ASYNC251 - the stop
             answer = await wire.reader.read()
 
     assert answer.startswith(b"HTTP/1.1 503 ")

@@ -1,4 +1,4 @@
-"""However a request ends, it gives back its place among those that are worked on, and its memory."""
+"""However a request ends, it releases its admission slot and its memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BODY = providers.body(id="evt_1", type="sale.created", data={})
 GOOD = request(BODY, *(f"{name}: {value}" for name, value in providers.mando(BODY).items()))
 REFUSED = request(b"{}")
 
-#: What is sent; whether an answer is waited for before the connection ends.
+#: What is sent, and whether an answer is read before the connection ends.
 ENDINGS = {
     "accepted": (GOOD, True),
     "refused": (REFUSED, True),
@@ -33,17 +33,17 @@ ENDINGS = {
 
 
 async def nothing_is_held(running: Running) -> None:
-    """Wait until no place is taken, and no byte is counted."""
+    """Wait until all slots and all bytes are released."""
     server = running.gateway.ingest
     assert server._connections is not None
     async with asyncio.timeout(5):
-        while server._connections._admission._active or server._bodies.held:  # noqa: ASYNC110 - nothing says so
+        while server._connections._admission._active or server._bodies.held:  # noqa: ASYNC110 - nothing shows it
             await asyncio.sleep(0.01)
     assert (server._connections._admission._active, server._bodies.held) == (0, 0)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_a_request_gives_back_what_it_took(running: Running, ending: str) -> None:
+async def test_a_request_releases_its_slot_and_memory(running: Running, ending: str) -> None:
     sent, waits = ENDINGS[ending]
     async with connected(running) as wire:
         wire.writer.write(sent)
@@ -59,7 +59,7 @@ async def test_a_request_gives_back_what_it_took(running: Running, ending: str) 
     await nothing_is_held(running)
 
 
-async def test_a_defect_of_ours_gives_back_what_the_request_took(
+async def test_a_defect_releases_the_slot_and_memory(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> None:
@@ -73,7 +73,7 @@ async def test_a_defect_of_ours_gives_back_what_the_request_took(
         await nothing_is_held(running)
 
 
-async def test_who_is_gone_before_it_is_admitted_takes_no_place(running: Running) -> None:
+async def test_a_client_that_leaves_before_admission_takes_no_slot(running: Running) -> None:
     server = running.gateway.ingest._connections
     assert server is not None
     admission = server._admission
@@ -81,10 +81,10 @@ async def test_who_is_gone_before_it_is_admitted_takes_no_place(running: Running
     assert admission.enter()
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(GOOD)
-        while not admission._waiting:  # noqa: ASYNC110 - nothing says so
+        while not admission._waiting:  # noqa: ASYNC110 - nothing shows it
             await asyncio.sleep(0.01)
         wire.writer.transport.abort()
-        while server._open:  # noqa: ASYNC110 - nor this
+        while server._open:  # noqa: ASYNC110 - nothing shows it
             await asyncio.sleep(0.01)
     admission.leave()
 
