@@ -64,7 +64,7 @@ async def test_check_notes_that_a_new_variable_needs_a_restart(tmp_path: Path) -
         (note,) = json.loads(out)["notes"]
         assert note.startswith("restart needed: env:NEW_SECRET ")
 
-        # Whoever asks without the token is told nothing, and the check of the file goes on.
+        # Without the token the gateway reveals nothing, and the check of the file continues.
         code, _, err = await check(
             config, NEW_SECRET="another-secret-of-16-bytes", TOKEN="not-the-right-one!"
         )

@@ -32,7 +32,7 @@ Run = Callable[..., Finished]
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """Give the processes a secret, and no config by way of the environment."""
+    """Give the processes a secret, and no config through the environment."""
     return {name: value for name, value in os.environ.items() if name != "GATEHOUSE_CONFIG"} | {
         "MANDATO": SECRET
     }
@@ -59,7 +59,7 @@ def run(tmp_path: Path, environment: dict[str, str]) -> Run:
 
 @contextmanager
 def serving(folder: Path, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `serve` until the block ends; give the process and its address."""
+    """Run `serve` until the block ends. Yields the process and its address."""
     process = subprocess.Popen(
         [sys.executable, "-m", "gatehouse", "serve", "--log", "json"],
         cwd=folder,
@@ -172,7 +172,7 @@ def test_serve_answers_what_send_sends_and_ends_with_0_on_sigterm(
 def test_fresh_events_of_a_provider_without_ids_in_its_body_are_new_events(
     run: Run, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """Hisab's signed bytes are a dedupe key: three alike within a second would be one event."""
+    """Hisab's signed bytes are a dedupe key: three equal requests within a second would be one event."""
     with serving(tmp_path, environment) as (_, url):
         sent = run("send", "hisab", "--url", url, "--count", "3", "--now", str(int(time.time())))
         assert sent.stdout.count('"accepted"') == 3

@@ -24,7 +24,7 @@ TIMEOUT = 45
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """Let the demo make its directory where the test can see what is left of it."""
+    """Place the demo's directory where the test can see whether it is removed."""
     return os.environ | {"TMPDIR": str(tmp_path), "COLUMNS": "100", "PYTHONUNBUFFERED": "1"}
 
 
@@ -46,14 +46,14 @@ def once(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProce
 
 
 class Demo:
-    """A demo that stays."""
+    """A demo that keeps running."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
         self.output = ""
 
     def read_until(self, words: str) -> str:
-        """Read on until these words are there; return all output so far."""
+        """Read until these words appear, and return all output so far."""
         assert self.process.stdout is not None
         descriptor = self.process.stdout.fileno()
         while words not in self.output:
@@ -157,7 +157,7 @@ def test_a_demo_that_stays_stops_cleanly(
 
 
 def test_a_demo_with_an_unexpected_result_names_it_and_exits_1(environment: dict[str, str]) -> None:
-    """Here the forged request is not forged, so that the gateway rightly lets it in."""
+    """The forged request is not changed here, so the gateway correctly accepts it."""
     spoiled = (
         "import gatehouse.demo.cases\n"
         "from gatehouse.cli import main\n"
@@ -204,7 +204,7 @@ def test_the_demo_exits_by_itself_without_a_terminal(environment: dict[str, str]
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """Make what `make` looks at in a fresh clone: no `.venv` is there yet."""
+    """Copy the files that `make` reads into a fresh clone without `.venv`."""
     clone = tmp_path / "clone"
     clone.mkdir()
     for name in ("Makefile", "pyproject.toml"):
@@ -215,7 +215,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def plan(clone: Path, verb: str) -> list[str]:
-    """Return what pip would be asked for by a verb."""
+    """Return what pip would install for a target of make."""
     told = subprocess.run(["make", "-n", verb], cwd=clone, capture_output=True, text=True, check=True).stdout
     return re.findall(r"constraints\.txt (-e \S+)", told)
 

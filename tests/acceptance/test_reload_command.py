@@ -49,7 +49,7 @@ async def logged(gateway: GatewayProcess, event: str) -> dict[str, Any]:
 async def reload(
     gateway: GatewayProcess, config: Path, *, options: Sequence[str] = (), **environment: str
 ) -> tuple[int | None, str, str]:
-    """Run `gatehouse reload`; return its exit code and what it printed."""
+    """Run `gatehouse reload`. Returns its exit code, stdout and stderr."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gatehouse", "reload", "-c", str(config), "--operator", gateway.operator_url),
         *options,
@@ -166,7 +166,7 @@ async def test_sighup_while_the_gateway_starts_does_not_end_it(tmp_path: Path) -
     try:
         status = Path(f"/proc/{gateway.process.pid}/status")
         async with asyncio.timeout(20):
-            # Until Python has begun to run the command, the signal does what it does to any process.
+            # Before Python runs the command, the signal has its default effect.
             while not ignores_hangup(status.read_text()):  # noqa: ASYNC110 - it is another process
                 await asyncio.sleep(0.001)
         gateway.process.send_signal(signal.SIGHUP)
@@ -177,6 +177,6 @@ async def test_sighup_while_the_gateway_starts_does_not_end_it(tmp_path: Path) -
 
 
 def ignores_hangup(status: str) -> bool:
-    """Tell from /proc/PID/status whether a process ignores SIGHUP, or handles it."""
+    """Tell from /proc/PID/status whether a process ignores or handles SIGHUP."""
     masks = [line.split()[1] for line in status.splitlines() if line.startswith(("SigIgn:", "SigCgt:"))]
     return any(int(mask, 16) >> (signal.SIGHUP - 1) & 1 for mask in masks)

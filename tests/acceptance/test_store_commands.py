@@ -107,7 +107,7 @@ def place(tmp_path: Path, empty_database: Database) -> Place:
 
 
 async def post(client: aiohttp.ClientSession, gateway: GatewayProcess, number: int) -> tuple[str, str]:
-    """Send an event; return what the answer says, and the event's id."""
+    """Send an event. Returns the status in the answer, and the event's id."""
     body = providers.body(id=f"evt_{number}", type=f"sale.{number % 3}")
     url = f"{gateway.url}/webhooks/mando"
     async with client.post(url, data=body, headers=providers.mando(body)) as answer:
@@ -175,7 +175,7 @@ async def test_a_copy_that_is_killed_repeatedly_is_complete_in_the_end(
 
 
 async def killed(place: Place, postgres: PostgresServer, chance: random.Random) -> bool:
-    """Begin a copy and kill it once it has moved its mark, a little later. Whether it was still at it."""
+    """Start a copy, and kill it shortly after its mark has moved. Returns whether it was still running."""
     before = mark(postgres, place.database)
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gatehouse", "store", "copy", *FROM, "-c", str(place.postgres)),
@@ -196,7 +196,7 @@ async def killed(place: Place, postgres: PostgresServer, chance: random.Random) 
 
 
 def mark(postgres: PostgresServer, database: Database) -> str:
-    """Return how far a copy is."""
+    """Return the progress mark of a copy."""
     there = postgres.sql("SELECT to_regclass('gatehouse_copies')", database=database.name)
     if not there:
         return ""
@@ -204,7 +204,7 @@ def mark(postgres: PostgresServer, database: Database) -> str:
 
 
 def contents(postgres: PostgresServer, database: str) -> list[str]:
-    """Return all rows of a database but for the times at which they were written there."""
+    """Return all rows of a database, without the times at which they were written."""
     return [postgres.sql(statement, database=database) for statement in CONTENTS]
 
 
@@ -218,7 +218,7 @@ async def test_info_shows_what_a_store_holds(place: Place, postgres: PostgresSer
     text = place.run("info", config=place.postgres).stdout
 
     assert (nothing["schema_version"], nothing["rows"]["events"]) == (0, 0)
-    # Beside those that SQLite makes for whoever reads.
+    # Except the files that SQLite creates for readers.
     assert {file.name for file in place.folder.iterdir()} - files <= {"gatehouse.db-wal", "gatehouse.db-shm"}
     assert before["backend"] == "sqlite"
     assert after["backend"] == "postgresql"

@@ -155,14 +155,14 @@ def test_serve_does_not_start_without_the_databases_password(run: Run) -> None:
 
 @pytest.fixture
 def no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let asyncpg be as if it were not installed."""
+    """Hide asyncpg, as if it were not installed."""
     for name in [name for name in sys.modules if name.startswith(("asyncpg", "gatehouse.store.postgres"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [_Blind(finder) for finder in sys.meta_path])
 
 
 class _Blind:
-    """Finds what another finder finds, but for the driver."""
+    """Finds what another finder finds, except for the driver."""
 
     def __init__(self, finder: Any) -> None:
         self._finder = finder

@@ -27,7 +27,7 @@ Said = Callable[[str], str]
 
 @pytest.fixture(params=["send", "events", "reload"])
 def said(request: pytest.FixtureRequest, tmp_path: Path) -> Said:
-    """Return a function that runs a command against a URL and returns what it says on stderr."""
+    """Return a function that runs a command against a URL and returns its stderr."""
     (tmp_path / "gateway.yaml").write_text(CONFIG)
     command = {"send": ["send", "mandato", "--url"]}.get(request.param, [request.param, "--operator"])
 
@@ -51,7 +51,7 @@ def said(request: pytest.FixtureRequest, tmp_path: Path) -> Said:
 
 @contextmanager
 def listening(answer: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Take connections, one after the other, and hand each to `answer`."""
+    """Accept connections, one after the other, and pass each to `answer`."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

@@ -46,7 +46,7 @@ SYMMETRIC = [name for name in providers.names() if name not in ASYMMETRIC]
 
 
 def loaded(settings: dict[str, Any]) -> LoadedConfig:
-    """Load a source, with as many of the usual secrets as its preset has use for."""
+    """Load a source, with as many of the usual secrets as its preset uses."""
     for names in (("secrets", "handshake_secrets"), ("secrets",), ("handshake_secrets",), ()):
         source = settings | dict.fromkeys(names, "env:S")
         try:
@@ -61,12 +61,12 @@ def by_name(name: str) -> dict[str, Any]:
 
 
 def unset(name: str) -> list[str]:
-    """Name the values that a source has to set."""
+    """Return the values that a source must set."""
     return [value for value, given in (raw_preset(name).get("values") or {}).items() if not given]
 
 
 def ready(config: LoadedConfig) -> tuple[Source, Secrets]:
-    """Compile the source with a secret of the form that it takes."""
+    """Compile the source with a secret in the form that it needs."""
     for secret in FORMS:
         secrets = Secrets(Path(), {"S": secret})
         source = Source("s", config.config.sources["s"], config.config, secrets)
@@ -99,7 +99,7 @@ def test_a_truncated_request_of_every_preset_is_explained(name: str) -> None:
     cut = msgspec.structs.replace(request, body=request.body[:-1])
     reason = refusal(source, cut)
 
-    # Tokens, and the odd scheme that does not cover the body, let it in.
+    # Tokens, and schemes that do not sign the body, accept it.
     if reason is not None:
         known = known_source("s", source.settings, secrets, 1024 * 1024)
         assert diagnose(cut, known, [], NOW, reason).findings
@@ -146,7 +146,7 @@ def test_a_printed_preset_can_be_copied_into_a_source(name: str) -> None:
 
 
 def filled(text: str, name: str) -> str:
-    """Set what the preset leaves to the source."""
+    """Set the values that the preset leaves to the source."""
     for value in unset(name):
         text = re.sub(rf'(\b{value}: )""', r'\1"x"', text)
     return text
@@ -170,7 +170,7 @@ def test_a_copied_preset_verifies_what_the_preset_signs(name: str) -> None:
 
 
 def written(model: Any) -> Any:
-    """Write a model as plain data, templates as in the config."""
+    """Return a model as plain data, with templates as in the config."""
     match model:
         case Model():
             return {name: written(getattr(model, name)) for name in type(model).model_fields}

@@ -64,7 +64,7 @@ def test_the_environment_decides_about_colors(
 
 
 def on_a_terminal(words: list[str], folder: Path, **environment: str) -> str:
-    """Run a command on a terminal of its own; return what it wrote there."""
+    """Run a command on a separate terminal, and return its output."""
     kept = {
         name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "TERM")
     }

@@ -90,7 +90,7 @@ def _completed(*words: str, incomplete: str = "") -> list[str]:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write a config with two sources and go there."""
+    """Write a config with two sources, and change to its directory."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "gateway.yaml"
     source = "{provider: mando, secrets: env:S}"

@@ -230,12 +230,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.answer)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def answering() -> Iterator[Answering]:
-    """Run the stand-in."""
+    """Run the server that stands in for a gateway."""
     with Answering() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()

@@ -99,7 +99,7 @@ def test_an_unsigned_delivery_id_in_a_header_is_made_fresh_too() -> None:
 
 
 def test_values_that_events_share_are_not_replaced() -> None:
-    """One of getpeppr's dedupe keys holds the type: a fresh event still has it."""
+    """One of getpeppr's dedupe keys contains the type: a fresh event still has it."""
     of = source("getpeppr")
     body = b'{"id":"evt_1","type":"inbound.received","data":{"receivedDocumentId":"doc_1"}}'
     made = with_new_ids(Sample({}, body), of.settings, new_id=lambda old: old + "x")
