@@ -15,9 +15,9 @@ from gatehouse.config.hints import address_hint, url_hint
 
 _ADDRESS = r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):(?P<port>[0-9]{1,5})"
 _LISTEN = r"^(.*:[0-9]{1,5}|unix:/.+)$"
-_HIGHEST_PORT = 65535
+_MAX_PORT = 65535
 #: The maximum length in a `sockaddr_un` on every system (unix(7); 104 on macOS, including the final NUL).
-_LONGEST_SOCKET_PATH = 103
+_MAX_SOCKET_PATH = 103
 #: Hosts that stand for every address. The empty host covers IPv4 and IPv6.
 _ANY_HOST = ("", "0.0.0.0", "::")  # noqa: S104 - compares with it
 
@@ -94,7 +94,7 @@ def parse_address(value: Any) -> Any:
     """Convert `host:port` to an `Address`. An empty host stands for every IPv4 and IPv6 address."""
     if isinstance(value, str) and (match := re.fullmatch(_ADDRESS, value)):
         host, port = match["host"].strip("[]"), int(match["port"])
-        if port <= _HIGHEST_PORT and _could_be_a_host(host):
+        if port <= _MAX_PORT and _is_possible_host(host):
             return Address(host, port)
     raise invalid_value(
         "not an address", address_hint(value) or "write host:port, as in 127.0.0.1:9090 or [::1]:9090"
@@ -115,15 +115,15 @@ def parse_bind_addresses(value: Any) -> Any:
 def _parse_bind_address(value: Any) -> Address | UnixSocket:
     if isinstance(value, str) and value.startswith("unix:"):
         path = value.removeprefix("unix:")
-        if not path.startswith("/") or not path.isprintable() or len(path.encode()) > _LONGEST_SOCKET_PATH:
-            hint = f"write an absolute path of at most {_LONGEST_SOCKET_PATH} bytes, as in unix:/run/in.sock"
+        if not path.startswith("/") or not path.isprintable() or len(path.encode()) > _MAX_SOCKET_PATH:
+            hint = f"write an absolute path of at most {_MAX_SOCKET_PATH} bytes, as in unix:/run/in.sock"
             raise invalid_value("not a path for a Unix socket", hint)
         return UnixSocket(path)
     address: Address = parse_address(value)
     return address
 
 
-def _could_be_a_host(host: str) -> bool:
+def _is_possible_host(host: str) -> bool:
     """Return False for an invalid IP address. Any other text may be a host name."""
     if not re.fullmatch(r"[0-9.]+|.*:.*", host):
         return True

@@ -38,7 +38,7 @@ PAYPAL_MAX_AGE = 4 * 86400.0
 #: https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html
 _SNS = ("Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 #: Placeholders with signed values from the verifier, or with values from the config.
-_GIVEN = ("signed", "timestamp", "id", "claims", "value", "method")
+_FROM_VERIFIER_OR_CONFIG = ("signed", "timestamp", "id", "claims", "value", "method")
 
 
 def signs(config: ProviderConfig) -> bool:
@@ -170,7 +170,7 @@ def _signs(entry: VerifyEntry) -> bool:
 def _covers(entry: VerifyEntry, part: Placeholder) -> bool:
     if isinstance(entry, AnyConfig):
         return all(_covers(one, part) for one in entry.of)
-    if not _signs(entry) or part.name in _GIVEN:
+    if not _signs(entry) or part.name in _FROM_VERIFIER_OR_CONFIG:
         return _signs(entry)
     match entry:
         case SigningConfig():
@@ -187,12 +187,12 @@ def _covers(entry: VerifyEntry, part: Placeholder) -> bool:
 def _is_signed(entry: SigningConfig, part: Placeholder) -> bool:
     """Return whether every alternative of `signed` contains the value, alone or inside a larger value."""
     return all(
-        any(not isinstance(inner, bytes) and _holds(inner, part) for inner in parts)
+        any(not isinstance(inner, bytes) and _contains(inner, part) for inner in parts)
         for parts in entry.signed.alternatives
     ) or (entry.id is not None and part in entry.id.placeholders)
 
 
-def _holds(signed: Placeholder, part: Placeholder) -> bool:
+def _contains(signed: Placeholder, part: Placeholder) -> bool:
     if (signed.name, signed.argument) == (part.name, part.argument):
         return True
     if signed.name in ("body", "body_sorted", "body_sha256") and not signed.argument:

@@ -236,10 +236,10 @@ class _Construction:
 
 
 NO_TAGS = 'remove the tag, or put text that begins with "!" in quotes'
-_CHECK = "check the indentation, brackets and quotes on this line"
+_DEFAULT_HINT = "check the indentation, brackets and quotes on this line"
 
 #: A word in the message of the parser → the hint.
-_TRY = {
+_HINTS = {
     "anchor": 'put text that begins with "&" in quotes',
     "tag": NO_TAGS,
     "another document": "write one document per file, without a second ---",
@@ -251,8 +251,8 @@ _CLOSING = {"{": "}", "[": "]"}
 #: `key: value` or `- key: value`.
 _KEY = re.compile(r"\s*(?:- +)*([A-Za-z_][\w-]*):(\s|$)")
 _KEY_WITHOUT_SPACE = re.compile(r"\s*(?:- +)*[A-Za-z_][\w-]*:[^\s:/].*")
-_TEXT_BEHIND_BRACES = re.compile(r""".*:\s+\{[^{}"']*\}\s*[^\s,#}\]].*""")
-_CANNOT_START = re.compile(r"found character '(.)' that cannot start any token")
+_TEXT_AFTER_BRACES = re.compile(r""".*:\s+\{[^{}"']*\}\s*[^\s,#}\]].*""")
+_FORBIDDEN_START = re.compile(r"found character '(.)' that cannot start any token")
 
 
 class SyntaxProblem(NamedTuple):
@@ -299,8 +299,8 @@ def _explain(error: yaml.MarkedYAMLError, text: str) -> SyntaxProblem:
 def _from_parser(problem: str, line: int) -> SyntaxProblem:
     # After these words the parser quotes the file, as in: undefined alias 'S3cret'.
     message = re.sub(r"\b(alias|anchor|handle) .*", r"\1", problem, flags=re.DOTALL)
-    hint = next((hint for word, hint in _TRY.items() if word in message), _CHECK)
-    if match := _CANNOT_START.match(problem):
+    hint = next((hint for word, hint in _HINTS.items() if word in message), _DEFAULT_HINT)
+    if match := _FORBIDDEN_START.match(problem):
         hint = f'put text that begins with "{match[1]}" in quotes'
     return SyntaxProblem(line, f"not YAML: {escaped(message)}", hint)
 
@@ -339,7 +339,7 @@ def _dollar(refused: _ParserError) -> SyntaxProblem | None:
 
 def _braces(refused: _ParserError) -> SyntaxProblem | None:
     """Explain `signed: {timestamp}.{body}`, in which YAML reads the braces as a mapping."""
-    if not _TEXT_BEHIND_BRACES.fullmatch(refused.text()):
+    if not _TEXT_AFTER_BRACES.fullmatch(refused.text()):
         return None
     hint = 'put templates in quotes, as in "{timestamp}.{body}"'
     return SyntaxProblem(refused.line, "not YAML: text that begins with { without quotes", hint)

@@ -246,7 +246,7 @@ _SIZE_OF = {
     **dict.fromkeys(("gi", "gib"), "GiB"),
 }
 _NUMBER = r"([0-9]{1,9}(?:\.[0-9]{1,9})?)"
-_HIGHEST_PORT = 65535
+_MAX_PORT = 65535
 
 
 def duration_hint(value: Any) -> str | None:
@@ -256,7 +256,7 @@ def duration_hint(value: Any) -> str | None:
         return _did_you_mean(f"{text}s") + " A duration needs a unit" if float(text) else None
     if match := re.fullmatch(r"([0-9]{1,3}) ?(w|weeks?)", text):
         return _did_you_mean(f"{int(match[1]) * 7}d")
-    found = _iso_duration(text) or _spelt_duration(text)
+    found = _iso_duration(text) or _worded_duration(text)
     # A valid duration that is out of bounds has no suggestion.
     return _did_you_mean(found) if found and found != value else None
 
@@ -268,7 +268,7 @@ def _iso_duration(text: str) -> str:
     return "".join(f"{number}{unit}" for number, unit in pairs if number)
 
 
-def _spelt_duration(text: str) -> str:
+def _worded_duration(text: str) -> str:
     pieces = re.findall(_NUMBER + r"\s*([a-z]+)", text)
     rest = re.sub(_NUMBER + r"\s*[a-z]+|[\s,]|and", "", text)
     units = [_UNIT_OF.get(unit) for _, unit in pieces]
@@ -300,7 +300,7 @@ def _lower(value: Any) -> str:
 
 def address_hint(value: Any) -> str | None:
     """Suggest an address for `8080`, `localhost` or `http://0.0.0.0:8080`."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _HIGHEST_PORT:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_PORT:
         return f'write ":{value}" for every address, or "127.0.0.1:{value}" for this machine only'
     if not isinstance(value, str):
         return None

@@ -148,7 +148,7 @@ _MESSAGES = {
     "union_tag_not_found": ("`type` is required", "add one, as in type: hmac, type: token or type: basic"),
     "model_type": ("must be keys and values", "write it as in {key: value}"),
 }
-_SAME = {
+_SAME_AS = {
     "model_attributes_type": "model_type",
     "dict_type": "model_type",
     "mapping_type": "model_type",
@@ -182,7 +182,7 @@ def _explain(detail: ErrorDetails, value: Any) -> tuple[str, str]:
             return context["problem"], context["hint"]
         case "extra_forbidden":
             models = _models(location[:-1])
-            return "unknown key", key_hint(str(location[-1]), _fields(models), _elsewhere(models))
+            return "unknown key", key_hint(str(location[-1]), _fields(models), _nested_fields(models))
         case "missing":
             return _missing(str(location[-1]), _fields(_models(location[:-1])))
         case "union_tag_invalid":
@@ -192,9 +192,9 @@ def _explain(detail: ErrorDetails, value: Any) -> tuple[str, str]:
             )
         case "literal_error":
             return "not a possible value", value_hint(value, _listed(context["expected"]))
-    kind = _SAME.get(detail["type"], detail["type"])
+    kind = _SAME_AS.get(detail["type"], detail["type"])
     message, hint = _MESSAGES.get(kind, ("not a possible value", "see the key in docs/configuration.md"))
-    return message, _shape(kind, location, value) or hint
+    return message, _example_hint(kind, location, value) or hint
 
 
 def _missing(key: str, fields: dict[str, str]) -> tuple[str, str]:
@@ -202,7 +202,7 @@ def _missing(key: str, fields: dict[str, str]) -> tuple[str, str]:
     return f"`{key}` is required", _REQUIRED.get(key, described)
 
 
-def _shape(kind: str, location: KeyPath, value: Any) -> str | None:
+def _example_hint(kind: str, location: KeyPath, value: Any) -> str | None:
     """Return a hint with an example of a section or of an entry, or None."""
     section, depth = location[0] if location else "", len(location)
     if kind == "tuple_type" and location == ("routes",):
@@ -244,7 +244,7 @@ def _fields(models: Iterable[type[BaseModel]]) -> dict[str, str]:
     }
 
 
-def _elsewhere(models: Iterable[type[BaseModel]]) -> dict[str, str]:
+def _nested_fields(models: Iterable[type[BaseModel]]) -> dict[str, str]:
     """Return the keys of nested sections with the way they are written there."""
     return {
         key: f"{outer}: {{{key}: …}}"

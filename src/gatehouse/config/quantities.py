@@ -19,20 +19,20 @@ from gatehouse.config.hints import duration_hint, rate_hint, size_hint
 
 _UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _DURATION = r"([0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d))+"
-_SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
+_SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "KiB": 2**10, "MiB": 2**20}
 _SIZE = r"[0-9]{1,9}(B|KB|MB|KiB|MiB)"
-_SPACES = _SIZES | {"GB": 10**9, "GiB": 2**30}
-_SPACE = r"[0-9]{1,9}(B|KB|MB|GB|KiB|MiB|GiB)"
+_DISK_UNITS = _SIZE_UNITS | {"GB": 10**9, "GiB": 2**30}
+_DISK_SPACE = r"[0-9]{1,9}(B|KB|MB|GB|KiB|MiB|GiB)"
 _RATE = r"[0-9]{1,9}(\.[0-9]{1,9})?/(s|m|h)"
-_A_DURATION = "write a number and a unit: 300ms, 30s, 5m, 12h, 7d; more than 0, at most 3650d"
+_DURATION_HINT = "write a number and a unit: 300ms, 30s, 5m, 12h, 7d; more than 0, at most 3650d"
 #: Ten years. A longer duration is a typing error.
-_LONGEST = 3650 * 86_400.0
+_MAX_DURATION = 3650 * 86_400.0
 #: The total size of requests that may wait for the store. A larger body could never be accepted.
-_LARGEST = 64 * 2**20
+_MAX_SIZE = 64 * 2**20
 #: A terabyte. A larger reserve is a typing error.
-_ROOMIEST = 2**40
+_MAX_DISK_SPACE = 2**40
 #: One process cannot start more attempts per second.
-_FASTEST = 100_000.0
+_MAX_RATE = 100_000.0
 
 
 def parse_duration(value: Any) -> Any:
@@ -40,9 +40,9 @@ def parse_duration(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(_DURATION, value):
         pieces = re.findall(r"([0-9.]+)(ms|s|m|h|d)", value)
         seconds = sum(float(number) * _UNITS[unit] for number, unit in pieces) / 1000
-        if 0 < seconds <= _LONGEST:
+        if 0 < seconds <= _MAX_DURATION:
             return seconds
-    raise invalid_value("not a duration", duration_hint(value) or _A_DURATION)
+    raise invalid_value("not a duration", duration_hint(value) or _DURATION_HINT)
 
 
 def format_duration(seconds: float) -> str:
@@ -61,8 +61,8 @@ def parse_size(value: Any) -> Any:
     size = value if isinstance(value, int) and not isinstance(value, bool) else 0
     if isinstance(value, str) and re.fullmatch(_SIZE, value):
         unit = value.lstrip("0123456789")
-        size = int(value.removesuffix(unit)) * _SIZES[unit]
-    if 0 < size <= _LARGEST:
+        size = int(value.removesuffix(unit)) * _SIZE_UNITS[unit]
+    if 0 < size <= _MAX_SIZE:
         return size
     raise invalid_value(
         "not a size",
@@ -73,10 +73,10 @@ def parse_size(value: Any) -> Any:
 def parse_disk_space(value: Any) -> Any:
     """Convert `2GiB` of disk space to bytes. A number without a unit is bytes, and may be 0."""
     size = value if isinstance(value, int) and not isinstance(value, bool) else -1
-    if isinstance(value, str) and re.fullmatch(_SPACE, value):
+    if isinstance(value, str) and re.fullmatch(_DISK_SPACE, value):
         unit = value.lstrip("0123456789")
-        size = int(value.removesuffix(unit)) * _SPACES[unit]
-    if 0 <= size <= _ROOMIEST:
+        size = int(value.removesuffix(unit)) * _DISK_UNITS[unit]
+    if 0 <= size <= _MAX_DISK_SPACE:
         return size
     raise invalid_value(
         "not an amount of disk space",
@@ -86,8 +86,8 @@ def parse_disk_space(value: Any) -> Any:
 
 def format_size(size: int) -> str:
     """Format bytes as in the config file: `1MiB`."""
-    unit = next(unit for unit in ("MiB", "KiB", "B") if size % _SIZES[unit] == 0)
-    return f"{size // _SIZES[unit]}{unit}"
+    unit = next(unit for unit in ("MiB", "KiB", "B") if size % _SIZE_UNITS[unit] == 0)
+    return f"{size // _SIZE_UNITS[unit]}{unit}"
 
 
 def parse_rate(value: Any) -> Any:
@@ -95,7 +95,7 @@ def parse_rate(value: Any) -> Any:
     if isinstance(value, str) and re.fullmatch(_RATE, value):
         number, _, unit = value.partition("/")
         rate = float(number) * 1000 / _UNITS[unit]
-        if 0 < rate <= _FASTEST:
+        if 0 < rate <= _MAX_RATE:
             return rate
     raise invalid_value(
         "not a rate", rate_hint(value) or "write a number per s, m or h, as in 100/s; at most 100000/s"
@@ -139,7 +139,7 @@ Size = Annotated[
             "title": "size",
             "anyOf": [
                 {"type": "string", "pattern": f"^{_SIZE}$", "examples": ["512KiB", "1MiB"]},
-                {"type": "integer", "minimum": 1, "maximum": _LARGEST},
+                {"type": "integer", "minimum": 1, "maximum": _MAX_SIZE},
             ],
         }
     ),
@@ -151,8 +151,8 @@ DiskSpace = Annotated[
         {
             "title": "disk space",
             "anyOf": [
-                {"type": "string", "pattern": f"^{_SPACE}$", "examples": ["512MiB", "2GiB"]},
-                {"type": "integer", "minimum": 0, "maximum": _ROOMIEST},
+                {"type": "string", "pattern": f"^{_DISK_SPACE}$", "examples": ["512MiB", "2GiB"]},
+                {"type": "integer", "minimum": 0, "maximum": _MAX_DISK_SPACE},
             ],
         }
     ),
@@ -160,7 +160,7 @@ DiskSpace = Annotated[
 Rate = Annotated[float, BeforeValidator(parse_rate), text_schema("rate", _RATE, "100/s")]
 
 
-_EXPRESSION = r"!?[3-5][0-9]{2}(-[3-5][0-9]{2})?"
+_STATUS_EXPRESSION = r"!?[3-5][0-9]{2}(-[3-5][0-9]{2})?"
 
 
 class StatusRange(NamedTuple):
@@ -180,7 +180,7 @@ def parse_status_range(value: Any) -> Any:
     """Convert `500-599`, `429` or `!501` to a `StatusRange`. 2xx is always a success."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)  # 429 without quotes is a number in YAML
-    if isinstance(value, str) and re.fullmatch(_EXPRESSION, value):
+    if isinstance(value, str) and re.fullmatch(_STATUS_EXPRESSION, value):
         low, _, high = value.removeprefix("!").partition("-")
         found = StatusRange(int(low), int(high or low), retried=not value.startswith("!"))
         if found.low <= found.high:
@@ -193,5 +193,5 @@ def parse_status_range(value: Any) -> Any:
 StatusExpression = Annotated[
     InstanceOf[StatusRange],
     BeforeValidator(parse_status_range),
-    text_schema("statuses", _EXPRESSION, "500-599", "429", "!501"),
+    text_schema("statuses", _STATUS_EXPRESSION, "500-599", "429", "!501"),
 ]

@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 #: Placeholders that cannot order events. They are for handshakes only, are replaced per source, or differ for
 #: each request.
-_NOT_IN_AN_EVENT = ("challenge", "proof", "token", "value", "signed", "timestamp", "id")
+_NOT_FOR_ORDERING = ("challenge", "proof", "token", "value", "signed", "timestamp", "id")
 #: The upper bound of `batch.linger` (seconds).
-_LONGEST_LINGER = 1.0
+_MAX_LINGER = 1.0
 #: The bounds of `max_connection_age` (seconds).
 _CONNECTION_AGES = (1.0, 86400.0)
 #: The upper bound of `breaker.max_open` (seconds).
-_LONGEST_OPEN = 3600.0
+_MAX_OPEN = 3600.0
 _BATCH = "cloudevents-batch"
 #: Keys of `store` that have no meaning for a SQLite file.
-_FOR_POSTGRES = ("password", "connections", "allow_unsynced")
+_POSTGRES_KEYS = ("password", "connections", "allow_unsynced")
 
 
 def value_at(data: Any, *path: str) -> Any:
@@ -96,7 +96,7 @@ def _routes(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     routes = data.get("routes")
     for index, route in enumerate(routes if isinstance(routes, tuple) else ()):
         for where, pattern in text_entries(value_at(route, "from"), ("routes", index, "from")):
-            if isinstance(sources, dict) and not _fits_any(pattern, sources):
+            if isinstance(sources, dict) and not _matches_any(pattern, sources):
                 message = f'no source matches "{escaped(pattern)}"'
                 yield document.problem(where, message, _name_hint(pattern, sources))
         for where, pattern in text_entries(value_at(route, "types"), ("routes", index, "types")):
@@ -112,7 +112,7 @@ def _routes(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
 
 def _name_hint(given: str, known: dict[str, Any]) -> str:
     """Suggest a list for several names in one text. Otherwise list the known names."""
-    if "," in given and all(_fits_any(name.strip(), known) for name in given.split(",")):
+    if "," in given and all(_matches_any(name.strip(), known) for name in given.split(",")):
         return f"write a list: {_listed(given)}"
     return suggest_name(given, known)
 
@@ -121,7 +121,7 @@ def _listed(given: str) -> str:
     return "[" + ", ".join(escaped(name.strip()) for name in given.split(",")) + "]"
 
 
-def _fits_any(pattern: str, names: dict[str, Any]) -> bool:
+def _matches_any(pattern: str, names: dict[str, Any]) -> bool:
     if "*" not in pattern or pattern == "*":
         return pattern in names or (pattern == "*" and bool(names))
     usable = parse_or_none(parse_text, pattern) is not None
@@ -167,7 +167,7 @@ def _store(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     url = parse_or_none(parse_store_url, value_at(data, "store", "url"), "sqlite:///")
     if url is None or not url.startswith("sqlite:"):
         return
-    for key in _FOR_POSTGRES:
+    for key in _POSTGRES_KEYS:
         if value_at(data, "store", key) is not None:
             hint = "remove it, or set store.url to a postgresql:// URL"
             yield document.problem(("store", key), "is only for PostgreSQL", hint)
@@ -242,9 +242,9 @@ def _breaker(name: str, destination: dict[str, Any], document: YamlDocument) -> 
     path = ("destinations", name, "breaker")
     first = parse_or_none(parse_duration, own.get("open"), defaults.open)
     longest = parse_or_none(parse_duration, own.get("max_open"), defaults.max_open)
-    if longest is not None and longest > _LONGEST_OPEN:
+    if longest is not None and longest > _MAX_OPEN:
         message = "too long: deliveries would wait although the destination is up again"
-        yield document.problem((*path, "max_open"), message, f"use at most {format_duration(_LONGEST_OPEN)}")
+        yield document.problem((*path, "max_open"), message, f"use at most {format_duration(_MAX_OPEN)}")
     elif first is not None and longest is not None and longest < first:
         hint = f"set max_open to at least {format_duration(first)}, or use a shorter open"
         key = "max_open" if "max_open" in own else "open"
@@ -258,9 +258,9 @@ def _batch(name: str, destination: dict[str, Any], document: YamlDocument) -> It
             path, "`batch` needs the batch format", f"add format: {_BATCH}, or remove batch"
         )
     linger = parse_or_none(parse_duration, value_at(batch, "linger"))
-    if linger is not None and linger > _LONGEST_LINGER:
+    if linger is not None and linger > _MAX_LINGER:
         message = "too long: events would wait for a batch"
-        yield document.problem((*path, "linger"), message, f"use at most {format_duration(_LONGEST_LINGER)}")
+        yield document.problem((*path, "linger"), message, f"use at most {format_duration(_MAX_LINGER)}")
 
 
 def _order(
@@ -269,7 +269,7 @@ def _order(
     template = parse_or_none(parse_template, destination.get("order_by"))
     for part in sorted(template.placeholders, key=str) if template else ():
         path = ("destinations", name, "order_by")
-        if part.name in _NOT_IN_AN_EVENT:
+        if part.name in _NOT_FOR_ORDERING:
             hint = 'use a value that several events share, as in "{body:data.id}"'
             yield document.problem(path, f"{part} cannot order events", hint)
         elif part.name in ("url", "url_decoded") and not has_url:

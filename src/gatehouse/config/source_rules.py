@@ -24,7 +24,7 @@ _WITH_SECRET = (*_SIGNING, "token", "basic", "jwt", "twilio", "ebay")
 _NOTHING = (None, ())
 _TYPES = (*_WITH_SECRET, "allowlist", "paypal", "aws-sns", "any", "none")
 #: Placeholder → what provides it, and a hint.
-_GIVEN = {
+_PROVIDED_BY = {
     "signed": ("a verifier that signs", "add a verifier, as in verify: {type: hmac, …}"),
     "timestamp": ("a verifier with a timestamp", "add timestamp: {header: NAME} to the verifier"),
     "id": ("a verifier with a signed id", 'add id: "{header:webhook-id}" to the verifier'),
@@ -35,7 +35,7 @@ _GIVEN = {
 }
 
 
-_ACCEPT = "or use respond: accept"
+_OR_ACCEPT = "or use respond: accept"
 
 
 def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]:
@@ -106,20 +106,20 @@ def _placeholders(
     """
     if len(verifiers) != len(list(entries(source.get("verify"), path))):
         return  # the placeholders of an unreadable verifier are unknown
-    given = set().union(*(_gives(one) for verifier in verifiers for _, one in _inside(*verifier)))
+    given = set().union(*(_provides(one) for verifier in verifiers for _, one in _inside(*verifier)))
     outside = not any(value_at(source, "event", key) for key in ("split", "document"))
     for where, template in _templates(path, source):
         if document.locate(where)[1] != where:
             continue
-        if outside and _always_names("outer", template):
+        if outside and _always_contains("outer", template):
             message = "{outer:…} needs event.split or event.document"
             yield document.problem(where, message, "use {body:…}, or add event.split or event.document")
-        for name, (origin, hint) in _GIVEN.items():
-            if name not in given and _always_names(name, template):
+        for name, (origin, hint) in _PROVIDED_BY.items():
+            if name not in given and _always_contains(name, template):
                 yield document.problem(where, f"{{{name}}} needs {origin}", hint)
 
 
-def _gives(verifier: dict[str, Any]) -> set[str]:
+def _provides(verifier: dict[str, Any]) -> set[str]:
     """Return the placeholders that a verifier provides."""
     kind = verifier["type"]
     if verifier.get("each") is not None:
@@ -204,7 +204,7 @@ def _credentials_in_body(
                 )
 
 
-def _always_names(placeholder: str, template: Template) -> bool:
+def _always_contains(placeholder: str, template: Template) -> bool:
     """Return whether every alternative of the template contains a placeholder."""
     return all(
         any(not isinstance(part, bytes) and part.name == placeholder for part in parts)
@@ -228,7 +228,9 @@ def _templates(path: KeyPath, source: dict[str, Any]) -> Iterator[tuple[KeyPath,
 def _signed_url(verifiers: Verifiers, document: YamlDocument) -> Iterator[Problem]:
     for where, verifier in verifiers:
         template = parse_or_none(parse_template, verifier.get("signed"))
-        named = template is not None and any(_always_names(name, template) for name in ("url", "url_decoded"))
+        named = template is not None and any(
+            _always_contains(name, template) for name in ("url", "url_decoded")
+        )
         if named or verifier["type"] == "twilio":
             message = "{url} is signed, but server.public_url is not set"
             path = (*where, "signed") if named else where
@@ -260,7 +262,7 @@ def _proofs(
 def _hashed_url(path: KeyPath, source: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     for where, proof in _handshakes(path, source):
         template = parse_or_none(parse_template, proof.get("of"))
-        if template is not None and _always_names("url", template):
+        if template is not None and _always_contains("url", template):
             message = "{url} is hashed, but server.public_url is not set"
             yield document.problem(
                 (*where, "of"), message, "set server.public_url, as in https://hooks.example.com"
@@ -272,7 +274,7 @@ def _relays(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
     for name, source in mappings(data.get("sources")).items():
         if source.get("respond") == "relay":
             for message, hint in _reasons(name, source, data):
-                yield document.problem(("sources", name, "respond"), message, f"{hint}, {_ACCEPT}")
+                yield document.problem(("sources", name, "respond"), message, f"{hint}, {_OR_ACCEPT}")
 
 
 def _reasons(name: str, source: dict[str, Any], data: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -302,11 +304,13 @@ def _reached(source: str, routes: tuple[Any, ...]) -> list[str]:
         dict.fromkeys(
             to
             for route in routes
-            if any(_fits(pattern, source) for _, pattern in text_entries(value_at(route, "from"), ()))
+            if any(
+                _matches_source(pattern, source) for _, pattern in text_entries(value_at(route, "from"), ())
+            )
             for _, to in text_entries(value_at(route, "to"), ())
         )
     )
 
 
-def _fits(pattern: str, source: str) -> bool:
+def _matches_source(pattern: str, source: str) -> bool:
     return parse_or_none(parse_text, pattern) is not None and matches(pattern, source)

@@ -31,10 +31,10 @@ _POSTGRES = (
     rf"(\?(?P<query>{_QUERY}(&{_QUERY})*))?"
 )
 _SQLITE = r"sqlite:///[^?]*[^/?]"
-_HIGHEST_PORT = 65535
+_MAX_PORT = 65535
 _HINT = "write sqlite:///gatehouse.db, sqlite:////var/lib/gatehouse/gatehouse.db, or postgresql://…"
 _HINT_POSTGRES = "postgresql://user@host:5432,host2:5432/name?sslmode=verify-full&sslrootcert=/etc/ssl/db.pem"
-_ELSEWHERE = "move it to store.password, as in password: env:GATEHOUSE_STORE_PASSWORD"
+_CREDENTIALS_HINT = "move it to store.password, as in password: env:GATEHOUSE_STORE_PASSWORD"
 
 
 class PostgresParts(NamedTuple):
@@ -81,7 +81,7 @@ def postgres_parts(url: str) -> PostgresParts | None:
 
 def _check_postgres(url: str) -> None:
     if _has_password(url):
-        raise invalid_value("the URL must not contain a password", _ELSEWHERE)
+        raise invalid_value("the URL must not contain a password", _CREDENTIALS_HINT)
     parts = postgres_parts(url)
     if parts is None and postgres_parts(url.partition("?")[0]) is not None:
         raise invalid_value("an unknown or empty parameter", f"use only: {', '.join(_PARAMETERS)}")
@@ -110,7 +110,7 @@ def _has_password(url: str) -> bool:
 
 def _has_possible_ports(url: str) -> bool:
     hosts = url.partition("@")[2].partition("/")[0]
-    return all(0 < int(port) <= _HIGHEST_PORT for port in re.findall(r":([0-9]+)(?=,|$)", hosts))
+    return all(0 < int(port) <= _MAX_PORT for port in re.findall(r":([0-9]+)(?=,|$)", hosts))
 
 
 StoreUrl = Annotated[

@@ -32,7 +32,7 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 
 #: Headers that are never forwarded: credentials, headers for one hop, and headers that the gateway sets
 #: itself.
-_NEVER = frozenset(
+_NEVER_FORWARDED = frozenset(
     (
         "accept-encoding",
         "authorization",
@@ -156,7 +156,7 @@ def may_forward(name: str) -> bool:
 
     This is also checked on sending, because stored events may be older than the list.
     """
-    return name not in _NEVER and not name.startswith(_RESERVED)
+    return name not in _NEVER_FORWARDED and not name.startswith(_RESERVED)
 
 
 def _raw_headers(event: Event, allowed: tuple[str, ...]) -> dict[str, str]:

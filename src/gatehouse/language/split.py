@@ -61,14 +61,14 @@ class Split:
         """
         if self.is_root:
             raw = without_bom(raw)
-            elements = _counted(_elements(raw))
+            elements = _limited(_elements(raw))
             if elements == [raw]:
                 return [Item(raw, ())]  # a single object is not an item
             return [Item(element, (Document(raw),)) for element in elements]
-        return _counted(list(itertools.islice(_expanded(raw, (), self._steps), MAX_ITEMS + 1)))
+        return _limited(list(itertools.islice(_expanded(raw, (), self._steps), MAX_ITEMS + 1)))
 
 
-def _counted(found: list[T]) -> list[T]:
+def _limited(found: list[T]) -> list[T]:
     if len(found) > MAX_ITEMS:
         raise MalformedDocumentError("too many items")
     return found
@@ -113,7 +113,7 @@ def _elements(raw: bytes) -> list[bytes]:
         return Document(raw).items(())
     if is_json(raw):
         return [raw]
-    lines = _counted([line for line in raw.splitlines() if line.strip()])
+    lines = _limited([line for line in raw.splitlines() if line.strip()])
     # A line that begins like an event but is unreadable must not affect the other lines.
     read = [is_json(line) for line in lines]
     begun = (is_read or line.lstrip().startswith(b"{") for is_read, line in zip(read, lines, strict=True))

@@ -16,7 +16,7 @@ _DATE_TIME = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(?:[Zz]|[+-]\d\d:?\d\d)?", re.ASCII
 )
 #: The format of `rfc3339`.
-_WRITTEN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,5}[1-9])?Z", re.ASCII)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{0,5}[1-9])?Z", re.ASCII)
 _UNIX = re.compile(r"\d{1,15}(\.\d{1,9})?", re.ASCII)
 #: Numbers from here on are milliseconds. As seconds, they would be after the year 5138.
 _MILLISECONDS_FROM = 100_000_000_000
@@ -35,7 +35,7 @@ def parse_iso8601(text: str) -> float | None:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
-    return _writable((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+    return _in_range((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
 def parse_time(text: str) -> float | None:
@@ -43,12 +43,12 @@ def parse_time(text: str) -> float | None:
     if not _UNIX.fullmatch(text):
         return parse_iso8601(text.removesuffix(" UTC"))  # the format of Ruby
     number = float(text)
-    return _writable(number / 1000 if number >= _MILLISECONDS_FROM else number)
+    return _in_range(number / 1000 if number >= _MILLISECONDS_FROM else number)
 
 
 def as_rfc3339(text: str) -> str | None:
     """Convert a text that `parse_time` accepts to RFC 3339 in UTC. None for anything else."""
-    if not _WRITTEN.fullmatch(text):
+    if not _RFC3339.fullmatch(text):
         seconds = parse_time(text)
         return None if seconds is None else rfc3339(seconds)
     try:
@@ -58,7 +58,7 @@ def as_rfc3339(text: str) -> str | None:
     return text
 
 
-def _writable(seconds: float) -> float | None:
+def _in_range(seconds: float) -> float | None:
     return seconds if _EARLIEST <= seconds <= _LATEST else None
 
 

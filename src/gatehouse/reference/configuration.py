@@ -104,10 +104,10 @@ def _one_of(alternatives: list[Schema]) -> str:
 
     Skips null, which is how YAML writes an absent value. `T, or a list` is a `OneOrMany`.
     """
-    one, *more = [way for way in alternatives if way.get("type") != "null"]
+    one, *more = [schema for schema in alternatives if schema.get("type") != "null"]
     if more and more[0].get("items") == one:
         return f"{type_of(one)}, or a list"
-    return " or ".join(dict.fromkeys(type_of(way) for way in (one, *more)))
+    return " or ".join(dict.fromkeys(type_of(schema) for schema in (one, *more)))
 
 
 def _words(value: Schema) -> str:
