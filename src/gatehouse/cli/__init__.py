@@ -1,4 +1,7 @@
-"""The command line. Each command is a function in one of the modules here, imported when it is called."""
+"""The command line. Each command is a function in one of the modules here, imported when it is called.
+
+To add a command, write the function, and add an entry with its module and summary to `COMMANDS`.
+"""
 
 from __future__ import annotations
 
