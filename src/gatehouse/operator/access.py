@@ -78,6 +78,7 @@ def _network(address: str) -> str:
     return str(parsed)
 
 
+#: Methods that change nothing (RFC 9110, section 9.2.1).
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: What a form can send without a preflight request (the Fetch standard's CORS-safelisted content types).
 _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")

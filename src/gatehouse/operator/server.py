@@ -140,7 +140,7 @@ class OperatorServer:
 
     def _refusal(self, request: web.Request) -> web.Response | None:
         if self._expected is None:
-            return self._foreign_name_refusal(request)
+            return self._foreign_host_refusal(request)
         address = request.remote or ""
         if wait := self._wrong_tokens.wait(address, self._monotonic()):
             return self._throttled(wait)
@@ -159,7 +159,7 @@ class OperatorServer:
         answer.headers[hdrs.RETRY_AFTER] = str(math.ceil(wait))
         return answer
 
-    def _foreign_name_refusal(self, request: web.Request) -> web.Response | None:
+    def _foreign_host_refusal(self, request: web.Request) -> web.Response | None:
         try:
             host = request.url.host
         except ValueError:
