@@ -61,7 +61,7 @@ def make_destination(url: str, **fields: Any) -> Destination:
     return Destination(**(given | fields))
 
 
-class Delivering:
+class RunningDispatcher:
     """A running dispatcher, and the committer's part in front of it."""
 
     def __init__(

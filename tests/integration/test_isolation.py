@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from doubles.delivery import Delivering, make_destination, make_event, named
+from doubles.delivery import RunningDispatcher, make_destination, make_event, named
 from doubles.destination import ScriptedDestination, status
 from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.breaker import BreakerSettings
@@ -47,7 +47,7 @@ async def test_ten_thousand_for_a_black_hole_do_not_delay_a_hundred_for_another(
             make_destination(nowhere, concurrency=16, breaker=BreakerSettings()),
             named(make_destination(healthy.url, concurrency=16), "ledger"),
         )
-        async with Delivering(tmp_path / "gatehouse.db", *destinations) as gateway:
+        async with RunningDispatcher(tmp_path / "gatehouse.db", *destinations) as gateway:
             for _ in range(20):
                 await gateway.accept(*(make_event() for _ in range(500)))
             assert gateway.value("deliveries_pending", destination="billing") == 10_000
@@ -67,7 +67,7 @@ async def test_deliveries_that_failed_together_return_within_the_rate(tmp_path: 
     async with ScriptedDestination() as server:
         server.always(status(503))
         destination = make_destination(server.url, concurrency=64, rate=rate, breaker=breaker, retry=policy)
-        async with Delivering(tmp_path / "gatehouse.db", destination) as gateway:
+        async with RunningDispatcher(tmp_path / "gatehouse.db", destination) as gateway:
             for _ in range(4):
                 await gateway.accept(*(make_event() for _ in range(number // 4)))
             await gateway.until(1, "breaker_open", destination="billing")

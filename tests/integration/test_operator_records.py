@@ -99,7 +99,7 @@ async def run(
         yield Operator(running, file)
 
 
-async def give_up(operator: Operator, destination: ScriptedDestination, count: int) -> list[str]:
+async def make_dead_letters(operator: Operator, destination: ScriptedDestination, count: int) -> list[str]:
     """Make dead letters: the destination replies 410 to these events, and 200 afterwards."""
     destination.always(status(410))
     ids = [await operator.send(number) for number in range(count)]
@@ -112,7 +112,7 @@ async def give_up(operator: Operator, destination: ScriptedDestination, count: i
 async def test_dead_letters_are_listed_shown_and_retried(
     operator: Operator, destination: ScriptedDestination, logged: io.StringIO
 ) -> None:
-    first, second, third = await give_up(operator, destination, 3)
+    first, second, third = await make_dead_letters(operator, destination, 3)
     listed = await operator.run("dead")
     assert listed.exit_code == 0, listed.output
     assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == [
@@ -148,7 +148,7 @@ async def test_dead_letters_are_listed_shown_and_retried(
 async def test_a_retry_of_all_ends_even_if_all_become_dead_again(
     operator: Operator, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await give_up(operator, destination, 6)
+    await make_dead_letters(operator, destination, 6)
     destination.always(status(410))
     monkeypatch.setattr("gatehouse.operator.records.RETRY_STEP", 2)
 
@@ -165,7 +165,7 @@ async def test_dead_letters_of_a_removed_destination_are_shown_and_stay(
     run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
 ) -> None:
     async with run(run_gateway, destination, tmp_path) as operator:
-        (event_id,) = await give_up(operator, destination, 1)
+        (event_id,) = await make_dead_letters(operator, destination, 1)
     text = CONFIG.replace("app:", "other:").replace("to: app", "to: other").format(url=destination.url)
     (tmp_path / "gateway.yaml").write_text(text)
     async with run_gateway(text) as running:

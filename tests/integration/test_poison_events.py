@@ -37,7 +37,7 @@ def lines(logged: io.StringIO, event: str) -> list[dict[str, Any]]:
     return [line for line in found if line["event"] == event]
 
 
-async def shown(running: Running, path: str) -> Any:
+async def get_json(running: Running, path: str) -> Any:
     async with running.client.get(running.operator_url + path) as answer:
         return await answer.json()
 
@@ -88,14 +88,14 @@ async def test_due_times_are_those_of_the_next_probe_and_the_log_reports_the_bre
         for number in range(4):
             await send(running, f"evt_{number}")
         await running.until(OPEN, 1)
-        (app,) = (await shown(running, "/api/v1/destinations"))["destinations"]
+        (app,) = (await get_json(running, "/api/v1/destinations"))["destinations"]
         assert app["breaker"] == "open"
         assert 1.9 < seconds(app["next_probe"]) - seconds(app["open_since"]) < 2.1
-        page = await shown(running, "/api/v1/deliveries")
+        page = await get_json(running, "/api/v1/deliveries")
         assert len(page["deliveries"]) == 4
         for row in page["deliveries"]:
             assert seconds(row["due"]) >= seconds(app["next_probe"]) - 0.01
-            event = await shown(running, f"/api/v1/events/{row['event_id']}")
+            event = await get_json(running, f"/api/v1/events/{row['event_id']}")
             assert seconds(event["deliveries"][0]["due"]) >= seconds(app["next_probe"]) - 0.01
 
         destination.always(status(200))
@@ -103,7 +103,7 @@ async def test_due_times_are_those_of_the_next_probe_and_the_log_reports_the_bre
         await running.until(DELIVERED, 1)
         assert time.monotonic() - back < 2.5
         await running.until(DELIVERED, 4)
-        (app,) = (await shown(running, "/api/v1/destinations"))["destinations"]
+        (app,) = (await get_json(running, "/api/v1/destinations"))["destinations"]
         assert (app["breaker"], app["open_since"], app["next_probe"]) == ("closed", None, None)
 
     (opened,), (closed,) = lines(logged, "breaker.opened"), lines(logged, "breaker.closed")
@@ -124,7 +124,7 @@ async def test_a_delivery_to_a_paused_destination_has_no_due_time(
     async with run_gateway(config(destination.url, "failures: 2")) as running:
         await running.gateway._dispatcher.pause("app")
         await send(running, "evt_1")
-        (row,) = (await shown(running, "/api/v1/deliveries"))["deliveries"]
+        (row,) = (await get_json(running, "/api/v1/deliveries"))["deliveries"]
         assert (row["status"], row["due"]) == ("pending", None)
         await running.gateway._dispatcher.resume("app")
         await running.until(DELIVERED, 1)

@@ -25,7 +25,7 @@ def backlog_with(count: int, **fields: object) -> Backlog:
     return backlog
 
 
-async def lingered(backlog: Backlog, count: int = 100, size: int = 10**6, linger: float = LONG) -> float:
+async def time_waited(backlog: Backlog, count: int = 100, size: int = 10**6, linger: float = LONG) -> float:
     started = time.monotonic()
     await backlog.wait_for_batch(count, size, linger)
     return time.monotonic() - started
@@ -104,17 +104,17 @@ def test_with_a_rate_the_capacity_is_what_can_start_in_time(monkeypatch: pytest.
 
 
 async def test_a_delivery_that_comes_alone_does_not_wait_for_others() -> None:
-    assert await lingered(backlog_with(1), linger=0.5) < 0.4
+    assert await time_waited(backlog_with(1), linger=0.5) < 0.4
 
 
 async def test_a_full_batch_does_not_wait() -> None:
-    assert await lingered(backlog_with(100)) < LONG / 2
-    assert await lingered(backlog_with(10), size=100) < LONG / 2
+    assert await time_waited(backlog_with(100)) < LONG / 2
+    assert await time_waited(backlog_with(10), size=100) < LONG / 2
 
 
 async def test_while_deliveries_arrive_a_batch_waits_until_it_is_full() -> None:
     backlog = backlog_with(2)
-    lingering = asyncio.create_task(lingered(backlog, count=5))
+    lingering = asyncio.create_task(time_waited(backlog, count=5))
     for _ in range(3):
         await asyncio.sleep(0)
         assert not lingering.done()
@@ -124,7 +124,7 @@ async def test_while_deliveries_arrive_a_batch_waits_until_it_is_full() -> None:
 
 
 async def test_a_batch_waits_at_most_the_linger_time() -> None:
-    took = await lingered(backlog_with(2), linger=0.05)
+    took = await time_waited(backlog_with(2), linger=0.05)
     assert 0.04 <= took < LONG / 2
 
 

@@ -14,7 +14,7 @@ from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 from structlog.testing import capture_logs
 
-from doubles.delivery import IMPATIENT, Delivering, make_destination, make_event
+from doubles.delivery import IMPATIENT, RunningDispatcher, make_destination, make_event
 from doubles.destination import Answer, ReceivedRequest, ScriptedDestination, hang, once, status
 from gatehouse.config.model import BatchConfig
 from gatehouse.config.quantities import parse_status_range
@@ -71,7 +71,7 @@ async def test_waiting_events_go_in_one_post_with_a_key_per_event(file: Path) ->
     events = [make_event(EXACT, headers=(("traceparent", TRACE),)), *(make_event() for _ in range(9))]
     async with ScriptedDestination() as server:
         destination = batching(server.url, keys=(signing_key(SECRET),))
-        async with Delivering(file, destination) as gateway:
+        async with RunningDispatcher(file, destination) as gateway:
             await gateway.accept(*events)
             await gateway.until(10, "deliveries_total", **DELIVERED)
             assert gateway.value("attempts_total", destination="billing", reason="ok") == 10
@@ -90,7 +90,7 @@ async def test_waiting_events_go_in_one_post_with_a_key_per_event(file: Path) ->
 
 async def test_a_post_holds_no_more_events_than_configured(file: Path) -> None:
     async with ScriptedDestination() as server:
-        async with Delivering(file, batching(server.url, events=7)) as gateway:
+        async with RunningDispatcher(file, batching(server.url, events=7)) as gateway:
             await gateway.accept(*(make_event() for _ in range(30)))
             await gateway.until(30, "deliveries_total", **DELIVERED)
         assert [len(ids(request)) for request in server.requests] == [7, 7, 7, 7, 2]
@@ -99,7 +99,7 @@ async def test_a_post_holds_no_more_events_than_configured(file: Path) -> None:
 async def test_a_post_has_at_most_the_configured_bytes_unless_one_event_is_larger(file: Path) -> None:
     sizes = [10, 3000, 20, 20, 9000, 10, *[700] * 20]
     async with ScriptedDestination() as server:
-        async with Delivering(file, batching(server.url, size=4096)) as gateway:
+        async with RunningDispatcher(file, batching(server.url, size=4096)) as gateway:
             await gateway.accept(*(make_event(json.dumps("é" * (size // 6)).encode()) for size in sizes))
             await gateway.until(len(sizes), "deliveries_total", **DELIVERED)
         assert all(len(request.body) <= 4096 or len(ids(request)) == 1 for request in server.requests)
@@ -110,7 +110,7 @@ async def test_a_batch_that_encodes_longer_than_estimated_is_divided(file: Path)
     """Data that is not JSON is sent as base64, which is a third longer than the counted bytes."""
     binary = [make_event(b"\xff" * 900, data_is_json=False) for _ in range(12)]
     async with ScriptedDestination() as server:
-        async with Delivering(file, batching(server.url, size=4096)) as gateway:
+        async with RunningDispatcher(file, batching(server.url, size=4096)) as gateway:
             await gateway.accept(*binary)
             await gateway.until(12, "deliveries_total", **DELIVERED)
         assert all(len(request.body) <= 4096 for request in server.requests)
@@ -121,7 +121,10 @@ async def test_a_batch_that_encodes_longer_than_estimated_is_divided(file: Path)
 
 @pytest.mark.alone
 async def test_an_event_that_comes_alone_goes_at_once(file: Path) -> None:
-    async with ScriptedDestination() as server, Delivering(file, batching(server.url, linger=1.0)) as gateway:
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, batching(server.url, linger=1.0)) as gateway,
+    ):
         started = time.monotonic()
         await gateway.accept(make_event())
         await server.wait_for(1)
@@ -132,7 +135,7 @@ async def test_as_many_posts_at_once_as_configured(file: Path) -> None:
     gate = asyncio.Event()
     async with ScriptedDestination() as server:
         server.always(once(gate, status(200)))
-        async with Delivering(file, batching(server.url, events=5, concurrency=3)) as gateway:
+        async with RunningDispatcher(file, batching(server.url, events=5, concurrency=3)) as gateway:
             await gateway.accept(*(make_event() for _ in range(40)))
             await server.wait_for(3)
             gate.set()
@@ -145,7 +148,7 @@ async def test_a_failed_batch_is_tried_again_with_the_same_key_and_a_growing_num
     async with ScriptedDestination() as server:
         server.script(status(503), status(429))
         # Only one POST runs at a time, and all of its events are due again when it has been recorded.
-        async with Delivering(file, batching(server.url, events=3, retry=policy)) as gateway:
+        async with RunningDispatcher(file, batching(server.url, events=3, retry=policy)) as gateway:
             await gateway.accept(*(make_event() for _ in range(3)))
             await gateway.until(3, "deliveries_total", **DELIVERED)
         attempts = gateway.value("attempts_total", destination="billing", reason="server_error")
@@ -163,7 +166,7 @@ async def test_one_bad_event_does_not_hold_the_rest(file: Path) -> None:
     bad = events[42]
     async with ScriptedDestination() as server:
         server.always(refusing(server, bad))
-        async with Delivering(file, batching(server.url)) as gateway:
+        async with RunningDispatcher(file, batching(server.url)) as gateway:
             await gateway.accept(*events)
             await gateway.until(99, "deliveries_total", **DELIVERED)
             await gateway.until(8, "attempts_total", destination="billing", reason="rejected")
@@ -187,7 +190,7 @@ async def test_413_is_halved_until_it_fits(file: Path) -> None:
 
     async with ScriptedDestination() as server:
         server.always(by_item(server, too_many))
-        async with Delivering(file, batching(server.url)) as gateway:
+        async with RunningDispatcher(file, batching(server.url)) as gateway:
             await gateway.accept(*(make_event() for _ in range(60)))
             await gateway.until(60, "deliveries_total", **DELIVERED)
 
@@ -196,7 +199,7 @@ async def test_410_for_a_single_event_makes_only_that_event_dead(file: Path) -> 
     events = [make_event() for _ in range(20)]
     async with ScriptedDestination() as server:
         server.always(refusing(server, events[3], code=410))
-        async with Delivering(file, batching(server.url)) as gateway:
+        async with RunningDispatcher(file, batching(server.url)) as gateway:
             await gateway.accept(*events)
             await gateway.until(19, "deliveries_total", **DELIVERED)
             await gateway.until(1, "deliveries_total", **DEAD)
@@ -206,7 +209,7 @@ async def test_when_everything_is_refused_the_halving_is_bounded_and_nothing_is_
     policy = IMPATIENT.model_copy(update={"first": 3600.0, "max": 3600.0, "give_up_after": 1e6})
     async with ScriptedDestination() as server:
         server.always(status(404))
-        async with Delivering(file, batching(server.url, retry=policy)) as gateway:
+        async with RunningDispatcher(file, batching(server.url, retry=policy)) as gateway:
             await gateway.accept(*(make_event() for _ in range(100)))
             # Every event is due later, and none is attempted meanwhile.
             async with asyncio.timeout(10):
@@ -229,7 +232,7 @@ async def test_items_have_their_own_outcomes(file: Path) -> None:
 
     async with ScriptedDestination() as server:
         server.always(by_item(server, statuses, code=207))
-        async with Delivering(file, batching(server.url)) as gateway:
+        async with RunningDispatcher(file, batching(server.url)) as gateway:
             await gateway.accept(*events)
             await gateway.until(5, "deliveries_total", **DELIVERED)
             await gateway.until(1, "deliveries_total", **DEAD)
@@ -241,14 +244,14 @@ async def test_items_have_their_own_outcomes(file: Path) -> None:
 async def test_a_reply_without_a_list_of_statuses_counts_for_the_whole_batch(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.script(status(200, body=b"[503]"))
-        async with Delivering(file, batching(server.url)) as gateway:
+        async with RunningDispatcher(file, batching(server.url)) as gateway:
             await gateway.accept(*(make_event() for _ in range(5)))
             await gateway.until(5, "deliveries_total", **DELIVERED)
         assert len(server.requests) == 1
 
 
 async def test_o12_a_poison_event_does_not_spoil_its_batch(file: Path) -> None:
-    async with ScriptedDestination() as server, Delivering(file, batching(server.url)) as gateway:
+    async with ScriptedDestination() as server, RunningDispatcher(file, batching(server.url)) as gateway:
         poison = make_event(subject="\ud800")
         with capture_logs() as logs:
             gateway.dispatcher.hand_over(Delivery(poison, "billing", 0, time.time() + LEASE))
@@ -262,7 +265,7 @@ async def test_o12_a_poison_event_does_not_spoil_its_batch(file: Path) -> None:
 
 async def test_the_rate_counts_events(file: Path) -> None:
     async with ScriptedDestination() as server:
-        async with Delivering(file, batching(server.url, rate=50.0)) as gateway:
+        async with RunningDispatcher(file, batching(server.url, rate=50.0)) as gateway:
             await gateway.accept(*(make_event() for _ in range(120)))
             await gateway.until(120, "deliveries_total", **DELIVERED)
         counts = [len(ids(request)) for request in server.requests]
@@ -276,7 +279,7 @@ async def test_a_probe_is_one_event(file: Path) -> None:
     breaker = BreakerSettings(failures=1, first=0.1, longest=0.1)
     async with ScriptedDestination() as server:
         server.script(status(503), status(503))
-        async with Delivering(file, batching(server.url, breaker=breaker)) as gateway:
+        async with RunningDispatcher(file, batching(server.url, breaker=breaker)) as gateway:
             await gateway.accept(*(make_event() for _ in range(50)))
             await gateway.until(50, "deliveries_total", **DELIVERED)
         assert [len(ids(request)) for request in server.requests[:3]] == [50, 1, 1]
@@ -288,7 +291,7 @@ async def test_a_final_status_concerns_one_event_and_a_retried_status_the_whole_
     async with ScriptedDestination() as server:
         server.script(status(404))
         server.always(refusing(server, events[0], code=501))
-        async with Delivering(file, batching(server.url, retry_on=retry_on)) as gateway:
+        async with RunningDispatcher(file, batching(server.url, retry_on=retry_on)) as gateway:
             await gateway.accept(*events)
             await gateway.until(9, "deliveries_total", **DELIVERED)
             await gateway.until(1, "deliveries_total", **DEAD)
@@ -298,7 +301,7 @@ async def test_a_final_status_concerns_one_event_and_a_retried_status_the_whole_
 async def test_a_stop_lets_a_batch_finish_or_counts_the_attempt(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.script(hang())
-        async with Delivering(file, batching(server.url, events=3)) as gateway:
+        async with RunningDispatcher(file, batching(server.url, events=3)) as gateway:
             await gateway.accept(*(make_event() for _ in range(5)))
             await server.wait_for(1)
             await gateway.dispatcher.stop(grace=0.1)
@@ -317,7 +320,7 @@ async def test_a_batch_whose_lease_is_too_short_for_its_halves_is_returned(file:
     async with ScriptedDestination() as server:
         server.script(answer)
         destination = batching(server.url, timeout=10.0)
-        async with Delivering(file, destination, clock=lambda: time.time() + skew[0]) as gateway:
+        async with RunningDispatcher(file, destination, clock=lambda: time.time() + skew[0]) as gateway:
             await gateway.accept(*(make_event() for _ in range(4)))
             await gateway.until(4, "deliveries_total", **DELIVERED)
         assert [len(ids(request)) for request in server.requests] == [4, 4]

@@ -58,7 +58,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(*answers: bytes | None) -> AsyncIterator[tuple[Server, Forwarder, ClientSession]]:
+async def running_server(*answers: bytes | None) -> AsyncIterator[tuple[Server, Forwarder, ClientSession]]:
     server = Server(*answers)
     async with (
         await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening,
@@ -81,7 +81,7 @@ async def posted(forwarder: Forwarder, count: int = 1) -> list[str]:
 
 
 async def test_an_idle_connection_is_used_before_another_is_opened() -> None:
-    async with serving(*[OK] * 10) as (server, forwarder, _):
+    async with running_server(*[OK] * 10) as (server, forwarder, _):
         assert await posted(forwarder, 3) == ["ok"] * 3
         for _ in range(4):
             assert await posted(forwarder) == ["ok"]
@@ -91,7 +91,7 @@ async def test_an_idle_connection_is_used_before_another_is_opened() -> None:
 
 async def test_a_connection_that_stays_idle_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_client, "_KEEP_ALIVE", 0.1)
-    async with serving(*[OK] * 10) as (server, forwarder, _):
+    async with running_server(*[OK] * 10) as (server, forwarder, _):
         assert await posted(forwarder, 2) == ["ok"] * 2
         await until(lambda: server.open == 0)
 
@@ -102,7 +102,7 @@ async def test_a_connection_that_stays_idle_is_closed(monkeypatch: pytest.Monkey
 async def test_a_connection_that_was_idle_for_too_long_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with serving(*[OK] * 10) as (server, forwarder, _):
+    async with running_server(*[OK] * 10) as (server, forwarder, _):
         assert await posted(forwarder) == ["ok"]
         # As if the event loop had been busy when the connection should have been closed.
         monkeypatch.setattr(http_client, "_KEEP_ALIVE", 0.0)
@@ -112,7 +112,7 @@ async def test_a_connection_that_was_idle_for_too_long_is_not_used(
 
 
 async def test_a_connection_that_the_destination_closed_is_not_used() -> None:
-    async with serving(OK, None) as (server, forwarder, session):
+    async with running_server(OK, None) as (server, forwarder, session):
         assert await posted(forwarder) == ["ok"]
         # It closes when it gets the second request, which is sent again over another connection.
         assert await posted(forwarder) == ["ok"]
@@ -131,7 +131,7 @@ async def test_a_connection_that_the_destination_closed_is_not_used() -> None:
     ids=["closes", "HTTP/1.0", "two answers"],
 )
 async def test_a_reply_that_ends_the_connection_is_its_last_one(answer: bytes) -> None:
-    async with serving(answer, OK) as (server, forwarder, session):
+    async with running_server(answer, OK) as (server, forwarder, session):
         assert await posted(forwarder) == ["ok"]
         await until(lambda: open_connections(session) == 0)
         assert await posted(forwarder) == ["ok"]
@@ -141,7 +141,7 @@ async def test_a_reply_that_ends_the_connection_is_its_last_one(answer: bytes) -
 
 async def test_a_switch_of_protocols_is_not_a_delivery() -> None:
     switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
-    async with serving(switch, OK) as (server, forwarder, session):
+    async with running_server(switch, OK) as (server, forwarder, session):
         assert await posted(forwarder) == ["invalid_reply"]
         await until(lambda: open_connections(session) == 0)
         assert server.requests == [1]
@@ -149,14 +149,14 @@ async def test_a_switch_of_protocols_is_not_a_delivery() -> None:
 
 async def test_interim_responses_are_skipped() -> None:
     interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-    async with serving(interim + interim + OK, interim + OK) as (server, forwarder, _):
+    async with running_server(interim + interim + OK, interim + OK) as (server, forwarder, _):
         assert await posted(forwarder) == ["ok"]
         assert await posted(forwarder) == ["ok"]
         assert server.requests == [2]
 
 
 async def test_a_body_without_a_length_ends_with_the_connection() -> None:
-    async with serving(b"HTTP/1.1 200 OK\r\n\r\ntaken", None) as (server, forwarder, session):
+    async with running_server(b"HTTP/1.1 200 OK\r\n\r\ntaken", None) as (server, forwarder, session):
         attempt = asyncio.create_task(posted(forwarder))
         await until(lambda: server.requests == [1])
         await until(lambda: open_connections(session) == 1)
@@ -166,7 +166,7 @@ async def test_a_body_without_a_length_ends_with_the_connection() -> None:
 
 
 async def test_a_stop_closes_idle_connections_and_those_in_use() -> None:
-    async with serving(OK, b"", b"") as (server, forwarder, session):
+    async with running_server(OK, b"", b"") as (server, forwarder, session):
         assert await posted(forwarder, 2) == ["ok"] * 2
         hanging = asyncio.create_task(posted(forwarder))
         await until(lambda: sum(server.requests) == 3)
@@ -204,7 +204,7 @@ async def test_a_closed_connection_leaves_no_reference_cycle(
 ) -> None:
     """A garbage collection is rare, so cycles would add up if each event had its own connection."""
     monkeypatch.setattr(sys.modules[__name__], "WITHIN", 0.2)
-    async with serving(answer) as (server, forwarder, session):
+    async with running_server(answer) as (server, forwarder, session):
         server.ends_early = ends_early
         gc.collect()
         before = alive(DestinationConnection)

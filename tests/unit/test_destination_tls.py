@@ -18,7 +18,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from structlog.testing import capture_logs
 
-from doubles.delivery import Delivering, make_destination, make_event
+from doubles.delivery import RunningDispatcher, make_destination, make_event
 from doubles.keys import certificate, ec_key
 from doubles.peer import Peer
 from gatehouse.delivery.forwarder import Forwarder
@@ -32,7 +32,7 @@ SIGNED_BY_NONE_WE_TRUST = (
 )
 
 
-class Shown(NamedTuple):
+class PresentedCertificate(NamedTuple):
     """The certificate that a destination presents."""
 
     hosts: tuple[str, ...] = ("localhost",)
@@ -55,16 +55,16 @@ def _trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", context)
 
 
-def context_of(folder: Path, shown: Shown) -> ssl.SSLContext:
+def context_of(folder: Path, presented: PresentedCertificate) -> ssl.SSLContext:
     now, key = time.time(), ec_key("server")
     leaf = certificate(
         key.public_key(),
-        shown.hosts[0],
-        issuer=key if shown.has_leaf_signed_by_itself else ec_key(shown.issuer),
-        since=now + shown.since,
-        until=now + shown.until,
-        hosts=shown.hosts,
-        lacks=shown.lacks,
+        presented.hosts[0],
+        issuer=key if presented.has_leaf_signed_by_itself else ec_key(presented.issuer),
+        since=now + presented.since,
+        until=now + presented.until,
+        hosts=presented.hosts,
+        lacks=presented.lacks,
     )
     file = folder / "server.pem"
     file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + leaf)
@@ -99,7 +99,7 @@ async def attempt(port: int, host: str = "localhost") -> Outcome:
 
 @pytest.mark.case("S-58")
 async def test_a_certificate_of_a_trusted_authority_is_accepted(tmp_path: Path) -> None:
-    async with destination(context_of(tmp_path, Shown())) as (port, got):
+    async with destination(context_of(tmp_path, PresentedCertificate())) as (port, got):
         outcome = await attempt(port)
 
     assert (outcome.reason, outcome.http_status, len(got)) == ("ok", 200, 1)
@@ -107,19 +107,27 @@ async def test_a_certificate_of_a_trusted_authority_is_accepted(tmp_path: Path) 
 
 @pytest.mark.case("S-58", "F-61")
 @pytest.mark.parametrize(
-    ("shown", "host", "error"),
+    ("presented", "host", "error"),
     [
-        (Shown(has_leaf_signed_by_itself=True), "localhost", SIGNED_BY_NONE_WE_TRUST),
-        (Shown(issuer="another authority"), "localhost", SIGNED_BY_NONE_WE_TRUST),
-        (Shown(since=-2 * HOUR, until=-HOUR), "localhost", "certificate has expired"),
-        (Shown(since=HOUR, until=2 * HOUR), "localhost", "certificate is not yet valid"),
+        (PresentedCertificate(has_leaf_signed_by_itself=True), "localhost", SIGNED_BY_NONE_WE_TRUST),
+        (PresentedCertificate(issuer="another authority"), "localhost", SIGNED_BY_NONE_WE_TRUST),
+        (PresentedCertificate(since=-2 * HOUR, until=-HOUR), "localhost", "certificate has expired"),
+        (PresentedCertificate(since=HOUR, until=2 * HOUR), "localhost", "certificate is not yet valid"),
         (
-            Shown(hosts=("other.example", "localhost.other.example", "*.localhost")),
+            PresentedCertificate(hosts=("other.example", "localhost.other.example", "*.localhost")),
             *("localhost", "Hostname mismatch, certificate is not valid for 'localhost'."),
         ),
-        (Shown(), "127.0.0.1", "IP address mismatch, certificate is not valid for '127.0.0.1'."),
+        (
+            PresentedCertificate(),
+            "127.0.0.1",
+            "IP address mismatch, certificate is not valid for '127.0.0.1'.",
+        ),
         # Required by Python 3.13 and later.
-        (Shown(lacks="authority key identifier"), "localhost", "Missing Authority Key Identifier"),
+        (
+            PresentedCertificate(lacks="authority key identifier"),
+            "localhost",
+            "Missing Authority Key Identifier",
+        ),
     ],
     ids=[
         *("signed by itself", "of another authority", "expired", "not valid yet", "of another host"),
@@ -127,10 +135,10 @@ async def test_a_certificate_of_a_trusted_authority_is_accepted(tmp_path: Path) 
     ],
 )
 async def test_any_other_certificate_is_a_tls_failure_and_nothing_is_sent(
-    tmp_path: Path, shown: Shown, host: str, error: str
+    tmp_path: Path, presented: PresentedCertificate, host: str, error: str
 ) -> None:
     aiohttp.connector._SSL_CONTEXT_VERIFIED.verify_flags |= ssl.VERIFY_X509_STRICT
-    async with destination(context_of(tmp_path, shown)) as (port, got):
+    async with destination(context_of(tmp_path, presented)) as (port, got):
         outcome = await attempt(port, host)
 
     assert (outcome.reason, outcome.http_status, got) == ("tls", None, [])
@@ -142,7 +150,7 @@ async def test_any_other_certificate_is_a_tls_failure_and_nothing_is_sent(
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 async def test_old_protocol_versions_are_refused(tmp_path: Path, version: ssl.TLSVersion) -> None:
-    context = context_of(tmp_path, Shown())
+    context = context_of(tmp_path, PresentedCertificate())
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
     async with destination(context) as (port, got):
@@ -161,10 +169,10 @@ async def test_old_protocol_versions_are_refused(tmp_path: Path, version: ssl.TL
 async def test_the_log_says_what_a_certificate_lacks(tmp_path: Path) -> None:
     used = aiohttp.connector._SSL_CONTEXT_VERIFIED
     used.verify_flags |= ssl.VERIFY_X509_STRICT
-    shown = Shown(lacks="authority key identifier")
-    async with destination(context_of(tmp_path, shown)) as (port, _):
+    presented = PresentedCertificate(lacks="authority key identifier")
+    async with destination(context_of(tmp_path, presented)) as (port, _):
         settings = make_destination(f"https://user:password@localhost:{port}/events?token=secret")
-        async with Delivering(tmp_path / "gatehouse.db", settings) as gateway:
+        async with RunningDispatcher(tmp_path / "gatehouse.db", settings) as gateway:
             with capture_logs() as lines:
                 await gateway.accept(make_event(received=int(time.time())))
                 await gateway.until(1, "attempts_total", destination="billing", reason="tls")

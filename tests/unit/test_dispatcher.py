@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from doubles.delivery import IMPATIENT, Delivering, make_destination, make_event, named
+from doubles.delivery import IMPATIENT, RunningDispatcher, make_destination, make_event, named
 from doubles.destination import ScriptedDestination, hang, once, reset, status
 from gatehouse.config.model import DestinationConfig
 from gatehouse.config.secrets import Secrets
@@ -30,7 +30,10 @@ def file(tmp_path: Path) -> Path:
 
 
 async def test_an_event_arrives_and_is_counted(file: Path) -> None:
-    async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, make_destination(server.url)) as gateway,
+    ):
         event = make_event()
         assert await gateway.accept(event) == [True]
         (request,) = await server.wait_for(1)
@@ -44,7 +47,10 @@ async def test_an_event_arrives_and_is_counted(file: Path) -> None:
 
 
 async def test_a_failed_delivery_is_tried_again_with_the_same_key_and_a_growing_number(file: Path) -> None:
-    async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, make_destination(server.url)) as gateway,
+    ):
         server.script(reset(), status(500), status(429), status(302, location="/"))
         await gateway.accept(make_event())
         requests = await server.wait_for(5)
@@ -56,7 +62,10 @@ async def test_a_failed_delivery_is_tried_again_with_the_same_key_and_a_growing_
 
 
 async def test_410_is_dead_at_once(file: Path) -> None:
-    async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, make_destination(server.url)) as gateway,
+    ):
         server.script(status(410))
         with capture_logs() as logs:
             await gateway.accept(make_event())
@@ -73,14 +82,17 @@ async def test_a_delivery_is_dead_after_give_up_after(file: Path) -> None:
     policy = IMPATIENT.model_copy(update={"give_up_after": 0.2})
     async with ScriptedDestination() as server:
         server.always(status(500))
-        async with Delivering(file, make_destination(server.url, retry=policy)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url, retry=policy)) as gateway:
             await gateway.accept(make_event())
             await gateway.until(1, "deliveries_dead", **BILLING)
         assert len(server.requests) > 2
 
 
 async def test_an_attempt_is_one_log_line_without_the_body(file: Path) -> None:
-    async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, make_destination(server.url)) as gateway,
+    ):
         server.script(status(503))
         event = make_event(b'"canary"')
         with capture_logs() as logs:
@@ -109,7 +121,7 @@ async def test_an_attempt_is_one_log_line_without_the_body(file: Path) -> None:
 async def test_fan_out_reaches_every_destination_once(file: Path) -> None:
     async with ScriptedDestination() as one, ScriptedDestination() as two:
         destinations = make_destination(one.url), named(make_destination(two.url), "ledger")
-        async with Delivering(file, *destinations) as gateway:
+        async with RunningDispatcher(file, *destinations) as gateway:
             await gateway.accept(make_event(), to=("billing", "ledger"))
             await gateway.until(1, "deliveries_total", **DELIVERED)
             await gateway.until(1, "deliveries_total", destination="ledger", result="delivered")
@@ -121,7 +133,7 @@ async def test_a_destination_that_hangs_delays_no_other(file: Path) -> None:
     async with ScriptedDestination() as black_hole, ScriptedDestination() as healthy:
         black_hole.always(hang())
         destinations = make_destination(black_hole.url), named(make_destination(healthy.url), "ledger")
-        async with Delivering(file, *destinations) as gateway:
+        async with RunningDispatcher(file, *destinations) as gateway:
             await gateway.accept(*(make_event() for _ in range(2000)))
             started = time.monotonic()
             await gateway.accept(*(make_event() for _ in range(100)), to=("ledger",))
@@ -135,7 +147,10 @@ async def test_deliveries_of_an_earlier_process_are_delivered(file: Path) -> Non
     arrivals = [Arrival(e, (), (Assignment("billing", leased=n % 2 == 0),)) for n, e in enumerate(events)]
     await store.accept(arrivals, deadline=time.monotonic() + 5)
     await store.close()
-    async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, make_destination(server.url)) as gateway,
+    ):
         assert gateway.value("deliveries_pending", **BILLING) == 250
         requests = await server.wait_for(250)
         await gateway.until(250, "deliveries_total", **DELIVERED)
@@ -146,7 +161,10 @@ async def test_deliveries_of_an_earlier_process_are_delivered(file: Path) -> Non
 
 
 async def test_deliveries_beyond_the_backlog_are_delivered_from_the_store(file: Path) -> None:
-    async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, make_destination(server.url)) as gateway,
+    ):
         gate = asyncio.Event()
         server.always(once(gate, status(200)))
         assert await gateway.accept(*(make_event() for _ in range(1100))) == [True]
@@ -164,7 +182,7 @@ async def test_a_stop_finishes_attempts_in_progress_and_releases_the_rest(file: 
     gate = asyncio.Event()
     async with ScriptedDestination() as server:
         server.always(once(gate, status(200)))
-        async with Delivering(file, make_destination(server.url, concurrency=2)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url, concurrency=2)) as gateway:
             await gateway.accept(*(make_event() for _ in range(10)))
             await server.wait_for(2)
             stopping = asyncio.create_task(gateway.dispatcher.stop(grace=5))
@@ -183,13 +201,13 @@ async def test_an_attempt_that_outlasts_the_grace_counts_and_is_due_at_once(file
     async with ScriptedDestination() as server:
         server.script(hang())
         started = time.monotonic()
-        async with Delivering(file, make_destination(server.url)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url)) as gateway:
             await gateway.accept(make_event())
             await server.wait_for(1)
             await gateway.dispatcher.stop(grace=0.1)
             assert (await gateway.store.next_due("billing") or 0) <= time.time()
         assert time.monotonic() - started < 5
-        async with Delivering(file, make_destination(server.url)):
+        async with RunningDispatcher(file, make_destination(server.url)):
             requests = await server.wait_for(2)
         assert [request.attempt for request in requests] == [1, 2]
 
@@ -198,7 +216,7 @@ async def test_an_attempt_that_outlasts_the_grace_counts_and_is_due_at_once(file
 async def test_a_poison_event_stops_no_lane(file: Path) -> None:
     async with (
         ScriptedDestination() as server,
-        Delivering(file, make_destination(server.url, concurrency=1)) as gateway,
+        RunningDispatcher(file, make_destination(server.url, concurrency=1)) as gateway,
     ):
         # Data that can't be encoded as JSON can't come out of the store either, so it is handed over here.
         poison = make_event(subject="\ud800")
@@ -231,7 +249,7 @@ async def test_a_damaged_event_and_one_without_destination_delay_none_of_a_thous
 
     async with (
         ScriptedDestination() as server,
-        Delivering(file, make_destination(server.url, concurrency=16)) as gateway,
+        RunningDispatcher(file, make_destination(server.url, concurrency=16)) as gateway,
     ):
         await gateway.until(998, "deliveries_total", **DELIVERED)
         counts = await gateway.store.counts()
@@ -247,7 +265,7 @@ async def test_a_destination_without_its_secret_keeps_its_deliveries(file: Path,
         config = DestinationConfig.model_validate({"url": server.url, "secret": "env:BILLING_SECRET"})
         unready = compile_destination("billing", config, Secrets(tmp_path, {}))
         with capture_logs() as logs:
-            async with Delivering(file, unready) as gateway:
+            async with RunningDispatcher(file, unready) as gateway:
                 assert await gateway.accept(make_event()) == [False]
                 assert gateway.value("deliveries_pending", **BILLING) == 1
         assert logs == [
@@ -260,7 +278,7 @@ async def test_a_destination_without_its_secret_keeps_its_deliveries(file: Path,
         ]
         assert server.requests == []
         secret = {"BILLING_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"}
-        async with Delivering(file, compile_destination("billing", config, Secrets(tmp_path, secret))):
+        async with RunningDispatcher(file, compile_destination("billing", config, Secrets(tmp_path, secret))):
             (request,) = await server.wait_for(1)
         assert request.headers["webhook-signature"].startswith("v1,")
 
@@ -279,7 +297,7 @@ def test_keys_are_not_in_the_repr() -> None:
 @pytest.mark.case("O-13")
 async def test_deliveries_of_removed_destinations_stay(file: Path) -> None:
     async with ScriptedDestination() as server:
-        async with Delivering(file, make_destination(server.url)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url)) as gateway:
             assert await gateway.accept(make_event(), to=("removed",)) == [False]
             await gateway.accept(make_event())
             await gateway.until(1, "deliveries_total", **DELIVERED)
@@ -291,9 +309,9 @@ async def test_gauges_start_at_the_numbers_of_the_store_or_at_zero(file: Path) -
     async with ScriptedDestination() as server:
         server.always(hang())
         destinations = make_destination(server.url), named(make_destination(server.url), "idle")
-        async with Delivering(file, *destinations) as gateway:
+        async with RunningDispatcher(file, *destinations) as gateway:
             await gateway.accept(make_event(received=time.time() - 100))
-        async with Delivering(file, *destinations) as gateway:
+        async with RunningDispatcher(file, *destinations) as gateway:
             assert gateway.value("deliveries_pending", **BILLING) == 1
             assert gateway.value("oldest_pending_age_seconds", **BILLING) == pytest.approx(100, abs=30)
             assert gateway.value("deliveries_pending", destination="idle") == 0
@@ -301,6 +319,6 @@ async def test_gauges_start_at_the_numbers_of_the_store_or_at_zero(file: Path) -
 
 
 async def test_a_dispatcher_that_never_started_stops(file: Path) -> None:
-    gateway = Delivering(file)
+    gateway = RunningDispatcher(file)
     async with gateway:
         assert not gateway.dispatcher.has_room("billing")

@@ -16,7 +16,7 @@ from socket import SO_LINGER, SOL_SOCKET
 import pytest
 from aiohttp import ClientSession, web
 
-from doubles.delivery import Delivering, make_destination, make_event
+from doubles.delivery import RunningDispatcher, make_destination, make_event
 from doubles.destination import Answer, ScriptedDestination, after, raw, status
 from gatehouse.delivery import http_client
 from gatehouse.delivery.forwarder import Forwarder
@@ -322,7 +322,7 @@ async def test_a_reply_after_the_timeout_causes_a_second_attempt_with_its_number
     async with ScriptedDestination() as server:
         server.script(after(0.5, status(200)))
         destination = make_destination(server.url, timeout=0.2)
-        async with Delivering(tmp_path / "gatehouse.db", destination) as gateway:
+        async with RunningDispatcher(tmp_path / "gatehouse.db", destination) as gateway:
             await gateway.accept(make_event(received=int(time.time())))
             first, second = await server.wait_for(2)
             await gateway.until(1, "deliveries_total", destination="billing", result="delivered")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from doubles.delivery import Delivering, make_destination, make_event
+from doubles.delivery import RunningDispatcher, make_destination, make_event
 from doubles.destination import ScriptedDestination, after, hang, once, status
 from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.backlog import MAX_BYTES, MIN_CAPACITY
@@ -55,7 +55,7 @@ class Faults:
 async def test_no_more_attempts_at_once_than_configured(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.always(after(0.02, status(200)))
-        async with Delivering(file, make_destination(server.url, concurrency=3)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url, concurrency=3)) as gateway:
             await gateway.accept(*(make_event() for _ in range(30)))
             await server.wait_for(30)
         assert server.most_open == 3
@@ -64,7 +64,7 @@ async def test_no_more_attempts_at_once_than_configured(file: Path) -> None:
 async def test_memory_is_bounded_by_number_and_by_bytes(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.always(hang())
-        async with Delivering(file, make_destination(server.url, concurrency=1)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url, concurrency=1)) as gateway:
             room = gateway.dispatcher.has_room
             await gateway.accept(*(make_event() for _ in range(MIN_CAPACITY)))
             await server.wait_for(1)
@@ -73,7 +73,9 @@ async def test_memory_is_bounded_by_number_and_by_bytes(file: Path) -> None:
             assert not room("billing")
     async with ScriptedDestination() as server:
         server.always(hang())
-        async with Delivering(file.with_name("2.db"), make_destination(server.url, concurrency=1)) as gateway:
+        async with RunningDispatcher(
+            file.with_name("2.db"), make_destination(server.url, concurrency=1)
+        ) as gateway:
             room = gateway.dispatcher.has_room
             body = b'"' + b"x" * (MAX_BYTES // 4) + b'"'
             for _ in range(5):
@@ -88,7 +90,9 @@ async def test_after_consecutive_failures_attempts_stop_until_a_probe_succeeds(f
     breaker = BreakerSettings(failures=3, first=0.2, longest=0.2)
     async with ScriptedDestination() as server:
         server.script(*[status(500)] * 3)
-        async with Delivering(file, make_destination(server.url, concurrency=1, breaker=breaker)) as gateway:
+        async with RunningDispatcher(
+            file, make_destination(server.url, concurrency=1, breaker=breaker)
+        ) as gateway:
             await gateway.accept(*(make_event() for _ in range(20)))
             await gateway.until(1, "breaker_open", **BILLING)
             assert await gateway.accept(make_event()) == [False]
@@ -105,7 +109,9 @@ async def test_a_dead_destination_gets_one_probe_per_interval(file: Path) -> Non
     breaker = BreakerSettings(failures=3, first=0.1, longest=0.1)
     async with ScriptedDestination() as server:
         server.always(status(503))
-        async with Delivering(file, make_destination(server.url, concurrency=4, breaker=breaker)) as gateway:
+        async with RunningDispatcher(
+            file, make_destination(server.url, concurrency=4, breaker=breaker)
+        ) as gateway:
             await gateway.accept(*(make_event() for _ in range(200)))
             await server.wait_for(12)
         probes = [request.at for request in server.requests[6:]]
@@ -126,7 +132,7 @@ async def test_a_delivery_that_is_too_old_is_attempted_before_it_is_dead(file: P
         await store.accept(arrivals, deadline=time.monotonic() + 5)
         await store.close()
         destination = make_destination(server.url, concurrency=1, breaker=breaker, retry=RetryConfig())
-        async with Delivering(file, destination) as gateway:
+        async with RunningDispatcher(file, destination) as gateway:
             await gateway.until(15, "deliveries_dead", **BILLING)
             assert gateway.value("deliveries_pending", **BILLING) == 5
             dead = await gateway.store.deliveries(DeliveryQuery(status="dead"), limit=100)
@@ -137,7 +143,7 @@ async def test_a_delivery_that_is_too_old_is_attempted_before_it_is_dead(file: P
 async def test_the_rate_limit_is_respected(file: Path) -> None:
     async with (
         ScriptedDestination() as server,
-        Delivering(file, make_destination(server.url, rate=20.0)) as gateway,
+        RunningDispatcher(file, make_destination(server.url, rate=20.0)) as gateway,
     ):
         await gateway.accept(*(make_event() for _ in range(12)))
         requests = await server.wait_for(12)
@@ -148,7 +154,7 @@ async def test_the_rate_limit_is_respected(file: Path) -> None:
 
 async def test_with_a_slow_rate_deliveries_wait_in_the_store(file: Path) -> None:
     async with ScriptedDestination() as server:
-        async with Delivering(file, make_destination(server.url, rate=1 / 3600)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url, rate=1 / 3600)) as gateway:
             assert await gateway.accept(make_event()) == [True]
             await server.wait_for(1)
             assert await gateway.accept(make_event()) == [False]
@@ -162,7 +168,9 @@ async def test_retries_are_attempted_however_many_new_deliveries_arrive(file: Pa
         server.script(status(500))
         server.always(after(0.002, status(200)))
         retry = RetryConfig.model_validate({"first": "10ms", "max": "10ms"})
-        async with Delivering(file, make_destination(server.url, concurrency=1, retry=retry)) as gateway:
+        async with RunningDispatcher(
+            file, make_destination(server.url, concurrency=1, retry=retry)
+        ) as gateway:
             failing = make_event()
             await gateway.accept(failing, *(make_event() for _ in range(MIN_CAPACITY // 2)))
             for number in range(1, MIN_CAPACITY):
@@ -177,7 +185,7 @@ async def test_retries_are_attempted_however_many_new_deliveries_arrive(file: Pa
 async def test_a_timeout_longer_than_the_default_lease_gets_a_longer_lease(file: Path) -> None:
     async with (
         ScriptedDestination() as server,
-        Delivering(file, make_destination(server.url, timeout=60.0)) as gateway,
+        RunningDispatcher(file, make_destination(server.url, timeout=60.0)) as gateway,
     ):
         assert await gateway.accept(make_event()) == [False]
         await server.wait_for(1)
@@ -187,7 +195,7 @@ async def test_a_timeout_longer_than_the_default_lease_gets_a_longer_lease(file:
 async def test_no_attempt_starts_that_could_outlast_its_lease(file: Path) -> None:
     async with (
         ScriptedDestination() as server,
-        Delivering(file, make_destination(server.url, timeout=26.0)) as gateway,
+        RunningDispatcher(file, make_destination(server.url, timeout=26.0)) as gateway,
     ):
         event = make_event()
         arrival = Arrival(event, (), (Assignment("billing", leased=True),))
@@ -207,7 +215,7 @@ async def test_a_result_is_recorded_when_the_store_is_back(file: Path) -> None:
         return Faults(store, record=[StoreUnavailableError("full")] * 3)
 
     async with ScriptedDestination() as server:
-        async with Delivering(file, make_destination(server.url), through=through) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url), through=through) as gateway:
             await gateway.accept(make_event())
             await gateway.until(1, "deliveries_total", **DELIVERED)
             assert (await gateway.store.counts()).get("billing") is None
@@ -237,7 +245,7 @@ async def test_a_delivery_is_leased_again_when_its_lease_ends_before_the_store_i
 
     async with (
         ScriptedDestination() as server,
-        Delivering(file, make_destination(server.url), clock=clock, through=Full) as gateway,
+        RunningDispatcher(file, make_destination(server.url), clock=clock, through=Full) as gateway,
     ):
         await gateway.accept(make_event())
         await recording.wait()
@@ -256,7 +264,7 @@ async def test_an_internal_error_while_recording_stops_no_worker(file: Path) -> 
 
     async with ScriptedDestination() as server:
         destination = make_destination(server.url, concurrency=1)
-        async with Delivering(file, destination, through=through) as gateway:
+        async with RunningDispatcher(file, destination, through=through) as gateway:
             with capture_logs() as logs:
                 await gateway.accept(make_event(), make_event())
                 await gateway.until(1, "deliveries_total", **DELIVERED)
@@ -270,7 +278,7 @@ async def test_a_failed_lease_is_repeated(file: Path, error: Exception) -> None:
 
     async with ScriptedDestination() as server:
         destination = make_destination(server.url, timeout=60.0)
-        async with Delivering(file, destination, through=through) as gateway:
+        async with RunningDispatcher(file, destination, through=through) as gateway:
             await gateway.accept(make_event())
             await server.wait_for(1)
             await gateway.until(1, "deliveries_total", **DELIVERED)
@@ -281,7 +289,9 @@ async def test_gauges_are_zero_when_the_store_cannot_count(file: Path) -> None:
         return Faults(store, counts=[StoreUnavailableError("busy")])
 
     with capture_logs() as logs:
-        async with Delivering(file, make_destination("http://127.0.0.1:1/"), through=through) as gateway:
+        async with RunningDispatcher(
+            file, make_destination("http://127.0.0.1:1/"), through=through
+        ) as gateway:
             assert gateway.value("deliveries_pending", **BILLING) == 0
     assert [line["event"] for line in logs] == ["store.unavailable"]
 
@@ -290,7 +300,7 @@ async def test_deliveries_that_arrive_together_start_together(file: Path) -> Non
     """They do not start one per turn of the event loop: under load, a turn takes milliseconds."""
     async with ScriptedDestination() as server:
         destination = make_destination(server.url, concurrency=16)
-        async with Delivering(file, destination) as gateway:
+        async with RunningDispatcher(file, destination) as gateway:
             lane = gateway.dispatcher._lanes["billing"]
             for _ in range(5):
                 await asyncio.sleep(0)  # until all workers wait
@@ -320,7 +330,7 @@ async def test_a_slot_is_held_until_the_result_is_recorded(file: Path) -> None:
 
     async with ScriptedDestination() as server:
         destination = make_destination(server.url, concurrency=2)
-        async with Delivering(file, destination, through=Slow) as gateway:
+        async with RunningDispatcher(file, destination, through=Slow) as gateway:
             await gateway.accept(*(make_event() for _ in range(10)))
             await gateway.until(2, "attempts_total", destination="billing", reason="ok")
             assert len(server.requests) == 2
@@ -333,7 +343,7 @@ async def test_a_destination_that_recovers_gets_its_waiting_deliveries(file: Pat
     async with ScriptedDestination() as server:
         server.always(once(gate, status(200)))
         await server.stop()
-        async with Delivering(file, make_destination(server.url)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url)) as gateway:
             await gateway.accept(*(make_event() for _ in range(8)))
             await gateway.until(8, "attempts_total", destination="billing", reason="connect")
             await server.start()

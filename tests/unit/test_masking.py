@@ -28,7 +28,7 @@ sources:
 """
 
 
-def seen(*names: str, is_ready: bool = True) -> list[tuple[str, str]]:
+def masked(*names: str, is_ready: bool = True) -> list[tuple[str, str]]:
     config = parse(CONFIG).config
     secrets = Secrets(Path(), {"S": "s3cr3t-of-at-least-16-bytes"} if is_ready else {})
     source = Source("s", config.sources["s"], config, secrets)
@@ -38,17 +38,17 @@ def seen(*names: str, is_ready: bool = True) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", ["Content-Type", "user-agent", "X-Topic", "X-Time", "X-Delivery", "Host"])
 def test_transport_headers_and_headers_that_the_config_reads_are_shown(name: str) -> None:
-    assert seen(name) == [(name, VALUE)]
+    assert masked(name) == [(name, VALUE)]
 
 
 @pytest.mark.parametrize("name", ["Authorization", "Cookie", "X-Sig", "X-Unknown", "X-Other-Topic"])
 @pytest.mark.case("S-48")
 def test_everything_else_is_masked(name: str) -> None:
-    assert seen(name) == [(name, "a-va… (22 characters)")]
+    assert masked(name) == [(name, "a-va… (22 characters)")]
 
 
 def test_a_source_that_is_not_ready_shows_none_of_its_own_headers() -> None:
-    assert seen("X-Topic", "Host", is_ready=False) == [("X-Topic", mask(VALUE)), ("Host", VALUE)]
+    assert masked("X-Topic", "Host", is_ready=False) == [("X-Topic", mask(VALUE)), ("Host", VALUE)]
 
 
 def test_a_short_value_shows_only_its_length() -> None:

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict
 
-from doubles.delivery import IMPATIENT, Delivering, make_destination, make_event
+from doubles.delivery import IMPATIENT, RunningDispatcher, make_destination, make_event
 from doubles.destination import Answer, ReceivedRequest, ScriptedDestination, once, status
 from gatehouse.config.load import load
 from gatehouse.config.model import BatchConfig
@@ -76,7 +76,7 @@ async def test_deliveries_with_the_same_key_stay_in_order_despite_failures(file:
     async with ScriptedDestination() as server:
         server.always(flaky(0.3))
         destination = make_destination(server.url, ordered=True, concurrency=16)
-        async with Delivering(file, destination) as gateway:
+        async with RunningDispatcher(file, destination) as gateway:
             for start in range(0, 200, 20):
                 await gateway.accept(*events[start : start + 20], order_by=by_subject)
             await gateway.until(200, "deliveries_total", **DELIVERED)
@@ -87,7 +87,7 @@ async def test_a_failed_delivery_holds_back_only_its_own_key(file: Path) -> None
     gate = asyncio.Event()
     async with ScriptedDestination() as server:
         server.script(once(gate, status(200)))
-        async with Delivering(file, make_destination(server.url, ordered=True)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url, ordered=True)) as gateway:
             await gateway.accept(keyed("stuck", 0), order_by=by_subject)
             await server.wait_for(1)
             await gateway.accept(
@@ -107,7 +107,7 @@ async def test_the_next_delivery_of_a_key_follows_at_once(file: Path) -> None:
     """It does not wait for the lane's regular check of the store, every 30 seconds."""
     async with (
         ScriptedDestination() as server,
-        Delivering(file, make_destination(server.url, ordered=True)) as gateway,
+        RunningDispatcher(file, make_destination(server.url, ordered=True)) as gateway,
     ):
         started = time.monotonic()
         await gateway.accept(*(keyed("k", n) for n in range(50)), order_by=by_subject)
@@ -119,7 +119,7 @@ async def test_the_next_delivery_of_a_key_follows_at_once(file: Path) -> None:
 async def test_a_dead_delivery_releases_its_key(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.script(status(410))
-        async with Delivering(file, make_destination(server.url, ordered=True)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url, ordered=True)) as gateway:
             await gateway.accept(*(keyed("k", n) for n in range(3)), order_by=by_subject)
             await gateway.until(1, "deliveries_total", **DEAD)
             await gateway.until(2, "deliveries_total", **DELIVERED)
@@ -137,7 +137,7 @@ async def test_the_order_holds_across_a_crash(file: Path) -> None:
         ]
         await store.accept(arrivals, deadline=time.monotonic() + 5)
         await store.close()
-        async with Delivering(file, make_destination(server.url, ordered=True)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url, ordered=True)) as gateway:
             await gateway.accept(*(keyed(f"k{n % 3}", n) for n in range(30, 60)), order_by=by_subject)
             await gateway.until(60, "deliveries_total", **DELIVERED)
     assert order(server) == {f"k{k}": list(range(k, 60, 3)) for k in range(3)}
@@ -150,7 +150,7 @@ async def test_a_batch_never_contains_two_deliveries_of_one_key(file: Path) -> N
         destination = make_destination(
             server.url, ordered=True, format="cloudevents-batch", batch=batch, concurrency=4, retry=IMPATIENT
         )
-        async with Delivering(file, destination) as gateway:
+        async with RunningDispatcher(file, destination) as gateway:
             events = [keyed(f"k{n % 7}", n) for n in range(100)]
             await gateway.accept(*events, order_by=by_subject)
             await gateway.until(100, "deliveries_total", **DELIVERED)
@@ -269,7 +269,7 @@ async def test_held_back_deliveries_start_at_once_when_the_order_is_removed(file
         events = [keyed("k", n) for n in range(40)]
         server.always(failing(events[0]))
         destination = make_destination(server.url, ordered=True)
-        async with Delivering(file, destination) as gateway:
+        async with RunningDispatcher(file, destination) as gateway:
             await gateway.accept(*events, order_by=by_subject)
             await server.wait_for(2)
             assert gateway.value("deliveries_pending", **BILLING) == 40
@@ -286,7 +286,7 @@ async def test_deliveries_continue_after_an_order_is_added_or_changed(file: Path
         gate = asyncio.Event()
         server.script(*[once(gate, status(200))] * 4)
         plain = make_destination(server.url)
-        async with Delivering(file, plain) as gateway:
+        async with RunningDispatcher(file, plain) as gateway:
             await gateway.accept(*(keyed("k", n) for n in range(10)))
             await server.wait_for(4)
             gateway.dispatcher.replace([replace(plain, ordered=True)])

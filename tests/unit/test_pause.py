@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from doubles.delivery import IMPATIENT, Delivering, make_destination, make_event, named
+from doubles.delivery import IMPATIENT, RunningDispatcher, make_destination, make_event, named
 from doubles.destination import ScriptedDestination, once, status
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.errors import StoreUnavailableError
@@ -27,7 +27,10 @@ def file(tmp_path: Path) -> Path:
 
 
 async def test_deliveries_to_a_paused_destination_stay_in_the_store_until_the_resume(file: Path) -> None:
-    async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, make_destination(server.url)) as gateway,
+    ):
         await gateway.dispatcher.pause("billing")
         assert gateway.value("destination_paused", **BILLING) == 1
         assert await gateway.accept(*(make_event() for _ in range(5))) == [False]
@@ -43,7 +46,7 @@ async def test_at_a_pause_attempts_in_progress_finish_and_the_backlog_is_returne
     gate = asyncio.Event()
     async with ScriptedDestination() as server:
         server.always(once(gate, status(200)))
-        async with Delivering(file, make_destination(server.url, concurrency=2)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url, concurrency=2)) as gateway:
             await gateway.accept(*(make_event() for _ in range(10)))
             await server.wait_for(2)
             await gateway.dispatcher.pause("billing")
@@ -61,7 +64,10 @@ async def test_at_a_pause_attempts_in_progress_finish_and_the_backlog_is_returne
 
 
 async def test_a_delivery_handed_over_just_after_the_pause_is_not_attempted(file: Path) -> None:
-    async with ScriptedDestination() as server, Delivering(file, make_destination(server.url)) as gateway:
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, make_destination(server.url)) as gateway,
+    ):
         pausing = gateway.dispatcher.pause
         real = gateway.store.accept
 
@@ -81,10 +87,10 @@ async def test_a_delivery_handed_over_just_after_the_pause_is_not_attempted(file
 async def test_a_pause_survives_the_process(file: Path) -> None:
     async with ScriptedDestination() as server:
         destinations = make_destination(server.url), named(make_destination(server.url), "ledger")
-        async with Delivering(file, *destinations) as gateway:
+        async with RunningDispatcher(file, *destinations) as gateway:
             await gateway.dispatcher.pause("billing")
             await gateway.accept(make_event())
-        async with Delivering(file, *destinations) as gateway:
+        async with RunningDispatcher(file, *destinations) as gateway:
             assert gateway.value("destination_paused", **BILLING) == 1
             assert gateway.value("destination_paused", destination="ledger") == 0
             await gateway.accept(make_event(), to=("ledger",))
@@ -100,7 +106,9 @@ async def test_no_delivery_becomes_dead_while_paused(file: Path) -> None:
     policy = IMPATIENT.model_copy(update={"give_up_after": 1e-6})
     async with ScriptedDestination() as server:
         server.script(status(503), *[status(200)] * 5)
-        async with Delivering(file, make_destination(server.url, retry=policy, breaker=breaker)) as gateway:
+        async with RunningDispatcher(
+            file, make_destination(server.url, retry=policy, breaker=breaker)
+        ) as gateway:
             await gateway.accept(make_event())
             await gateway.until(1, "deliveries_dead", **BILLING)
             await gateway.dispatcher.pause("billing")
@@ -128,7 +136,7 @@ async def test_a_pause_that_cannot_be_stored_has_no_effect(file: Path) -> None:
 
     async with (
         ScriptedDestination() as server,
-        Delivering(file, make_destination(server.url), through=Full) as gateway,
+        RunningDispatcher(file, make_destination(server.url), through=Full) as gateway,
     ):
         with pytest.raises(StoreUnavailableError):
             await gateway.dispatcher.pause("billing")
@@ -138,7 +146,7 @@ async def test_a_pause_that_cannot_be_stored_has_no_effect(file: Path) -> None:
 
 
 async def test_a_destination_that_is_not_configured_cannot_be_paused(file: Path) -> None:
-    async with Delivering(file) as gateway:
+    async with RunningDispatcher(file) as gateway:
         for change in (gateway.dispatcher.pause, gateway.dispatcher.resume):
             with pytest.raises(KeyError):
                 await change("nobody")
@@ -149,7 +157,7 @@ async def test_a_woken_lane_finds_deliveries_that_became_due(file: Path) -> None
     policy = IMPATIENT.model_copy(update={"first": 3600.0, "max": 3600.0})
     async with ScriptedDestination() as server:
         server.script(status(500))
-        async with Delivering(file, make_destination(server.url, retry=policy)) as gateway:
+        async with RunningDispatcher(file, make_destination(server.url, retry=policy)) as gateway:
             await gateway.accept(make_event())
             await gateway.until(1, "attempts_total", destination="billing", reason="server_error")
             left = await leased_ahead(gateway)
@@ -158,7 +166,7 @@ async def test_a_woken_lane_finds_deliveries_that_became_due(file: Path) -> None
             await gateway.until(1, "deliveries_total", **DELIVERED)
 
 
-async def leased_ahead(gateway: Delivering) -> list[Delivery]:
+async def leased_ahead(gateway: RunningDispatcher) -> list[Delivery]:
     """Lease deliveries that are due within hours, as soon as their results are recorded."""
     now = time.time()
     async with asyncio.timeout(10):
@@ -172,7 +180,7 @@ async def test_destinations_are_described_without_their_credentials(file: Path) 
     breaker = BreakerSettings(failures=1, first=60.0)
     secretive = make_destination("http://user:S3cret@127.0.0.1:1/in?token=S3cret#S3cret", breaker=breaker)
     unready = named(make_destination("http://127.0.0.1:1/", not_ready="env:X is not set"), "unready")
-    async with Delivering(file, secretive, unready) as gateway:
+    async with RunningDispatcher(file, secretive, unready) as gateway:
         await gateway.accept(make_event())
         await gateway.until(1, "breaker_open", **BILLING)
         await gateway.dispatcher.pause("unready")

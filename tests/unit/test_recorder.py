@@ -16,7 +16,7 @@ from gatehouse.store.sqlite import SqliteStore
 from gatehouse.telemetry.metrics import Metrics
 
 
-class Desk:
+class RecorderSetup:
     """A recorder on a real store, with a clock that tests set forward."""
 
     def __init__(self, store: SqliteStore, now: float) -> None:
@@ -40,64 +40,64 @@ class Desk:
         return due
 
 
-async def desk(file: Path) -> Desk:
+async def set_up(file: Path) -> RecorderSetup:
     now = time.time()
     store = await SqliteStore.open(file, clock=lambda: now)
     arrival = Arrival(make_event(received=now), (), (Assignment("billing", leased=False),))
     await store.accept([arrival], deadline=time.monotonic() + 5)
-    return Desk(store, now)
+    return RecorderSetup(store, now)
 
 
 async def test_a_refused_delivery_is_dead_after_five_attempts_in_a_quarter_of_an_hour(
     tmp_path: Path,
 ) -> None:
-    there = await desk(tmp_path / "gatehouse.db")
-    started = there.now
-    dues = [await there.attempted("rejected") for _ in range(5)]
+    setup = await set_up(tmp_path / "gatehouse.db")
+    started = setup.now
+    dues = [await setup.attempted("rejected") for _ in range(5)]
     assert dues[-1] is None
-    assert there.now - started == 900
-    assert (await there.store.counts())["billing"].dead == 1
-    await there.store.close()
+    assert setup.now - started == 900
+    assert (await setup.store.counts())["billing"].dead == 1
+    await setup.store.close()
 
 
 async def test_an_outage_before_does_not_count_as_refusals(tmp_path: Path) -> None:
-    there = await desk(tmp_path / "gatehouse.db")
+    setup = await set_up(tmp_path / "gatehouse.db")
     for _ in range(8):
-        assert await there.attempted("connect")
-    assert await there.attempted("rejected")
-    assert (await there.store.counts())["billing"].pending == 1
-    await there.store.close()
+        assert await setup.attempted("connect")
+    assert await setup.attempted("rejected")
+    assert (await setup.store.counts())["billing"].pending == 1
+    await setup.store.close()
 
 
 async def test_a_delivery_that_a_person_retries_gets_its_whole_schedule(tmp_path: Path) -> None:
-    there = await desk(tmp_path / "gatehouse.db")
+    setup = await set_up(tmp_path / "gatehouse.db")
 
     async def until_dead() -> list[float]:
-        pauses, before = [], there.now
-        while await there.attempted("connect") is not None:
-            pauses.append(round(there.now - before, 3))
-            before = there.now
+        pauses, before = [], setup.now
+        while await setup.attempted("connect") is not None:
+            pauses.append(round(setup.now - before, 3))
+            before = setup.now
         return pauses
 
     first = await until_dead()
-    there.now += 30 * 86400
-    await there.store.retry(DeliveryQuery(), now=there.now, limit=10)
+    setup.now += 30 * 86400
+    await setup.store.retry(DeliveryQuery(), now=setup.now, limit=10)
     assert await until_dead() == first
     assert len(first) > 50
-    (row,) = (await there.store.deliveries(DeliveryQuery(), limit=1)).items
+    (row,) = (await setup.store.deliveries(DeliveryQuery(), limit=1)).items
     assert row.attempts == 2 * (len(first) + 1)
-    await there.store.close()
+    await setup.store.close()
 
 
 async def test_a_lost_lease_changes_nothing(tmp_path: Path) -> None:
-    there = await desk(tmp_path / "gatehouse.db")
-    (lost,) = await there.store.lease("billing", now=there.now, until=there.now + 1, limit=1)
-    (held,) = await there.store.lease("billing", now=there.now + 2, until=there.now + 30, limit=1)
-    assert await there.recorder.record(lost, Outcome("gone", 410, 0.1)) == lost.leased_until
-    assert there.metrics.lost_leases.value == 1
-    assert await there.recorder.record(held, Outcome("ok", 200, 0.1)) is None
-    assert await there.store.counts() == {}
-    await there.store.close()
+    setup = await set_up(tmp_path / "gatehouse.db")
+    (lost,) = await setup.store.lease("billing", now=setup.now, until=setup.now + 1, limit=1)
+    (held,) = await setup.store.lease("billing", now=setup.now + 2, until=setup.now + 30, limit=1)
+    assert await setup.recorder.record(lost, Outcome("gone", 410, 0.1)) == lost.leased_until
+    assert setup.metrics.lost_leases.value == 1
+    assert await setup.recorder.record(held, Outcome("ok", 200, 0.1)) is None
+    assert await setup.store.counts() == {}
+    await setup.store.close()
 
 
 def test_a_count_that_is_out_of_date_is_ignored() -> None:

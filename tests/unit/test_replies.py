@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from doubles.delivery import Delivering, make_destination, make_event
+from doubles.delivery import RunningDispatcher, make_destination, make_event
 from doubles.peer import OK, Peer, Pieces
 from gatehouse.delivery import reply_head
 from gatehouse.delivery.forwarder import Forwarder
@@ -36,13 +36,13 @@ TRAILERS = [
 
 
 @asynccontextmanager
-async def exchanging(*answers: Pieces, **fields: Any) -> AsyncIterator[tuple[Peer, HttpClient]]:
+async def client_to_peer(*answers: Pieces, **fields: Any) -> AsyncIterator[tuple[Peer, HttpClient]]:
     async with Peer(answers) as peer, open_session() as session:
         destination = make_destination(peer.url, **fields)
         yield peer, HttpClient(destination, session, clock=time.time)
 
 
-async def attempted(*answers: Pieces, count: int = 1) -> list[Outcome]:
+async def outcomes_of(*answers: Pieces, count: int = 1) -> list[Outcome]:
     """Attempt events one after the other."""
     async with Peer(answers) as peer, open_session() as session:
         forwarder = Forwarder(make_destination(peer.url), session, clock=time.time)
@@ -57,7 +57,7 @@ def is_bare(reply: Reply) -> bool:
 after_others = pytest.mark.parametrize("before", [0, 2], ids=["at first", "after others"])
 
 
-async def exchanged(client: HttpClient, count: int) -> None:
+async def post_first_replies(client: HttpClient, count: int) -> None:
     """Wait for the first replies."""
     for _ in range(count):
         assert is_bare(await client.post({}, b"{}"))
@@ -76,8 +76,8 @@ async def test_a_trailer_of_a_reply_is_not_a_header_of_the_next(
 ) -> None:
     said = CHUNKED + b"Trailer-One: 1\r\n" + trailer + b"\r\n\r\n"
     pieces: Pieces = one_at_a_time(said) if split else said
-    async with exchanging(*[BARE] * before, pieces, BARE) as (_, client):
-        await exchanged(client, before)
+    async with client_to_peer(*[BARE] * before, pieces, BARE) as (_, client):
+        await post_first_replies(client, before)
         first = await client.post({}, b"{}")
         assert (first.status, first.retry_after, first.content_type, first.encoding) == (200, *[None] * 3)
 
@@ -90,7 +90,7 @@ async def test_a_reply_with_a_trailer_delays_no_retry(tmp_path: Any) -> None:
     """As observed: a 200 with the trailer `Retry-After: 3000`, then a 503, then no attempt for 50 minutes."""
     async with Peer([CHUNKED + b"Retry-After: 3000\r\n\r\n", BARE, OK]) as peer:
         destination = make_destination(peer.url, concurrency=1)
-        async with Delivering(tmp_path / "gatehouse.db", destination) as gateway:
+        async with RunningDispatcher(tmp_path / "gatehouse.db", destination) as gateway:
             await gateway.accept(make_event(received=int(time.time())))
             await gateway.until(1, "deliveries_total", destination="billing", result="delivered")
             await gateway.accept(make_event(received=int(time.time())))
@@ -118,8 +118,8 @@ async def test_an_interim_response_says_nothing_about_the_reply(
 ) -> None:
     said = interim + interim + BARE
     pieces: Pieces = one_at_a_time(said) if split else said
-    async with exchanging(*[BARE] * before, pieces) as (peer, client):
-        await exchanged(client, before + 2)
+    async with client_to_peer(*[BARE] * before, pieces) as (peer, client):
+        await post_first_replies(client, before + 2)
         assert peer.requests == [before + 2]
 
 
@@ -139,8 +139,8 @@ async def test_an_interim_response_says_nothing_about_the_reply(
 @after_others
 async def test_data_after_a_reply_is_not_part_of_the_next(more: bytes, before: int, *, apart: bool) -> None:
     pieces: Pieces = [BARE, 0.02, more] if apart else BARE + more
-    async with exchanging(*[BARE] * before, pieces, OK) as (peer, client):
-        await exchanged(client, before + 1)
+    async with client_to_peer(*[BARE] * before, pieces, OK) as (peer, client):
+        await post_first_replies(client, before + 1)
         if apart:
             async with asyncio.timeout(5):
                 while peer.writers:  # noqa: ASYNC110 - the peer gets no notification
@@ -154,7 +154,7 @@ async def test_data_after_a_reply_is_not_part_of_the_next(more: bytes, before: i
 async def test_a_body_that_was_not_read_to_its_end_is_not_part_of_the_next_reply() -> None:
     body = b"HTTP/1.1 410 Gone\r\n\r\n" * 8000
     said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
-    async with exchanging(said, BARE) as (peer, client):
+    async with client_to_peer(said, BARE) as (peer, client):
         assert (await client.post({}, b"{}")).body is None
         assert is_bare(await client.post({}, b"{}"))
         assert peer.requests == [1, 1]
@@ -171,7 +171,7 @@ async def test_a_body_that_was_not_read_to_its_end_is_not_part_of_the_next_reply
 )
 async def test_many_or_long_headers_are_read(headers: bytes) -> None:
     said = b"HTTP/1.1 503 Busy\r\n" + headers + b"Retry-After: 7\r\nContent-Length: 0\r\n\r\n"
-    async with exchanging(said) as (peer, client):
+    async with client_to_peer(said) as (peer, client):
         for _ in range(2):
             reply = await client.post({}, b"{}")
             assert (reply.status, reply.retry_after, reply.body) == (503, 7.0, b"")
@@ -200,7 +200,7 @@ async def test_many_or_long_headers_are_read(headers: bytes) -> None:
 )
 async def test_a_head_that_cannot_be_parsed_still_has_a_status(status: int, headers: bytes) -> None:
     said = b"HTTP/1.1 %d X\r\n" % status + headers
-    for outcome in await attempted(said, count=2):
+    for outcome in await outcomes_of(said, count=2):
         assert outcome.http_status == status
         assert outcome.duration < 3
 
@@ -219,7 +219,7 @@ async def test_a_head_that_cannot_be_parsed_still_has_a_status(status: int, head
     ],
 )
 async def test_data_without_a_status_line_fails_at_once(said: bytes) -> None:
-    (outcome,) = await attempted(said)
+    (outcome,) = await outcomes_of(said)
 
     assert (outcome.reason, outcome.http_status) == ("invalid_reply", None)
     assert outcome.duration < 3
@@ -283,7 +283,7 @@ async def test_a_resent_request_gets_the_rest_of_the_timeout() -> None:
 @pytest.mark.alone
 @pytest.mark.case("F-40")
 async def test_a_busy_connection_is_replaced_when_it_is_old() -> None:
-    async with exchanging(OK, max_connection_age=0.3) as (peer, client):
+    async with client_to_peer(OK, max_connection_age=0.3) as (peer, client):
         until = time.monotonic() + 1.2
         while time.monotonic() < until:
             assert (await client.post({}, b"{}")).status == 200
@@ -292,7 +292,7 @@ async def test_a_busy_connection_is_replaced_when_it_is_old() -> None:
         assert len(peer.writers) == 1
 
 
-def stand_still(seconds: float) -> None:
+def block_event_loop(seconds: float) -> None:
     """Block the event loop, as if the process were suspended."""
     time.sleep(seconds)
 
@@ -307,7 +307,7 @@ def test_a_reply_that_came_while_the_gateway_was_suspended_counts(factory: Any) 
             reasons: list[str] = []
             # Once for a new connection, once for a reused one.
             for _ in range(2):
-                loop.call_later(0.1, stand_still, 0.4)
+                loop.call_later(0.1, block_event_loop, 0.4)
                 attempt = asyncio.create_task(forwarder.attempt(make_event(), 1))
                 reasons.append((await attempt).reason)
             return reasons
@@ -345,8 +345,10 @@ async def test_a_late_reply_of_a_suspended_peer_is_not_used() -> None:
         async with open_session() as session:
             forwarder = Forwarder(make_destination(url, timeout=0.5), session, clock=time.time)
             assert (await forwarder.attempt(make_event(), 1)).http_status == 200
-            still = [await forwarder.attempt(make_event(b'"stand still"'), 1) for _ in range(2)]
-            assert [(one.reason, one.error) for one in still] == [("timeout", "no reply in time")] * 2
+            while_suspended = [await forwarder.attempt(make_event(b'"stand still"'), 1) for _ in range(2)]
+            assert [(one.reason, one.error) for one in while_suspended] == [
+                ("timeout", "no reply in time")
+            ] * 2
             process.send_signal(signal.SIGCONT)
             async with asyncio.timeout(10):
                 while (outcome := await forwarder.attempt(make_event(), 1)).http_status is None:
@@ -358,7 +360,7 @@ async def test_a_late_reply_of_a_suspended_peer_is_not_used() -> None:
 
 
 async def test_after_a_silent_timeout_no_other_idle_connection_is_trusted() -> None:
-    async with exchanging([0.05, OK], timeout=0.3) as (peer, client):
+    async with client_to_peer([0.05, OK], timeout=0.3) as (peer, client):
         await asyncio.gather(*[client.post({}, b"{}") for _ in range(4)])
         assert len(peer.writers) == 4
         peer.say([60.0], OK)
