@@ -166,7 +166,7 @@ def _prover(
         return None
     if isinstance(config.proof, HashProof):
         return hash_proof(config.proof, tokens[0] if tokens else b"")
-    reference = source.secrets[0]  # there is one: config/relations.py refuses a proof without
+    reference = source.secrets[0]  # the config requires a secret for a proof
     try:
         return hmac_proof(config.proof, secrets.resolve(reference, source.min_secret))
     except SecretError:
