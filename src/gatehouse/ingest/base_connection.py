@@ -13,10 +13,14 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
+import aiohttp
 from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import HttpProcessingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aiohttp.streams import StreamReader
 
     from gatehouse.ingest.awake_clock import AwakeClock, AwakeTimer
 
@@ -197,6 +201,18 @@ class BaseConnection(BaseProtocol):
         if self._abort_timer is not None:
             self._abort_timer.cancel()
             self._abort_timer = None
+
+
+async def discard_rest(content: StreamReader) -> bool:
+    """Discard the rest of a body, within `LINGER` seconds. Return whether the body is complete."""
+    try:
+        async with asyncio.timeout(LINGER):
+            while not content.is_eof():
+                await content.readany()
+    except (OSError, aiohttp.ClientPayloadError, HttpProcessingError) as error:
+        # The stream keeps the exception: a reference cycle, as in `Connection.connection_lost`.
+        error.__traceback__ = None
+    return content.is_eof()
 
 
 class WaitingConnection(Protocol):

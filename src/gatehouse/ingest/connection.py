@@ -12,11 +12,9 @@ from collections import deque
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
-import aiohttp
 import msgspec
-from aiohttp.http_exceptions import HttpProcessingError
 
-from gatehouse.ingest.base_connection import LINGER, BaseConnection, EvictionQueues
+from gatehouse.ingest.base_connection import BaseConnection, EvictionQueues, discard_rest
 from gatehouse.ingest.client_address import peer_address
 from gatehouse.ingest.http1 import MAX_PIPELINED, EvictedError, RequestParser, encode_answer
 
@@ -293,7 +291,7 @@ class Connection(BaseConnection):
             await self.drain()
         if keep_alive and not content.is_eof():
             self.queue_in(self._queues.closing)
-            keep_alive = await _discard_rest(content)
+            keep_alive = await discard_rest(content)
         return keep_alive and not self._is_closing and self.transport is not None
 
     def _encode(self, answer: Answer, head: RawRequestMessage, *, keep_alive: bool) -> bytes:
@@ -386,15 +384,3 @@ class Connection(BaseConnection):
         if self.serving_task is None:
             self.release_slot()
             self._owner.remove(self)
-
-
-async def _discard_rest(content: StreamReader) -> bool:
-    """Discard the rest of a body, within `LINGER` seconds. Return whether the body is complete."""
-    try:
-        async with asyncio.timeout(LINGER):
-            while not content.is_eof():
-                await content.readany()
-    except (OSError, aiohttp.ClientPayloadError, HttpProcessingError) as error:
-        # The stream keeps the exception: a reference cycle, as in `Connection.connection_lost`.
-        error.__traceback__ = None
-    return content.is_eof()

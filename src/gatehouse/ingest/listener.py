@@ -85,7 +85,7 @@ class Listener:
             raise
 
     async def start_unix(self, path: str) -> None:
-        """Listen on a Unix socket. Whoever may write to the path can connect. Raises `OSError`."""
+        """Listen on a Unix socket. Connecting requires write access to the path. Raises `OSError`."""
         try:
             self._listen(bind_unix(path))
         except BaseException:

@@ -124,7 +124,7 @@ class SystemResolver:
         if left:
             self._lookups[query] = left
         if not answer.cancelled():
-            answer.exception()  # marks the exception as retrieved when nobody waits any more
+            answer.exception()  # marks the exception as retrieved even when no caller waits
 
 
 async def _wait(answer: asyncio.Future[Addresses], seconds: float) -> Addresses:
@@ -140,7 +140,7 @@ def _run_lookup(system: Callable[..., Addresses], query: Query, answer: asyncio.
     fault, found = None, []
     try:
         found = system(*query)
-    except Exception as error:  # noqa: BLE001 - the error goes to whoever waits for the answer
+    except Exception as error:  # noqa: BLE001 - the waiting callers get the error
         fault = error
     with suppress(RuntimeError):  # the event loop has ended
         answer.get_loop().call_soon_threadsafe(_settle, answer, found, fault)
