@@ -137,6 +137,17 @@ def test_every_step_of_the_way_in_contributing_is_a_module_or_a_package() -> Non
     assert [step for step in steps if not any(PACKAGE.glob(f"{step.rstrip('/')}*"))] == []
 
 
+def test_the_readme_is_short() -> None:
+    assert README.count("\n") <= 150
+
+
+def test_the_table_of_contents_names_every_page() -> None:
+    contents = (ROOT / "docs" / "README.md").read_text()
+
+    for page in (ROOT / "docs").glob("*.*"):
+        assert page.name == "README.md" or f"]({page.name})" in contents, page.name
+
+
 def test_the_changelog_has_a_place_for_what_comes_next() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
     assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
