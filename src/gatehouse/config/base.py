@@ -104,7 +104,7 @@ def parse_regular_expression(value: Any) -> Any:
 
 
 def parse_template(value: Any) -> Any:
-    """Compile a template, or a list of templates of which the first that resolves is used."""
+    """Compile a template or a list of templates. Of a list, the first that resolves is used."""
     if isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(v, str) for v in value)):
         if hint := foreign_placeholder_hint(value):
             raise invalid_value("a placeholder in the syntax of another program", hint)

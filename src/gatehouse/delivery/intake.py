@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from gatehouse.delivery.throttle import Throttle
     from gatehouse.store.base import Delivery
 
-#: The bytes that an event's attributes need in a batch, besides its body. A batch that turns out longer is
-#: cut.
+#: The estimated size of an event's attributes in a batch (bytes). A batch that turns out longer is cut.
 _ATTRIBUTES = 400
 #: An event that failed goes into a batch this many times smaller. After more failures than
 #: `_REDUCED_ATTEMPTS`, it goes alone.

@@ -60,7 +60,7 @@ class Placeholder:
 
 
 class Template:
-    """A compiled template, or a list of templates of which the first that resolves is used."""
+    """A compiled template or list of templates. Of a list, the first that resolves is used."""
 
     __slots__ = ("alternatives", "render", "resolves", "text")
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: A key that is older is asked for again.
+#: A key that is older is fetched again.
 FRESH_SECONDS = 3600.0
 #: A key that is older is not used.
 USABLE_SECONDS = 24 * 3600.0
-#: An address that gave an answer, or failed while its key is known, is let be for so long.
+#: How long to wait before an address is asked again that answered, or that failed while its key is known.
 RETRY_SECONDS = 60.0
-#: A key that lacks what a request names is asked for again after so long: the provider may have a new one.
+#: How long to wait before a key set is fetched again that lacks the key a request names.
 OUTDATED_SECONDS = 10.0
-#: An address that was not reached is let be for so long.
+#: How long to wait before an address is asked again that could not be reached.
 UNREACHED_SECONDS = 5.0
 #: Keys that are kept, and addresses without one that are remembered.
 MOST_KEYS = 64
