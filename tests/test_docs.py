@@ -157,6 +157,7 @@ def test_the_changelog_has_a_place_for_what_comes_next() -> None:
 def test_nothing_is_promised_that_nobody_can_keep(promise: str) -> None:
     for file in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CHANGELOG.md"]:
         assert promise not in file.read_text().lower()
+    assert not any(promise in source.lower() for source in SOURCES), "a text of the program"
 
 
 def test_the_top_level_holds_what_was_agreed() -> None:

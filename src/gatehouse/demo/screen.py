@@ -157,7 +157,7 @@ class Screen:
             for difference in results.differences:
                 self._line(f"  {difference}", style="red")
         else:
-            text = f"All as expected: {answers} answers, and {received} events at the app, each exactly once."
+            text = f"All as expected: {answers} answers, and {received} events at the app, each once."
             self._line(text, style="bold green")
         self._line()
 
