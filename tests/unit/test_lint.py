@@ -118,7 +118,7 @@ CASES = {
         ),
         [("GH19", 8)],
     ),
-    "an open line to the database": (store("postgresql://u@db.internal/d"), [("GH16", 10)]),
+    "an unencrypted connection to the database": (store("postgresql://u@db.internal/d"), [("GH16", 10)]),
 }
 
 
