@@ -28,9 +28,9 @@ from gatehouse.errors import UnavailableError, VerificationError
 from gatehouse.gateway.app import Gateway
 from gatehouse.language.request import Request
 from gatehouse.language.times import rfc3339
-from gatehouse.verify.base import Facts, KnownKeys, NoKeys, RemoteVerifier, Verification, fetched
-from gatehouse.verify.key_cache import NEW_PER_MINUTE
-from gatehouse.verify.remote_keys import AT_ONCE, MAX_BYTES, RemoteKeys
+from gatehouse.verify.base import Facts, KnownKeys, NoKeys, RemoteVerifier, Verification, fetched_key
+from gatehouse.verify.key_cache import NEW_URLS_PER_MINUTE
+from gatehouse.verify.remote_keys import MAX_BYTES, MAX_FETCHES_PER_HOST, RemoteKeys
 from gateways import SIGNING_SECRET, Running
 
 HOST = "sns.eu-west-1.amazonaws.com"
@@ -112,7 +112,7 @@ class Asking:
         return self.wants_another
 
     def verify(self, request: Request, now: float) -> Facts:
-        return {"key": fetched(self, request)}
+        return {"key": fetched_key(self, request)}
 
     def sign(self, request: Request, now: float) -> Request:
         return request
@@ -134,9 +134,9 @@ class Setting:
         """Do as the pipeline does."""
         verification = Verification((self.verifier,))
         asked = Request("POST", "/", "", CIMultiDict({"url": url} if url else {}), b"")
-        prepared = await self.keys.prepare(source, verification.needed(asked, 0), asked)
-        if prepared.missing is not None:
-            raise prepared.missing
+        prepared = await self.keys.prepare(source, verification.needing_keys(asked, 0), asked)
+        if prepared.unavailable is not None:
+            raise prepared.unavailable
         return verification.verify(asked, 0).facts["key"]
 
     async def reason_of(self, url: str | None = URL, source: str = "s") -> str:
@@ -211,12 +211,14 @@ async def test_who_wants_the_same_key_at_the_same_time_waits_for_one_fetch(setti
 async def test_only_a_few_fetches_are_under_way_at_a_time(setting: Setting) -> None:
     gate = asyncio.Event()
     setting.server.answer = after(gate)
-    wanters = [asyncio.create_task(setting.key_of(f"{URL}/{n}", f"s{n}")) for n in range(3 * AT_ONCE)]
-    await until(lambda: setting.server.open == AT_ONCE)
+    wanters = [
+        asyncio.create_task(setting.key_of(f"{URL}/{n}", f"s{n}")) for n in range(3 * MAX_FETCHES_PER_HOST)
+    ]
+    await until(lambda: setting.server.open == MAX_FETCHES_PER_HOST)
     gate.set()
 
     await asyncio.gather(*wanters)
-    assert setting.server.most_open == AT_ONCE
+    assert setting.server.most_open == MAX_FETCHES_PER_HOST
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 410])
@@ -275,7 +277,7 @@ async def test_an_address_without_tls_is_not_asked(setting: Setting) -> None:
 
 async def test_a_source_may_ask_for_a_few_new_addresses_a_minute(setting: Setting) -> None:
     setting.server.answer = key(b"no", 404)
-    for number in range(NEW_PER_MINUTE):
+    for number in range(NEW_URLS_PER_MINUTE):
         assert await setting.reason_of(f"{URL}/{number}") == "wrong_signature"
 
     assert await setting.reason_of(f"{URL}/more") == "keys"
@@ -288,7 +290,7 @@ async def test_a_known_key_is_asked_for_again_whatever_else_was_asked(setting: S
     await setting.key_of()
     setting.now = 3600
     setting.server.answer = key(b"no", 404)
-    for number in range(NEW_PER_MINUTE + 1):
+    for number in range(NEW_URLS_PER_MINUTE + 1):
         await setting.reason_of(f"{URL}/{number}")
     setting.server.answer = key(b"the next key")
 
@@ -459,8 +461,10 @@ async def test_a_flood_of_made_up_addresses_keeps_no_request_from_its_key(
 async def test_a_host_that_hangs_keeps_no_key_of_another_waiting(setting: Setting) -> None:
     other = "https://sns.us-east-1.amazonaws.com/x.pem"
     setting.server.answer = after(setting.server.stopping)
-    hanging = [asyncio.create_task(setting.reason_of(f"{URL}/{n}", f"s{n}")) for n in range(3 * AT_ONCE)]
-    await until(lambda: setting.server.open == AT_ONCE)
+    hanging = [
+        asyncio.create_task(setting.reason_of(f"{URL}/{n}", f"s{n}")) for n in range(3 * MAX_FETCHES_PER_HOST)
+    ]
+    await until(lambda: setting.server.open == MAX_FETCHES_PER_HOST)
     setting.server.answer = key(b"the key")
 
     began = time.monotonic()
@@ -475,8 +479,10 @@ async def test_a_known_key_is_refreshed_while_new_addresses_hang(setting: Settin
     assert await setting.key_of() == b"the key"
     setting.now = 3600
     setting.server.answer = after(setting.server.stopping)
-    hanging = [asyncio.create_task(setting.reason_of(f"{URL}/{n}", f"s{n}")) for n in range(3 * AT_ONCE)]
-    await until(lambda: setting.server.open == AT_ONCE)
+    hanging = [
+        asyncio.create_task(setting.reason_of(f"{URL}/{n}", f"s{n}")) for n in range(3 * MAX_FETCHES_PER_HOST)
+    ]
+    await until(lambda: setting.server.open == MAX_FETCHES_PER_HOST)
     setting.server.answer = key(b"the next key")
 
     began = time.monotonic()

@@ -105,7 +105,7 @@ def mac(text: str, digest: str = "sha256") -> bytes:
 
 
 def test_a_text_is_echoed_as_text_that_no_browser_takes_for_a_page() -> None:
-    reply = answered(handshakes(ECHO).unverified(get(c="<script>alert(1)</script>")))
+    reply = answered(handshakes(ECHO).before_verification(get(c="<script>alert(1)</script>")))
 
     assert (reply.handshake, reply.status, reply.body) == ("echo", 200, b"<script>alert(1)</script>")
     assert reply.headers == {
@@ -115,7 +115,7 @@ def test_a_text_is_echoed_as_text_that_no_browser_takes_for_a_page() -> None:
 
 
 def test_a_query_value_is_decoded_once() -> None:
-    reply = answered(handshakes(ECHO).unverified(request("GET", query="c=Validation%3A+a%2520b")))
+    reply = answered(handshakes(ECHO).before_verification(request("GET", query="c=Validation%3A+a%2520b")))
 
     assert reply.body == b"Validation: a%20b"
 
@@ -124,7 +124,7 @@ def test_json_is_written_as_json_whatever_the_challenge() -> None:
     entry = """{name: c, when: {"{body:type}": c}, challenge: "{body:challenge}",
                 answer: {json: {challenge: "{challenge}", type: 1}}}"""
 
-    reply = answered(handshakes(entry).verified(posted(type="c", challenge='a"},{"b')))
+    reply = answered(handshakes(entry).after_verification(posted(type="c", challenge='a"},{"b')))
 
     assert json.loads(reply.body) == {"challenge": 'a"},{"b', "type": 1}
     assert reply.headers["Content-Type"] == "application/json"
@@ -133,7 +133,7 @@ def test_json_is_written_as_json_whatever_the_challenge() -> None:
 def test_a_header_is_echoed_without_a_body() -> None:
     sent = request(headers={"x-hook-secret": "b537207f20cbfa02357cf448134da559"})
 
-    reply = answered(handshakes(HOOK_SECRET).unverified(sent))
+    reply = answered(handshakes(HOOK_SECRET).before_verification(sent))
 
     assert reply.body == b""
     assert reply.headers == {"X-Hook-Secret": "b537207f20cbfa02357cf448134da559"}
@@ -143,7 +143,7 @@ def test_a_header_is_echoed_without_a_body() -> None:
 def test_an_answer_may_be_nothing_but_its_status() -> None:
     probe = "{name: probe, method: HEAD, answer: {status: 204}}"
 
-    reply = answered(handshakes(probe).unverified(request("HEAD")))
+    reply = answered(handshakes(probe).before_verification(request("HEAD")))
 
     assert (reply.status, reply.body, reply.headers) == (204, b"", {})
 
@@ -158,8 +158,8 @@ def test_only_what_handshakes_need_is_served_besides_post() -> None:
 def test_a_verified_handshake_is_not_answered_before_verification() -> None:
     sent = posted(event="endpoint.url_validation", payload={"plainToken": "abc"})
 
-    assert handshakes(ZOOM).unverified(sent.request) is None
-    assert handshakes(ZOOM).verified(sent) is not None
+    assert handshakes(ZOOM).before_verification(sent.request) is None
+    assert handshakes(ZOOM).after_verification(sent) is not None
 
 
 @pytest.mark.parametrize(
@@ -181,14 +181,14 @@ def test_a_verified_handshake_is_not_answered_before_verification() -> None:
 def test_every_condition_has_to_hold(when: str, fits: bool) -> None:
     built = handshakes(f"{{name: ping, when: {when}}}")
 
-    assert (built.verified(posted(type="ping", number=1, empty="")) is not None) == fits
+    assert (built.after_verification(posted(type="ping", number=1, empty="")) is not None) == fits
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'{"type":"ping","type":"ping"}', b"\xff", b"null", b"[" * 9999])
 def test_a_body_that_is_not_json_is_no_handshake(body: bytes) -> None:
     built = handshakes('{name: ping, when: {"{body:type}": "*"}, verified: false}')
 
-    assert built.unverified(request(body=body)) is None
+    assert built.before_verification(request(body=body)) is None
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_an_unverified_challenge_of_another_form_is_never_echoed(challenge: str)
     encoded = quote(challenge.encode("utf-8", "surrogateescape"))
 
     with pytest.raises(MalformedRequestError):
-        handshakes(ECHO).unverified(request("GET", query=f"c={encoded}"))
+        handshakes(ECHO).before_verification(request("GET", query=f"c={encoded}"))
 
 
 def test_what_only_looks_like_an_unverified_handshake_goes_on_to_the_verifiers() -> None:
@@ -212,31 +212,31 @@ def test_what_only_looks_like_an_unverified_handshake_goes_on_to_the_verifiers()
     built = handshakes(ping)
     form = {"Content-Type": "application/x-www-form-urlencoded"}
 
-    assert built.unverified(request(body=b"id=1", headers=form)) is not None
-    assert built.unverified(request(body=b'{"type":"sale","note":"&id=1"}', headers=form)) is None
-    assert built.unverified(request(body=b"id=1")) is None
+    assert built.before_verification(request(body=b"id=1", headers=form)) is not None
+    assert built.before_verification(request(body=b'{"type":"sale","note":"&id=1"}', headers=form)) is None
+    assert built.before_verification(request(body=b"id=1")) is None
 
 
 def test_a_verified_challenge_of_another_form_is_refused_and_no_event() -> None:
     sent = posted(event="endpoint.url_validation", payload={"plainToken": "v0:1700000000:{}"})
 
     with pytest.raises(MalformedRequestError):
-        handshakes(ZOOM).verified(sent)
+        handshakes(ZOOM).after_verification(sent)
 
 
 @pytest.mark.parametrize("query", ["", "c=a&c=a", "c=", "d=a", "c=%ff"])
 def test_a_get_that_is_no_handshake_is_refused(query: str) -> None:
     with pytest.raises(MalformedRequestError):
-        handshakes(ECHO).unverified(request("GET", query=query))
+        handshakes(ECHO).before_verification(request("GET", query=query))
 
 
 def test_a_verified_get_that_is_no_handshake_is_refused() -> None:
     built = handshakes('{name: a, method: GET, verified: true, when: {"{query:c}": "*"}}')
 
-    assert built.unverified(request("GET")) is None
-    assert built.verified(VerifiedRequest(request("GET", query="c=1"))) is not None
+    assert built.before_verification(request("GET")) is None
+    assert built.after_verification(VerifiedRequest(request("GET", query="c=1"))) is not None
     with pytest.raises(MalformedRequestError):
-        built.verified(VerifiedRequest(request("GET")))
+        built.after_verification(VerifiedRequest(request("GET")))
 
 
 def hub(token: str) -> Request:
@@ -247,7 +247,7 @@ def hub(token: str) -> Request:
 def test_any_of_the_tokens_will_do(token: str) -> None:
     built = handshakes(HUB, more="handshake_secrets: [env:TOKEN, env:OLD]")
 
-    assert answered(built.unverified(hub(token))).body == b"1158201444"
+    assert answered(built.before_verification(hub(token))).body == b"1158201444"
 
 
 @pytest.mark.parametrize("token", ["", "a-verify-tokeN", "a-verify-token ", "\N{SNOWMAN}", SECRET])
@@ -255,7 +255,7 @@ def test_a_wrong_token_is_403_and_says_nothing(token: str) -> None:
     built = handshakes(HUB, more="handshake_secrets: env:TOKEN")
 
     with pytest.raises(ForbiddenError) as caught:
-        built.unverified(hub(token))
+        built.before_verification(hub(token))
 
     assert caught.value.status == 403
     assert TOKEN not in str(caught.value)
@@ -265,7 +265,7 @@ def test_a_missing_token_is_403() -> None:
     built = handshakes(HUB, more="handshake_secrets: env:TOKEN")
 
     with pytest.raises(ForbiddenError):
-        built.unverified(get(**{"hub.mode": "subscribe", "hub.challenge": "1"}))
+        built.before_verification(get(**{"hub.mode": "subscribe", "hub.challenge": "1"}))
 
 
 @pytest.mark.parametrize(
@@ -277,10 +277,10 @@ def test_without_its_secret_a_handshake_is_not_ready(more: str, why: str) -> Non
 
     assert built.not_ready == f"handshake hub.challenge: {why}"
     with pytest.raises(UnavailableError) as caught:
-        built.unverified(hub(TOKEN))
+        built.before_verification(hub(TOKEN))
     assert caught.value.reason == "not_ready"
     # The others are.
-    assert answered(built.unverified(get(c="abc"))).body == b"abc"
+    assert answered(built.before_verification(get(c="abc"))).body == b"abc"
 
 
 def test_a_missing_handshake_secret_is_told_and_stops_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,13 +314,13 @@ def test_a_handshake_without_a_secret_needs_none_of_its_source(entry: str) -> No
 
     assert built.not_ready is None
     sent = get(c="a") if entry == ECHO else request(headers={"X-Hook-Secret": "abc"})
-    assert built.unverified(sent) is not None
+    assert built.before_verification(sent) is not None
 
 
 def test_a_proof_is_made_with_the_first_secret() -> None:
     built = handshakes(CRC)
 
-    reply = answered(built.unverified(get(crc_token="9b4507b3-9040-4669-9ca3-6b94edb50553")))
+    reply = answered(built.before_verification(get(crc_token="9b4507b3-9040-4669-9ca3-6b94edb50553")))
 
     expected = base64.b64encode(mac("9b4507b3-9040-4669-9ca3-6b94edb50553")).decode()
     assert json.loads(reply.body) == {"response_token": f"sha256={expected}"}
@@ -329,7 +329,7 @@ def test_a_proof_is_made_with_the_first_secret() -> None:
 def test_zoom_gets_its_token_back_in_plain_and_hashed() -> None:
     sent = posted(event="endpoint.url_validation", payload={"plainToken": "qgg8vlvZRS6UYooatFL8Aw"})
 
-    reply = answered(handshakes(ZOOM).verified(sent))
+    reply = answered(handshakes(ZOOM).after_verification(sent))
 
     hashed = mac("qgg8vlvZRS6UYooatFL8Aw").hex()
     assert json.loads(reply.body) == {"plainToken": "qgg8vlvZRS6UYooatFL8Aw", "encryptedToken": hashed}
@@ -340,7 +340,7 @@ def test_a_key_may_be_the_hash_of_the_secret() -> None:
     entry = """{name: bt, method: GET, challenge: "{query:c}", form: "[a-f0-9]{20,32}",
                 proof: {type: hmac, digest: sha1, key: sha1, prefix: "p="}, answer: {text: "{proof}"}}"""
 
-    reply = answered(handshakes(entry).unverified(get(c="20f9f8ed05f77439fe955c977e4c8a53")))
+    reply = answered(handshakes(entry).before_verification(get(c="20f9f8ed05f77439fe955c977e4c8a53")))
 
     key = hashlib.new("sha1", SECRET.encode(), usedforsecurity=False).digest()
     expected = hmac.new(key, b"20f9f8ed05f77439fe955c977e4c8a53", "sha1").hexdigest()
@@ -355,7 +355,7 @@ EBAY = """{name: challenge_code, method: GET, challenge: "{query:challenge_code}
 def test_a_hash_is_of_the_challenge_the_token_and_the_address_without_its_query() -> None:
     built = handshakes(EBAY, more="handshake_secrets: [env:TOKEN, env:OLD]")
 
-    reply = answered(built.unverified(get(challenge_code="71745723-d031-455c-bfa5-f90d11b4f20a")))
+    reply = answered(built.before_verification(get(challenge_code="71745723-d031-455c-bfa5-f90d11b4f20a")))
 
     hashed = f"71745723-d031-455c-bfa5-f90d11b4f20a{TOKEN}https://hooks.example.com/webhooks/a"
     assert json.loads(reply.body) == {"challengeResponse": hashlib.sha256(hashed.encode()).hexdigest()}
@@ -371,7 +371,7 @@ def test_a_proof_of_what_is_not_there_is_not_made() -> None:
 
     for body in (b"{}", b"{"):
         with pytest.raises(UnavailableError):
-            built.unverified(request("GET", query="challenge_code=a", body=body))
+            built.before_verification(request("GET", query="challenge_code=a", body=body))
 
 
 @pytest.mark.parametrize("secret", ["not base64, and S3cret", "", "whsec_", "whsec_" + "=" * 12])
@@ -391,7 +391,7 @@ def test_a_secret_of_another_form_is_named_and_never_said(secret: str) -> None:
 )
 def test_nobody_gets_an_event_signed(wanted: str) -> None:
     with pytest.raises(MalformedRequestError):
-        handshakes(CRC).unverified(get(crc_token=wanted))
+        handshakes(CRC).before_verification(get(crc_token=wanted))
 
 
 def test_a_proof_is_no_signature() -> None:
@@ -400,13 +400,13 @@ def test_a_proof_is_no_signature() -> None:
 
     for body in (b"abc", b"123", b"null", b"true"):
         with pytest.raises(VerificationError) as caught:
-            built.verified(VerifiedRequest(request(body=body), {"signed": body}))
+            built.after_verification(VerifiedRequest(request(body=body), {"signed": body}))
         assert caught.value.reason == "wrong_signature"
 
 
 @pytest.mark.parametrize("body", [b'{"id":1}', b"abc\n", b"\xff\xfe", b"a" * 5000, b'"abc"'])
 def test_what_is_no_challenge_may_be_signed(body: bytes) -> None:
-    assert handshakes(CRC).verified(VerifiedRequest(request(body=body), {"signed": body})) is None
+    assert handshakes(CRC).after_verification(VerifiedRequest(request(body=body), {"signed": body})) is None
 
 
 @pytest.mark.parametrize(
@@ -426,15 +426,15 @@ def test_only_the_hash_that_signs_events_is_guarded(verify: str, guarded: bool) 
 
     if guarded:
         with pytest.raises(VerificationError):
-            built.verified(sent)
+            built.after_verification(sent)
     else:
-        assert built.verified(sent) is None
+        assert built.after_verification(sent) is None
 
 
 def test_a_hash_without_the_secret_guards_nothing() -> None:
     built = handshakes(EBAY, more="handshake_secrets: env:TOKEN")
 
-    assert built.verified(VerifiedRequest(request(body=b"abc"), {"signed": b"abc"})) is None
+    assert built.after_verification(VerifiedRequest(request(body=b"abc"), {"signed": b"abc"})) is None
 
 
 @pytest.mark.parametrize(
@@ -446,15 +446,15 @@ def test_a_header_never_gets_what_it_cannot_carry(value: str) -> None:
                 answer: {headers: {X-Echo: "{challenge}"}}}"""
 
     with pytest.raises(MalformedRequestError):
-        handshakes(entry).verified(posted(c=value))
+        handshakes(entry).after_verification(posted(c=value))
 
 
 def test_whatever_the_form_nothing_long_is_echoed() -> None:
     entry = '{name: h, when: {"{body:c}": "*"}, challenge: "{body:c}", form: "a+"}'
 
-    assert handshakes(entry).verified(posted(c="a" * 4096)) is not None
+    assert handshakes(entry).after_verification(posted(c="a" * 4096)) is not None
     with pytest.raises(MalformedRequestError):
-        handshakes(entry).verified(posted(c="a" * 4097))
+        handshakes(entry).after_verification(posted(c="a" * 4097))
 
 
 @pytest.mark.parametrize("secret", ["", "a" * 1025, "a\nb"])
@@ -462,7 +462,7 @@ def test_what_can_be_no_secret_is_not_shown(secret: str) -> None:
     entry = '{name: token, when: {"{body:type}": v}, show: "{body:token}"}'
 
     with pytest.raises(MalformedRequestError):
-        handshakes(entry).verified(posted(type="v", token=secret))
+        handshakes(entry).after_verification(posted(type="v", token=secret))
 
 
 @pytest.mark.parametrize(
@@ -475,7 +475,9 @@ def test_what_can_be_no_secret_is_not_shown(secret: str) -> None:
     ],
 )
 def test_an_address_of_the_provider_is_to_be_confirmed(url: str) -> None:
-    reply = answered(handshakes(CONFIRM).verified(posted(Type="SubscriptionConfirmation", SubscribeURL=url)))
+    reply = answered(
+        handshakes(CONFIRM).after_verification(posted(Type="SubscriptionConfirmation", SubscribeURL=url))
+    )
 
     assert (reply.confirm, reply.status, reply.body) == (url, 200, b"")
 
@@ -505,7 +507,7 @@ def test_an_address_of_the_provider_is_to_be_confirmed(url: str) -> None:
 )
 def test_no_other_address_is(url: object) -> None:
     with pytest.raises(MalformedRequestError):
-        handshakes(CONFIRM).verified(posted(Type="SubscriptionConfirmation", SubscribeURL=url))
+        handshakes(CONFIRM).after_verification(posted(Type="SubscriptionConfirmation", SubscribeURL=url))
 
 
 EVERY = handshakes(
@@ -532,7 +534,10 @@ def test_nothing_but_a_refusal_is_raised_and_no_line_is_broken(
     method: str, query: str, header: str, body: bytes
 ) -> None:
     sent = request(method, query=query, body=body, headers={"X-Hook-Secret": header})
-    for ask in (EVERY.unverified, lambda one: EVERY.verified(VerifiedRequest(one, {"signed": body}))):
+    for ask in (
+        EVERY.before_verification,
+        lambda one: EVERY.after_verification(VerifiedRequest(one, {"signed": body})),
+    ):
         try:
             reply = ask(sent)
         except RequestRejectedError:

@@ -139,7 +139,7 @@ def test_the_connection_test_of_bitbucket_data_center_is_not_an_event() -> None:
     of = preset("bitbucket")
     headers = CIMultiDict({"X-Event-Key": "diagnostics:ping", "Content-Type": "application/json"})
     reply = (
-        of.handshakes.unverified(Request("POST", "/", "", headers, b'{"test": true}'))
+        of.handshakes.before_verification(Request("POST", "/", "", headers, b'{"test": true}'))
         if of.handshakes
         else None
     )

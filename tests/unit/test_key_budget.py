@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatehouse.verify.key_cache import NEW_PER_MINUTE, KeyBudget
+from gatehouse.verify.key_cache import NEW_URLS_PER_MINUTE, KeyBudget
 
 REAL = "https://keys.example/real"
 SENDER = "203.0.113.9"
@@ -28,13 +28,13 @@ class Flood:
             self._number += 1
             url = f"https://keys.example/{self._number // self._repeats}"
             sender = f"198.51.{self._number % self._senders // 256}.{self._number % self._senders % 256}"
-            self.asked += self._budget.name(url, sender, self.now)
+            self.asked += self._budget.urls_to_fetch(url, sender, self.now)
 
 
 def seconds_until_asked(flood: Flood, budget: KeyBudget, sender: str, *, every: float) -> float:
     """Name the real address every so often until it is asked for."""
     began = flood.now
-    while REAL not in budget.name(REAL, sender, flood.now) and REAL not in flood.asked:
+    while REAL not in budget.urls_to_fetch(REAL, sender, flood.now) and REAL not in flood.asked:
         flood.run(every)
         assert flood.now - began < 120
     return flood.now - began
@@ -70,7 +70,7 @@ def test_a_flood_makes_us_ask_little() -> None:
         flood = Flood(KeyBudget(), per_second=200, senders=senders)
         flood.run(120)
 
-        assert len(flood.asked) <= 6 * NEW_PER_MINUTE
+        assert len(flood.asked) <= 6 * NEW_URLS_PER_MINUTE
 
 
 @pytest.mark.case("F-09")
@@ -78,8 +78,8 @@ def test_a_network_is_one_sender() -> None:
     budget = KeyBudget()
     asked = [
         url
-        for number in range(10 * NEW_PER_MINUTE)
-        for url in budget.name(f"https://keys.example/{number}", f"2001:db8::{number:x}", 0)
+        for number in range(10 * NEW_URLS_PER_MINUTE)
+        for url in budget.urls_to_fetch(f"https://keys.example/{number}", f"2001:db8::{number:x}", 0)
     ]
 
-    assert len(asked) <= NEW_PER_MINUTE + 3
+    assert len(asked) <= NEW_URLS_PER_MINUTE + 3

@@ -120,6 +120,6 @@ def test_a_handshake_is_answered_or_refused(given: tuple[str, Request]) -> None:
     if of.handshakes is None:
         return
     try:
-        of.handshakes.unverified(given[1])
+        of.handshakes.before_verification(given[1])
     except RequestRejectedError:
         return

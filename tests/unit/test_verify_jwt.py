@@ -21,7 +21,7 @@ from gatehouse.config.secrets import SecretError
 from gatehouse.errors import GatewayError, VerificationError
 from gatehouse.language.request import Request
 from gatehouse.verify.base import Verification
-from gatehouse.verify.jws import secret_bytes
+from gatehouse.verify.jws import hs256_key
 from verifying import NOW, flipped, refused, request, verification
 
 SECRET = "a-secret-of-at-least-thirty-two-bytes"
@@ -540,7 +540,7 @@ def test_tokens_are_never_stored() -> None:
     in_body = verification(BODY, secrets=(pem(rsa_key().public_key()),))
     assert in_body.verifiers[0].credential_headers() == frozenset()
     with pytest.raises(ValueError, match="key bytes"):
-        secret_bytes(b"", "utf8")
+        hs256_key(b"", "utf8")
 
 
 def test_a_private_key_in_pem_is_no_public_key() -> None:

@@ -228,7 +228,7 @@ class TestPaypal:
     def test_the_addresses_can_be_replaced_where_it_is_made(self) -> None:
         url = "https://127.0.0.1:8443/cert"
         config = PaypalConfig(type="paypal", webhook_id=WEBHOOK_ID)
-        verifier = PaypalVerifier(config, (), addresses=re.compile(re.escape(url)))
+        verifier = PaypalVerifier(config, (), certificate_urls=re.compile(re.escape(url)))
         verifier.keys = Known({url: issued(PAYPAL_NAME)})
 
         verifier.verify(self.asked({"CERT-URL": url}), NOW)
@@ -448,7 +448,7 @@ class TestSns:
     def test_the_addresses_can_be_replaced_where_it_is_made(self) -> None:
         url = "https://127.0.0.1:8443/cert"
         config = AwsSnsConfig(type="aws-sns", topic_arn=TOPIC)
-        verifier = AwsSnsVerifier(config, (), addresses=re.compile(re.escape(url)))
+        verifier = AwsSnsVerifier(config, (), certificate_urls=re.compile(re.escape(url)))
         verifier.keys = Known({url: issued("sns.amazonaws.com")})
 
         verifier.verify(self.asked(self.notification(SigningCertURL=url)), NOW)

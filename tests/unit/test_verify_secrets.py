@@ -86,7 +86,7 @@ def test_of_several_verifiers_that_must_all_pass_each_secret_counts() -> None:
     made = verified(of, {"X-Sig": signature("B"), "Authorization": basic("D")})
 
     assert of.secrets == ("env:A", "env:B", "env:C", "env:D")
-    assert (made.secret, made.further) == (2, (4,))
+    assert (made.secret, made.other_secrets) == (2, (4,))
 
 
 def test_of_items_that_are_signed_one_by_one_the_oldest_secret_counts() -> None:

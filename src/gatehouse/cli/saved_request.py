@@ -151,7 +151,9 @@ async def verify_request(
     keys = RemoteKeys()
     missing: RequestRejectedError | None = None
     try:
-        missing = (await keys.prepare(source.name, source.verification.needed(request, now), request)).missing
+        missing = (
+            await keys.prepare(source.name, source.verification.needing_keys(request, now), request)
+        ).unavailable
         return _accepted(source, request, now)
     except VerificationError as error:
         if missing is not None:
@@ -173,10 +175,10 @@ def _accepted(source: Source, request: Request, now: float) -> Verdict:
     """Take the steps of ingest. Raises `RequestRejectedError`."""
     _check_limits(source, request)
     by, notes = describe.verification(source.settings), _notes(source, request)
-    if source.handshakes and (reply := source.handshakes.unverified(request)):
+    if source.handshakes and (reply := source.handshakes.before_verification(request)):
         return Verdict(verified=True, by=None, reason=None, findings=notes, handshake=reply.handshake)
     verified = source.verification.verify(request, now)
-    if source.handshakes and (reply := source.handshakes.verified(verified)):
+    if source.handshakes and (reply := source.handshakes.after_verification(verified)):
         return Verdict(verified=True, by=by, reason=None, findings=notes, handshake=reply.handshake)
     read = source.reader.read(verified, now, ())
     events = tuple(_event(source, event, keys) for event, keys, _ in read)

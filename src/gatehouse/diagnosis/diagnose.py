@@ -39,7 +39,7 @@ from gatehouse.diagnosis.items import about_items, alone, fits_others, refused_i
 from gatehouse.diagnosis.rewritten import combined_bodies, other_addresses, other_bodies
 from gatehouse.diagnosis.variants import changes, other_secrets
 from gatehouse.errors import Reason
-from gatehouse.verify.any import most_telling
+from gatehouse.verify.any import most_informative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -151,7 +151,7 @@ def _case(
         refusals = [(lock, lock.refusal(request, now)) for lock in tried]
         refused = {why: lock for lock, why in reversed(refusals) if why is not None}
         if refused and all(why is not None for _, why in refusals):
-            why = most_telling(refused)
+            why = most_informative(refused)
             lock = refused[why]
             return _Case(lock, why, request, request, source, others, now, claimed_time(lock.entry, request))
     untried = next((lock for lock in source.each_lock() if not lock.can_be_tried), None)

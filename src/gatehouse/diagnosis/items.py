@@ -10,7 +10,7 @@ from gatehouse.config.model import SigningConfig, TokenConfig
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import is_json
 from gatehouse.language.split import Split
-from gatehouse.verify.signature import items_of
+from gatehouse.verify.signature import signed_items
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +59,7 @@ def refused_items(lock: Lock, request: Request, now: float) -> list[RefusedItem]
     if each is None or _reads_outside(lock.entry):
         return []
     try:
-        items = items_of(request, Split(tuple(each.split("."))))[:_MOST_ITEMS]
+        items = signed_items(request, Split(tuple(each.split("."))))[:_MOST_ITEMS]
     except VerificationError:
         return []
     single = alone(lock)
@@ -80,7 +80,7 @@ def alone(lock: Lock) -> Lock:
 def _count(entry: VerifyEntry, request: Request) -> int:
     each = _each(entry)
     try:
-        return len(items_of(request, Split(tuple(each.split("."))))) if each else 0
+        return len(signed_items(request, Split(tuple(each.split("."))))) if each else 0
     except VerificationError:
         return 0
 

@@ -10,7 +10,7 @@ from gatehouse.config.coverage import effective_max_age
 from gatehouse.config.model import AnyConfig, NoneConfig, SigningConfig, VerifierConfig
 from gatehouse.config.secrets import SecretError
 from gatehouse.errors import VerificationError
-from gatehouse.verify.base import remote_of
+from gatehouse.verify.base import remote_verifiers
 from gatehouse.verify.build import build_verifier
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Lock(NamedTuple):
     def _verifier(self) -> Verifier:
         verifier = build_verifier(self.entry, self.secrets)
         if self.keys is not None:
-            for remote in remote_of((verifier,)):
+            for remote in remote_verifiers((verifier,)):
                 remote.keys = self.keys
         return verifier
 

@@ -90,14 +90,14 @@ class HandshakeResponder:
 
     def before_verification(self, source: Source, request: Request, now: float) -> Answer | None:
         """Answer a handshake that needs no verification; None for any other request."""
-        reply = source.handshakes.unverified(request) if source.handshakes else None
+        reply = source.handshakes.before_verification(request) if source.handshakes else None
         return None if reply is None else self._answer(source, reply, request, now)
 
     async def after_verification(
         self, source: Source, verified: VerifiedRequest, now: float
     ) -> Answer | None:
         """Answer a handshake that is verified; None for any other request."""
-        reply = source.handshakes.verified(verified) if source.handshakes else None
+        reply = source.handshakes.after_verification(verified) if source.handshakes else None
         if reply is None:
             return None
         if reply.confirm is not None and not await self._confirm(reply.confirm):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gatehouse.language.request import Request
     from gatehouse.store.base import Receipt
     from gatehouse.telemetry.metrics import SourceMetrics
-    from gatehouse.verify.base import Prepared, RemoteVerifier, Verification, VerifiedRequest
+    from gatehouse.verify.base import PreparedKeys, RemoteVerifier, Verification, VerifiedRequest
 
 
 #: Rows per commit of a batch. A thousand rows take about 30 ms; the deadline is 800 ms, even on a slow disk.
@@ -38,10 +38,12 @@ class EventCommitter(Protocol):
 class KeyProvider(Protocol):
     """What the pipeline needs of the object that fetches the published keys of providers."""
 
-    async def prepare(self, source: str, verifiers: Sequence[RemoteVerifier], request: Request) -> Prepared:
+    async def prepare(
+        self, source: str, verifiers: Sequence[RemoteVerifier], request: Request
+    ) -> PreparedKeys:
         """Fetch the keys that these verifiers need."""
 
-    def prove(self, addresses: tuple[str, ...]) -> None:
+    def mark_verified(self, urls: tuple[str, ...]) -> None:
         """Note that a request was verified with these keys."""
 
 
@@ -102,8 +104,8 @@ class Pipeline:
             verifications, last_used = metrics.secrets[verified.secret]
             verifications.value += 1
             last_used.value = now
-            if verified.further:
-                _count_further(metrics, verified, now)
+            if verified.other_secrets:
+                _count_other_secrets(metrics, verified, now)
         if source.handshakes and (
             handshake := await self._responder.after_verification(source, verified, now)
         ):
@@ -135,14 +137,16 @@ class Pipeline:
         When a key cannot be fetched, a request that passes without it is accepted. Any other request gets
         503, so that the provider sends it again.
         """
-        prepared = await self._remote_keys.prepare(source.name, verification.needed(request, now), request)
+        prepared = await self._remote_keys.prepare(
+            source.name, verification.needing_keys(request, now), request
+        )
         try:
             verified = verification.verify(request, now)
         except VerificationError as error:
-            if prepared.missing is not None:
-                raise prepared.missing from error
+            if prepared.unavailable is not None:
+                raise prepared.unavailable from error
             raise
-        self._remote_keys.prove(prepared.addresses)
+        self._remote_keys.mark_verified(prepared.urls)
         return verified
 
     async def _accept_batch(
@@ -188,8 +192,8 @@ class Pipeline:
         return Arrival(read.event, read.keys, tuple(assignments))
 
 
-def _count_further(metrics: SourceMetrics, verified: VerifiedRequest, now: float) -> None:
-    for secret in verified.further:
+def _count_other_secrets(metrics: SourceMetrics, verified: VerifiedRequest, now: float) -> None:
+    for secret in verified.other_secrets:
         verifications, last_used = metrics.secrets[secret]
         verifications.inc()
         last_used.set(now)

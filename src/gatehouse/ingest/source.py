@@ -11,7 +11,7 @@ from gatehouse.errors import UnavailableError
 from gatehouse.events.dedupe import read_order_key
 from gatehouse.events.event import EventReader
 from gatehouse.events.routing import compile_routes, reachable_destinations
-from gatehouse.verify.build import build_handshakes, build_verification, secrets_of
+from gatehouse.verify.build import build_handshakes, build_verification, verification_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +65,7 @@ class Source:
         except SecretError as error:
             self.not_ready = str(error)
         #: The names of the secrets for verification, by position.
-        self.secrets = tuple(map(str, secrets_of(settings)))
+        self.secrets = tuple(map(str, verification_secrets(settings)))
         self.handshakes = build_handshakes(settings, secrets)
         #: The accepted methods, as the `Allow` header lists them.
         self.methods = ("POST", *(self.handshakes.methods if self.handshakes else ()))

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.verify.base import NOTHING
+from gatehouse.verify.base import NO_FACTS
 
 if TYPE_CHECKING:
     from gatehouse.config.model import AllowlistConfig
@@ -20,12 +20,12 @@ class AllowlistVerifier:
 
     def __init__(self, config: AllowlistConfig) -> None:
         self._networks = tuple(ipaddress.ip_network(network) for network in config.networks)
-        self._knows = lru_cache(maxsize=1024)(self._look_up)
+        self._is_allowed = lru_cache(maxsize=1024)(self._is_in_networks)
 
     def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - an address has no time
-        if not self._knows(request.client):
+        if not self._is_allowed(request.client):
             raise VerificationError("wrong_credentials")
-        return NOTHING
+        return NO_FACTS
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         raise GatewayError("a request can't be given the provider's address")
@@ -33,7 +33,7 @@ class AllowlistVerifier:
     def credential_headers(self) -> frozenset[str]:
         return frozenset()
 
-    def _look_up(self, client: str) -> bool:
+    def _is_in_networks(self, client: str) -> bool:
         try:
             address = ipaddress.ip_address(client)
         except ValueError:

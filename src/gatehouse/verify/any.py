@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.verify.base import remote_of
+from gatehouse.verify.base import remote_verifiers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: The reasons that tell an operator most come first: a signature that was checked says more than one that is
 #: not there.
-_TELLING: tuple[Reason, ...] = (
+_MOST_INFORMATIVE_FIRST: tuple[Reason, ...] = (
     "wrong_signature",
     "stale_timestamp",
     "future_timestamp",
@@ -27,10 +27,10 @@ _TELLING: tuple[Reason, ...] = (
     "malformed_body",
     "missing_signature",
 )
-_RANKS = {reason: rank for rank, reason in enumerate(_TELLING)}
+_RANKS = {reason: rank for rank, reason in enumerate(_MOST_INFORMATIVE_FIRST)}
 
 
-def most_telling(reasons: Iterable[Reason]) -> Reason:
+def most_informative(reasons: Iterable[Reason]) -> Reason:
     """Choose the reason to report when every verifier refused. The order of the verifiers plays no part."""
     return min(reasons, key=_RANKS.__getitem__, default="missing_signature")
 
@@ -40,7 +40,7 @@ class AnyVerifier:
 
     def __init__(self, verifiers: tuple[Verifier, ...]) -> None:
         self._verifiers = verifiers
-        self.remote = remote_of(verifiers)
+        self.remote = remote_verifiers(verifiers)
 
     def verify(self, request: Request, now: float) -> Facts:
         reasons: list[Reason] = []
@@ -49,13 +49,13 @@ class AnyVerifier:
                 return verifier.verify(request, now)
             except VerificationError as error:
                 reasons.append(error.reason)
-        raise VerificationError(most_telling(reasons))
+        raise VerificationError(most_informative(reasons))
 
-    def needed(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
+    def needing_keys(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
         """List the verifiers that need a published key before the first one that passes without."""
         found: list[RemoteVerifier] = []
         for verifier in self._verifiers:
-            remote = remote_of((verifier,))
+            remote = remote_verifiers((verifier,))
             if not remote and _passes(verifier, request, now):
                 break
             found.extend(remote)

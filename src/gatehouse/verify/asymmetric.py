@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from cryptography.x509.oid import NameOID
 
 from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.verify.signature import WRITE
+from gatehouse.verify.signature import ENCODERS
 
 if TYPE_CHECKING:
     import re
@@ -52,7 +52,7 @@ HASHES: dict[str, hashes.HashAlgorithm] = {
 #: RFC 7468, and PKCS #1 as older tools write it.
 _PEM = re.compile(r"-----BEGIN ((?:RSA )?PUBLIC KEY)-----([^-]*)-----END \1-----")
 
-_READ: dict[Encoding, Callable[[bytes], bytes]] = {
+_DECODERS: dict[Encoding, Callable[[bytes], bytes]] = {
     "hex": binascii.unhexlify,
     "hex-upper": binascii.unhexlify,
     "base64": lambda text: base64.b64decode(text, validate=True),
@@ -70,22 +70,22 @@ class AsymmetricScheme(ABC, Generic[Key]):
         self._encoding = encoding
         self._keys = tuple(keys)
 
-    def usable(self, signatures: list[bytes]) -> list[bytes]:
+    def well_formed(self, signatures: list[bytes]) -> list[bytes]:
         """Decode the signatures, and leave out those that no key could have made."""
-        found = (decoded(signature, self._encoding) for signature in signatures)
-        return [raw for raw in found if raw is not None and self.has_form(raw)]
+        found = (decode_strict(signature, self._encoding) for signature in signatures)
+        return [raw for raw in found if raw is not None and self.is_well_formed(raw)]
 
-    def matches(self, signed: bytes, signatures: list[bytes]) -> int:
+    def matching_secret(self, signed: bytes, signatures: list[bytes]) -> int:
         for position, key in enumerate(self._keys, 1):
-            if any(holds(self.check, key, signature, signed) for signature in signatures):
+            if any(is_valid(self.check, key, signature, signed) for signature in signatures):
                 return position
         return 0
 
-    def make(self, signed: bytes) -> bytes:  # noqa: ARG002 - there is nothing to make
-        raise only_the_provider_signs(self._kind)
+    def sign(self, signed: bytes) -> bytes:  # noqa: ARG002 - there is nothing to make
+        raise only_provider_can_sign(self._kind)
 
     @abstractmethod
-    def has_form(self, signature: bytes) -> bool:
+    def is_well_formed(self, signature: bytes) -> bool:
         """Tell whether these bytes are written as a signature is."""
 
     @abstractmethod
@@ -93,13 +93,13 @@ class AsymmetricScheme(ABC, Generic[Key]):
         """Raise `InvalidSignature` when the signature does not hold."""
 
 
-def only_the_provider_signs(kind: str) -> GatewayError:
+def only_provider_can_sign(kind: str) -> GatewayError:
     """Make the error for who asks an asymmetric scheme to sign."""
     hint = "replay a request that the provider made, or use the provider's own test button"
     return GatewayError(f"only the provider can sign: {kind} needs its private key", hint=hint)
 
 
-def holds(check: Callable[[Key, bytes, bytes], None], key: Key, signature: bytes, signed: bytes) -> bool:
+def is_valid(check: Callable[[Key, bytes, bytes], None], key: Key, signature: bytes, signed: bytes) -> bool:
     """Turn a check that raises into a verdict. Raises nothing."""
     try:
         check(key, signature, signed)
@@ -108,16 +108,16 @@ def holds(check: Callable[[Key, bytes, bytes], None], key: Key, signature: bytes
     return True
 
 
-def decoded(text: bytes, encoding: Encoding) -> bytes | None:
-    """Read bytes written as text; None unless they are written in the one way that `WRITE` does."""
+def decode_strict(text: bytes, encoding: Encoding) -> bytes | None:
+    """Read bytes written as text; None unless they are written in the one way that `ENCODERS` does."""
     try:
-        raw = _READ[encoding](text)
+        raw = _DECODERS[encoding](text)
     except ValueError:
         return None
-    return raw if WRITE[encoding](raw) == text else None
+    return raw if ENCODERS[encoding](raw) == text else None
 
 
-def public_key(secret: bytes, encoding: Literal["pem", "base64"]) -> PublicKeyTypes:
+def load_public_key(secret: bytes, encoding: Literal["pem", "base64"]) -> PublicKeyTypes:
     """Read a public key, in PEM or as SubjectPublicKeyInfo in base64. Raises `ValueError`."""
     text = secret.decode("ascii").strip()
     if encoding == "pem":
@@ -140,7 +140,7 @@ class RsaScheme(AsymmetricScheme[RSAPublicKey]):
     """Checks signatures with PKCS #1 v1.5 or PSS padding with every live key."""
 
     def __init__(self, config: RsaConfig, secrets: Sequence[bytes]) -> None:
-        keys = [rsa_key(secret, config.key) for secret in secrets]
+        keys = [load_rsa_key(secret, config.key) for secret in secrets]
         super().__init__(config.type, config.signature.encoding, keys)
         self._digest = HASHES[config.digest]
         self._lengths = {key.key_size // 8 for key in keys}
@@ -148,19 +148,19 @@ class RsaScheme(AsymmetricScheme[RSAPublicKey]):
         if config.padding == "pss":
             self._padding = padding.PSS(padding.MGF1(self._digest), self._digest.digest_size)
 
-    def has_form(self, signature: bytes) -> bool:
+    def is_well_formed(self, signature: bytes) -> bool:
         return len(signature) in self._lengths
 
     def check(self, key: RSAPublicKey, signature: bytes, signed: bytes) -> None:
         key.verify(signature, signed, self._padding, self._digest)
 
 
-def rsa_key(secret: bytes, encoding: Literal["pem", "base64"]) -> RSAPublicKey:
+def load_rsa_key(secret: bytes, encoding: Literal["pem", "base64"]) -> RSAPublicKey:
     """Read a public key. Raises `ValueError`, also for one that is too short."""
-    return strong(public_key(secret, encoding))
+    return require_strong_rsa(load_public_key(secret, encoding))
 
 
-def strong(key: PublicKeyTypes) -> RSAPublicKey:
+def require_strong_rsa(key: PublicKeyTypes) -> RSAPublicKey:
     """Return the key if it is an RSA key of a length that counts. Raises `ValueError`."""
     if isinstance(key, RSAPublicKey) and key.key_size >= MIN_BITS:
         return key
@@ -171,14 +171,14 @@ class EcdsaScheme(AsymmetricScheme[ec.EllipticCurvePublicKey]):
     """Checks signatures written in DER, or as two numbers of the curve's length (`form: raw`)."""
 
     def __init__(self, config: EcdsaConfig, secrets: Sequence[bytes]) -> None:
-        keys = [ec_key(secret, config.key) for secret in secrets]
+        keys = [load_ec_key(secret, config.key) for secret in secrets]
         super().__init__(config.type, config.signature.encoding, keys)
         self._algorithm = ec.ECDSA(HASHES[config.digest])
         self._is_raw = config.form == "raw"
 
-    def has_form(self, signature: bytes) -> bool:
+    def is_well_formed(self, signature: bytes) -> bool:
         if self._is_raw:
-            return any(len(signature) == 2 * number_length(key) for key in self._keys)
+            return any(len(signature) == 2 * integer_length(key) for key in self._keys)
         try:
             decode_dss_signature(signature)
         except ValueError:
@@ -186,53 +186,53 @@ class EcdsaScheme(AsymmetricScheme[ec.EllipticCurvePublicKey]):
         return True
 
     def check(self, key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:
-        der = der_of(key, signature) if self._is_raw else signature
+        der = der_signature(key, signature) if self._is_raw else signature
         key.verify(der, signed, self._algorithm)
 
 
-def ec_key(secret: bytes, encoding: Literal["pem", "base64"]) -> ec.EllipticCurvePublicKey:
+def load_ec_key(secret: bytes, encoding: Literal["pem", "base64"]) -> ec.EllipticCurvePublicKey:
     """Read a public key on any named curve. Raises `ValueError`."""
-    key = public_key(secret, encoding)
+    key = load_public_key(secret, encoding)
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key
     raise ValueError("not a key for ECDSA")
 
 
-def number_length(key: ec.EllipticCurvePublicKey) -> int:
+def integer_length(key: ec.EllipticCurvePublicKey) -> int:
     """Return how many bytes each number of a raw signature takes."""
     return (key.key_size + 7) // 8
 
 
-def der_of(key: ec.EllipticCurvePublicKey, raw: bytes) -> bytes:
+def der_signature(key: ec.EllipticCurvePublicKey, raw: bytes) -> bytes:
     """Write a raw signature in DER. Raises `ValueError` when it is not of the curve's length."""
-    length = number_length(key)
+    length = integer_length(key)
     if len(raw) != 2 * length:
         raise ValueError("not two numbers of the curve's length")
     return encode_dss_signature(int.from_bytes(raw[:length]), int.from_bytes(raw[length:]))
 
 
-_LENGTH = 64
+_ED25519_LENGTH = 64
 
 
 class Ed25519Scheme(AsymmetricScheme[Ed25519PublicKey]):
     """Checks signatures of 64 bytes with every live key."""
 
     def __init__(self, config: Ed25519Config, secrets: Sequence[bytes]) -> None:
-        keys = [_key(secret, config.key) for secret in secrets]
+        keys = [_load_ed25519_key(secret, config.key) for secret in secrets]
         super().__init__(config.type, config.signature.encoding, keys)
 
-    def has_form(self, signature: bytes) -> bool:
-        return len(signature) == _LENGTH
+    def is_well_formed(self, signature: bytes) -> bool:
+        return len(signature) == _ED25519_LENGTH
 
     def check(self, key: Ed25519PublicKey, signature: bytes, signed: bytes) -> None:
         key.verify(signature, signed)
 
 
-def _key(secret: bytes, encoding: Literal["hex", "base64", "whpk", "pem"]) -> Ed25519PublicKey:
+def _load_ed25519_key(secret: bytes, encoding: Literal["hex", "base64", "whpk", "pem"]) -> Ed25519PublicKey:
     """Read a public key. Raises `ValueError`."""
     match encoding:
         case "pem":
-            key = public_key(secret, "pem")
+            key = load_public_key(secret, "pem")
             if isinstance(key, Ed25519PublicKey):
                 return key
             raise ValueError("not an Ed25519 key")
@@ -245,12 +245,12 @@ def _key(secret: bytes, encoding: Literal["hex", "base64", "whpk", "pem"]) -> Ed
     return Ed25519PublicKey.from_public_bytes(raw)
 
 
-def signing_key(pem: bytes, now: float, *, subject: re.Pattern[str] | None = None) -> RSAPublicKey:
+def certificate_key(pem: bytes, now: float, *, subject: re.Pattern[str] | None = None) -> RSAPublicKey:
     """Return the RSA key of a certificate that is valid at `now` (unix seconds).
 
     `subject` is what its common name has to be. Raises `VerificationError`.
     """
-    found = _read(pem)
+    found = _load_certificate(pem)
     if found is None:
         raise VerificationError("wrong_signature")
     certificate, key = found
@@ -266,11 +266,11 @@ def signing_key(pem: bytes, now: float, *, subject: re.Pattern[str] | None = Non
 
 
 @lru_cache(maxsize=64)
-def _read(pem: bytes) -> tuple[x509.Certificate, RSAPublicKey] | None:
+def _load_certificate(pem: bytes) -> tuple[x509.Certificate, RSAPublicKey] | None:
     """Read the first certificate: what follows it, if anything, is its chain."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
-        return certificate, strong(certificate.public_key())
+        return certificate, require_strong_rsa(certificate.public_key())
     except (ValueError, UnsupportedAlgorithm):
         return None
 

@@ -15,8 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError
 from gatehouse.language.request import as_sent
-from gatehouse.verify.asymmetric import HASHES, decoded, holds, only_the_provider_signs, signing_key
-from gatehouse.verify.base import KnownKeys, NoKeys, RemoteVerifier, fetched
+from gatehouse.verify.asymmetric import (
+    HASHES,
+    certificate_key,
+    decode_strict,
+    is_valid,
+    only_provider_can_sign,
+)
+from gatehouse.verify.base import KnownKeys, NoKeys, RemoteVerifier, fetched_key
 from gatehouse.verify.freshness import check_timestamp
 
 if TYPE_CHECKING:
@@ -40,20 +46,20 @@ _PARTITIONS = (
     r"us-isof-[a-z]{2,12}-[0-9]{1,2}\.csp\.hci\.ic\.gov",
 )
 #: Where SNS serves its certificates, and nobody else anything.
-ADDRESSES = re.compile(
+CERTIFICATE_URLS = re.compile(
     rf"https://sns\.({'|'.join(_PARTITIONS)})/SimpleNotificationService-[0-9a-f]{{1,64}}\.pem"
 )
 _HASHES = {"1": HASHES["sha1"], "2": HASHES["sha256"]}
-_CONFIRMATION = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
+_CONFIRMATION_MEMBERS = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
 #: What is signed, in this order, by type.
-_SIGNED = {
+_SIGNED_MEMBERS = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
-    "SubscriptionConfirmation": _CONFIRMATION,
-    "UnsubscribeConfirmation": _CONFIRMATION,
+    "SubscriptionConfirmation": _CONFIRMATION_MEMBERS,
+    "UnsubscribeConfirmation": _CONFIRMATION_MEMBERS,
 }
-_OPTIONAL = "Subject"
+_OPTIONAL_MEMBER = "Subject"
 #: The one member that may have several lines: with two, the signed lines could be dealt out anew.
-_LINES = "Message"
+_MULTILINE_MEMBER = "Message"
 
 
 class AwsSnsVerifier:
@@ -64,81 +70,85 @@ class AwsSnsVerifier:
         config: AwsSnsConfig,
         secrets: Sequence[bytes],  # noqa: ARG002 - the key is Amazon's
         *,
-        addresses: re.Pattern[str] = ADDRESSES,
+        certificate_urls: re.Pattern[str] = CERTIFICATE_URLS,
     ) -> None:
         if not config.topic_arn:
             raise ValueError("without a topic anyone's SNS could send")
         self._topic = config.topic_arn
         self._max_age = config.max_age
-        self._addresses = addresses
+        self._certificate_urls = certificate_urls
         self.keys: KnownKeys = NoKeys()
         self.remote: tuple[RemoteVerifier, ...] = (self,)
 
     def verify(self, request: Request, now: float) -> Facts:
-        pem = fetched(self, request)
-        claimed = self._claimed(request)
-        timestamp = check_timestamp(claimed.values["Timestamp"], "iso8601", self._max_age, now)
-        signature = decoded(as_sent(claimed.signature), "base64")
+        pem = fetched_key(self, request)
+        parsed = self._parse(request)
+        timestamp = check_timestamp(parsed.members["Timestamp"], "iso8601", self._max_age, now)
+        signature = decode_strict(as_sent(parsed.signature), "base64")
         if not signature:
             raise VerificationError("malformed_signature")
-        if not holds(claimed.check, signing_key(pem, now), signature, claimed.signed):
+        if not is_valid(parsed.check, certificate_key(pem, now), signature, parsed.signed):
             raise VerificationError("wrong_signature")
-        return {"signed": claimed.signed, "timestamp": timestamp}
+        return {"signed": parsed.signed, "timestamp": timestamp}
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
-        raise only_the_provider_signs("Amazon SNS")
+        raise only_provider_can_sign("Amazon SNS")
 
     def credential_headers(self) -> frozenset[str]:
         return frozenset()
 
     def key_url(self, request: Request) -> str | None:
-        claimed = self._claimed(request)
-        if not self._addresses.fullmatch(claimed.address):
+        parsed = self._parse(request)
+        if not self._certificate_urls.fullmatch(parsed.certificate_url):
             raise VerificationError("wrong_credentials")
-        return claimed.address
+        return parsed.certificate_url
 
     def is_outdated(self, request: Request, key: bytes) -> bool:  # noqa: ARG002 - each key has its own address
         return False
 
-    def _claimed(self, request: Request) -> _Claimed:
+    def _parse(self, request: Request) -> _SignedBody:
         body = Document(request.body)
-        kind = _text(body, "Type", "missing_signature")
-        signature = _text(body, "Signature", "missing_signature")
-        digest = _HASHES.get(_text(body, "SignatureVersion"))
-        if digest is None or kind not in _SIGNED:
+        kind = _string_member(body, "Type", "missing_signature")
+        signature = _string_member(body, "Signature", "missing_signature")
+        digest = _HASHES.get(_string_member(body, "SignatureVersion"))
+        if digest is None or kind not in _SIGNED_MEMBERS:
             raise VerificationError("malformed_signature")
-        values = {name: _text(body, name) for name in _SIGNED[kind] if name != _OPTIONAL or _has(body, name)}
-        if any("\n" in value for name, value in values.items() if name != _LINES):
+        values = {
+            name: _string_member(body, name)
+            for name in _SIGNED_MEMBERS[kind]
+            if name != _OPTIONAL_MEMBER or _has_member(body, name)
+        }
+        if any("\n" in value for name, value in values.items() if name != _MULTILINE_MEMBER):
             raise VerificationError("malformed_body")
         if values["TopicArn"] != self._topic:
             raise VerificationError("wrong_credentials")
-        return _Claimed(signature, _text(body, "SigningCertURL"), digest, values)
+        return _SignedBody(signature, _string_member(body, "SigningCertURL"), digest, values)
 
 
-class _Claimed(msgspec.Struct, frozen=True):
+class _SignedBody(msgspec.Struct, frozen=True):
     """What a body says of itself."""
 
     signature: str
-    address: str
+    certificate_url: str
     digest: HashAlgorithm
     #: The signed members, in the order in which they are signed.
-    values: Mapping[str, str]
+    members: Mapping[str, str]
 
     @property
     def signed(self) -> bytes:
         """The signed bytes."""
-        return as_sent("".join(f"{name}\n{value}\n" for name, value in self.values.items()))
+        return as_sent("".join(f"{name}\n{value}\n" for name, value in self.members.items()))
 
     def check(self, key: RSAPublicKey, signature: bytes, signed: bytes) -> None:
         """Raise `InvalidSignature` when the signature does not hold."""
         key.verify(signature, signed, padding.PKCS1v15(), self.digest)
 
 
-def _has(body: Document, name: str) -> bool:
+def _has_member(body: Document, name: str) -> bool:
     return body.raw_unchecked((name,)) not in (None, b"null")
 
 
-def _text(body: Document, name: str, otherwise: Reason = "malformed_body") -> str:
+def _string_member(body: Document, name: str, missing: Reason = "malformed_body") -> str:
     """Return a member that is a JSON string: the number 1 and the text "1" would be signed alike."""
     try:
         raw = body.raw((name,))
@@ -146,7 +156,7 @@ def _text(body: Document, name: str, otherwise: Reason = "malformed_body") -> st
     except MalformedDocumentError as error:
         raise VerificationError("malformed_body") from error
     if raw is None or text is None:
-        raise VerificationError(otherwise)
+        raise VerificationError(missing)
     if not raw.startswith(b'"'):
         raise VerificationError("malformed_body")
     return text

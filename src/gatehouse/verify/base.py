@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 #: the signed id; `signed`, the signed bytes; `claims`, what a token says. What a scheme has not is missing.
 Facts = Mapping[str, bytes]
 
-NOTHING: Facts = {}
+NO_FACTS: Facts = {}
 
 
-class Proved(dict[str, bytes]):
+class ProvenFacts(dict[str, bytes]):
     """Facts, with the secret that they were proved with: its position among those of the verifier, from 1."""
 
     __slots__ = ("secret",)
@@ -39,10 +39,10 @@ class Proved(dict[str, bytes]):
     secret: int
 
 
-def proved(secret: int) -> Proved:
+def proven_with(secret: int) -> ProvenFacts:
     """Make facts that were proved with this secret; there are none yet."""
     # No `__init__`: a call that the hot path does without.
-    facts = Proved()
+    facts = ProvenFacts()
     facts.secret = secret
     return facts
 
@@ -55,7 +55,7 @@ class VerifiedRequest(msgspec.Struct, frozen=True, gc=False):
     #: Which secret it was proved with: the position in the source's list, from 1; 0 where there is no secret.
     secret: int = 0
     #: The same of further verifiers, where a source has several that must all pass.
-    further: tuple[int, ...] = ()
+    other_secrets: tuple[int, ...] = ()
     #: What the templates of its events see, when it had to be known to verify; None when it had not.
     scopes: tuple[Scope, ...] | None = None
 
@@ -102,28 +102,30 @@ class Verification:
     remote: tuple[RemoteVerifier, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "remote", remote_of(self.verifiers))
+        object.__setattr__(self, "remote", remote_verifiers(self.verifiers))
 
     def verify(self, request: Request, now: float) -> VerifiedRequest:
         """Return the verified request or raise `VerificationError`."""
-        further: tuple[int, ...] = ()
+        other_secrets: tuple[int, ...] = ()
         if len(self.verifiers) == 1:
             facts = self.verifiers[0].verify(request, now)
-            secret = facts.secret if facts.__class__ is Proved else 0
+            secret = facts.secret if facts.__class__ is ProvenFacts else 0
         else:
             found = [verifier.verify(request, now) for verifier in self.verifiers]
             facts = {name: value for one in reversed(found) for name, value in one.items()}
-            secret, *rest = [one.secret for one in found if isinstance(one, Proved) and one.secret] or [0]
-            further = tuple(rest)
+            secret, *rest = [one.secret for one in found if isinstance(one, ProvenFacts) and one.secret] or [
+                0
+            ]
+            other_secrets = tuple(rest)
         scopes = None if self.age is None else self.age.check(request, facts, now)
-        return VerifiedRequest(request, facts, secret, further, scopes)
+        return VerifiedRequest(request, facts, secret, other_secrets, scopes)
 
-    def needed(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
+    def needing_keys(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
         """List the verifiers that need a published key; none where another passes without one."""
         found: list[RemoteVerifier] = []
         for verifier in self.verifiers:
-            needed = getattr(verifier, "needed", None)
-            found.extend(needed(request, now) if needed else remote_of((verifier,)))
+            find = getattr(verifier, "needing_keys", None)
+            found.extend(find(request, now) if find else remote_verifiers((verifier,)))
         return tuple(found)
 
     def sign(self, request: Request, now: float) -> Request:
@@ -133,7 +135,7 @@ class Verification:
         return request
 
 
-class Numbered:
+class OwnSecretsVerifier:
     """A verifier with secrets of its own: it tells them by their positions among all of the source's."""
 
     def __init__(self, verifier: Verifier, positions: tuple[int, ...]) -> None:
@@ -142,7 +144,7 @@ class Numbered:
 
     def verify(self, request: Request, now: float) -> Facts:
         facts = self._verifier.verify(request, now)
-        if isinstance(facts, Proved) and facts.secret:
+        if isinstance(facts, ProvenFacts) and facts.secret:
             facts.secret = self._positions[facts.secret - 1]
         return facts
 
@@ -153,7 +155,7 @@ class Numbered:
         return self._verifier.credential_headers()
 
 
-def matching(given: bytes, expected: Sequence[bytes]) -> int:
+def matching_position(given: bytes, expected: Sequence[bytes]) -> int:
     """Return which of the expected bytes these are, from 1; 0 for none. It takes as long whichever it is."""
     found = [ct_equal(given, one) for one in expected]
     return found.index(True) + 1 if True in found else 0
@@ -201,13 +203,13 @@ class RemoteVerifier(Protocol):
         """Tell whether what the address held lacks the key of this request: it is worth asking again."""
 
 
-class Prepared(NamedTuple):
+class PreparedKeys(NamedTuple):
     """What came of getting the keys that a request needs."""
 
     #: The addresses of the keys.
-    addresses: tuple[str, ...]
+    urls: tuple[str, ...]
     #: Why one of them can't be asked now, if one can't.
-    missing: UnavailableError | None = None
+    unavailable: UnavailableError | None = None
 
 
 class NoKeys:
@@ -218,12 +220,12 @@ class NoKeys:
         return None
 
 
-def remote_of(verifiers: Iterable[object]) -> tuple[RemoteVerifier, ...]:
+def remote_verifiers(verifiers: Iterable[object]) -> tuple[RemoteVerifier, ...]:
     """List those that need keys from an address: what the verifiers name in `remote`, mostly themselves."""
     return tuple(remote for verifier in verifiers for remote in getattr(verifier, "remote", ()))
 
 
-def fetched(verifier: RemoteVerifier, request: Request) -> bytes:
+def fetched_key(verifier: RemoteVerifier, request: Request) -> bytes:
     """Return the key for a request. Raises `VerificationError` when there is none at its address."""
     url = verifier.key_url(request)
     if url is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gatehouse.errors import VerificationError
 from gatehouse.language.request import Request, as_sent
-from gatehouse.verify.base import Facts, matching, proved, single_header
+from gatehouse.verify.base import Facts, matching_position, proven_with, single_header
 from gatehouse.verify.places import with_header
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ class BasicVerifier:
         if not text:
             raise VerificationError("missing_signature")
         scheme, _, given = as_sent(text).partition(b" ")
-        secret = matching(given, self._expected)
+        secret = matching_position(given, self._expected)
         if scheme.lower() != b"basic" or not secret:
             raise VerificationError("wrong_credentials")
-        return proved(secret)
+        return proven_with(secret)
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         return with_header(request, _HEADER, "Basic " + self._expected[0].decode())

@@ -25,10 +25,10 @@ from gatehouse.config.model import (
 from gatehouse.config.secrets import SecretError
 from gatehouse.verify.allowlist import AllowlistVerifier
 from gatehouse.verify.any import AnyVerifier
-from gatehouse.verify.base import Numbered, Verification, Verifier
+from gatehouse.verify.base import OwnSecretsVerifier, Verification, Verifier
 from gatehouse.verify.basic import BasicVerifier
 from gatehouse.verify.freshness import age_limit
-from gatehouse.verify.handshake import Handshake, Handshakes, Prove, hash_proof, hmac_proof
+from gatehouse.verify.handshake import Handshake, Handshakes, Proof, hash_proof, hmac_proof
 from gatehouse.verify.hmac import HmacScheme
 from gatehouse.verify.signature import SignedVerifier
 from gatehouse.verify.token import TokenVerifier
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from gatehouse.config.secrets import SecretRef, Secrets
 
 #: Type of a signing scheme → its module and class, made from the config and the secrets.
-_SCHEMES = {
+_SIGNATURE_SCHEMES = {
     "ed25519": ("gatehouse.verify.asymmetric", "Ed25519Scheme"),
     "ecdsa": ("gatehouse.verify.asymmetric", "EcdsaScheme"),
     "rsa": ("gatehouse.verify.asymmetric", "RsaScheme"),
@@ -56,7 +56,7 @@ _VERIFIERS = {
 }
 
 #: Their secrets are the provider's public keys.
-_ASYMMETRIC = (*_SCHEMES, "ebay")
+_ASYMMETRIC = (*_SIGNATURE_SCHEMES, "ebay")
 
 
 def build_verification(source: SourceConfig, secrets: Secrets) -> Verification:
@@ -71,7 +71,7 @@ def _build_entry(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> 
     if isinstance(entry, AnyConfig):
         built = (_build_entry(one, source, secrets) for one in entry.of)
         return AnyVerifier(tuple(verifier for verifier in built if verifier is not None))
-    references = references_of(entry, source)
+    references = _secret_references(entry, source)
     found = secrets.resolve_all(references, getattr(entry, "min_secret", None) or source.min_secret)
     try:
         verifier = build_verifier(entry, found)
@@ -79,27 +79,27 @@ def _build_entry(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> 
         # The error may quote the secret; the message names where it is kept instead.
         names = ", ".join(map(str, references))
         what = "public key" if entry.type in _ASYMMETRIC else "secret"
-        form = f" (key: {_readings(entry.key)})" if hasattr(entry, "key") else ""
+        form = f" (key: {_key_forms(entry.key)})" if hasattr(entry, "key") else ""
         raise SecretError(f"{names}: not a {what} of the form that {entry.type} needs{form}") from error
 
     if isinstance(entry, VerifierConfig) and entry.secrets:
-        every = secrets_of(source)
-        return Numbered(verifier, tuple(every.index(reference) + 1 for reference in references))
+        every = verification_secrets(source)
+        return OwnSecretsVerifier(verifier, tuple(every.index(reference) + 1 for reference in references))
     return verifier
 
 
-def secrets_of(source: SourceConfig) -> list[SecretRef]:
+def verification_secrets(source: SourceConfig) -> list[SecretRef]:
     """List the secrets that requests of a source are verified with: they are counted by position."""
-    references = [one for entry in all_verifiers(source) for one in references_of(entry, source)]
+    references = [one for entry in all_verifiers(source) for one in _secret_references(entry, source)]
     shared = [one for one in source.secrets if one in references]
     return list(dict.fromkeys([*shared, *references]))
 
 
-def _readings(key: str | tuple[str, ...]) -> str:
+def _key_forms(key: str | tuple[str, ...]) -> str:
     return key if isinstance(key, str) else " or ".join(key)
 
 
-def references_of(entry: VerifyEntry, source: SourceConfig) -> tuple[SecretRef, ...]:
+def _secret_references(entry: VerifyEntry, source: SourceConfig) -> tuple[SecretRef, ...]:
     """Name the secrets of a verifier: its own, or the source's, if it takes any."""
     if not isinstance(entry, VerifierConfig) or getattr(entry, "jwks", None):
         return ()
@@ -112,7 +112,7 @@ def build_verifier(entry: VerifyEntry, secrets: Sequence[bytes]) -> Verifier:
         case HmacConfig():
             return SignedVerifier(entry, HmacScheme(entry, secrets))
         case SigningConfig():
-            return SignedVerifier(entry, _load(_SCHEMES[entry.type])(entry, secrets))
+            return SignedVerifier(entry, _load(_SIGNATURE_SCHEMES[entry.type])(entry, secrets))
         case TokenConfig():
             return TokenVerifier(entry, secrets)
         case BasicConfig():
@@ -134,7 +134,7 @@ def build_handshakes(source: SourceConfig, secrets: Secrets) -> Handshakes | Non
     if not source.handshakes:
         return None
     built = [_build_handshake(config, source, secrets) for config in source.handshakes]
-    digests = set(_keyed_digests(source.verify))
+    digests = set(_hmac_digests(source.verify))
     guards = [
         handshake
         for handshake, config in zip(built, source.handshakes, strict=True)
@@ -145,23 +145,23 @@ def build_handshakes(source: SourceConfig, secrets: Secrets) -> Handshakes | Non
 
 def _build_handshake(config: HandshakeConfig, source: SourceConfig, secrets: Secrets) -> Handshake:
     """Build one. It works without the source's own secrets unless it proves with them."""
-    hashes = isinstance(config.proof, HashProof) and _names_token(config.proof)
+    hashes = isinstance(config.proof, HashProof) and _uses_token(config.proof)
     try:
-        tokens = _tokens(source, secrets) if config.token is not None or hashes else []
-        return Handshake(config, tokens, _prover(config, tokens, source, secrets))
+        tokens = _handshake_tokens(source, secrets) if config.token is not None or hashes else []
+        return Handshake(config, tokens, _build_proof(config, tokens, source, secrets))
     except SecretError as error:
         return Handshake(config, not_ready=f"handshake {config.name}: {error}")
 
 
-def _tokens(source: SourceConfig, secrets: Secrets) -> list[bytes]:
+def _handshake_tokens(source: SourceConfig, secrets: Secrets) -> list[bytes]:
     if not source.handshake_secrets:
         raise SecretError("handshake_secrets is not set")
     return secrets.resolve_all(source.handshake_secrets)
 
 
-def _prover(
+def _build_proof(
     config: HandshakeConfig, tokens: Sequence[bytes], source: SourceConfig, secrets: Secrets
-) -> Prove | None:
+) -> Proof | None:
     if config.proof is None:
         return None
     if isinstance(config.proof, HashProof):
@@ -176,15 +176,15 @@ def _prover(
         raise SecretError(f"{reference}: not a secret of the form that the proof needs") from error
 
 
-def _names_token(proof: HashProof) -> bool:
+def _uses_token(proof: HashProof) -> bool:
     return any(placeholder.name == "token" for placeholder in proof.of.placeholders)
 
 
-def _keyed_digests(entries: Sequence[VerifyEntry]) -> Iterator[str]:
+def _hmac_digests(entries: Sequence[VerifyEntry]) -> Iterator[str]:
     """Name the hash functions with which a secret of the source may sign events."""
     for entry in entries:
         if isinstance(entry, AnyConfig):
-            yield from _keyed_digests(entry.of)
+            yield from _hmac_digests(entry.of)
         elif isinstance(entry, HmacConfig):
             yield entry.digest
         elif isinstance(entry, JwtConfig) and entry.algorithm == "HS256":

@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError
 from gatehouse.language.request import as_sent
-from gatehouse.verify.asymmetric import HASHES, decoded, ec_key, holds, only_the_provider_signs
-from gatehouse.verify.base import proved, single_header
-from gatehouse.verify.jws import text_of
+from gatehouse.verify.asymmetric import HASHES, decode_strict, is_valid, load_ec_key, only_provider_can_sign
+from gatehouse.verify.base import proven_with, single_header
+from gatehouse.verify.jws import string_member
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ class EbayVerifier:
     def __init__(self, config: EbayConfig, secrets: Sequence[bytes]) -> None:  # noqa: ARG002 - nothing to set
         if not secrets:
             raise ValueError("a verifier needs a public key")
-        self._keys = tuple(ec_key(secret, "pem") for secret in secrets)
+        self._keys = tuple(load_ec_key(secret, "pem") for secret in secrets)
 
     def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - eBay signs no time of its own
         text = single_header(request, _HEADER)
@@ -43,14 +43,14 @@ class EbayVerifier:
         if signature is None:
             raise VerificationError("malformed_signature")
         for position, key in enumerate(self._keys, 1):
-            if holds(_check, key, signature, request.body):
-                facts = proved(position)
+            if is_valid(_check, key, signature, request.body):
+                facts = proven_with(position)
                 facts["signed"] = request.body
                 return facts
         raise VerificationError("wrong_signature")
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
-        raise only_the_provider_signs("eBay")
+        raise only_provider_can_sign("eBay")
 
     def credential_headers(self) -> frozenset[str]:
         return frozenset({_HEADER.lower()})
@@ -58,18 +58,18 @@ class EbayVerifier:
 
 def _signature(text: str) -> bytes | None:
     """Read the signature out of the header; None when it is none, or made in another way than documented."""
-    raw = decoded(as_sent(text), "base64") if text.isascii() else None
+    raw = decode_strict(as_sent(text), "base64") if text.isascii() else None
     if raw is None:
         return None
     document = Document(raw)
     try:
-        algorithm, digest = text_of(document, "alg"), text_of(document, "digest")
-        written = text_of(document, "signature")
+        algorithm, digest = string_member(document, "alg"), string_member(document, "digest")
+        written = string_member(document, "signature")
     except MalformedDocumentError:
         return None
     if written is None or (algorithm or "").lower() != "ecdsa" or digest != "SHA1":
         return None
-    return decoded(as_sent(written), "base64")
+    return decode_strict(as_sent(written), "base64")
 
 
 def _check(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:

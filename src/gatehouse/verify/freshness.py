@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from gatehouse.verify.base import Facts
 
 
-class SignedAge:
+class SignedTimeLimit:
     """Reads the time that a request was signed with, or else that of its newest event, and compares it."""
 
     def __init__(self, max_age: float, config: ProviderConfig) -> None:
@@ -42,23 +42,23 @@ class SignedAge:
         self._time = config.event.time if covers_time(config) else None
         self._scopes = EventScopes(document=config.event.document, split=config.event.split)
         # Whoever can take the time away can take any request's age away.
-        self._needs_time = not (signs(config) and all(map(covers_body, config.verify)))
+        self._requires_time = not (signs(config) and all(map(covers_body, config.verify)))
 
     def check(self, request: Request, facts: Facts, now: float) -> tuple[Scope, ...] | None:
         """Raise `VerificationError` for a request that is too old, or that had to say its age and did not."""
         sent = facts.get("timestamp") if self._proves_timestamp else None
         if sent is not None:
-            self._judge(parse_time(sent.decode()), now)
+            self._check_age(parse_time(sent.decode()), now)
             return None
         if self._time is None:
-            self._judge(None, now)
+            self._check_age(None, now)
             return None
         try:
             scopes = self._scopes.of(request, facts)
         except MalformedDocumentError:
-            self._judge(None, now)
+            self._check_age(None, now)
             return None
-        self._judge(self._newest(scopes, now), now)
+        self._check_age(self._newest(scopes, now), now)
         return scopes
 
     def _newest(self, scopes: Iterable[Scope], now: float) -> float | None:
@@ -78,18 +78,18 @@ class SignedAge:
             return None
         return parse_time(text) if text else None
 
-    def _judge(self, seconds: float | None, now: float) -> None:
+    def _check_age(self, seconds: float | None, now: float) -> None:
         if seconds is None:
-            if self._needs_time:
+            if self._requires_time:
                 raise VerificationError("malformed_timestamp")
         elif now - seconds > self._max_age:
             raise VerificationError("stale_timestamp")
 
 
-def age_limit(config: ProviderConfig) -> SignedAge | None:
+def age_limit(config: ProviderConfig) -> SignedTimeLimit | None:
     """Make the limit of a source; None without one, or where no time is signed that could be compared."""
     max_age = effective_max_age(config)
-    return SignedAge(max_age, config) if max_age is not None and signs_time(config) else None
+    return SignedTimeLimit(max_age, config) if max_age is not None and signs_time(config) else None
 
 
 Unit = Literal["s", "ms", "iso8601"]
@@ -98,7 +98,7 @@ Unit = Literal["s", "ms", "iso8601"]
 _DIGITS = {"s": re.compile(r"[0-9]{1,12}"), "ms": re.compile(r"[0-9]{1,15}")}
 #: Unix seconds have as many digits from 2001 to 2286. Where age says nothing, a shorter one may have lost its
 #: last digits to the body signed behind it.
-_SHORTEST = 10
+_MIN_DIGITS = 10
 
 
 def check_timestamp(text: str | None, unit: Unit, tolerance: float, now: float) -> bytes:
@@ -106,8 +106,8 @@ def check_timestamp(text: str | None, unit: Unit, tolerance: float, now: float) 
 
     Raises `VerificationError`: malformed, stale or future.
     """
-    seconds = _seconds(text, unit) if text else None
-    if text is None or seconds is None or (tolerance == math.inf and len(text) < _SHORTEST):
+    seconds = _parse_seconds(text, unit) if text else None
+    if text is None or seconds is None or (tolerance == math.inf and len(text) < _MIN_DIGITS):
         raise VerificationError("malformed_timestamp")
     if now - seconds > tolerance:
         raise VerificationError("stale_timestamp")
@@ -116,7 +116,7 @@ def check_timestamp(text: str | None, unit: Unit, tolerance: float, now: float) 
     return as_sent(text)
 
 
-def _seconds(text: str, unit: Unit) -> float | None:
+def _parse_seconds(text: str, unit: Unit) -> float | None:
     if unit == "iso8601":
         return parse_iso8601(text)
     if not _DIGITS[unit].fullmatch(text):

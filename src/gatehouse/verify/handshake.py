@@ -16,7 +16,7 @@ from gatehouse.language.request import as_sent
 from gatehouse.language.scope import Scope
 from gatehouse.verify.base import ct_equal
 from gatehouse.verify.hmac import key_bytes
-from gatehouse.verify.signature import WRITE
+from gatehouse.verify.signature import ENCODERS
 
 if TYPE_CHECKING:
     from gatehouse.config.handshakes import HandshakeAnswer, HandshakeConfig, HashProof, HmacProof
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_CHALLENGE = 4096
 _MAX_SHOWN = 1024
 #: Written so that no two readers of a URL could see two hosts in it: no user, no port, no backslash.
-_CONFIRMABLE = re.compile(r"https://([A-Za-z0-9.-]{1,253})(:443)?([/?][!-\[\]-~]*)?")
+_CONFIRMATION_URL = re.compile(r"https://([A-Za-z0-9.-]{1,253})(:443)?([/?][!-\[\]-~]*)?")
 _ANY = "*"
 _POST = "POST"
 
@@ -54,7 +54,7 @@ class Handshake:
         self,
         config: HandshakeConfig,
         tokens: Sequence[bytes] = (),
-        prove: Prove | None = None,
+        proof: Proof | None = None,
         not_ready: str | None = None,
     ) -> None:
         self.name = config.name
@@ -67,12 +67,12 @@ class Handshake:
         self._form = re.compile(config.form)
         self._hosts = re.compile(config.confirm_hosts or "")
         self._tokens = tuple(tokens)
-        self._prove = prove
+        self._proof = proof
 
-    def fits(self, scope: Scope) -> bool:
+    def matches(self, scope: Scope) -> bool:
         """Tell whether a request is meant as this handshake."""
         return scope.request.method == self.method and all(
-            _holds(_text(template, scope), wanted) for template, wanted in self._when
+            _matches(_text(template, scope), wanted) for template, wanted in self._when
         )
 
     def reply(self, scope: Scope) -> Reply:
@@ -84,19 +84,19 @@ class Handshake:
             self._check_token(config.token, scope)
         challenge = None if config.challenge is None else self._challenge(config.challenge, scope)
         facts = {"challenge": challenge}
-        if self._prove is not None and challenge is not None:
-            facts["proof"] = self._prove(scope.request, challenge)
-        body, headers = _written(config.answer, Scope(scope.request, facts=facts))
+        if self._proof is not None and challenge is not None:
+            facts["proof"] = self._proof(scope.request, challenge)
+        body, headers = _render_answer(config.answer, Scope(scope.request, facts=facts))
         return Reply(
             handshake=self.name,
             status=config.answer.status,
             body=body,
             headers=headers,
-            shown=None if config.show is None else _shown(config.show, scope),
+            shown=None if config.show is None else _secret_to_show(config.show, scope),
             confirm=None if config.confirm is None else self._confirm(config.confirm, scope),
         )
 
-    def could_sign(self, signed: bytes) -> bool:
+    def could_be_challenge(self, signed: bytes) -> bool:
         """Tell whether these bytes could be had signed by sending them as a challenge."""
         if len(signed) > MAX_CHALLENGE:
             return False
@@ -118,7 +118,7 @@ class Handshake:
 
     def _confirm(self, template: Template, scope: Scope) -> str:
         url = _text(template, scope) or ""
-        parts = _CONFIRMABLE.fullmatch(url)
+        parts = _CONFIRMATION_URL.fullmatch(url)
         if len(url) > MAX_CHALLENGE or not parts or not self._hosts.fullmatch(parts[1].lower()):
             raise MalformedRequestError("the address to confirm is not the provider's")
         return url
@@ -127,92 +127,92 @@ class Handshake:
 class Handshakes:
     """All handshakes of a source."""
 
-    def __init__(self, handshakes: Sequence[Handshake], guards: Sequence[Handshake] = ()) -> None:
-        self._before = tuple(one for one in handshakes if not one.is_verified)
-        self._after = tuple(one for one in handshakes if one.is_verified)
-        self._methods_after = frozenset(one.method for one in self._after)
-        self._guards = tuple(guards)
+    def __init__(self, handshakes: Sequence[Handshake], proving: Sequence[Handshake] = ()) -> None:
+        self._unverified = tuple(one for one in handshakes if not one.is_verified)
+        self._verified = tuple(one for one in handshakes if one.is_verified)
+        self._verified_methods = frozenset(one.method for one in self._verified)
+        self._proving = tuple(proving)
         #: The methods that handshakes use, besides the POST of events.
         self.methods = tuple(dict.fromkeys(one.method for one in handshakes if one.method != _POST))
         #: Whether there is any that comes before verification, and so needs no secret of the source.
-        self.any_unverified = bool(self._before)
+        self.any_before_verification = bool(self._unverified)
         #: What can't be answered for lack of a secret; None when all can.
         self.not_ready = next((one.not_ready for one in handshakes if one.not_ready), None)
 
-    def unverified(self, request: Request) -> Reply | None:
+    def before_verification(self, request: Request) -> Reply | None:
         """Answer a handshake that comes before verification; None when the request is none.
 
         What only looks like one goes on to the verifiers. Raises `RequestRejectedError`: among others for
         methods that are never an event's, when no handshake is left that the request could be.
         """
         scope = Scope(request)
-        for handshake in self._before:
-            if handshake.fits(scope):
+        for handshake in self._unverified:
+            if handshake.matches(scope):
                 try:
                     return handshake.reply(scope)
                 except MalformedRequestError:
                     continue
-        if request.method != _POST and request.method not in self._methods_after:
+        if request.method != _POST and request.method not in self._verified_methods:
             raise MalformedRequestError("not a handshake of this provider")
         return None
 
-    def verified(self, verified: VerifiedRequest) -> Reply | None:
+    def after_verification(self, verified: VerifiedRequest) -> Reply | None:
         """Answer a handshake of a verified request; None when the request is an ordinary one.
 
         Raises `VerificationError` when the signature could be one that the gateway itself gave away, and
         `RequestRejectedError` for a handshake that may not be answered: it never becomes an event.
         """
-        self._check_signed(verified.facts)
+        self._check_signed_bytes(verified.facts)
         scope = Scope(verified.request)
-        for handshake in self._after:
-            if handshake.fits(scope):
+        for handshake in self._verified:
+            if handshake.matches(scope):
                 return handshake.reply(scope)
         if verified.request.method != _POST:
             raise MalformedRequestError("not a handshake of this provider")
         return None
 
-    def _check_signed(self, facts: Facts) -> None:
+    def _check_signed_bytes(self, facts: Facts) -> None:
         signed = facts.get("signed")
-        if signed is not None and any(guard.could_sign(signed) for guard in self._guards):
+        if signed is not None and any(handshake.could_be_challenge(signed) for handshake in self._proving):
             raise VerificationError("wrong_signature")
 
 
-def _holds(text: str | None, wanted: str) -> bool:
+def _matches(text: str | None, wanted: str) -> bool:
     return bool(text) if wanted == _ANY else text == wanted
 
 
-def _shown(template: Template, scope: Scope) -> str:
+def _secret_to_show(template: Template, scope: Scope) -> str:
     secret = _text(template, scope)
     if not secret or len(secret) > _MAX_SHOWN or not secret.isprintable():
         raise MalformedRequestError("no secret to be shown")
     return secret
 
 
-def _written(answer: HandshakeAnswer, scope: Scope) -> tuple[bytes, dict[str, str]]:
+def _render_answer(answer: HandshakeAnswer, scope: Scope) -> tuple[bytes, dict[str, str]]:
     """Write the answer's body and headers. What a header can't carry is refused, line breaks above all."""
     headers: dict[str, str] = {}
     body = b""
     if answer.text is not None:
-        body = as_sent(_needed(answer.text, scope))
+        body = as_sent(_required_text(answer.text, scope))
         headers = {"Content-Type": "text/plain; charset=utf-8"}
     elif answer.json_ is not None:
         values = answer.json_.items()
         body = msgspec.json.encode(
-            {key: value if isinstance(value, int) else _needed(value, scope) for key, value in values}
+            {key: value if isinstance(value, int) else _required_text(value, scope) for key, value in values}
         )
         headers = {"Content-Type": "application/json"}
     if body:
         # The challenge is someone else's text: no browser may take it for a page.
         headers["X-Content-Type-Options"] = "nosniff"
     for name, template in answer.headers.items():
-        value = _needed(template, scope)
+        value = _required_text(template, scope)
         if not value.isascii() or not value.isprintable():
             raise MalformedRequestError("the challenge does not fit into a header")
         headers[name] = value
     return body, headers
 
 
-def _needed(template: Template, scope: Scope) -> str:
+def _required_text(template: Template, scope: Scope) -> str:
     """Render what the config made sure of, but for a proof of a URL that nobody told us."""
     text = _text(template, scope)
     if text is None:
@@ -228,20 +228,20 @@ def _text(template: Template, scope: Scope) -> str | None:
 
 
 #: From the request and its challenge to the proof as written; None when the request has not all of it.
-Prove = Callable[["Request", bytes], bytes | None]
+Proof = Callable[["Request", bytes], bytes | None]
 
 
-def hmac_proof(config: HmacProof, secret: bytes) -> Prove:
+def hmac_proof(config: HmacProof, secret: bytes) -> Proof:
     """Prove with a secret of the source. Raises `ValueError` when it is not of the form that `key` says."""
-    key, prefix, write = key_bytes(secret, config.key), as_sent(config.prefix), WRITE[config.encoding]
+    key, prefix, write = key_bytes(secret, config.key), as_sent(config.prefix), ENCODERS[config.encoding]
     if not key:
         raise ValueError("a secret without key bytes")
     return lambda _, challenge: prefix + write(hmac.digest(key, challenge, config.digest))
 
 
-def hash_proof(config: HashProof, token: bytes) -> Prove:
+def hash_proof(config: HashProof, token: bytes) -> Proof:
     """Prove with a token that is hashed together with the challenge; `{token}` stands for it."""
-    write = WRITE[config.encoding]
+    write = ENCODERS[config.encoding]
 
     def prove(request: Request, challenge: bytes) -> bytes | None:
         # The address as it was registered: the challenge itself came in the query.

@@ -9,7 +9,7 @@ import hmac
 from typing import TYPE_CHECKING, Literal
 
 from gatehouse.verify.base import ct_equal
-from gatehouse.verify.signature import WRITE
+from gatehouse.verify.signature import ENCODERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def key_bytes(secret: bytes, encoding: KeyEncoding) -> bytes:
             return hashlib.sha1(secret, usedforsecurity=False).digest()
 
 
-def readings(secret: bytes, encodings: Sequence[KeyEncoding]) -> list[bytes]:
+def possible_keys(secret: bytes, encodings: Sequence[KeyEncoding]) -> list[bytes]:
     """Return the key under each encoding in which the secret can be read. Raises `ValueError` without any."""
     keys: list[bytes] = []
     for encoding in encodings:
@@ -62,22 +62,22 @@ class HmacScheme:
         self._keys = tuple(
             (position, key)
             for position, secret in enumerate(secrets, 1)
-            for key in readings(secret, config.key)
+            for key in possible_keys(secret, config.key)
         )
-        self._write = WRITE[config.signature.encoding]
-        self._length = len(self.make(b""))
+        self._encode = ENCODERS[config.signature.encoding]
+        self._length = len(self.sign(b""))
 
-    def usable(self, signatures: list[bytes]) -> list[bytes]:
+    def well_formed(self, signatures: list[bytes]) -> list[bytes]:
         return [signature for signature in signatures if len(signature) == self._length]
 
-    def matches(self, signed: bytes, signatures: list[bytes]) -> int:
+    def matching_secret(self, signed: bytes, signatures: list[bytes]) -> int:
         for position, key in self._keys:
             # Written as the provider does, and compared so: it has no second spelling.
-            expected = self._write(hmac.digest(key, signed, self._digest))
+            expected = self._encode(hmac.digest(key, signed, self._digest))
             for signature in signatures:
                 if ct_equal(signature, expected):
                     return position
         return 0
 
-    def make(self, signed: bytes) -> bytes:
-        return self._write(hmac.digest(self._keys[0][1], signed, self._digest))
+    def sign(self, signed: bytes) -> bytes:
+        return self._encode(hmac.digest(self._keys[0][1], signed, self._digest))

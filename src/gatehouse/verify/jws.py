@@ -17,16 +17,23 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError
 from gatehouse.language.request import as_sent
-from gatehouse.verify.asymmetric import decoded, der_of, ec_key, holds, rsa_key, strong
+from gatehouse.verify.asymmetric import (
+    decode_strict,
+    der_signature,
+    is_valid,
+    load_ec_key,
+    load_rsa_key,
+    require_strong_rsa,
+)
 from gatehouse.verify.base import ct_equal
-from gatehouse.verify.signature import WRITE
+from gatehouse.verify.signature import ENCODERS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
 #: Tells whether a signature (second) holds for the signed bytes (first). Raises nothing.
-Check = Callable[[bytes, bytes], bool]
+SignatureCheck = Callable[[bytes, bytes], bool]
 
 _PARTS = 3
 
@@ -43,16 +50,16 @@ class Token(msgspec.Struct, frozen=True, gc=False):
     signature: bytes
 
 
-def read_token(text: bytes, algorithm: Algorithm) -> Token:
+def parse_token(text: bytes, algorithm: Algorithm) -> Token:
     """Take a token apart. Raises `VerificationError` unless it is one, and of this algorithm."""
     parts = text.split(b".", _PARTS)
     if len(parts) != _PARTS:
         raise VerificationError("malformed_signature")
-    header, claims, signature = (decoded(part, "base64url") for part in parts)
+    header, claims, signature = (decode_strict(part, "base64url") for part in parts)
     if not header or not claims or not signature:
         raise VerificationError("malformed_signature")
     try:
-        named, kid, critical = _header(header)
+        named, kid, critical = _read_header(header)
     except MalformedDocumentError as error:
         raise VerificationError("malformed_signature") from error
     # RFC 7515, 4.1.11: what is critical and not understood has to be refused, and we understand no extension.
@@ -61,25 +68,25 @@ def read_token(text: bytes, algorithm: Algorithm) -> Token:
     return Token(kid, claims, text.rpartition(b".")[0], signature)
 
 
-def _header(raw: bytes) -> tuple[str | None, str | None, bool]:
+def _read_header(raw: bytes) -> tuple[str | None, str | None, bool]:
     """Return algorithm, key id, and whether anything is critical."""
     header = Document(raw)
-    return text_of(header, "alg"), text_of(header, "kid"), header.raw(("crit",)) is not None
+    return string_member(header, "alg"), string_member(header, "kid"), header.raw(("crit",)) is not None
 
 
-def text_of(document: Document, name: str) -> str | None:
+def string_member(document: Document, name: str) -> str | None:
     """Return a member that is a JSON string; None when it is missing or anything else."""
     raw = document.raw((name,))
     return document.text((name,)) if raw is not None and raw.startswith(b'"') else None
 
 
-def written(header: bytes, claims: bytes, key: bytes) -> bytes:
+def make_token(header: bytes, claims: bytes, key: bytes) -> bytes:
     """Make a token, signed with HS256."""
-    signed = WRITE["base64url"](header) + b"." + WRITE["base64url"](claims)
-    return signed + b"." + WRITE["base64url"](hmac.digest(key, signed, "sha256"))
+    signed = ENCODERS["base64url"](header) + b"." + ENCODERS["base64url"](claims)
+    return signed + b"." + ENCODERS["base64url"](hmac.digest(key, signed, "sha256"))
 
 
-def secret_bytes(secret: bytes, encoding: Literal["utf8", "base64", "pem"]) -> bytes:
+def hs256_key(secret: bytes, encoding: Literal["utf8", "base64", "pem"]) -> bytes:
     """Turn a secret for HS256 into key bytes. Raises `ValueError`."""
     key = base64.b64decode(secret, validate=True) if encoding == "base64" else secret
     if not key:
@@ -87,44 +94,46 @@ def secret_bytes(secret: bytes, encoding: Literal["utf8", "base64", "pem"]) -> b
     return key
 
 
-def check_for(algorithm: Algorithm, secret: bytes, encoding: Literal["utf8", "base64", "pem"]) -> Check:
+def make_check(
+    algorithm: Algorithm, secret: bytes, encoding: Literal["utf8", "base64", "pem"]
+) -> SignatureCheck:
     """Make the check with one secret or public key. Raises `ValueError` when it is not of the right form."""
     if algorithm == "HS256":
-        return hs256(secret_bytes(secret, encoding))
-    return rs256(rsa_key(secret, "pem")) if algorithm == "RS256" else es256(ec_key(secret, "pem"))
+        return hs256(hs256_key(secret, encoding))
+    return rs256(load_rsa_key(secret, "pem")) if algorithm == "RS256" else es256(load_ec_key(secret, "pem"))
 
 
-def hs256(key: bytes) -> Check:
+def hs256(key: bytes) -> SignatureCheck:
     """HMAC with SHA-256."""
     return lambda signed, signature: ct_equal(hmac.digest(key, signed, "sha256"), signature)
 
 
-def rs256(key: RSAPublicKey) -> Check:
+def rs256(key: RSAPublicKey) -> SignatureCheck:
     """RSA with PKCS #1 v1.5 padding and SHA-256."""
 
     def check(key: RSAPublicKey, signature: bytes, signed: bytes) -> None:
         key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
 
-    return lambda signed, signature: holds(check, key, signature, signed)
+    return lambda signed, signature: is_valid(check, key, signature, signed)
 
 
-def es256(key: ec.EllipticCurvePublicKey) -> Check:
+def es256(key: ec.EllipticCurvePublicKey) -> SignatureCheck:
     """ECDSA on P-256 with SHA-256. Raises `ValueError` for a key on another curve."""
     if not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("ES256 is on the curve P-256")  # noqa: TRY004 - a wrong value, not a wrong type
 
     def check(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:
-        key.verify(der_of(key, signature), signed, ec.ECDSA(hashes.SHA256()))
+        key.verify(der_signature(key, signature), signed, ec.ECDSA(hashes.SHA256()))
 
-    return lambda signed, signature: holds(check, key, signature, signed)
+    return lambda signed, signature: is_valid(check, key, signature, signed)
 
 
 #: More keys than any provider has live.
-_MOST_KEYS = 50
-_COORDINATE = 32
+_MAX_KEYS = 50
+_COORDINATE_BYTES = 32
 
 
-class _Key(msgspec.Struct, frozen=True):
+class _Jwk(msgspec.Struct, frozen=True):
     kty: str = ""
     kid: str | None = None
     use: str = "sig"
@@ -136,69 +145,71 @@ class _Key(msgspec.Struct, frozen=True):
     y: str = ""
 
 
-class _KeySet(msgspec.Struct, frozen=True):
+class _JwkSet(msgspec.Struct, frozen=True):
     keys: list[msgspec.Raw]
 
 
 @lru_cache(maxsize=16)
-def published(document: bytes, algorithm: Algorithm) -> tuple[tuple[str | None, Check], ...]:
+def key_set_checks(document: bytes, algorithm: Algorithm) -> tuple[tuple[str | None, SignatureCheck], ...]:
     """Return the keys of a set that can check this algorithm, each with its id.
 
     Keys of other kinds, and those that can't be read, are left out: a provider may publish more than we know.
     """
     try:
-        entries = msgspec.json.decode(document, type=_KeySet).keys[:_MOST_KEYS]
+        entries = msgspec.json.decode(document, type=_JwkSet).keys[:_MAX_KEYS]
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return ()
-    found = (_check(bytes(entry), algorithm) for entry in entries)
+    found = (_jwk_check(bytes(entry), algorithm) for entry in entries)
     return tuple(key for key in found if key is not None)
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _KeyAnswer(msgspec.Struct, frozen=True):
     key: msgspec.Raw = msgspec.Raw()
 
 
-def own_key(secret: bytes, algorithm: Algorithm) -> Check:
+def jwk_check(secret: bytes, algorithm: Algorithm) -> SignatureCheck:
     """Read one key that the config gives as a JWK.
 
     It may stand inside what a provider answered, as Plaid's `{"key": {…}}`. Raises `ValueError`.
     """
     try:
-        entry = bytes(msgspec.json.decode(secret, type=_Answer).key)
+        entry = bytes(msgspec.json.decode(secret, type=_KeyAnswer).key)
     except msgspec.MsgspecError as error:
         raise ValueError("not a JWK") from error
-    found = _check(entry or secret, algorithm)
+    found = _jwk_check(entry or secret, algorithm)
     if found is None:
         raise ValueError(f"not a public key for {algorithm}")
     return found[1]
 
 
-def _check(entry: bytes, algorithm: Algorithm) -> tuple[str | None, Check] | None:
+def _jwk_check(entry: bytes, algorithm: Algorithm) -> tuple[str | None, SignatureCheck] | None:
     try:
-        key = msgspec.json.decode(entry, type=_Key)
+        key = msgspec.json.decode(entry, type=_Jwk)
         if key.use != "sig" or key.alg not in (None, algorithm):
             return None
         if algorithm == "RS256" and key.kty == "RSA":
-            return key.kid, _rsa(key)
+            return key.kid, _rsa_check(key)
         if algorithm == "ES256" and (key.kty, key.crv) == ("EC", "P-256"):
-            return key.kid, _ec(key)
+            return key.kid, _ec_check(key)
     except (msgspec.MsgspecError, ValueError, UnsupportedAlgorithm, RecursionError):
         pass
     return None
 
 
-def _rsa(key: _Key) -> Check:
-    return rs256(strong(RSAPublicNumbers(_number(key.e), _number(key.n)).public_key()))
+def _rsa_check(key: _Jwk) -> SignatureCheck:
+    return rs256(
+        require_strong_rsa(RSAPublicNumbers(_decode_integer(key.e), _decode_integer(key.n)).public_key())
+    )
 
 
-def _ec(key: _Key) -> Check:
-    x, y = (_number(text, _COORDINATE) for text in (key.x, key.y))
+def _ec_check(key: _Jwk) -> SignatureCheck:
+    x, y = (_decode_integer(text, _COORDINATE_BYTES) for text in (key.x, key.y))
     return es256(ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key())
 
 
-def _number(text: str, length: int | None = None) -> int:
+def _decode_integer(text: str, length: int | None = None) -> int:
     """Read a big-endian number in base64url. Raises `ValueError`."""
-    raw = decoded(as_sent(text), "base64url")
+    raw = decode_strict(as_sent(text), "base64url")
     if not raw or (length is not None and len(raw) != length):
         raise ValueError("not a number of a key")
     return int.from_bytes(raw)

@@ -10,17 +10,25 @@ import msgspec
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import Document, MalformedDocumentError, with_value
 from gatehouse.language.request import as_sent
-from gatehouse.verify.asymmetric import only_the_provider_signs
-from gatehouse.verify.base import KnownKeys, NoKeys, RemoteVerifier, ct_equal, fetched, proved, single_header
+from gatehouse.verify.asymmetric import only_provider_can_sign
+from gatehouse.verify.base import (
+    KnownKeys,
+    NoKeys,
+    RemoteVerifier,
+    ct_equal,
+    fetched_key,
+    proven_with,
+    single_header,
+)
 from gatehouse.verify.jws import (
     Token,
-    check_for,
-    own_key,
-    published,
-    read_token,
-    secret_bytes,
-    text_of,
-    written,
+    hs256_key,
+    jwk_check,
+    key_set_checks,
+    make_check,
+    make_token,
+    parse_token,
+    string_member,
 )
 from gatehouse.verify.places import with_header
 
@@ -30,11 +38,11 @@ if TYPE_CHECKING:
     from gatehouse.config.model import JwtConfig
     from gatehouse.language.request import Request
     from gatehouse.verify.base import Facts
-    from gatehouse.verify.jws import Check
+    from gatehouse.verify.jws import SignatureCheck
 
 _HEADER = b'{"alg":"HS256","typ":"JWT"}'
 #: How long a token of ours is good for, in seconds.
-_LIFETIME = 300
+_LIFETIME_SECONDS = 300
 
 
 class JwtVerifier:
@@ -45,7 +53,7 @@ class JwtVerifier:
             raise ValueError("a verifier needs a secret, or the address of published keys")
         self._config = config
         self._secrets = () if config.jwks else tuple(secrets)
-        self._checks = [_own_check(secret, config) for secret in self._secrets]
+        self._checks = [_configured_check(secret, config) for secret in self._secrets]
         self.keys: KnownKeys = NoKeys()
         self.remote: tuple[RemoteVerifier, ...] = (self,) if config.jwks else ()
 
@@ -58,15 +66,15 @@ class JwtVerifier:
         if not position:
             raise VerificationError("wrong_signature")
         try:
-            claims = _claims(token.claims)
+            claims = _parse_claims(token.claims)
             self._check_claims(claims, request, now)
-            stated = claims.raw(("iat",)) or claims.raw(("exp",))
+            timestamp = claims.raw(("iat",)) or claims.raw(("exp",))
         except MalformedDocumentError as error:
             raise VerificationError("malformed_signature") from error
-        facts = proved(0 if self._config.jwks else position)
+        facts = proven_with(0 if self._config.jwks else position)
         facts["claims"] = token.claims
-        if stated is not None:
-            facts["timestamp"] = stated
+        if timestamp is not None:
+            facts["timestamp"] = timestamp
         if self._config.body:
             facts["signed"] = token.signed
         return facts
@@ -74,12 +82,12 @@ class JwtVerifier:
     def sign(self, request: Request, now: float) -> Request:
         config = self._config
         if config.algorithm != "HS256":
-            raise only_the_provider_signs(f"a token with {config.algorithm}")
+            raise only_provider_can_sign(f"a token with {config.algorithm}")
         try:
-            claims = self._made_claims(request, now)
+            claims = self._make_claims(request, now)
         except MalformedDocumentError as error:
             raise VerificationError("malformed_body") from error
-        token = written(_HEADER, claims, secret_bytes(self._secrets[0], config.key))
+        token = make_token(_HEADER, claims, hs256_key(self._secrets[0], config.key))
         if config.header is None:
             return msgspec.structs.replace(request, body=token)
         return with_header(request, config.header, config.prefix + token.decode())
@@ -94,41 +102,41 @@ class JwtVerifier:
     def is_outdated(self, request: Request, key: bytes) -> bool:
         """Tell whether the set lacks the key that the token names: the provider may have a new one."""
         token = self._token(request)
-        return token is not None and not any(_matching(token, key, self._config))
+        return token is not None and not any(_published_checks(token, key, self._config))
 
     def _token(self, request: Request) -> Token | None:
         """Read the token; None when there is none. Raises `VerificationError` for what is no such token."""
         config = self._config
         if config.header is None:
-            return read_token(request.body, config.algorithm) if request.body else None
+            return parse_token(request.body, config.algorithm) if request.body else None
         text = single_header(request, config.header)
         if not text:
             return None
         if not text.startswith(config.prefix) or not text.isascii():
             raise VerificationError("malformed_signature")
-        return read_token(as_sent(text.removeprefix(config.prefix)), config.algorithm)
+        return parse_token(as_sent(text.removeprefix(config.prefix)), config.algorithm)
 
-    def _checks_for(self, token: Token, request: Request) -> Iterable[Check]:
+    def _checks_for(self, token: Token, request: Request) -> Iterable[SignatureCheck]:
         if self._config.jwks is None:
             return self._checks
-        return _matching(token, fetched(self, request), self._config)
+        return _published_checks(token, fetched_key(self, request), self._config)
 
     def _check_claims(self, claims: Document, request: Request, now: float) -> None:
         config = self._config
         self._check_times(claims, now)
-        if config.issuer is not None and text_of(claims, "iss") != config.issuer:
+        if config.issuer is not None and string_member(claims, "iss") != config.issuer:
             raise VerificationError("wrong_credentials")
         if config.audience is not None and config.audience not in _audiences(claims):
             raise VerificationError("wrong_credentials")
         if config.body_hash is not None:
-            claimed = text_of(claims, config.body_hash.claim) or ""
-            if not ct_equal(as_sent(claimed), _hash(request.body)):
+            claimed = string_member(claims, config.body_hash.claim) or ""
+            if not ct_equal(as_sent(claimed), _body_hash(request.body)):
                 raise VerificationError("wrong_signature")
 
     def _check_times(self, claims: Document, now: float) -> None:
         """Check `exp`, `nbf` and `iat`, those that are there (RFC 7519, 4.1.4 to 4.1.6)."""
         leeway, max_age = self._config.leeway, self._config.max_age
-        expires, begins, issued = (_time(claims, name) for name in ("exp", "nbf", "iat"))
+        expires, begins, issued = (_time_claim(claims, name) for name in ("exp", "nbf", "iat"))
         if max_age is not None and issued is None:
             raise VerificationError("malformed_timestamp")
         if expires is not None and now >= expires + leeway:
@@ -138,41 +146,43 @@ class JwtVerifier:
         if any(moment is not None and moment - leeway > now for moment in (begins, issued)):
             raise VerificationError("future_timestamp")
 
-    def _made_claims(self, request: Request, now: float) -> bytes:
+    def _make_claims(self, request: Request, now: float) -> bytes:
         """Make what the provider would claim: with `body`, around what the body says."""
         config = self._config
-        claims: dict[str, object] = {"iat": int(now), "exp": int(now) + _LIFETIME}
+        claims: dict[str, object] = {"iat": int(now), "exp": int(now) + _LIFETIME_SECONDS}
         claims |= {"iss": config.issuer} if config.issuer is not None else {}
         claims |= {"aud": config.audience} if config.audience is not None else {}
         if config.body_hash is not None:
-            claims[config.body_hash.claim] = _hash(request.body).decode()
+            claims[config.body_hash.claim] = _body_hash(request.body).decode()
         document = request.body if config.body else b"{}"
         for name, value in claims.items():
             document = with_value(document, (name,), msgspec.json.encode(value))
         return document
 
 
-def _own_check(secret: bytes, config: JwtConfig) -> Check:
+def _configured_check(secret: bytes, config: JwtConfig) -> SignatureCheck:
     """Make the check with a secret of the config. Raises `ValueError` when it is not of the right form."""
     if config.key == "pem" and secret.lstrip().startswith(b"{"):
-        return own_key(secret, config.algorithm)
-    return check_for(config.algorithm, secret, config.key)
+        return jwk_check(secret, config.algorithm)
+    return make_check(config.algorithm, secret, config.key)
 
 
-def _matching(token: Token, key_set: bytes, config: JwtConfig) -> list[Check]:
+def _published_checks(token: Token, key_set: bytes, config: JwtConfig) -> list[SignatureCheck]:
     """Choose the published keys that the token may be signed with: all of them when it names none."""
     return [
-        check for kid, check in published(key_set, config.algorithm) if token.kid is None or kid == token.kid
+        check
+        for kid, check in key_set_checks(key_set, config.algorithm)
+        if token.kid is None or kid == token.kid
     ]
 
 
-def _claims(raw: bytes) -> Document:
+def _parse_claims(raw: bytes) -> Document:
     if not raw.lstrip().startswith(b"{"):
         raise MalformedDocumentError("claims are an object")
     return Document(raw)
 
 
-def _time(claims: Document, name: str) -> float | None:
+def _time_claim(claims: Document, name: str) -> float | None:
     """Read a time in unix seconds; None when the claim is missing."""
     raw = claims.raw((name,))
     if raw is None:
@@ -193,5 +203,5 @@ def _audiences(claims: Document) -> list[str]:
     return [audience] if isinstance(audience, str) else audience
 
 
-def _hash(body: bytes) -> bytes:
+def _body_hash(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode()

@@ -23,13 +23,13 @@ RETRY_SECONDS = 60.0
 #: How long to wait before a key set is fetched again that lacks the key a request names.
 OUTDATED_SECONDS = 10.0
 #: How long to wait before an address is asked again that could not be reached.
-UNREACHED_SECONDS = 5.0
+UNREACHABLE_SECONDS = 5.0
 #: Keys that are kept, and addresses without one that are remembered.
-MOST_KEYS = 64
-MOST_MISSES = 1000
+MAX_KEYS = 64
+MAX_MISSES = 1000
 
 #: `ask` the address; the key is `held`; it is known to be `absent`; the address was `unreached` just now.
-Finding = Literal["ask", "held", "absent", "unreached"]
+Finding = Literal["fetch", "cached", "absent", "unreachable"]
 
 
 class _Held:
@@ -44,7 +44,7 @@ class _Held:
 
 class _Miss(NamedTuple):
     until: float
-    finding: Literal["absent", "unreached"]
+    finding: Literal["absent", "unreachable"]
 
 
 class KeyCache:
@@ -64,61 +64,61 @@ class KeyCache:
         held = self._held.get(url)
         return held.key if held else None
 
-    def find(self, url: str, now: float, *, is_outdated: Callable[[bytes], bool]) -> Finding:
+    def look_up(self, url: str, now: float, *, is_outdated: Callable[[bytes], bool]) -> Finding:
         """Say what to do for the key of an address. `is_outdated` tells whether a key will not do."""
         held = self._held.get(url)
         if held is not None and now - held.fetched < USABLE_SECONDS:
             self._held.move_to_end(url)
             if now - held.fetched >= FRESH_SECONDS and now - held.asked >= RETRY_SECONDS:
-                return "ask"
-            return "ask" if now - held.asked >= OUTDATED_SECONDS and is_outdated(held.key) else "held"
+                return "fetch"
+            return "fetch" if now - held.asked >= OUTDATED_SECONDS and is_outdated(held.key) else "cached"
         miss = self._misses.get(url)
-        return miss.finding if miss and now < miss.until else "ask"
+        return miss.finding if miss and now < miss.until else "fetch"
 
-    def hold(self, url: str, key: bytes, now: float) -> None:
+    def store(self, url: str, key: bytes, now: float) -> None:
         """Keep the key that an address gave."""
         self._misses.pop(url, None)
         self._held[url] = _Held(key, now)
         self._held.move_to_end(url)
-        if len(self._held) > MOST_KEYS:
+        if len(self._held) > MAX_KEYS:
             others = [one for one in self._held if one != url]
             del self._held[next((one for one in others if one not in self._proved), others[0])]
 
-    def prove(self, url: str) -> None:
+    def mark_verified(self, url: str) -> None:
         """Note that a request was verified with the key of an address."""
         self._proved[url] = None
         self._proved.move_to_end(url)
-        if len(self._proved) > MOST_KEYS:
+        if len(self._proved) > MAX_KEYS:
             self._proved.popitem(last=False)
 
     def is_known(self, url: str) -> bool:
         """Tell whether an address is no made-up one: its key is held, or is proved."""
         return url in self._held or url in self._proved
 
-    def absent(self, url: str, now: float) -> None:
+    def mark_absent(self, url: str, now: float) -> None:
         """Note that an address has no key, or none any more."""
         self._held.pop(url, None)
         self._miss(url, _Miss(now + RETRY_SECONDS, "absent"))
 
-    def unreached(self, url: str, now: float) -> bool:
+    def mark_unreachable(self, url: str, now: float) -> bool:
         """Note that an address was not reached. Tell whether its key is known and goes on being used."""
         held = self._held.get(url)
         if held is not None and now - held.fetched < USABLE_SECONDS:
             held.asked = now
             return True
         self._held.pop(url, None)
-        self._miss(url, _Miss(now + UNREACHED_SECONDS, "unreached"))
+        self._miss(url, _Miss(now + UNREACHABLE_SECONDS, "unreachable"))
         return False
 
     def _miss(self, url: str, miss: _Miss) -> None:
         self._misses[url] = miss
         self._misses.move_to_end(url)
-        if len(self._misses) > MOST_MISSES:
+        if len(self._misses) > MAX_MISSES:
             self._misses.popitem(last=False)
 
 
 #: New addresses that one source may ask for in a minute, and in one burst.
-NEW_PER_MINUTE: Final = 30
+NEW_URLS_PER_MINUTE: Final = 30
 #: As many again, for senders that named less than this many new addresses in the last minute.
 _FEW: Final = 3
 #: Addresses, and senders, that are counted at a time; those named least are forgotten first.
@@ -132,13 +132,15 @@ class _Allowance:
     __slots__ = ("_at", "_left")
 
     def __init__(self) -> None:
-        self._left = float(NEW_PER_MINUTE)
+        self._left = float(NEW_URLS_PER_MINUTE)
         self._at: float | None = None
 
     def take(self, now: float) -> bool:
         """Take one; tell whether there was one."""
         if self._at is not None and now > self._at:
-            self._left = min(self._left + (now - self._at) * NEW_PER_MINUTE / _MINUTE, NEW_PER_MINUTE)
+            self._left = min(
+                self._left + (now - self._at) * NEW_URLS_PER_MINUTE / _MINUTE, NEW_URLS_PER_MINUTE
+            )
         self._at = now
         if self._left < 1:
             return False
@@ -186,7 +188,7 @@ class KeyBudget:
         self._addresses = _Counts()
         self._senders = _Counts()
 
-    def name(self, url: str, sender: str, now: float) -> list[str]:
+    def urls_to_fetch(self, url: str, sender: str, now: float) -> list[str]:
         """Note that a sender named a new address. Return the addresses to ask for now.
 
         Mostly it is this one or none; another one when that was named more often and could not be asked for.

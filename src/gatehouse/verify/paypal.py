@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from gatehouse.errors import VerificationError
 from gatehouse.language.request import as_sent
-from gatehouse.verify.asymmetric import decoded, holds, only_the_provider_signs, signing_key
-from gatehouse.verify.base import KnownKeys, NoKeys, RemoteVerifier, fetched, single_header
+from gatehouse.verify.asymmetric import certificate_key, decode_strict, is_valid, only_provider_can_sign
+from gatehouse.verify.base import KnownKeys, NoKeys, RemoteVerifier, fetched_key, single_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,16 +28,18 @@ if TYPE_CHECKING:
     from gatehouse.verify.base import Facts
 
 #: Where PayPal serves its certificates, and nobody else anything.
-ADDRESSES = re.compile(r"https://api(\.sandbox)?\.paypal\.com/v1/notifications/certs/[A-Za-z0-9_-]{1,100}")
+CERTIFICATE_URLS = re.compile(
+    r"https://api(\.sandbox)?\.paypal\.com/v1/notifications/certs/[A-Za-z0-9_-]{1,100}"
+)
 #: Whom they are issued to, as PayPal's own SDKs check: messageverificationcerts(.sandbox).paypal.com.
 _SUBJECT = re.compile(r"messageverificationcerts(\.[a-z]+)?\.paypal\.com")
 _ALGORITHM = "SHA256withRSA"
-_ID, _TIME, _SIGNATURE, _ADDRESS, _NAMED_ALGORITHM = _HEADERS = tuple(
+_ID, _TIME, _SIGNATURE, _CERTIFICATE_URL, _AUTH_ALGORITHM = tuple(
     f"PAYPAL-{name}"
     for name in ("TRANSMISSION-ID", "TRANSMISSION-TIME", "TRANSMISSION-SIG", "CERT-URL", "AUTH-ALGO")
 )
 #: Nothing that could pass for the line between two parts of the signed text.
-_PART = re.compile(r"[!-{}~]{1,100}")
+_SIGNED_PART = re.compile(r"[!-{}~]{1,100}")
 
 
 class PaypalVerifier:
@@ -48,27 +50,27 @@ class PaypalVerifier:
         config: PaypalConfig,
         secrets: Sequence[bytes],  # noqa: ARG002 - the key is PayPal's
         *,
-        addresses: re.Pattern[str] = ADDRESSES,
+        certificate_urls: re.Pattern[str] = CERTIFICATE_URLS,
     ) -> None:
         if not config.webhook_id:
             raise ValueError("a webhook id is part of what is signed")
         self._webhook_id = config.webhook_id
-        self._addresses = addresses
+        self._certificate_urls = certificate_urls
         self.keys: KnownKeys = NoKeys()
         self.remote: tuple[RemoteVerifier, ...] = (self,)
 
     def verify(self, request: Request, now: float) -> Facts:
-        key = signing_key(fetched(self, request), now, subject=_SUBJECT)
-        signature = decoded(as_sent(_header(request, _SIGNATURE)), "base64")
+        key = certificate_key(fetched_key(self, request), now, subject=_SUBJECT)
+        signature = decode_strict(as_sent(_header(request, _SIGNATURE)), "base64")
         if not signature:
             raise VerificationError("malformed_signature")
         signed = self._signed(request)
-        if not holds(_check, key, signature, signed):
+        if not is_valid(_check, key, signature, signed):
             raise VerificationError("wrong_signature")
         return {"signed": signed, "timestamp": as_sent(_header(request, _TIME))}
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
-        raise only_the_provider_signs("PayPal")
+        raise only_provider_can_sign("PayPal")
 
     def credential_headers(self) -> frozenset[str]:
         return frozenset({_SIGNATURE.lower()})
@@ -76,10 +78,10 @@ class PaypalVerifier:
     def key_url(self, request: Request) -> str | None:
         if not single_header(request, _SIGNATURE):
             return None
-        if _header(request, _NAMED_ALGORITHM) != _ALGORITHM:
+        if _header(request, _AUTH_ALGORITHM) != _ALGORITHM:
             raise VerificationError("malformed_signature")
-        url = _header(request, _ADDRESS)
-        if not self._addresses.fullmatch(url):
+        url = _header(request, _CERTIFICATE_URL)
+        if not self._certificate_urls.fullmatch(url):
             raise VerificationError("wrong_credentials")
         return url
 
@@ -88,7 +90,7 @@ class PaypalVerifier:
 
     def _signed(self, request: Request) -> bytes:
         parts = (_header(request, _ID), _header(request, _TIME))
-        if not all(map(_PART.fullmatch, parts)):
+        if not all(map(_SIGNED_PART.fullmatch, parts)):
             raise VerificationError("malformed_signature")
         return as_sent("|".join((*parts, self._webhook_id, str(zlib.crc32(request.body)))))
 

@@ -21,7 +21,7 @@ from gatehouse.errors import UnavailableError, VerificationError
 from gatehouse.network.forbidden_addresses import open_socket
 from gatehouse.network.resolver import AiohttpResolver, SystemResolver
 from gatehouse.telemetry.log import get_logger
-from gatehouse.verify.base import Prepared
+from gatehouse.verify.base import PreparedKeys
 from gatehouse.verify.key_cache import KeyBudget, KeyCache
 
 if TYPE_CHECKING:
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from gatehouse.verify.base import RemoteVerifier
 
 #: Seconds for one fetch, from waiting for its turn to its last byte.
-MAX_SECONDS = 2.0
+FETCH_TIMEOUT = 2.0
 #: No certificate with its chain, and no key set, is longer.
 MAX_BYTES = 64 * 1024
 #: Fetches under way at a time from one host, from all, and of addresses that are known.
-AT_ONCE = 4
-MOST_AT_ONCE = 16
+MAX_FETCHES_PER_HOST = 4
+MAX_FETCHES = 16
 #: Names that are looked up at a time.
-MOST_LOOKUPS = 32
+MAX_LOOKUPS = 32
 
 #: Nothing compressed: what is bounded are the bytes that are read.
 _HEADERS = {"User-Agent": f"Gatehouse/{__version__}", "Accept-Encoding": "identity"}
@@ -66,15 +66,15 @@ class RemoteKeys:
         clock: Callable[[], float] = time.monotonic,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
-        deadline: float = MAX_SECONDS,
+        deadline: float = FETCH_TIMEOUT,
     ) -> None:
         self._clock = clock
-        self._resolver = resolver or AiohttpResolver(SystemResolver(max_threads=MOST_LOOKUPS))
+        self._resolver = resolver or AiohttpResolver(SystemResolver(max_threads=MAX_LOOKUPS))
         self._tls = tls
         self._deadline = deadline
         self._session: aiohttp.ClientSession | None = None
-        self._turns = asyncio.Semaphore(MOST_AT_ONCE)
-        self._turns_of_known = asyncio.Semaphore(MOST_AT_ONCE)
+        self._turns = asyncio.Semaphore(MAX_FETCHES)
+        self._turns_of_known = asyncio.Semaphore(MAX_FETCHES)
         self._cache = KeyCache()
         self._under_way: dict[str, asyncio.Task[None]] = {}
         #: By host: what is under way or waits for its turn there.
@@ -85,7 +85,9 @@ class RemoteKeys:
         """Return what an address holds, as far as it is known."""
         return self._cache.get(url)
 
-    async def prepare(self, source: str, verifiers: Sequence[RemoteVerifier], request: Request) -> Prepared:
+    async def prepare(
+        self, source: str, verifiers: Sequence[RemoteVerifier], request: Request
+    ) -> PreparedKeys:
         """Get the keys that these verifiers need for a request, and let them look the keys up.
 
         An address that can't be asked now is no error yet: another verifier may let the request in. One that
@@ -105,13 +107,13 @@ class RemoteKeys:
                     await self._provide(source, url, request.client, partial(verifier.is_outdated, request))
                 except UnavailableError as error:
                     missing = missing or error
-        return Prepared(tuple(addresses), missing)
+        return PreparedKeys(tuple(addresses), missing)
 
-    def prove(self, addresses: Iterable[str]) -> None:
+    def mark_verified(self, addresses: Iterable[str]) -> None:
         """Learn that a request passed that needed the keys of these addresses."""
         for url in addresses:
             if self._cache.get(url) is not None:
-                self._cache.prove(url)
+                self._cache.mark_verified(url)
 
     async def close(self) -> None:
         """Give up what is under way and close all connections."""
@@ -125,10 +127,10 @@ class RemoteKeys:
     async def _provide(
         self, source: str, url: str, sender: str, is_outdated: Callable[[bytes], bool]
     ) -> None:
-        finding = self._cache.find(url, self._clock(), is_outdated=is_outdated)
-        if finding == "unreached":
+        finding = self._cache.look_up(url, self._clock(), is_outdated=is_outdated)
+        if finding == "unreachable":
             raise _unavailable()
-        if finding == "ask":
+        if finding == "fetch":
             # One request that gives up must not take the key from the others that wait for it.
             task = self._under_way.get(url) or self._start(source, url, sender)
             await asyncio.wait([task])
@@ -140,7 +142,7 @@ class RemoteKeys:
         if self._cache.is_known(url):
             return self._begin(source, url)
         budget = self._budgets.setdefault(source, KeyBudget())
-        for chosen in budget.name(url, sender, self._clock()):
+        for chosen in budget.urls_to_fetch(url, sender, self._clock()):
             if chosen not in self._under_way:
                 self._begin(source, chosen)
         if url not in self._under_way:
@@ -163,14 +165,14 @@ class RemoteKeys:
             async with asyncio.timeout(self._deadline), self._turn(url):
                 key = await self._download(url)
         except _AbsentError:
-            self._cache.absent(url, self._clock())
+            self._cache.mark_absent(url, self._clock())
         except (aiohttp.ClientError, OSError, ValueError) as error:
             host, fault = urlsplit(url).hostname, type(error).__name__
             get_logger().warning("keys.unavailable", source=source, host=host, error=fault)
-            if not self._cache.unreached(url, self._clock()):
+            if not self._cache.mark_unreachable(url, self._clock()):
                 raise _unavailable() from error
         else:
-            self._cache.hold(url, key, self._clock())
+            self._cache.store(url, key, self._clock())
 
     @asynccontextmanager
     async def _turn(self, url: str) -> AsyncIterator[None]:
@@ -223,7 +225,7 @@ class _Host:
     __slots__ = ("turns", "waiting")
 
     def __init__(self) -> None:
-        self.turns = asyncio.Semaphore(AT_ONCE)
+        self.turns = asyncio.Semaphore(MAX_FETCHES_PER_HOST)
         self.waiting = 0
 
 

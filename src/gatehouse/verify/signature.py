@@ -19,7 +19,7 @@ from gatehouse.language.request import Request, as_sent
 from gatehouse.language.scope import Scope
 from gatehouse.language.split import Split
 from gatehouse.language.times import rfc3339
-from gatehouse.verify.base import Facts, Proved, proved, single_header
+from gatehouse.verify.base import Facts, ProvenFacts, proven_with, single_header
 from gatehouse.verify.freshness import check_timestamp
 from gatehouse.verify.places import place, with_header
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 #: A header may list many signatures; no provider sends more live ones than this.
 MAX_SIGNATURES = 10
 #: DocuSign signs with up to 100 keys, each in a header of its own.
-_MAX_NUMBERED = 100
-_NUMBER = "{n}"
-_ANY = "*"
+_MAX_NUMBERED_HEADERS = 100
+_NUMBER_PLACEHOLDER = "{n}"
+_ANY_KEY = "*"
 
 #: How a hash is written. What arrives is compared with this spelling, so no other spelling passes.
-WRITE: dict[str, Callable[[bytes], bytes]] = {
+ENCODERS: dict[str, Callable[[bytes], bytes]] = {
     "hex": binascii.hexlify,
     "hex-upper": lambda raw: raw.hex().upper().encode(),
     "base64": partial(binascii.b2a_base64, newline=False),
@@ -48,7 +48,7 @@ WRITE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-class Carried(msgspec.Struct, frozen=True, gc=False):
+class Candidates(msgspec.Struct, frozen=True, gc=False):
     """What a request carries as proof."""
 
     #: The signatures as written, without prefix.
@@ -63,32 +63,38 @@ class SignaturePlace:
     def __init__(self, config: SignatureConfig) -> None:
         self._config = config
         self._place = place(headers=config.header, query=None, form=config.form, body=config.body)
-        self._numbered = tuple(name.removesuffix(_NUMBER) for name in config.header if name.endswith(_NUMBER))
+        self._numbered = tuple(
+            name.removesuffix(_NUMBER_PLACEHOLDER)
+            for name in config.header
+            if name.endswith(_NUMBER_PLACEHOLDER)
+        )
         self._format = config.format
         self._between = config.between
         #: A space beside it is tolerated.
-        self._split_at = config.between.strip() or " "
+        self._separator = config.between.strip() or " "
         self._sets = config.sets
-        self._list_split_at = ", " if config.between == ", " else " "
+        self._list_separator = ", " if config.between == ", " else " "
         self._assign = config.assign
         self._keys = frozenset(config.key)
         self._prefix = as_sent(config.prefix)
         self._padding = b"=" if config.encoding == "base64url" else b""
 
-    def read(self, scope: Scope) -> Carried:
+    def read(self, scope: Scope) -> Candidates:
         """Find the signatures. Raises `VerificationError` when there is none that could pass."""
         if self._numbered:
-            return Carried(self._bare(self._read_numbered(scope.request)))
+            return Candidates(self._without_prefix(self._read_numbered(scope.request)))
         text = self._place.read(scope)
         if not text or text.isspace():
             raise VerificationError("missing_signature")
         if not text.isascii():
             raise VerificationError("malformed_signature")
         if self._format == "plain":
-            return Carried(self._bare([text]))
+            return Candidates(self._without_prefix([text]))
         if self._format == "list":
-            return Carried(
-                self._bare(self._chosen(entry.partition(",") for entry in text.split(self._list_split_at)))
+            return Candidates(
+                self._without_prefix(
+                    self._signature_values(entry.partition(",") for entry in text.split(self._list_separator))
+                )
             )
         return self._read_pairs(text)
 
@@ -103,20 +109,20 @@ class SignaturePlace:
         elif self._format == "positional":
             value = self._between.join([*timestamps.values(), value])
         elif self._format == "pairs":
-            entries = timestamps | {"signature" if key == _ANY else key: value}
+            entries = timestamps | {"signature" if key == _ANY_KEY else key: value}
             value = self._between.join(f"{name}{self._assign}{text}" for name, text in entries.items())
         return self._place.write(request, value)
 
     def header_names(self) -> frozenset[str]:
         """Name the headers (lower case) that carry signatures."""
-        numbered = (f"{name}{n}" for name in self._numbered for n in range(1, _MAX_NUMBERED + 1))
+        numbered = (f"{name}{n}" for name in self._numbered for n in range(1, _MAX_NUMBERED_HEADERS + 1))
         return self._place.header_names() | {name.lower() for name in numbered}
 
     def _read_numbered(self, request: Request) -> list[str]:
         """Read the headers 1, 2, 3 …, up to the first that is not there."""
         found: list[str] = []
         for name in self._numbered:
-            for n in range(1, _MAX_NUMBERED + 1):
+            for n in range(1, _MAX_NUMBERED_HEADERS + 1):
                 value = single_header(request, f"{name}{n}")
                 if value is None:
                     break
@@ -125,11 +131,11 @@ class SignaturePlace:
             raise VerificationError("missing_signature")
         return [value for value in found if value.isascii()]
 
-    def _read_pairs(self, text: str) -> Carried:
+    def _read_pairs(self, text: str) -> Candidates:
         entries = [
             entry.strip(" ")
             for one in (text.split(self._sets) if self._sets else (text,))
-            for entry in one.split(self._split_at)
+            for entry in one.split(self._separator)
         ]
         if self._format == "positional":
             pairs = [(str(position), "", entry) for position, entry in enumerate(entries)]
@@ -138,15 +144,15 @@ class SignaturePlace:
         # Counted in one go: a form field may hold a hundred thousand entries, and nobody is verified yet.
         counts = Counter(name for name, _, _ in (set(pairs) if self._sets else pairs))
         once = {name: value for name, _, value in pairs if counts[name] == 1}
-        return Carried(self._bare(self._chosen(pairs)), once)
+        return Candidates(self._without_prefix(self._signature_values(pairs)), once)
 
-    def _chosen(self, entries: Iterable[tuple[str, str, str]]) -> list[str]:
+    def _signature_values(self, entries: Iterable[tuple[str, str, str]]) -> list[str]:
         keys = self._keys
-        return [value for name, _, value in entries if name in keys or _ANY in keys]
+        return [value for name, _, value in entries if name in keys or _ANY_KEY in keys]
 
-    def _bare(self, entries: list[str]) -> list[bytes]:
+    def _without_prefix(self, entries: list[str]) -> list[bytes]:
         """Take what stands around each signature away. More than a few are not looked at."""
-        limit = _MAX_NUMBERED if self._numbered else MAX_SIGNATURES
+        limit = _MAX_NUMBERED_HEADERS if self._numbered else MAX_SIGNATURES
         found = []
         for entry in entries[:limit]:
             value = as_sent(entry)
@@ -157,19 +163,19 @@ class SignaturePlace:
 
 #: What no id holds, and JSON does not do without: such an id has swallowed the end of a signed body, or its
 #: beginning, and what is left would verify as the body.
-_OF_A_BODY = re.compile(rb'["{}\[\]<>\x00-\x1f]')
+_BODY_CHARACTERS = re.compile(rb'["{}\[\]<>\x00-\x1f]')
 
 
 class Scheme(Protocol):
     """The mathematics of one scheme, with the keys of all live secrets."""
 
-    def usable(self, signatures: list[bytes]) -> list[bytes]:
+    def well_formed(self, signatures: list[bytes]) -> list[bytes]:
         """Choose, of the signatures as written, those of the right form; in whatever form `matches` takes."""
 
-    def matches(self, signed: bytes, signatures: list[bytes]) -> int:
+    def matching_secret(self, signed: bytes, signatures: list[bytes]) -> int:
         """Return which secret any of the usable signatures fits, from 1; 0 for none. Raises nothing."""
 
-    def make(self, signed: bytes) -> bytes:
+    def sign(self, signed: bytes) -> bytes:
         """Sign with the first secret, written as the provider does. Raises `GatewayError` if nobody can."""
 
 
@@ -179,7 +185,7 @@ class SignedVerifier:
     def __init__(self, config: SigningConfig, scheme: Scheme) -> None:
         self._scheme = scheme
         self._place = SignaturePlace(config.signature)
-        self._timestamp = Timestamp(config.timestamp) if config.timestamp else None
+        self._timestamp = SignedTimestamp(config.timestamp) if config.timestamp else None
         self._id = config.id
         self._signed = config.signed
         self._each = Split(tuple(config.each.split("."))) if config.each else None
@@ -188,15 +194,15 @@ class SignedVerifier:
     def verify(self, request: Request, now: float) -> Facts:
         if self._each is None:
             return self._check(Scope(request), now)
-        items = items_of(request, self._each)
+        items = signed_items(request, self._each)
         scopes = (Scope(request, body=raw, outer=outer) for raw, outer in items)
         # The last of the secrets that any item needed: the oldest, as a rule.
-        return proved(max(self._check(scope, now).secret for scope in scopes))
+        return proven_with(max(self._check(scope, now).secret for scope in scopes))
 
     def sign(self, request: Request, now: float) -> Request:
         if self._each is None:
             return self._sign(request, now)
-        items = items_of(request, self._each)
+        items = signed_items(request, self._each)
         signed = [self._sign(msgspec.structs.replace(request, body=raw), now).body for raw, _ in items]
         body = with_value(request.body, self._each_path, b"[" + b", ".join(signed) + b"]")
         return msgspec.structs.replace(request, body=body)
@@ -204,16 +210,16 @@ class SignedVerifier:
     def credential_headers(self) -> frozenset[str]:
         return self._place.header_names()
 
-    def _check(self, scope: Scope, now: float) -> Proved:
-        carried = self._place.read(scope)
-        facts = Proved()
+    def _check(self, scope: Scope, now: float) -> ProvenFacts:
+        candidates = self._place.read(scope)
+        facts = ProvenFacts()
         if self._timestamp is not None:
-            facts["timestamp"] = self._timestamp.check(scope, carried, now)
-        signatures = self._scheme.usable(carried.signatures)
+            facts["timestamp"] = self._timestamp.check(scope, candidates, now)
+        signatures = self._scheme.well_formed(candidates.signatures)
         if not signatures:
             raise VerificationError("malformed_signature")
         facts["signed"] = signed = self._signed_bytes(scope, facts)
-        facts.secret = secret = self._scheme.matches(signed, signatures)
+        facts.secret = secret = self._scheme.matching_secret(signed, signatures)
         if not secret:
             raise VerificationError("wrong_signature")
         return facts
@@ -222,8 +228,8 @@ class SignedVerifier:
         """Put together what was signed. `facts` gets the id on the way."""
         scope.facts = facts
         if self._id is not None:
-            facts["id"] = _resolved_id(self._id, scope)
-            if _OF_A_BODY.search(facts["id"]):
+            facts["id"] = _resolve_id(self._id, scope)
+            if _BODY_CHARACTERS.search(facts["id"]):
                 raise VerificationError("malformed_signature")
         try:
             signed = self._signed.render(scope)
@@ -237,14 +243,14 @@ class SignedVerifier:
         facts: dict[str, bytes] = {}
         pairs: dict[str, str] = {}
         if self._timestamp is not None:
-            text = self._timestamp.text(now)
+            text = self._timestamp.format(now)
             facts["timestamp"] = as_sent(text)
             request, pairs = self._timestamp.write(request, text)
-        signature = self._scheme.make(self._signed_bytes(Scope(request), facts))
+        signature = self._scheme.sign(self._signed_bytes(Scope(request), facts))
         return self._place.write(request, signature, pairs)
 
 
-class Timestamp:
+class SignedTimestamp:
     """The signed timestamp of a request."""
 
     def __init__(self, config: TimestampConfig) -> None:
@@ -253,12 +259,12 @@ class Timestamp:
         headers = (config.header,) if config.header else ()
         self._place = place(headers=headers, query=config.query, form=config.form, body=config.body)
 
-    def check(self, scope: Scope, carried: Carried, now: float) -> bytes:
+    def check(self, scope: Scope, candidates: Candidates, now: float) -> bytes:
         """Return it as sent. Raises `VerificationError` when it is malformed, too old or too new."""
-        text = carried.pairs.get(self._pair) if self._pair else self._place.read(scope)
+        text = candidates.pairs.get(self._pair) if self._pair else self._place.read(scope)
         return check_timestamp(text, self._config.unit, self._config.tolerance, now)
 
-    def text(self, now: float) -> str:
+    def format(self, now: float) -> str:
         """Write a time as the provider does."""
         return {"s": str(int(now)), "ms": str(int(now * 1000)), "iso8601": rfc3339(now)}[self._config.unit]
 
@@ -269,7 +275,7 @@ class Timestamp:
         return self._place.write(request, text), {}
 
 
-def items_of(request: Request, each: Split) -> list[Item]:
+def signed_items(request: Request, each: Split) -> list[Item]:
     """Return the elements that each have to prove themselves. None at all prove nothing.
 
     Raises `VerificationError`.
@@ -283,7 +289,7 @@ def items_of(request: Request, each: Split) -> list[Item]:
     return found
 
 
-def _resolved_id(template: Template, scope: Scope) -> bytes:
+def _resolve_id(template: Template, scope: Scope) -> bytes:
     try:
         resolved = template.render(scope)
     except MalformedDocumentError as error:

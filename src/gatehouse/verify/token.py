@@ -11,9 +11,9 @@ from gatehouse.language.document import with_value
 from gatehouse.language.request import Request, as_sent
 from gatehouse.language.scope import Scope
 from gatehouse.language.split import Split
-from gatehouse.verify.base import Facts, matching, proved
+from gatehouse.verify.base import Facts, matching_position, proven_with
 from gatehouse.verify.places import place
-from gatehouse.verify.signature import items_of
+from gatehouse.verify.signature import signed_items
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,15 +35,15 @@ class TokenVerifier:
 
     def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - a token has no time
         if self._each is None:
-            return proved(self._check(Scope(request)))
-        items = items_of(request, self._each)
-        return proved(max(self._check(Scope(request, body=raw, outer=outer)) for raw, outer in items))
+            return proven_with(self._check(Scope(request)))
+        items = signed_items(request, self._each)
+        return proven_with(max(self._check(Scope(request, body=raw, outer=outer)) for raw, outer in items))
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
         token = self._expected[0].decode()
         if self._each is None:
             return self._place.write(request, token)
-        items = [msgspec.structs.replace(request, body=raw) for raw, _ in items_of(request, self._each)]
+        items = [msgspec.structs.replace(request, body=raw) for raw, _ in signed_items(request, self._each)]
         signed = b", ".join(self._place.write(item, token).body for item in items)
         return msgspec.structs.replace(
             request, body=with_value(request.body, self._each_path, b"[" + signed + b"]")
@@ -56,7 +56,7 @@ class TokenVerifier:
         text = self._place.read(scope)
         if not text:
             raise VerificationError("missing_signature")
-        secret = matching(as_sent(text), self._expected)
+        secret = matching_position(as_sent(text), self._expected)
         if not secret:
             raise VerificationError("wrong_credentials")
         return secret

@@ -25,7 +25,7 @@ from gatehouse.language.document import MalformedDocumentError
 from gatehouse.language.request import as_sent
 from gatehouse.language.scope import Scope, is_form
 from gatehouse.language.template import Template
-from gatehouse.verify.base import ct_equal, matching, proved, single_header
+from gatehouse.verify.base import ct_equal, matching_position, proven_with, single_header
 from gatehouse.verify.places import with_header
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 _HEADER = "X-Twilio-Signature"
 _BODY_HASH = "bodySHA256"
-_FIELDS = Template("{form_sorted?}")
+_FORM_FIELDS = Template("{form_sorted?}")
 _URL = Template("{url}")
 _PORT = re.compile(r":[0-9]+$")
 _STANDARD_PORTS = {"https": 443, "http": 80}
 #: How Conversations counts its attempts.
-_ATTEMPTS = re.compile(rb"RetryCount[0-9]{1,9}")
+_RETRY_COUNT = re.compile(rb"RetryCount[0-9]{1,9}")
 #: The length of a signature in base64 → its hash.
 _DIGESTS = {28: "sha1", 44: "sha256"}
 
@@ -60,17 +60,19 @@ class TwilioVerifier:
         _check_body_hash(request)
         # A retry may be signed with the port and the first try without: as an identity only one form will do.
         signed = _signed(request)
-        variants = [signed] + [_signed(_at(request, url)) for url in _other_urls(request.public_url)]
-        made = [_made(key, one, digest) for key in self._keys for one in variants]
-        place = matching(given, made)
-        if not place:
+        variants = [signed] + [
+            _signed(_with_public_url(request, url)) for url in _other_urls(request.public_url)
+        ]
+        expected = [_hmac(key, one, digest) for key in self._keys for one in variants]
+        position = matching_position(given, expected)
+        if not position:
             raise VerificationError("wrong_signature")
-        facts = proved((place - 1) // len(variants) + 1)
+        facts = proven_with((position - 1) // len(variants) + 1)
         facts["signed"] = signed
         # What tells one event of a form from another. Twilio signs nothing between names and values, so
         # whoever replays a form could cut it anew, with the count inside another field: it goes anywhere.
         if is_form(request):
-            facts["id"] = hashlib.sha256(_ATTEMPTS.sub(b"", signed)).hexdigest().encode()
+            facts["id"] = hashlib.sha256(_RETRY_COUNT.sub(b"", signed)).hexdigest().encode()
         return facts
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
@@ -78,14 +80,14 @@ class TwilioVerifier:
             hashed = urlencode({_BODY_HASH: hashlib.sha256(request.body).hexdigest()})
             kept = [part for part in request.query.split("&") if part and not part.startswith(_BODY_HASH)]
             request = msgspec.structs.replace(request, query="&".join([*kept, hashed]))
-        signature = _made(self._keys[0], _signed(request), "sha1")
+        signature = _hmac(self._keys[0], _signed(request), "sha1")
         return with_header(request, _HEADER, signature.decode())
 
     def credential_headers(self) -> frozenset[str]:
         return frozenset({_HEADER.lower()})
 
 
-def _made(key: bytes, signed: bytes, digest: str) -> bytes:
+def _hmac(key: bytes, signed: bytes, digest: str) -> bytes:
     return base64.b64encode(hmac.digest(key, signed, digest))
 
 
@@ -119,7 +121,7 @@ def _signed(request: Request) -> bytes:
     """Put together what is signed. Raises `VerificationError` without `public_url`, or for a broken form."""
     scope = Scope(request)
     try:
-        url, fields = _URL.render(scope), _FIELDS.render(scope) if is_form(request) else b""
+        url, fields = _URL.render(scope), _FORM_FIELDS.render(scope) if is_form(request) else b""
     except MalformedDocumentError as error:
         raise VerificationError("malformed_body") from error
     if url is None:
@@ -135,5 +137,5 @@ def _other_urls(public_url: str) -> list[str]:
     return [f"{public_url}:{port}"] if port else []
 
 
-def _at(request: Request, public_url: str) -> Request:
+def _with_public_url(request: Request, public_url: str) -> Request:
     return msgspec.structs.replace(request, public_url=public_url)
