@@ -232,18 +232,34 @@ def test_what_happens_again_is_a_second_event_and_a_retry_is_none(repeat: Repeat
 
 #: Vectors of one event, and of two: preset, name, name.
 ONE_EVENT = [
-    ("twilio", "a message of Conversations", "the same again: RetryCount, which is signed too, has gone up"),
-    ("plaid", "a payment, which has a time", "a retry of it: another token over the same bytes"),
-    ("x", "a new follower", "the same again, when there was one follower more"),
-    ("zendesk", "a trigger with a fixed text", "a retry that is signed anew"),
-    ("supabase", "two secrets: the first of them", "two secrets: the last of them"),
+    ("twilio", "A message from Conversations", "A retry of the message with a higher, signed RetryCount"),
+    (
+        "plaid",
+        "A payment event, which contains a time",
+        "A retry of the payment event: another token for the same body",
+    ),
+    ("x", "A new follower", "The same follow, sent again with a higher follower count"),
+    ("zendesk", "A trigger with a fixed text", "A retry with a new signature"),
+    (
+        "supabase",
+        "Two signatures, the first of which was made with the configured secret",
+        "Two signatures, the last of which was made with the configured secret",
+    ),
 ]
 TWO_EVENTS = [
-    ("twilio", "a test of a sink", "another test of the sink: the same id at another time"),
-    ("webflow", "an inventory fell to 5", "and is 5 again: the same bytes as before, a second event"),
-    ("paystack", "the invoice changed", "the invoice changed once more"),
-    ("x", "a new follower", "the follower is gone"),
-    ("quickbooks", "two CloudEvents", "a CloudEvent with an id that another source has used"),
+    (
+        "twilio",
+        "A test of an event sink",
+        "A second test of the event sink, with the same id at another time",
+    ),
+    (
+        "webflow",
+        "An inventory quantity changed to 5",
+        "An inventory quantity changed back to 5: an identical body, but a separate event",
+    ),
+    ("paystack", "An invoice was changed", "An invoice was changed again"),
+    ("x", "A new follower", "A follower left"),
+    ("quickbooks", "Two CloudEvents", "A CloudEvent whose id another source has used"),
 ]
 
 

@@ -47,10 +47,12 @@ Do not edit them. A preset is a YAML file in the language of [configuration.md](
 The page of a provider says how to set it up, what Gatehouse verifies, and how the provider retries.
 The columns of the table:
 
-- **proof**: what the preset was tested with. *published*: requests that the provider published, or that the
-  tests of its SDK contain. *SDK*: requests that the provider's SDK made or accepted. *by hand*: requests made
-  with a cryptography library after the provider's documentation. The tests also change each signed part of
-  every request, and Gatehouse refuses the changed request.
+- **proof**: the origin of the requests in the preset's tests.
+  - *published*: the provider published them, or they are in the tests of its SDK.
+  - *SDK*: the provider's SDK signed or checked them.
+  - *by hand*: made from the provider's documentation with a cryptography library, without the provider's SDK.
+
+  The tests also change each signed part of every request, and Gatehouse refuses the changed request.
 - **answer within** and **retries for**: what the provider documents. A dash means that it documents nothing.
 
 """
@@ -129,7 +131,6 @@ def _kinds(vectors: Sequence[Mapping[str, Any]]) -> list[str]:
 def _page(name: str, preset: ProviderConfig, vectors: Sequence[Mapping[str, Any]]) -> str:
     steps = "\n".join(f"{number}. {step}" for number, step in enumerate(preset.setup, 1))
     facts = "\n".join(f"- {label}: {text}" for label, text in _facts(preset) if text)
-    proofs = "\n".join(f"- {proof}" for proof in _proofs(vectors))
     return (
         f"# {preset.title}\n\n"
         f"Preset `{name}` · [all providers](../providers.md) · "
@@ -139,7 +140,7 @@ def _page(name: str, preset: ProviderConfig, vectors: Sequence[Mapping[str, Any]
         "[routes](../configuration.md#routes):\n\n"
         f"```yaml\n{source_yaml(name, preset)}```\n\n{_environment(source_yaml(name, preset))}"
         f"## What the preset does\n\n{facts}\n\n"
-        f"## Tested with\n\n{proofs}\n"
+        f"## Tested with\n\n{_tested(vectors)}"
     )
 
 
@@ -162,16 +163,16 @@ def _facts(preset: ProviderConfig) -> Iterator[tuple[str, str]]:
     yield "one event per", _code(describe.template(event.split)) if event.split else ""
     yield "dedupe by", ", ".join(map(_key, preset.dedupe.by))
     yield "refused when older than", "; ".join(_age_limits(preset))
-    yield "no age limit, because", preset.no_max_age
+    yield "why there is no age limit", preset.no_max_age
     yield "note", "; ".join(_warnings(preset))
     yield "the source must set", ", ".join(f"`values.{name}`" for name in _blanks(preset))
     yield "handshakes", ", ".join(handshake.name for handshake in preset.handshakes)
     yield "answer within", _documented(preset.answer_deadline)
     yield "retries", preset.retries
     yield "retries for", _documented(preset.retry_horizon)
-    yield "each retry has a new signature", preset.retries_resigned
-    yield "two events never have equal bodies, because", preset.unique_bodies
-    yield "the provider disables", preset.disables
+    yield "each retry has a new signature, according to", preset.retries_resigned
+    yield "why two events never have equal signed bytes", preset.unique_bodies
+    yield "what the provider disables, and when", preset.disables
     yield "not confirmed by a primary source", "; ".join(preset.unconfirmed)
 
 
@@ -200,11 +201,23 @@ def _warnings(preset: ProviderConfig) -> Iterator[str]:
         yield "a captured request can be replayed under another id"
 
 
-def _proofs(vectors: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for vector in vectors:
-        verdict = f", refused: {vector['refused']}" if vector.get("refused") else ""
-        name = vector["name"].removeprefix("published: ").removeprefix("refused: ")
-        yield f"{_PROOFS[vector['proof']]}: {name}{verdict} ({vector['source']})"
+def _tested(vectors: Sequence[Mapping[str, Any]]) -> str:
+    """List the requests that the preset accepts and refuses, and where they come from."""
+    accepted = [vector["name"] for vector in vectors if not vector.get("refused")]
+    refused = [f"{vector['name']} (`{vector['refused']}`)" for vector in vectors if vector.get("refused")]
+    # Many requests share a source, which the page names once.
+    sources = dict.fromkeys((vector["proof"], vector["source"]) for vector in vectors)
+    named = [f"{word}: {text}" for kind, word in _PROOFS.items() for proof, text in sources if proof == kind]
+    sections = {
+        "Gatehouse accepts:": accepted,
+        "Gatehouse refuses:": refused,
+        "The requests come from these sources ([Providers](../providers.md) explains the terms):": named,
+    }
+    return "\n".join(f"{title}\n\n{_list(lines)}" for title, lines in sections.items() if lines)
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "".join(f"- {line}\n" for line in lines)
 
 
 def _documented(seconds: float | None) -> str:
