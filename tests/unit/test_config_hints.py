@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from gatehouse import providers
+from gatehouse.config.hints import suggest_name
 from gatehouse.config.load import parse
 from gatehouse.errors import ConfigError, Problem
 
@@ -187,6 +189,20 @@ def test_a_mistake_in_a_setting_of_the_gateway_has_a_hint(section: str, hint: st
 
     assert problem.line == 1
     assert hint in str(problem.hint)
+
+
+@pytest.mark.parametrize(
+    ("given", "suggested"),
+    [
+        *(("nope", None), ("none", None), ("", None), ("shop", None)),
+        *(("stipre", "stripe"), ("slak", "slack"), ("payapl", "paypal"), ("GitHub", "github")),
+        *(("github.com", "github"), ("paypal-sandbox", "paypal"), ("stripe_eu", "stripe")),
+    ],
+)
+def test_only_a_similar_name_is_suggested(given: str, suggested: str | None) -> None:
+    hint = suggest_name(given, providers.names())
+
+    assert hint.startswith("expected one of" if suggested is None else f'did you mean "{suggested}"? ')
 
 
 @pytest.mark.case("F-57")

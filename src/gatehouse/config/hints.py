@@ -23,6 +23,8 @@ _MAX_SHOWN = 80
 _MAX_NAMES = 40
 #: Comparing with more names takes too long.
 _MAX_COMPARED = 500
+#: How similar a name must be to be suggested, from 0 to 1. Lower values suggest `openai` for `nope`.
+_SIMILAR = 0.75
 
 
 def escaped(text: str, limit: int = _MAX_SHOWN) -> str:
@@ -32,15 +34,23 @@ def escaped(text: str, limit: int = _MAX_SHOWN) -> str:
 
 
 def suggest_name(given: str, known: Iterable[str]) -> str:
-    """List the known names. Suggest the one that is most similar to the given name."""
+    """List the known names. Suggest the one that is most similar to the given name, if one is similar enough."""
     names = sorted(itertools.islice(known, _MAX_COMPARED))
     if not names:
         return "none is configured"
-    close = difflib.get_close_matches(given[:_MAX_SHOWN], names, n=1)
-    prefix = f'did you mean "{escaped(close[0])}"? ' if close else ""
+    close = _closest(given[:_MAX_SHOWN].lower(), names)
+    prefix = f'did you mean "{escaped(close)}"? ' if close else ""
     if len(names) > _MAX_NAMES:
         return f"{prefix}expected one of {len(names)} names, from {escaped(names[0])} to {escaped(names[-1])}"
     return f"{prefix}expected one of: {', '.join(map(escaped, names))}"
+
+
+def _closest(given: str, names: list[str]) -> str | None:
+    """Return the known name that was probably meant: a similar one, or `github` for `github.com`."""
+    by_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(given, by_lower, n=1, cutoff=_SIMILAR)
+    first_word = re.split(r"[^a-z0-9]", given, maxsplit=1)[0]
+    return by_lower[close[0]] if close else by_lower.get(first_word)
 
 
 _EXAMPLE = 'write text with placeholders, as in "{body:id}"'
