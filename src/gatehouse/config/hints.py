@@ -34,7 +34,7 @@ def escaped(text: str, limit: int = _MAX_SHOWN) -> str:
 
 
 def suggest_name(given: str, known: Iterable[str]) -> str:
-    """List the known names. Suggest the one that is most similar to the given name, if one is similar enough."""
+    """List the known names. Suggest one of them if it is similar to the given name."""
     names = sorted(itertools.islice(known, _MAX_COMPARED))
     if not names:
         return "none is configured"
