@@ -1,6 +1,7 @@
 #!/bin/sh
-# Makes the secret files that compose.yaml and compose.postgres.yaml mount, with random values, in deploy/secrets (or in
-# the directory given). A file that is there already is left as it is, so running it again is safe.
+# Creates the secret files that compose.yaml and compose.postgres.yaml mount. The values are random. The files are in
+# deploy/secrets, or in the directory given as an argument. The script does not change existing files, so you can run it
+# again.
 set -eu
 directory=${1:-$(dirname -- "$0")/secrets}
 
@@ -15,13 +16,13 @@ make() {
     fi
 }
 
-# The directory keeps other users of this machine out. The files themselves are readable: each is mounted alone into a
-# container, whose user is not their owner here.
+# Other users of this machine cannot open the directory. The files themselves are readable for everyone, because Compose
+# mounts each of them into a container whose user does not own it.
 mkdir -p -- "$directory"
 chmod 0700 -- "$directory"
 umask 0022
 
 make mandato "$(random)"                # replace it with the secret that Mandato shows
-make operator_token "$(random)"         # Prometheus and people send it to the operator server
-make example_app "whsec_$(random)"      # signs what the gateway sends to the example app
-make store_password "$(random)"          # of the user gatehouse in compose.postgres.yaml's database
+make operator_token "$(random)"         # Prometheus and operators send it to the operator listener
+make example_app "whsec_$(random)"      # signs the requests to the example app
+make store_password "$(random)"         # password of the database user in compose.postgres.yaml
