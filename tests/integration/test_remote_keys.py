@@ -158,9 +158,7 @@ async def serving(folder: Path) -> AsyncIterator[tuple[KeyServer, RemoteKeys, Se
     await site.start()
     server.port = runner.addresses[0][1]
     setting: Setting
-    keys = RemoteKeys(
-        clock=lambda: setting.now, resolver=Elsewhere(server.port), tls=client_tls, deadline=1.0
-    )
+    keys = RemoteKeys(clock=lambda: setting.now, resolver=Elsewhere(server.port), tls=client_tls, timeout=1.0)
     setting = Setting(server, keys)
     try:
         yield server, keys, setting

@@ -117,7 +117,7 @@ def test_check_reports_a_secret_in_the_wrong_form_for_its_scheme(run: Run) -> No
     config = GOOD.replace("secrets: [env:MANDATO]", "secrets: [env:MANDATO], verify: {key: hex}")
     result = run(config, "check")
     assert result.exit_code == 1
-    assert "env:MANDATO: not a secret of the form that hmac needs" in result.stderr
+    assert "env:MANDATO: not a secret in the form that hmac needs" in result.stderr
 
 
 def test_check_fails_for_an_operator_token_that_is_missing(run: Run) -> None:

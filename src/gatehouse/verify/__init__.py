@@ -1,1 +1,1 @@
-"""Verification: one module per scheme, each behind the `Verifier` protocol of `base`."""
+"""Verification: one module per scheme. Every scheme implements the `Verifier` protocol of `base`."""

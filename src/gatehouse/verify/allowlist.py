@@ -1,4 +1,4 @@
-"""`type: allowlist`: the address that a request comes from."""
+"""`type: allowlist`: accepts requests from the IP addresses of the provider."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class AllowlistVerifier:
-    """Lets in what comes from the provider's networks: the peer, or whom a trusted proxy speaks for."""
+    """Accepts requests whose client, as seen by the gateway or a trusted proxy, is in an allowed network."""
 
     def __init__(self, config: AllowlistConfig) -> None:
         self._networks = tuple(ipaddress.ip_network(network) for network in config.networks)
         self._is_allowed = lru_cache(maxsize=1024)(self._is_in_networks)
 
-    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - an address has no time
+    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - an IP address has no timestamp
         if not self._is_allowed(request.client):
             raise VerificationError("wrong_credentials")
         return NO_FACTS
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
-        raise GatewayError("a request can't be given the provider's address")
+        raise GatewayError("a request can't be sent from the provider's IP address")
 
     def credential_headers(self) -> frozenset[str]:
         return frozenset()

@@ -1,4 +1,4 @@
-"""`type: any`: several ways to prove where a request comes from. They are tried in order until one passes."""
+"""`type: any`: alternative verifiers, which are tried in order until one passes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from gatehouse.language.request import Request
     from gatehouse.verify.base import Facts, RemoteVerifier, Verifier
 
-#: The reasons that tell an operator most come first: a signature that was checked says more than one that is
-#: not there.
+#: The reasons that help an operator most come first. A signature that was checked says more than a missing
+#: one.
 _MOST_INFORMATIVE_FIRST: tuple[Reason, ...] = (
     "wrong_signature",
     "stale_timestamp",
@@ -31,12 +31,12 @@ _RANKS = {reason: rank for rank, reason in enumerate(_MOST_INFORMATIVE_FIRST)}
 
 
 def most_informative(reasons: Iterable[Reason]) -> Reason:
-    """Choose the reason to report when every verifier refused. The order of the verifiers plays no part."""
+    """Return the reason to report when every verifier refused. It does not depend on their order."""
     return min(reasons, key=_RANKS.__getitem__, default="missing_signature")
 
 
 class AnyVerifier:
-    """Tries one verifier after the other until one passes. Only that one's facts count."""
+    """Tries the verifiers in order until one passes, and returns the facts of that one."""
 
     def __init__(self, verifiers: tuple[Verifier, ...]) -> None:
         self._verifiers = verifiers
@@ -52,7 +52,7 @@ class AnyVerifier:
         raise VerificationError(most_informative(reasons))
 
     def needing_keys(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
-        """List the verifiers that need a published key before the first one that passes without."""
+        """Return the verifiers that need a key and come before the first one that passes without one."""
         found: list[RemoteVerifier] = []
         for verifier in self._verifiers:
             remote = remote_verifiers((verifier,))
@@ -62,7 +62,7 @@ class AnyVerifier:
         return tuple(found)
 
     def sign(self, request: Request, now: float) -> Request:
-        """Sign with the first verifier that can."""
+        """Sign with the first verifier that can sign."""
         refusal: GatewayError | None = None
         for verifier in self._verifiers:
             try:

@@ -1,10 +1,10 @@
-"""The schemes with public keys: `rsa` (RFC 8017), `ecdsa` (FIPS 186-5), `ed25519` (RFC 8032).
+"""Schemes with public keys: `rsa` (RFC 8017), `ecdsa` (FIPS 186-5) and `ed25519` (RFC 8032).
 
-They read keys and signatures strictly. Only the provider can sign, so `sign` always fails.
+Keys and signatures are decoded strictly. Only the provider can sign, so `sign` always raises.
 
-The signing certificates that providers serve (X.509 in PEM) are read here too. Their chains are not
-checked: the address is pinned to a host of the provider and fetched over TLS, so that host's own
-certificate vouches for them.
+This module also reads the signing certificates (X.509 in PEM) that providers publish. It does not check their
+chains: they are fetched over TLS from a pinned host of the provider, so the certificate of that host
+authenticates them.
 """
 
 from __future__ import annotations
@@ -31,10 +31,8 @@ from gatehouse.errors import GatewayError, VerificationError
 from gatehouse.verify.signature import ENCODERS
 
 if TYPE_CHECKING:
-    import re
     from collections.abc import Callable, Sequence
 
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
     from gatehouse.config.model import EcdsaConfig, Ed25519Config, RsaConfig
@@ -42,14 +40,14 @@ if TYPE_CHECKING:
 Key = TypeVar("Key")
 Encoding = Literal["hex", "hex-upper", "base64", "base64url"]
 
-#: SHA-1 is here for the providers that sign with nothing better; a config has to ask for it.
+#: Some providers still sign with SHA-1, so a config may select it.
 HASHES: dict[str, hashes.HashAlgorithm] = {
-    "sha1": hashes.SHA1(),  # noqa: S303 - as above
+    "sha1": hashes.SHA1(),  # noqa: S303 - see above
     "sha256": hashes.SHA256(),
     "sha512": hashes.SHA512(),
 }
 
-#: RFC 7468, and PKCS #1 as older tools write it.
+#: The PEM labels of RFC 7468, and of PKCS #1, which older tools write.
 _PEM = re.compile(r"-----BEGIN ((?:RSA )?PUBLIC KEY)-----([^-]*)-----END \1-----")
 
 _DECODERS: dict[Encoding, Callable[[bytes], bytes]] = {
@@ -61,7 +59,7 @@ _DECODERS: dict[Encoding, Callable[[bytes], bytes]] = {
 
 
 class AsymmetricScheme(ABC, Generic[Key]):
-    """A scheme whose secrets are the provider's public keys. Subclasses know one kind of key."""
+    """A scheme whose secrets are the provider's public keys. Each subclass handles one kind of key."""
 
     def __init__(self, kind: str, encoding: Encoding, keys: Sequence[Key]) -> None:
         if not keys:
@@ -71,7 +69,7 @@ class AsymmetricScheme(ABC, Generic[Key]):
         self._keys = tuple(keys)
 
     def well_formed(self, signatures: list[bytes]) -> list[bytes]:
-        """Decode the signatures, and leave out those that no key could have made."""
+        """Decode the signatures, and leave out those that no key can have made."""
         found = (decode_strict(signature, self._encoding) for signature in signatures)
         return [raw for raw in found if raw is not None and self.is_well_formed(raw)]
 
@@ -81,26 +79,26 @@ class AsymmetricScheme(ABC, Generic[Key]):
                 return position
         return 0
 
-    def sign(self, signed: bytes) -> bytes:  # noqa: ARG002 - there is nothing to make
+    def sign(self, signed: bytes) -> bytes:  # noqa: ARG002 - always raises
         raise only_provider_can_sign(self._kind)
 
     @abstractmethod
     def is_well_formed(self, signature: bytes) -> bool:
-        """Tell whether these bytes are written as a signature is."""
+        """Return whether these bytes have the form of a signature."""
 
     @abstractmethod
     def check(self, key: Key, signature: bytes, signed: bytes) -> None:
-        """Raise `InvalidSignature` when the signature does not hold."""
+        """Raise `InvalidSignature` if the signature is wrong."""
 
 
 def only_provider_can_sign(kind: str) -> GatewayError:
-    """Make the error for who asks an asymmetric scheme to sign."""
+    """Return the error for a scheme with which Gatehouse can't sign."""
     hint = "replay a request that the provider made, or use the provider's own test button"
     return GatewayError(f"only the provider can sign: {kind} needs its private key", hint=hint)
 
 
 def is_valid(check: Callable[[Key, bytes, bytes], None], key: Key, signature: bytes, signed: bytes) -> bool:
-    """Turn a check that raises into a verdict. Raises nothing."""
+    """Return whether a check passes that raises on failure. Never raises."""
     try:
         check(key, signature, signed)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError):
@@ -109,7 +107,7 @@ def is_valid(check: Callable[[Key, bytes, bytes], None], key: Key, signature: by
 
 
 def decode_strict(text: bytes, encoding: Encoding) -> bytes | None:
-    """Read bytes written as text; None unless they are written in the one way that `ENCODERS` does."""
+    """Decode a text; None unless `ENCODERS` would encode the result to exactly this text."""
     try:
         raw = _DECODERS[encoding](text)
     except ValueError:
@@ -118,10 +116,10 @@ def decode_strict(text: bytes, encoding: Encoding) -> bytes | None:
 
 
 def load_public_key(secret: bytes, encoding: Literal["pem", "base64"]) -> PublicKeyTypes:
-    """Read a public key, in PEM or as SubjectPublicKeyInfo in base64. Raises `ValueError`."""
+    """Load a public key from PEM, or from SubjectPublicKeyInfo in base64. Raises `ValueError`."""
     text = secret.decode("ascii").strip()
     if encoding == "pem":
-        # In environment variables line breaks are written `\n` or get lost, and eBay sends one line.
+        # Environment variables often contain `\n` instead of line breaks, or none. eBay sends one line.
         match = _PEM.fullmatch(text.replace("\\r", "").replace("\\n", "\n").strip())
         if match is None:
             raise ValueError("not a public key in PEM")
@@ -129,15 +127,15 @@ def load_public_key(secret: bytes, encoding: Literal["pem", "base64"]) -> Public
     try:
         return load_der_public_key(base64.b64decode(text, validate=True))
     except UnsupportedAlgorithm as error:
-        raise ValueError("a public key of an unknown kind") from error
+        raise ValueError("the kind of public key is not supported") from error
 
 
-#: NIST SP 800-131A: shorter keys can be broken by those who can pay for it.
+#: The minimum by NIST SP 800-131A: shorter RSA keys are no longer secure.
 MIN_BITS = 2048
 
 
 class RsaScheme(AsymmetricScheme[RSAPublicKey]):
-    """Checks signatures with PKCS #1 v1.5 or PSS padding with every live key."""
+    """Checks signatures with PKCS #1 v1.5 or PSS padding with each key."""
 
     def __init__(self, config: RsaConfig, secrets: Sequence[bytes]) -> None:
         keys = [load_rsa_key(secret, config.key) for secret in secrets]
@@ -156,19 +154,19 @@ class RsaScheme(AsymmetricScheme[RSAPublicKey]):
 
 
 def load_rsa_key(secret: bytes, encoding: Literal["pem", "base64"]) -> RSAPublicKey:
-    """Read a public key. Raises `ValueError`, also for one that is too short."""
+    """Load a public key. Raises `ValueError` if it is malformed or too short."""
     return require_strong_rsa(load_public_key(secret, encoding))
 
 
 def require_strong_rsa(key: PublicKeyTypes) -> RSAPublicKey:
-    """Return the key if it is an RSA key of a length that counts. Raises `ValueError`."""
+    """Return the key if it is an RSA key of at least `MIN_BITS`. Raises `ValueError` otherwise."""
     if isinstance(key, RSAPublicKey) and key.key_size >= MIN_BITS:
         return key
-    raise ValueError(f"not an RSA key of {MIN_BITS} bits or more")
+    raise ValueError(f"not an RSA key of at least {MIN_BITS} bits")
 
 
 class EcdsaScheme(AsymmetricScheme[ec.EllipticCurvePublicKey]):
-    """Checks signatures written in DER, or as two numbers of the curve's length (`form: raw`)."""
+    """Checks signatures in DER, or as the two integers r and s in fixed length (`form: raw`)."""
 
     def __init__(self, config: EcdsaConfig, secrets: Sequence[bytes]) -> None:
         keys = [load_ec_key(secret, config.key) for secret in secrets]
@@ -191,23 +189,23 @@ class EcdsaScheme(AsymmetricScheme[ec.EllipticCurvePublicKey]):
 
 
 def load_ec_key(secret: bytes, encoding: Literal["pem", "base64"]) -> ec.EllipticCurvePublicKey:
-    """Read a public key on any named curve. Raises `ValueError`."""
+    """Load a public key on any named curve. Raises `ValueError`."""
     key = load_public_key(secret, encoding)
     if isinstance(key, ec.EllipticCurvePublicKey):
         return key
-    raise ValueError("not a key for ECDSA")
+    raise ValueError("not an ECDSA key")
 
 
 def integer_length(key: ec.EllipticCurvePublicKey) -> int:
-    """Return how many bytes each number of a raw signature takes."""
+    """Return the length of each integer of a raw signature, in bytes."""
     return (key.key_size + 7) // 8
 
 
 def der_signature(key: ec.EllipticCurvePublicKey, raw: bytes) -> bytes:
-    """Write a raw signature in DER. Raises `ValueError` when it is not of the curve's length."""
+    """Convert a raw signature to DER. Raises `ValueError` if its length does not fit the curve."""
     length = integer_length(key)
     if len(raw) != 2 * length:
-        raise ValueError("not two numbers of the curve's length")
+        raise ValueError("the length of the signature does not fit the curve")
     return encode_dss_signature(int.from_bytes(raw[:length]), int.from_bytes(raw[length:]))
 
 
@@ -215,7 +213,7 @@ _ED25519_LENGTH = 64
 
 
 class Ed25519Scheme(AsymmetricScheme[Ed25519PublicKey]):
-    """Checks signatures of 64 bytes with every live key."""
+    """Checks signatures of 64 bytes with each key."""
 
     def __init__(self, config: Ed25519Config, secrets: Sequence[bytes]) -> None:
         keys = [_load_ed25519_key(secret, config.key) for secret in secrets]
@@ -229,7 +227,7 @@ class Ed25519Scheme(AsymmetricScheme[Ed25519PublicKey]):
 
 
 def _load_ed25519_key(secret: bytes, encoding: Literal["hex", "base64", "whpk", "pem"]) -> Ed25519PublicKey:
-    """Read a public key. Raises `ValueError`."""
+    """Load a public key. Raises `ValueError`."""
     match encoding:
         case "pem":
             key = load_public_key(secret, "pem")
@@ -246,9 +244,9 @@ def _load_ed25519_key(secret: bytes, encoding: Literal["hex", "base64", "whpk", 
 
 
 def certificate_key(pem: bytes, now: float, *, subject: re.Pattern[str] | None = None) -> RSAPublicKey:
-    """Return the RSA key of a certificate that is valid at `now` (unix seconds).
+    """Return the RSA key of a certificate that is valid at `now` (Unix seconds).
 
-    `subject` is what its common name has to be. Raises `VerificationError`.
+    Its common name must match `subject`. Raises `VerificationError`.
     """
     found = _load_certificate(pem)
     if found is None:
@@ -267,7 +265,7 @@ def certificate_key(pem: bytes, now: float, *, subject: re.Pattern[str] | None =
 
 @lru_cache(maxsize=64)
 def _load_certificate(pem: bytes) -> tuple[x509.Certificate, RSAPublicKey] | None:
-    """Read the first certificate: what follows it, if anything, is its chain."""
+    """Load the first certificate. Any certificates after it are its chain."""
     try:
         certificate = x509.load_pem_x509_certificate(pem)
         return certificate, require_strong_rsa(certificate.public_key())

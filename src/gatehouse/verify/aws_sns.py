@@ -1,7 +1,7 @@
-"""`type: aws-sns`: the signature of Amazon SNS, with a certificate from AWS's own hosts.
+"""`type: aws-sns`: the signature of Amazon SNS, with a certificate from a host of AWS.
 
-https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html: signed are the names and
-values of some members, each on a line of its own. `SignatureVersion` 1 is RSA with SHA-1, 2 with SHA-256.
+https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html: SNS signs the names and values
+of some members, each on a separate line. `SignatureVersion` 1 is RSA with SHA-1, 2 is RSA with SHA-256.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gatehouse.language.request import Request
     from gatehouse.verify.base import Facts
 
-#: The regions and the domain of each partition of AWS, by https://github.com/boto/botocore, partitions.json.
+#: The regions and the domain of each AWS partition, from partitions.json in https://github.com/boto/botocore.
 _PARTITIONS = (
     r"[a-z]{2}(-[a-z]{2,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(\.cn)?",
     r"eusc-[a-z]{2}-[a-z]{2,12}-[0-9]{1,2}\.amazonaws\.eu",
@@ -45,35 +45,35 @@ _PARTITIONS = (
     r"eu-isoe-[a-z]{2,12}-[0-9]{1,2}\.cloud\.adc-e\.uk",
     r"us-isof-[a-z]{2,12}-[0-9]{1,2}\.csp\.hci\.ic\.gov",
 )
-#: Where SNS serves its certificates, and nobody else anything.
+#: The URLs at which SNS publishes its certificates. Nobody else can publish there.
 CERTIFICATE_URLS = re.compile(
     rf"https://sns\.({'|'.join(_PARTITIONS)})/SimpleNotificationService-[0-9a-f]{{1,64}}\.pem"
 )
 _HASHES = {"1": HASHES["sha1"], "2": HASHES["sha256"]}
 _CONFIRMATION_MEMBERS = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
-#: What is signed, in this order, by type.
+#: The signed members of each type, in the order in which they are signed.
 _SIGNED_MEMBERS = {
     "Notification": ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
     "SubscriptionConfirmation": _CONFIRMATION_MEMBERS,
     "UnsubscribeConfirmation": _CONFIRMATION_MEMBERS,
 }
 _OPTIONAL_MEMBER = "Subject"
-#: The one member that may have several lines: with two, the signed lines could be dealt out anew.
+#: The only member that may contain line breaks. With a second one, a sender could move lines between members.
 _MULTILINE_MEMBER = "Message"
 
 
 class AwsSnsVerifier:
-    """Checks that SNS signed the body for one topic, not too long ago."""
+    """Verifies that SNS signed the body for the configured topic, at most `max_age` ago."""
 
     def __init__(
         self,
         config: AwsSnsConfig,
-        secrets: Sequence[bytes],  # noqa: ARG002 - the key is Amazon's
+        secrets: Sequence[bytes],  # noqa: ARG002 - SNS publishes the key
         *,
         certificate_urls: re.Pattern[str] = CERTIFICATE_URLS,
     ) -> None:
         if not config.topic_arn:
-            raise ValueError("without a topic anyone's SNS could send")
+            raise ValueError("without topic_arn, requests from any topic of SNS would pass")
         self._topic = config.topic_arn
         self._max_age = config.max_age
         self._certificate_urls = certificate_urls
@@ -103,7 +103,7 @@ class AwsSnsVerifier:
             raise VerificationError("wrong_credentials")
         return parsed.certificate_url
 
-    def is_outdated(self, request: Request, key: bytes) -> bool:  # noqa: ARG002 - each key has its own address
+    def is_outdated(self, request: Request, key: bytes) -> bool:  # noqa: ARG002 - each key has its own URL
         return False
 
     def _parse(self, request: Request) -> _SignedBody:
@@ -126,12 +126,12 @@ class AwsSnsVerifier:
 
 
 class _SignedBody(msgspec.Struct, frozen=True):
-    """What a body says of itself."""
+    """The parts of a body that the signature depends on. They are not verified yet."""
 
     signature: str
     certificate_url: str
     digest: HashAlgorithm
-    #: The signed members, in the order in which they are signed.
+    #: The signed members, in signing order.
     members: Mapping[str, str]
 
     @property
@@ -140,7 +140,7 @@ class _SignedBody(msgspec.Struct, frozen=True):
         return as_sent("".join(f"{name}\n{value}\n" for name, value in self.members.items()))
 
     def check(self, key: RSAPublicKey, signature: bytes, signed: bytes) -> None:
-        """Raise `InvalidSignature` when the signature does not hold."""
+        """Raise `InvalidSignature` if the signature is wrong."""
         key.verify(signature, signed, padding.PKCS1v15(), self.digest)
 
 
@@ -149,7 +149,7 @@ def _has_member(body: Document, name: str) -> bool:
 
 
 def _string_member(body: Document, name: str, missing: Reason = "malformed_body") -> str:
-    """Return a member that is a JSON string: the number 1 and the text "1" would be signed alike."""
+    """Return a member that must be a JSON string: the number 1 has the signed bytes of the string "1"."""
     try:
         raw = body.raw((name,))
         text = body.text((name,))

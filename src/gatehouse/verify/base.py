@@ -1,8 +1,8 @@
-"""What a verifier receives and returns. Only `Verification.verify` makes a `VerifiedRequest`.
+"""Defines the protocol of verifiers and their result. Only `Verification.verify` creates a `VerifiedRequest`.
 
-Verifiers do no I/O. `remote_keys` asks them for the address of a published key before they verify, and
-fetches it. A verifier names pinned addresses only: whoever chooses the address of the key can sign
-anything.
+Verifiers do no I/O. Before a request is verified, `remote_keys` asks the verifiers for the URLs of the
+published keys that they need, and fetches these keys. A verifier returns only pinned URLs: a sender that
+could choose the URL of the key could sign anything.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ if TYPE_CHECKING:
     from gatehouse.language.scope import Scope
 
 
-#: What a verifier learned on the way to its yes, by the name of its placeholder: `timestamp`, as sent; `id`,
-#: the signed id; `signed`, the signed bytes; `claims`, what a token says. What a scheme has not is missing.
+#: What a verifier read from a request that it accepted, by placeholder: `timestamp` (as sent), `id` (the
+#: signed id), `signed` (the signed bytes) and `claims` (the claims of a token). Values that a scheme does not
+#: have are missing.
 Facts = Mapping[str, bytes]
 
 NO_FACTS: Facts = {}
 
 
 class ProvenFacts(dict[str, bytes]):
-    """Facts, with the secret that they were proved with: its position among those of the verifier, from 1."""
+    """Facts, with the secret that verified the request: its position among the verifier's secrets, from 1."""
 
     __slots__ = ("secret",)
 
@@ -40,33 +41,34 @@ class ProvenFacts(dict[str, bytes]):
 
 
 def proven_with(secret: int) -> ProvenFacts:
-    """Make facts that were proved with this secret; there are none yet."""
-    # No `__init__`: a call that the hot path does without.
+    """Return facts that hold nothing but the position of the secret. The caller adds to them."""
+    # An `__init__` would be one more call on the hot path.
     facts = ProvenFacts()
     facts.secret = secret
     return facts
 
 
 class VerifiedRequest(msgspec.Struct, frozen=True, gc=False):
-    """A request that passed every verifier of its source. Events are read from nothing else."""
+    """A request that passed every verifier of its source. Events are read only from such requests."""
 
     request: Request
     facts: Facts = {}
-    #: Which secret it was proved with: the position in the source's list, from 1; 0 where there is no secret.
+    #: The secret that verified the request: its position in the source's list, from 1. 0 if no secret was
+    #: used.
     secret: int = 0
-    #: The same of further verifiers, where a source has several that must all pass.
+    #: The secrets of the other verifiers, if the source has several verifiers that must all pass.
     other_secrets: tuple[int, ...] = ()
-    #: What the templates of its events see, when it had to be known to verify; None when it had not.
+    #: What the templates of the events can read, if verification needed it already; otherwise None.
     scopes: tuple[Scope, ...] | None = None
 
 
 class AgeLimit(Protocol):
-    """How old a request may be."""
+    """The limit for the age of a request."""
 
     def check(self, request: Request, facts: Facts, now: float) -> tuple[Scope, ...] | None:
         """Refuse a verified request that was signed too long ago. Raises `VerificationError`.
 
-        Returns the scopes of its events, if they had to be worked out.
+        Returns the scopes of the events if the check needed them.
         """
 
 
@@ -74,38 +76,38 @@ class Verifier(Protocol):
     """One authentication scheme with its secrets."""
 
     def verify(self, request: Request, now: float) -> Facts:
-        """Check the request against the clock `now` (unix seconds).
+        """Verify the request at the time `now` (Unix seconds).
 
-        Raises `VerificationError` when the request does not pass, and nothing else, whatever the input.
+        Raises `VerificationError` if the request does not pass. Raises nothing else, whatever the input is.
         """
 
     def sign(self, request: Request, now: float) -> Request:
-        """Make the request as the provider would send it at `now`, with signature or credentials in it.
+        """Return the request with the signature or credentials that the provider would send at `now`.
 
-        The inverse of `verify`, for the `sign`, `send` and `demo` commands and for tests. Raises
-        `VerificationError` for a body that the scheme can't sign, and `GatewayError` when nobody but the
-        provider could sign: an asymmetric scheme, an address.
+        This is the inverse of `verify`, for the commands `sign`, `send` and `demo` and for tests. Raises
+        `VerificationError` if the scheme can't sign the body, and `GatewayError` if only the provider can
+        sign, as with an asymmetric scheme or an allowlist.
         """
 
     def credential_headers(self) -> frozenset[str]:
-        """Name the headers (lower case) that carry signatures or credentials: they are never stored."""
+        """Return the headers (lower case) that contain signatures or credentials. They are never stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """All verifiers of a source: each must pass. An empty one lets everything in (`type: none`)."""
+    """All verifiers of a source: each must pass. Without verifiers, every request passes (`type: none`)."""
 
     verifiers: tuple[Verifier, ...]
-    #: How old a request may be; None when any age will do.
+    #: The limit for the age of a request; None if there is no limit.
     age: AgeLimit | None = None
-    #: Those that need a key from the provider's address before they can verify; mostly there are none.
+    #: The verifiers that need a published key before they can verify. Most sources have none.
     remote: tuple[RemoteVerifier, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "remote", remote_verifiers(self.verifiers))
 
     def verify(self, request: Request, now: float) -> VerifiedRequest:
-        """Return the verified request or raise `VerificationError`."""
+        """Return the verified request, or raise `VerificationError`."""
         other_secrets: tuple[int, ...] = ()
         if len(self.verifiers) == 1:
             facts = self.verifiers[0].verify(request, now)
@@ -121,7 +123,7 @@ class Verification:
         return VerifiedRequest(request, facts, secret, other_secrets, scopes)
 
     def needing_keys(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
-        """List the verifiers that need a published key; none where another passes without one."""
+        """Return the verifiers that need a published key, unless an alternative passes without one."""
         found: list[RemoteVerifier] = []
         for verifier in self.verifiers:
             find = getattr(verifier, "needing_keys", None)
@@ -129,14 +131,14 @@ class Verification:
         return tuple(found)
 
     def sign(self, request: Request, now: float) -> Request:
-        """Let every verifier add what it wants to see."""
+        """Sign the request with every verifier."""
         for verifier in self.verifiers:
             request = verifier.sign(request, now)
         return request
 
 
 class OwnSecretsVerifier:
-    """A verifier with secrets of its own: it tells them by their positions among all of the source's."""
+    """Wraps a verifier that has its own `secrets`: it returns positions among all secrets of the source."""
 
     def __init__(self, verifier: Verifier, positions: tuple[int, ...]) -> None:
         self._verifier = verifier
@@ -156,20 +158,21 @@ class OwnSecretsVerifier:
 
 
 def matching_position(given: bytes, expected: Sequence[bytes]) -> int:
-    """Return which of the expected bytes these are, from 1; 0 for none. It takes as long whichever it is."""
+    """Return the position of the expected value that matches, from 1; 0 for none. Takes constant time."""
     found = [ct_equal(given, one) for one in expected]
     return found.index(True) + 1 if True in found else 0
 
 
 def ct_equal(left: bytes, right: bytes) -> bool:
-    """Compare two secrets in constant time: the only place that does."""
+    """Compare two secrets in constant time. No other function compares secrets."""
     return hmac.compare_digest(left, right)
 
 
 def single_header(request: Request, name: str) -> str | None:
-    """Return the only value of a header, or None when it is absent.
+    """Return the value of a header; None if the header is missing.
 
-    A header that is there twice is refused: which one a proxy, we and an app would read may differ.
+    Raises `VerificationError` if the header occurs twice: a proxy, the gateway and an application might each
+    read a different one.
     """
     values = request.headers.getall(name, ())
     if not values:
@@ -180,40 +183,40 @@ def single_header(request: Request, name: str) -> str | None:
 
 
 class KnownKeys(Protocol):
-    """What addresses answered, as far as they were asked."""
+    """The published keys that have been fetched so far."""
 
     def get(self, url: str) -> bytes | None:
-        """Return what the address holds: a certificate in PEM, a JSON Web Key Set. None: not known."""
+        """Return the key that this URL serves (a certificate in PEM, or a JWKS); None if it is not known."""
 
 
 class RemoteVerifier(Protocol):
-    """A verifier that needs a key from an address."""
+    """A verifier that needs a published key."""
 
-    #: Where it looks keys up; whoever fetches them sets it.
+    #: Looks up keys. The object that fetches the keys sets it.
     keys: KnownKeys
 
     def key_url(self, request: Request) -> str | None:
-        """Name the address of the key for this request; None when the request carries no such signature.
+        """Return the URL of the key for this request; None if the request has no signature of this scheme.
 
-        Raises `VerificationError` when the request can't pass whatever the key, above all when it names an
-        address that the provider does not publish keys at.
+        Raises `VerificationError` if the request can't pass with any key, above all if it names a URL at
+        which the provider does not publish keys.
         """
 
     def is_outdated(self, request: Request, key: bytes) -> bool:
-        """Tell whether what the address held lacks the key of this request: it is worth asking again."""
+        """Return whether the fetched key set lacks the key of this request, so that a new fetch may help."""
 
 
 class PreparedKeys(NamedTuple):
-    """What came of getting the keys that a request needs."""
+    """The result of fetching the keys that a request needs."""
 
-    #: The addresses of the keys.
+    #: The URLs of the keys.
     urls: tuple[str, ...]
-    #: Why one of them can't be asked now, if one can't.
+    #: The error if a key can't be fetched now.
     unavailable: UnavailableError | None = None
 
 
 class NoKeys:
-    """Knows nothing: the keys of a verifier for which nothing was fetched."""
+    """No keys: the initial value of `RemoteVerifier.keys`."""
 
     def get(self, url: str) -> bytes | None:  # noqa: ARG002
         """Return None."""
@@ -221,12 +224,12 @@ class NoKeys:
 
 
 def remote_verifiers(verifiers: Iterable[object]) -> tuple[RemoteVerifier, ...]:
-    """List those that need keys from an address: what the verifiers name in `remote`, mostly themselves."""
+    """Return the verifiers that need published keys. Each verifier lists itself or others in `remote`."""
     return tuple(remote for verifier in verifiers for remote in getattr(verifier, "remote", ()))
 
 
 def fetched_key(verifier: RemoteVerifier, request: Request) -> bytes:
-    """Return the key for a request. Raises `VerificationError` when there is none at its address."""
+    """Return the key for a request. Raises `VerificationError` if its URL serves no key."""
     url = verifier.key_url(request)
     if url is None:
         raise VerificationError("missing_signature")

@@ -1,4 +1,4 @@
-"""`type: basic`: HTTP Basic credentials (RFC 7617), as sent from `https://user:password@host/…`."""
+"""`type: basic`: HTTP Basic credentials (RFC 7617), as in the URL `https://user:password@host/…`."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _HEADER = "Authorization"
 
 
 class BasicVerifier:
-    """Compares the credentials with every live `username:password`."""
+    """Compares the credentials with each configured `username:password`."""
 
     def __init__(self, config: BasicConfig, secrets: Sequence[bytes]) -> None:
         if not secrets or not all(secrets):
             raise ValueError("a verifier needs a secret")
         pairs = secrets if config.username is None else [as_sent(f"{config.username}:") + s for s in secrets]
         if not all(b":" in pair for pair in pairs):
-            raise ValueError("the secret of basic is username:password, unless username is given")
+            raise ValueError("the secret must be username:password, unless username is configured")
         self._expected = tuple(base64.b64encode(pair) for pair in pairs)
 
-    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - credentials have no time
+    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - credentials have no timestamp
         text = single_header(request, _HEADER)
         if not text:
             raise VerificationError("missing_signature")

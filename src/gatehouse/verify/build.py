@@ -1,6 +1,6 @@
-"""Builds the verification and the handshakes of a source from its config and its secrets.
+"""Builds the verification and the handshakes of a source from its config and secrets.
 
-Schemes that few sources use are imported only when needed, because their libraries load slowly.
+Schemes that few sources use are imported only when a source uses them, because their libraries load slowly.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
     from gatehouse.config.model import SourceConfig, VerifyEntry
     from gatehouse.config.secrets import SecretRef, Secrets
 
-#: Type of a signing scheme → its module and class, made from the config and the secrets.
+#: Module and class of each scheme that `SignedVerifier` uses, by type.
 _SIGNATURE_SCHEMES = {
     "ed25519": ("gatehouse.verify.asymmetric", "Ed25519Scheme"),
     "ecdsa": ("gatehouse.verify.asymmetric", "EcdsaScheme"),
     "rsa": ("gatehouse.verify.asymmetric", "RsaScheme"),
 }
-#: Type of another scheme → its module and class, made from the config and the secrets, if it takes any.
+#: Module and class of each verifier that is imported only when needed, by type.
 _VERIFIERS = {
     "jwt": ("gatehouse.verify.jwt", "JwtVerifier"),
     "twilio": ("gatehouse.verify.twilio", "TwilioVerifier"),
@@ -55,12 +55,12 @@ _VERIFIERS = {
     "aws-sns": ("gatehouse.verify.aws_sns", "AwsSnsVerifier"),
 }
 
-#: Their secrets are the provider's public keys.
+#: Types whose secrets are the provider's public keys.
 _ASYMMETRIC = (*_SIGNATURE_SCHEMES, "ebay")
 
 
 def build_verification(source: SourceConfig, secrets: Secrets) -> Verification:
-    """Build all verifiers. Raises `SecretError` when a secret is missing, short or of the wrong form."""
+    """Build all verifiers of a source. Raises `SecretError` if a secret is missing, short or malformed."""
     built = (_build_entry(entry, source, secrets) for entry in source.verify)
     return Verification(tuple(verifier for verifier in built if verifier is not None), age_limit(source))
 
@@ -76,20 +76,22 @@ def _build_entry(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> 
     try:
         verifier = build_verifier(entry, found)
     except ValueError as error:
-        # The error may quote the secret; the message names where it is kept instead.
+        # The error may quote the secret, so the message names only the reference.
         names = ", ".join(map(str, references))
         what = "public key" if entry.type in _ASYMMETRIC else "secret"
         form = f" (key: {_key_forms(entry.key)})" if hasattr(entry, "key") else ""
-        raise SecretError(f"{names}: not a {what} of the form that {entry.type} needs{form}") from error
+        raise SecretError(f"{names}: not a {what} in the form that {entry.type} needs{form}") from error
 
     if isinstance(entry, VerifierConfig) and entry.secrets:
-        every = verification_secrets(source)
-        return OwnSecretsVerifier(verifier, tuple(every.index(reference) + 1 for reference in references))
+        all_secrets = verification_secrets(source)
+        return OwnSecretsVerifier(
+            verifier, tuple(all_secrets.index(reference) + 1 for reference in references)
+        )
     return verifier
 
 
 def verification_secrets(source: SourceConfig) -> list[SecretRef]:
-    """List the secrets that requests of a source are verified with: they are counted by position."""
+    """Return the secrets that verify the requests of a source. Metrics and logs use these positions."""
     references = [one for entry in all_verifiers(source) for one in _secret_references(entry, source)]
     shared = [one for one in source.secrets if one in references]
     return list(dict.fromkeys([*shared, *references]))
@@ -100,14 +102,14 @@ def _key_forms(key: str | tuple[str, ...]) -> str:
 
 
 def _secret_references(entry: VerifyEntry, source: SourceConfig) -> tuple[SecretRef, ...]:
-    """Name the secrets of a verifier: its own, or the source's, if it takes any."""
+    """Return the secrets of a verifier: its own or those of the source; none if it needs none."""
     if not isinstance(entry, VerifierConfig) or getattr(entry, "jwks", None):
         return ()
     return entry.secrets or source.secrets
 
 
 def build_verifier(entry: VerifyEntry, secrets: Sequence[bytes]) -> Verifier:
-    """Build one verifier with its secrets. Raises `ValueError` when one is not of the scheme's form."""
+    """Build one verifier with its secrets. Raises `ValueError` if a secret is malformed for the scheme."""
     match entry:
         case HmacConfig():
             return SignedVerifier(entry, HmacScheme(entry, secrets))
@@ -124,27 +126,27 @@ def build_verifier(entry: VerifyEntry, secrets: Sequence[bytes]) -> Verifier:
             return verifier
 
 
-def _load(where: tuple[str, str]) -> Any:  # noqa: ANN401 - a class, known by name
-    module, name = where
+def _load(location: tuple[str, str]) -> Any:  # noqa: ANN401 - a class found by name
+    module, name = location
     return getattr(import_module(module), name)
 
 
 def build_handshakes(source: SourceConfig, secrets: Secrets) -> Handshakes | None:
-    """Build all handshakes; None when there is none, which costs a request nothing."""
+    """Build all handshakes of a source; None if it has none, so that its requests skip this step."""
     if not source.handshakes:
         return None
     built = [_build_handshake(config, source, secrets) for config in source.handshakes]
     digests = set(_hmac_digests(source.verify))
-    guards = [
+    signing = [
         handshake
         for handshake, config in zip(built, source.handshakes, strict=True)
         if isinstance(config.proof, HmacProof) and config.proof.digest in digests
     ]
-    return Handshakes(built, guards)
+    return Handshakes(built, signing)
 
 
 def _build_handshake(config: HandshakeConfig, source: SourceConfig, secrets: Secrets) -> Handshake:
-    """Build one. It works without the source's own secrets unless it proves with them."""
+    """Build one handshake. Only an HMAC proof needs the secrets of the source."""
     hashes = isinstance(config.proof, HashProof) and _uses_token(config.proof)
     try:
         tokens = _handshake_tokens(source, secrets) if config.token is not None or hashes else []
@@ -166,14 +168,14 @@ def _build_proof(
         return None
     if isinstance(config.proof, HashProof):
         return hash_proof(config.proof, tokens[0] if tokens else b"")
-    reference = source.secrets[0]  # the config requires a secret for a proof
+    reference = source.secrets[0]  # the config requires a secret for an HMAC proof
     try:
         return hmac_proof(config.proof, secrets.resolve(reference, source.min_secret))
     except SecretError:
         raise
     except ValueError as error:
-        # The error may quote the secret; the message names where it is kept instead.
-        raise SecretError(f"{reference}: not a secret of the form that the proof needs") from error
+        # The error may quote the secret, so the message names only the reference.
+        raise SecretError(f"{reference}: not a secret in the form that the proof needs") from error
 
 
 def _uses_token(proof: HashProof) -> bool:
@@ -181,7 +183,7 @@ def _uses_token(proof: HashProof) -> bool:
 
 
 def _hmac_digests(entries: Sequence[VerifyEntry]) -> Iterator[str]:
-    """Name the hash functions with which a secret of the source may sign events."""
+    """Yield the hash functions of all verifiers that use a secret of the source as an HMAC key."""
     for entry in entries:
         if isinstance(entry, AnyConfig):
             yield from _hmac_digests(entry.of)

@@ -1,7 +1,8 @@
 """`type: ebay`: the signature of eBay's notifications.
 
-https://github.com/eBay/event-notification-nodejs-sdk: `X-EBAY-SIGNATURE` is base64 of JSON, in it an ECDSA
-signature of the body with SHA-1. Its notification API returns the public key for the `kid` named there.
+https://github.com/eBay/event-notification-nodejs-sdk: `X-EBAY-SIGNATURE` is base64 of a JSON object that
+contains an ECDSA signature of the body, with SHA-1. eBay's notification API returns the public key for the
+`kid` in it.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ _HEADER = "X-EBAY-SIGNATURE"
 
 
 class EbayVerifier:
-    """Checks the signature with every live key. The key id says nothing more: the config names the keys."""
+    """Checks the signature with each configured key. It ignores the key id, as the config names the keys."""
 
-    def __init__(self, config: EbayConfig, secrets: Sequence[bytes]) -> None:  # noqa: ARG002 - nothing to set
+    def __init__(self, config: EbayConfig, secrets: Sequence[bytes]) -> None:  # noqa: ARG002 - no settings
         if not secrets:
             raise ValueError("a verifier needs a public key")
         self._keys = tuple(load_ec_key(secret, "pem") for secret in secrets)
 
-    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - eBay signs no time of its own
+    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - eBay signs no timestamp
         text = single_header(request, _HEADER)
         if not text:
             raise VerificationError("missing_signature")
@@ -57,7 +58,7 @@ class EbayVerifier:
 
 
 def _signature(text: str) -> bytes | None:
-    """Read the signature out of the header; None when it is none, or made in another way than documented."""
+    """Decode the signature in the header; None if it is malformed or names another algorithm or digest."""
     raw = decode_strict(as_sent(text), "base64") if text.isascii() else None
     if raw is None:
         return None

@@ -1,7 +1,7 @@
-"""How old a request may be: by its signed timestamp, or with `max_age` by any signed time.
+"""Limits the age of a request, by its signed timestamp or, with `max_age`, by any signed time.
 
-A captured request stays genuine forever. Its dedupe keys are known only for the dedupe window. After that,
-only its age tells a replay from a new request.
+The signature of a captured request stays valid forever, but its dedupe keys are known only for the dedupe
+window. After that, only its age distinguishes a replay from a new request.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
 
 
 class SignedTimeLimit:
-    """Reads the time that a request was signed with, or else that of its newest event, and compares it."""
+    """Compares the signed timestamp of a request, or the time of its newest event, with `max_age`."""
 
     def __init__(self, max_age: float, config: ProviderConfig) -> None:
         self._max_age = max_age
         self._proves_timestamp = proves_timestamp(config)
         self._time = config.event.time if covers_time(config) else None
         self._scopes = EventScopes(document=config.event.document, split=config.event.split)
-        # Whoever can take the time away can take any request's age away.
+        # If an attacker could remove the time, a missing time would get around the limit.
         self._requires_time = not (signs(config) and all(map(covers_body, config.verify)))
 
     def check(self, request: Request, facts: Facts, now: float) -> tuple[Scope, ...] | None:
-        """Raise `VerificationError` for a request that is too old, or that had to say its age and did not."""
+        """Raise `VerificationError` if the request is too old, or if a required time is missing."""
         sent = facts.get("timestamp") if self._proves_timestamp else None
         if sent is not None:
             self._check_age(parse_time(sent.decode()), now)
@@ -62,7 +62,7 @@ class SignedTimeLimit:
         return scopes
 
     def _newest(self, scopes: Iterable[Scope], now: float) -> float | None:
-        """Return the time of the newest event, or of the first that is new enough; None if one has none."""
+        """Return the time of the newest event, or of one within the limit; None if an event has no time."""
         newest: float | None = None
         for scope in scopes:
             seconds = self._time_of(scope)
@@ -87,24 +87,25 @@ class SignedTimeLimit:
 
 
 def age_limit(config: ProviderConfig) -> SignedTimeLimit | None:
-    """Make the limit of a source; None without one, or where no time is signed that could be compared."""
+    """Create the age limit of a source; None if it has no limit, or if no time is signed."""
     max_age = effective_max_age(config)
     return SignedTimeLimit(max_age, config) if max_age is not None and signs_time(config) else None
 
 
 Unit = Literal["s", "ms", "iso8601"]
 
-#: `int()` would also read signs, spaces, underscores and the digits of other scripts.
+#: `int()` would also accept a sign, spaces, underscores and the digits of other scripts.
 _DIGITS = {"s": re.compile(r"[0-9]{1,12}"), "ms": re.compile(r"[0-9]{1,15}")}
-#: Unix seconds have as many digits from 2001 to 2286. Where age says nothing, a shorter one may have lost its
-#: last digits to the body signed behind it.
+#: Unix seconds have 10 digits from 2001 to 2286. If the body directly follows the timestamp in the signed
+#: bytes, an attacker could move its last digits to the body. This minimum prevents that where the
+#: tolerance is unlimited.
 _MIN_DIGITS = 10
 
 
 def check_timestamp(text: str | None, unit: Unit, tolerance: float, now: float) -> bytes:
-    """Return the timestamp as sent when it is within `tolerance` seconds of `now`.
+    """Return the timestamp as sent, if it is within `tolerance` seconds of `now`.
 
-    Raises `VerificationError`: malformed, stale or future.
+    Raises `VerificationError` if it is malformed, stale or in the future.
     """
     seconds = _parse_seconds(text, unit) if text else None
     if text is None or seconds is None or (tolerance == math.inf and len(text) < _MIN_DIGITS):

@@ -1,4 +1,4 @@
-"""Handshakes: which request is one, and how it is answered. This module stores and fetches nothing."""
+"""Recognizes handshakes and decides their replies. This module stores and fetches nothing."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from gatehouse.language.template import Template
     from gatehouse.verify.base import Facts, VerifiedRequest
 
-#: Whatever a form allows, nothing longer is echoed or proved: longer signed bytes were never a challenge.
+#: The maximum length of a challenge in characters, whatever `form` allows.
 MAX_CHALLENGE = 4096
 _MAX_SHOWN = 1024
-#: Written so that no two readers of a URL could see two hosts in it: no user, no port, no backslash.
+#: Only URLs that every URL parser reads alike: no user name, no other port, no backslash.
 _CONFIRMATION_URL = re.compile(r"https://([A-Za-z0-9.-]{1,253})(:443)?([/?][!-\[\]-~]*)?")
 _ANY = "*"
 _POST = "POST"
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """What a handshake is answered, and what has to be done with it first."""
+    """The reply to a handshake, and what to do before it is sent."""
 
-    #: The handshake's name.
+    #: The name of the handshake.
     handshake: str
     status: int
     body: bytes
     headers: dict[str, str]
-    #: The secret that the provider handed over, for the operator's eyes.
+    #: The secret that the provider sent, to show to the operator.
     shown: str | None = None
-    #: The URL that has to answer 200 before the handshake is answered.
+    #: The URL that must answer 200 before the reply is sent.
     confirm: str | None = None
 
 
@@ -60,7 +60,7 @@ class Handshake:
         self.name = config.name
         self.method = config.method
         self.is_verified = config.is_verified
-        #: Which secret it lacks; None when it can be answered.
+        #: Why the handshake can't be answered (a secret is missing); None if it can.
         self.not_ready = not_ready
         self._config = config
         self._when = tuple(config.when.items())
@@ -70,13 +70,13 @@ class Handshake:
         self._proof = proof
 
     def matches(self, scope: Scope) -> bool:
-        """Tell whether a request is meant as this handshake."""
+        """Return whether a request is this handshake."""
         return scope.request.method == self.method and all(
             _matches(_text(template, scope), wanted) for template, wanted in self._when
         )
 
     def reply(self, scope: Scope) -> Reply:
-        """Answer it. Raises `RequestRejectedError` for what may not be answered, or can't be yet."""
+        """Return the reply. Raises `RequestRejectedError` for an invalid request or a missing secret."""
         config = self._config
         if self.not_ready is not None:
             raise UnavailableError("the handshake is not ready; send again later", reason="not_ready")
@@ -97,7 +97,7 @@ class Handshake:
         )
 
     def could_be_challenge(self, signed: bytes) -> bool:
-        """Tell whether these bytes could be had signed by sending them as a challenge."""
+        """Return whether a sender could get these bytes signed by sending them as a challenge."""
         if len(signed) > MAX_CHALLENGE:
             return False
         try:
@@ -107,43 +107,41 @@ class Handshake:
 
     def _check_token(self, template: Template, scope: Scope) -> None:
         given = as_sent(_text(template, scope) or "")
-        if not any([ct_equal(given, token) for token in self._tokens]):  # noqa: C419 - compares with all
+        if not any([ct_equal(given, token) for token in self._tokens]):  # noqa: C419 - constant time
             raise ForbiddenError("the token is wrong")
 
     def _challenge(self, template: Template, scope: Scope) -> bytes:
         text = _text(template, scope)
         if text is None or len(text) > MAX_CHALLENGE or not self._form.fullmatch(text):
-            raise MalformedRequestError("the challenge has not the form of one")
+            raise MalformedRequestError("the challenge does not have the expected form")
         return as_sent(text)
 
     def _confirm(self, template: Template, scope: Scope) -> str:
         url = _text(template, scope) or ""
         parts = _CONFIRMATION_URL.fullmatch(url)
         if len(url) > MAX_CHALLENGE or not parts or not self._hosts.fullmatch(parts[1].lower()):
-            raise MalformedRequestError("the address to confirm is not the provider's")
+            raise MalformedRequestError("the URL to confirm does not belong to the provider")
         return url
 
 
 class Handshakes:
-    """All handshakes of a source."""
+    """All handshakes of a source. The proofs of `signing` use the key that also signs events."""
 
-    def __init__(self, handshakes: Sequence[Handshake], proving: Sequence[Handshake] = ()) -> None:
+    def __init__(self, handshakes: Sequence[Handshake], signing: Sequence[Handshake] = ()) -> None:
         self._unverified = tuple(one for one in handshakes if not one.is_verified)
         self._verified = tuple(one for one in handshakes if one.is_verified)
         self._verified_methods = frozenset(one.method for one in self._verified)
-        self._proving = tuple(proving)
-        #: The methods that handshakes use, besides the POST of events.
+        self._signing = tuple(signing)
+        #: The methods that handshakes use, except POST, which events use too.
         self.methods = tuple(dict.fromkeys(one.method for one in handshakes if one.method != _POST))
-        #: Whether there is any that comes before verification, and so needs no secret of the source.
-        self.any_before_verification = bool(self._unverified)
-        #: What can't be answered for lack of a secret; None when all can.
+        #: Why a handshake can't be answered (a secret is missing); None if all can.
         self.not_ready = next((one.not_ready for one in handshakes if one.not_ready), None)
 
     def before_verification(self, request: Request) -> Reply | None:
-        """Answer a handshake that comes before verification; None when the request is none.
+        """Return the reply to a handshake that needs no verification; None if the request is not one.
 
-        What only looks like one goes on to the verifiers. Raises `RequestRejectedError`: among others for
-        methods that are never an event's, when no handshake is left that the request could be.
+        A request that only resembles a handshake goes on to the verifiers. Raises `RequestRejectedError` for
+        a wrong token, a missing secret, and a request other than POST that can't be any handshake.
         """
         scope = Scope(request)
         for handshake in self._unverified:
@@ -157,10 +155,11 @@ class Handshakes:
         return None
 
     def after_verification(self, verified: VerifiedRequest) -> Reply | None:
-        """Answer a handshake of a verified request; None when the request is an ordinary one.
+        """Return the reply to a verified handshake; None if the request is not a handshake.
 
-        Raises `VerificationError` when the signature could be one that the gateway itself gave away, and
-        `RequestRejectedError` for a handshake that may not be answered: it never becomes an event.
+        Raises `VerificationError` if a sender could have obtained the signature from the gateway, as the
+        proof of a challenge. Raises `RequestRejectedError` for an invalid handshake, which never becomes an
+        event.
         """
         self._check_signed_bytes(verified.facts)
         scope = Scope(verified.request)
@@ -173,7 +172,7 @@ class Handshakes:
 
     def _check_signed_bytes(self, facts: Facts) -> None:
         signed = facts.get("signed")
-        if signed is not None and any(handshake.could_be_challenge(signed) for handshake in self._proving):
+        if signed is not None and any(handshake.could_be_challenge(signed) for handshake in self._signing):
             raise VerificationError("wrong_signature")
 
 
@@ -184,12 +183,12 @@ def _matches(text: str | None, wanted: str) -> bool:
 def _secret_to_show(template: Template, scope: Scope) -> str:
     secret = _text(template, scope)
     if not secret or len(secret) > _MAX_SHOWN or not secret.isprintable():
-        raise MalformedRequestError("no secret to be shown")
+        raise MalformedRequestError("the secret to show is missing or malformed")
     return secret
 
 
 def _render_answer(answer: HandshakeAnswer, scope: Scope) -> tuple[bytes, dict[str, str]]:
-    """Write the answer's body and headers. What a header can't carry is refused, line breaks above all."""
+    """Render the body and the headers. Refuses values that a header can't contain, above all line breaks."""
     headers: dict[str, str] = {}
     body = b""
     if answer.text is not None:
@@ -202,7 +201,7 @@ def _render_answer(answer: HandshakeAnswer, scope: Scope) -> tuple[bytes, dict[s
         )
         headers = {"Content-Type": "application/json"}
     if body:
-        # The challenge is someone else's text: no browser may take it for a page.
+        # The sender chose the challenge, so a browser must not interpret it as a page.
         headers["X-Content-Type-Options"] = "nosniff"
     for name, template in answer.headers.items():
         value = _required_text(template, scope)
@@ -213,7 +212,7 @@ def _render_answer(answer: HandshakeAnswer, scope: Scope) -> tuple[bytes, dict[s
 
 
 def _required_text(template: Template, scope: Scope) -> str:
-    """Render what the config made sure of, but for a proof of a URL that nobody told us."""
+    """Render a template. Only a proof that contains `{url}` can fail here, if `public_url` is not set."""
     text = _text(template, scope)
     if text is None:
         raise UnavailableError("the handshake is not ready; send again later", reason="not_ready")
@@ -227,30 +226,30 @@ def _text(template: Template, scope: Scope) -> str | None:
         return None
 
 
-#: From the request and its challenge to the proof as written; None when the request has not all of it.
+#: Computes the proof from the request and its challenge; None if a value for the template is missing.
 Proof = Callable[["Request", bytes], bytes | None]
 
 
 def hmac_proof(config: HmacProof, secret: bytes) -> Proof:
-    """Prove with a secret of the source. Raises `ValueError` when it is not of the form that `key` says."""
-    key, prefix, write = key_bytes(secret, config.key), as_sent(config.prefix), ENCODERS[config.encoding]
+    """Create a proof with a secret of the source. Raises `ValueError` if `key` does not fit the secret."""
+    key, prefix, encode = key_bytes(secret, config.key), as_sent(config.prefix), ENCODERS[config.encoding]
     if not key:
-        raise ValueError("a secret without key bytes")
-    return lambda _, challenge: prefix + write(hmac.digest(key, challenge, config.digest))
+        raise ValueError("the secret decodes to an empty key")
+    return lambda _, challenge: prefix + encode(hmac.digest(key, challenge, config.digest))
 
 
 def hash_proof(config: HashProof, token: bytes) -> Proof:
-    """Prove with a token that is hashed together with the challenge; `{token}` stands for it."""
-    write = ENCODERS[config.encoding]
+    """Create a proof that hashes a template over the challenge and the `{token}`."""
+    encode = ENCODERS[config.encoding]
 
     def prove(request: Request, challenge: bytes) -> bytes | None:
-        # The address as it was registered: the challenge itself came in the query.
+        # The registered URL: the challenge came in the query, which is not part of it.
         registered = msgspec.structs.replace(request, query="")
         scope = Scope(registered, facts={"challenge": challenge, "token": token})
         try:
             hashed = config.of.render(scope)
         except MalformedDocumentError:
             return None
-        return None if hashed is None else write(hashlib.new(config.digest, hashed).digest())
+        return None if hashed is None else encode(hashlib.new(config.digest, hashed).digest())
 
     return prove

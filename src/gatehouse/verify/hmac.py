@@ -1,4 +1,4 @@
-"""`type: hmac`: a keyed hash over part of the request, described in the template language."""
+"""`type: hmac`: a keyed hash (HMAC) of the signed bytes, which a template describes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KeyEncoding = Literal["utf8", "hex", "base64", "whsec", "sha1"]
 
 
 def key_bytes(secret: bytes, encoding: KeyEncoding) -> bytes:
-    """Turn a secret into the bytes that key the hash. Raises `ValueError` when it is not so encoded."""
+    """Convert a secret to the key of the HMAC. Raises `ValueError` if the secret is not in this encoding."""
     match encoding:
         case "utf8":
             return secret
@@ -29,15 +29,15 @@ def key_bytes(secret: bytes, encoding: KeyEncoding) -> bytes:
         case "base64":
             return base64.b64decode(secret, validate=True)
         case "whsec":
-            # Supabase writes the version in front, as the signature has it.
+            # Supabase writes the version before the secret, as in the signature.
             bare = secret.removeprefix(b"v1,").removeprefix(b"whsec_")
             return base64.b64decode(bare, validate=True)
-        case "sha1":  # Braintree's private key is hashed before it keys anything
+        case "sha1":  # Braintree uses the SHA-1 hash of its private key as the key
             return hashlib.sha1(secret, usedforsecurity=False).digest()
 
 
 def possible_keys(secret: bytes, encodings: Sequence[KeyEncoding]) -> list[bytes]:
-    """Return the key under each encoding in which the secret can be read. Raises `ValueError` without any."""
+    """Return the key for each encoding that fits the secret. Raises `ValueError` if none fits."""
     keys: list[bytes] = []
     for encoding in encodings:
         try:
@@ -47,18 +47,18 @@ def possible_keys(secret: bytes, encodings: Sequence[KeyEncoding]) -> list[bytes
         if key and key not in keys:
             keys.append(key)
     if not keys:
-        raise ValueError("a secret that no encoding fits")
+        raise ValueError("the secret fits none of the encodings")
     return keys
 
 
 class HmacScheme:
-    """Compares signatures, as written, with the hashes that the live secrets give."""
+    """Compares the candidate signatures with the HMAC under each key."""
 
     def __init__(self, config: HmacConfig, secrets: Sequence[bytes]) -> None:
         if not secrets or not all(secrets):
             raise ValueError("a verifier needs a secret")
         self._digest = config.digest
-        #: Each key with the position of its secret.
+        #: Each key, with the position of its secret.
         self._keys = tuple(
             (position, key)
             for position, secret in enumerate(secrets, 1)
@@ -72,7 +72,7 @@ class HmacScheme:
 
     def matching_secret(self, signed: bytes, signatures: list[bytes]) -> int:
         for position, key in self._keys:
-            # Written as the provider does, and compared so: it has no second spelling.
+            # The encoded texts are compared, so only one encoding of each signature passes.
             expected = self._encode(hmac.digest(key, signed, self._digest))
             for signature in signatures:
                 if ct_equal(signature, expected):

@@ -1,4 +1,4 @@
-"""Signed tokens in compact form (JWS, RFC 7515) and published key sets (JWKS, RFC 7517), read strictly."""
+"""Parses signed tokens in compact form (JWS, RFC 7515) and published key sets (JWKS, RFC 7517), strictly."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
-#: Tells whether a signature (second) holds for the signed bytes (first). Raises nothing.
+#: Returns whether the signature (second argument) fits the signed bytes (first argument). Never raises.
 SignatureCheck = Callable[[bytes, bytes], bool]
 
 _PARTS = 3
 
 
 class Token(msgspec.Struct, frozen=True, gc=False):
-    """A token, taken apart. Nothing of it is true before its signature was checked."""
+    """A parsed token. It can't be trusted until its signature has been checked."""
 
-    #: Which key signed it, as its header says; None when it says nothing.
+    #: The id of the signing key, from the header; None if the header has none.
     kid: str | None
     #: The claims, as JSON.
     claims: bytes
-    #: The signed bytes: header and claims as written.
+    #: The signed bytes: header and claims as sent.
     signed: bytes
     signature: bytes
 
 
 def parse_token(text: bytes, algorithm: Algorithm) -> Token:
-    """Take a token apart. Raises `VerificationError` unless it is one, and of this algorithm."""
+    """Parse a token. Raises `VerificationError` if it is malformed or names another algorithm."""
     parts = text.split(b".", _PARTS)
     if len(parts) != _PARTS:
         raise VerificationError("malformed_signature")
@@ -62,54 +62,55 @@ def parse_token(text: bytes, algorithm: Algorithm) -> Token:
         named, kid, critical = _read_header(header)
     except MalformedDocumentError as error:
         raise VerificationError("malformed_signature") from error
-    # RFC 7515, 4.1.11: what is critical and not understood has to be refused, and we understand no extension.
+    # RFC 7515, 4.1.11: a recipient must refuse critical extensions that it does not support. Gatehouse
+    # supports none.
     if named != algorithm or critical:
         raise VerificationError("malformed_signature")
     return Token(kid, claims, text.rpartition(b".")[0], signature)
 
 
 def _read_header(raw: bytes) -> tuple[str | None, str | None, bool]:
-    """Return algorithm, key id, and whether anything is critical."""
+    """Return the algorithm, the key id, and whether the header has critical extensions."""
     header = Document(raw)
     return string_member(header, "alg"), string_member(header, "kid"), header.raw(("crit",)) is not None
 
 
 def string_member(document: Document, name: str) -> str | None:
-    """Return a member that is a JSON string; None when it is missing or anything else."""
+    """Return a member that is a JSON string; None if it is missing or has another type."""
     raw = document.raw((name,))
     return document.text((name,)) if raw is not None and raw.startswith(b'"') else None
 
 
 def make_token(header: bytes, claims: bytes, key: bytes) -> bytes:
-    """Make a token, signed with HS256."""
+    """Create a token that is signed with HS256."""
     signed = ENCODERS["base64url"](header) + b"." + ENCODERS["base64url"](claims)
     return signed + b"." + ENCODERS["base64url"](hmac.digest(key, signed, "sha256"))
 
 
 def hs256_key(secret: bytes, encoding: Literal["utf8", "base64", "pem"]) -> bytes:
-    """Turn a secret for HS256 into key bytes. Raises `ValueError`."""
+    """Convert a secret to a key for HS256. Raises `ValueError` if it is malformed or empty."""
     key = base64.b64decode(secret, validate=True) if encoding == "base64" else secret
     if not key:
-        raise ValueError("a secret without key bytes")
+        raise ValueError("the secret decodes to an empty key")
     return key
 
 
 def make_check(
     algorithm: Algorithm, secret: bytes, encoding: Literal["utf8", "base64", "pem"]
 ) -> SignatureCheck:
-    """Make the check with one secret or public key. Raises `ValueError` when it is not of the right form."""
+    """Create the check for one secret or public key. Raises `ValueError` if it is malformed."""
     if algorithm == "HS256":
         return hs256(hs256_key(secret, encoding))
     return rs256(load_rsa_key(secret, "pem")) if algorithm == "RS256" else es256(load_ec_key(secret, "pem"))
 
 
 def hs256(key: bytes) -> SignatureCheck:
-    """HMAC with SHA-256."""
+    """Check HMAC with SHA-256."""
     return lambda signed, signature: ct_equal(hmac.digest(key, signed, "sha256"), signature)
 
 
 def rs256(key: RSAPublicKey) -> SignatureCheck:
-    """RSA with PKCS #1 v1.5 padding and SHA-256."""
+    """Check RSA with PKCS #1 v1.5 padding and SHA-256."""
 
     def check(key: RSAPublicKey, signature: bytes, signed: bytes) -> None:
         key.verify(signature, signed, padding.PKCS1v15(), hashes.SHA256())
@@ -118,9 +119,9 @@ def rs256(key: RSAPublicKey) -> SignatureCheck:
 
 
 def es256(key: ec.EllipticCurvePublicKey) -> SignatureCheck:
-    """ECDSA on P-256 with SHA-256. Raises `ValueError` for a key on another curve."""
+    """Check ECDSA on P-256 with SHA-256. Raises `ValueError` for a key on another curve."""
     if not isinstance(key.curve, ec.SECP256R1):
-        raise ValueError("ES256 is on the curve P-256")  # noqa: TRY004 - a wrong value, not a wrong type
+        raise ValueError("ES256 needs a key on the curve P-256")  # noqa: TRY004 - a wrong value, not a wrong type
 
     def check(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:
         key.verify(der_signature(key, signature), signed, ec.ECDSA(hashes.SHA256()))
@@ -128,7 +129,7 @@ def es256(key: ec.EllipticCurvePublicKey) -> SignatureCheck:
     return lambda signed, signature: is_valid(check, key, signature, signed)
 
 
-#: More keys than any provider has live.
+#: Keys per key set. No provider publishes more.
 _MAX_KEYS = 50
 _COORDINATE_BYTES = 32
 
@@ -151,9 +152,9 @@ class _JwkSet(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=16)
 def key_set_checks(document: bytes, algorithm: Algorithm) -> tuple[tuple[str | None, SignatureCheck], ...]:
-    """Return the keys of a set that can check this algorithm, each with its id.
+    """Return the checks for the keys of a JWKS that fit this algorithm, each with its key id.
 
-    Keys of other kinds, and those that can't be read, are left out: a provider may publish more than we know.
+    Keys of other kinds and malformed keys are ignored, because a provider may publish keys for other uses.
     """
     try:
         entries = msgspec.json.decode(document, type=_JwkSet).keys[:_MAX_KEYS]
@@ -168,9 +169,9 @@ class _KeyAnswer(msgspec.Struct, frozen=True):
 
 
 def jwk_check(secret: bytes, algorithm: Algorithm) -> SignatureCheck:
-    """Read one key that the config gives as a JWK.
+    """Create the check for a configured JWK. Raises `ValueError`.
 
-    It may stand inside what a provider answered, as Plaid's `{"key": {…}}`. Raises `ValueError`.
+    The JWK may be inside a provider's API response, such as Plaid's `{"key": {…}}`.
     """
     try:
         entry = bytes(msgspec.json.decode(secret, type=_KeyAnswer).key)
@@ -208,8 +209,8 @@ def _ec_check(key: _Jwk) -> SignatureCheck:
 
 
 def _decode_integer(text: str, length: int | None = None) -> int:
-    """Read a big-endian number in base64url. Raises `ValueError`."""
+    """Decode a big-endian integer in base64url. Raises `ValueError`."""
     raw = decode_strict(as_sent(text), "base64url")
     if not raw or (length is not None and len(raw) != length):
-        raise ValueError("not a number of a key")
+        raise ValueError("not an integer of a JWK")
     return int.from_bytes(raw)

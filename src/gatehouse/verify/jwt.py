@@ -1,4 +1,4 @@
-"""`type: jwt`: a signed token (RFC 7519) in a header, or as the whole body."""
+"""`type: jwt`: a signed token (RFC 7519), in a header or as the whole body."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ if TYPE_CHECKING:
     from gatehouse.verify.jws import SignatureCheck
 
 _HEADER = b'{"alg":"HS256","typ":"JWT"}'
-#: How long a token of ours is good for, in seconds.
+#: The lifetime of the tokens that `sign` creates.
 _LIFETIME_SECONDS = 300
 
 
 class JwtVerifier:
-    """Checks a token's signature with the live keys, then what it says of its time and its parties."""
+    """Checks the signature of a token with each key, then its times, issuer, audience and body hash."""
 
     def __init__(self, config: JwtConfig, secrets: Sequence[bytes]) -> None:
         if not config.jwks and not secrets:
-            raise ValueError("a verifier needs a secret, or the address of published keys")
+            raise ValueError("a verifier needs a secret or a JWKS URL")
         self._config = config
         self._secrets = () if config.jwks else tuple(secrets)
         self._checks = [_configured_check(secret, config) for secret in self._secrets]
@@ -96,16 +96,16 @@ class JwtVerifier:
         return frozenset({self._config.header.lower()} if self._config.header else ())
 
     def key_url(self, request: Request) -> str | None:
-        """Name the configured address, for requests with a token of the right form."""
+        """Return the configured JWKS URL, if the request has a well-formed token."""
         return None if self._token(request) is None else self._config.jwks
 
     def is_outdated(self, request: Request, key: bytes) -> bool:
-        """Tell whether the set lacks the key that the token names: the provider may have a new one."""
+        """Return whether the key set lacks the key id of the token: the provider may have a new key."""
         token = self._token(request)
         return token is not None and not any(_published_checks(token, key, self._config))
 
     def _token(self, request: Request) -> Token | None:
-        """Read the token; None when there is none. Raises `VerificationError` for what is no such token."""
+        """Parse the token; None if it is missing. Raises `VerificationError` if it is malformed."""
         config = self._config
         if config.header is None:
             return parse_token(request.body, config.algorithm) if request.body else None
@@ -134,7 +134,7 @@ class JwtVerifier:
                 raise VerificationError("wrong_signature")
 
     def _check_times(self, claims: Document, now: float) -> None:
-        """Check `exp`, `nbf` and `iat`, those that are there (RFC 7519, 4.1.4 to 4.1.6)."""
+        """Check `exp`, `nbf` and `iat`, if present (RFC 7519, 4.1.4 to 4.1.6)."""
         leeway, max_age = self._config.leeway, self._config.max_age
         expires, begins, issued = (_time_claim(claims, name) for name in ("exp", "nbf", "iat"))
         if max_age is not None and issued is None:
@@ -147,7 +147,7 @@ class JwtVerifier:
             raise VerificationError("future_timestamp")
 
     def _make_claims(self, request: Request, now: float) -> bytes:
-        """Make what the provider would claim: with `body`, around what the body says."""
+        """Create the claims of the provider. With `body`, they are added to the members of the body."""
         config = self._config
         claims: dict[str, object] = {"iat": int(now), "exp": int(now) + _LIFETIME_SECONDS}
         claims |= {"iss": config.issuer} if config.issuer is not None else {}
@@ -161,14 +161,14 @@ class JwtVerifier:
 
 
 def _configured_check(secret: bytes, config: JwtConfig) -> SignatureCheck:
-    """Make the check with a secret of the config. Raises `ValueError` when it is not of the right form."""
+    """Create the check for a configured secret. Raises `ValueError` if the secret is malformed."""
     if config.key == "pem" and secret.lstrip().startswith(b"{"):
         return jwk_check(secret, config.algorithm)
     return make_check(config.algorithm, secret, config.key)
 
 
 def _published_checks(token: Token, key_set: bytes, config: JwtConfig) -> list[SignatureCheck]:
-    """Choose the published keys that the token may be signed with: all of them when it names none."""
+    """Return the checks for the published keys with the token's key id; for all keys if it has none."""
     return [
         check
         for kid, check in key_set_checks(key_set, config.algorithm)
@@ -178,12 +178,12 @@ def _published_checks(token: Token, key_set: bytes, config: JwtConfig) -> list[S
 
 def _parse_claims(raw: bytes) -> Document:
     if not raw.lstrip().startswith(b"{"):
-        raise MalformedDocumentError("claims are an object")
+        raise MalformedDocumentError("claims must be a JSON object")
     return Document(raw)
 
 
 def _time_claim(claims: Document, name: str) -> float | None:
-    """Read a time in unix seconds; None when the claim is missing."""
+    """Return a time in Unix seconds; None if the claim is missing."""
     raw = claims.raw((name,))
     if raw is None:
         return None
@@ -194,7 +194,7 @@ def _time_claim(claims: Document, name: str) -> float | None:
 
 
 def _audiences(claims: Document) -> list[str]:
-    """Read `aud`, which is one text or a list of them (RFC 7519, 4.1.3)."""
+    """Return `aud`, which is a string or a list of strings (RFC 7519, 4.1.3)."""
     raw = claims.raw(("aud",))
     try:
         audience = msgspec.json.decode(raw or b"[]", type=str | list[str])

@@ -1,8 +1,8 @@
-"""What is known of the addresses at which providers publish keys, and when to fetch them again. Pure.
+"""Caches published keys by URL, decides when to fetch them again, and limits fetches from new URLs. No I/O.
 
-Anyone can name an address that does not exist. Fetching each would let anyone send requests to the provider
-in our name. So each source has a small budget of new addresses per minute, spent on the most relevant ones
-first.
+An unverified request can name a URL that does not exist. If Gatehouse fetched every such URL, anyone could
+use it to flood the provider with requests. Therefore each source has a small budget of new URLs per minute,
+and the URLs that are requested most often come first.
 """
 
 from __future__ import annotations
@@ -14,99 +14,105 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: A key that is older is fetched again.
+#: Age at which a key is fetched again.
 FRESH_SECONDS = 3600.0
-#: A key that is older is not used.
+#: Age from which a key is not used.
 USABLE_SECONDS = 24 * 3600.0
-#: How long to wait before an address is asked again that answered, or that failed while its key is known.
+#: Wait before the next fetch from a URL that serves no key, or that failed while its key is cached.
 RETRY_SECONDS = 60.0
-#: How long to wait before a key set is fetched again that lacks the key a request names.
+#: Wait before the next fetch of a key set that lacks the key id of a request.
 OUTDATED_SECONDS = 10.0
-#: How long to wait before an address is asked again that could not be reached.
+#: Wait before the next fetch from a URL that was unreachable and has no cached key.
 UNREACHABLE_SECONDS = 5.0
-#: Keys that are kept, and addresses without one that are remembered.
+#: Keys to cache.
 MAX_KEYS = 64
+#: URLs without a key to remember.
 MAX_MISSES = 1000
 
-#: `ask` the address; the key is `held`; it is known to be `absent`; the address was `unreached` just now.
-Finding = Literal["fetch", "cached", "absent", "unreachable"]
+#: What to do about a key: `fetch` it, or use the `cached` one. It can also be that the URL serves none
+#: (`absent`), or that the last fetch failed just now (`unreachable`).
+KeyStatus = Literal["fetch", "cached", "absent", "unreachable"]
 
 
-class _Held:
-    """A key, when it was fetched, and when its address was last asked."""
+class _CachedKey:
+    """A key, the time at which it was fetched, and the time of the last attempt to fetch it."""
 
-    __slots__ = ("asked", "fetched", "key")
+    __slots__ = ("fetched", "key", "last_attempt")
 
     def __init__(self, key: bytes, now: float) -> None:
         self.key = key
-        self.fetched = self.asked = now
+        self.fetched = self.last_attempt = now
 
 
 class _Miss(NamedTuple):
     until: float
-    finding: Literal["absent", "unreachable"]
+    status: Literal["absent", "unreachable"]
 
 
 class KeyCache:
-    """Keys by address. Those that were not used for longest go first; junk can't push keys out.
+    """The fetched keys, by URL. A full cache evicts the least recently used key.
 
-    A key that a request was verified with is proved: those that are not go before it, however new they are.
+    It evicts a key that has verified no request first, so made-up URLs can't evict the keys that are in use.
     """
 
     def __init__(self) -> None:
-        #: Addresses whose key is proved, also while it is not held.
-        self._proved: OrderedDict[str, None] = OrderedDict()
-        self._held: OrderedDict[str, _Held] = OrderedDict()
+        #: URLs whose key has verified a request. They stay here when the key is evicted.
+        self._verified: OrderedDict[str, None] = OrderedDict()
+        self._cached: OrderedDict[str, _CachedKey] = OrderedDict()
         self._misses: OrderedDict[str, _Miss] = OrderedDict()
 
     def get(self, url: str) -> bytes | None:
-        """Return the key of an address."""
-        held = self._held.get(url)
-        return held.key if held else None
+        """Return the key of a URL; None if it is not cached."""
+        entry = self._cached.get(url)
+        return entry.key if entry else None
 
-    def look_up(self, url: str, now: float, *, is_outdated: Callable[[bytes], bool]) -> Finding:
-        """Say what to do for the key of an address. `is_outdated` tells whether a key will not do."""
-        held = self._held.get(url)
-        if held is not None and now - held.fetched < USABLE_SECONDS:
-            self._held.move_to_end(url)
-            if now - held.fetched >= FRESH_SECONDS and now - held.asked >= RETRY_SECONDS:
+    def look_up(self, url: str, now: float, *, is_outdated: Callable[[bytes], bool]) -> KeyStatus:
+        """Return what to do about the key of a URL. `is_outdated` says whether a cached key is too old."""
+        entry = self._cached.get(url)
+        if entry is not None and now - entry.fetched < USABLE_SECONDS:
+            self._cached.move_to_end(url)
+            if now - entry.fetched >= FRESH_SECONDS and now - entry.last_attempt >= RETRY_SECONDS:
                 return "fetch"
-            return "fetch" if now - held.asked >= OUTDATED_SECONDS and is_outdated(held.key) else "cached"
+            return (
+                "fetch"
+                if now - entry.last_attempt >= OUTDATED_SECONDS and is_outdated(entry.key)
+                else "cached"
+            )
         miss = self._misses.get(url)
-        return miss.finding if miss and now < miss.until else "fetch"
+        return miss.status if miss and now < miss.until else "fetch"
 
     def store(self, url: str, key: bytes, now: float) -> None:
-        """Keep the key that an address gave."""
+        """Store the key that was fetched from a URL."""
         self._misses.pop(url, None)
-        self._held[url] = _Held(key, now)
-        self._held.move_to_end(url)
-        if len(self._held) > MAX_KEYS:
-            others = [one for one in self._held if one != url]
-            del self._held[next((one for one in others if one not in self._proved), others[0])]
+        self._cached[url] = _CachedKey(key, now)
+        self._cached.move_to_end(url)
+        if len(self._cached) > MAX_KEYS:
+            others = [one for one in self._cached if one != url]
+            del self._cached[next((one for one in others if one not in self._verified), others[0])]
 
     def mark_verified(self, url: str) -> None:
-        """Note that a request was verified with the key of an address."""
-        self._proved[url] = None
-        self._proved.move_to_end(url)
-        if len(self._proved) > MAX_KEYS:
-            self._proved.popitem(last=False)
+        """Record that the key of a URL has verified a request."""
+        self._verified[url] = None
+        self._verified.move_to_end(url)
+        if len(self._verified) > MAX_KEYS:
+            self._verified.popitem(last=False)
 
     def is_known(self, url: str) -> bool:
-        """Tell whether an address is no made-up one: its key is held, or is proved."""
-        return url in self._held or url in self._proved
+        """Return whether a URL is not made up: its key is cached or has verified a request."""
+        return url in self._cached or url in self._verified
 
     def mark_absent(self, url: str, now: float) -> None:
-        """Note that an address has no key, or none any more."""
-        self._held.pop(url, None)
+        """Record that a URL serves no key, or no longer serves one."""
+        self._cached.pop(url, None)
         self._miss(url, _Miss(now + RETRY_SECONDS, "absent"))
 
     def mark_unreachable(self, url: str, now: float) -> bool:
-        """Note that an address was not reached. Tell whether its key is known and goes on being used."""
-        held = self._held.get(url)
-        if held is not None and now - held.fetched < USABLE_SECONDS:
-            held.asked = now
+        """Record that a URL was unreachable. Returns whether its cached key can still be used."""
+        entry = self._cached.get(url)
+        if entry is not None and now - entry.fetched < USABLE_SECONDS:
+            entry.last_attempt = now
             return True
-        self._held.pop(url, None)
+        self._cached.pop(url, None)
         self._miss(url, _Miss(now + UNREACHABLE_SECONDS, "unreachable"))
         return False
 
@@ -117,95 +123,101 @@ class KeyCache:
             self._misses.popitem(last=False)
 
 
-#: New addresses that one source may ask for in a minute, and in one burst.
+#: New URLs from which one source may fetch per minute, and in one burst.
 NEW_URLS_PER_MINUTE: Final = 30
-#: As many again, for senders that named less than this many new addresses in the last minute.
-_FEW: Final = 3
-#: Addresses, and senders, that are counted at a time; those named least are forgotten first.
-_MOST_COUNTED: Final = 4096
+#: A second budget of this size serves senders with at most this many new URLs within a minute. A flood from
+#: other senders can't exhaust it.
+_NEW_URLS_PER_SENDER: Final = 3
+#: URLs, and senders, to count at a time. Those with the lowest counts are evicted first.
+_MAX_COUNTED: Final = 4096
 _MINUTE: Final = 60.0
 
 
-class _Allowance:
-    """So many a minute, and no more saved up than that."""
+class _TokenBucket:
+    """A budget of `NEW_URLS_PER_MINUTE` that refills continuously up to that number."""
 
-    __slots__ = ("_at", "_left")
+    __slots__ = ("_at", "_tokens")
 
     def __init__(self) -> None:
-        self._left = float(NEW_URLS_PER_MINUTE)
+        self._tokens = float(NEW_URLS_PER_MINUTE)
         self._at: float | None = None
 
     def take(self, now: float) -> bool:
-        """Take one; tell whether there was one."""
+        """Take one token. Returns whether one was left."""
         if self._at is not None and now > self._at:
-            self._left = min(
-                self._left + (now - self._at) * NEW_URLS_PER_MINUTE / _MINUTE, NEW_URLS_PER_MINUTE
+            self._tokens = min(
+                self._tokens + (now - self._at) * NEW_URLS_PER_MINUTE / _MINUTE, NEW_URLS_PER_MINUTE
             )
         self._at = now
-        if self._left < 1:
+        if self._tokens < 1:
             return False
-        self._left -= 1
+        self._tokens -= 1
         return True
 
 
-class _Counts:
-    """How often each was named within a minute of the time before."""
+class _RecentCounts:
+    """Counts names. A count starts again if its name does not occur for a minute."""
 
     def __init__(self) -> None:
-        self._named: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._counts: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def add(self, name: str, now: float) -> int:
-        """Count one, and return how many there are."""
-        count, at = self._named.pop(name, (0, now))
+        """Count a name, and return its count."""
+        count, at = self._counts.pop(name, (0, now))
         count = 1 if now - at >= _MINUTE else count + 1
-        if len(self._named) >= _MOST_COUNTED:
-            self._forget_one()
-        self._named[name] = count, now
+        if len(self._counts) >= _MAX_COUNTED:
+            self._evict()
+        self._counts[name] = count, now
         return count
 
-    def forget(self, name: str) -> None:
-        """Count from zero again."""
-        self._named.pop(name, None)
+    def reset(self, name: str) -> None:
+        """Remove the count of a name."""
+        self._counts.pop(name, None)
 
-    def most_named(self, now: float) -> str | None:
-        """Return what was named most, if anything was named more than once."""
-        repeated = [(count, name) for name, (count, at) in self._named.items() if now - at < _MINUTE]
+    def most_frequent(self, now: float) -> str | None:
+        """Return the name with the highest count, if it is higher than one."""
+        repeated = [(count, name) for name, (count, at) in self._counts.items() if now - at < _MINUTE]
         count, name = max(repeated, default=(0, ""))
         return name if count > 1 else None
 
-    def _forget_one(self) -> None:
-        # The oldest of a few: what was named more than once stays ahead of a flood.
-        oldest = [name for name, _ in zip(self._named, range(16), strict=False)]
-        del self._named[min(oldest, key=lambda name: self._named[name][0])]
+    def _evict(self) -> None:
+        # The lowest count among the 16 oldest names: a flood of new names can't evict a repeated one.
+        oldest = [name for name, _ in zip(self._counts, range(16), strict=False)]
+        del self._counts[min(oldest, key=lambda name: self._counts[name][0])]
 
 
 class KeyBudget:
-    """The budget of one source."""
+    """The budget of one source for fetches from new URLs."""
 
     def __init__(self) -> None:
-        self._all = _Allowance()
-        self._few = _Allowance()
-        self._addresses = _Counts()
-        self._senders = _Counts()
+        self._shared_bucket = _TokenBucket()
+        self._quiet_senders_bucket = _TokenBucket()
+        self._urls = _RecentCounts()
+        self._senders = _RecentCounts()
 
     def urls_to_fetch(self, url: str, sender: str, now: float) -> list[str]:
-        """Note that a sender named a new address. Return the addresses to ask for now.
+        """Count a new URL from a request of this sender, and return the URLs to fetch now.
 
-        Mostly it is this one or none; another one when that was named more often and could not be asked for.
+        The result is usually this URL or none. It is another URL if that one was requested more often and did
+        not fit the budget at the time.
         """
-        self._addresses.add(url, now)
-        if sender and self._senders.add(_network(sender), now) <= _FEW and self._few.take(now):
-            self._addresses.forget(url)
+        self._urls.add(url, now)
+        if (
+            sender
+            and self._senders.add(_sender_network(sender), now) <= _NEW_URLS_PER_SENDER
+            and self._quiet_senders_bucket.take(now)
+        ):
+            self._urls.reset(url)
             return [url]
-        if not self._all.take(now):
+        if not self._shared_bucket.take(now):
             return []
-        chosen = self._addresses.most_named(now) or url
-        self._addresses.forget(chosen)
+        chosen = self._urls.most_frequent(now) or url
+        self._urls.reset(chosen)
         return [chosen]
 
 
-def _network(sender: str) -> str:
-    """Return who a sender is: of IPv6, one has a whole network."""
+def _sender_network(sender: str) -> str:
+    """Return the network that counts as one sender: a /64 for IPv6, the address itself for IPv4."""
     try:
         address = ipaddress.ip_address(sender.partition("%")[0])
     except ValueError:

@@ -1,7 +1,7 @@
-"""`type: paypal`: PayPal's signature, with a certificate from PayPal's own hosts.
+"""`type: paypal`: PayPal's signature, with a certificate from a host of PayPal.
 
-https://developer.paypal.com/api/rest/webhooks/rest/ (verify the webhook signature yourself). Signed is
-`{transmission id}|{time}|{webhook id}|{CRC-32 of the body}`: the body itself only by a checksum.
+https://developer.paypal.com/api/rest/webhooks/rest/ (verify the webhook signature yourself). The signed bytes
+are `{transmission id}|{time}|{webhook id}|{CRC-32 of the body}`, so only a checksum protects the body.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ if TYPE_CHECKING:
     from gatehouse.language.request import Request
     from gatehouse.verify.base import Facts
 
-#: Where PayPal serves its certificates, and nobody else anything.
+#: The URLs at which PayPal publishes its certificates. Nobody else can publish there.
 CERTIFICATE_URLS = re.compile(
     r"https://api(\.sandbox)?\.paypal\.com/v1/notifications/certs/[A-Za-z0-9_-]{1,100}"
 )
-#: Whom they are issued to, as PayPal's own SDKs check: messageverificationcerts(.sandbox).paypal.com.
+#: The common name of the certificates, which PayPal's SDKs check too.
 _SUBJECT = re.compile(r"messageverificationcerts(\.[a-z]+)?\.paypal\.com")
 _ALGORITHM = "SHA256withRSA"
 _ID, _TIME, _SIGNATURE, _CERTIFICATE_URL, _AUTH_ALGORITHM = tuple(
     f"PAYPAL-{name}"
     for name in ("TRANSMISSION-ID", "TRANSMISSION-TIME", "TRANSMISSION-SIG", "CERT-URL", "AUTH-ALGO")
 )
-#: Nothing that could pass for the line between two parts of the signed text.
+#: Printable ASCII without `|`, which separates the parts of the signed bytes.
 _SIGNED_PART = re.compile(r"[!-{}~]{1,100}")
 
 
 class PaypalVerifier:
-    """Checks the signature for one webhook id: that of the address registered with PayPal."""
+    """Verifies the signature for one webhook id, which PayPal assigned to the registered URL."""
 
     def __init__(
         self,
         config: PaypalConfig,
-        secrets: Sequence[bytes],  # noqa: ARG002 - the key is PayPal's
+        secrets: Sequence[bytes],  # noqa: ARG002 - PayPal publishes the key
         *,
         certificate_urls: re.Pattern[str] = CERTIFICATE_URLS,
     ) -> None:
         if not config.webhook_id:
-            raise ValueError("a webhook id is part of what is signed")
+            raise ValueError("the signed bytes contain a webhook id")
         self._webhook_id = config.webhook_id
         self._certificate_urls = certificate_urls
         self.keys: KnownKeys = NoKeys()
@@ -85,7 +85,7 @@ class PaypalVerifier:
             raise VerificationError("wrong_credentials")
         return url
 
-    def is_outdated(self, request: Request, key: bytes) -> bool:  # noqa: ARG002 - each key has its own address
+    def is_outdated(self, request: Request, key: bytes) -> bool:  # noqa: ARG002 - each key has its own URL
         return False
 
     def _signed(self, request: Request) -> bytes:

@@ -1,4 +1,4 @@
-"""Places in a request that hold one text: a header, a query parameter, a form field, a value in the body."""
+"""Places in a request that hold a text: a header, a query parameter, a form field or a value in the body."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class Place(Protocol):
-    """Where something is read, and written by those who sign."""
+    """A place from which `verify` reads a text, and to which `sign` writes it."""
 
     def read(self, scope: Scope) -> str | None:
-        """Return the text; None when there is none. Raises `VerificationError` when it has no one meaning."""
+        """Return the text; None if missing. Raises `VerificationError` if it is ambiguous or malformed."""
 
     def write(self, request: Request, text: str) -> Request:
-        """Return the request with this text in its place."""
+        """Return the request with this text in this place."""
 
     def header_names(self) -> frozenset[str]:
-        """Name the headers (lower case) that it may be in."""
+        """Return the headers (lower case) that may contain the text."""
 
 
 def place(*, headers: tuple[str, ...] = (), query: str | None, form: str | None, body: str | None) -> Place:
-    """Make the place that a config names."""
+    """Create the place that a config names."""
     if headers:
         return HeaderPlace(headers)
     if query is not None:
@@ -40,7 +40,7 @@ def place(*, headers: tuple[str, ...] = (), query: str | None, form: str | None,
 
 
 class HeaderPlace:
-    """A header, or the first present one of several."""
+    """A header, or the first one present of several."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
@@ -60,7 +60,7 @@ class HeaderPlace:
 
 
 class QueryPlace:
-    """A query parameter that is there once."""
+    """A query parameter that occurs once."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -79,7 +79,7 @@ class QueryPlace:
 
 
 class FormPlace:
-    """A form field that is there once."""
+    """A form field that occurs once."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -111,7 +111,7 @@ class BodyPlace:
             raise VerificationError("malformed_body") from error
 
     def write(self, request: Request, text: str) -> Request:
-        """Write a JSON string, or a bare number where one stands."""
+        """Write a JSON string, or a number if the value is a number now."""
         try:
             present = Document(request.body).raw(self._path)
             is_number = present is not None and present.isdigit() and text.isdigit()
@@ -126,14 +126,14 @@ class BodyPlace:
 
 
 def with_header(request: Request, name: str, value: str) -> Request:
-    """Return the request with this header, and no other of its name."""
+    """Return the request with this header. It replaces all headers of the same name."""
     headers = CIMultiDict(request.headers)
     headers[name] = value
     return msgspec.structs.replace(request, headers=headers)
 
 
 def _with_field(encoded: str, name: str, value: str) -> str:
-    """Replace a field where it stands, or add it at the end. Other fields stay as they are."""
+    """Replace a field in its position, or append it. Other fields do not change."""
     fields = parse_qsl(encoded, keep_blank_values=True)
     if all(known != name for known, _ in fields):
         return "&".join(filter(None, (encoded, urlencode({name: value}))))

@@ -1,8 +1,8 @@
-"""Keys that providers publish, fetched: certificates and key sets, from the addresses that verifiers pin.
+"""Fetches the keys that providers publish, certificates and key sets, from URLs that the verifiers pin.
 
-What is fetched is decided by requests that nobody has verified yet, so everything is bounded: which hosts
-(the verifiers'), how long, how much, how many at once, how many new addresses a minute for each source.
-Addresses that are known do not share these bounds with new ones, which may be made up.
+Unverified requests cause these fetches, so there are limits for everything: the hosts (those of the
+verifiers), the time, the size, the number of concurrent fetches, and the number of new URLs per minute and
+source. New URLs may be made up, so known URLs have limits of their own.
 """
 
 from __future__ import annotations
@@ -33,31 +33,32 @@ if TYPE_CHECKING:
     from gatehouse.language.request import Request
     from gatehouse.verify.base import RemoteVerifier
 
-#: Seconds for one fetch, from waiting for its turn to its last byte.
+#: Seconds for one fetch, including the wait for a free slot.
 FETCH_TIMEOUT = 2.0
-#: No certificate with its chain, and no key set, is longer.
+#: The maximum size of a response. Certificates with their chain and key sets are shorter.
 MAX_BYTES = 64 * 1024
-#: Fetches under way at a time from one host, from all, and of addresses that are known.
+#: Concurrent fetches of new URLs from one host.
 MAX_FETCHES_PER_HOST = 4
+#: Concurrent fetches of new URLs from all hosts, and as many of known URLs.
 MAX_FETCHES = 16
-#: Names that are looked up at a time.
+#: Concurrent DNS lookups.
 MAX_LOOKUPS = 32
 
-#: Nothing compressed: what is bounded are the bytes that are read.
+#: No compression, because the size limit applies to the bytes that are read.
 _HEADERS = {"User-Agent": f"Gatehouse/{__version__}", "Accept-Encoding": "identity"}
-_FOUND = 200
-#: Statuses that say: no key here. Those of the same range that only say "not now" are left out.
+_OK = 200
+#: Statuses that mean that a URL serves no key. 408, 425 and 429 only mean "try later".
 _ABSENT = frozenset(range(400, 500)) - {408, 425, 429}
 
 
 class _AbsentError(Exception):
-    """The address answered, and holds no key."""
+    """The URL serves no key."""
 
 
 class RemoteKeys:
-    """Fetches the keys that verifiers need, and holds them. `clock` counts seconds from anywhere.
+    """Fetches and caches the keys that verifiers need. `clock` is a monotonic clock, in seconds.
 
-    `resolver` and `tls` stand in for the network's names and authorities in tests.
+    Tests replace the DNS with `resolver` and the trusted certificate authorities with `tls`.
     """
 
     def __init__(
@@ -66,144 +67,146 @@ class RemoteKeys:
         clock: Callable[[], float] = time.monotonic,
         resolver: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
-        deadline: float = FETCH_TIMEOUT,
+        timeout: float = FETCH_TIMEOUT,
     ) -> None:
         self._clock = clock
         self._resolver = resolver or AiohttpResolver(SystemResolver(max_threads=MAX_LOOKUPS))
         self._tls = tls
-        self._deadline = deadline
+        self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
-        self._turns = asyncio.Semaphore(MAX_FETCHES)
-        self._turns_of_known = asyncio.Semaphore(MAX_FETCHES)
+        self._slots = asyncio.Semaphore(MAX_FETCHES)
+        self._known_slots = asyncio.Semaphore(MAX_FETCHES)
         self._cache = KeyCache()
-        self._under_way: dict[str, asyncio.Task[None]] = {}
-        #: By host: what is under way or waits for its turn there.
+        self._fetches: dict[str, asyncio.Task[None]] = {}
+        #: The hosts from which keys are being fetched.
         self._hosts: dict[str, _Host] = {}
         self._budgets: dict[str, KeyBudget] = {}
 
     def get(self, url: str) -> bytes | None:
-        """Return what an address holds, as far as it is known."""
+        """Return the cached key of a URL; None if there is none."""
         return self._cache.get(url)
 
     async def prepare(
         self, source: str, verifiers: Sequence[RemoteVerifier], request: Request
     ) -> PreparedKeys:
-        """Get the keys that these verifiers need for a request, and let them look the keys up.
+        """Fetch the keys that these verifiers need for a request, unless they are cached.
 
-        An address that can't be asked now is no error yet: another verifier may let the request in. One that
-        has no key is for the verifier to refuse, as is a request that no key would help.
+        If a key can't be fetched, the result holds the error, because another verifier may accept the
+        request. If a URL serves no key, or no key can help the request, the verifier refuses it.
         """
-        addresses: list[str] = []
-        missing: UnavailableError | None = None
+        urls: list[str] = []
+        unavailable: UnavailableError | None = None
         for verifier in verifiers:
             verifier.keys = self
-            # What is wrong with the request, `verify` finds and says: in its order, if there are several.
+            # `verify` finds the same error again and reports it, in the order of its checks.
             with suppress(VerificationError):
                 url = verifier.key_url(request)
                 if url is None:
                     continue
-                addresses.append(url)
+                urls.append(url)
                 try:
-                    await self._provide(source, url, request.client, partial(verifier.is_outdated, request))
+                    await self._ensure_key(
+                        source, url, request.client, partial(verifier.is_outdated, request)
+                    )
                 except UnavailableError as error:
-                    missing = missing or error
-        return PreparedKeys(tuple(addresses), missing)
+                    unavailable = unavailable or error
+        return PreparedKeys(tuple(urls), unavailable)
 
-    def mark_verified(self, addresses: Iterable[str]) -> None:
-        """Learn that a request passed that needed the keys of these addresses."""
-        for url in addresses:
+    def mark_verified(self, urls: Iterable[str]) -> None:
+        """Record that the keys of these URLs have verified a request."""
+        for url in urls:
             if self._cache.get(url) is not None:
                 self._cache.mark_verified(url)
 
     async def close(self) -> None:
-        """Give up what is under way and close all connections."""
-        tasks = list(self._under_way.values())
+        """Cancel all fetches and close all connections."""
+        tasks = list(self._fetches.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
 
-    async def _provide(
+    async def _ensure_key(
         self, source: str, url: str, sender: str, is_outdated: Callable[[bytes], bool]
     ) -> None:
-        finding = self._cache.look_up(url, self._clock(), is_outdated=is_outdated)
-        if finding == "unreachable":
+        status = self._cache.look_up(url, self._clock(), is_outdated=is_outdated)
+        if status == "unreachable":
             raise _unavailable()
-        if finding == "fetch":
-            # One request that gives up must not take the key from the others that wait for it.
-            task = self._under_way.get(url) or self._start(source, url, sender)
+        if status == "fetch":
+            # `wait` does not cancel the task: other requests may wait for the same key.
+            task = self._fetches.get(url) or self._fetch_within_budget(source, url, sender)
             await asyncio.wait([task])
             task.result()
 
-    def _start(self, source: str, url: str, sender: str) -> asyncio.Task[None]:
-        """Ask an address. Raises `UnavailableError` when the source asked for too many new ones."""
-        # An address that is known is not new: made-up ones can't keep it from being asked again.
+    def _fetch_within_budget(self, source: str, url: str, sender: str) -> asyncio.Task[None]:
+        """Fetch a key. Raises `UnavailableError` if the source has spent its budget of new URLs."""
+        # Known URLs don't use the budget, so made-up URLs can't prevent the refresh of a known key.
         if self._cache.is_known(url):
-            return self._begin(source, url)
+            return self._start_fetch(source, url)
         budget = self._budgets.setdefault(source, KeyBudget())
-        for chosen in budget.urls_to_fetch(url, sender, self._clock()):
-            if chosen not in self._under_way:
-                self._begin(source, chosen)
-        if url not in self._under_way:
+        for wanted in budget.urls_to_fetch(url, sender, self._clock()):
+            if wanted not in self._fetches:
+                self._start_fetch(source, wanted)
+        if url not in self._fetches:
             raise _unavailable()
-        return self._under_way[url]
+        return self._fetches[url]
 
-    def _begin(self, source: str, url: str) -> asyncio.Task[None]:
-        task = self._under_way[url] = asyncio.create_task(self._ask(source, url))
-        task.add_done_callback(partial(self._finish, url))
+    def _start_fetch(self, source: str, url: str) -> asyncio.Task[None]:
+        task = self._fetches[url] = asyncio.create_task(self._fetch(source, url))
+        task.add_done_callback(partial(self._end_fetch, url))
         return task
 
-    def _finish(self, url: str, task: asyncio.Task[None]) -> None:
-        del self._under_way[url]
+    def _end_fetch(self, url: str, task: asyncio.Task[None]) -> None:
+        del self._fetches[url]
         if not task.cancelled():
-            task.exception()  # looked at, also when all who waited for it are gone
+            task.exception()  # retrieved even if no request waits for it any more
 
-    async def _ask(self, source: str, url: str) -> None:
-        """Ask, and hold what is answered. Raises `UnavailableError` when there is no answer and no key."""
+    async def _fetch(self, source: str, url: str) -> None:
+        """Fetch and cache a key. Raises `UnavailableError` if the fetch fails and no usable key is cached."""
         try:
-            async with asyncio.timeout(self._deadline), self._turn(url):
+            async with asyncio.timeout(self._timeout), self._slot(url):
                 key = await self._download(url)
         except _AbsentError:
             self._cache.mark_absent(url, self._clock())
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            host, fault = urlsplit(url).hostname, type(error).__name__
-            get_logger().warning("keys.unavailable", source=source, host=host, error=fault)
+            host, error_name = urlsplit(url).hostname, type(error).__name__
+            get_logger().warning("keys.unavailable", source=source, host=host, error=error_name)
             if not self._cache.mark_unreachable(url, self._clock()):
                 raise _unavailable() from error
         else:
             self._cache.store(url, key, self._clock())
 
     @asynccontextmanager
-    async def _turn(self, url: str) -> AsyncIterator[None]:
-        """Wait for a turn: at the host, and of all. Hosts that hang delay no other, made-up ones no known."""
+    async def _slot(self, url: str) -> AsyncIterator[None]:
+        """Wait for a slot. A hanging host doesn't delay the others, and new URLs don't delay known ones."""
         if self._cache.is_known(url):
-            async with self._turns_of_known:
+            async with self._known_slots:
                 yield
             return
         name = urlsplit(url).hostname or ""
         host = self._hosts.setdefault(name, _Host())
-        host.waiting += 1
+        host.fetches += 1
         try:
-            async with host.turns, self._turns:
+            async with host.slots, self._slots:
                 yield
         finally:
-            host.waiting -= 1
-            if not host.waiting:
+            host.fetches -= 1
+            if not host.fetches:
                 del self._hosts[name]
 
     async def _download(self, url: str) -> bytes:
         if not url.startswith("https://"):
             raise _AbsentError
-        async with self._opened().get(url, allow_redirects=False) as response:
+        async with self._open_session().get(url, allow_redirects=False) as response:
             if response.status in _ABSENT:
                 raise _AbsentError
-            if response.status != _FOUND:
-                raise aiohttp.ClientPayloadError("an answer without a key")
+            if response.status != _OK:
+                raise aiohttp.ClientPayloadError("the response contains no key")
             return await _read(response.content)
 
-    def _opened(self) -> aiohttp.ClientSession:
-        """Return the session, opened when first needed: no cookies, no proxies."""
+    def _open_session(self) -> aiohttp.ClientSession:
+        """Return the HTTP session, without cookies and proxies. The first call creates it."""
         if self._session is None:
             tls: ssl.SSLContext | bool = True if self._tls is None else self._tls
             connector = aiohttp.TCPConnector(
@@ -220,13 +223,13 @@ class RemoteKeys:
 
 
 class _Host:
-    """The turns at one host, and how many have or want one."""
+    """The slots of one host, and the number of fetches that use or await one."""
 
-    __slots__ = ("turns", "waiting")
+    __slots__ = ("fetches", "slots")
 
     def __init__(self) -> None:
-        self.turns = asyncio.Semaphore(MAX_FETCHES_PER_HOST)
-        self.waiting = 0
+        self.slots = asyncio.Semaphore(MAX_FETCHES_PER_HOST)
+        self.fetches = 0
 
 
 async def _read(content: aiohttp.StreamReader) -> bytes:

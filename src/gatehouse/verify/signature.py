@@ -1,6 +1,4 @@
-"""Schemes with a signature: where it is in the request, how it is encoded, what it covers, and whether it
-matches.
-"""
+"""Verifies signatures: finds the candidates, builds the signed bytes, and asks a scheme for a match."""
 
 from __future__ import annotations
 
@@ -31,34 +29,34 @@ if TYPE_CHECKING:
     from gatehouse.language.split import Item
     from gatehouse.language.template import Template
 
-#: A header may list many signatures; no provider sends more live ones than this.
+#: Candidates per request. No provider sends more, even during a secret rotation.
 MAX_SIGNATURES = 10
-#: DocuSign signs with up to 100 keys, each in a header of its own.
+#: DocuSign signs with up to 100 keys and sends each signature in a separate header.
 _MAX_NUMBERED_HEADERS = 100
 _NUMBER_PLACEHOLDER = "{n}"
 _ANY_KEY = "*"
 
-#: How a hash is written. What arrives is compared with this spelling, so no other spelling passes.
+#: How to encode a hash. Signatures are compared with this form, so no other form of the same hash passes.
 ENCODERS: dict[str, Callable[[bytes], bytes]] = {
     "hex": binascii.hexlify,
     "hex-upper": lambda raw: raw.hex().upper().encode(),
     "base64": partial(binascii.b2a_base64, newline=False),
-    # Providers write it with padding and without: it is compared without.
+    # Some providers send padding and some do not, so it is removed before the comparison.
     "base64url": lambda raw: base64.urlsafe_b64encode(raw).rstrip(b"="),
 }
 
 
 class Candidates(msgspec.Struct, frozen=True, gc=False):
-    """What a request carries as proof."""
+    """The candidate signatures of a request, and the entries next to them."""
 
-    #: The signatures as written, without prefix.
+    #: The signatures as sent, without prefix.
     signatures: list[bytes]
-    #: For `pairs` and `positional`: the entries that are there once.
+    #: For `pairs` and `positional`: the entries that occur once.
     pairs: dict[str, str] = {}
 
 
 class SignaturePlace:
-    """Reads the signatures out of a request, and writes one into a request to be sent."""
+    """Reads the candidate signatures from a request, and writes a signature to a request."""
 
     def __init__(self, config: SignatureConfig) -> None:
         self._config = config
@@ -70,7 +68,7 @@ class SignaturePlace:
         )
         self._format = config.format
         self._between = config.between
-        #: A space beside it is tolerated.
+        #: Spaces around the separator are accepted.
         self._separator = config.between.strip() or " "
         self._sets = config.sets
         self._list_separator = ", " if config.between == ", " else " "
@@ -80,7 +78,7 @@ class SignaturePlace:
         self._padding = b"=" if config.encoding == "base64url" else b""
 
     def read(self, scope: Scope) -> Candidates:
-        """Find the signatures. Raises `VerificationError` when there is none that could pass."""
+        """Return the candidates. Raises `VerificationError` if the signature is missing or not ASCII."""
         if self._numbered:
             return Candidates(self._without_prefix(self._read_numbered(scope.request)))
         text = self._place.read(scope)
@@ -99,7 +97,7 @@ class SignaturePlace:
         return self._read_pairs(text)
 
     def write(self, request: Request, signature: bytes, timestamps: dict[str, str]) -> Request:
-        """Write a signature as the provider does, beside the timestamps (name → text) of its pairs."""
+        """Write a signature as the provider does, with the timestamps (name → text) of its pairs."""
         value = (self._prefix + signature).decode()
         key = next(iter(self._config.key), "")
         if self._numbered:
@@ -114,12 +112,12 @@ class SignaturePlace:
         return self._place.write(request, value)
 
     def header_names(self) -> frozenset[str]:
-        """Name the headers (lower case) that carry signatures."""
+        """Return the headers (lower case) that contain signatures."""
         numbered = (f"{name}{n}" for name in self._numbered for n in range(1, _MAX_NUMBERED_HEADERS + 1))
         return self._place.header_names() | {name.lower() for name in numbered}
 
     def _read_numbered(self, request: Request) -> list[str]:
-        """Read the headers 1, 2, 3 …, up to the first that is not there."""
+        """Read the headers numbered 1, 2, 3 …, up to the first one that is missing."""
         found: list[str] = []
         for name in self._numbered:
             for n in range(1, _MAX_NUMBERED_HEADERS + 1):
@@ -141,7 +139,7 @@ class SignaturePlace:
             pairs = [(str(position), "", entry) for position, entry in enumerate(entries)]
         else:
             pairs = [entry.partition(self._assign) for entry in entries]
-        # Counted in one go: a form field may hold a hundred thousand entries, and nobody is verified yet.
+        # One pass counts all names: an unverified form field may hold a hundred thousand entries.
         counts = Counter(name for name, _, _ in (set(pairs) if self._sets else pairs))
         once = {name: value for name, _, value in pairs if counts[name] == 1}
         return Candidates(self._without_prefix(self._signature_values(pairs)), once)
@@ -151,7 +149,7 @@ class SignaturePlace:
         return [value for name, _, value in entries if name in keys or _ANY_KEY in keys]
 
     def _without_prefix(self, entries: list[str]) -> list[bytes]:
-        """Take what stands around each signature away. More than a few are not looked at."""
+        """Remove prefix and padding from each signature. Only the first few entries are read."""
         limit = _MAX_NUMBERED_HEADERS if self._numbered else MAX_SIGNATURES
         found = []
         for entry in entries[:limit]:
@@ -161,26 +159,26 @@ class SignaturePlace:
         return [value.rstrip(self._padding) for value in found] if self._padding else found
 
 
-#: What no id holds, and JSON does not do without: such an id has swallowed the end of a signed body, or its
-#: beginning, and what is left would verify as the body.
+#: Characters that JSON and XML need and that no id contains. An id with such a character may contain a part
+#: of the original body, and the rest would verify as the whole body.
 _BODY_CHARACTERS = re.compile(rb'["{}\[\]<>\x00-\x1f]')
 
 
 class Scheme(Protocol):
-    """The mathematics of one scheme, with the keys of all live secrets."""
+    """The cryptography of one scheme, with the keys of all configured secrets."""
 
     def well_formed(self, signatures: list[bytes]) -> list[bytes]:
-        """Choose, of the signatures as written, those of the right form; in whatever form `matches` takes."""
+        """Return the candidates of the right form, decoded as `matching_secret` needs them."""
 
     def matching_secret(self, signed: bytes, signatures: list[bytes]) -> int:
-        """Return which secret any of the usable signatures fits, from 1; 0 for none. Raises nothing."""
+        """Return the position of a secret that made a signature, from 1; 0 for none. Never raises."""
 
     def sign(self, signed: bytes) -> bytes:
-        """Sign with the first secret, written as the provider does. Raises `GatewayError` if nobody can."""
+        """Return an encoded signature made with the first secret. Raises `GatewayError` if it can't sign."""
 
 
 class SignedVerifier:
-    """Checks the signatures that a request, or each item of its body, carries."""
+    """Verifies the signature of a request, or of each item of its body."""
 
     def __init__(self, config: SigningConfig, scheme: Scheme) -> None:
         self._scheme = scheme
@@ -196,7 +194,7 @@ class SignedVerifier:
             return self._check(Scope(request), now)
         items = signed_items(request, self._each)
         scopes = (Scope(request, body=raw, outer=outer) for raw, outer in items)
-        # The last of the secrets that any item needed: the oldest, as a rule.
+        # The highest position that an item needed. During a rotation this is usually the oldest secret.
         return proven_with(max(self._check(scope, now).secret for scope in scopes))
 
     def sign(self, request: Request, now: float) -> Request:
@@ -225,7 +223,7 @@ class SignedVerifier:
         return facts
 
     def _signed_bytes(self, scope: Scope, facts: dict[str, bytes]) -> bytes:
-        """Put together what was signed. `facts` gets the id on the way."""
+        """Build the signed bytes. Adds the signed id to `facts`."""
         scope.facts = facts
         if self._id is not None:
             facts["id"] = _resolve_id(self._id, scope)
@@ -251,7 +249,7 @@ class SignedVerifier:
 
 
 class SignedTimestamp:
-    """The signed timestamp of a request."""
+    """Reads, checks and writes the signed timestamp of a request."""
 
     def __init__(self, config: TimestampConfig) -> None:
         self._config = config
@@ -260,25 +258,25 @@ class SignedTimestamp:
         self._place = place(headers=headers, query=config.query, form=config.form, body=config.body)
 
     def check(self, scope: Scope, candidates: Candidates, now: float) -> bytes:
-        """Return it as sent. Raises `VerificationError` when it is malformed, too old or too new."""
+        """Return the timestamp as sent. Raises `VerificationError` if it is malformed or out of tolerance."""
         text = candidates.pairs.get(self._pair) if self._pair else self._place.read(scope)
         return check_timestamp(text, self._config.unit, self._config.tolerance, now)
 
     def format(self, now: float) -> str:
-        """Write a time as the provider does."""
+        """Format a time as the provider does."""
         return {"s": str(int(now)), "ms": str(int(now * 1000)), "iso8601": rfc3339(now)}[self._config.unit]
 
     def write(self, request: Request, text: str) -> tuple[Request, dict[str, str]]:
-        """Put it where it belongs: in the request, or among the pairs of the signature."""
+        """Write the timestamp to the request, or return it as a pair for the signature."""
         if self._pair:
             return request, {self._pair: text}
         return self._place.write(request, text), {}
 
 
 def signed_items(request: Request, each: Split) -> list[Item]:
-    """Return the elements that each have to prove themselves. None at all prove nothing.
+    """Return the items of the body, each of which must be verified.
 
-    Raises `VerificationError`.
+    Raises `VerificationError` if the body is malformed or has no items: without items, nothing is verified.
     """
     try:
         found = each.items(request.body)

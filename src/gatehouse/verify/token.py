@@ -1,4 +1,4 @@
-"""`type: token`: a shared token that the provider sends as it is."""
+"""`type: token`: a shared token that the provider sends unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class TokenVerifier:
-    """Compares what stands in one place with every live token."""
+    """Compares the token of a request, or of each item of its body, with each configured token."""
 
     def __init__(self, config: TokenConfig, secrets: Sequence[bytes]) -> None:
         if not secrets or not all(secrets):
@@ -33,7 +33,7 @@ class TokenVerifier:
         self._each_path = tuple(config.each.split(".")) if config.each else ()
         self._each = Split(self._each_path) if config.each else None
 
-    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - a token has no time
+    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - a token has no timestamp
         if self._each is None:
             return proven_with(self._check(Scope(request)))
         items = signed_items(request, self._each)

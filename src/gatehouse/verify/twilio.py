@@ -1,12 +1,13 @@
 """`type: twilio`: Twilio's signature over the URL and either the form or a hash of the body.
 
-https://www.twilio.com/docs/usage/security#validating-requests. HMAC-SHA1 in base64, with the auth token, of
-the registered URL; for a form with each name and value behind it, sorted and without repetitions; for any
-other body with `?bodySHA256=` in the URL. Twilio's own validators try the URL with its port and without.
+https://www.twilio.com/docs/usage/security#validating-requests: the signature is HMAC-SHA1 in base64, with the
+auth token as the key. It covers the registered URL. For a form, the names and values of all fields follow the
+URL, sorted and without repetitions. For any other body, the query of the URL contains `bodySHA256`. Twilio's
+own validators try the URL with and without its port.
 
-With a SharedKey (https://www.twilio.com/docs/usage/webhooks/webhook-shared-keys) the same text is signed
-with HMAC-SHA256. The header X-Twilio-Webhooks-Signature-Settings names the hash, but nothing signs that
-header. The length of the signature decides instead. All secrets are tried with that hash.
+With a SharedKey (https://www.twilio.com/docs/usage/webhooks/webhook-shared-keys), Twilio signs the same bytes
+with HMAC-SHA256. The header X-Twilio-Webhooks-Signature-Settings names the hash, but that header is not
+signed, so the length of the signature determines the hash. All secrets are tried with that hash.
 """
 
 from __future__ import annotations
@@ -41,24 +42,25 @@ _FORM_FIELDS = Template("{form_sorted?}")
 _URL = Template("{url}")
 _PORT = re.compile(r":[0-9]+$")
 _STANDARD_PORTS = {"https": 443, "http": 80}
-#: How Conversations counts its attempts.
+#: The field in which Twilio's Conversations counts its attempts.
 _RETRY_COUNT = re.compile(rb"RetryCount[0-9]{1,9}")
-#: The length of a signature in base64 → its hash.
+#: The hash for each length of a signature in base64.
 _DIGESTS = {28: "sha1", 44: "sha256"}
 
 
 class TwilioVerifier:
-    """Checks the signature with every live auth token."""
+    """Checks the signature with each configured auth token or SharedKey."""
 
-    def __init__(self, config: TwilioConfig, secrets: Sequence[bytes]) -> None:  # noqa: ARG002 - nothing to set
+    def __init__(self, config: TwilioConfig, secrets: Sequence[bytes]) -> None:  # noqa: ARG002 - no settings
         if not secrets or not all(secrets):
             raise ValueError("a verifier needs a secret")
         self._keys = tuple(secrets)
 
-    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - Twilio signs no time
+    def verify(self, request: Request, now: float) -> Facts:  # noqa: ARG002 - Twilio signs no timestamp
         given, digest = _signature(request)
         _check_body_hash(request)
-        # A retry may be signed with the port and the first try without: as an identity only one form will do.
+        # A retry may be signed with the port and the first attempt without. `{signed}` identifies the event,
+        # so it always has the same form.
         signed = _signed(request)
         variants = [signed] + [
             _signed(_with_public_url(request, url)) for url in _other_urls(request.public_url)
@@ -69,8 +71,9 @@ class TwilioVerifier:
             raise VerificationError("wrong_signature")
         facts = proven_with((position - 1) // len(variants) + 1)
         facts["signed"] = signed
-        # What tells one event of a form from another. Twilio signs nothing between names and values, so
-        # whoever replays a form could cut it anew, with the count inside another field: it goes anywhere.
+        # The identity of an event that is sent as a form, without its retry count. Twilio signs no separator
+        # between names and values, so an attacker could replay a form with the count moved to another field.
+        # Therefore the count is removed wherever it occurs.
         if is_form(request):
             facts["id"] = hashlib.sha256(_RETRY_COUNT.sub(b"", signed)).hexdigest().encode()
         return facts
@@ -92,7 +95,7 @@ def _hmac(key: bytes, signed: bytes, digest: str) -> bytes:
 
 
 def _signature(request: Request) -> tuple[bytes, str]:
-    """Read the signature, and tell the hash by its length."""
+    """Return the signature, and the hash that its length implies."""
     text = single_header(request, _HEADER)
     if not text:
         raise VerificationError("missing_signature")
@@ -103,7 +106,7 @@ def _signature(request: Request) -> tuple[bytes, str]:
 
 
 def _check_body_hash(request: Request) -> None:
-    """Check the hash of the body that the signed URL holds. Only a form's body can be signed without one."""
+    """Check the body against the hash in the signed URL. Only a form may come without a hash."""
     try:
         claimed = Scope(request).query.get(_BODY_HASH)
     except MalformedDocumentError:
@@ -118,7 +121,7 @@ def _check_body_hash(request: Request) -> None:
 
 
 def _signed(request: Request) -> bytes:
-    """Put together what is signed. Raises `VerificationError` without `public_url`, or for a broken form."""
+    """Build the signed bytes. Raises `VerificationError` if the form is malformed or the URL is unknown."""
     scope = Scope(request)
     try:
         url, fields = _URL.render(scope), _FORM_FIELDS.render(scope) if is_form(request) else b""
@@ -130,7 +133,7 @@ def _signed(request: Request) -> bytes:
 
 
 def _other_urls(public_url: str) -> list[str]:
-    """Return the URL without its port, or with the standard one."""
+    """Return the other form of the URL: without its port, or with the standard port."""
     if _PORT.search(public_url):
         return [_PORT.sub("", public_url)]
     port = _STANDARD_PORTS.get(public_url.partition(":")[0])
