@@ -55,6 +55,7 @@ def test_the_example_is_safe_to_start() -> None:
 
     assert config.operator.listen.is_loopback
     assert config.operator.token is None
+    assert config.operator.tokens == ()
     assert all(verifier.type != "none" for source in config.sources.values() for verifier in source.verify)
 
 
@@ -112,7 +113,7 @@ def test_the_options_in_comments_load_too() -> None:
 def test_the_options_in_comments_are_the_defaults() -> None:
     """Of the sections whose options all have one."""
     live, full = load(EXAMPLE).config, parse(uncommented()).config
-    examples = {"public_url", "trusted_proxies", "token"}
+    examples = {"public_url", "trusted_proxies", "token", "tokens"}
 
     assert full.server.model_dump(exclude=examples) == live.server.model_dump(exclude=examples)
     assert full.operator.model_dump(exclude=examples) == live.operator.model_dump(exclude=examples)

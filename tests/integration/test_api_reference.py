@@ -21,6 +21,7 @@ from gatehouse.config.addresses import Address
 from gatehouse.gateway.app import Gateway
 from gatehouse.operator.route_docs import route_description
 from gatehouse.operator.server import OperatorServer
+from gatehouse.operator.tokens import SUPERVISOR, Identity
 from gatehouse.reference.openapi import ERRORS, document, served
 from gatehouse.telemetry.metrics import SupervisorMetrics
 from gatehouse.workers.api import WorkersApi
@@ -276,7 +277,13 @@ class Forwarding:
         self._running = running
 
     async def request(
-        self, path: str, *, method: str = "GET", body: bytes | None = None, within: float = 15.0
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        within: float = 15.0,
+        identity: Identity = SUPERVISOR,
     ) -> WorkerAnswer:
         url = URL(self._running.operator_url + path, encoded=True)
         timeout = aiohttp.ClientTimeout(total=within)

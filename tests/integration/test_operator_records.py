@@ -451,7 +451,12 @@ async def test_a_page_under_another_host_name_reads_nothing(operator: Operator) 
 async def test_refusals_are_counted_from_zero(operator: Operator) -> None:
     metrics = await operator.running.metrics()
 
-    assert {key[1] for key in metrics if key[0] == REFUSED} == {"unauthorized", "throttled", "cross_site"}
+    assert {key[1] for key in metrics if key[0] == REFUSED} == {
+        "unauthorized",
+        "throttled",
+        "cross_site",
+        "forbidden",
+    }
     assert all(value == 0 for key, value in metrics.items() if key[0] == REFUSED)
 
 

@@ -334,3 +334,38 @@ def test_check_warns_if_all_dedupe_windows_are_shorter_than_the_retry_horizon(
     assert [f"sources.mandato.{where}: shorter than the provider's" in line for line in warnings] == (
         [True] if where else []
     )
+
+
+TOKENS = """operator:
+  tokens:
+    - {name: ci, token: env:CI, role: read}
+    - {name: alice, token: env:ALICE, role: operate}
+"""
+
+
+def test_check_reports_operator_tokens_that_are_missing_or_too_short(run: Run) -> None:
+    result = run(GOOD + TOKENS, "check", ALICE="short")
+
+    assert result.exit_code == 1
+    effect = "(serve would start; requests with this token would get 401)"
+    assert f"gateway.yaml:11: operator.tokens.0.token: env:CI is not set {effect}" in result.stderr
+    assert (
+        f"gateway.yaml:12: operator.tokens.1.token: env:ALICE is shorter than 16 bytes {effect}"
+        in result.stderr
+    )
+
+
+def test_check_reports_operator_tokens_with_the_same_value(run: Run) -> None:
+    value = "a-token-for-two-people"
+    result = run(GOOD + TOKENS, "check", CI=value, ALICE=value)
+
+    assert result.exit_code == 1
+    assert "gateway.yaml:12: operator.tokens.1.token: has the same value as the token of ci" in result.stderr
+    assert value not in result.output
+
+
+def test_check_counts_the_operator_tokens(run: Run) -> None:
+    result = run(GOOD + TOKENS, "check", CI="token-of-the-pipeline", ALICE="token-of-alice-herself")
+
+    assert result.exit_code == 0
+    assert "operator server on 127.0.0.1:9090, with 2 tokens" in result.stdout

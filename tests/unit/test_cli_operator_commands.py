@@ -411,6 +411,7 @@ async def test_pausing_an_unknown_destination_lists_the_known_ones(api: Scripted
     ("answer", "said"),
     [
         (refusal(401, "send the operator token as a bearer token"), "operator.token"),
+        (refusal(403, "this needs a token with the role operate"), "set a token with the role operate"),
         (refusal(429, "too many wrong tokens came from this address"), "wait a minute"),
         (refusal(503, "the store does not answer"), "run the command again"),
         ((500, {}), "answered 500\n"),

@@ -135,7 +135,8 @@ def _summary(loaded: LoadedConfig, missing: list[Problem]) -> Iterator[str]:
 
 def _listeners(config: Config) -> Iterator[str]:
     public = f", public URL {config.server.public_url}" if config.server.public_url else ""
-    token = "" if config.operator.token is None else ", with a token"
+    number = (config.operator.token is not None) + len(config.operator.tokens)
+    token = "" if number == 0 else ", with a token" if number == 1 else f", with {number} tokens"
     yield f" - server on {config.server.listen}{public}"
     yield f" - operator server on {config.operator.listen}{token}"
 

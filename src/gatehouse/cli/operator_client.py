@@ -20,6 +20,7 @@ from gatehouse.config.hints import escaped
 from gatehouse.config.secrets import SecretError, Secrets
 from gatehouse.errors import ConfigError, GatewayError, Problem
 from gatehouse.network.sockets import client_host
+from gatehouse.operator.tokens import configured_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
@@ -37,6 +38,7 @@ _CONCERNS_ONE_ID = (400, 404)
 _HINTS = {
     400: "see the command's --help for the values that it takes",
     401: "use the running gateway's operator.token; if you changed it in the config, send the gateway SIGHUP",
+    403: "set a token with the role operate where this command runs",
     404: "check the ID and the URL; gatehouse events and gatehouse dead list the IDs of this gateway",
     429: "wait a minute, and find out what else sends wrong tokens from this address",
     503: "look for the store's error in the gateway's log, then run the command again",
@@ -161,16 +163,19 @@ def _configured_url(loaded: LoadedConfig) -> str:
 
 
 def _authorization(loaded: LoadedConfig) -> dict[str, str]:
-    token = loaded.config.operator.token
-    if token is None:
-        return {}
-    try:
-        secret = Secrets(loaded.directory).resolve(token)
-    except SecretError as error:
-        raise GatewayError(
-            f"operator.token: {error}", hint="set the token where this command runs"
-        ) from error
-    return {"Authorization": "Bearer " + secret.decode("utf-8", "surrogateescape")}
+    """Use the first token of the config that is set here: those with the role `operate` come first."""
+    problems: list[str] = []
+    secrets, tokens = Secrets(loaded.directory), configured_tokens(loaded.config.operator)
+    for token in sorted(tokens, key=lambda token: token.identity.role != "operate"):
+        try:
+            secret = secrets.resolve(token.reference)
+        except SecretError as error:
+            problems.append(f"{'.'.join(map(str, token.path))}: {error}")
+        else:
+            return {"Authorization": "Bearer " + secret.decode("utf-8", "surrogateescape")}
+    if problems:
+        raise GatewayError(problems[0], hint="set the token where this command runs")
+    return {}
 
 
 class _Failure(NamedTuple):

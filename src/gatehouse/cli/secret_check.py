@@ -20,6 +20,7 @@ from gatehouse.errors import Problem
 from gatehouse.ingest.source import Source
 from gatehouse.network.forbidden_addresses import host_problem
 from gatehouse.network.sockets import client_host
+from gatehouse.operator.tokens import DUPLICATE_HINT, OperatorTokens, duplicate_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -98,11 +99,14 @@ def _references(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, SecretRef]
 
 
 def _operator(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
-    token = loaded.config.operator.token
-    if token is not None:
-        path: KeyPath = ("operator", "token")
-        effect = "serve would start; metrics would answer 401"
-        yield from _unusable(loaded, secrets, (path, (token,), 16), effect)
+    document, tokens = loaded.document, OperatorTokens(loaded.config.operator, secrets)
+    effect = "serve would start; metrics would answer 401"
+    if loaded.config.operator.tokens:
+        effect = "serve would start; requests with this token would get 401"
+    for path, why in tokens.not_ready.items():
+        yield document.problem(path, why, effect)
+    for path, name in tokens.duplicates():
+        yield document.problem(path, duplicate_message(name), f"serve would not start; {DUPLICATE_HINT}")
 
 
 def _store(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:

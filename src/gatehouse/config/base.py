@@ -71,6 +71,7 @@ def exactly_one(*values: Any) -> bool:
 
 
 _NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+_NAME_OF_TOKEN = r"[A-Za-z0-9_.-]{1,64}"  # noqa: S105 - a pattern
 _HEADER = r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}"
 
 
@@ -200,6 +201,12 @@ Name = Annotated[
         _NAME, "not a name", "use 1 to 64 lower-case letters, digits, - and _; begin with a letter or digit"
     ),
     text_schema("name", _NAME),
+]
+#: Names of operator tokens. Log lines and audit entries contain them.
+TokenName = Annotated[
+    str,
+    _matching(_NAME_OF_TOKEN, "not a name", "use 1 to 64 letters, digits, _, . and -"),
+    text_schema("name", _NAME_OF_TOKEN),
 ]
 HeaderName = Annotated[
     str,

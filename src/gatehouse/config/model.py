@@ -19,7 +19,16 @@ from gatehouse.config.addresses import (
     PublicUrl,
     TrustedProxy,
 )
-from gatehouse.config.base import AtLeastOne, Model, Name, OneOrMany, Pattern, TemplateText, Text
+from gatehouse.config.base import (
+    AtLeastOne,
+    Model,
+    Name,
+    OneOrMany,
+    Pattern,
+    TemplateText,
+    Text,
+    TokenName,
+)
 from gatehouse.config.handshakes import HandshakeConfig
 from gatehouse.config.quantities import Between, DiskSpace, Duration, Rate, Size, StatusExpression
 from gatehouse.config.secrets import SecretReference
@@ -118,14 +127,27 @@ class ServerConfig(Model):
     idle longest. If no connection is idle, it replaces the one that has been sending longest."""
 
 
+class OperatorTokenConfig(Model):
+    """A token of one person or tool."""
+
+    name: TokenName
+    """The name that audit entries and the log show. `operator` is the name of `operator.token`."""
+    token: SecretReference
+    """The bearer token, at least 16 bytes. Each token has a value of its own."""
+    role: Literal["read", "operate"]
+    """`read` may look at everything and change nothing. `operate` may also change things."""
+
+
 class OperatorConfig(Model):
     """The listener for operators."""
 
     listen: ListenAddress = Address("127.0.0.1", 9090)
     """The address for metrics, health checks, the API and the web page."""
     token: SecretReference | None = None
-    """The bearer token for everything except health checks. Required if `listen` is not a loopback
-    address."""
+    """A bearer token with the role `operate`. Every request except health checks needs a token if the config
+    has one. If `listen` is not a loopback address, the config needs one, here or in `tokens`."""
+    tokens: tuple[OperatorTokenConfig, ...] = ()
+    """More tokens, each with a name and a role."""
 
 
 class StoreConfig(Model):

@@ -36,6 +36,8 @@ _CONNECTION_AGES = (1.0, 86400.0)
 #: The upper bound of `breaker.max_open` (seconds).
 _MAX_OPEN = 3600.0
 _BATCH = "cloudevents-batch"
+#: Audit entries name changes that no token of `operator.tokens` made like this.
+_RESERVED_TOKEN_NAMES = ("operator", "local", "SIGHUP", "supervisor")
 #: Keys of `store` that have no meaning for a SQLite file.
 _POSTGRES_KEYS = ("password", "connections", "allow_unsynced")
 
@@ -87,6 +89,7 @@ def rule_problems(data: dict[str, Any], document: YamlDocument) -> Iterator[Prob
     yield from _routes(data, document)
     yield from _paths(data, document)
     yield from _listeners(data, document)
+    yield from _token_names(data, document)
     yield from _store(data, document)
     yield from _destinations(data, document)
 
@@ -151,7 +154,8 @@ def _listeners(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem
     )
     if operator is None:
         return
-    if not operator.is_loopback and value_at(data, "operator", "token") is None:
+    has_token = value_at(data, "operator", "token") is not None or value_at(data, "operator", "tokens")
+    if not operator.is_loopback and not has_token:
         yield document.problem(
             ("operator", "listen"),
             "the operator listener is not on loopback and has no token",
@@ -160,6 +164,22 @@ def _listeners(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem
     if server is not None and any(map(operator.overlaps, server.addresses)):
         message = f"server.listen already uses {operator}"
         yield document.problem(("operator", "listen"), message, "use another port, as in 127.0.0.1:9090")
+
+
+def _token_names(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Find token names that would not tell in an audit entry who made a change."""
+    tokens, seen = value_at(data, "operator", "tokens"), set()
+    for index, one in enumerate(tokens if isinstance(tokens, tuple) else ()):
+        name, path = value_at(one, "name"), ("operator", "tokens", index, "name")
+        if not isinstance(name, str):
+            continue
+        if name in _RESERVED_TOKEN_NAMES:
+            what = f'"{escaped(name)}" is a name that the gateway uses itself'
+            yield document.problem(path, what, "use the name of a person or tool, as in name: ci")
+        elif name in seen:
+            message = f'"{escaped(name)}" is the name of an earlier token'
+            yield document.problem(path, message, "give each token a name of its own")
+        seen.add(name)
 
 
 def _store(data: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:

@@ -186,7 +186,7 @@ class Gateway:
         )
         self.operator = OperatorServer(
             self._operator_listen,
-            self._compiled.operator_token,
+            self._compiled.operator_tokens,
             self.metrics,
             {"store": self._probe_store, "disk": self._probe_disk, "ingest": self._probe_ingest},
             [
@@ -293,7 +293,7 @@ class Gateway:
             self._disk.use(compiled.config.store.min_free)
         self.rejected.replace(compiled.known)
         self._api.replace(sources)
-        self.operator.use_token(compiled.operator_token)
+        self.operator.use_tokens(compiled.operator_tokens)
         for name in changes.sources.removed:
             self.metrics.forget_source(name)
         set_readiness_metrics(sources, self.metrics)
@@ -305,7 +305,7 @@ class Gateway:
                 get_logger().error("source.not_ready", source=source.name, reason=source.not_ready)
         for source in self._compiled.sources_without_handshake():
             get_logger().warning("source.not_ready", source=source.name, reason=source.handshake_not_ready)
-        if reason := self._compiled.operator_not_ready:
+        for reason in self._compiled.operator_tokens.not_ready.values():
             get_logger().error("operator.not_ready", reason=reason)
 
     @property

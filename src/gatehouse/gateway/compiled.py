@@ -7,7 +7,6 @@ does not affect the running gateway.
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -15,17 +14,17 @@ from pydantic import BaseModel
 from gatehouse.config.secrets import SecretError, SecretRef, Secrets
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.diagnosis.known import known_sources
+from gatehouse.errors import ConfigError
 from gatehouse.ingest.client_address import client_address
 from gatehouse.ingest.source import Source, build_sources
+from gatehouse.operator.tokens import DUPLICATE_HINT, OperatorTokens, duplicate_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from gatehouse.config.document import KeyPath
     from gatehouse.config.load import LoadedConfig
     from gatehouse.verify.base import KnownKeys
-
-#: Shorter operator tokens could be guessed.
-_MIN_TOKEN_LENGTH = 16
 
 
 class CompiledConfig:
@@ -42,10 +41,11 @@ class CompiledConfig:
         #: The sources as the diagnosis uses them.
         self.known = known_sources(config.sources, self._secrets, config.server.max_body, keys)
         self.client_address = client_address(config.server.trusted_proxies)
-        #: Why the operator token cannot be used; None when it can, or when none is configured.
-        self.operator_not_ready: str | None = None
-        self.operator_token = self._resolve_operator_token()
-        #: The same for the password of the store. Without a configured password the gateway does not start.
+        #: Providers are served even if no token can be used. Then only health checks remain accessible.
+        self.operator_tokens = OperatorTokens(config.operator, self._secrets)
+        self._refuse_duplicate_tokens()
+        #: Why the password of the store cannot be used; None when it can, or when none is configured. Without
+        #: a configured password the gateway does not start.
         self.store_not_ready: str | None = None
         self.store_password = self._resolve_store_password()
         #: Digests of the secrets of each source, to detect changes.
@@ -54,16 +54,16 @@ class CompiledConfig:
             for name, settings in config.sources.items()
         }
 
-    def not_ready(self) -> dict[tuple[str, ...], str]:
+    def not_ready(self) -> dict[KeyPath, str]:
         """Return why parts cannot serve because a secret is missing, by their path in the config."""
-        found: dict[tuple[str, ...], str | None] = {}
+        found: dict[KeyPath, str | None] = {}
         found |= {("sources", one.name): one.not_ready for one in self.sources.values()}
         found |= {
             ("sources", one.name, "handshake_secrets"): one.handshake_not_ready
             for one in self.sources_without_handshake()
         }
         found |= {("destinations", one.name, "secret"): one.not_ready for one in self.destinations.values()}
-        found["operator", "token"] = self.operator_not_ready
+        found |= self.operator_tokens.not_ready
         found["store", "password"] = self.store_not_ready
         return {place: why for place, why in found.items() if why is not None}
 
@@ -75,16 +75,14 @@ class CompiledConfig:
         """List the sources that cannot answer handshakes."""
         return [source for source in self.sources.values() if source.handshake_not_ready]
 
-    def _resolve_operator_token(self) -> bytes | None:
-        reference = self.config.operator.token
-        if reference is None:
-            return None
-        try:
-            return self._secrets.resolve(reference, minimum=_MIN_TOKEN_LENGTH)
-        except SecretError as error:
-            # Providers are still served. On the operator server, only the health checks remain accessible.
-            self.operator_not_ready = str(error)
-            return os.urandom(32)
+    def _refuse_duplicate_tokens(self) -> None:
+        """Raise `ConfigError` if two tokens have the same value. A role would be a matter of chance."""
+        problems = [
+            self.loaded.document.problem(path, duplicate_message(name), DUPLICATE_HINT)
+            for path, name in self.operator_tokens.duplicates()
+        ]
+        if problems:
+            raise ConfigError(problems)
 
     def _resolve_store_password(self) -> str | None:
         reference = self.config.store.password
@@ -105,8 +103,8 @@ class CompiledConfig:
             return None
 
 
-def _describe_place(place: tuple[str, ...]) -> str:
-    section, name = place[:2]
+def _describe_place(place: KeyPath) -> str:
+    section, name = map(str, place[:2])
     return section if section in ("operator", "store") else f"{section.removesuffix('s')} {name}"
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 
     from gatehouse.config.base import Model
+    from gatehouse.config.document import KeyPath
     from gatehouse.config.load import LoadedConfig
     from gatehouse.config.model import Config, DedupeConfig, RouteConfig
     from gatehouse.gateway.compiled import CompiledConfig
@@ -129,9 +130,11 @@ class Reloader:
 def keep_restart_only(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     """Restore the settings that only a restart can change. Return the config and the keys that differ."""
     kept = [place for place in _RESTART_ONLY if _value_at(old, *place) != _value_at(new, *place)]
-    # The public listener stays open until the restart, so it must keep its token.
-    if not is_loopback(old.operator.listen.host) and new.operator.token is None:
-        kept.append(("operator", "token"))
+    # The public listener stays open until the restart, so it must keep its tokens.
+    has_token = new.operator.token is not None or new.operator.tokens
+    if not is_loopback(old.operator.listen.host) and not has_token:
+        tokens = ("operator", "token"), ("operator", "tokens")
+        kept += [place for place in tokens if _value_at(old, *place) != _value_at(new, *place)]
     for part, key in kept:
         section = getattr(new, part).model_copy(update={key: _value_at(old, part, key)})
         new = new.model_copy(update={part: section})
@@ -156,8 +159,8 @@ def _lost_secrets(old: CompiledConfig, new: CompiledConfig) -> list[Problem]:
     ]
 
 
-def _exists_in(config: Config, place: tuple[str, ...]) -> bool:
-    return place[1] in getattr(config, place[0])
+def _exists_in(config: Config, place: KeyPath) -> bool:
+    return place[1] in getattr(config, str(place[0]))
 
 
 def compare(before: CompiledConfig, after: CompiledConfig) -> Changes:

@@ -1,11 +1,13 @@
 """Operator: the second listener, with metrics, health and the API for operators.
 
 server             the listener: `/metrics`, `/healthz`, `/readyz`, `/-/reload`, and who may use it
-  access           blocks addresses that send wrong tokens, and requests of other sites' pages
+  access           checks roles; blocks addresses that send wrong tokens, and requests of other sites' pages
+  tokens           the tokens of the config: who has which token, and with which role (pure)
   reload_result    the result of a reload, and its answer
 api                /api/v1 from memory: refused requests, sources, handshakes, environment variables
   masking          masks the values of a refused request
 records            /api/v1 from the store: events, deliveries, destinations; replay, retry and pause
+  body             reads the JSON body of a request
   queries          parses filters, limits, times and bodies (pure)
   responses        builds the answers
 request_types      the types of queries and bodies

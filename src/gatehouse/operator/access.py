@@ -1,4 +1,4 @@
-"""Limits access to the operator server: blocks addresses that guess tokens, and cross-site requests. Pure.
+"""Limits access to the operator server: roles, addresses that guess tokens, and cross-site requests.
 
 Every request that may change something is checked for its origin, with or without a token. A browser on the
 operator's machine can reach a loopback listener, so a page of any site could send requests to it.
@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
+from gatehouse.operator.body import json_object
+from gatehouse.operator.queries import BadQueryError
 from gatehouse.operator.responses import error_answer
+from gatehouse.operator.tokens import Identity
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from multidict import CIMultiDictProxy
 
 #: After this many wrong tokens within `WINDOW` seconds, an address is blocked for `BLOCK_SECONDS`.
@@ -113,4 +118,50 @@ def _is_own(origin: str, host: str) -> bool:
     try:
         return urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:
+        return False
+
+
+Handler = TypeVar("Handler", bound="Callable[..., object]")
+
+#: Who sent a request. The operator server sets it on every request that needs a token.
+IDENTITY = web.RequestKey("identity", Identity)
+#: With this header, a supervisor tells its workers who sent a request. Only their Unix socket reads it.
+IDENTITY_HEADER = "Gatehouse-Operator"
+#: What a handler is marked with.
+_DRY_RUN, _FORWARDS = "reads_with_dry_run", "forwards_identity"
+#: The methods that the role `read` may use with every handler.
+_READING = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+
+
+def reads_with_dry_run(handler: Handler) -> Handler:
+    """Mark a handler that changes nothing if the body has `"dry_run": true`.
+
+    The role `read` may then use it with such a body.
+    """
+    vars(handler)[_DRY_RUN] = True
+    return handler
+
+
+def forwards_identity(handler: Handler) -> Handler:
+    """Mark a handler that passes the request and its identity to a worker, which checks the role."""
+    vars(handler)[_FORWARDS] = True
+    return handler
+
+
+async def role_refusal(request: web.Request) -> web.Response | None:
+    """Return the refusal of a request that needs another role than its sender has; None if it is allowed."""
+    identity = request[IDENTITY]
+    if identity.role == "operate" or request.method in _READING:
+        return None
+    marks = getattr(request.match_info.handler, "__dict__", {})
+    if marks.get(_FORWARDS) or (marks.get(_DRY_RUN) and await _is_dry_run(request)):
+        return None
+    message = f"this needs a token with the role operate; {identity.name} has the role {identity.role}"
+    return error_answer(403, "forbidden", message)
+
+
+async def _is_dry_run(request: web.Request) -> bool:
+    try:
+        return (await json_object(request)).get("dry_run") is True
+    except BadQueryError:
         return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +13,8 @@ from gatehouse.delivery.state import DestinationState
 from gatehouse.errors import StoreError
 from gatehouse.language.times import rfc3339
 from gatehouse.operator import queries, responses
+from gatehouse.operator.access import reads_with_dry_run
+from gatehouse.operator.body import json_object
 from gatehouse.operator.queries import BadQueryError
 from gatehouse.operator.record_types import (
     DeliveryPage,
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 #: How many dead letters one request retries. The caller repeats the request until all are done.
 RETRY_STEP = 500
-#: Seconds to receive a body. Bodies are small, so a slower client is not a tool of ours.
-_BODY_WITHIN = 10.0
 _EVENT_ID = {"id": "The id of the event."}
 _DELIVERY_ID = {"id": "The id of the event, a colon and the destination."}
 _DESTINATION_NAME = {"name": "The name of the destination."}
@@ -133,7 +132,7 @@ class RecordsApi:
         The idempotency key stays the same. A destination that is named but never had the event gets it too.
         """
         event_id = queries.check_text(request.match_info["id"], "the id")
-        wanted = queries.replay_destinations(await _json_object(request))
+        wanted = queries.replay_destinations(await json_object(request))
         stored = await self._store.event(event_id)
         if stored is None:
             return error_answer(404, "not_found", _NO_EVENT)
@@ -181,6 +180,7 @@ class RecordsApi:
             "deliveries", page, lambda row: responses.delivery_state(row, self._deliveries.starts_at)
         )
 
+    @reads_with_dry_run
     @describe_route("Deliveries", {200: (RetryProgress, RetryCount)}, body=RetryBody)
     async def _retry(self, request: web.Request) -> web.Response:
         """Retry the dead letters that the filters choose, at most 500 at a time.
@@ -189,7 +189,7 @@ class RecordsApi:
         only counts them: repeat the request with the `cursor` of the answer until it is `null`, and add up
         the numbers. Dead letters of destinations that the config no longer has are left alone.
         """
-        retry = queries.retry_request(await _json_object(request), self._clock())
+        retry = queries.retry_request(await json_object(request), self._clock())
         if retry.query.destination is not None:
             self._check_configured(retry.query.destination)
         if retry.dry_run:
@@ -306,18 +306,6 @@ async def _page_of(listing: Awaitable[Page[Any]]) -> Page[Any]:
         return await listing
     except ValueError as error:
         raise BadQueryError("the cursor does not belong to this list") from error
-
-
-async def _json_object(request: web.Request) -> dict[str, Any]:
-    """Read a JSON object or an empty body. Raises `BadQueryError`. The server limits the size."""
-    try:
-        async with asyncio.timeout(_BODY_WITHIN):
-            body = await request.read()
-        return msgspec.json.decode(body, type=dict[str, Any]) if body.strip() else {}
-    except TimeoutError as error:
-        raise BadQueryError("the body did not arrive") from error
-    except msgspec.MsgspecError as error:
-        raise BadQueryError("the body must be a JSON object") from error
 
 
 #: Seconds: a repeated request within this time is ignored.

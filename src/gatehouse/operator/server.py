@@ -12,19 +12,26 @@ from aiohttp import hdrs, web
 
 from gatehouse.config.addresses import is_loopback
 from gatehouse.language.request import as_sent
-from gatehouse.operator.access import WrongTokens, cross_site_refusal
+from gatehouse.operator.access import (
+    IDENTITY,
+    IDENTITY_HEADER,
+    WrongTokens,
+    cross_site_refusal,
+    role_refusal,
+)
 from gatehouse.operator.reload_result import reload_answer
 from gatehouse.operator.response_types import ErrorAnswer, Liveness, Readiness, ReloadRefused, ReloadReport
 from gatehouse.operator.responses import error_answer
 from gatehouse.operator.route_docs import describe_route
+from gatehouse.operator.tokens import LOCAL, SUPERVISOR, Identity
 from gatehouse.telemetry.log import get_logger
-from gatehouse.verify.base import ct_equal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from gatehouse.config.addresses import Address
     from gatehouse.operator.reload_result import ReloadResult
+    from gatehouse.operator.tokens import OperatorTokens
     from gatehouse.telemetry.metric_types import Counter
 
 #: These paths need no token.
@@ -54,16 +61,16 @@ class OperatorMetrics(Protocol):
 
 
 class OperatorServer:
-    """Serves operators on loopback or behind a bearer token, or a supervisor on a Unix socket.
+    """Serves operators on loopback or behind bearer tokens, or a supervisor on a Unix socket.
 
-    The socket is in a folder of the supervisor. Whoever can open it may use every route. `exposition`
-    replaces what `metrics` shows.
+    The socket is in a folder that only the supervisor's user can open. The supervisor has checked the token
+    of a request that it forwards, and names who sent it. `exposition` replaces what `metrics` shows.
     """
 
     def __init__(
         self,
         listen: Address | Path,
-        token: bytes | None,
+        tokens: OperatorTokens | None,
         metrics: OperatorMetrics,
         probes: Mapping[str, Callable[[], Awaitable[str | None]]],
         routes: Sequence[web.RouteDef],
@@ -75,7 +82,7 @@ class OperatorServer:
         self._listen = listen
         self._reload = reload
         self._exposition = exposition
-        self.use_token(token)
+        self.use_tokens(tokens)
         self._metrics = metrics
         self._probes = probes
         self._routes = routes
@@ -83,9 +90,9 @@ class OperatorServer:
         self._wrong_tokens = WrongTokens()
         self._runner: web.AppRunner | None = None
 
-    def use_token(self, token: bytes | None) -> None:
-        """Require this token from the next request on."""
-        self._expected = None if token is None else b"Bearer " + token
+    def use_tokens(self, tokens: OperatorTokens | None) -> None:
+        """Require one of these tokens from the next request on. Without any, no token is required."""
+        self._tokens = tokens if tokens is not None and tokens.required else None
 
     @property
     def port(self) -> int:
@@ -129,8 +136,8 @@ class OperatorServer:
     async def _authorize(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        is_public = isinstance(self._listen, Path) or request.path in PUBLIC_PATHS
-        refusal = None if is_public else self._refusal(request) or self._cross_site_refusal(request)
+        is_public = request.path in PUBLIC_PATHS and not isinstance(self._listen, Path)
+        refusal = None if is_public else await self._refusal(request)
         if refusal is not None:
             return refusal
         try:
@@ -138,20 +145,36 @@ class OperatorServer:
         except web.HTTPException as error:
             return error_answer(error.status, error.reason.lower().replace(" ", "_"), error.reason)
 
-    def _refusal(self, request: web.Request) -> web.Response | None:
-        if self._expected is None:
-            return self._foreign_host_refusal(request)
+    async def _refusal(self, request: web.Request) -> web.Response | None:
+        """Find out who sent a request, and return its refusal if it is not allowed."""
+        is_forwarded = isinstance(self._listen, Path)
+        found = _forwarded_identity(request) if is_forwarded else self._authenticate(request)
+        if isinstance(found, web.Response):
+            return found
+        request[IDENTITY] = found
+        if not is_forwarded and (refusal := self._cross_site_refusal(request)):
+            return refusal
+        refusal = await role_refusal(request)
+        if refusal is not None:
+            self._metrics.operator_refused["forbidden"].inc()
+        return refusal
+
+    def _authenticate(self, request: web.Request) -> Identity | web.Response:
+        """Return who sent a request, or its refusal."""
+        if self._tokens is None:
+            return self._foreign_host_refusal(request) or LOCAL
         address = request.remote or ""
         if wait := self._wrong_tokens.wait(address, self._monotonic()):
             return self._throttled(wait)
-        given = request.headers.getall(hdrs.AUTHORIZATION, ())
-        if len(given) == 1 and ct_equal(as_sent(given[0]), self._expected):
-            return None
+        given = [as_sent(value) for value in request.headers.getall(hdrs.AUTHORIZATION, ())]
+        identity = self._tokens.find(given)
+        if identity is not None:
+            return identity
         # A request without a token is no guess: a scraper without its token is misconfigured, not an attack.
         if given and self._wrong_tokens.count(address, self._monotonic()):
             get_logger().warning("operator.throttled", client=address)
         self._metrics.operator_refused["unauthorized"].inc()
-        return error_answer(401, "unauthorized", "send the operator token as a bearer token")
+        return error_answer(401, "unauthorized", "send an operator token as a bearer token")
 
     def _throttled(self, wait: float) -> web.Response:
         self._metrics.operator_refused["throttled"].inc()
@@ -215,3 +238,12 @@ class OperatorServer:
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     """Mark an answer as data: not to be cached, run, or shown in another site's page."""
     response.headers.update(_HEADERS)
+
+
+def _forwarded_identity(request: web.Request) -> Identity | web.Response:
+    """Return who sent a request, as the supervisor says. The supervisor's own requests name nobody."""
+    given = request.headers.getall(IDENTITY_HEADER, ())
+    try:
+        return Identity.from_header(*given) if given else SUPERVISOR
+    except (TypeError, ValueError):
+        return error_answer(403, "forbidden", f"{IDENTITY_HEADER} does not name an identity")

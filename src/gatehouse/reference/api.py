@@ -24,8 +24,11 @@ generated from the code (`make api`). A test compares them with the answers of a
 
 - **Address**: `operator.listen` in the config, by default `127.0.0.1:9090`. For the examples, run
   `export OPERATOR=http://127.0.0.1:9090`.
-- **Token**: with `operator.token` in the config, every request needs `Authorization: Bearer TOKEN`, except
-  `/healthz` and `/readyz`. The examples take the token from `$GATEHOUSE_OPERATOR_TOKEN`.
+- **Token**: with `operator.token` or `operator.tokens` in the config, every request needs
+  `Authorization: Bearer TOKEN`, except `/healthz` and `/readyz`. The examples take the token from
+  `$GATEHOUSE_OPERATOR_TOKEN`.
+- **Role**: a token with the role `read` may use `GET` and `HEAD`, and `POST` with `"dry_run": true` where
+  that changes nothing. Every other request gets 403.
 - **Bodies** are JSON objects of at most 64 KiB. Send them with `Content-Type: application/json`. The content
   type of a form is refused.
 - **Pages**: a list of events or deliveries has a `cursor`. Ask for the next page with the same filters and

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TABLES = {
     "server": "ServerConfig",
     "operator": "OperatorConfig",
+    "operator-token": "OperatorTokenConfig",
     "store": "StoreConfig",
     "source": "SourceConfig",
     "hmac": "HmacConfig",

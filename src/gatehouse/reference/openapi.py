@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 _ABOUT = (
     "The second listener of Gatehouse, for operators and their tools. It listens on a loopback address, or "
-    "asks for the operator token. New members may be added to the JSON; existing members are never renamed "
-    "or removed. Every answer says `Cache-Control: no-store`. `HEAD` works where `GET` does."
+    "asks for an operator token. A token with the role `read` may use `GET` and `HEAD`, and `POST` with "
+    "`dry_run` where that changes nothing. New members may be added to the JSON; existing members are never "
+    "renamed or removed. Every answer says `Cache-Control: no-store`. `HEAD` works where `GET` does."
 )
 #: The chapters, in order.
 GROUPS = {
@@ -65,8 +66,8 @@ ERRORS = {
         ("cross_site", "forbidden"),
         (
             "`cross_site`: the request comes from a web page of another site, or has the content type of a "
-            "form. `forbidden`: the config has no operator token, and the host of the request is not a "
-            "loopback address."
+            "form. `forbidden`: the role of the token does not allow the request, or the config has no "
+            "operator token and the host of the request is not a loopback address."
         ),
     ),
     404: ErrorKind("NotFound", ("not_found",), "Nothing has this id or name, or it is no longer kept."),
@@ -120,7 +121,7 @@ def document() -> dict[str, Any]:
                 _TOKEN: {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "The secret that `operator.token` in the config names.",
+                    "description": "A secret that `operator.token` or `operator.tokens` in the config names.",
                 }
             },
         },

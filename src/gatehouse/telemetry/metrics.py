@@ -42,7 +42,7 @@ OUTCOMES = (
     "relay_failed",
 )
 #: The reasons why the operator server refuses a request.
-REFUSALS = ("unauthorized", "throttled", "cross_site")
+REFUSALS = ("unauthorized", "throttled", "cross_site", "forbidden")
 #: The `source` label of requests to unknown paths.
 UNKNOWN = "_unknown"
 

@@ -12,6 +12,7 @@ import msgspec
 from aiohttp import web
 
 from gatehouse.errors import Problem
+from gatehouse.operator.access import IDENTITY, forwards_identity
 from gatehouse.operator.responses import error_answer
 from gatehouse.workers.process import NoAnswerError, WorkerAnswer
 
@@ -53,6 +54,7 @@ class WorkersApi:
             web.route("*", "/api/v1/{rest:.*}", self._forward),
         ]
 
+    @forwards_identity
     async def _forward(self, request: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(_BODY_WITHIN):
@@ -65,7 +67,10 @@ class WorkersApi:
         try:
             return _pass_on(
                 await worker.client.request(
-                    request.rel_url.raw_path_qs, method=request.method, body=body or None
+                    request.rel_url.raw_path_qs,
+                    method=request.method,
+                    body=body or None,
+                    identity=request[IDENTITY],
                 )
             )
         except NoAnswerError:
@@ -126,7 +131,9 @@ class WorkersApi:
 
     async def _request_all(self, request: web.Request) -> list[WorkerAnswer]:
         requests = [
-            worker.client.request(request.rel_url.raw_path_qs, within=_LIST_WITHIN)
+            worker.client.request(
+                request.rel_url.raw_path_qs, within=_LIST_WITHIN, identity=request[IDENTITY]
+            )
             for worker in self._serving()
         ]
         answers = await asyncio.gather(*requests, return_exceptions=True)

@@ -16,6 +16,8 @@ from aiohttp import hdrs
 from yarl import URL
 
 from gatehouse.errors import GatewayError
+from gatehouse.operator.access import IDENTITY_HEADER
+from gatehouse.operator.tokens import SUPERVISOR
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from gatehouse.operator.tokens import Identity
     from gatehouse.workers.worker import Worker
 
 #: Seconds of backoff before a restart: the initial and the maximum value.
@@ -217,17 +220,24 @@ class WorkerClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def request(
-        self, path: str, *, method: str = "GET", body: bytes | None = None, within: float = 15.0
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        within: float = 15.0,
+        identity: Identity = SUPERVISOR,
     ) -> WorkerAnswer:
-        """Send a request. Raises `NoAnswerError`."""
+        """Send a request on behalf of `identity`. Raises `NoAnswerError`."""
         if self._session is None:
             # Each request uses a new connection: an old one may belong to a worker that has ended.
             connector = aiohttp.UnixConnector(str(self._socket), force_close=True)
             self._session = aiohttp.ClientSession(connector=connector)
-        timeout = aiohttp.ClientTimeout(total=within)
+        url, timeout = URL(_BASE + path, encoded=True), aiohttp.ClientTimeout(total=within)
+        headers = {IDENTITY_HEADER: identity.header}
         try:
             async with self._session.request(
-                method, URL(_BASE + path, encoded=True), data=body, timeout=timeout, allow_redirects=False
+                method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as answer:
                 content_type = answer.headers.get(hdrs.CONTENT_TYPE, "application/octet-stream")
                 return WorkerAnswer(answer.status, await answer.read(), content_type)

@@ -129,7 +129,7 @@ class Supervisor:
     def _create_operator(self) -> OperatorServer:
         return OperatorServer(
             self._compiled.config.operator.listen,
-            self._compiled.operator_token,
+            self._compiled.operator_tokens,
             self._metrics,
             {f"worker {worker.number}": partial(_probe, worker) for worker in self._workers},
             WorkersApi(self._workers).routes(),
@@ -182,7 +182,7 @@ class Supervisor:
 
     def _swap(self, compiled: CompiledConfig, _: Changes) -> None:
         self._compiled = compiled
-        self._operator.use_token(compiled.operator_token)
+        self._operator.use_tokens(compiled.operator_tokens)
 
     async def _distribute(self, loaded: LoadedConfig) -> Sequence[Problem]:
         return await reload_all(loaded, self._compiled.loaded, self._shared, self._workers)
