@@ -9,7 +9,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-#: A time as `rfc3339` writes it, for the types of what others read.
+#: A time in the format of `rfc3339`, for the types of API answers and similar records.
 Rfc3339 = Annotated[str, Meta(examples=["2026-01-31T10:00:16Z"], extra_json_schema={"format": "date-time"})]
 
 _DATE_TIME = re.compile(
@@ -72,5 +72,5 @@ def rfc3339(seconds: float) -> str:
 
 @lru_cache(maxsize=256)
 def _date_time(seconds: int) -> str:
-    """Write a whole second. What is written at one time is mostly about the same few seconds."""
+    """Format a whole second. Cached, because times that are formatted together are usually close together."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()[: -len("+00:00")]

@@ -299,7 +299,7 @@ class Store(Protocol):
         """Count the deliveries by destination. It may take long, and never delays `accept`."""
 
     async def purge(self, *, now: float, events_before: float, dead_before: float, limit: int) -> Purged:
-        """Remove about `limit` expired rows at most, in one small step. Repeat it until `done`.
+        """Remove at most about `limit` expired rows, in one small step. Repeat it until `done`.
 
         Dedupe keys expire at their own time. An event expires if all its deliveries were delivered and it was
         received before `events_before`, or if some are dead and it was received before `dead_before`. An

@@ -27,7 +27,7 @@ SCAN_ROWS: Final = 5000
 LAST_NAME: Final = "\U0010ffff"
 #: Larger than any row's number.
 LAST_SEQ: Final = 2**63 - 1
-#: More than rounding can make the time in an id differ from the time received (seconds).
+#: The time in an id and the time received may differ by less than this, because of rounding (seconds).
 _ROUNDING: Final = 0.002
 
 

@@ -66,7 +66,7 @@ _TRANSIENT: Final[Mapping[int, tuple[str, str | None]]] = {
 #: After these errors a connection must not be used again. If the kernel failed to sync a page, it may have
 #: marked the page as clean, and the next fsync succeeds without the data on the disk. SQLITE_FULL is not one
 #: of them: what does not fit is refused before it is written, and the transaction is rolled back. An fsync
-#: without space is an SQLITE_IOERR. Besides, opening a connection needs space.
+#: without space is an SQLITE_IOERR. Opening a connection would need space too.
 _BREAKING: Final = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_CANTOPEN,
