@@ -1,4 +1,4 @@
-"""Fixtures that several kinds of tests use."""
+"""Fixtures that several test suites share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from postgres_server import Database, PostgresServer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A run of all tests says what a change did, so it tries the same examples each time. `make fuzz` explores.
+# A full test run tries the same examples each time, to show what a change did. `make fuzz` tries new ones.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.register_profile("fuzz", max_examples=2_000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("GATEHOUSE_HYPOTHESIS", "same"))
@@ -28,10 +28,10 @@ FETCHED = ROOT / ".tools/usr/bin/promtool"
 
 
 def pytest_collection_finish() -> None:
-    """Keep the collector from what pytest knows of all tests.
+    """Exclude pytest's own objects from garbage collection.
 
-    Each full collection looked through half a million objects, a third of a second and more in which every
-    gateway of this process stood still: long enough for a 503.
+    Otherwise each full collection visits half a million objects. That takes a third of a second or
+    more, in which every gateway of this process stands still: long enough for a 503.
     """
     gc.collect()
     gc.freeze()
@@ -50,14 +50,14 @@ def promtool() -> str:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """Run a PostgreSQL for all tests. Who stops or restarts it leaves it as it was."""
+    """Run one PostgreSQL for all tests. A test that stops or restarts it must leave it as it was."""
     with PostgresServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def migrated(postgres: PostgresServer) -> str:
-    """Name a database with the store's tables and nothing in them, for others to be copies of."""
+    """Return the name of a database with the store's empty tables, from which other databases are copied."""
     from gatehouse.store.postgres import PostgresStore  # noqa: PLC0415 - most tests have nothing to do with it
     from gatehouse.store.postgres.connection import PostgresSettings  # noqa: PLC0415
 
@@ -74,7 +74,7 @@ def migrated(postgres: PostgresServer) -> str:
 
 @pytest.fixture
 def database(postgres: PostgresServer, migrated: str) -> Iterator[Database]:
-    """Give a database of the test's own, with the store's tables in it."""
+    """Give the test its own database, with the store's tables."""
     database = postgres.create_database(template=migrated)
     yield database
     postgres.drop_database(database.name)
@@ -82,7 +82,7 @@ def database(postgres: PostgresServer, migrated: str) -> Iterator[Database]:
 
 @pytest.fixture
 def empty_database(postgres: PostgresServer) -> Iterator[Database]:
-    """Give a database of the test's own in which there is nothing yet."""
+    """Give the test its own empty database."""
     database = postgres.create_database()
     yield database
     postgres.drop_database(database.name)

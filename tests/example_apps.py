@@ -38,43 +38,43 @@ STACKS = {
 
 NEW = "whsec_bmV3LXNlY3JldC1vZi10aGUtZGVzdGluYXRpb24="
 OLD = "whsec_b2xkLXNlY3JldC1vZi10aGUtZGVzdGluYXRpb24="
-#: Far more than a start or an answer takes.
+#: A timeout in seconds, much longer than a start or an answer takes.
 _WITHIN = 30.0
 
 
 class Example(NamedTuple):
-    """An example that runs."""
+    """A running example."""
 
     port: int
     database: Path
 
     @property
     def url(self) -> str:
-        """Where the gateway posts to."""
+        """The URL to which the gateway posts."""
         return f"http://127.0.0.1:{self.port}/events"
 
     def post(self, body: bytes, headers: dict[str, str]) -> int:
-        """Post to it as a gateway does; return the status."""
+        """Post to the example as a gateway does. Returns the status."""
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=_WITHIN)) as connection:
             connection.request("POST", "/events", body, headers)
             return connection.getresponse().status
 
     def post_at_once(self, body: bytes, headers: dict[str, str], times: int) -> list[int]:
-        """Post the same several times at the same time."""
+        """Post the same request several times at once."""
         with ThreadPoolExecutor(times) as pool:
             return list(pool.map(lambda _: self.post(body, headers), range(times)))
 
     def rows(self, query: str, *values: str) -> list[tuple[str, ...]]:
-        """Ask its database."""
+        """Query the database of the example."""
         with closing(sqlite3.connect(self.database)) as opened:
             return opened.execute(query, values).fetchall()
 
     def totals(self, sale: str) -> list[str]:
-        """Return the total of a sale, once for each time that it handled the event."""
+        """Return the totals of a sale, one for each time that the example handled the event."""
         return [total for (total,) in self.rows("SELECT total FROM sales WHERE sale = ?", sale)]
 
     def has_received(self, webhook_id: str) -> bool:
-        """Tell whether it stored the id of an event."""
+        """Tell whether the example stored the id of an event."""
         return bool(self.rows("SELECT 1 FROM received_events WHERE webhook_id = ?", webhook_id))
 
 
@@ -86,9 +86,9 @@ def signed(
     at: float | None = None,
     kind: str = "cloudevents+json",
 ) -> dict[str, str]:
-    """Return the headers of a POST of the gateway."""
+    """Return the headers of a POST from the gateway."""
     moment = int(time.time() if at is None else at)
-    # The library takes a naive time, or one of UTC.
+    # The library accepts a naive time, or a time in UTC.
     signature = Webhook(secret).sign(webhook_id, datetime.fromtimestamp(moment, UTC), body.decode())
     return {
         "content-type": f"application/{kind}; charset=utf-8",
@@ -101,7 +101,7 @@ def signed(
 
 @contextmanager
 def running(stack: str, folder: Path) -> Iterator[Example]:
-    """Run an example on a free port, in a copy of its folder. It is gone at the end of the block."""
+    """Run an example on a free port, in a copy of its folder. It ends with the block."""
     here = folder / stack
     shutil.copytree(EXAMPLES / stack, here)
     database, output = folder / f"{stack}.db", folder / f"{stack}.log"
@@ -124,7 +124,7 @@ def running(stack: str, folder: Path) -> Iterator[Example]:
     try:
         yield Example(_started(process, output), database)
     finally:
-        # Its workers are in its process group. They have nothing to finish.
+        # The workers are in the same process group, and have nothing to finish.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(_WITHIN)
 
@@ -160,7 +160,7 @@ def _node() -> str:
 
 
 def _started(process: subprocess.Popen[bytes], output: Path) -> int:
-    """Wait until it answers; return its port, which each of them prints."""
+    """Wait until the example answers. Returns its port, which each example prints."""
     deadline = time.monotonic() + _WITHIN
     while time.monotonic() < deadline and process.poll() is None:
         if found := re.search(r"127\.0\.0\.1:([1-9]\d*)", output.read_text()):

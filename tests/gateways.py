@@ -1,4 +1,4 @@
-"""A gateway in the test's process: its config, and a client for both of its listeners."""
+"""A gateway in the process of the test: its config, and a client for both listeners."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ routes:
 
 
 class Running:
-    """A gateway that serves, and a client for both of its listeners."""
+    """A running gateway, and a client for both of its listeners."""
 
     def __init__(self, gateway: Gateway, client: aiohttp.ClientSession) -> None:
         self.gateway = gateway
@@ -45,13 +45,13 @@ class Running:
     async def send(
         self, source: str, body: bytes, headers: dict[str, str], *, chunked: bool | None = None
     ) -> tuple[int, Any]:
-        """Post to a source; return the status and the JSON of the answer."""
+        """Post to a source. Returns the status and the JSON of the answer."""
         url, data = f"{self.url}/webhooks/{source}", io.BytesIO(body)
         async with self.client.post(url, data=data, headers=headers, chunked=chunked) as answer:
             return answer.status, await answer.json()
 
     async def metrics(self) -> dict[tuple[str, ...], float]:
-        """Scrape: by name and label values, in the order of the labels' names."""
+        """Scrape the metrics. The keys are the name and the label values, in the order of the label names."""
         async with self.client.get(f"{self.operator_url}/metrics") as answer:
             text = await answer.text()
         return {

@@ -1,4 +1,4 @@
-"""What some tests need of the machine they run on."""
+"""What some tests need from the machine on which they run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def lacking(reason: str) -> NoReturn:
-    """End a test that can't run here. CI must have everything; elsewhere the test is skipped."""
+    """Skip a test that can't run on this machine. In CI it fails, because CI must have everything."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests: its own folder, its own port, and gone at the end."""
+"""A real PostgreSQL server for tests, with its own folder and port. Nothing of it remains at the end."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-#: The role that gateways use: it owns its databases, and is no superuser.
+#: The role that gateways use. It owns its databases and is not a superuser.
 USER = "gatehouse"
 PASSWORD = "a-password-of-the-database"
-#: PostgreSQL refuses to run as root. The wheel's files are readable to everybody; a copy is made if not.
+#: PostgreSQL refuses to run as root. If this user can't read the wheel's files, a copy is made.
 _NOBODY = 65534
-#: Seconds; far more than a start or a stop takes.
+#: A timeout in seconds, much longer than a start or a stop takes.
 _WITHIN = 60.0
-#: Below the ports that the system gives to outgoing connections, so that a restart finds its port free.
+#: These ports are below those for outgoing connections, so the port is still free at a restart.
 _PORTS = range(20_000, 30_000)
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
     "shared_buffers": "32MB",
-    # What the store insists on. It costs what a commit costs.
+    # The store requires these settings. They make a commit as slow as in production.
     "fsync": "on",
     "synchronous_commit": "on",
 }
 
 
 class Database(NamedTuple):
-    """A database, and how a gateway gets to it."""
+    """A database, and how a gateway connects to it."""
 
     name: str
     url: str
@@ -80,13 +80,13 @@ class PostgresServer:
 
     @property
     def process(self) -> int:
-        """The id of the server's first process."""
+        """The process id of the server's main process."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def log(self) -> str:
-        """What the server has logged."""
+        """The server's log."""
         file = self.folder / "log"
         return file.read_text(errors="replace") if file.exists() else ""
 
@@ -96,10 +96,10 @@ class PostgresServer:
         return f"postgresql://{self.user}@127.0.0.1:{self.port}/{database}" + (query and f"?{query}")
 
     def start(self, settings: Mapping[str, str] | None = None) -> None:
-        """Start, and wait until it takes connections. `settings` hold until it stops."""
+        """Start the server, and wait until it accepts connections. `settings` apply until it stops."""
         every = _SETTINGS | {"port": str(self.port), "unix_socket_directories": str(self.folder)}
         options = [f"--{name}={value}" for name, value in (every | dict(settings or {})).items()]
-        (self._data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
+        (self._data / "postmaster.pid").unlink(missing_ok=True)  # left by a server that was killed
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._programs / "postgres", "-D", self._data, *options],
@@ -114,7 +114,7 @@ class PostgresServer:
         self._wait_until_ready()
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """End it: SIGINT in good order but at once, SIGQUIT without a checkpoint, SIGKILL as a crash."""
+        """Stop the server: SIGINT at once but cleanly, SIGQUIT without a checkpoint, SIGKILL as a crash."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -132,7 +132,7 @@ class PostgresServer:
 
     @contextmanager
     def stopped(self, how: signal.Signals = signal.SIGINT) -> Iterator[None]:
-        """Have no server for the length of a block."""
+        """Keep the server down for the length of a block."""
         self.stop(how)
         try:
             yield
@@ -141,7 +141,7 @@ class PostgresServer:
 
     @contextmanager
     def running_with(self, **settings: str) -> Iterator[None]:
-        """Have other settings for the length of a block."""
+        """Change settings for the length of a block."""
         try:
             self.restart(settings)
             yield
@@ -149,17 +149,17 @@ class PostgresServer:
             self.restart()
 
     def create_database(self, name: str | None = None, *, template: str = "template0") -> Database:
-        """Make a database that the gateway's role owns, as a copy of `template`."""
+        """Create a database that the gateway's role owns, as a copy of `template`."""
         name = name or f"test_{next(self._numbers)}"
         self.sql(f"CREATE DATABASE {name} OWNER {self.user} TEMPLATE {template}")
         return Database(name, self.url_for(name), self.password)
 
     def drop_database(self, name: str) -> None:
-        """Remove a database, and end what is still connected to it."""
+        """Drop a database, and end its remaining connections."""
         self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def sql(self, *statements: str, database: str = "postgres") -> str:
-        """Run statements as the superuser, each by itself; return what they print, without decoration."""
+        """Run each statement separately, as the superuser. Returns the plain output."""
         commands = [part for statement in statements for part in ("-c", statement)]
         done = subprocess.run(
             [self._programs / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", *commands],
@@ -223,7 +223,7 @@ class PostgresServer:
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
     def _watch(self) -> None:
-        """Have the server ended when this process is, however it is: the watcher's pipe ends with it."""
+        """Make the server end with this process, even after a crash: the pipe to a watcher closes then."""
         assert self._process is not None
         script = f"read line || kill -QUIT {self._process.pid}"
         self._watcher = subprocess.Popen(
@@ -231,7 +231,7 @@ class PostgresServer:
         )
 
     def _wait_until_ready(self) -> None:
-        """Wait for the last line of its own file, which it writes when it takes connections."""
+        """Wait for the last line of the server's file, which it writes when it accepts connections."""
         assert self._process is not None
         file, until = self._data / "postmaster.pid", time.monotonic() + _WITHIN
         while not (file.exists() and file.read_text().rstrip().endswith("\nready")):
@@ -241,10 +241,10 @@ class PostgresServer:
             time.sleep(0.01)
 
     def _wait_for_orphans(self) -> None:
-        """Wait until those that the killed one left behind have seen it: a start is refused before."""
+        """Wait until the processes that a killed server left behind have ended. Until then a start fails."""
         until = time.monotonic() + _WITHIN
         while is_in_use(self.port):
-            assert time.monotonic() < until, "what a killed PostgreSQL left behind does not end"
+            assert time.monotonic() < until, "processes of a killed PostgreSQL do not end"
             time.sleep(0.01)
 
 
@@ -256,7 +256,7 @@ def _wheel() -> Path:
 
 
 def _copied(programs: Path, folder: Path) -> Path:
-    """Copy an installation, and the libraries of a wheel, which lie beside its package."""
+    """Copy an installation, and the libraries of a wheel, which are in a folder next to its package."""
     package = programs.parents[1]
     for part in (programs.parent, *package.parent.glob(f"{package.name}.libs")):
         shutil.copytree(part, folder / part.relative_to(package.parent), symlinks=True)

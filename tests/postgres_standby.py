@@ -1,4 +1,4 @@
-"""A standby of a test's PostgreSQL server: has what that has, and takes over when it is told to."""
+"""A standby of a test's PostgreSQL server. It replicates the server, and takes over on request."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Self
 
 from postgres_server import PostgresServer
 
-#: Seconds; far more than it takes.
+#: A timeout in seconds, much longer than needed.
 _WITHIN = 60.0
 
 
 class Standby(PostgresServer):
-    """`with Standby(primary) as standby:` copies a server that runs, and follows it until `promote`."""
+    """`with Standby(primary) as standby:` copies a running server, and replicates it until `promote`."""
 
     def __init__(self, primary: PostgresServer) -> None:
         super().__init__(user=primary.user, password=primary.password)
@@ -31,27 +31,27 @@ class Standby(PostgresServer):
         return self
 
     def promote(self) -> None:
-        """Make it the server that takes writes; return when it is."""
+        """Make the standby the server that accepts writes, and wait until it is."""
         assert self.sql("SELECT pg_promote(true)") == "t"
 
     def wait_until_streaming(self) -> None:
         """Wait until the primary sends what it writes."""
         question, until = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", _deadline()
         while self._primary.sql(question) != "1":
-            assert time.monotonic() < until, f"the standby does not follow: {self.log[-2000:]}"
+            assert time.monotonic() < until, f"the standby does not replicate: {self.log[-2000:]}"
             time.sleep(0.02)
 
     def _create(self) -> None:
         self._make_folders()
         source = ("-h", self._primary.folder, "-p", str(self._primary.port), "-U", "postgres")
-        # Its own settings say whom to follow (-R).
+        # Its own settings name the primary (-R).
         self._run(
             self._programs / "pg_basebackup", *source, "-D", self._data, "-R", "-c", "fast", "--no-sync"
         )
 
 
 def have_wait_for_standby(primary: PostgresServer) -> None:
-    """Have the primary confirm a commit when a standby has it on its disk, and not before."""
+    """Make the primary confirm a commit only when a standby has it on disk."""
     question, until = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'", _deadline()
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
     while primary.sql(question) != "1":

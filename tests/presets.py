@@ -1,4 +1,4 @@
-"""Sources made of presets, and the vectors that prove the presets."""
+"""Sources built from presets, and the vectors that test the presets."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ DEFAULT_URL = "https://gateway.example/webhooks/it"
 
 
 class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One request, with what has to come of it."""
+    """One request, with the expected result."""
 
     name: str
-    #: Who made it: `published` by the provider, with its `sdk` or accepted by it, or by `hand`.
+    #: The origin: `published` by the provider, made with or checked by its `sdk`, or made by `hand`.
     proof: str
     source: str
     secrets: tuple[str, ...]
@@ -38,7 +38,7 @@ class Vector(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = DEFAULT_URL
     client: str = ""
     values: dict[str, str] = {}
-    #: Address → what it answers with: certificates and published keys.
+    #: Address → the answer from there: a certificate or a published key.
     keys: dict[str, str] = {}
     body: str | None = None
     body_base64: str | None = None
@@ -88,7 +88,7 @@ def loaded(
         "provider": preset,
         "secrets": [f"env:S{index}" for index, _ in enumerate(secrets)],
         "path": "/webhooks/it",
-        # Published examples have secrets that nobody would use.
+        # Published examples have secrets that are too short for real use.
         "min_secret": 1,
         "values": {name: value or "value-1" for name, value in blanks(preset).items()} | (values or {}),
         **extra,
@@ -103,26 +103,26 @@ def blanks(preset: str) -> dict[str, str]:
 
 
 def source(preset: str, secrets: Sequence[str] | None = None, **extra: Any) -> Source:
-    """Compile a source of a preset; without secrets given, with one of the form that it needs."""
+    """Compile a source with a preset. Without `secrets`, it gets one in the form that the preset needs."""
     given = tuple(secrets) if secrets is not None else made_secrets(shipped_preset(preset))
     config = loaded(preset, given, **extra).config
     return Source("it", config.sources["it"], config, Secrets(Path(), environment(given)))
 
 
 class Known:
-    """Stands for the remote keys: what the vector says that an address holds."""
+    """Replaces the remote keys: returns the content that the vector gives for an address."""
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         self._keys = keys
 
     def get(self, url: str) -> bytes | None:
-        """Return what the address holds."""
+        """Return the content of the address."""
         key = self._keys.get(url)
         return None if key is None else key.encode()
 
 
 def built(preset: str, vector: Vector) -> Source:
-    """Compile the source of a vector, with its secrets and the keys that it has fetched."""
+    """Compile the source of a vector, with its secrets and its fetched keys."""
     of = source(preset, vector.secrets, values=vector.values)
     assert of.not_ready is None
     for verifier in getattr(of.verification, "remote", ()):
@@ -136,13 +136,13 @@ def environment(secrets: Sequence[str]) -> dict[str, str]:
 
 
 def made_secrets(settings: ProviderConfig) -> tuple[str, ...]:
-    """Make a secret of the form that the preset's scheme needs; none where it needs none."""
+    """Make a secret in the form that the preset's scheme needs, or return no secret if it needs none."""
     forms = [_secret(entry) for entry in entries(settings) if isinstance(entry, VerifierConfig)]
     return tuple(forms[:1])
 
 
 def entries(settings: ProviderConfig) -> list[VerifyEntry]:
-    """List all verifiers, those inside `any` too."""
+    """List all verifiers, including those inside `any`."""
     return [
         one for entry in settings.verify for one in (entry.of if isinstance(entry, AnyConfig) else (entry,))
     ]

@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, as an operator runs it."""
+"""The gateway as a separate process, as an operator runs it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-#: Far more than a start or a stop takes; a test that needs it is broken.
+#: A timeout in seconds, much longer than a start or a stop takes.
 WITHIN = 40.0
 
 
 class GatewayProcess:
-    """`gatehouse serve`, with its log read as it comes."""
+    """A process of `gatehouse serve`, whose log is read while it runs."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -36,22 +36,22 @@ class GatewayProcess:
         return "http://" + str(self._started_line()["operator"])
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill the process, as in a crash."""
         self.process.send_signal(signal.SIGKILL)
 
     def terminate(self) -> None:
-        """Ask it to stop."""
+        """Ask the process to stop."""
         self.process.send_signal(signal.SIGTERM)
 
     async def wait(self) -> int:
-        """Wait for its end; return the exit code."""
+        """Wait until the process ends. Returns the exit code."""
         async with asyncio.timeout(WITHIN):
             code = await self.process.wait()
             await self._reading
         return code
 
     async def started(self) -> None:
-        """Wait until it serves. Fails when it ends instead."""
+        """Wait until the gateway serves. Fails if the process ends instead."""
         waiting = asyncio.create_task(self._started.wait())
         try:
             async with asyncio.timeout(WITHIN):
@@ -75,14 +75,14 @@ class GatewayProcess:
 
 
 def _is_start(line: dict[str, Any]) -> bool:
-    """Tell whether a line says that all is there; each of several workers says it of itself before."""
+    """Tell whether a line says that the whole gateway is ready, and not only one of several workers."""
     return line["event"] == "gateway.started" and "worker" not in line
 
 
 async def spawn(
     config: Path, *, under: Sequence[str] = (), options: Sequence[str] = (), **environment: str
 ) -> GatewayProcess:
-    """Start the gateway, and don't wait; `under` is a program that runs it, such as strace."""
+    """Start the gateway without waiting for it. `under` is a program that runs it, such as strace."""
     process = await asyncio.create_subprocess_exec(
         *(*under, sys.executable, "-m", "gatehouse", "serve", "-c", str(config), *options),
         env=os.environ | environment,
@@ -95,7 +95,7 @@ async def spawn(
 async def serving(
     config: Path, *, under: Sequence[str] = (), options: Sequence[str] = (), **environment: str
 ) -> AsyncIterator[GatewayProcess]:
-    """Run the gateway; whatever happens, it is gone at the end of the block."""
+    """Run the gateway. It always ends with the block."""
     gateway = await spawn(config, under=under, options=options, **environment)
     process = gateway.process
     try:

@@ -1,4 +1,4 @@
-"""Events that look alike: two genuine ones, and a retry of the first."""
+"""Similar requests: two genuine events, and a retry of the first one."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ Headers = Mapping[str, str]
 
 
 class Repeat(NamedTuple):
-    """Two genuine events that look alike, and how long after the first one its last retry comes."""
+    """Two similar genuine events, and the time between the first one and its last retry."""
 
     preset: str
     name: str
     first: Any
-    #: The second event, as far as it differs from the first.
+    #: The second event: only what differs from the first.
     second: Any = None
     headers: Headers = MappingProxyType({})
     again: Headers = MappingProxyType({})
-    #: How many seconds lie between the two.
+    #: The seconds between the two events.
     apart: float = 600
-    #: How many seconds after the first request its last retry comes.
+    #: The seconds between the first request and its last retry.
     retry: float = HOUR
-    #: Whether a retry is signed anew, with a time of its own.
+    #: Whether a retry has a new signature, with its own time.
     resigned: bool = False
-    #: What a retry counts up.
+    #: The document of a retry, with a higher attempt number.
     counted: Any = None
-    #: The field of a form that holds the document.
+    #: The form field that contains the document.
     form: str = ""
 
 
 def delivery(name: str, event: str = "", value: str = "") -> tuple[Headers, Headers]:
-    """Give the headers of two requests that differ in their delivery id."""
+    """Return the headers of two requests that differ in their delivery id."""
     kept = {event: value} if event else {}
     return {**kept, name: "72d3162e-cc78-11e3-81ab-4c9367dc0958"}, {
         **kept,
@@ -51,7 +51,7 @@ def delivery(name: str, event: str = "", value: str = "") -> tuple[Headers, Head
 
 
 def changed(document: Any, **values: Any) -> Any:
-    """Return a document in which every member of these names has another value."""
+    """Return a document in which every member with one of these names has another value."""
     match document:
         case dict():
             return {name: values.get(name, changed(value, **values)) for name, value in document.items()}
@@ -76,7 +76,7 @@ def assert_two_events(repeat: Repeat) -> None:
 
 
 def sent(of: Source, repeat: Repeat, body: Any, headers: Headers, now: float) -> Request:
-    """Send it as the provider does."""
+    """Send the request as the provider does."""
     raw, content_type = json.dumps(body).encode(), "application/json"
     if repeat.form:
         raw, content_type = urlencode({repeat.form: raw}).encode(), "application/x-www-form-urlencoded"
@@ -84,7 +84,7 @@ def sent(of: Source, repeat: Repeat, body: Any, headers: Headers, now: float) ->
 
 
 class Seen:
-    """Remembers dedupe keys for as long as each is kept."""
+    """Remembers each dedupe key for as long as its window."""
 
     def __init__(self, of: Source) -> None:
         self._of = of
@@ -94,7 +94,7 @@ class Seen:
         """Verify a request, and tell whether its events are new."""
         verified = self._of.verification.verify(request, now)
         keys = [key for _, found, _ in self._of.reader.read(verified, now, ()) for key in found if key]
-        assert keys, "nothing tells the event from another"
+        assert keys, "no dedupe key distinguishes the event"
         if any(self._until.get(key.scoped, 0) > now for key in keys):
             return False
         self._until |= {key.scoped: key.until for key in keys}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Store
     from gatehouse.store.records import DeliveryRow, StoredEvent
 
-#: Texts that not every database accepts: bytes that were not UTF-8, and NUL.
+#: Text that not every database accepts: bytes that are not UTF-8, and NUL.
 ODD = "caf\udce9\x00"
 
 
@@ -26,7 +26,7 @@ class Filled(NamedTuple):
 
     pending: list[str]
     leased: str
-    #: Of one order key. The first one is active.
+    #: Events with the same order key. The first one is active.
     ordered: list[str]
     delivered: str
     dead: str
@@ -36,7 +36,7 @@ class Filled(NamedTuple):
 
 
 async def fill(path: Path, *, now: float | None = None, plain: int = 3) -> Filled:
-    """Fill a store as a gateway does, and end as a crash does: one delivery stays leased."""
+    """Fill a store as a gateway does, and end as in a crash: one delivery stays leased."""
     now = time.time() - 100 if now is None else now
     store = await SqliteStore.open(path, clock=lambda: now)
     try:

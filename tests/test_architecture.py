@@ -1,4 +1,4 @@
-"""The rules of the layout: who may import what, and what no file may hold."""
+"""The rules of the layout: which modules may import which, and what no file may contain."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PURE = (
     *("delivery/retry.py", "delivery/breaker.py", "delivery/throttle.py", "delivery/backlog.py"),
     *("delivery/intake.py", "delivery/reply_head.py", "delivery/outcome.py", "delivery/destination.py"),
 )
-#: In a pure package, the one module that fetches.
+#: The one module in a pure package that makes requests.
 FETCHES = ("verify/remote_keys.py",)
 DRIVERS = {"aiohttp", "aiosqlite", "sqlite3", "asyncpg"}
 
@@ -74,7 +74,7 @@ def test_only_the_store_knows_sql(file: Path) -> None:
 
 #: The packages as the package's docstring lists them, from the top down.
 PACKAGES = re.findall(r"^    (\w+)/ {2,}\S", gatehouse.__doc__ or "", re.MULTILINE)
-#: What lies above and below all packages.
+#: The modules above and below all packages.
 LOOSE = {"__init__.py", "__main__.py", "errors.py"}
 
 
@@ -83,7 +83,7 @@ def module(file: Path) -> str:
 
 
 def graph() -> dict[str, set[str]]:
-    """Return what each module imports of the package, anywhere in it and for whatever purpose."""
+    """Return the modules of the package that each module imports, anywhere and for any purpose."""
     known = {module(file) for file in MODULES}
     found: dict[str, set[str]] = {}
     for file in MODULES:
@@ -99,7 +99,7 @@ def graph() -> dict[str, set[str]]:
 
 
 def cycles(edges: dict[str, set[str]]) -> list[str]:
-    """Remove what imports nothing that is left, again and again; what stays is, or leads to, a cycle."""
+    """Remove modules that import no remaining module. All others are in a cycle or lead to one."""
     left = {one: set(others) for one, others in edges.items()}
     while free := [one for one, others in left.items() if not others & left.keys()]:
         for one in free:
@@ -138,7 +138,7 @@ def test_the_map_in_the_docstring_names_every_package_and_existing_files() -> No
     assert [place for place in way if not (PACKAGE / f"{place}.py").is_file()] == []
 
 
-def test_nothing_lies_loose_in_the_top_folder() -> None:
+def test_the_top_folder_contains_no_unexpected_module() -> None:
     assert {path.name for path in PACKAGE.glob("*.py")} == LOOSE
 
 
@@ -146,20 +146,20 @@ OUTERMOST = within("cli", "demo", "gateway/app.py", "__main__.py")
 
 
 @pytest.mark.parametrize("file", [file for file in MODULES if file not in OUTERMOST], ids=name)
-def test_only_the_command_line_knows_the_composition_root(file: Path) -> None:
+def test_only_the_command_line_imports_the_composition_root(file: Path) -> None:
     modules = set(imports(file))
 
     assert "gatehouse.gateway.app" not in modules
     assert not any(module.startswith("gatehouse.cli") for module in modules)
 
 
-#: Where secrets are compared in constant time. The app of the demo stands for another program.
+#: The modules that compare secrets in constant time. The demo's app plays the role of another program.
 COMPARES = within("verify/base.py", "demo/app.py")
-#: What a request says it knows, and what it has to know.
-KNOWN_TO_FEW = re.compile(
+#: Names of values that a request presents as proof, and of the values that they must equal.
+SECRET_NAME = re.compile(
     r"(secret|token|password|credential|signature|expected|given|claimed|hmac|mac|hexdigest)s?"
 )
-AT_THE_GATE = within("verify", "ingest", "delivery", "store", "events", "operator/server.py")
+HANDLES_SECRETS = within("verify", "ingest", "delivery", "store", "events", "operator/server.py")
 
 
 @pytest.mark.case("S-04")
@@ -168,14 +168,14 @@ def test_secrets_are_compared_in_one_place(file: Path) -> None:
     assert ("compare_digest" in file.read_text()) == (file in COMPARES)
 
 
-#: What is done to a secret that stays as secret as it is.
-OF_IT = ("encode", "decode", "digest", "strip")
+#: Methods whose result is as secret as their input.
+KEEPS_SECRET = ("encode", "decode", "digest", "strip")
 
 
 def ends_in(node: ast.AST) -> str:
     """Return the last name of an operand: that of `self._tokens[0].encode()` is `tokens`."""
     while isinstance(node, ast.Subscript | ast.Call) or (
-        isinstance(node, ast.Attribute) and node.attr in OF_IT
+        isinstance(node, ast.Attribute) and node.attr in KEEPS_SECRET
     ):
         node = node.func if isinstance(node, ast.Call) else node.value
     found = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
@@ -183,18 +183,18 @@ def ends_in(node: ast.AST) -> str:
 
 
 def plain_comparisons(tree: ast.AST) -> Iterator[str]:
-    """Find where an operator compares what few know: the time it takes tells how much of a guess is right."""
+    """Find comparisons of secrets by an operator. Their duration reveals how much of a guess is right."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare) and any(
             isinstance(operator, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for operator in node.ops
         ):
             operands = {ends_in(operand) for operand in (node.left, *node.comparators)}
-            if any(KNOWN_TO_FEW.fullmatch(operand) for operand in operands):
+            if any(SECRET_NAME.fullmatch(operand) for operand in operands):
                 yield ast.unparse(node)
 
 
 @pytest.mark.case("S-04")
-@pytest.mark.parametrize("file", AT_THE_GATE, ids=name)
+@pytest.mark.parametrize("file", HANDLES_SECRETS, ids=name)
 def test_no_secret_is_compared_by_an_operator(file: Path) -> None:
     assert list(plain_comparisons(ast.parse(file.read_text()))) == []
 
@@ -227,11 +227,11 @@ def test_no_module_or_function_is_too_long_to_be_read(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", MODULES, ids=name)
-def test_no_module_is_a_drawer(file: Path) -> None:
+def test_no_module_has_a_catch_all_name(file: Path) -> None:
     assert file.stem not in {"utils", "util", "helpers", "core", "manager", "common", "misc"}
 
 
-#: Where text of a request becomes bytes, and what else is written there: our own JSON and hexadecimal digits.
+#: The modules that turn text of a request into bytes, and what else they encode: our own JSON and hex digits.
 READS_REQUESTS = within(
     "verify",
     "language/scope.py",

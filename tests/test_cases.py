@@ -37,19 +37,19 @@ def shown() -> set[str]:
     return {case for file in TESTS.rglob("test_*.py") for case in marked(file)}
 
 
-def test_each_case_on_the_page_is_shown_by_a_test_or_can_not_apply(shown: set[str]) -> None:
+def test_each_case_on_the_page_has_a_test_or_does_not_apply(shown: set[str]) -> None:
     without = {case for case, what in ROWS.items() if case not in shown and not what.startswith(NOT_HERE)}
 
     assert not without
 
 
-def test_each_case_that_a_test_shows_is_on_the_page(shown: set[str]) -> None:
+def test_each_case_that_a_test_is_marked_with_is_on_the_page(shown: set[str]) -> None:
     assert {case for case in shown if case not in ROWS or ROWS[case].startswith(NOT_HERE)} == set()
 
 
-def test_there_are_cases_at_all() -> None:
+def test_the_pages_list_cases() -> None:
     assert len(ROWS) >= 80
 
 
-def test_each_case_is_on_one_page_once() -> None:
+def test_each_case_is_listed_only_once() -> None:
     assert len(FOUND) == len(ROWS)

@@ -51,7 +51,7 @@ def test_the_readme_counts_the_presets() -> None:
 
 @pytest.mark.parametrize("section", ["server", "store", "operator"])
 def test_every_key_that_the_page_on_scaling_names_exists(section: str) -> None:
-    """What looks like a key may also be an event in the log."""
+    """A word that looks like a key may also be a log event."""
     keys = set(Config.model_fields[section].annotation.model_fields)  # type: ignore[union-attr]
     named = set(re.findall(rf"\b{section}\.([a-z_]+)\b", SCALING))
     logged = {event.partition(".")[2] for event in EVENTS if event.startswith(f"{section}.")}
@@ -103,7 +103,7 @@ def test_every_outcome_and_reason_is_named(word: str) -> None:
 @pytest.mark.parametrize("event", EVENTS)
 def test_every_log_event_is_explained_and_used(event: str) -> None:
     assert f"`{event}`" in OPERATIONS
-    assert sum(source.count(f'"{event}"') for source in SOURCES) > 1, "listed, and logged nowhere"
+    assert sum(source.count(f'"{event}"') for source in SOURCES) > 1, "the page lists an event that is never logged"
 
 
 def test_no_log_event_is_missing_from_the_list() -> None:
@@ -125,13 +125,13 @@ def test_links_in_the_documentation_lead_somewhere() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_python_file_that_a_page_names_exists(page: Path) -> None:
-    """In backticks: from the root of the repository, or inside the package."""
+    """Names in backticks are paths from the root of the repository, or inside the package."""
     named = re.findall(r"`((?:\w+/)+\w+\.py)`", page.read_text())
 
     assert [file for file in named if not any((top / file).exists() for top in (ROOT, PACKAGE))] == []
 
 
-def test_every_step_of_the_way_in_contributing_is_a_module_or_a_package() -> None:
+def test_every_step_of_the_request_path_in_contributing_is_a_module_or_a_package() -> None:
     (way,) = [block for block in blocks(CONTRIBUTING, "") if "POST /webhooks" in block]
     steps = re.findall(r" ((?:\w+/)+\w*) {2,}", way)
 
@@ -150,24 +150,24 @@ def test_the_table_of_contents_names_every_page() -> None:
         assert page.name == "README.md" or f"]({page.name})" in contents, page.name
 
 
-def test_the_changelog_has_a_place_for_what_comes_next() -> None:
+def test_the_changelog_has_an_unreleased_section() -> None:
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
     assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
 
 
 @pytest.mark.parametrize("promise", ["exactly once", "exactly-once", "guaranteed delivery", "zero loss"])
-def test_nothing_is_promised_that_nobody_can_keep(promise: str) -> None:
+def test_no_text_makes_a_promise_that_cannot_be_kept(promise: str) -> None:
     for file in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "CHANGELOG.md"]:
         assert promise not in file.read_text().lower()
-    assert not any(promise in source.lower() for source in SOURCES), "a text of the program"
+    assert not any(promise in source.lower() for source in SOURCES), "in the source code"
 
 
-def test_the_top_level_holds_what_was_agreed() -> None:
+def test_the_top_level_contains_only_the_agreed_files() -> None:
     agreed = {
         *("pyproject.toml", "README.md", "gateway.yaml", "src", "tests", "deploy"),
         *("Makefile", "CHANGELOG.md", "LICENSE", "docs"),
     }
-    made = ("gatehouse.db", "dist", "build", "htmlcov")  # by who runs or packs it here
+    made = ("gatehouse.db", "dist", "build", "htmlcov")  # created by running or packaging it here
     visible = {item.name for item in ROOT.iterdir() if not item.name.startswith((".", *made))}
 
     assert visible == agreed

@@ -20,16 +20,16 @@ from gatehouse.reference.schema import model_schema
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "gateway.yaml"
 PAGE = (ROOT / "docs" / "configuration.md").read_text()
-#: The schema of the models. Making it takes a tenth of a second.
+#: The schema of the models. Creating it takes a tenth of a second.
 SCHEMA = model_schema()
 #: Every key of every model, as `table.key`.
 KEYS = [f"{table}.{key}" for table, model in TABLES.items() for key in SCHEMA["$defs"][model]["properties"]]
-#: A block of YAML: its language, the part of a source that it is (if it is not a whole config), its text.
+#: A block of YAML: its language, the part of a source that it shows (or a whole config), and its text.
 BLOCK = re.compile(r"^```yaml(?: fragment=([a-z]+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 
 def uncommented() -> str:
-    """Return the example with every option that it has as a comment."""
+    """Return the example with every commented-out option enabled."""
     return re.sub(r"^(\s*)#(?=[a-z_-]+:)", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE)
 
 
@@ -89,7 +89,7 @@ def test_every_key_is_in_the_example() -> None:
     data = read_yaml(uncommented(), "gateway.yaml").data
     sections = SCHEMA["properties"]
     shown = {key for section in sections for key in keys_in(sections[section], data[section])}
-    # What every verifier has is shown with one of them.
+    # The example shows the keys that all verifiers share only once.
     shared = {
         f"{model}.{key}"
         for model in SCHEMA["$defs"]
@@ -111,7 +111,7 @@ def test_the_options_in_comments_load_too() -> None:
 
 
 def test_the_options_in_comments_are_the_defaults() -> None:
-    """Of the sections whose options all have one."""
+    """Checks the sections in which every option has a default."""
     live, full = load(EXAMPLE).config, parse(uncommented()).config
     examples = {"public_url", "trusted_proxies", "token", "tokens"}
 
@@ -128,7 +128,7 @@ def test_the_options_in_comments_are_the_defaults() -> None:
 
 
 def test_the_tables_of_the_reference_are_current() -> None:
-    """If not: `python -m gatehouse.reference.configuration docs/configuration.md`."""
+    """To update them, run `python -m gatehouse.reference.configuration docs/configuration.md`."""
     assert updated(PAGE) == PAGE
 
 
@@ -146,7 +146,7 @@ def test_every_key_has_a_meaning(key: str) -> None:
 
 @pytest.mark.parametrize(("fragment", "text"), BLOCK.findall(PAGE))
 def test_every_example_of_the_reference_loads(fragment: str, text: str) -> None:
-    """A fragment is one part of a source with a provider."""
+    """A fragment shows one part of a source that has a provider."""
     if fragment:
         start = f"sources:\n  hisab:\n    provider: hisab\n    secrets: env:A\n    {fragment}:\n"
         text = start + textwrap.indent(text, " " * 6)

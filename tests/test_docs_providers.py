@@ -1,4 +1,4 @@
-"""The pages of the providers: up to date, and each says how to set its provider up."""
+"""The pages of the providers are up to date, and each explains how to set up its provider."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def shown_yaml(name: str) -> str:
 
 
 def test_the_pages_of_the_providers_are_up_to_date() -> None:
-    """`make providers` writes them again."""
+    """`make providers` updates them."""
     written = {str(file.relative_to(DOCS)): file.read_text() for file in DOCS.glob("providers/*.md")}
     written["providers.md"] = (DOCS / "providers.md").read_text()
 
@@ -48,7 +48,7 @@ def test_the_table_links_to_the_page(name: str) -> None:
 
 
 @each_preset
-def test_the_config_on_the_page_loads_and_lacks_nothing(name: str) -> None:
+def test_the_config_on_the_page_loads_without_problems(name: str) -> None:
     loaded = parse(shown_yaml(name) + ROUTED)
     warnings = {problem.code for problem in lint(loaded.config, loaded.document)}
 
@@ -58,7 +58,7 @@ def test_the_config_on_the_page_loads_and_lacks_nothing(name: str) -> None:
 
 
 @each_preset
-def test_the_steps_name_all_that_the_config_on_the_page_needs(name: str) -> None:
+def test_the_steps_name_everything_that_the_config_on_the_page_needs(name: str) -> None:
     steps = "\n".join(shipped_preset(name).setup)
     config = shown_yaml(name)
     needed = re.findall(r"env:([A-Z0-9_]+)", config)
@@ -85,7 +85,7 @@ def test_the_page_numbers_each_step(name: str) -> None:
 
 
 @each_preset
-def test_the_steps_are_sentences_and_stand_behind_the_docs(name: str) -> None:
+def test_the_steps_are_sentences_and_follow_the_docs_in_the_file(name: str) -> None:
     steps = shipped_preset(name).setup
 
     assert len(steps) >= 2

@@ -1,8 +1,8 @@
-"""No install line anywhere fetches someone else's package: on the index, `gatehouse` is another project.
+"""No install command in the tree fetches another project's package, such as `gatehouse` from the index.
 
-A line may name a folder, a wheel of our own, a list of requirements, or a package that `pyproject.toml`
-depends on. It may name neither `gatehouse` nor, until we publish it, `gatehouse-webhooks`: whoever
-registers a free name owns what is installed by it.
+A command may name a folder, one of our wheels, a requirements file, or a dependency from `pyproject.toml`.
+It must not name `gatehouse`, or `gatehouse-webhooks` before we publish it: anyone can register a free name,
+and then controls what the command installs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_OURS = {".git", ".venv", ".tools", "__pycache__", "dist", "build", "node_modules", "htmlcov"}
 
-#: A program that installs Python packages → the words before what it installs.
+#: A program that installs Python packages → the words before the package names.
 _INSTALLERS = re.compile(
     r"""\b(?:
         pip[\d.]*(?:\s+--?[\w-]+(?:[= ][^\s-]\S*)?)*?\s+(?:install|wheel|download)
@@ -34,7 +34,7 @@ _INSTALLERS = re.compile(
     )\s+(?P<rest>[^|;&\n]*)""",
     re.VERBOSE,
 )
-#: Options that take the word behind them.
+#: Options that take the next word as their value.
 _WITH_VALUE = re.compile(
     r"-[cwdti]|--(constraint|wheel-dir|dest|target|python|only-binary|no-binary|platform|progress-bar|prefix)"
 )
@@ -42,12 +42,12 @@ _FILE = re.compile(r"-r|--requirements?|-e|--editable|--from|--with|--spec")
 
 
 def normal(name: str) -> str:
-    """Write a project's name as the index compares it (PEP 503)."""
+    """Normalize a project's name as the index does (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def requirement(text: str) -> str | None:
-    """Return the name that a requirement asks the index for; None for a folder, a file or a URL."""
+    """Return the name that a requirement looks up on the index, or None for a folder, a file or a URL."""
     bare = text.strip("\"'`<>,.:) ") if not text.startswith((".", "/")) else text
     if re.match(r"(\.{1,2}(/|\[|$)|/|~|\$|\{|https?:|git\+|file:)", bare) or bare.partition("[")[0].endswith(
         (".whl", ".tar.gz", ".txt", ".toml")
@@ -58,12 +58,12 @@ def requirement(text: str) -> str | None:
 
 
 def asked_for(text: str) -> Iterator[str]:
-    """Name what the install lines of a text ask the index for."""
+    """Return the names that the install commands in a text look up on the index."""
     for match in _INSTALLERS.finditer(re.sub(r"\\\n\s*", " ", text)):
         rest = re.split(r"`|\s#|\)\s|\s→", match["rest"])[0].strip().rstrip(",.:)")
         try:
             words = shlex.split(rest)
-        except ValueError:  # prose with a lone quote
+        except ValueError:  # prose with an unpaired quote
             words = rest.split()
         yield from filter(None, map(requirement, _requirements(words)))
 
@@ -83,12 +83,12 @@ def _requirements(words: list[str]) -> Iterator[str]:
             yield word
 
 
-#: With one of these a sentence goes on, and the requirements have ended.
+#: These words continue the sentence, so the requirements end before them.
 _PROSE = {"and", "or", "in", "into", "for", "from", "to", "is", "where", "when", "does", "did", "with", "the"}
 
 
 def texts() -> Iterator[tuple[Path, str]]:
-    """Yield every file of the tree, and each string of a Python file in one piece."""
+    """Yield the text of every file in the tree. For a Python file, yield each string in one piece."""
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if name not in NOT_OURS and not name.endswith("_cache")]
         for name in names:
@@ -117,7 +117,7 @@ def test_no_install_line_in_the_tree_fetches_someone_elses_package() -> None:
     asked = {(str(file.relative_to(ROOT)), name) for file, text in texts() for name in asked_for(text)}
 
     assert {found for found in asked if found[1] not in known} == set()
-    assert len(asked) >= 2, "the lines are not found any more"
+    assert len(asked) >= 2, "the test no longer finds the install lines"
     assert not any(normal(name).startswith("gatehouse") for name in known)
 
 
@@ -160,24 +160,24 @@ def test_an_install_line_that_asks_the_index_for_gatehouse_is_found(line: str) -
         "gatehouse serve",
     ],
 )
-def test_an_install_line_for_a_folder_a_wheel_or_a_list_is_in_order(line: str) -> None:
+def test_an_install_line_for_a_folder_a_wheel_or_a_list_is_allowed(line: str) -> None:
     assert list(asked_for(line)) == []
 
 
-def test_the_distribution_has_a_name_of_its_own_and_the_command_keeps_the_old_one() -> None:
+def test_the_distribution_is_named_gatehouse_webhooks_and_the_command_gatehouse() -> None:
     assert PROJECT["name"] == "gatehouse-webhooks"
     assert PROJECT["scripts"] == {"gatehouse": "gatehouse.cli:main"}
     assert PROJECT["version"] == gatehouse.__version__
 
 
 def test_nothing_asks_for_the_metadata_of_the_distribution() -> None:
-    """It is named otherwise in an older environment, and `gatehouse` may be the other project's."""
+    """The distribution has another name in older environments, and `gatehouse` may be the other project."""
     for file in (ROOT / "src").rglob("*.py"):
         assert "importlib.metadata" not in file.read_text(), file
 
 
 def test_the_gateway_imports_nothing_that_only_tests_or_the_benchmark_install() -> None:
-    """What `make demo` installs is all that runs: the packages of the dependencies, and the driver."""
+    """The gateway runs with what `make demo` installs: its dependencies and the database driver."""
     imports = {
         (name.name if isinstance(node, ast.Import) else node.module or "").partition(".")[0]
         for file in (ROOT / "src").rglob("*.py")

@@ -1,4 +1,4 @@
-"""Verifications built as from a config, requests for them, and what they say."""
+"""Verifications built as from a config, requests for them, and their results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def request(
 
 
 def refused(checked: Verification, asked: Request, now: float = NOW) -> str:
-    """Return the reason for which the request is refused. Fails when it passes."""
+    """Return the reason why the request is refused. Fails if it passes."""
     with pytest.raises(VerificationError) as caught:
         checked.verify(asked, now)
     return caught.value.reason

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Puts what the examples for Express and Go need into .tools/examples/ at the root of the repository: the npm
-# packages, a Node with SQLite when the machine's has none, and the program that Go builds. Without npm, or without
-# Go and a C compiler, it says so and leaves that example out: its tests are then skipped, but never in CI.
+# Installs what the examples for Express and Go need into .tools/examples/ at the root of the repository: the npm
+# packages, a Node with SQLite if the machine's Node lacks it, and the program that Go builds. Without npm, or without
+# Go and a C compiler, it reports this and omits that example. The tests of the example are then skipped, but fail in
+# CI.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -25,7 +26,7 @@ fetch_express() {
     if ! node --no-warnings -e 'require("node:sqlite")' 2> /dev/null; then
         packages=('node@24') # 60 MB; a newer Node on the machine needs no other
     fi
-    # The copy of package.json is what says that all of it is there.
+    # The copy of package.json marks a complete installation.
     (cd "$into/fetched" && npm install --silent --no-audit --no-fund --no-save "${packages[@]}") &&
         mv "$into/fetched/"* "$into/" && rmdir "$into/fetched" ||
         { rm -rf "$into"; echo "npm failed: the tests of the Express example will be skipped"; }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts promtool into .tools/ at the root of the repository, out of Debian's package `prometheus`, which it does not
-# install: no service is started and no root is needed. Does nothing when the tests find a promtool already.
+# Extracts promtool from Debian's package `prometheus` into .tools/ at the root of the repository. The package is not
+# installed, so no service starts and root is not needed. Does nothing if the tests already find a promtool.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,7 +12,7 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# Package lists of our own: the machine's may be missing or old, and only root may update them.
+# Uses its own package lists. Those of the machine may be missing or old, and only root may update them.
 mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/package"
 apt=(apt-get -qq -o Dir::State::Lists="$scratch/lists" -o Dir::Cache="$scratch/cache"
     -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3)

@@ -16,7 +16,7 @@ from gatehouse.telemetry.metrics import Metrics, SupervisorMetrics
 PROMETHEUS = Path(__file__).parents[2] / "deploy/prometheus"
 CREDENTIALS = "/run/secrets/operator_token"
 
-#: The metrics that docs/operations.md promises. Alerts rest on no others.
+#: The metrics that docs/operations.md promises. Alerts use no others.
 PROMISED = {
     "gatehouse_requests_total",
     "gatehouse_verification_failures_total",
@@ -84,7 +84,7 @@ def test_alert_says_how_urgent_it_is_what_happened_and_what_to_do(alert: str) ->
 
 
 @each_alert
-def test_alert_rests_on_promised_metrics_alone(alert: str) -> None:
+def test_alert_uses_only_promised_metrics(alert: str) -> None:
     rule = RULES[alert]
 
     assert _metrics(rule["expr"]) <= PROMISED
@@ -94,7 +94,7 @@ def test_alert_rests_on_promised_metrics_alone(alert: str) -> None:
 
 @each_alert
 def test_alert_selects_series_that_the_gateway_exports(alert: str) -> None:
-    """A label or a label value with a typing error would make an alert that never fires."""
+    """A typo in a label or a label value would make an alert that never fires."""
     series = _series()
 
     for name, matchers in SELECTOR.findall(RULES[alert]["expr"]):
@@ -120,7 +120,7 @@ def test_alert_has_a_firing_and_a_quiet_case(alert: str) -> None:
 
     assert firing, "no case in which it fires"
     assert quiet, "no case in which it is quiet"
-    # A quiet case without the alert's metrics would be quiet whatever the rule says.
+    # Without the alert's metrics, a quiet case would be quiet with any rule.
     for series in quiet:
         given = " ".join(entry["series"] for entry in series)
         assert _metrics(RULES[alert]["expr"]) <= _metrics(given)
@@ -139,7 +139,7 @@ def test_promtool_runs_the_cases(promtool: str) -> None:
 
 
 def test_promtool_accepts_the_scrape_config(promtool: str, tmp_path: Path) -> None:
-    """The credentials file has to exist for promtool, so it gets one; nothing else is changed."""
+    """The test creates the credentials file that promtool needs. Nothing else is changed."""
     token = tmp_path / "operator_token"
     token.write_text("made up for this test\n")
     shutil.copy(PROMETHEUS / "gatehouse.rules.yml", tmp_path)

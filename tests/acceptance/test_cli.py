@@ -23,7 +23,7 @@ sources:
   mandato: {provider: mandato, secrets: env:MANDATO}
   hisab: {provider: hisab, secrets: env:MANDATO}
 """
-#: What `--help` must not wait for.
+#: Modules that `--help` must not import.
 HEAVY = ("aiohttp", "pydantic", "rich", "structlog", "uvloop", "yaml", "prometheus_client")
 
 Finished = subprocess.CompletedProcess[str]

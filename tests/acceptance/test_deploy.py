@@ -1,4 +1,4 @@
-"""The files of deploy/: what one of them promises, another one mounts, names or keeps."""
+"""The files of deploy/ match each other: what one of them names, another one mounts or defines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ each_service = pytest.mark.parametrize("service", COMPOSE["services"])
 
 
 def _instructions(file: str) -> list[tuple[str, str]]:
-    """Split a Dockerfile into its instructions: name and the rest, continued lines joined."""
+    """Split a Dockerfile into its instructions: the name and the rest, with continued lines joined."""
     lines = [line for line in (ROOT / file).read_text().splitlines() if not line.lstrip().startswith("#")]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
     parts = [line.split(None, 1) for line in joined.splitlines() if line.strip()]
@@ -46,7 +46,7 @@ def _instructions(file: str) -> list[tuple[str, str]]:
 
 
 def _last_stage(file: str) -> dict[str, str]:
-    """The instructions of the stage that runs; of those that repeat, the last."""
+    """Return the instructions of the final stage. If one repeats, the last one counts."""
     instructions = _instructions(file)
     start = max(index for index, (name, _) in enumerate(instructions) if name == "FROM")
     return dict(instructions[start:])
@@ -78,7 +78,7 @@ def test_image_runs_as_a_fixed_user_that_compose_keeps(file: str) -> None:
 
 
 @each_dockerfile
-def test_image_stops_on_sigterm_because_no_shell_stands_between(file: str) -> None:
+def test_image_stops_on_sigterm_because_it_runs_without_a_shell(file: str) -> None:
     stage = _last_stage(file)
 
     assert stage["STOPSIGNAL"] == "SIGTERM"
@@ -86,8 +86,8 @@ def test_image_stops_on_sigterm_because_no_shell_stands_between(file: str) -> No
 
 
 @each_dockerfile
-def test_image_copies_only_what_the_build_is_sent(file: str) -> None:
-    """What is copied exists, and the ignore file beside the Dockerfile lets through that and no more."""
+def test_image_copies_only_what_the_build_context_contains(file: str) -> None:
+    """The copied files exist, and the ignore file next to the Dockerfile admits exactly these."""
     ignore = (ROOT / f"{file}.dockerignore").read_text().splitlines()
     sent = [line.removeprefix("!") for line in ignore if line.startswith("!")]
     copied = [
@@ -109,7 +109,7 @@ def test_gateway_image_serves_by_default() -> None:
     assert json.loads(stage["CMD"]) == ["serve"]
 
 
-def test_gateway_image_refuses_to_build_with_another_sqlite_than_it_means_to() -> None:
+def test_gateway_image_refuses_to_build_with_an_unexpected_sqlite() -> None:
     """3.51.3 is the first release without the WAL-reset bug on the newest branch."""
     instructions = _instructions("deploy/Dockerfile")
     version = next(
@@ -125,8 +125,8 @@ def test_gateway_image_refuses_to_build_with_another_sqlite_than_it_means_to() -
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
-async def test_health_check_tells_by_its_exit_code(status: int, code: int) -> None:
-    """The image's own command, against a stand-in for the operator server."""
+async def test_health_check_reports_by_its_exit_code(status: int, code: int) -> None:
+    """Runs the image's own command against a substitute for the operator server."""
     rest = next(rest for name, rest in _instructions("deploy/Dockerfile") if name == "HEALTHCHECK")
     _, flag, script = json.loads(rest.partition("CMD ")[2])
     app = web.Application()
@@ -154,7 +154,7 @@ def test_service_can_change_nothing_but_its_volumes(service: str) -> None:
 
 
 @each_service
-def test_service_publishes_ports_on_loopback_alone(service: str) -> None:
+def test_service_publishes_ports_only_on_loopback(service: str) -> None:
     for port in COMPOSE["services"][service].get("ports", []):
         assert port.startswith("127.0.0.1:")
 
@@ -211,7 +211,7 @@ def test_gateway_reads_the_config_that_is_mounted() -> None:
     assert f"./compose.gateway.yaml:{file[1]}:ro" in GATEWAY["volumes"]
 
 
-def test_operator_server_is_reachable_for_prometheus_alone_and_with_a_token() -> None:
+def test_operator_server_is_reachable_only_for_prometheus_and_with_a_token() -> None:
     (scrape,) = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]
     operator = CONFIG.operator
 
@@ -242,13 +242,13 @@ def test_one_command_makes_every_secret_file(tmp_path: Path) -> None:
     assert {f"./secrets/{name}" for name in secrets} == {secret["file"] for secret in mounted}
     assert len(set(secrets.values())) == len(secrets)
     assert all(len(secret) >= 32 for secret in secrets.values())
-    Webhook(secrets["example_app"])  # refuses what is not whsec_ and base64
-    # Containers read the files as another user; on this machine the directory keeps others out.
+    Webhook(secrets["example_app"])  # fails unless it is whsec_ and base64
+    # Containers read the files as another user. On this machine, the directory keeps other users out.
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert all(stat.S_IMODE(file.stat().st_mode) == 0o644 for file in directory.iterdir())
 
 
-def test_secrets_that_exist_are_left_alone(tmp_path: Path) -> None:
+def test_existing_secrets_are_not_changed(tmp_path: Path) -> None:
     (tmp_path / "mandato").write_text("what the provider gave\n")
 
     assert _make_secrets(tmp_path)["mandato"] == "what the provider gave"
@@ -325,7 +325,7 @@ async def test_example_app_refuses_what_the_gateway_did_not_sign(
 
 
 def _unit() -> dict[str, list[str]]:
-    """The directives of the unit: name → its values, in order."""
+    """Return the directives of the unit: name → its values, in order."""
     directives: dict[str, list[str]] = {}
     for line in (DEPLOY / "gatehouse.service").read_text().splitlines():
         if line and line[0] not in "#[":
@@ -360,7 +360,7 @@ def test_unit_is_hardened(directive: str, value: str) -> None:
     assert _unit()[directive] == [value]
 
 
-def test_unit_allows_what_services_need_and_no_more() -> None:
+def test_unit_allows_only_what_services_need() -> None:
     allowed, refused = _unit()["SystemCallFilter"]
 
     assert allowed == "@system-service"
@@ -376,7 +376,7 @@ def test_unit_loads_secrets_as_credentials_and_not_from_its_environment() -> Non
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is part of systemd")
-def test_systemd_finds_little_that_the_unit_exposes() -> None:
+def test_systemd_rates_the_exposure_of_the_unit_as_low() -> None:
     """The threshold is in tenths: an exposure of 2.0 out of 10."""
     run = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--threshold=20", DEPLOY / "gatehouse.service"],
@@ -401,14 +401,14 @@ def test_proxy_passes_to_the_gateway_and_never_to_the_operator_server(file: str)
 @pytest.mark.parametrize(
     "line",
     [
-        "proxy_pass http://gatehouse;",  # a path here would be put in the place of the one sent
+        "proxy_pass http://gatehouse;",  # a path here would replace the one that was sent
         "proxy_set_header X-Forwarded-For $remote_addr;",
         "proxy_next_upstream off;",
         "client_max_body_size 2m;",
         "proxy_read_timeout 15s;",
     ],
 )
-def test_nginx_changes_nothing_and_repeats_nothing(line: str) -> None:
+def test_nginx_changes_no_request_and_repeats_none(line: str) -> None:
     assert line in [part.strip() for part in _without_comments("nginx.conf").splitlines()]
 
 
@@ -420,7 +420,7 @@ def test_nginx_changes_nothing_and_repeats_nothing(line: str) -> None:
         "response_header_timeout 15s",
     ],
 )
-def test_caddy_changes_nothing_and_repeats_nothing(line: str) -> None:
+def test_caddy_changes_no_request_and_repeats_none(line: str) -> None:
     code = _without_comments("Caddyfile")
 
     assert line in [part.strip() for part in code.splitlines()]
@@ -436,7 +436,7 @@ def test_caddy_changes_nothing_and_repeats_nothing(line: str) -> None:
         "tune.http.maxhdr 160",
     ],
 )
-def test_haproxy_changes_nothing_and_repeats_nothing(line: str) -> None:
+def test_haproxy_changes_no_request_and_repeats_none(line: str) -> None:
     code = _without_comments("haproxy.cfg")
 
     assert line in [part.strip() for part in code.splitlines()]

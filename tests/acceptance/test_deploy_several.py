@@ -20,9 +20,9 @@ KUSTOMIZATION = yaml.safe_load((KUBERNETES / "kustomization.yaml").read_text())
 COMPOSE = yaml.safe_load((DEPLOY / "compose.postgres.yaml").read_text())
 SERVICES = COMPOSE["services"]
 CONFIG = load(KUBERNETES / "gateway.yaml").config
-#: The oldest version that has all that is used here, and the newest that the schemas are published of.
+#: The oldest version that supports these resources, and the newest one with published schemas.
 VERSIONS = ["1.30", "1.37"]
-#: Not Kubernetes' own, and not what `kubectl apply` gets.
+#: Not resources of Kubernetes itself, and not applied by `kubectl apply`.
 OTHERS = ("ServiceMonitor", "PrometheusRule")
 
 
@@ -38,7 +38,7 @@ POD = RESOURCES["Deployment/gatehouse"]["spec"]["template"]["spec"]
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", [name for name in RESOURCES if name.partition("/")[0] not in OTHERS])
-def test_resource_is_what_the_published_schema_says(name: str, version: str) -> None:
+def test_resource_matches_the_published_schema(name: str, version: str) -> None:
     kubernetes_validate.validate(RESOURCES[name], version, strict=True)
 
 
@@ -51,8 +51,8 @@ def test_the_schema_refuses_a_key_that_kubernetes_does_not_know() -> None:
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_resource_of_the_prometheus_operator_is_what_its_definition_says(kind: str) -> None:
-    """What the model does not know it drops, so nothing may be missing afterwards."""
+def test_resource_of_the_prometheus_operator_matches_its_definition(kind: str) -> None:
+    """The model drops unknown members, so nothing may be missing afterwards."""
     from cloudcoil.models.prometheus_operator import v1  # noqa: PLC0415 - it takes seconds to import
 
     document = RESOURCES[f"{kind}/gatehouse"]
@@ -62,7 +62,7 @@ def test_resource_of_the_prometheus_operator_is_what_its_definition_says(kind: s
     assert parsed.model_dump(by_alias=True, exclude_unset=True, mode="json") == document
 
 
-def test_every_kind_that_was_promised_is_there() -> None:
+def test_every_promised_kind_exists() -> None:
     kinds = {name.partition("/")[0] for name in RESOURCES}
 
     assert kinds == {
@@ -78,7 +78,7 @@ def test_no_file_is_left_out_of_the_kustomization() -> None:
     assert files == {*KUSTOMIZATION["resources"], "kustomization.yaml", "gateway.yaml"}
 
 
-def test_image_is_that_of_this_version() -> None:
+def test_image_has_this_version() -> None:
     assert KUSTOMIZATION["images"] == [{"name": CONTAINER["image"], "newTag": __version__}]
 
 
@@ -97,7 +97,7 @@ def test_every_selector_finds_the_pods() -> None:
     assert RESOURCES["Service/gatehouse-operator"]["metadata"]["labels"] == monitored
 
 
-def test_ports_are_those_of_the_config() -> None:
+def test_ports_match_the_config() -> None:
     ports = {port["name"]: port["containerPort"] for port in CONTAINER["ports"]}
 
     assert ports == {"http": CONFIG.server.listen.port, "operator": CONFIG.operator.listen.port}
@@ -110,11 +110,11 @@ def test_secret_has_exactly_what_the_config_names() -> None:
     named = set(re.findall(rf"{mount['mountPath']}/(\w+)", text))
     secret = RESOURCES["Secret/gatehouse"]["stringData"]
     assert set(secret) == named
-    assert not any(secret.values()), "a secret in a repository is none"
+    assert not any(secret.values()), "a repository must not contain secrets"
     assert "env:" not in text
 
 
-def test_pod_can_change_nothing_and_has_no_rights() -> None:
+def test_pod_is_read_only_and_has_no_privileges() -> None:
     security = CONTAINER["securityContext"]
 
     assert security["readOnlyRootFilesystem"] is True
@@ -126,7 +126,7 @@ def test_pod_can_change_nothing_and_has_no_rights() -> None:
     assert all(mount.get("readOnly") for mount in CONTAINER["volumeMounts"] if mount["name"] != "tmp")
 
 
-def test_a_database_that_is_down_restarts_no_gateway() -> None:
+def test_a_database_outage_restarts_no_gateway() -> None:
     probes = {
         name: CONTAINER[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "liveness", "readiness")
     }
@@ -134,23 +134,23 @@ def test_a_database_that_is_down_restarts_no_gateway() -> None:
     assert probes == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
 
 
-def test_pod_is_given_the_time_that_a_stop_takes() -> None:
+def test_pod_gets_enough_time_to_stop() -> None:
     wait = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
 
     assert wait + 10 < POD["terminationGracePeriodSeconds"]
 
 
-def test_gateways_keep_apart_and_one_at_least_runs() -> None:
+def test_gateways_run_on_different_nodes_and_at_least_one_stays_up() -> None:
     preferred = POD["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
     autoscaler = RESOURCES["HorizontalPodAutoscaler/gatehouse"]["spec"]
 
     assert preferred[0]["podAffinityTerm"]["topologyKey"] == "kubernetes.io/hostname"
     assert autoscaler["minReplicas"] >= 2
-    assert "replicas" not in RESOURCES["Deployment/gatehouse"]["spec"], "the autoscaler's to say"
+    assert "replicas" not in RESOURCES["Deployment/gatehouse"]["spec"], "the autoscaler sets the replicas"
     assert RESOURCES["PodDisruptionBudget/gatehouse"]["spec"]["maxUnavailable"] == 1
 
 
-def test_alerts_are_those_of_prometheus() -> None:
+def test_alerts_match_those_of_prometheus() -> None:
     rules = yaml.safe_load((DEPLOY / "prometheus" / "gatehouse.rules.yml").read_text())
 
     assert RESOURCES["PrometheusRule/gatehouse"]["spec"] == rules
@@ -173,7 +173,7 @@ def test_two_gateways_of_compose_are_alike() -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_service_publishes_ports_on_loopback_alone_and_mounts_what_exists(service: str) -> None:
+def test_service_publishes_ports_only_on_loopback_and_mounts_existing_files(service: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[service].get("ports", []))
     for mount in SERVICES[service].get("volumes", []):
         source = mount.partition(":")[0]
@@ -196,7 +196,7 @@ def test_gateways_of_compose_get_exactly_the_secrets_that_their_config_names() -
     assert {name for each in SERVICES.values() for name in each.get("secrets", [])} == set(COMPOSE["secrets"])
 
 
-def test_proxy_sends_to_both_gateways_and_nothing_twice() -> None:
+def test_proxy_sends_to_both_gateways_and_repeats_no_request() -> None:
     caddyfile = (DEPLOY / "compose.postgres.Caddyfile").read_text()
 
     assert "reverse_proxy gateway-1:8080 gateway-2:8080" in caddyfile

@@ -33,7 +33,7 @@ destinations:
 routes:
   - {{from: mando, to: app}}
 """
-#: No float has these digits.
+#: A float can't represent these digits.
 TOTAL = "90071992547409931.10"
 _numbers = itertools.count(100)
 
@@ -46,7 +46,7 @@ def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def sale(number: int, total: str = TOTAL) -> bytes:
-    """Write what the gateway posts for a sale, with spaces and letters that no program would write again."""
+    """Write what the gateway posts for a sale, with bytes that no JSON library would reproduce."""
     data = f'{{"id":  "sale_{number}", "note": "n\\u00e4in é", "total" : {total}}}'
     return (
         f'{{"specversion":"1.0","id":"evt_{number}","source":"/webhooks/mando","type":"sale.created",'
@@ -56,7 +56,7 @@ def sale(number: int, total: str = TOTAL) -> bytes:
 
 
 async def outcomes(gateway: GatewayProcess, client: aiohttp.ClientSession, result: str) -> float:
-    """Read how many deliveries have come to an end in this way."""
+    """Return the number of deliveries with this result."""
     async with client.get(f"{gateway.operator_url}/metrics") as answer:
         text = await answer.text()
     (value,) = re.findall(rf'^gatehouse_deliveries_total{{.*result="{result}".*}} (\S+)$', text, re.MULTILINE)
@@ -72,10 +72,10 @@ async def until_delivered(gateway: GatewayProcess, client: aiohttp.ClientSession
 async def test_an_event_and_its_replay_have_one_effect_with_every_digit(
     example: Example, tmp_path: Path
 ) -> None:
-    """The whole way: signed by the provider, through the gateway, and again when an operator asks."""
+    """The whole path: signed by the provider, sent through the gateway, and replayed by an operator."""
     config = tmp_path / "gateway.yaml"
     config.write_text(CONFIG.format(url=example.url))
-    # By hand, because json.dumps would write the number with fewer digits.
+    # Written by hand, because json.dumps would write the number with fewer digits.
     name = f"sale_{next(_numbers)}"
     data = f'{{"id": "{name}", "total": {TOTAL}}}'
     sent = f'{{"id": "evt_{name}", "type": "sale.created", "data": {data}}}'.encode()
@@ -101,7 +101,7 @@ async def test_an_event_and_its_replay_have_one_effect_with_every_digit(
     assert example.has_received(accepted["id"])
 
 
-def test_attempts_of_one_event_at_the_same_time_have_one_effect(example: Example) -> None:
+def test_simultaneous_attempts_of_one_event_have_one_effect(example: Example) -> None:
     number = next(_numbers)
     body = sale(number)
     headers = signed(body, f"id_{number}")
@@ -112,7 +112,7 @@ def test_attempts_of_one_event_at_the_same_time_have_one_effect(example: Example
     assert example.totals(f"sale_{number}") == [TOTAL]
 
 
-def test_events_at_the_same_time_have_an_effect_each(example: Example) -> None:
+def test_simultaneous_events_each_have_an_effect(example: Example) -> None:
     numbers = [next(_numbers) for _ in range(4)]
 
     for number in numbers:
@@ -156,7 +156,7 @@ def test_a_forged_request_is_refused_and_has_no_effect(example: Example, changes
 def test_a_changed_body_is_refused(example: Example) -> None:
     number = next(_numbers)
     body = sale(number)
-    changed = json.dumps(json.loads(body)).encode()  # the same values in other bytes
+    changed = json.dumps(json.loads(body)).encode()  # the same values as other bytes
 
     assert example.post(changed, signed(body, f"id_{number}")) == 401
     assert example.post(b"\xff", signed(body, f"id_{number}")) == 401
@@ -165,7 +165,7 @@ def test_a_changed_body_is_refused(example: Example) -> None:
 
 
 @pytest.mark.parametrize("seconds", [-330, 330])
-def test_a_timestamp_of_another_time_is_refused(example: Example, seconds: int) -> None:
+def test_a_timestamp_too_far_from_now_is_refused(example: Example, seconds: int) -> None:
     number = next(_numbers)
     body = sale(number)
 
@@ -174,7 +174,7 @@ def test_a_timestamp_of_another_time_is_refused(example: Example, seconds: int) 
 
 
 def test_an_event_that_failed_is_handled_at_the_next_attempt(example: Example) -> None:
-    """The id and the work are stored in one transaction, or neither is."""
+    """The id and the work are stored in one transaction."""
     number = next(_numbers)
     body = sale(number).replace(b'"total"', b'"missing"')
 

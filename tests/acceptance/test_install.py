@@ -26,11 +26,11 @@ README = (ROOT / "README.md").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = "-c deploy/constraints.txt"
-#: The README's lines, with the programs of a virtual environment first on the path.
+#: The commands of the README, with the programs of a virtual environment first in PATH.
 BUILD_WHEEL = "pip wheel --no-deps -w dist ."
 INSTALL_WHEEL = f"pip install {CONSTRAINTS} dist/gatehouse_webhooks-*.whl"
 INSTALL_FOLDER = f"pip install {CONSTRAINTS} ."
-#: What a working copy has and a clone does not.
+#: Files of a working copy that a clone does not have.
 NOT_CLONED = (".*", "__pycache__", "dist", "build", "htmlcov", "gatehouse.db*")
 CONFIG = """
 sources:
@@ -46,13 +46,13 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of a new user: nothing in it leads to this tree or to its packages."""
+    """Return the environment of a new user, without paths to this tree or its packages."""
     ours = ("PYTHON", "VIRTUAL_ENV", "MAKE", "MFLAGS", "COVERAGE", "GATEHOUSE")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)} | more
 
 
 def run(command: str, folder: Path, **variables: str) -> str:
-    """Run a command line in a folder; return what it printed."""
+    """Run a command in a folder. Returns its output."""
     done = subprocess.run(
         ["bash", "-euc", command],
         cwd=folder,
@@ -87,7 +87,7 @@ class Venv:
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give one folder to all processes of a test run."""
+    """Return one folder for all processes of a test run."""
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "install"
     folder.mkdir(exist_ok=True)
@@ -95,7 +95,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def once(folder: Path, make: Callable[[Path], object]) -> Path:
-    """Return a folder that one process of the test run fills, while the others wait for it."""
+    """Return a folder that one process of the test run fills while the others wait."""
     with folder.with_suffix(".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         finished = folder.with_suffix(".finished")
@@ -108,14 +108,14 @@ def once(folder: Path, make: Callable[[Path], object]) -> Path:
 
 @pytest.fixture(scope="session")
 def clone(workshop: Path) -> Path:
-    """Copy the tree without what a clone does not have."""
+    """Copy the tree, except files that a clone does not have."""
     ignore = shutil.ignore_patterns(*NOT_CLONED)
     return once(workshop / "clone", lambda folder: shutil.copytree(ROOT, folder, ignore=ignore))
 
 
 @pytest.fixture(scope="session")
 def made(workshop: Path, clone: Path) -> str:
-    """Run `make demo` in the clone; return what it printed."""
+    """Run `make demo` in the clone. Returns its output."""
 
     def make(folder: Path) -> None:
         folder.mkdir()
@@ -126,7 +126,7 @@ def made(workshop: Path, clone: Path) -> str:
 
 @pytest.fixture(scope="session")
 def wheel(workshop: Path, clone: Path) -> Path:
-    """Build the wheel, in an environment that has nothing but pip."""
+    """Build the wheel in an environment that contains only pip."""
 
     def make(folder: Path) -> None:
         Venv.empty(folder / "venv").run(BUILD_WHEEL, clone)
@@ -138,7 +138,7 @@ def wheel(workshop: Path, clone: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def from_wheel(workshop: Path, clone: Path, wheel: Path) -> Venv:
-    """Install the wheel, with what it depends on, where there is no tree."""
+    """Install the wheel and its dependencies, without the source tree."""
 
     def make(folder: Path) -> None:
         (folder / "deploy").mkdir(parents=True)
@@ -152,11 +152,11 @@ def from_wheel(workshop: Path, clone: Path, wheel: Path) -> Venv:
 
 @pytest.fixture(scope="session")
 def from_folder(workshop: Path, clone: Path, made: str, wheel: Path) -> Venv:
-    """Install the clone itself; what it depends on is what `make demo` has installed."""
+    """Install the clone itself. `make demo` has installed its dependencies."""
 
     def make(folder: Path) -> None:
         folder.mkdir()
-        # The environment that built the wheel has nothing in it.
+        # The environment that built the wheel contains no packages.
         (folder / "venv").symlink_to(workshop / "built" / "venv")
         venv = Venv(folder / "venv")
         venv.run(f"{INSTALL_FOLDER} --no-deps", clone)
@@ -173,7 +173,7 @@ def installed(request: pytest.FixtureRequest) -> Venv:
 
 
 def shipped() -> Iterator[str]:
-    """Name every file of the package."""
+    """Return the names of all files of the package."""
     for file in (ROOT / "src" / "gatehouse").rglob("*"):
         if file.is_file() and "__pycache__" not in file.parts:
             yield str(file.relative_to(ROOT / "src"))
@@ -215,7 +215,7 @@ def test_make_demo_downloads_and_takes_what_it_says(made: str) -> None:
 
 
 def needed_by(requirements: list[str], seen: set[str]) -> set[str]:
-    """Name every package that the requirements bring, and those that these bring."""
+    """Return the names of all packages that the requirements install, with their dependencies."""
     for requirement in map(Requirement, requirements):
         marker = requirement.marker
         extras = requirement.extras or {""}
@@ -236,7 +236,7 @@ def test_make_test_says_how_much_its_tools_take_on_disk() -> None:
     taken = sum(file.stat().st_size for file in files if file.is_file()) / 1_000_000
 
     assert said
-    # A venv has pip as well, and a disk counts in blocks.
+    # A venv also contains pip, and a disk counts in blocks.
     assert 0.7 * int(said[1]) < taken < 1.05 * int(said[1]), taken
 
 

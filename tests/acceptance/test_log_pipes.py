@@ -1,4 +1,4 @@
-"""The log goes to a pipe that nobody reads, or that is gone: the gateway serves and stops as ever."""
+"""The gateway serves and stops normally while nobody reads the pipe of its log, or its reader is gone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REQUESTS = 60
 
 
 class Piped:
-    """A gateway, and the end of the pipe that its log comes out of."""
+    """A gateway, and the read end of the pipe for its log."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: int) -> None:
         self.process = process
@@ -49,7 +49,7 @@ class Piped:
         self.url, self.operator = f"http://{line['listen']}", f"http://{line['operator']}"
 
     def processor_time(self) -> float:
-        """Return how many seconds of a processor it has used."""
+        """Return the CPU time that the process has used, in seconds."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -77,7 +77,7 @@ async def piped(folder: Path) -> AsyncIterator[Piped]:
 
 
 async def served(client: aiohttp.ClientSession, gateway: Piped) -> list[int]:
-    """Send genuine requests, one after the other. Returns what each was answered."""
+    """Send genuine requests, one after the other. Returns the answers."""
     statuses = []
     for number in range(REQUESTS):
         body = providers.body(id=f"evt_{number}", type="sale.created")
@@ -95,7 +95,7 @@ async def dropped(client: aiohttp.ClientSession, gateway: Piped) -> float:
 
 
 @pytest.mark.case("F-06")
-async def test_a_pipe_that_nobody_reads_holds_up_no_request_no_health_check_and_no_stop(
+async def test_a_pipe_that_nobody_reads_delays_no_request_no_health_check_and_no_stop(
     tmp_path: Path,
 ) -> None:
     async with (
@@ -111,7 +111,7 @@ async def test_a_pipe_that_nobody_reads_holds_up_no_request_no_health_check_and_
 
 
 @pytest.mark.case("F-06")
-async def test_a_pipe_whose_reader_is_gone_costs_lines_and_nothing_else(tmp_path: Path) -> None:
+async def test_a_pipe_whose_reader_is_gone_loses_only_log_lines(tmp_path: Path) -> None:
     async with (
         piped(tmp_path) as gateway,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as client,
@@ -124,7 +124,7 @@ async def test_a_pipe_whose_reader_is_gone_costs_lines_and_nothing_else(tmp_path
             while await dropped(client, gateway) < REQUESTS:  # noqa: ASYNC110 - metrics are polled
                 await asyncio.sleep(0.01)
         before = gateway.processor_time()
-        # Long enough to tell nothing from a loop that writes, fails and writes again.
+        # Long enough to distinguish an idle process from a loop that writes, fails and writes again.
         await asyncio.sleep(0.5)
         assert gateway.processor_time() - before < 0.2
         gateway.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""The README's quick start, run as it stands but for the ports."""
+"""Runs the README's quick start unchanged, except for the ports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-#: What a fresh clone has and the quick start uses.
+#: The files of a fresh clone that the quick start uses.
 USED = ("Makefile", "pyproject.toml", "README.md", "LICENSE", "src", "deploy", ".venv")
 
 
@@ -47,7 +47,7 @@ def test_the_quick_start_delivers_an_event_to_the_example_app(tmp_path: Path) ->
             env=os.environ | {"PORT": str(app), "PYTHONUNBUFFERED": "1"},
             stdout=output,
             stderr=output,
-            start_new_session=True,  # what it leaves in the background ends with its group
+            start_new_session=True,  # its background processes end with its process group
         )
         try:
             assert shell.wait(timeout=40) == 0, (tmp_path / "output").read_text()

@@ -1,4 +1,4 @@
-"""The gateway as a process of its own, on a machine whose clock is set meanwhile."""
+"""The gateway as a separate process, on a machine whose clock is set while it runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SOURCE = Path(shim.__file__).with_name("set_clock.c")
 
 @pytest.mark.case("F-12")
 @pytest.mark.parametrize("seconds", [-7200, 45, 8 * 86400])
-async def test_a_retry_comes_in_its_time_and_what_is_known_stays_known(tmp_path: Path, seconds: int) -> None:
+async def test_a_retry_comes_on_time_and_known_events_stay_known(tmp_path: Path, seconds: int) -> None:
     ahead = tmp_path / "ahead"
     ahead.write_text("0")
     preloaded = {"LD_PRELOAD": str(shim.build(SOURCE, tmp_path)), "CLOCK_AHEAD": str(ahead)}

@@ -41,7 +41,7 @@ routes:
 SQLITE = '{url: "sqlite:///gatehouse.db"}'
 FROM = ("--from", "sqlite:///gatehouse.db")
 NOWHERE = "http://127.0.0.1:9/"
-#: All rows, but for the times at which they were written.
+#: All rows, without the times at which they were written.
 CONTENTS = (
     "SELECT count(*), md5(string_agg(md5(events::text), ',' ORDER BY id)) FROM events",
     """
@@ -186,7 +186,7 @@ async def killed(place: Place, postgres: PostgresServer, chance: random.Random) 
     )
     until = time.monotonic() + 60
     while process.returncode is None and await asyncio.to_thread(mark, postgres, place.database) == before:
-        assert time.monotonic() < until, "the copy does not move"
+        assert time.monotonic() < until, "the copy makes no progress"
         await asyncio.sleep(0.005)
     await asyncio.sleep(chance.random() / 20)
     if process.returncode is None:
@@ -218,7 +218,7 @@ async def test_info_shows_what_a_store_holds(place: Place, postgres: PostgresSer
     text = place.run("info", config=place.postgres).stdout
 
     assert (nothing["schema_version"], nothing["rows"]["events"]) == (0, 0)
-    # Except the files that SQLite creates for readers.
+    # These exceptions are the files that SQLite creates for readers.
     assert {file.name for file in place.folder.iterdir()} - files <= {"gatehouse.db-wal", "gatehouse.db-shm"}
     assert before["backend"] == "sqlite"
     assert after["backend"] == "postgresql"

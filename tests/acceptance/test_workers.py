@@ -153,7 +153,7 @@ async def test_two_workers_serve_one_port_and_are_counted_as_one(
         assert await workers.metric(requests, source="mando", outcome="accepted") == 40
         assert await workers.metric(requests, source="mando", outcome="unauthorized") == 20
         assert await workers.metric("gatehouse_request_duration_seconds_count", source="mando") == 60
-        assert not workers.logged("not a log line"), "they write to one pipe"
+        assert not workers.logged("not a log line"), "the workers write to one pipe"
         received = await app.wait_for(40)
         assert len({request.event_id for request in received}) == 40
 
@@ -224,7 +224,7 @@ async def test_a_killed_worker_is_restarted_while_the_other_serves(
         assert await workers.metric(**counted) == before + 10
 
         await workers.until_ready()
-        assert await workers.metric(**counted) == before + 10, "the new one counts from zero"
+        assert await workers.metric(**counted) == before + 10, "the new worker counts from zero"
         assert await workers.metric("gatehouse_worker_ended_total", worker="1") == 1
         assert await workers.metric("gatehouse_worker_up", worker="1") == 1
         seen = len(workers.gateway.log)

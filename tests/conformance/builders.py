@@ -1,4 +1,4 @@
-"""What a store is given, with every value a test does not care about filled in."""
+"""Input for a store, with defaults for every value that is irrelevant to a test."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def arrival(
     order: bytes | None = None,
     reply: Reply | None = None,
 ) -> Arrival:
-    """Make an arrival with these dedupe keys, by place, that goes to these destinations."""
+    """Make an arrival for these destinations with these dedupe keys, whose scopes are their positions."""
     assignments = tuple(Assignment(destination, leased, order) for destination in to)
     return Arrival(of or event(), dedupe_keys(*keys, until=until), assignments, reply)
 

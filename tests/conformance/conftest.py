@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """The time that a store sees; a test sets it."""
+    """The clock of a store, which a test sets."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -31,9 +31,9 @@ class Clock:
 
 
 class Backend(Protocol):
-    """How a backend's store is opened, each time on the same data."""
+    """Opens a backend's store, each time with the same data."""
 
-    #: How long after a process ended another one has what it had leased (seconds).
+    #: Seconds after the end of a process until another one can take over its leases.
     takeover_after: float
 
     async def open(self) -> Store: ...
@@ -51,7 +51,7 @@ class SqliteBackend:
 
 
 class PostgresBackend:
-    #: The process may be alive, so its leases have to end. They are of 30 s in these tests.
+    #: The process may still run, so its leases must expire. In these tests they last 30 s.
     takeover_after = 30.0
 
     def __init__(self, database: Database, clock: Clock) -> None:
@@ -83,7 +83,7 @@ async def store(backend: Backend) -> AsyncIterator[Store]:
 
 @pytest.fixture
 async def reopen(backend: Backend, store: Store) -> AsyncIterator[Reopen]:
-    """Return the store as the next process finds it. Nothing is given back on the way, as after a crash."""
+    """Return the store as the next process finds it. As after a crash, no leases are released."""
     opened = [store]
 
     async def reopen() -> Store:

@@ -1,4 +1,4 @@
-"""What only shows when one looks twice at the first five providers' pages."""
+"""Details from the documentation of the first five providers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_e_invoice_verifies_with_its_keys_in_another_order() -> None:
 
 @pytest.mark.case("S-21")
 @pytest.mark.parametrize("repeated", [b'"id": "evt-forged", ', b'"data": {}, '])
-def test_e_invoice_refuses_a_key_that_is_there_twice(repeated: bytes) -> None:
+def test_e_invoice_refuses_a_duplicate_key(repeated: bytes) -> None:
     forged = with_body(E_INVOICE.content.replace(b"{", b"{" + repeated, 1))
 
     with pytest.raises(VerificationError) as caught:
@@ -57,7 +57,7 @@ def test_mandato_accepts_the_old_secret_during_a_rotation() -> None:
     rotating.verification.verify(MANDATO.request(), MANDATO.now)
 
 
-def test_a_header_that_is_there_twice_is_refused() -> None:
+def test_a_header_that_appears_twice_is_refused() -> None:
     headers = CIMultiDict(MANDATO.request().headers)
     headers.add("X-Mandato-Signature", headers["X-Mandato-Signature"])
 

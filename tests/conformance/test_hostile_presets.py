@@ -1,4 +1,4 @@
-"""Every preset against who has captured a request, and has no secret."""
+"""Every preset against an attacker who has captured a request but has no secret."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
 from presets import VECTORS, Vector, built, entries
 
-#: Of each preset one genuine request: the first of its vectors, which have one signature.
+#: One genuine request for each preset: its first accepted vector, which has one signature.
 FIRST = {preset: vector for preset, _, vector in reversed(VECTORS) if vector.refused is None}
 each_preset = pytest.mark.parametrize(("preset", "vector"), FIRST.items(), ids=FIRST)
-#: What is no signature, whoever sends it. Longer than a header can be, it is no request at all.
+#: Values that are never a signature. None is longer than a header can be, because such a request is not read.
 ODD = (
     "",
     " ",
@@ -45,7 +45,7 @@ def with_values(request: Request, name: str, *values: str) -> Request:
 
 
 def proofs(of: Source, request: Request) -> Iterator[tuple[str, str]]:
-    """Give the headers of the request that carry a signature or a credential."""
+    """Return the headers of the request that contain a signature or a credential."""
     names = frozenset().union(*(one.credential_headers() for one in of.verification.verifiers))
     return ((name, value) for name, value in request.headers.items() if name.lower() in names)
 
@@ -60,7 +60,7 @@ def passes(of: Source, request: Request, now: float) -> bool:
 
 @pytest.mark.case("S-03", "S-05", "S-06")
 @each_preset
-def test_nothing_else_in_the_place_of_a_proof_passes(preset: str, vector: Vector) -> None:
+def test_other_values_in_place_of_a_signature_are_refused(preset: str, vector: Vector) -> None:
     of, request = built(preset, vector), vector.request()
     assert passes(of, request, vector.now)
 
@@ -76,7 +76,7 @@ def test_nothing_else_in_the_place_of_a_proof_passes(preset: str, vector: Vector
 
 
 def padded(of: Source, right: str) -> set[str]:
-    """Base64url is written with padding and without, so it is read with any."""
+    """Base64url is valid with padding and without it, so both are accepted."""
     encodings = {
         entry.signature.encoding for entry in entries(of.settings) if isinstance(entry, SigningConfig)
     }
@@ -85,7 +85,7 @@ def padded(of: Source, right: str) -> set[str]:
 
 @pytest.mark.case("S-07")
 @each_preset
-def test_a_proof_that_is_there_twice_does_not_pass(preset: str, vector: Vector) -> None:
+def test_a_signature_header_that_appears_twice_is_refused(preset: str, vector: Vector) -> None:
     of, request = built(preset, vector), vector.request()
 
     for name, right in proofs(of, request):
@@ -96,8 +96,8 @@ def test_a_proof_that_is_there_twice_does_not_pass(preset: str, vector: Vector) 
 
 @pytest.mark.case("S-07")
 @each_preset
-def test_a_signed_header_that_is_there_twice_does_not_pass(preset: str, vector: Vector) -> None:
-    """The timestamp, the id, and what else a scheme signs."""
+def test_a_signed_header_that_appears_twice_is_refused(preset: str, vector: Vector) -> None:
+    """This applies to the timestamp, the id and any other signed header."""
     of, request = built(preset, vector), vector.request()
 
     for name in signed_headers(of) & {known.lower() for known in request.headers}:
@@ -107,7 +107,7 @@ def test_a_signed_header_that_is_there_twice_does_not_pass(preset: str, vector: 
 
 
 def signed_headers(of: Source) -> set[str]:
-    """Name (in lower case) the headers that all signatures of a source cover."""
+    """Return the names (in lower case) of the headers that all signatures of a source cover."""
     found = set()
     for entry in entries(of.settings):
         if isinstance(entry, SigningConfig):
@@ -123,7 +123,7 @@ def signed_headers(of: Source) -> set[str]:
 
 @pytest.mark.case("S-15")
 @each_preset
-def test_a_signed_body_can_not_be_written_in_another_way(preset: str, vector: Vector) -> None:
+def test_a_signed_body_in_another_format_is_refused(preset: str, vector: Vector) -> None:
     of, request = built(preset, vector), vector.request()
     body = request.body
     signed = of.verification.verify(request, vector.now).facts.get("signed", b"")

@@ -1,4 +1,4 @@
-"""The providers' own libraries as judges: they accept what a preset signs, and it what they sign."""
+"""Compares presets with the providers' own libraries: each accepts what the other signs."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from gatehouse.language.scope import Scope
 from presets import FILES, made_secrets, source
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # it uses its own old names
+    warnings.simplefilter("ignore", DeprecationWarning)  # it uses its own deprecated names
     import braintree  # type: ignore[import-untyped]
 
 PUBLIC_KEY = "integration_public_key"
 
 
 class Judge(NamedTuple):
-    """A library, and how it is asked."""
+    """A library, and how to call it."""
 
-    #: Raises, or returns something false, when the request is not genuine.
+    #: Raises or returns a false value if the request is not genuine.
     accepts: Callable[[Request, str], Any]
-    #: What the provider puts into the query.
+    #: The query that the provider sends.
     query: str = ""
 
 
@@ -77,7 +77,7 @@ def by_adyen_in_the_header(request: Request, secret: str) -> Any:
 
 
 def by_bigcommerce(request: Request, secret: str) -> Any:
-    """Ask as BigCommerce's page does: the library decodes the client secret that was encoded before."""
+    """Call the library as BigCommerce's page does: encode the client secret, which it decodes again."""
     return standard(request, base64.b64encode(secret.encode()).decode())
 
 
@@ -125,7 +125,7 @@ JUDGES = {
     "standard-webhooks": Judge(standard),
     "svix": Judge(svix),
 }
-#: Those that read no clock, and look at all of a request.
+#: The libraries that read no clock and check the whole request.
 CLOCKLESS = ("adyen-platform", "airtable", "gocardless", "mercado-pago")
 each_judge = pytest.mark.parametrize(("preset", "judge"), JUDGES.items(), ids=JUDGES)
 
@@ -150,9 +150,9 @@ def test_the_providers_library_refuses_what_the_preset_refuses(preset: str, judg
     of = source(preset, secrets)
     genuine = request_of(of, preset, judge)
     changed = msgspec.structs.replace(genuine, body=tampered(genuine.body))
-    if preset == "mercado-pago":  # which does not sign the body
+    if preset == "mercado-pago":  # the scheme does not sign the body
         changed = msgspec.structs.replace(genuine, query=genuine.query.replace("123456", "123457"))
-    if preset == "adyen":  # nor all of it
+    if preset == "adyen":  # the scheme signs only parts of it
         changed = msgspec.structs.replace(genuine, body=genuine.body.replace(b"1130", b"1131"))
 
     with pytest.raises(VerificationError):
@@ -176,13 +176,13 @@ def accepted(judge: Judge, request: Request, secret: str) -> bool:
         if vector.proof != "hand"
     ],
 )
-def test_the_providers_library_says_the_same_of_each_vector(preset: str, number: int) -> None:
+def test_the_providers_library_agrees_on_each_vector(preset: str, number: int) -> None:
     vector = FILES[preset].vectors[number]
 
     assert accepted(JUDGES[preset], vector.request(), vector.secrets[0]) == (vector.refused is None)
 
 
-def test_braintree_and_the_preset_accept_each_others_requests_with_and_without_the_last_line_end() -> None:
+def test_braintree_and_the_preset_accept_each_others_requests_with_and_without_the_final_line_break() -> None:
     secrets = made_secrets(shipped_preset("braintree"))
     of = source("braintree", secrets, values={"public_key": PUBLIC_KEY})
     with warnings.catch_warnings():
@@ -197,7 +197,7 @@ def test_braintree_and_the_preset_accept_each_others_requests_with_and_without_t
         verified = of.verification.verify(request, time.time())
         keys.append({key.scoped for _, found, _ in of.reader.read(verified, 0, ()) for key in found if key})
 
-    assert keys[0] & keys[1], "the line end must not make a second event of a captured request"
+    assert keys[0] & keys[1], "a changed line break must not turn a captured request into a second event"
     without_a_line = posted({**form, "bt_payload": whole[:-2]})
     with pytest.raises(VerificationError):
         of.verification.verify(without_a_line, time.time())

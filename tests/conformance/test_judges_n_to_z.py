@@ -1,4 +1,4 @@
-"""The libraries of the providers from n to z as judges; see `test_judges`."""
+"""Compares presets with the libraries of the providers from N to Z. See `test_judges`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gatehouse.errors import VerificationError
 from gatehouse.language.request import Request
 from presets import FILES, made_secrets, source
 
-#: Raises, or returns something false, when the request is not genuine.
+#: Raises or returns a false value if the request is not genuine.
 Judge = Callable[[Request, str], object]
 
 
@@ -129,7 +129,7 @@ def accepted(judge: Judge, request: Request, secret: str) -> bool:
 
 
 @pytest.mark.parametrize("number", range(len(FILES["twilio"].vectors)))
-def test_twilios_library_says_the_same_of_each_form(number: int) -> None:
+def test_twilios_library_agrees_on_each_form(number: int) -> None:
     vector = FILES["twilio"].vectors[number]
     request = vector.request()
     if not vector.content or vector.content.startswith((b"{", b"[")):
@@ -144,14 +144,14 @@ def test_twilios_library_says_the_same_of_each_form(number: int) -> None:
 
 
 class Several(RequestValidator):  # type: ignore[misc]
-    """Twilio's validator, for fields with several values as frameworks give them."""
+    """Twilio's validator, with support for repeated form fields as frameworks return them."""
 
     def get_values(self, param_dict: dict[str, list[str]], param_name: str) -> list[str]:
         return param_dict[param_name]
 
 
 @pytest.mark.parametrize("number", range(len(FILES["polar"].vectors)))
-def test_polars_library_says_the_same_of_each_request(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_polars_library_agrees_on_each_request(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     vector = FILES["polar"].vectors[number]
     monkeypatch.setattr("polar.webhooks.time.time", lambda: vector.now)
     said = any(accepted(by_polar, vector.request(), secret) for secret in vector.secrets)

@@ -1,8 +1,8 @@
 """The CloudEvents `id` of a preset is as unique as its dedupe keys: equal `source` and `id` mean a duplicate.
 
-CloudEvents 1.0.2, `id`: producers must make `source` and `id` together unique for each distinct event, and
-consumers may take equal ones for duplicates. A destination that does so must not drop what the gateway took
-for two events.
+CloudEvents 1.0.2, `id`: producers must make the combination of `source` and `id` unique for each distinct
+event, and consumers may treat equal ones as duplicates. Such a destination must not drop what the gateway
+treats as two events.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gatehouse.language.template import Placeholder, Template
 from gatehouse.verify.base import VerifiedRequest
 from presets import FILES, VECTORS, Vector, built, source
 
-#: What stands for the bytes as a whole.
+#: Placeholders for all bytes of a request.
 BYTES = ("body", "signed", "body_sha256", "item_sha256", "body_sorted", "form_sorted", "claims")
 Keys = tuple[DedupeKey | None, ...]
 
@@ -50,7 +50,7 @@ def are_duplicates(one: Keys, other: Keys) -> bool:
 
 
 def identity(read: ReadEvent) -> str | None:
-    """Give the id that a destination sees; None when it is the gateway's own, which is always new."""
+    """Return the id that a destination sees, or None for the gateway's own id, which is always new."""
     event = read.event
     return None if event.external_id == event.id else event.external_id
 
@@ -79,7 +79,7 @@ def test_an_event_that_differs_in_any_part_of_its_keys_has_another_id(preset: st
     try:
         scopes = of.reader.scopes(verified(of, vector))
     except MalformedDocumentError:
-        return  # unreadable: its id is the gateway's
+        return  # unreadable: it has the gateway's own id
     for scope in scopes:
         first = of.reader._read(scope, vector.now, ())
         for parts in varied(of, scope):
@@ -91,14 +91,14 @@ def test_an_event_that_differs_in_any_part_of_its_keys_has_another_id(preset: st
 
 
 def varied(of: Source, scope: Scope) -> Iterator[tuple[Placeholder, ...]]:
-    """Give one part of each dedupe key, in every combination: what has to change for a new event."""
+    """Yield every combination of one part from each dedupe key. These parts must change for a new event."""
     resolved = [parts for key in of.settings.dedupe.templates if (parts := resolving(key, scope))]
     if resolved:
         yield from itertools.product(*resolved)
 
 
 def resolving(template: Template, scope: Scope) -> list[Placeholder]:
-    """Give the placeholders of the alternative that counts."""
+    """Return the placeholders of the alternative that applies."""
     for parts in template.alternatives:
         placeholders = [part for part in parts if isinstance(part, Placeholder)]
         if all(part.optional or value(part, scope) for part in placeholders):
@@ -116,7 +116,7 @@ def value(part: Placeholder, scope: Scope) -> bytes | None:
 
 
 def changed(scope: Scope, parts: Iterable[Placeholder]) -> Scope:
-    """Return what another event would be that differs in these parts, and in nothing else."""
+    """Return the request of another event that differs only in these parts."""
     request, facts, body, outer = scope.request, dict(scope.facts), scope.body, scope.outer
     for part in parts:
         if part.name == "header":
@@ -153,7 +153,7 @@ def other_text(text: str) -> str:
 
 
 def with_bytes(body: bytes) -> bytes:
-    """Return a document that says the same in other bytes."""
+    """Return an equal document with other bytes."""
     try:
         document = json.loads(body)
     except ValueError:
@@ -195,7 +195,7 @@ def another(old: Any) -> Any:
 
 
 def test_the_test_finds_an_id_that_is_less_unique_than_the_key() -> None:
-    """What it compares: the same preset with an id that says too little."""
+    """It checks the same preset with an id that contains too little."""
     vector = FILES["mandrill"].vectors[0]
     of = source("mandrill", vector.secrets, event={"id": "{body:event}"})
     scope = of.reader.scopes(verified(of, vector))[0]

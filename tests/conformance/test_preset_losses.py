@@ -1,4 +1,4 @@
-"""Genuine events that look alike and are two: a dedupe key that they share would lose the second."""
+"""Pairs of similar genuine events. If they shared a dedupe key, the second one would be lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WOOCOMMERCE_ACTION = {"action": "woocommerce_add_to_cart", "arg": "6f4922f455681
 
 
 def read(preset: str, body: object, headers: dict[str, str]) -> list[ReadEvent]:
-    """Read a request as if it had been verified: what is signed is the body."""
+    """Read a request as if it were verified, with the body as the signed bytes."""
     raw = json.dumps(body).encode()
     request = Request("POST", "/webhooks/it", "", CIMultiDict(headers), raw, "https://gateway.example", "")
     verified = VerifiedRequest(request, facts={"signed": raw})
@@ -62,7 +62,7 @@ def keys(preset: str, body: object, headers: dict[str, str]) -> set[bytes]:
         "same in cart twice",
     ],
 )
-def test_equal_bodies_that_say_nothing_of_when_are_told_apart_by_their_delivery(
+def test_equal_bodies_without_a_time_are_distinguished_by_their_delivery_id(
     preset: str, event: str, delivery: str, body: object
 ) -> None:
     first = keys(preset, body, {event: "it", delivery: "72d3162e-cc78-11e3-81ab-4c9367dc0958"})
@@ -78,7 +78,7 @@ def mailgun(timestamp: float) -> dict[str, Any]:
     return {"signature": {"token": token, "timestamp": token}, "event-data": event}
 
 
-def test_a_mailgun_event_id_counts_for_a_day_only() -> None:
+def test_a_mailgun_event_id_is_unique_only_within_a_day() -> None:
     assert not keys("mailgun", mailgun(1521472262.9), {}) & keys("mailgun", mailgun(1521558662.9), {})
 
 
@@ -90,7 +90,7 @@ def test_whatsapp_statuses_of_two_members_of_a_group_are_two_events() -> None:
     assert len(keys("whatsapp", body, {})) == len(statuses)
 
 
-def test_a_graph_element_leaves_its_secret_out_of_the_data() -> None:
+def test_the_data_of_a_graph_element_does_not_contain_its_secret() -> None:
     element = {
         "id": "lsgTZMr9KwAAA",
         "subscriptionId": "7f105c7d",
@@ -113,7 +113,7 @@ def test_a_graph_element_leaves_its_secret_out_of_the_data() -> None:
     assert [event.subject for event in events] == [element["resource"], element["resource"], "7f105c7d"]
 
 
-def test_two_changes_of_a_drive_that_graph_tells_in_equal_bytes_share_no_key() -> None:
+def test_two_changes_of_a_drive_with_equal_bytes_share_no_key() -> None:
     element = {
         "subscriptionId": "7f105c7d",
         "clientState": "graph-client-state-0123456789",
@@ -125,7 +125,7 @@ def test_two_changes_of_a_drive_that_graph_tells_in_equal_bytes_share_no_key() -
     assert not keys("ms-graph", {"value": [element]}, {})
 
 
-def test_a_whatsapp_message_comes_with_who_wrote_it() -> None:
+def test_a_whatsapp_message_contains_its_sender() -> None:
     contact = {"profile": {"name": "Sheena Nelson"}, "wa_id": "16505551234"}
     messages = [{"from": "16505551234", "id": f"wamid.A{n}", "type": "text"} for n in (1, 2)]
     value = {"metadata": {"phone_number_id": "1065"}, "contacts": [contact], "messages": messages}

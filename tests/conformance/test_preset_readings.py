@@ -1,4 +1,4 @@
-"""What presets read out of documented bodies that the vectors do not have: type, subject, account."""
+"""The type, subject and account that presets read from documented bodies that are not in the vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from presets import source
 
 
 class Reading(NamedTuple):
-    """A documented body, and what an event made of it says."""
+    """A documented body, and the expected values of its event."""
 
     preset: str
     name: str
@@ -25,7 +25,7 @@ class Reading(NamedTuple):
 
 
 def event(preset: str, body: Any, headers: Mapping[str, str]) -> Event:
-    """Read a request as if it had been verified: what is signed is the body."""
+    """Read a request as if it were verified, with the body as the signed bytes."""
     raw = json.dumps(body).encode()
     request = Request("POST", "/webhooks/it", "", CIMultiDict(headers), raw, "https://gateway.example", "")
     verified = VerifiedRequest(request, facts={"signed": raw, "timestamp": b"1800000000", "id": b"msg_1"})
@@ -70,7 +70,7 @@ THREADS = {
 READINGS = [
     Reading(
         "bitbucket",
-        "a pull request of Data Center, whose page is not given",
+        "a pull request of Data Center, without a page",
         {
             "eventKey": "pr:opened",
             "date": "2017-09-19T09:58:11+1000",
@@ -111,7 +111,7 @@ READINGS = [
     ),
     Reading(
         "meta",
-        "a message that was read",
+        "a message was read",
         messaging(read={"mid": "m_3"}),
         {"type": "page.read", "subject": "m_3"},
     ),
@@ -149,7 +149,7 @@ READINGS = [
     ),
     Reading(
         "gocardless",
-        "a payment that a subscription made",
+        "a payment created by a subscription",
         gocardless("subscriptions", "payment_created", payment="PM1", subscription="SB1"),
         {"type": "subscriptions.payment_created", "subject": "SB1"},
     ),
@@ -197,7 +197,7 @@ READINGS = [
     ),
     Reading(
         "linear",
-        "a service level in danger",
+        "a service level at risk",
         linear("IssueSLA", "highRisk", issueData={"id": "i", "identifier": "ENG-1"}),
         {"type": "IssueSLA.highRisk", "subject": "ENG-1", "account": "org_1"},
     ),
@@ -217,7 +217,7 @@ READINGS = [
     ),
     Reading(
         "linear",
-        "an application that was revoked",
+        "an application was revoked",
         linear("OAuthApp", "revoked", oauthClientId="client"),
         {"type": "OAuthApp.revoked", "subject": "client"},
     ),
@@ -234,7 +234,7 @@ READINGS = [
 
 
 @pytest.mark.parametrize("reading", READINGS, ids=[f"{one.preset}: {one.name}" for one in READINGS])
-def test_a_documented_body_says_what_it_is_about(reading: Reading) -> None:
+def test_type_subject_and_account_are_read_from_a_documented_body(reading: Reading) -> None:
     kinds = {"X-Event-Key": "it"} if reading.preset == "bitbucket" else {}
     found = event(reading.preset, reading.body, kinds)
     said = {"id": found.external_id, "type": found.type, "time": found.time}

@@ -1,4 +1,4 @@
-"""What happens twice is two events, though a provider says it in the same words; a retry is one event."""
+"""Two similar events are two events, even if their bodies are equal. A retry is a duplicate."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ REPEATS = [
     ),
     Repeat(
         "github",
-        "a release edited there and back and there",
+        "a release edited back and forth",
         GITHUB_RELEASE,
         None,
         *delivery("X-GitHub-Delivery", "X-GitHub-Event", "release"),
@@ -188,7 +188,7 @@ REPEATS = [
     ),
     Repeat(
         "github",
-        "an alert opened again twice",
+        "an alert reopened twice",
         GITHUB_ALERT,
         None,
         *delivery("X-GitHub-Delivery", "X-GitHub-Event", "code_scanning_alert"),
@@ -238,7 +238,7 @@ REPEATS = [
     ),
     Repeat(
         "linear",
-        "a state changed there and back",
+        "a state changed and changed back",
         LINEAR_UPDATE,
         changed(LINEAR_UPDATE, createdAt="2026-01-23T12:54:19.100Z"),
         *delivery("Linear-Delivery"),
@@ -246,14 +246,14 @@ REPEATS = [
     ),
     Repeat(
         "lemon-squeezy",
-        "a subscription updated there and back",
+        "a subscription updated and changed back",
         LEMON,
         changed(LEMON, updated_at="2026-01-17T12:44:25.000000Z"),
         retry=155,
     ),
     Repeat(
         "hubspot",
-        "a property changed there and back",
+        "a property changed and changed back",
         HUBSPOT,
         changed(HUBSPOT, occurredAt=1462216309000, eventId=3816279999),
         retry=DAY,
@@ -262,7 +262,7 @@ REPEATS = [
     ),
     Repeat(
         "hubspot",
-        "ids of two kinds of objects",
+        "the same id for two kinds of objects",
         HUBSPOT,
         changed(HUBSPOT, objectTypeId="0-2"),
         retry=DAY,
@@ -291,7 +291,7 @@ REPEATS = [
     ),
     Repeat(
         "ms-teams",
-        "one number in two conversations",
+        "the same number in two conversations",
         TEAMS,
         changed(TEAMS, conversation={"id": "19:two"}),
         apart=1,
@@ -305,14 +305,14 @@ REPEATS = [
     ),
     Repeat(
         "asana",
-        "a date changed there and back",
+        "a date changed and changed back",
         ASANA,
         changed(ASANA, created_at="2027-01-15T07:55:00.001Z"),
         retry=DAY,
     ),
     Repeat(
         "jira",
-        "an issue moved there and back",
+        "an issue moved and moved back",
         JIRA,
         changed(JIRA, timestamp=NOW * 1000),
         *delivery("X-Atlassian-Webhook-Identifier"),
@@ -320,7 +320,7 @@ REPEATS = [
     ),
     Repeat(
         "calendly",
-        "somebody else at the same time",
+        "another person at the same time",
         CALENDLY,
         changed(CALENDLY, uri="https://api.calendly.com/scheduled_events/1/invitees/3"),
         apart=1,
@@ -347,5 +347,5 @@ REPEATS = [
 
 @pytest.mark.case("F-21")
 @pytest.mark.parametrize("repeat", REPEATS, ids=[f"{one.preset}: {one.name}" for one in REPEATS])
-def test_what_happens_again_is_a_second_event_and_a_retry_is_none(repeat: Repeat) -> None:
+def test_a_similar_event_is_new_and_a_retry_is_a_duplicate(repeat: Repeat) -> None:
     assert_two_events(repeat)

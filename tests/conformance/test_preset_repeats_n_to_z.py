@@ -1,4 +1,4 @@
-"""What happens twice, and what comes twice, for the presets from n to z; see `test_preset_repeats`."""
+"""Similar events and retries for the presets from N to Z. See `test_preset_repeats`."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ REPEATS = [
     Repeat("webflow", "an inventory that is 5, 4 and 5 again", WEBFLOW, None, apart=2, retry=1830),
     Repeat(
         "webflow",
-        "an item changed there and back",
+        "an item changed and changed back",
         WEBFLOW_ITEM,
         changed(WEBFLOW_ITEM, lastUpdated="2026-06-05T14:10:00.000Z"),
         retry=1830,
@@ -138,7 +138,7 @@ REPEATS = [
     ),
     Repeat(
         "zendesk",
-        "the same with retries that are signed anew",
+        "the same with newly signed retries",
         {"text": "A ticket was solved."},
         None,
         *delivery("X-Zendesk-Webhook-Invocation-Id"),
@@ -178,7 +178,7 @@ REPEATS = [
     ),
     Repeat(
         "supabase",
-        "a wrong code twice",
+        "a wrong code entered twice",
         SUPABASE,
         changed(SUPABASE, uuid="9c2c8d6b"),
         {"webhook-id": "one"},
@@ -189,7 +189,7 @@ REPEATS = [
     ),
     Repeat(
         "quickbooks",
-        "a customer and a vendor of one number",
+        "a customer and a vendor with the same number",
         QUICKBOOKS,
         changed(QUICKBOOKS, name="Vendor"),
         apart=1,
@@ -197,7 +197,7 @@ REPEATS = [
     ),
     Repeat(
         "quickbooks",
-        "one id from two sources",
+        "the same id from two sources",
         INTUIT,
         changed(INTUIT, source="intuit.two"),
         apart=1,
@@ -212,7 +212,7 @@ REPEATS = [
         counted=changed(XERO, entropy="three"),
     ),
     Repeat("paystack", "an invoice updated twice", PAYSTACK, changed(PAYSTACK, paid=True), retry=3 * DAY),
-    Repeat("zoom", "somebody who joins twice", ZOOM, changed(ZOOM, event_ts=1783979099123), retry=5100),
+    Repeat("zoom", "a participant who joins twice", ZOOM, changed(ZOOM, event_ts=1783979099123), retry=5100),
     Repeat(
         "sinch",
         "two messages",
@@ -226,11 +226,11 @@ REPEATS = [
 
 @pytest.mark.case("F-21")
 @pytest.mark.parametrize("repeat", REPEATS, ids=[f"{one.preset}: {one.name}" for one in REPEATS])
-def test_what_happens_again_is_a_second_event_and_a_retry_is_none(repeat: Repeat) -> None:
+def test_a_similar_event_is_new_and_a_retry_is_a_duplicate(repeat: Repeat) -> None:
     assert_two_events(repeat)
 
 
-#: Vectors of one event, and of two: preset, name, name.
+#: Pairs of vectors that are one event, and pairs that are two: the preset and both names.
 ONE_EVENT = [
     ("twilio", "A message from Conversations", "A retry of the message with a higher, signed RetryCount"),
     (
@@ -276,7 +276,7 @@ def test_two_vectors_are_one_event_or_two(preset: str, first: str, second: str, 
     assert seen.are_new(vectors[second].request(), vectors[second].now) is is_new
 
 
-def test_a_retry_of_sentry_has_an_id_of_its_own_and_is_known_by_its_bytes() -> None:
+def test_a_retry_from_sentry_has_a_new_id_and_is_recognized_by_its_bytes() -> None:
     of = source("sentry")
     seen = Seen(of)
     first, again = delivery("Request-ID", "Sentry-Hook-Resource", "issue")
@@ -288,8 +288,8 @@ def test_a_retry_of_sentry_has_an_id_of_its_own_and_is_known_by_its_bytes() -> N
 
 
 @pytest.mark.parametrize("preset", ["shopify", "zendesk"])
-def test_who_adds_the_signed_bytes_to_an_unsigned_id_keeps_captured_requests_out(preset: str) -> None:
-    """What the presets tell those whose bodies do not repeat to do."""
+def test_adding_the_signed_bytes_to_an_unsigned_id_stops_captured_requests(preset: str) -> None:
+    """The presets recommend this if the bodies do not repeat."""
     vector = first_of(preset)
     names = {"shopify": "X-Shopify-Webhook-Id", "zendesk": "X-Zendesk-Webhook-Invocation-Id"}
     key = f"{{header:{names[preset]}}}"
@@ -308,7 +308,7 @@ def first_of(preset: str) -> Vector:
     return next(vector for vector in FILES[preset].vectors if vector.events)
 
 
-def test_a_captured_trigger_of_zendesk_does_not_block_the_one_whose_id_it_takes() -> None:
+def test_a_captured_zendesk_trigger_does_not_block_the_trigger_whose_id_it_uses() -> None:
     of = source("zendesk")
     taken = {"X-Zendesk-Webhook-Invocation-Id": "01GH4BVGTPVJWE3PNPTC1T5EZQ"}
 

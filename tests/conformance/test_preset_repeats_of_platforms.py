@@ -1,4 +1,4 @@
-"""Two genuine events that look alike, and the last retry of the first: shops, payments, mail and hosting."""
+"""Two similar genuine events, and the last retry of the first: shops, payments, e-mail and hosting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gatehouse.verify.base import VerifiedRequest
 from presets import source
 from repeats import DAY, HOUR, Repeat, assert_two_events, changed, delivery
 
-#: Tokens of ours end after five minutes.
+#: The tokens of these tests expire after five minutes.
 MINUTES = 240
 BIGCOMMERCE = {
     "scope": "store/order/updated",
@@ -102,7 +102,7 @@ REPEATS = [
     ),
     Repeat(
         "chargebee",
-        "a subscription changed there and back in one second",
+        "a subscription changed and changed back in one second",
         CHARGEBEE,
         {**CHARGEBEE, "id": "ev_16BHbhF4s42tO2lL"},
         apart=1,
@@ -140,7 +140,7 @@ REPEATS = [
     ),
     Repeat(
         "vonage",
-        "a retry with a token of its own",
+        "a retry with its own token",
         VONAGE_STATUS,
         changed(VONAGE_STATUS, status="x"),
         resigned=True,
@@ -148,7 +148,7 @@ REPEATS = [
     Repeat("vonage", "what has no uuid, twice", VONAGE_OTHER, apart=10, retry=MINUTES),
     Repeat(
         "netlify",
-        "one deploy told as two events",
+        "one deploy sent as two events",
         NETLIFY,
         None,
         {"X-Netlify-Event": "deploy_created"},
@@ -161,12 +161,12 @@ REPEATS = [
 
 @pytest.mark.case("F-20", "F-21")
 @pytest.mark.parametrize("repeat", REPEATS, ids=lambda repeat: f"{repeat.preset}: {repeat.name}")
-def test_two_events_are_two_and_a_retry_is_none(repeat: Repeat) -> None:
+def test_a_similar_event_is_new_and_a_retry_is_a_duplicate(repeat: Repeat) -> None:
     assert_two_events(repeat)
 
 
 def test_one_message_in_two_subscriptions_of_google_is_two_events_and_a_push_sent_again_is_one() -> None:
-    """Signed by Google alone, so it is read as if it had been verified."""
+    """Only Google can sign it, so the test reads it as if it were verified."""
     reader = source("google-pubsub").reader
 
     def keys(subscription: str, **more: int) -> set[bytes]:

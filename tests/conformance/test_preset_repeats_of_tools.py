@@ -1,4 +1,4 @@
-"""Two genuine events that look alike, and the last retry of the first: files, code, alerts and tasks."""
+"""Two similar genuine events, and the last retry of the first: files, code, alerts and tasks."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ CAL = {
     "createdAt": SOON,
     "payload": {"bookingUid": "5vQFqxDFMjdgKGMijqtqRw", "attendees": [{"noShow": True}]},
 }
-#: A booking that was made six weeks ago, and nothing else: neither `payload` nor a time of its own.
+#: Only a booking that was made six weeks ago, without `payload` and without the time of the event.
 CAL_MEETING = {
     "triggerEvent": "MEETING_STARTED",
     "uid": "5vQFqxDFMjdgKGMijqtqRw",
@@ -106,7 +106,7 @@ REPEATS = [
     Repeat("box", "a retry with the timestamp of the first request", BOX, BOX_AGAIN, retry=84 * HOUR),
     Repeat(
         "box",
-        "a retry that is signed anew",
+        "a retry with a new signature",
         BOX,
         BOX_AGAIN,
         *delivery("BOX-DELIVERY-ID"),
@@ -115,7 +115,7 @@ REPEATS = [
     ),
     Repeat(
         "line",
-        "one word said twice",
+        "the same text sent twice",
         LINE,
         changed(LINE, webhookEventId="01J5M2QH1VJ2S7R0ECXN5D8KQF"),
         apart=1,
@@ -149,7 +149,7 @@ REPEATS = [
         "clickup", "one change told as two events", CLICKUP, changed(CLICKUP, event="taskUpdated"), apart=1
     ),
     Repeat("hcp-terraform", "a run that waits twice", TERRAFORM, changed(TERRAFORM, run_updated_at=LATER)),
-    Repeat("cal-com", "somebody marked as absent twice", CAL, changed(CAL, createdAt=LATER)),
+    Repeat("cal-com", "a person marked as absent twice", CAL, changed(CAL, createdAt=LATER)),
     Repeat(
         "cal-com",
         "a meeting of an old booking starts and ends",
@@ -176,7 +176,7 @@ REPEATS = [
 
 @pytest.mark.case("F-20", "F-21")
 @pytest.mark.parametrize("repeat", REPEATS, ids=lambda repeat: f"{repeat.preset}: {repeat.name}")
-def test_two_events_are_two_and_a_retry_is_none(repeat: Repeat) -> None:
+def test_a_similar_event_is_new_and_a_retry_is_a_duplicate(repeat: Repeat) -> None:
     assert_two_events(repeat)
 
 
@@ -186,7 +186,7 @@ def test_two_events_are_two_and_a_retry_is_none(repeat: Repeat) -> None:
     [("clickup", CLICKUP_GOAL), ("hcp-terraform", TERRAFORM_OTHER)],
     ids=["goal", "workspace"],
 )
-def test_what_repeats_its_bytes_and_has_no_id_is_always_new(preset: str, body: dict[str, Any]) -> None:
+def test_an_event_without_an_id_whose_bytes_repeat_is_always_new(preset: str, body: dict[str, Any]) -> None:
     raw = json.dumps(body).encode()
     request = Request("POST", "/webhooks/it", "", CIMultiDict(), raw, "https://gateway.example", "")
     (read,) = source(preset).reader.read(VerifiedRequest(request, facts={"signed": raw}), NOW, ())

@@ -1,4 +1,4 @@
-"""Every preset takes in a provider's retries, however late, and takes no new event for one of them."""
+"""Every preset recognizes a provider's retries, however late, and treats no new event as a retry."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from gatehouse.language.template import Placeholder, Template
 from presets import FILES, Vector, built, entries, is_symmetric
 
 each_preset = pytest.mark.parametrize("name", providers.names())
-#: What stands for everything that was sent, or signed.
+#: Placeholders for everything that was sent or signed.
 BYTES = ("signed", "body", "body_sha256", "item_sha256", "body_sorted", "form", "form_sorted", "claims")
-#: What tells two events apart by no more than what they are called.
+#: Placeholders that distinguish two events only by their type.
 SAYS_NOTHING = ("body_name", "value", "method", "path")
 
 
 def tolerances(settings: ProviderConfig) -> list[float]:
-    """List for how long a request of the provider verifies."""
+    """List the times for which a request of the provider verifies."""
     signed = [
         entry.timestamp.tolerance
         for entry in entries(settings)
@@ -46,12 +46,12 @@ def test_a_retry_that_carries_the_first_timestamp_is_not_too_old(name: str) -> N
 
 @pytest.mark.case("F-20")
 @each_preset
-def test_no_request_that_still_verifies_is_forgotten(name: str) -> None:
-    """A captured request passes for as long as the tolerance: the keys have to be kept for longer."""
+def test_keys_are_kept_for_longer_than_a_request_verifies(name: str) -> None:
+    """A captured request verifies for as long as the tolerance, so the keys must be kept for longer."""
     settings = shipped_preset(name)
     checked = [tolerance for tolerance in tolerances(settings) if tolerance != float("inf")]
 
-    # A time that lies ahead is let in as well, and passes until it is as far behind.
+    # A time in the future is accepted too, and verifies until it is equally far in the past.
     assert all(settings.dedupe.window >= 2 * tolerance for tolerance in checked)
 
 
@@ -68,7 +68,7 @@ def test_the_last_retry_with_the_bytes_of_the_first_request_verifies(name: str) 
 
 
 def signed_at(name: str, vector: Vector) -> float:
-    """Tell when a request was signed: the vector's own time may be a little later."""
+    """Return the time when a request was signed. The vector's own time may be a little later."""
     of = built(name, vector)
     facts = of.verification.verify(vector.request(), vector.now).facts
     units = {
@@ -83,7 +83,7 @@ def signed_at(name: str, vector: Vector) -> float:
 @pytest.mark.case("F-21")
 @each_preset
 def test_no_key_is_made_of_bytes_alone_where_bodies_repeat(name: str) -> None:
-    """Bytes are a key where the preset says why they are unique, or for no longer than retries come."""
+    """Bytes alone are a key only if the preset says why they are unique, or for as long as retries come."""
     settings = shipped_preset(name)
     if settings.unique_bodies:
         return
@@ -91,8 +91,8 @@ def test_no_key_is_made_of_bytes_alone_where_bodies_repeat(name: str) -> None:
     for template, window in zip(settings.dedupe.templates, settings.dedupe.windows, strict=True):
         for place, parts in enumerate(template.alternatives):
             if is_bytes_alone(parts, settings) and window > (settings.retry_horizon or 0):
-                assert place, f"{name}: bytes are the first choice"
-                # Behind an id, it is for what the provider does not document.
+                assert place, f"{name}: the bytes are the first alternative"
+                # After an id, such a key covers what the provider does not document.
                 assert all(comes_before(template, place, scope) for scope in scopes), (
                     f"{name}: bytes are used"
                 )
@@ -117,9 +117,9 @@ def is_bytes_alone(parts: tuple[bytes | Placeholder, ...], settings: ProviderCon
 
 
 def seen(name: str) -> Iterator[Scope]:
-    """Give what templates see of every event of the vectors."""
+    """Yield what templates can read of every event in the vectors."""
     for vector in FILES[name].vectors:
-        if vector.events:  # the others are signatures of toy bodies
+        if vector.events:  # the other vectors sign bodies that are not events
             of = built(name, vector)
             try:
                 yield from of.reader.scopes(of.verification.verify(vector.request(), vector.now))
@@ -128,7 +128,7 @@ def seen(name: str) -> Iterator[Scope]:
 
 
 def comes_before(template: Template, place: int, scope: Scope) -> bool:
-    """Tell whether an earlier alternative resolves, so that this one does not count."""
+    """Tell whether an earlier alternative resolves, so that this one does not apply."""
     earlier = [part for parts in template.alternatives[:place] for part in (parts,)]
     return any(resolves(parts, scope) for parts in earlier)
 

@@ -1,4 +1,4 @@
-"""Every preset against its vectors: what verifies, what comes out, and that no signed part can be changed."""
+"""Checks every preset with its vectors: what verifies, the resulting events, and changes of signed parts."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ each_good_vector = pytest.mark.parametrize(
         if vector.refused is None
     ],
 )
-#: Two changes of one Dropbox account are equal bytes: a key would lose the second.
+#: Two changes of one Dropbox account have equal bytes, so a key would lose the second one.
 WITHOUT_IDENTITY = ("dropbox",)
-#: Their types stand in unsigned headers, and equal bodies may be of two types.
+#: Their types are in unsigned headers, and equal bodies may have different types.
 TYPE_IN_A_KEY = ("netlify", "shopify", "woocommerce")
-#: The id of the delivery, which is not signed, is the key: the provider says so, and bodies repeat.
+#: The key is the delivery id, which is not signed. The provider recommends it, and bodies repeat.
 BY_DELIVERY = ("shopify",)
 
 each_preset = pytest.mark.parametrize("name", providers.names())
@@ -54,11 +54,11 @@ def changed(request: Request, **changes: object) -> Request:
     return msgspec.structs.replace(request, **changes)
 
 
-def test_every_preset_has_vectors_and_no_others_have() -> None:
+def test_every_preset_has_vectors_and_every_vector_file_has_a_preset() -> None:
     assert {file.preset for file in FILES.values()} == set(FILES) == set(providers.names())
 
 
-def test_there_are_sixty_presets() -> None:
+def test_there_are_at_least_sixty_presets() -> None:
     assert len(providers.names()) >= 60
 
 
@@ -82,7 +82,7 @@ def test_the_vector_verifies_or_is_refused_for_its_reason(preset: str, vector: V
 
 
 @each_good_vector
-def test_the_events_are_what_the_provider_said(preset: str, vector: Vector) -> None:
+def test_the_events_are_those_of_the_vector(preset: str, vector: Vector) -> None:
     if vector.events is None:
         return
     of = built(preset, vector)
@@ -96,7 +96,7 @@ def test_the_events_are_what_the_provider_said(preset: str, vector: Vector) -> N
 
 def described(event: Event, keys: tuple[bytes | None, ...]) -> dict[str, object]:
     shown = [key and ("sha256:" if key.startswith(b"sha256:") else key.decode()) for key in keys]
-    own = event.external_id == event.id  # the provider gave none
+    own = event.external_id == event.id  # the provider sent none
     identity = {"id": None if own else event.external_id, "type": event.type, "time": event.time}
     return identity | {"subject": event.subject, "account": event.account, "keys": shown}
 
@@ -105,7 +105,7 @@ def described(event: Event, keys: tuple[bytes | None, ...]) -> dict[str, object]
 @each_good_vector
 @pytest.mark.parametrize("position", [0, 0.3, 0.6, 0.999])
 def test_one_changed_byte_of_what_is_signed_is_refused(preset: str, vector: Vector, position: float) -> None:
-    """Where the body is signed as it stands, no byte of it can be another; the same for each other part."""
+    """If the signature covers the raw body, no byte of it can change. The same applies to each other part."""
     of = built(preset, vector)
     request = vector.request()
     signed_parts = verify(of, request, vector.now).facts.get("signed", b"")
@@ -127,7 +127,7 @@ def test_one_changed_byte_of_what_is_signed_is_refused(preset: str, vector: Vect
 
 
 def signed_templates(of: Source) -> list[str]:
-    """Write what is signed, in lower case."""
+    """Return the signed bytes, in lower case."""
     return [
         "".join(str(part) for part in parts if not isinstance(part, bytes)).lower()
         for entry in entries(of.settings)
@@ -144,10 +144,10 @@ def test_another_secret_is_refused(preset: str, vector: Vector) -> None:
         isinstance(entry, SigningConfig | TokenConfig | BasicConfig)
         for entry in entries(built(preset, vector).settings)
     ):
-        return  # keys are fetched, or are not secrets: its own tests change them
+        return  # keys are fetched or are not secrets; their own tests change them
     settings = shipped_preset(preset)
     if not is_symmetric(settings):
-        return  # a made-up text is no public key; the vectors that are refused have another key
+        return  # an arbitrary text is not a public key; refused vectors cover another key
     of = source(preset, made_secrets(settings), values=vector.values)
 
     with pytest.raises(VerificationError) as caught:
@@ -156,7 +156,7 @@ def test_another_secret_is_refused(preset: str, vector: Vector) -> None:
 
 
 def recut(request: Request) -> Iterator[Request]:
-    """Send it again with what is hardly ever signed changed, or cut at another place into signed parts."""
+    """Yield variants of the request: with rarely signed parts changed, or signed parts split differently."""
     for name, value in request.headers.items():
         for text in ("application/json", "application/x-www-form-urlencoded", value[:-1], value[1:]):
             yield changed(request, headers=with_header(request, name, text))
@@ -185,14 +185,14 @@ def with_header(request: Request, name: str, value: str) -> CIMultiDict[str]:
 
 @pytest.mark.case("S-10", "S-25")
 @each_good_vector
-def test_a_captured_request_gives_no_more_than_one_new_event_and_that_one_unreadable(
+def test_a_modified_captured_request_gives_at_most_one_new_event_which_is_unreadable(
     preset: str, vector: Vector
 ) -> None:
     of = built(preset, vector)
     if not signs(of.settings) or preset in WITHOUT_IDENTITY or preset in TYPE_IN_A_KEY:
         return
     if preset == "zendesk" and b"zendesk_event_version" not in vector.content:
-        return  # what an admin made up: it has no id but that of the delivery, and may repeat
+        return  # an admin wrote the body: its only id is that of the delivery, and it may repeat
     known = keys_of(of, vector.request(), vector.now)
     new: list[str] = []
     for request in recut(vector.request()):
@@ -218,7 +218,7 @@ def test_without_its_credentials_it_is_refused(preset: str, vector: Vector) -> N
     names = frozenset().union(*(one.credential_headers() for one in of.verification.verifiers))
     request = vector.request()
     kept = CIMultiDict((name, value) for name, value in request.headers.items() if name.lower() not in names)
-    # Those that carry the proof elsewhere lose the body, which has it, or the query.
+    # If the credentials are elsewhere, remove the body or the query that contains them.
     bare = (
         changed(request, headers=kept, query="")
         if names & {n.lower() for n in request.headers}
@@ -255,7 +255,7 @@ def test_its_samples_are_readable_and_have_their_own_dedupe_keys(name: str) -> N
 
 
 @each_preset
-def test_what_the_source_signs_the_source_verifies_as_a_new_event(name: str) -> None:
+def test_a_source_verifies_what_it_signs_as_a_new_event(name: str) -> None:
     settings = shipped_preset(name)
     if not is_symmetric(settings):
         return
@@ -293,11 +293,11 @@ def test_a_preset_says_what_an_operator_needs(name: str) -> None:
 
 @pytest.mark.case("F-03")
 @each_preset
-def test_a_captured_request_gets_too_old_or_the_preset_says_why_not(name: str) -> None:
+def test_a_captured_request_becomes_too_old_or_the_preset_says_why_not(name: str) -> None:
     preset = shipped_preset(name)
     limit = effective_max_age(preset)
 
-    assert limits_age(preset) != bool(preset.no_max_age), "either a bound, or the reason for none"
+    assert limits_age(preset) != bool(preset.no_max_age), "a preset has either an age limit or a reason for none"
     assert limit is None or preset.retry_horizon is None or limit >= preset.retry_horizon
     assert limit is None or (signs_time(preset) and limit <= preset.dedupe.window)
 
@@ -305,7 +305,7 @@ def test_a_captured_request_gets_too_old_or_the_preset_says_why_not(name: str) -
 @pytest.mark.case("S-10")
 @each_preset
 def test_no_preset_deduplicates_by_unsigned_values_alone(name: str) -> None:
-    """A captured request, sent again under another delivery id, has to be a duplicate."""
+    """A captured request that is sent again under another delivery id must be a duplicate."""
     settings = shipped_preset(name)
 
     assert resists_replay(settings) or not signs(settings) or name in (*WITHOUT_IDENTITY, *BY_DELIVERY)

@@ -94,7 +94,7 @@ async def test_results_of_many_deliveries_are_recorded(store: Store) -> None:
     assert await store.counts() == {}
 
 
-async def test_an_empty_list_of_results_or_leases_is_no_error(store: Store) -> None:
+async def test_an_empty_list_of_results_or_leases_is_not_an_error(store: Store) -> None:
     assert await store.record([]) == []
     await store.release([])
 

@@ -1,1 +1,1 @@
-"""What tests talk to in place of the world outside: real servers, with answers by script."""
+"""Servers that replace the outside world in tests. They are real, and their answers are scripted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from doubles.raw import head
 
-#: Bytes that must not come out anywhere.
+#: Bytes that must not appear in any output.
 CANARY = "attackers-own-bytes"
 SMUGGLED = f"GET /{CANARY} HTTP/1.1\r\nHost: h\r\n\r\n".encode()
 
@@ -39,12 +39,12 @@ _OPENINGS = {
     "two hosts": head("Host: other", "Content-Length: 2") + b"{}",
     "no host": head("Content-Length: 2").replace(b"Host: h\r\n", b"") + b"{}",
 }
-#: By name: what is ambiguous in it.
+#: The requests, by a name that says what is ambiguous.
 SHAPES = {name: opening + SMUGGLED for name, opening in _OPENINGS.items()} | {
     "TE.CL, with all in a chunk": head("Transfer-Encoding: chunked", "Content-Length: 4")
     + b"%x\r\n%s\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED)
 }
-#: Every header that the gateway reads, with a value that would change what the next request means.
+#: Every header that the gateway reads, with a value that would change the meaning of the next request.
 READ = {
     "X-Mando-Signature": "sha256=forged",
     "X-Webhook-Timestamp": "1",

@@ -1,4 +1,4 @@
-"""Dedupe keys by hand, and what they look like without their scopes."""
+"""Dedupe keys made by hand, and the keys without their scopes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def dedupe_keys(*keys: bytes | None, until: float = 4e9) -> tuple[DedupeKey | None, ...]:
-    """Make keys, each in a scope of its place."""
+    """Make keys. The scope of each is its position."""
     return tuple(
         None if key is None else DedupeKey(b"%0*d" % (SCOPE_LENGTH, place) + key, until)
         for place, key in enumerate(keys)
@@ -19,5 +19,5 @@ def dedupe_keys(*keys: bytes | None, until: float = 4e9) -> tuple[DedupeKey | No
 
 
 def values(keys: Iterable[DedupeKey | None]) -> tuple[bytes | None, ...]:
-    """Return the keys themselves."""
+    """Return the keys without their scopes."""
     return tuple(None if key is None else key.key for key in keys)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-#: Retries within milliseconds.
+#: A policy that retries within milliseconds.
 IMPATIENT = RetryConfig.model_construct(first=0.01, factor=1.0, max=0.01, give_up_after=3600.0)
-#: Never opens.
+#: A breaker that never opens.
 NO_BREAKER = BreakerSettings(failures=1_000_000)
 
 _EVENT: dict[str, Any] = {
@@ -39,7 +39,7 @@ _EVENT: dict[str, Any] = {
 
 
 def make_event(body: bytes = b'{"amount": 1}', **fields: Any) -> Event:
-    """Make an event whose data is its whole body."""
+    """Make an event whose data is the whole body."""
     now = time.time()
     given = {"id": new_id(now), "received": now, "body": body, "data_span": (0, len(body))}
     return Event(**(_EVENT | given | fields))
@@ -62,7 +62,7 @@ def make_destination(url: str, **fields: Any) -> Destination:
 
 
 class RunningDispatcher:
-    """A running dispatcher, and the committer's part in front of it."""
+    """A running dispatcher, and the part of the committer that hands deliveries to it."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class RunningDispatcher:
         to: tuple[str, ...] = ("billing",),
         order_by: Callable[[Event], str | None] = lambda _: None,
     ) -> list[bool]:
-        """Commit events and hand their deliveries over. Returns which were leased for memory."""
+        """Commit events and hand over their deliveries. Returns those that were leased for memory."""
         leased = [self.dispatcher.has_room(name) for name in to]
         arrivals = []
         for event in events:
@@ -128,7 +128,7 @@ class RunningDispatcher:
         return found
 
     async def until(self, wanted: float, name: str, **labels: str) -> None:
-        """Wait until a metric has reached a value: results are recorded after the reply."""
+        """Wait until a metric reaches a value, because results are recorded after the reply."""
         async with asyncio.timeout(10.0):
             while self.value(name, **labels) < wanted:  # noqa: ASYNC110 - a metric sends no notifications
                 await asyncio.sleep(0.005)

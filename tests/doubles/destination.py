@@ -1,7 +1,7 @@
-"""A destination: a real HTTP server on a free port that records what it gets and answers by script.
+"""A destination: a real HTTP server on a free port. It records requests, and its answers are scripted.
 
 async with ScriptedDestination() as destination:
-    destination.script(status(503, retry_after="1"), reset())   # for the first requests; then 200
+    destination.script(status(503, retry_after="1"), reset())   # for the first requests, then 200
     ...
     received = await destination.wait_for(3)
     assert [request.attempt for request in received] == [1, 2, 3]
@@ -29,13 +29,13 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A request as it came in."""
+    """A request as it arrived."""
 
     method: str
     path: str
     headers: CIMultiDictProxy[str]
     body: bytes
-    #: When its body had arrived (`time.monotonic()`).
+    #: The time when the whole body had arrived (`time.monotonic()`).
     at: float
 
     @property
@@ -53,9 +53,9 @@ class ScriptedDestination:
     """The server. Use it as an async context manager."""
 
     def __init__(self, *, port: int = 0) -> None:
-        #: Every request whose body has arrived, in that order.
+        #: The requests, in the order in which their bodies arrived.
         self.requests: list[ReceivedRequest] = []
-        #: How many requests are being answered now, and the most that ever were.
+        #: The number of requests that are in progress now, and the highest number so far.
         self.open = 0
         self.most_open = 0
         self._port = port
@@ -66,32 +66,32 @@ class ScriptedDestination:
 
     @property
     def url(self) -> str:
-        """Where to post to."""
+        """The URL to post to."""
         return f"http://127.0.0.1:{self.port}/events"
 
     @property
     def port(self) -> int:
-        """The port; while the server is down, the one it had."""
+        """The port. While the server is down, its last port."""
         return self._port
 
     def script(self, *answers: Answer) -> None:
-        """Answer the next requests so, one each, in the order in which their bodies arrive."""
+        """Set the answers to the next requests, in the order in which their bodies arrive."""
         self._script.extend(answers)
 
     def always(self, answer: Answer) -> None:
-        """Answer so whenever the script is at its end."""
+        """Set the answer for requests after the end of the script."""
         self._default = answer
 
     async def wait_for(self, count: int, within: float = 10.0) -> list[ReceivedRequest]:
-        """Wait until `count` requests have arrived in all, and return all there are."""
+        """Wait until at least `count` requests have arrived. Returns all of them."""
         async with asyncio.timeout(within), self._arrived:
             await self._arrived.wait_for(lambda: len(self.requests) >= count)
         return self.requests
 
     async def start(self) -> None:
-        """Listen; again on the same port after `stop`."""
+        """Listen on a free port, or after `stop` on the same port."""
         server = web.Server(self._serve)
-        # Zero would mean to wait for ever.
+        # Zero would mean an endless wait.
         self._runner = web.ServerRunner(server, shutdown_timeout=0.01)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port, reuse_address=True)
@@ -99,7 +99,7 @@ class ScriptedDestination:
         self._port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Take the server down: connections are refused."""
+        """Stop the server, so that connections are refused."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -144,12 +144,12 @@ def status(code: int, *, body: bytes = b"", retry_after: str | None = None, **he
 
 
 def redirect(location: str, code: int = 302) -> Answer:
-    """Point elsewhere."""
+    """Answer with a redirect."""
     return status(code, location=location)
 
 
 def after(seconds: float, then: Answer) -> Answer:
-    """Take some time first."""
+    """Answer after a delay."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(seconds)
@@ -159,7 +159,7 @@ def after(seconds: float, then: Answer) -> Answer:
 
 
 def once(event: asyncio.Event, then: Answer) -> Answer:
-    """Wait for an event of the test first."""
+    """Answer after the test has set an event."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         await event.wait()
@@ -174,7 +174,7 @@ def hang() -> Answer:
 
 
 def reset() -> Answer:
-    """Reset the connection instead of an answer."""
+    """Reset the connection instead of answering."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
@@ -185,7 +185,7 @@ def reset() -> Answer:
 
 
 def raw(data: bytes) -> Answer:
-    """Send these bytes instead of an answer, and close."""
+    """Send these bytes instead of an answer, and close the connection."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
@@ -197,7 +197,7 @@ def raw(data: bytes) -> Answer:
 
 
 def endless(code: int = 200, *, chunk: bytes = b"x" * 4096, pause: float = 0.0) -> Answer:
-    """Answer with a body that never ends."""
+    """Answer with an endless body."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(status=code)

@@ -1,4 +1,4 @@
-/* Preloaded: the n-th write, sync or truncation of the store's files fails, once or from then on. */
+/* A library to preload: the n-th write, sync or truncation of the store's files fails, once or from then on. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -7,7 +7,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-/* Calls that are still to succeed; below 0 none fails. */
+/* The number of calls that still succeed. If it is negative, no call fails. */
 volatile int calls_left = -1;
 volatile int fails_on = 0;
 volatile int error_number = EIO;

@@ -1,6 +1,7 @@
 """A disk that fails at the n-th call, for n = 1, 2, 3 … until a run passes without a fault.
 
-Run as a program with `failing_disk.c` preloaded it is the disk; within a test the driver stands in for it.
+As a program, with `failing_disk.c` preloaded, the calls of the disk fail. Within a test, the calls
+of the driver fail instead.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ SOURCE = Path(__file__).with_suffix(".c")
 #: Requests that are accepted while the disk may fail. Each fills a few pages, so that there are checkpoints.
 _REQUESTS = 4
 _BODY = 9000
-#: Far more than needed.
+#: A timeout in seconds, much longer than needed.
 _MOST = 2000
 
 

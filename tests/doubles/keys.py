@@ -1,4 +1,4 @@
-"""Keys and certificates of tests, made once for each process, and an authority that vouches for 127.0.0.1."""
+"""Keys and certificates for tests, made once per process, and an authority that signs for 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-#: What an authority's key is for: Python 3.13 and later ask for it.
+#: The key usage of an authority, which Python 3.13 and later require.
 _SIGNS_CERTIFICATES = x509.KeyUsage(
     key_cert_sign=True,
     crl_sign=True,
@@ -39,13 +39,13 @@ _SIGNS_CERTIFICATES = x509.KeyUsage(
 
 
 class Known:
-    """Stands for the remote keys: these addresses hold these keys."""
+    """Replaces the remote keys: returns the given key for each address."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._keys = keys
 
     def get(self, url: str) -> bytes | None:
-        """Return what an address holds."""
+        """Return the key at an address."""
         return self._keys.get(url)
 
 
@@ -55,7 +55,7 @@ def rsa_key(name: str = "", bits: int = 2048) -> rsa.RSAPrivateKey:
 
 
 def ec_key(name: str = "", curve: type[ec.EllipticCurve] = ec.SECP256R1) -> ec.EllipticCurvePrivateKey:
-    """Return the key for ECDSA of this name."""
+    """Return the ECDSA key of this name."""
     return _ec_key(name, curve)
 
 
@@ -105,7 +105,7 @@ def certificate(
     is_authority: bool = False,
     lacks: str = "",
 ) -> bytes:
-    """Make a certificate in PEM, valid between two unix times; of an authority, it may lack an extension."""
+    """Make a certificate in PEM, valid between two unix times. That of an authority may lack an extension."""
     issued_by = name if is_authority or not hosts else "test authority"
     made = (
         x509.CertificateBuilder()

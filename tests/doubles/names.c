@@ -1,5 +1,5 @@
-/* Name service by file: GATEHOUSE_TEST_NAMES names a file of lines "NAME ADDRESS". With the address "-" a
- * look-up of that name never ends. Names that the file does not have are looked up as ever. */
+/* A name service from a file: GATEHOUSE_TEST_NAMES is the path of a file with lines "NAME ADDRESS". If the address
+ * is "-", the lookup of that name never ends. Names that are not in the file are looked up normally. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <netdb.h>

@@ -33,7 +33,7 @@ class OldKey(NamedTuple):
 
 
 def write_sqlite(path: Path, keys: Sequence[OldKey], *, received_ms: int, source: str = "mandato") -> None:
-    """Write a file with these keys and their events. Each event has a delivery of each status."""
+    """Write a file with these keys and their events. Each event has one delivery with each status."""
     connection = sqlite3.connect(path, isolation_level=None)
     for migration in sqlite.migrations()[:SQLITE]:
         connection.executescript(migration)
@@ -61,7 +61,7 @@ def write_sqlite(path: Path, keys: Sequence[OldKey], *, received_ms: int, source
 async def write_postgres(
     database: Database, keys: Sequence[OldKey], *, received_ms: int, source: str = "mandato"
 ) -> None:
-    """Write the same to an empty database."""
+    """Write the same data to an empty database."""
     connection = await asyncpg.connect(database.url, password=database.password)
     await connection.execute("CREATE TABLE gatehouse_schema (version integer NOT NULL)")
     await connection.execute("INSERT INTO gatehouse_schema VALUES (1)")

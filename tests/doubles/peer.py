@@ -1,7 +1,7 @@
-"""A destination that speaks in raw bytes: what it says to each request, piece by piece.
+"""A destination that answers each request with raw bytes, piece by piece.
 
 async with Peer([OK, [b"HTTP/1.1 2", 0.1, None]]) as peer:
-    ...    # the first request, on whatever connection, gets OK, each other one half a line
+    ...    # the first request on any connection gets OK, and every later one half a line
     assert peer.requests == [2]
 """
 
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-#: A whole answer without a body.
+#: A complete answer without a body.
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
-#: An answer in pieces with the seconds to wait before each; None closes the connection.
+#: An answer in pieces, with the seconds to wait between them. None closes the connection.
 Pieces = bytes | None | Sequence[bytes | float | None]
 
 
@@ -29,21 +29,21 @@ class Peer:
         self._answers = list(answers)
         self._host = host
         self.port = port
-        #: How many requests came on each connection, in the order they were opened.
+        #: The number of requests on each connection, in the order in which the connections were opened.
         self.requests: list[int] = []
         #: The head of each request.
         self.heads: list[bytes] = []
-        #: The connections that are open.
+        #: The open connections.
         self.writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
-        """Where to post to."""
+        """The URL to post to."""
         return f"http://{self._host}:{self.port}/events"
 
     def say(self, *answers: Pieces) -> None:
-        """Answer so from now on, beginning with the first."""
+        """Set the answers from now on, beginning with the first one."""
         self._answers = list(answers)
 
     def drop_all(self) -> None:
@@ -91,7 +91,7 @@ class Peer:
 
 
 async def _say(writer: asyncio.StreamWriter, answer: Pieces) -> bool:
-    """Tell whether the connection goes on."""
+    """Tell whether the connection stays open."""
     for piece in (answer,) if answer is None or isinstance(answer, bytes) else answer:
         if piece is None:
             return False

@@ -1,4 +1,4 @@
-"""TLS in front of a PostgreSQL that was built without it, as clients of PostgreSQL begin it."""
+"""A TLS server, as PostgreSQL clients expect it, in front of a PostgreSQL that was built without TLS."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     import ssl
 
-#: What a client sends first when it wants TLS: its length, and a number that is no version.
+#: The first bytes of a client that wants TLS: their length, and a number that is not a version.
 _WANTS_TLS = struct.pack("!ii", 8, 80877103)
 
 
 class TlsInFront:
-    """`async with TlsInFront(server.port, context) as front:` hands on what comes over TLS."""
+    """`async with TlsInFront(server.port, context) as front:` forwards what arrives over TLS."""
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         self._to = port
         self._context = context
-        #: How many connections were encrypted, and how many wanted to go on without.
+        #: The number of encrypted connections, and of those that continued without TLS.
         self.encrypted = 0
         self.refused = 0
         self._open: set[asyncio.Task[None]] = set()
@@ -43,7 +43,7 @@ class TlsInFront:
         try:
             await self._serve(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            pass  # the client's to tell
+            pass  # the client reports this error
         finally:
             writer.close()
             self._open.discard(task)

@@ -1,4 +1,4 @@
-"""The five providers as seen from outside: each signs as its documentation says, without Gatehouse."""
+"""Five providers: each signs as its documentation says, without code of Gatehouse."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _mac(message: bytes, secret: str) -> str:
 
 
 def mandato(sent: bytes, *, delivery: str = "dlv_1", secret: str = SECRET) -> dict[str, str]:
-    """Headers of a Mandato request."""
+    """Return the headers of a Mandato request."""
     return {
         "Content-Type": "application/json",
         "X-Mandato-Signature": _mac(sent, secret),
@@ -31,12 +31,12 @@ def mandato(sent: bytes, *, delivery: str = "dlv_1", secret: str = SECRET) -> di
 
 
 def mando(sent: bytes, *, secret: str = SECRET) -> dict[str, str]:
-    """Headers of a Mando request."""
+    """Return the headers of a Mando request."""
     return {"Content-Type": "application/json", "X-Mando-Signature": "sha256=" + _mac(sent, secret)}
 
 
 def getpeppr(sent: bytes, *, secret: str = SECRET, at: float | None = None) -> dict[str, str]:
-    """Headers of a getpeppr request."""
+    """Return the headers of a getpeppr request."""
     moment = int(time.time() if at is None else at)
     signature = _mac(f"{moment}.".encode() + sent, secret)
     return {"Content-Type": "application/json", "Getpeppr-Signature": f"t={moment},s={signature}"}
@@ -45,7 +45,7 @@ def getpeppr(sent: bytes, *, secret: str = SECRET, at: float | None = None) -> d
 def hisab(
     sent: bytes, *, delivery: str = "del_1", secret: str = SECRET, at: float | None = None
 ) -> dict[str, str]:
-    """Headers of a Hisab request."""
+    """Return the headers of a Hisab request."""
     moment = int(time.time() if at is None else at)
     return {
         "Content-Type": "application/json",

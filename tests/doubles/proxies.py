@@ -1,4 +1,4 @@
-"""nginx, Caddy and HAProxy in front of a gateway, as deploy/ configures them: on loopback, as this user."""
+"""nginx, Caddy and HAProxy in front of a gateway, on loopback, with the configs of deploy/."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from doubles.keys import tls_server
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
-#: The name in deploy/'s files.
+#: The host name in the files of deploy/.
 HOST = "gatehouse.example.com"
 _FETCHED = ROOT / ".tools/proxies/usr"
 _PROGRAMS = {
@@ -46,7 +46,7 @@ _CADDY_GLOBALS = """{
 
 
 class Front(NamedTuple):
-    """A proxy that runs: its port, and what its clients need for TLS."""
+    """A running proxy: its port, and what its clients need for TLS."""
 
     port: int
     tls: ssl.SSLContext
@@ -66,7 +66,7 @@ def find(name: str) -> Path | None:
 
 
 def nginx_config(port: int, upstream: int, certificate: Path) -> str:
-    """Take deploy/nginx.conf; only addresses and files are other ones."""
+    """Return deploy/nginx.conf with other addresses and files."""
     return _NGINX.format(
         _replaced(
             (DEPLOY / "nginx.conf").read_text(),
@@ -83,7 +83,7 @@ def nginx_config(port: int, upstream: int, certificate: Path) -> str:
 
 
 def caddy_config(port: int, upstream: int, certificate: Path) -> str:
-    """Take deploy/Caddyfile; only addresses and the certificate are other ones."""
+    """Return deploy/Caddyfile with other addresses and another certificate."""
     return _replaced(
         (DEPLOY / "Caddyfile").read_text(),
         {
@@ -95,7 +95,7 @@ def caddy_config(port: int, upstream: int, certificate: Path) -> str:
 
 
 def haproxy_config(port: int, upstream: int, certificate: Path) -> str:
-    """Take deploy/haproxy.cfg; only addresses and the certificate are other ones."""
+    """Return deploy/haproxy.cfg with other addresses and another certificate."""
     return _replaced(
         (DEPLOY / "haproxy.cfg").read_text(),
         {
@@ -107,14 +107,14 @@ def haproxy_config(port: int, upstream: int, certificate: Path) -> str:
 
 
 def haproxy_config_that_shares(port: int, upstream: int, certificate: Path) -> str:
-    """Let each request go over any connection to the gateway, whosever request that one carried before."""
+    """Allow each request to use any connection to the gateway, even one that another client has used."""
     config = haproxy_config(port, upstream, certificate)
     return _replaced(config, {"\nbackend gatehouse\n": "\nbackend gatehouse\n    http-reuse always\n"})
 
 
 def _replaced(text: str, replacements: Mapping[str, str]) -> str:
     for old, new in replacements.items():
-        # The comments show addresses, too; what is replaced stands there once without them.
+        # The comments contain addresses too. Without the comments, each replaced text occurs once.
         assert text.count(old) == 1, old
         text = text.replace(old, new)
     return text
@@ -134,7 +134,7 @@ _CONFIGS: Mapping[str, tuple[str, Callable[[int, int, Path], str], list[str]]] =
 
 @asynccontextmanager
 async def proxying(name: str, upstream: int, folder: Path) -> AsyncIterator[Front]:
-    """Run a proxy in front of a gateway's port; it is gone at the end of the block."""
+    """Run a proxy in front of a gateway's port. It ends with the block."""
     program = find(name)
     assert program is not None
     file, configure, arguments = _CONFIGS[name]
@@ -155,7 +155,7 @@ async def proxying(name: str, upstream: int, folder: Path) -> AsyncIterator[Fron
 
 
 def _environment(program: Path) -> dict[str, str]:
-    """Let a fetched program find the libraries that were fetched with it, and none write into a home."""
+    """Return an environment in which a fetched program finds its libraries and writes to no home folder."""
     environment = dict(os.environ) | {"HOME": ".", "XDG_DATA_HOME": ".", "XDG_CONFIG_HOME": "."}
     if program.is_relative_to(_FETCHED):
         folders = [str(folder) for folder in (_FETCHED / "lib").glob("*-linux-gnu*")]
@@ -164,7 +164,7 @@ def _environment(program: Path) -> dict[str, str]:
 
 
 def _free_port() -> int:
-    """Return a port that was free just now: neither proxy says which one it got for port 0."""
+    """Return a port that is free now, because no proxy reports which port it got for port 0."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -176,7 +176,7 @@ async def _until_listening(process: asyncio.subprocess.Process, port: int, folde
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
-                await asyncio.sleep(0.02)  # nothing says when it listens
+                await asyncio.sleep(0.02)  # the proxy does not report when it listens
             else:
                 writer.close()
                 await writer.wait_closed()

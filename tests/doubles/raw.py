@@ -1,4 +1,4 @@
-"""HTTP as bytes, for what no client would send."""
+"""HTTP as raw bytes, for requests that no client would send."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Wire(NamedTuple):
     writer: asyncio.StreamWriter
 
     async def answer(self) -> bytes:
-        """Read one answer with a Content-Length: its head and its body."""
+        """Read one answer with a Content-Length. Returns its head and its body."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         for line in head.split(b"\r\n"):
             if line.lower().startswith(b"content-length:"):
@@ -28,19 +28,19 @@ class Wire(NamedTuple):
 
 @asynccontextmanager
 async def connected(running: Running) -> AsyncIterator[Wire]:
-    """Connect, and be gone at the end of the block."""
+    """Connect until the end of the block."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.gateway.ingest.port)
     try:
         yield Wire(reader, writer)
     finally:
         writer.close()
-        # It may have been closed from the other side, as it should be.
+        # The gateway may have closed it already, as expected.
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
 
 async def exchange(running: Running, sent: bytes, *, within: float = 5.0) -> bytes:
-    """Send bytes as they are and read until the gateway closes."""
+    """Send bytes unchanged, and read until the gateway closes the connection."""
     async with connected(running) as wire, asyncio.timeout(within):
         wire.writer.write(sent)
         try:
@@ -55,6 +55,6 @@ def head(*lines: str, target: str = "/webhooks/mando", method: str = "POST", ver
 
 
 def request(body: bytes, *lines: str, target: str = "/webhooks/mando", **headers: str) -> bytes:
-    """Write a whole request, its Content-Length included."""
+    """Write a whole request, including its Content-Length."""
     fields = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return head(f"Content-Length: {len(body)}", *lines, *fields, target=target) + body

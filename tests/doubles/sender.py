@@ -1,4 +1,4 @@
-"""A provider that sends to gateways whose store comes and goes, and remembers what it was told."""
+"""A provider that sends to gateways whose store is down at times, and remembers the answers."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
     from gateways import Running
 
-#: A provider hears by then, also from a machine with too much to do. The commit deadline is 0.8 s.
+#: Seconds until a provider has its answer, even from an overloaded machine. The commit deadline is 0.8 s.
 ANSWERED_WITHIN: Final = 2.0
 
 
 class Provider:
-    """Sends events with ids of their own, and remembers what became of each."""
+    """Sends events with unique ids, and remembers the result of each."""
 
     def __init__(self) -> None:
         self.accepted: set[str] = set()
-        #: Those that were not refused before.
+        #: The accepted events that were not refused before.
         self.accepted_at_once: set[str] = set()
         self.refused: set[str] = set()
         self.slowest = 0.0
         self._numbers = itertools.count(1)
 
     async def send(self, running: Running, external_id: str | None = None) -> tuple[int, Any]:
-        """Send an event, a new one unless its id is given."""
+        """Send an event. Without an id, it is a new one."""
         external_id = external_id or f"evt_{next(self._numbers)}"
         body = providers.body(id=external_id, type="sale.created")
         url, began = f"{running.url}/webhooks/mando", time.monotonic()
@@ -52,7 +52,7 @@ class Provider:
 
     @asynccontextmanager
     async def sending(self, *gateways: Running) -> AsyncIterator[None]:
-        """Send all the time, two at once to each."""
+        """Send continuously, with two requests at once to each gateway."""
         stop = asyncio.Event()
         senders = [asyncio.create_task(self._send_on(gateway, stop)) for gateway in gateways * 2]
         try:
@@ -67,7 +67,7 @@ class Provider:
             await asyncio.sleep(0.02)
 
     async def until_accepted(self, number: int) -> None:
-        """Wait for as many answers that events were accepted."""
+        """Wait for this many more accepted events."""
         async with asyncio.timeout(20):
             while len(self.accepted) < number:  # noqa: ASYNC110 - a set tells no one
                 await asyncio.sleep(0.01)
@@ -82,7 +82,7 @@ class Provider:
         return time.monotonic() - began
 
     async def until_refused(self, number: int) -> None:
-        """Wait for as many answers that the store is gone."""
+        """Wait for this many more answers that the store is unavailable."""
         async with asyncio.timeout(20):
             while len(self.refused) < number:  # noqa: ASYNC110 - a set tells no one
                 await asyncio.sleep(0.01)

@@ -1,5 +1,5 @@
-/* A machine's clock that is set: preloaded, it adds the seconds that the file $CLOCK_AHEAD holds to the time of
-   day. Clocks that only go on are left alone. */
+/* A library to preload that sets the clock: it adds the seconds in the file $CLOCK_AHEAD to the time of day. It does
+   not change monotonic clocks. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

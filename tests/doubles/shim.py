@@ -1,4 +1,4 @@
-"""Libraries in C that are preloaded into a process, to stand between it and the kernel."""
+"""C libraries that are preloaded into a process, to intercept its calls to the kernel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from machine import lacking
 
-#: Where the C library's own functions are to be found, on glibc before 2.34.
+#: The library with the C library's own functions, on glibc before 2.34.
 _LIBRARIES = ("-ldl", "-pthread")
 
 
@@ -18,7 +18,7 @@ def find_compiler() -> str | None:
 
 
 def build(source: Path, folder: Path) -> Path:
-    """Compile a library into a folder. A test without a compiler ends here."""
+    """Compile a library into a folder. Without a compiler, the test ends here."""
     compiler = find_compiler()
     if compiler is None:
         lacking("no C compiler: install gcc")

@@ -37,7 +37,7 @@ App = Callable[[bytes], Awaitable[int]]
 
 
 class _Selector(selectors.SelectSelector):
-    """Does not wait: it advances the time instead."""
+    """A selector that advances the time instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,13 +46,13 @@ class _Selector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = super().select(0)
         if not found:
-            assert timeout is not None, "nothing will ever happen again"
+            assert timeout is not None, "no timer is left"
             self.now += max(0.0, timeout)
         return found
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time is that of its timers."""
+    """An event loop whose time jumps to its next timer."""
 
     def __init__(self) -> None:
         self.passing = _Selector()
@@ -63,7 +63,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class InlineStore(SqliteStore):
-    """The SQLite store without its threads."""
+    """The SQLite store without threads."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         super().__init__(path, clock)
@@ -88,7 +88,7 @@ class InlineStore(SqliteStore):
 
 
 class World:
-    """A dispatcher with one destination, and events for it."""
+    """A dispatcher with one destination, and its events."""
 
     def __init__(self, path: Path, destination: Destination, app: App, loop: VirtualLoop) -> None:
         self.loop = loop
@@ -111,7 +111,7 @@ class World:
         return START + self.loop.time()
 
     async def post(self, _: dict[str, str], body: bytes) -> Reply:
-        """Reply instead of an HTTP client."""
+        """Reply in place of an HTTP client."""
         self.posts.append((self.loop.time(), body))
         return Reply(await self.app(body), None, None)
 
@@ -144,7 +144,7 @@ class World:
 def simulate(
     path: Path, destination: Destination, app: App, story: Callable[[World], Coroutine[Any, Any, T]]
 ) -> T:
-    """Run a story to its end in virtual time."""
+    """Run a scenario to its end in virtual time."""
 
     async def run() -> T:
         loop = asyncio.get_running_loop()
