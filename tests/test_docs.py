@@ -103,7 +103,7 @@ def test_every_outcome_and_reason_is_named(word: str) -> None:
 @pytest.mark.parametrize("event", EVENTS)
 def test_every_log_event_is_explained_and_used(event: str) -> None:
     assert f"`{event}`" in OPERATIONS
-    assert sum(source.count(f'"{event}"') for source in SOURCES) > 1, "the page lists an event that is never logged"
+    assert sum(source.count(f'"{event}"') for source in SOURCES) > 1, "the event is never logged"
 
 
 def test_no_log_event_is_missing_from_the_list() -> None:

@@ -297,7 +297,7 @@ def test_a_captured_request_becomes_too_old_or_the_preset_says_why_not(name: str
     preset = shipped_preset(name)
     limit = effective_max_age(preset)
 
-    assert limits_age(preset) != bool(preset.no_max_age), "a preset has either an age limit or a reason for none"
+    assert limits_age(preset) != bool(preset.no_max_age), "either an age limit or a reason for none"
     assert limit is None or preset.retry_horizon is None or limit >= preset.retry_horizon
     assert limit is None or (signs_time(preset) and limit <= preset.dedupe.window)
 
