@@ -25,6 +25,7 @@ CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text()
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 CONTRIBUTING = (ROOT / "docs" / "contributing.md").read_text()
 SCALING = (ROOT / "docs" / "scaling.md").read_text()
+LOCAL_DEVELOPMENT = (ROOT / "docs" / "local-development.md").read_text()
 SOURCES = [file.read_text() for file in (ROOT / "src").rglob("*.py")]
 
 
@@ -33,9 +34,14 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("block", blocks(README, "yaml"))
-def test_every_yaml_block_of_the_readme_loads(block: str) -> None:
+@pytest.mark.parametrize("block", blocks(README + LOCAL_DEVELOPMENT, "yaml"))
+def test_every_yaml_block_of_the_readme_and_of_local_development_loads(block: str) -> None:
     parse(block)
+
+
+@pytest.mark.parametrize("block", blocks(LOCAL_DEVELOPMENT, "python"))
+def test_every_python_block_of_local_development_compiles(block: str) -> None:
+    compile(block, "local-development.md", "exec")
 
 
 def test_the_readme_has_yaml_to_check() -> None:
@@ -115,6 +121,22 @@ def test_no_log_event_is_missing_from_the_list() -> None:
     }
 
     assert logged <= set(EVENTS)
+
+
+def anchors(page: str) -> set[str]:
+    """Return the anchors of a page: its headings as GitHub names them, and explicit ids."""
+    headings = re.findall(r"^#+ (.*)", page, re.MULTILINE)
+    texts = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower() for heading in headings]
+    named = {re.sub(r"[^\w\- ]", "", text).replace(" ", "-") for text in texts}
+    return named | set(re.findall(r'id="([^"]+)"', page))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_section_names_a_heading(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]*#[^)]+)\)", page.read_text()):
+        file, _, anchor = target.partition("#")
+        text = (page.parent / file if file else page).read_text()
+        assert anchor in anchors(text), target
 
 
 def test_links_in_the_documentation_lead_somewhere() -> None:
