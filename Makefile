@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format schema api providers bench bench-verification bench-flat bench-stores bench-guard crash clean
+.PHONY: help install demo test fuzz check format schema api providers demo-picture bench bench-verification bench-flat bench-stores bench-guard crash clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -81,6 +81,9 @@ api: install ## Write docs/openapi.json and docs/api.md from the operator server
 
 providers: install ## Write docs/providers.md and docs/providers/ from the presets and their vectors
 	$(BIN)/python -m gatehouse.reference.providers tests/vectors docs/providers.md
+
+demo-picture: venv ## Write docs/images/demo.svg from a run of the demo
+	$(BIN)/python -m gatehouse.reference.demo_picture docs/images/demo.svg
 
 # The applications that only the benchmark needs.
 $(VENV)/.bench: $(VENV)/.installed
