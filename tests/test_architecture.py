@@ -238,7 +238,8 @@ READS_REQUESTS = within(
     "language/placeholders.py",
     "ingest/handshakes.py",
     "operator/server.py",
-    "diagnosis/clues.py",
+    "diagnosis/observations.py",
+    "diagnosis/signature_headers.py",
 )
 OUR_OWN = re.compile(
     r"msgspec\.json|json\.dumps\(.*|.*\.hexdigest\(\)|raw\.hex\(\)\.upper\(\)|python\.decode\(.unicode_escape.\)"

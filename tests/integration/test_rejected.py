@@ -60,7 +60,7 @@ async def test_a_rejected_request_is_listed_with_its_reason_and_without_secrets(
     assert (record["source"], record["reason"], record["status"]) == ("mandato", "wrong_signature", 401)
     assert (record["method"], record["path"], record["client"]) == ("POST", "/webhooks/mandato", "127.0.0.1")
     assert record["body"] == {"length": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()[:16]}
-    assert record["findings"][0].startswith("the secret does not fit the signature")
+    assert record["findings"][0].startswith("The signature does not match the secret `env:SECRET`.")
     seen = dict(record["headers"])
     assert seen["Content-Type"] == "application/json"
     assert seen["X-Mandato-Delivery-Id"] == "dlv_1"
@@ -114,7 +114,7 @@ async def test_refusals_before_verification_are_kept_with_their_outcome(running:
 
     assert (too_large["outcome"], too_large["status"]) == ("too_large", 413)
     assert too_large["body"] == {"length": 1024 * 1024 + 1, "sha256": None}
-    assert encoding["findings"] == ["send the body without Content-Encoding"]
+    assert encoding["findings"] == ["Send the body without Content-Encoding."]
     assert (method["outcome"], method["method"], method["query"]) == (
         "method_not_allowed",
         "PUT",
@@ -194,11 +194,12 @@ async def test_verify_explains_a_request_that_a_running_gateway_refused(
 
     assert shown.exit_code == 1
     assert shown.stdout.startswith(
-        "refused: wrong_signature\n"
-        " - it would verify without the newline at the end of the body: an editor or a tool added it\n"
-        f"request  {rejected_id} to mandato\n"
+        "Refused: wrong_signature\n"
+        " - The signature matches if the newline at the end of the body is removed. A tool added the "
+        "newline, usually an editor. Send and save bodies byte for byte.\n"
+        f"Request {rejected_id} to the source mandato\n"
     )
-    assert f"  body     of {len(BODY) + 1} bytes, sha256 " in shown.stdout
+    assert f"  body     {len(BODY) + 1} bytes, SHA-256 " in shown.stdout
     assert json.loads(as_json.stdout)["id"] == rejected_id
     assert "answered 401" in locked_out.stderr
     assert "\nTry: " in locked_out.stderr
@@ -214,8 +215,8 @@ async def test_a_request_with_a_body_too_long_to_keep_is_diagnosed_by_its_head(r
     (record,) = await rejected(running)
 
     assert record["body"] == {"length": len(body), "sha256": None}
-    assert record["findings"][0] == "X-Mandato-Signature is not there"
-    assert record["findings"][-1].startswith("the body is too long to be kept")
+    assert record["findings"][0] == "The header X-Mandato-Signature is missing."
+    assert record["findings"][-1].startswith("The body was too long to keep")
 
 
 def memory(*names: str) -> RejectedRequests:
@@ -270,7 +271,7 @@ def test_a_dropped_request_is_still_listed_and_says_so() -> None:
     assert oldest is not None
     assert oldest.request is None
     assert kept.findings(oldest) == (
-        "the content of the request was not kept: it was too large, or newer requests replaced it",
+        "Gatehouse did not keep this request: it was too large, or newer requests replaced it.",
     )
 
 

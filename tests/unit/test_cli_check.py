@@ -87,7 +87,7 @@ def test_check_fails_for_a_secret_that_cannot_be_used(
     assert "'gateway.yaml'  FAILED" in result.stdout
     assert "not usable: " in result.stdout
     assert f"Error: {said}" in result.stderr
-    assert "serve would start" in result.stderr
+    assert "serve starts, but " in result.stderr
     assert "Try: fix it, then run gatehouse check -c gateway.yaml" in result.stderr
 
 
@@ -95,7 +95,7 @@ def test_check_reports_that_a_source_without_its_secret_answers_503(run: Run) ->
     config = GOOD.replace("env:MANDATO", "file:nowhere")
     result = run(config, "check")
     assert "file:nowhere can't be read" in result.stderr
-    assert "serve would start; this source would answer 503" in result.stderr
+    assert "serve starts, but this source answers 503" in result.stderr
 
 
 def test_check_finds_the_secret_of_each_verifier(run: Run) -> None:
@@ -123,10 +123,8 @@ def test_check_reports_a_secret_in_the_wrong_form_for_its_scheme(run: Run) -> No
 def test_check_fails_for_an_operator_token_that_is_missing(run: Run) -> None:
     result = run(GOOD + "operator: {token: env:NOWHERE}\n", "check")
     assert result.exit_code == 1
-    assert (
-        "gateway.yaml:9: operator.token: env:NOWHERE is not set (serve would start; metrics would answer 401)"
-        in result.stderr
-    )
+    message = "gateway.yaml:9: operator.token: env:NOWHERE is not set"
+    assert f"{message} (serve starts, but the operator listener answers 401)" in result.stderr
 
 
 STORE = 'store: {url: "postgresql://gatehouse@127.0.0.1:5432/gatehouse", password: env:STORE_PASSWORD}\n'
@@ -142,7 +140,7 @@ def test_check_shows_a_database_without_its_password(run: Run) -> None:
 def test_check_fails_for_a_database_password_that_is_missing(run: Run) -> None:
     result = run(GOOD + STORE, "check")
     assert result.exit_code == 1
-    expected = "gateway.yaml:9: store.password: env:STORE_PASSWORD is not set (serve would not start)"
+    expected = "gateway.yaml:9: store.password: env:STORE_PASSWORD is not set (serve does not start)"
     assert expected in result.stderr
 
 
@@ -347,7 +345,7 @@ def test_check_reports_operator_tokens_that_are_missing_or_too_short(run: Run) -
     result = run(GOOD + TOKENS, "check", ALICE="short")
 
     assert result.exit_code == 1
-    effect = "(serve would start; requests with this token would get 401)"
+    effect = "(serve starts, but requests with this token get 401)"
     assert f"gateway.yaml:11: operator.tokens.0.token: env:CI is not set {effect}" in result.stderr
     assert (
         f"gateway.yaml:12: operator.tokens.1.token: env:ALICE is shorter than 16 bytes {effect}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import json
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,8 +69,8 @@ def test_a_request_that_verifies_is_shown_with_its_events(run: Run) -> None:
 
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [
-        "verified by HMAC-SHA256 of {body} in X-Mandato-Signature",
-        "event",
+        "Verified by HMAC-SHA256 of {body} in X-Mandato-Signature",
+        "Event",
         "  id       evt_1",
         "  type     invoice.accepted",
         "  time     2025-01-15T10:00:15Z",
@@ -91,8 +93,11 @@ def test_a_refused_request_is_shown_with_its_reason_and_findings(run: Run) -> No
 
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "refused: wrong_signature",
-        " - it would verify without the newline at the end of the body: an editor or a tool added it",
+        "Refused: wrong_signature",
+        (
+            " - The signature matches if the newline at the end of the body is removed. A tool added the "
+            "newline, usually an editor. Send and save bodies byte for byte."
+        ),
     ]
 
 
@@ -102,8 +107,8 @@ def test_an_old_request_is_shown_with_the_time_of_its_signature(run: Run) -> Non
     late = run("hisab", "-", "--now", str(NOW + 40_000), stdin=request)
 
     assert late.exit_code == 1
-    assert "refused: stale_timestamp\n - the timestamp is 40000 s old; up to 8h is let in\n" in late.stdout
-    assert late.stderr == f"Try: add --now {NOW}, the time when it was signed\n"
+    assert "Refused: stale_timestamp\n - The timestamp is 40000 s old; the limit is 8h.\n" in late.stdout
+    assert late.stderr == f"Try: add --now {NOW} to verify it as of the time when it was signed\n"
     assert run("hisab", "-", "--now", str(NOW), stdin=request).exit_code == 0
 
 
@@ -116,8 +121,11 @@ def test_now_is_the_clock_without_the_option(run: Run) -> None:
 def test_a_request_for_another_source_is_recognised(run: Run) -> None:
     result = run("hisab", "-", stdin=saved("mandato", providers.mandato(BODY)))
 
-    assert "would verify as source mandato" in result.stdout
-    assert " - the request was sent to another path than the source's, /webhooks/hisab" in result.stdout
+    assert "The request verifies for the source mandato." in result.stdout
+    assert (
+        " - The request was sent to another path. The path of the source is /webhooks/hisab.\n"
+        in result.stdout
+    )
 
 
 def test_the_verdict_can_be_printed_as_json(run: Run) -> None:
@@ -136,7 +144,7 @@ def test_the_verdict_can_be_printed_as_json(run: Run) -> None:
     }
     assert bad.exit_code == 1
     assert json.loads(bad.stdout)["reason"] == "missing_signature"
-    assert json.loads(bad.stdout)["findings"][0] == "X-Mandato-Signature is not there"
+    assert json.loads(bad.stdout)["findings"][0] == "The header X-Mandato-Signature is missing."
 
 
 def test_an_event_without_a_matching_route_is_reported(run: Run) -> None:
@@ -152,7 +160,7 @@ def test_a_handshake_is_reported(run: Run) -> None:
     result = run("slack-like", "-", stdin=saved("slack-like", {"X-Token": SECRET}, body))
 
     assert result.exit_code == 0
-    assert "handshake hello: the gateway answers it and stores no event" in result.stdout
+    assert "Handshake hello: the gateway answers it and stores no event.\n" in result.stdout
 
 
 def test_the_client_option_is_checked_against_an_allowlist(run: Run) -> None:
@@ -160,7 +168,10 @@ def test_the_client_option_is_checked_against_an_allowlist(run: Run) -> None:
 
     assert run("office", "-", "--client", "203.0.113.9", stdin=request).exit_code == 0
     refused = run("office", "-", stdin=request)
-    assert refused.stdout == "refused: wrong_credentials\n - the client's address is not known\n"
+    assert refused.stdout == (
+        "Refused: wrong_credentials\n"
+        " - The client's address is not known. For a saved request, add `--client ADDRESS`.\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,13 +190,15 @@ def test_requests_that_ingest_refuses_before_verification_are_refused(
     result = run("mandato", "-", stdin=raw)
 
     assert result.exit_code == 1
-    assert result.stdout.startswith(f"refused: {reason}\n - ")
+    assert result.stdout.startswith(f"Refused: {reason}\n - The ")
 
 
 def test_a_source_with_published_keys_is_explained(run: Run) -> None:
     result = run("paypal", "-", stdin=saved("paypal", {"X-Hub-Signature": "sha1=00"}))
 
-    assert result.stdout.startswith("refused: missing_signature\n - PAYPAL-TRANSMISSION-SIG is not there\n")
+    assert result.stdout.startswith(
+        "Refused: missing_signature\n - The header PAYPAL-TRANSMISSION-SIG is missing.\n"
+    )
 
 
 def test_neither_secret_nor_signature_nor_body_is_printed(run: Run) -> None:
@@ -195,6 +208,38 @@ def test_neither_secret_nor_signature_nor_body_is_printed(run: Run) -> None:
 
     for text in (SECRET, headers["X-Mandato-Signature"], "unmistakable"):
         assert text not in result.output
+
+
+SHOP = """\
+sources:
+  shop:
+    verify:
+      type: hmac
+      signature: {header: Shop-Signature}
+      timestamp: {header: Shop-Time, tolerance: 5m}
+      signed: "{timestamp}.{body}"
+    secrets: env:SHOP_SECRET
+    event: {type: "{body:type}"}
+"""
+
+
+@pytest.mark.parametrize(("file", "secret"), [("late.http", SECRET), ("wrong.http", "another-secret-01")])
+def test_the_page_on_operations_shows_what_the_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, secret: str
+) -> None:
+    """The page breaks long lines as a terminal does."""
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    shown = re.search(rf"^\$ gatehouse verify shop {file}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    Path("gateway.yaml").write_text(SHOP)
+    signature = hmac.new(secret.encode(), f"{NOW}.".encode() + BODY, "sha256").hexdigest()
+    Path(file).write_bytes(saved("shop", {"Shop-Signature": signature, "Shop-Time": str(NOW)}))
+    now = NOW + 812 if file == "late.http" else NOW
+
+    result = CliRunner(env={"SHOP_SECRET": SECRET}).invoke(main, ["verify", "shop", file, "--now", str(now)])
+
+    assert shown is not None
+    assert (result.stdout + result.stderr).split() == shown[1].split()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -28,11 +30,11 @@ sources:
 """
 
 
-def masked(*names: str, is_ready: bool = True) -> list[tuple[str, str]]:
+def masked(*names: str, is_ready: bool = True, value: str = VALUE) -> list[tuple[str, str]]:
     config = parse(CONFIG).config
     secrets = Secrets(Path(), {"S": "s3cr3t-of-at-least-16-bytes"} if is_ready else {})
     source = Source("s", config.sources["s"], config, secrets)
-    headers = CIMultiDict(dict.fromkeys(names, VALUE))
+    headers = CIMultiDict(dict.fromkeys(names, value))
     return masked_headers(Request("POST", "/", "", headers, b""), source)
 
 
@@ -45,6 +47,36 @@ def test_transport_headers_and_headers_that_the_config_reads_are_shown(name: str
 @pytest.mark.case("S-48")
 def test_everything_else_is_masked(name: str) -> None:
     assert masked(name) == [(name, "a-va… (22 characters)")]
+
+
+def ebay_signature(kid: object) -> str:
+    signature = {"alg": "ecdsa", "kid": kid, "signature": "MEYCIQCfx", "digest": "SHA1"}
+    return base64.b64encode(json.dumps(signature).encode()).decode()
+
+
+@pytest.mark.case("S-48")
+def test_a_masked_ebay_signature_shows_its_key_id() -> None:
+    value = ebay_signature("9936261a-7d7b-4621-a0f1-96ccb428af49")
+
+    ((_, shown),) = masked("X-EBAY-SIGNATURE", value=value)
+
+    assert shown == f"eyJh… ({len(value)} characters), kid 9936261a-7d7b-4621-a0f1-96ccb428af49"
+
+
+@pytest.mark.case("S-48")
+@pytest.mark.parametrize("kid", [None, "", "with space", "x" * 65, "\x1b[31m"])
+def test_an_unusual_key_id_stays_masked(kid: object) -> None:
+    value = ebay_signature(kid)
+
+    assert masked("X-EBAY-SIGNATURE", value=value) == [("X-EBAY-SIGNATURE", mask(value))]
+
+
+@pytest.mark.case("S-48")
+@pytest.mark.parametrize(
+    "value", ["e30=", "not-base64-at-all-!", "bm90IGpzb24gYXQgYWxs", "W10=" * 9, "é" * 20]
+)
+def test_an_ebay_signature_without_a_key_id_stays_masked(value: str) -> None:
+    assert masked("X-EBAY-SIGNATURE", value=value) == [("X-EBAY-SIGNATURE", mask(value))]
 
 
 def test_a_source_that_is_not_ready_shows_none_of_its_own_headers() -> None:

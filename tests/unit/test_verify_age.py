@@ -149,4 +149,4 @@ def test_a_refusal_for_its_age_is_explained() -> None:
     found = diagnose(signed(of, {"at": 0}), known, [], NOW, "stale_timestamp")
 
     (told,) = found.findings
-    assert told.startswith("its signature fits, but it is older than `max_age: 2d`: ")
+    assert told.startswith("The signature is valid, but the request is older than `max_age: 2d`. ")

@@ -1,4 +1,4 @@
-"""Parses a saved HTTP request, and verifies it as the gateway would, without a store."""
+"""Parses a saved HTTP request, and verifies it as the gateway does, but without a store."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 from gatehouse.config import describe
 from gatehouse.diagnosis.diagnose import diagnose
 from gatehouse.diagnosis.known import known_sources
+from gatehouse.diagnosis.wording import as_sentence
 from gatehouse.errors import (
     BodyTooLargeError,
     GatewayError,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from gatehouse.events.event import Event
     from gatehouse.ingest.source import Source
 
-#: The blank line. Lines end in CRLF, in LF, or in both after an editor saved the file.
+#: The blank line after the headers. Lines end with CRLF or LF, or some with each if an editor changed them.
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
 _REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+)( HTTP/[0-9](\.[0-9])?)?", re.ASCII)
 _URL = re.compile(r"https?://[^/?#]+(.*)", re.ASCII)
@@ -40,17 +41,17 @@ _MAX_HEADERS = 1000
 _FORM = "save it as: POST /path HTTP/1.1, headers, a blank line, and the body byte for byte"
 _HEADER_FORM = "write each header on a line of its own, as Name: value"
 _CHUNKED = (
-    "save the body as it was received, or the decoded body, and remove the Transfer-Encoding header then"
+    "save the body as it was received; or save the decoded body, and remove the header Transfer-Encoding"
 )
 
-#: How a hashed dedupe key begins, and its length.
+#: The start of a hashed dedupe key, and the length of the whole key in bytes.
 _HASH_PREFIX, _HASHED_LENGTH = b"sha256:", 39
 
 
 def parse_request(raw: bytes, *, public_url: str = "", client: str = "") -> Request:
-    """Parse a saved request. Raises `GatewayError` that names the part which is not HTTP.
+    """Parse a saved request. Raises `GatewayError`, which names the part that is not HTTP.
 
-    The bytes of the body are kept, except that a chunked body is decoded.
+    Every byte of the body is kept, but a chunked body is decoded.
     """
     head, body = _split(raw)
     first, *lines = head.decode("utf-8", "surrogateescape").split("\n")
@@ -76,7 +77,7 @@ def _request_line(line: str) -> tuple[str, str, str]:
     if match is None:
         raise GatewayError("line 1: not the first line of an HTTP request", hint=_FORM)
     target = match[2]
-    if not target.startswith("/"):  # a proxy gets the whole URL
+    if not target.startswith("/"):  # a request to a proxy contains the whole URL
         url = _URL.fullmatch(target)
         if url is None:
             raise GatewayError("line 1: neither a path nor a URL", hint=_FORM)
@@ -97,7 +98,7 @@ def _headers(lines: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def _decode_chunks(body: bytes) -> bytes:
-    """Decode a chunked body. Many tools save the decoded body with the header: it is returned unchanged."""
+    """Decode a chunked body. Many tools decode it but save the header: such a body is returned unchanged."""
     if not _CHUNK_SIZE.match(body):
         return body
     chunks: list[bytes] = []
@@ -122,16 +123,16 @@ def _skip_line_end(body: bytes, position: int) -> int:
 
 
 class Verdict(NamedTuple):
-    """The result of verification, as `--json` prints it."""
+    """The result of a verification. `--json` prints these members."""
 
     verified: bool
-    #: The scheme, in words; None if nothing was verified.
+    #: A description of the scheme. None if nothing was verified.
     by: str | None
-    #: The reason of the refusal: the verifier's, or the outcome that the metrics count.
+    #: The reason for the refusal: the one of the verifier, or the outcome that the metrics count.
     reason: str | None
-    #: What to look at.
+    #: What was found and what to do, as full sentences.
     findings: tuple[str, ...]
-    #: The name of the handshake, if the request is one. It has no events then.
+    #: The name of the handshake, if the request is one. A handshake has no events.
     handshake: str | None = None
     events: tuple[dict[str, Any], ...] = ()
     #: When the request was signed, according to its timestamp (Unix seconds).
@@ -143,10 +144,10 @@ async def verify_request(
 ) -> Verdict:
     """Verify a request as if it arrived at `now` (Unix seconds). Raises `GatewayError`.
 
-    Public keys of the provider are fetched as the gateway does, only from the pinned addresses.
+    Like the gateway, it fetches the provider's public keys, and only from the pinned addresses.
     """
     if source.not_ready is not None:
-        hint = "set the secret where this command runs; gatehouse check lists what is missing"
+        hint = "set the secret in the environment of this command; gatehouse check lists what is missing"
         raise GatewayError(f"source {source.name} can't verify: {source.not_ready}", hint=hint)
     keys = RemoteKeys()
     missing: RequestRejectedError | None = None
@@ -172,7 +173,7 @@ async def verify_request(
 
 
 def _accepted(source: Source, request: Request, now: float) -> Verdict:
-    """Take the steps of ingest. Raises `RequestRejectedError`."""
+    """Process the request as ingest does. Raises `RequestRejectedError`."""
     _check_limits(source, request)
     by, notes = describe.verification(source.settings), _notes(source, request)
     if source.handshakes and (reply := source.handshakes.before_verification(request)):
@@ -186,23 +187,27 @@ def _accepted(source: Source, request: Request, now: float) -> Verdict:
 
 
 def _refused(source: Source, request: Request, error: RequestRejectedError) -> Verdict:
-    findings = (error.message, *_notes(source, request))
+    findings = (as_sentence(error.message), *_notes(source, request))
     return Verdict(verified=False, by=None, reason=error.reason or error.outcome, findings=findings)
 
 
 def _check_limits(source: Source, request: Request) -> None:
     if request.method not in source.methods:
-        raise MethodNotAllowedError(f"only {', '.join(source.methods)} is served here")
+        methods = " or ".join(source.methods)
+        raise MethodNotAllowedError(f"the method is {request.method}, but the source accepts only {methods}")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedEncodingError("send the body without Content-Encoding")
+        raise UnsupportedEncodingError(
+            "the body is compressed, but Gatehouse accepts only bodies without Content-Encoding"
+        )
     if len(request.body) > source.max_body:
-        raise BodyTooLargeError(f"the body is longer than {source.max_body} bytes")
+        length, limit = len(request.body), source.max_body
+        raise BodyTooLargeError(f"the body has {length} bytes, but `max_body` is {limit} bytes")
 
 
 def _notes(source: Source, request: Request) -> tuple[str, ...]:
     if request.path == source.path:
         return ()
-    return (f"the request was sent to another path than the source's, {source.path}",)
+    return (f"The request was sent to another path. The path of the source is {source.path}.",)
 
 
 def _event(source: Source, event: Event, keys: tuple[DedupeKey | None, ...]) -> dict[str, Any]:

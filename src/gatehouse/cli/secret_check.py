@@ -1,4 +1,4 @@
-"""Finds secrets of a config that are missing or unusable here, or that the running gateway does not see."""
+"""Finds the secrets of a config that are missing or unusable here, or missing in the running gateway."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def secret_problems(loaded: LoadedConfig) -> list[Problem]:
 
 
 def secret_warnings(loaded: LoadedConfig) -> list[Problem]:
-    """Find secrets with characters around them that are probably not part of them, such as quotes."""
+    """Find secrets that probably contain characters by mistake, such as quotes around the secret."""
     secrets, found = Secrets(loaded.directory), []
     for path, reference in _references(loaded.config, ()):
         oddity = secrets.likely_mistake(reference)
         if oddity is not None:
-            message = f"{reference} has {oddity}, which counts as part of the secret"
-            hint = "keep only the secret itself, as the provider shows it"
+            message = f"{reference} has {oddity}, which Gatehouse uses as part of the secret"
+            hint = "set only the secret itself, as the provider shows it"
             found.append(replace(loaded.document.problem(path, message, hint), code="GH20"))
     return found
 
@@ -100,13 +100,13 @@ def _references(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, SecretRef]
 
 def _operator(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     document, tokens = loaded.document, OperatorTokens(loaded.config.operator, secrets)
-    effect = "serve would start; metrics would answer 401"
+    effect = "serve starts, but the operator listener answers 401"
     if loaded.config.operator.tokens:
-        effect = "serve would start; requests with this token would get 401"
+        effect = "serve starts, but requests with this token get 401"
     for path, why in tokens.not_ready.items():
         yield document.problem(path, why, effect)
     for path, name in tokens.duplicates():
-        yield document.problem(path, duplicate_message(name), f"serve would not start; {DUPLICATE_HINT}")
+        yield document.problem(path, duplicate_message(name), f"serve does not start; {DUPLICATE_HINT}")
 
 
 def _store(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
@@ -114,15 +114,15 @@ def _store(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     if not config.url.startswith("sqlite:") and find_spec("asyncpg") is None:
         from gatehouse.store.backends import INSTALL_DRIVER
 
-        hint = f"serve would not start; {INSTALL_DRIVER}"
+        hint = f"serve does not start; {INSTALL_DRIVER}"
         yield document.problem(("store", "url"), "the driver asyncpg is not installed", hint)
     references = () if config.password is None else (config.password,)
     path: KeyPath = ("store", "password")
-    yield from _unusable(loaded, secrets, (path, references, 1), "serve would not start")
+    yield from _unusable(loaded, secrets, (path, references, 1), "serve does not start")
 
 
 def _sources(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
-    effect = "serve would start; this source would answer 503"
+    effect = "serve starts, but this source answers 503"
     for name, settings in loaded.config.sources.items():
         problems = [
             problem
@@ -130,15 +130,15 @@ def _sources(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
             for problem in _unusable(loaded, secrets, place, effect)
         ]
         not_ready = Source(name, settings, loaded.config, secrets).not_ready
-        if not_ready and not problems:  # each secret can be read, but a verifier can't use it
+        if not_ready and not problems:  # each secret is readable, but a verifier can't use it
             problems = [loaded.document.problem(("sources", name, "secrets"), not_ready, effect)]
         place: _Place = ("sources", name, "handshake_secrets"), settings.handshake_secrets, 1
-        problems += _unusable(loaded, secrets, place, "serve would start; its handshakes would answer 503")
+        problems += _unusable(loaded, secrets, place, "serve starts, but handshakes of this source get 503")
         yield from dict.fromkeys(problems)
 
 
 def _destinations(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
-    effect = "serve would start; deliveries to it would wait"
+    effect = "serve starts, but deliveries to this destination wait"
     for name, destination in build_destinations(loaded.config, secrets).items():
         if destination.not_ready:
             key = "url" if host_problem(destination.url.raw_host or "") else "secret"
@@ -196,7 +196,7 @@ def _gateway_environment(loaded: LoadedConfig, names: Iterable[str]) -> dict[str
 
 
 def _is_listening(loaded: LoadedConfig) -> bool:
-    """Tell whether something listens at the operator address, before the HTTP client is imported."""
+    """Return whether a server listens at the operator address, without importing the HTTP client."""
     listen = loaded.config.operator.listen
     try:
         with socket.create_connection((client_host(listen.host), listen.port), timeout=_TIMEOUT):

@@ -1,9 +1,11 @@
-"""The command `verify`: say whether a saved or refused request verifies, and why not."""
+"""The command `verify`: says whether a request verifies, and explains why a request was refused."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
     from gatehouse.cli.saved_request import Verdict
     from gatehouse.config.load import LoadedConfig
+
+
+#: The widest line of a finding on a terminal, in cells.
+_MAX_WIDTH = 100
 
 
 @click.command("verify")
@@ -49,19 +55,19 @@ def verify(
     as_json: bool,
     config: str | None,
 ) -> None:
-    """Verify a saved request of SOURCE. Print the events in it, or why it is refused.
+    """Verify a saved request as SOURCE would. Print its events, or why it is refused and what to do.
 
     FILE is a raw HTTP request, or - for standard input: request line, headers, a blank line, and the body
-    byte for byte. With --rejected, the running gateway explains a request that it refused; SOURCE and FILE
-    are not needed.
+    byte for byte. With --rejected and without SOURCE and FILE, the running gateway explains a request that it
+    refused.
 
     Exits 0 if the request verifies, and 1 if it is refused.
     """
     if rejected is not None:
         if source is not None:
-            raise click.UsageError("--rejected takes no SOURCE and FILE: the gateway has the request")
+            raise click.UsageError("use --rejected without SOURCE and FILE: the gateway has the request")
         if now is not None or client:
-            raise click.UsageError("--now and --client need a FILE; --rejected takes neither")
+            raise click.UsageError("use --now and --client with FILE, not with --rejected")
         sys.exit(_explain_rejected(load_config(config), rejected, operator, as_json=as_json))
     if source is None or file is None:
         raise click.UsageError("name SOURCE and FILE, or --rejected ID")
@@ -91,7 +97,7 @@ def _read(file: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
-        hint = "name a readable file, or use - for standard input"
+        hint = "check the name and the permissions of the file, or use - for standard input"
         raise GatewayError(f"{file}: can't be read: {error.strerror}", hint=hint) from error
 
 
@@ -99,22 +105,24 @@ def _print_verdict(verdict: Verdict) -> None:
     for line in _verified(verdict) if verdict.verified else _refused(verdict.reason, verdict.findings):
         click.echo(line)
     if verdict.reason in ("stale_timestamp", "future_timestamp") and verdict.signed_at is not None:
-        click.echo(f"Try: add --now {verdict.signed_at:.0f}, the time when it was signed", err=True)
+        click.echo(
+            f"Try: add --now {verdict.signed_at:.0f} to verify it as of the time when it was signed", err=True
+        )
 
 
 def _verified(verdict: Verdict) -> Iterator[str]:
-    yield f"verified by {verdict.by}" if verdict.by else "accepted without verification"
+    yield f"Verified by {verdict.by}" if verdict.by else "Accepted without verification"
     if verdict.handshake:
-        yield f"handshake {verdict.handshake}: the gateway answers it and stores no event"
+        yield f"Handshake {verdict.handshake}: the gateway answers it and stores no event."
     for event in verdict.events:
         yield from _event(event)
-    yield from (f" - {note}" for note in verdict.findings)
+    yield from map(_finding, verdict.findings)
 
 
 def _event(event: dict[str, Any]) -> Iterator[str]:
     from gatehouse.telemetry.log import clean
 
-    yield "event"
+    yield "Event"
     for name in ("id", "type", "time", "subject", "account"):
         if event[name] is not None:
             yield f"  {name:<9}{clean(event[name])}"
@@ -126,8 +134,25 @@ def _event(event: dict[str, Any]) -> Iterator[str]:
 def _refused(reason: str | None, findings: tuple[str, ...] | list[str]) -> Iterator[str]:
     from gatehouse.telemetry.log import clean
 
-    yield f"refused: {reason}"
-    yield from (f" - {clean(finding)}" for finding in findings)
+    yield f"Refused: {reason}"
+    yield from (_finding(clean(finding)) for finding in findings)
+
+
+def _finding(text: str) -> str:
+    """Write a finding as an item of a list. On a terminal, break its lines between words."""
+    from gatehouse.cli.output import is_terminal
+
+    if not is_terminal():
+        return f" - {text}"
+    width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
+    return textwrap.fill(
+        text,
+        width,
+        initial_indent=" - ",
+        subsequent_indent="   ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _explain_rejected(loaded: LoadedConfig, rejected: str, operator: str | None, *, as_json: bool) -> int:
@@ -150,11 +175,14 @@ def _request(record: dict[str, Any]) -> Iterator[str]:
     from gatehouse.telemetry.log import clean
 
     query = "&".join(f"{name}=…" for name in record["query"])
-    yield f"request  {record['id']} to {record['source']}"
-    yield f"  time     {record['time']}, from {clean(str(record['client']))}, answered {record['status']}"
+    client = "unknown" if record["client"] is None else clean(record["client"])
+    yield f"Request {record['id']} to the source {record['source']}"
+    yield f"  time     {record['time']}"
+    yield f"  client   {client}"
+    yield f"  answer   {record['status']}"
     yield f"  line     {clean(record['method'])} {clean(record['path'])}{'?' if query else ''}{clean(query)}"
     for name, value in record["headers"]:
         yield f"  header   {clean(name)}: {clean(value)}"
     body = record["body"]
-    length = "of unknown length" if body["length"] is None else f"of {body['length']} bytes"
-    yield f"  body     {length}" + (f", sha256 {body['sha256']}…" if body["sha256"] else "")
+    length = "not read" if body["length"] is None else f"{body['length']} bytes"
+    yield f"  body     {length}" + (f", SHA-256 {body['sha256']}…" if body["sha256"] else "")

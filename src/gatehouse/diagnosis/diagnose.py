@@ -1,320 +1,221 @@
-"""Why a request was refused, and what to look at: for operators, never for callers.
+"""Explains a refusal to operators: the findings name what is wrong, and what to do.
 
-Pure, and bounded: a fixed number of changes to config, secrets and request is tried, each with the
-verifiers themselves. No finding holds a secret, a signature or any of the body.
+Pure and bounded: a limited number of changes to the config, the secrets and the request is tried. No finding
+contains a secret, a signature or a part of the body. Senders never see a finding.
 """
 
 from __future__ import annotations
 
 import contextlib
-from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
-from gatehouse.config.model import (
-    AllowlistConfig,
-    BasicConfig,
-    EbayConfig,
-    EcdsaConfig,
-    Ed25519Config,
-    JwtConfig,
-    RsaConfig,
-    SigningConfig,
-    TokenConfig,
-    TwilioConfig,
-)
+from gatehouse.config.model import AllowlistConfig, BasicConfig, SigningConfig, TokenConfig
 from gatehouse.config.quantities import format_duration
-from gatehouse.diagnosis.clues import (
-    Claimed,
-    about_absence,
+from gatehouse.diagnosis.items import about_items, of_one_item, refused_items, some_verify
+from gatehouse.diagnosis.observations import (
+    SignedTime,
     about_allowlist,
     about_body,
-    about_credentials,
-    about_digest,
-    about_form,
     about_request,
-    about_twins,
-    claimed_time,
+    about_unreadable_timestamp,
+    signed_time,
 )
-from gatehouse.diagnosis.items import about_items, alone, fits_others, refused_items
-from gatehouse.diagnosis.rewritten import combined_bodies, other_addresses, other_bodies
-from gatehouse.diagnosis.variants import changes, other_secrets
+from gatehouse.diagnosis.search import Refusal, explain_other_sources, explain_signature
+from gatehouse.diagnosis.signature_headers import about_duplicates, about_missing_signature
+from gatehouse.diagnosis.wording import matches
 from gatehouse.errors import Reason
 from gatehouse.verify.any import most_informative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from gatehouse.diagnosis.known import KnownSource, Lock
+    from gatehouse.diagnosis.known import KnownSource, KnownVerifier
     from gatehouse.language.request import Request
 
-#: Schemes whose secrets are public keys.
-_ASYMMETRIC = (EbayConfig, EcdsaConfig, Ed25519Config, RsaConfig)
-#: Other sources whose secrets are tried.
-_MOST_SOURCES = 50
-#: Pairs of changes are tried on bodies up to this length; there may be some hundred of them.
-_LONGEST_FOR_PAIRS = 64 * 1024
+#: How many other sources a diagnosis tries.
+_MAX_SOURCES = 50
 
 
 class Diagnosis(NamedTuple):
-    """What is known of a refusal."""
+    """What is known about a refusal."""
 
-    #: The verifier's reason.
+    #: The reason that the verifier gave.
     reason: str
-    #: Short sentences, the most telling ones first.
+    #: What was found and what to do, as full sentences. The most important findings come first.
     findings: tuple[str, ...]
-    #: When the request says that it was signed (unix seconds), if it says so.
+    #: When the request was signed, according to its timestamp (Unix seconds). None without a timestamp.
     signed_at: float | None = None
-
-
-class _Case(NamedTuple):
-    """One refusal by one verifier."""
-
-    lock: Lock
-    reason: Reason
-    #: What the verifier reads: the request, or one element of its body.
-    request: Request
-    #: The request as it came.
-    whole: Request
-    source: KnownSource
-    others: Sequence[KnownSource]
-    now: float
-    claimed: Claimed | None
-    #: Other elements of the same body pass with the same secret.
-    is_secret_right: bool = False
 
 
 def diagnose(
     request: Request, source: KnownSource, others: Iterable[KnownSource], now: float, reason: Reason
 ) -> Diagnosis:
-    """Say what to look at after `source` refused a request at `now` (unix seconds). Never raises."""
+    """Explain why `source` refused a request at `now` (Unix seconds). Never raises."""
     findings: list[str] = []
     signed_at: float | None = None
-    # One look that fails, on whatever input, must not take the others' findings with it.
+    # If one step fails, whatever the input, the findings of the other steps are kept.
     with contextlib.suppress(Exception):
-        rest = [other for other in others if other.name != source.name][:_MOST_SOURCES]
-        case = _case(request, source, rest, now, reason)
-        if case:
-            findings.extend(about_items(case.lock, request, now))
-            case = _narrowed(case)
+        rest = [other for other in others if other.name != source.name][:_MAX_SOURCES]
+        refusal = _refusal(request, source, rest, now, reason)
+        if refusal:
+            findings.extend(about_items(refusal.verifier, request, now))
+            refusal = _narrowed(refusal)
         elif reason in ("stale_timestamp", "malformed_timestamp") and source.max_age is not None:
-            findings.append(_too_old(source.max_age, reason))
-        signed_at = case.claimed.seconds if case and case.claimed else None
-        for finding in _LOOKS[case.reason](case) if case else ():
-            findings.append(finding)  # noqa: PERF402 - what was found before a look failed is kept
+            findings.append(_too_old(source, source.max_age, reason))
+        signed_at = refusal.signed_time.seconds if refusal and refusal.signed_time else None
+        for finding in _EXPLANATIONS[refusal.reason](refusal) if refusal else ():
+            findings.append(finding)  # noqa: PERF402 - keeps the findings before a step fails
     with contextlib.suppress(Exception):
         findings.extend(about_request(request))
     return Diagnosis(reason, tuple(dict.fromkeys(findings)), signed_at)
 
 
-def _too_old(max_age: float, reason: Reason) -> str:
-    """Say what is known of a request that every verifier lets in."""
-    allowed = f"`max_age: {format_duration(max_age)}`"
+def _too_old(source: KnownSource, max_age: float, reason: Reason) -> str:
+    """Explain the refusal of a request that every verifier accepts."""
+    limit = f"`max_age: {format_duration(max_age)}`"
     if reason == "malformed_timestamp":
-        return f"its signature fits, but nothing in it says when it was signed, which {allowed} needs"
+        return (
+            f"The signature is valid, but the request has no signed time, which {limit} needs. Check "
+            f"`event.time` in `sources.{source.name}`, or remove `max_age` there."
+        )
     return (
-        f"its signature fits, but it is older than {allowed}: an old event sent again, or a replayed request"
+        f"The signature is valid, but the request is older than {limit}. It is an old event that was sent "
+        f"again, or a replayed request. To accept such requests, raise `max_age` in `sources.{source.name}`."
     )
 
 
 def diagnose_head(request: Request, source: KnownSource, now: float, reason: Reason) -> Diagnosis:
-    """Say what can be said without the body, when that was not kept. Never raises."""
+    """Explain a refusal from the head of the request, if the body was not kept. Never raises."""
     findings: list[str] = []
-    locks = list(source.each_lock())
-    claimed = [found for lock in locks if (found := _claimed(lock, request))]
+    verifiers = list(source.each_verifier())
+    times = [(one, found) for one in verifiers if (found := _signed_time(one, request))]
     with contextlib.suppress(Exception):
         if reason == "missing_signature":
-            findings.extend(about_absence([lock.entry for lock in locks], request))
+            findings.extend(about_missing_signature(verifiers, request))
         elif reason == "duplicate_header":
-            findings.extend(told for lock in locks for told in about_twins(lock.entry, request))
-    if claimed and reason in ("stale_timestamp", "future_timestamp"):
-        findings.append(_age_in_words(now - claimed[0].seconds))
-    findings.append("the body is too long to be kept: save the request, and gatehouse verify says more")
-    return Diagnosis(reason, tuple(findings), claimed[0].seconds if claimed else None)
+            findings.extend(found for one in verifiers for found in about_duplicates(one.entry, request))
+    if times and reason in ("stale_timestamp", "future_timestamp"):
+        verifier, time = times[0]
+        findings.append(_age(verifier, now - time.seconds))
+    findings.append(
+        "The body was too long to keep, so this is all that is known. Save the whole request, and run "
+        f"`gatehouse verify {source.name} FILE`."
+    )
+    return Diagnosis(reason, tuple(findings), times[0][1].seconds if times else None)
 
 
-def _claimed(lock: Lock, request: Request) -> Claimed | None:
+def _signed_time(verifier: KnownVerifier, request: Request) -> SignedTime | None:
     with contextlib.suppress(Exception):
-        return claimed_time(lock.entry, request)
+        return signed_time(verifier.entry, request)
     return None
 
 
-def _age_in_words(age: float) -> str:
-    return f"the timestamp is {abs(age):.0f} s {'old' if age > 0 else 'ahead of this clock'}"
+def _age(verifier: KnownVerifier, age: float) -> str:
+    """Compare the age of a timestamp, in seconds, with the limit."""
+    entry = verifier.entry
+    where = "old" if age > 0 else "in the future"
+    limit = ""
+    if isinstance(entry, SigningConfig) and entry.timestamp is not None:
+        limit = f"; the limit is {format_duration(entry.timestamp.tolerance)}"
+    return f"The timestamp is {abs(age):.0f} s {where}{limit}."
 
 
-def _case(
+def _refusal(
     request: Request, source: KnownSource, others: Sequence[KnownSource], now: float, reason: Reason
-) -> _Case | None:
-    """Find the verifier that refuses; of several of which any may pass, the one whose reason tells most."""
-    for group in source.locks:
-        tried = [lock for lock in group if lock.can_be_tried and (lock.secrets or not lock.needs_secrets)]
-        refusals = [(lock, lock.refusal(request, now)) for lock in tried]
-        refused = {why: lock for lock, why in reversed(refusals) if why is not None}
-        if refused and all(why is not None for _, why in refusals):
-            why = most_informative(refused)
-            lock = refused[why]
-            return _Case(lock, why, request, request, source, others, now, claimed_time(lock.entry, request))
-    untried = next((lock for lock in source.each_lock() if not lock.can_be_tried), None)
-    return _Case(untried, reason, request, request, source, others, now, None) if untried else None
+) -> Refusal | None:
+    """Find the verifier that refuses the request: of alternatives, the one with the most telling reason."""
+    for group in source.verifiers:
+        tried = [one for one in group if one.can_run and (one.secrets or not one.needs_secrets)]
+        refusals = [(one, one.refusal(request, now)) for one in tried]
+        refusing = {why: one for one, why in reversed(refusals) if why is not None}
+        if refusing and all(why is not None for _, why in refusals):
+            why = most_informative(refusing)
+            time = signed_time(refusing[why].entry, request)
+            return Refusal(refusing[why], why, request, request, source, others, now, time)
+    untried = next((one for one in source.each_verifier() if not one.can_run), None)
+    return Refusal(untried, reason, request, request, source, others, now, None) if untried else None
 
 
-def _narrowed(case: _Case) -> _Case:
-    """Look at the first element that is refused, where each is signed by itself."""
-    refused = refused_items(case.lock, case.request, case.now)
-    if not refused or case.reason == "missing_signature":
-        return case
-    lock, request = alone(case.lock), refused[0].request
-    told = fits_others(case.lock, case.request, refused)
-    claimed = claimed_time(lock.entry, request)
-    return case._replace(lock=lock, request=request, claimed=claimed, is_secret_right=told)
-
-
-def _look_at_absence(case: _Case) -> Iterator[str]:
-    locks = [lock for group in case.source.locks if case.lock in group for lock in group] or [case.lock]
-    yield from about_absence([lock.entry for lock in locks], case.request)
-    yield from _whole_others(case)
-
-
-def _look_at_twins(case: _Case) -> Iterator[str]:
-    yield from about_twins(case.lock.entry, case.request)
-
-
-def _look_at_time(case: _Case) -> Iterator[str]:
-    entry = case.lock.entry
-    if not isinstance(entry, SigningConfig) or entry.timestamp is None:
-        return
-    if case.claimed is None:
-        yield "there is no timestamp where it should be, or none that can be read"
-        return
-    unit, age = entry.timestamp.unit, case.now - case.claimed.seconds
-    if case.claimed.unit != unit:
-        yield f"the timestamp is in {case.claimed.unit}, where `unit: {unit}` is configured"
-    if abs(age) > entry.timestamp.tolerance:
-        yield f"{_age_in_words(age)}; up to {format_duration(entry.timestamp.tolerance)} is let in"
-    meant = _with_unit(case.lock.ageless(), case.claimed.unit)
-    if meant.opens(case.request, case.now):
-        if case.claimed.unit != unit:
-            yield f"it would verify with `unit: {case.claimed.unit}`"
-        else:
-            yield "without its age it would verify: a late retry, a replayed request, or a wrong clock"
-        return
-    yield from _look_at_signature(case._replace(lock=meant))
-
-
-def _with_unit(lock: Lock, unit: str) -> Lock:
-    entry = lock.entry
-    if not isinstance(entry, SigningConfig) or entry.timestamp is None:
-        return lock
-    timestamp = entry.timestamp.model_copy(update={"unit": unit})
-    return lock._replace(entry=entry.model_copy(update={"timestamp": timestamp}))
-
-
-def _look_at_signature(case: _Case) -> Iterator[str]:
-    """Search for what would let it in; the first that does is the answer."""
-    case = case._replace(lock=case.lock.ageless())
-    for search in (_other_sources, _one_change, _two_changes, _rewritten_twice):
-        found = next(search(case), None)
-        if found is not None:
-            yield found
-            return
-    yield from about_form(case.lock.entry, case.request)
-    yield from about_credentials(case.lock.entry, case.request)
-    body = about_digest(case.whole)
-    if body:
-        yield body.said
-    if case.lock.secrets and not case.is_secret_right and not (body and body.is_changed):
-        yield _of_secrets(case.lock, is_body_as_sent=body is not None)
-
-
-def _rewritten_twice(case: _Case) -> Iterator[str]:
-    if not _covers_body(case.lock):
-        return
-    opens = case.lock.tries(case.now)
-    for phrase, changed in combined_bodies(case.request):
-        if opens(changed):
-            yield f"it would verify {phrase}"
-
-
-def _covers_body(lock: Lock) -> bool:
-    """Tell whether the bytes of the body decide: of each item, when all are signed by themselves."""
-    entry = lock.entry
-    if not isinstance(entry, SigningConfig):
-        return isinstance(entry, TwilioConfig | EbayConfig | JwtConfig)
-    return any(part.name.startswith(("body", "item_", "form")) for part in entry.signed.placeholders)
-
-
-def _of_secrets(lock: Lock, *, is_body_as_sent: bool) -> str:
-    what = "signature" if isinstance(lock.entry, SigningConfig) else "request"
-    kind = "public key" if isinstance(lock.entry, _ASYMMETRIC) else "secret"
-    count = len(lock.secrets)
-    which = f"the {kind} does not fit" if count == 1 else f"none of {count} {kind}s fits"
-    if is_body_as_sent or not _covers_body(lock):
-        return f"{which} the {what}: is it the current one, of this account and mode?"
-    return (
-        f"{which} the {what}: it is the {kind}, or a body changed on the way; is it the current one, of this "
-        f"account and mode, and does nothing in front rewrite bodies?"
+def _narrowed(refusal: Refusal) -> Refusal:
+    """Narrow the refusal to the first refused element, if each element is signed by itself."""
+    refused = refused_items(refusal.verifier, refusal.request, refusal.now)
+    if not refused or refusal.reason == "missing_signature":
+        return refusal
+    verifier, request = of_one_item(refusal.verifier), refused[0].request
+    return refusal._replace(
+        verifier=verifier,
+        request=request,
+        signed_time=signed_time(verifier.entry, request),
+        is_secret_right=some_verify(refusal.verifier, refusal.request, refused),
     )
 
 
-def _other_sources(case: _Case) -> Iterator[str]:
-    for other in case.others:
-        for theirs in other.each_lock():
-            alike = theirs.entry.type == case.lock.entry.type and theirs.secrets
-            if alike and case.lock._replace(secrets=theirs.secrets).opens(case.request, case.now):
-                yield f"it fits the secret of source {other.name}: are the secrets mixed up?"
-    yield from _whole_others(case)
+def _explain_missing_signature(refusal: Refusal) -> Iterator[str]:
+    groups = [group for group in refusal.source.verifiers if refusal.verifier in group]
+    alternatives = [one for group in groups for one in group] or [refusal.verifier]
+    others = list(explain_other_sources(refusal))
+    yield from others
+    yield from about_missing_signature(alternatives, refusal.request, with_suggestions=not others)
 
 
-def _whole_others(case: _Case) -> Iterator[str]:
-    for other in case.others:
-        if other.lets_in(case.whole, case.now):
-            yield f"it would verify as source {other.name}: does its provider send to the wrong address?"
+def _explain_duplicates(refusal: Refusal) -> Iterator[str]:
+    yield from about_duplicates(refusal.verifier.entry, refusal.request)
 
 
-def _one_change(case: _Case) -> Iterator[str]:
-    lock, request, now = case.lock, case.request, case.now
-    for change in changes(lock.entry, request):
-        if lock._replace(entry=change.applied(lock.entry)).opens(request, now):
-            yield f"it would verify with {change.written}"
-    for phrase, secrets in other_secrets(lock.secrets):
-        if lock._replace(secrets=secrets).opens(request, now):
-            yield f"it would verify {phrase}"
-    requests = (*other_bodies(request, case.source.max_body), *other_addresses(request))
-    for phrase, changed in requests:
-        if lock.opens(changed, now):
-            yield f"it would verify {phrase}"
-
-
-def _two_changes(case: _Case) -> Iterator[str]:
-    lock, request = case.lock, case.request
-    if len(request.body) > _LONGEST_FOR_PAIRS:
+def _explain_timestamp(refusal: Refusal) -> Iterator[str]:
+    verifier, entry, time = refusal.verifier, refusal.verifier.entry, refusal.signed_time
+    if not isinstance(entry, SigningConfig) or entry.timestamp is None:
         return
-    for first, second in combinations(changes(lock.entry, request), 2):
-        if first.kind != second.kind:
-            entry = second.applied(first.applied(lock.entry))
-            if lock._replace(entry=entry).opens(request, case.now):
-                yield f"it would verify with {first.written} and {second.written}"
+    if time is None:
+        yield about_unreadable_timestamp(entry, refusal.request)
+        return
+    unit, age = entry.timestamp.unit, refusal.now - time.seconds
+    if time.unit != unit:
+        yield f"The timestamp has the unit `{time.unit}`, but the source has `unit: {unit}`."
+    if abs(age) > entry.timestamp.tolerance:
+        yield _age(verifier, age)
+    other = _with_unit(verifier.without_age_limit(), time.unit)
+    if not other.accepts(refusal.request, refusal.now):
+        yield from explain_signature(refusal._replace(verifier=other))
+    elif time.unit != unit:
+        yield f"{matches(entry)} with `timestamp: {{unit: {time.unit}}}`. Change it in `{verifier.path}`."
+    elif age > 0:
+        yield (
+            "Except for its age, the request is valid. It is a late retry or a replayed request, or a clock "
+            "is wrong. Check the clock of this machine. To accept late retries, raise `timestamp.tolerance` "
+            f"in `{verifier.path}`."
+        )
+    else:
+        yield "Except for its timestamp, the request is valid. Check the clock of this machine."
 
 
-def _look_at_body(case: _Case) -> Iterator[str]:
-    yield from about_body(case.lock.entry, case.request)
+def _with_unit(verifier: KnownVerifier, unit: str) -> KnownVerifier:
+    entry = verifier.entry
+    if not isinstance(entry, SigningConfig) or entry.timestamp is None:
+        return verifier
+    timestamp = entry.timestamp.model_copy(update={"unit": unit})
+    return verifier._replace(entry=entry.model_copy(update={"timestamp": timestamp}))
 
 
-def _look_at_credentials(case: _Case) -> Iterator[str]:
-    if isinstance(case.lock.entry, AllowlistConfig):
-        yield from about_allowlist(case.request)
-    elif isinstance(case.lock.entry, TokenConfig | BasicConfig):
-        yield from _look_at_signature(case)
+def _explain_body(refusal: Refusal) -> Iterator[str]:
+    yield from about_body(refusal.verifier, refusal.request)
 
 
-_LOOKS: dict[Reason, Callable[[_Case], Iterator[str]]] = {
-    "missing_signature": _look_at_absence,
-    "malformed_signature": _look_at_signature,
-    "duplicate_header": _look_at_twins,
-    "wrong_signature": _look_at_signature,
-    "stale_timestamp": _look_at_time,
-    "future_timestamp": _look_at_time,
-    "malformed_timestamp": _look_at_time,
-    "malformed_body": _look_at_body,
-    "wrong_credentials": _look_at_credentials,
+def _explain_credentials(refusal: Refusal) -> Iterator[str]:
+    if isinstance(refusal.verifier.entry, AllowlistConfig):
+        yield from about_allowlist(refusal.verifier, refusal.request)
+    elif isinstance(refusal.verifier.entry, TokenConfig | BasicConfig):
+        yield from explain_signature(refusal)
+
+
+_EXPLANATIONS: dict[Reason, Callable[[Refusal], Iterator[str]]] = {
+    "missing_signature": _explain_missing_signature,
+    "malformed_signature": explain_signature,
+    "duplicate_header": _explain_duplicates,
+    "wrong_signature": explain_signature,
+    "stale_timestamp": _explain_timestamp,
+    "future_timestamp": _explain_timestamp,
+    "malformed_timestamp": _explain_timestamp,
+    "malformed_body": _explain_body,
+    "wrong_credentials": _explain_credentials,
 }

@@ -1,4 +1,4 @@
-"""Which elements of a batch are refused, where each carries its own signature or token (`each`). Pure."""
+"""The refused elements of a batch in which each element has its own signature or token (`each`)."""
 
 from __future__ import annotations
 
@@ -16,53 +16,61 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gatehouse.config.model import VerifyEntry
-    from gatehouse.diagnosis.known import Lock
+    from gatehouse.diagnosis.known import KnownVerifier
     from gatehouse.errors import Reason
     from gatehouse.language.request import Request
 
-#: As many elements as one diagnosis looks at.
-_MOST_ITEMS = 100
-#: As many as one sentence names.
-_MOST_NAMED = 5
+#: How many elements a diagnosis verifies.
+_MAX_ITEMS = 100
+#: How many elements a finding names.
+_MAX_NAMED = 5
 
 
 class RefusedItem(NamedTuple):
-    """An element that does not pass by itself."""
+    """An element that does not verify."""
 
-    #: Its place, from 1.
+    #: Its position, starting at 1.
     number: int
     reason: Reason
-    #: The request with the element for a body: what the verifier reads it from.
+    #: The request with the element as its body: the verifier reads it from there.
     request: Request
 
 
-def about_items(lock: Lock, request: Request, now: float) -> Iterator[str]:
-    """Say which elements are refused."""
-    each, total = _each(lock.entry), _count(lock.entry, request)
+def about_items(verifier: KnownVerifier, request: Request, now: float) -> Iterator[str]:
+    """Name the elements that are refused."""
+    each, total = _each(verifier.entry), _count(verifier.entry, request)
     if each and not total and is_json(request.body):
-        yield f"there is no element in {each} of the body"
-    refused = refused_items(lock, request, now)
+        yield f"The body has no elements in `{each}`. Check `each` in `{verifier.path}`."
+    refused = refused_items(verifier, request, now)
     if refused and total > 1:
         reasons = ", ".join(dict.fromkeys(one.reason for one in refused))
-        rest = "; the secret fits the others" if fits_others(lock, request, refused) else ""
-        yield f"{_which(refused, total)} in {each}: {reasons}{rest}"
+        were = "was" if len(refused) == 1 else "were"
+        others = (
+            " The other elements verify, so the secret is right."
+            if some_verify(verifier, request, refused)
+            else ""
+        )
+        yield f"{_numbers(refused, total)} in `{each}` {were} refused: {reasons}.{others}"
 
 
-def fits_others(lock: Lock, request: Request, refused: Sequence[RefusedItem]) -> bool:
-    """Tell whether some elements pass: then config and secret are right."""
-    return 0 < len(refused) < min(_count(lock.entry, request), _MOST_ITEMS)
+def some_verify(verifier: KnownVerifier, request: Request, refused: Sequence[RefusedItem]) -> bool:
+    """Return whether some elements verify. The config and the secret are right then."""
+    return 0 < len(refused) < min(_count(verifier.entry, request), _MAX_ITEMS)
 
 
-def refused_items(lock: Lock, request: Request, now: float) -> list[RefusedItem]:
-    """Try the first elements, one by one. Empty without `each`, and when an element can't be tried alone."""
-    each = _each(lock.entry)
-    if each is None or _reads_outside(lock.entry):
+def refused_items(verifier: KnownVerifier, request: Request, now: float) -> list[RefusedItem]:
+    """Verify the first elements one by one, and return those that are refused.
+
+    Returns nothing without `each`, and if an element can't be verified without the rest of the body.
+    """
+    each = _each(verifier.entry)
+    if each is None or _reads_outside(verifier.entry):
         return []
     try:
-        items = signed_items(request, Split(tuple(each.split("."))))[:_MOST_ITEMS]
+        items = signed_items(request, Split(tuple(each.split("."))))[:_MAX_ITEMS]
     except VerificationError:
         return []
-    single = alone(lock)
+    single = of_one_item(verifier)
     requests = [msgspec.structs.replace(request, body=raw) for raw, _ in items]
     tried = ((number, single.refusal(one, now), one) for number, one in enumerate(requests, 1))
     return [RefusedItem(number, reason, one) for number, reason, one in tried if reason is not None]
@@ -72,9 +80,9 @@ def _each(entry: VerifyEntry) -> str | None:
     return entry.each if isinstance(entry, SigningConfig | TokenConfig) else None
 
 
-def alone(lock: Lock) -> Lock:
-    """Return the verifier of a single element."""
-    return lock._replace(entry=lock.entry.model_copy(update={"each": None}))
+def of_one_item(verifier: KnownVerifier) -> KnownVerifier:
+    """Return the verifier for a request whose body is one element."""
+    return verifier._replace(entry=verifier.entry.model_copy(update={"each": None}))
 
 
 def _count(entry: VerifyEntry, request: Request) -> int:
@@ -86,15 +94,15 @@ def _count(entry: VerifyEntry, request: Request) -> int:
 
 
 def _reads_outside(entry: VerifyEntry) -> bool:
-    """Tell whether an element is signed together with what encloses it."""
+    """Return whether the signature of an element also covers something outside the element."""
     templates = (entry.signed, entry.id) if isinstance(entry, SigningConfig) else ()
     return any(part.name == "outer" for template in templates if template for part in template.placeholders)
 
 
-def _which(refused: Sequence[RefusedItem], total: int) -> str:
+def _numbers(refused: Sequence[RefusedItem], total: int) -> str:
     numbers = [str(one.number) for one in refused]
-    if len(numbers) == min(total, _MOST_ITEMS):
-        return f"all {total} elements"
-    more = " and others" if len(numbers) > _MOST_NAMED else ""
+    if len(numbers) == min(total, _MAX_ITEMS):
+        return f"All {total} elements"
+    more = " and others" if len(numbers) > _MAX_NAMED else ""
     plural = "s" if len(numbers) > 1 else ""
-    return f"element{plural} {', '.join(numbers[:_MOST_NAMED])}{more} of {total}"
+    return f"Element{plural} {', '.join(numbers[:_MAX_NAMED])}{more} of {total}"

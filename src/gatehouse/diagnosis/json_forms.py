@@ -1,6 +1,6 @@
-"""One JSON text written in other forms: its layout, escapes, numbers and order of keys, each by itself.
+"""Writes one JSON text in other forms, which differ in layout, escapes, numbers and the order of keys.
 
-The text is taken apart once. What is not changed stays as it was written, to the digit and to the escape.
+The text is parsed once. A form changes only what it names: everything else stays as it was written.
 """
 
 from __future__ import annotations
@@ -15,45 +15,50 @@ from typing import NamedTuple
 _TOKEN = re.compile(
     r'\s*(?:("(?:[^"\\]|\\.)*")|(-?[0-9][0-9.eE+-]*)|(true|false|null)|([\[\]{}:,]))', re.DOTALL
 )
-_DEEPEST = 100
-#: With as many keys in the outermost object, every order of them is tried.
-_MOST_ORDERED = 5
-#: In larger ones the orders are too many bytes.
-_MOST_LEAVES = 200
+#: The group of punctuation in `_TOKEN`.
+_PUNCTUATION = 4
+_MAX_DEPTH = 100
+#: Every order is tried if the outermost object has at most this many keys.
+_MAX_ORDERED = 5
+#: All orders of a text with more leaves would be too many bytes.
+_MAX_LEAVES = 200
+#: Longer numbers are not amounts of money, so they are not written with two decimals.
+_MAX_DIGITS = 20
+#: JavaScript writes larger numbers with an exponent.
+_MAX_WHOLE = 1e15
 _HTML = "<>&\u2028\u2029"
 
-#: Puts leaves between what stands around them.
+#: Writes the text with these leaves.
 Write = Callable[[tuple[str, ...]], str]
-#: Layout and order of keys in words, and what makes the function that writes so.
+#: Phrases for the layout and for the order of keys, and a function that makes their `Write`.
 Skeleton = tuple[str, str, Callable[[], Write]]
 
 
 class Layout(NamedTuple):
-    """What stands between the tokens."""
+    """The text between the tokens."""
 
     colon: str
     comma: str
-    #: For each level; None: all in one line.
+    #: The indentation of each level. None puts everything on one line.
     indent: str | None = None
 
 
 LAYOUTS: dict[str, Layout] = {
-    "compact": Layout(":", ","),
+    "in compact form": Layout(":", ","),
     "with a space after : and ,": Layout(": ", ", "),
     "with a space after :": Layout(": ", ","),
-    "indented by 2": Layout(": ", ",", "  "),
-    "indented by 4": Layout(": ", ",", "    "),
-    "indented by a tab": Layout(": ", ",", "\t"),
+    "with 2 spaces of indentation": Layout(": ", ",", "  "),
+    "with 4 spaces of indentation": Layout(": ", ",", "    "),
+    "with tabs as indentation": Layout(": ", ",", "\t"),
 }
 
 
 class Json:
-    """A JSON text in pieces. Raises `ValueError` for text that is none, or too deep."""
+    """A parsed JSON text. Raises `ValueError` if the text is not JSON, or nested too deeply."""
 
     def __init__(self, text: str) -> None:
-        json.loads(text, parse_constant=_no_constant)  # refuses all that the pattern would let pass
-        self._pieces: list[tuple[bool, str]] = []
-        #: Strings and numbers, as they are written.
+        json.loads(text, parse_constant=_no_constant)  # stricter than the pattern
+        #: Strings, numbers, `true`, `false` and `null`, as they are written.
         self.leaves: list[str] = []
         tokens = list(_TOKEN.finditer(text))
         self._root, end = self._node(
@@ -65,15 +70,15 @@ class Json:
 
     def _node(self, tokens: list[tuple[int, str]], at: int, depth: int) -> tuple[object, int]:
         kind, token = tokens[at]
-        if depth > _DEEPEST:
+        if depth > _MAX_DEPTH:
             raise ValueError("too deep")
-        if kind != 4:  # noqa: PLR2004 - the pattern's group of punctuation
+        if kind != _PUNCTUATION:
             self.leaves.append(token)
             return len(self.leaves) - 1, at + 1
         pairs: list[tuple[object, object]] = []
         at += 1
-        while tokens[at][1] not in ("]", "}") or tokens[at][0] != 4:  # noqa: PLR2004 - as above
-            if tokens[at] == (4, ","):
+        while tokens[at][1] not in ("]", "}") or tokens[at][0] != _PUNCTUATION:
+            if tokens[at] == (_PUNCTUATION, ","):
                 at += 1
             key: object = None
             if token == "{":  # noqa: S105 - punctuation
@@ -84,8 +89,8 @@ class Json:
         return _Members(token, pairs), at + 1
 
     def skeletons(self) -> Iterator[Skeleton]:
-        """Give the layouts, with the keys as they came and sorted; the first changes nothing of either."""
-        yield "", "", lambda: self._as_it_came
+        """Iterate over the layouts, with the keys as received and sorted. The first one changes nothing."""
+        yield "", "", lambda: self._as_received
         for layout, separators in LAYOUTS.items():
             yield layout, "", cache(partial(_writer, self._root, separators))
         by_key = self._sorted(self._root)
@@ -93,17 +98,17 @@ class Json:
             yield layout, "with sorted keys", cache(partial(_writer, by_key, separators))
 
     def orders(self) -> Iterator[Skeleton]:
-        """Give the layouts with the outermost keys in every order, when there are few."""
+        """Iterate over the layouts with the outermost keys in every order, if there are few keys."""
         root = self._root
-        if not isinstance(root, _Members) or root.opening != "{" or len(self.leaves) > _MOST_LEAVES:
+        if not isinstance(root, _Members) or root.opening != "{" or len(self.leaves) > _MAX_LEAVES:
             return
-        if len(root.pairs) <= _MOST_ORDERED:
+        if len(root.pairs) <= _MAX_ORDERED:
             for pairs in islice(permutations(root.pairs), 1, None):
                 for layout, separators in LAYOUTS.items():
                     members = _Members("{", list(pairs))
                     yield layout, "with its keys in another order", partial(_writer, members, separators)
 
-    def _as_it_came(self, leaves: tuple[str, ...]) -> str:
+    def _as_received(self, leaves: tuple[str, ...]) -> str:
         return "".join(leaf for pair in zip(self._gaps, [*leaves, ""], strict=True) for leaf in pair)
 
     def _key(self, pair: tuple[object, object]) -> str:
@@ -120,7 +125,7 @@ class Json:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 class _Members(NamedTuple):
@@ -131,10 +136,10 @@ class _Members(NamedTuple):
 
 
 def _gaps(text: str, tokens: list[re.Match[str]]) -> list[str]:
-    """Return what stands before, between and behind the leaves."""
+    """Return the text before, between and after the leaves."""
     gaps, end = [], 0
     for match in tokens:
-        if match.lastindex != 4:  # noqa: PLR2004 - the pattern's group of punctuation
+        if match.lastindex != _PUNCTUATION:
             start = match.start(match.lastindex or 0)
             gaps.append(text[end:start])
             end = match.end()
@@ -142,7 +147,7 @@ def _gaps(text: str, tokens: list[re.Match[str]]) -> list[str]:
 
 
 def _writer(root: object, layout: Layout) -> Write:
-    """Lay out once what leaves are put into: texts between them, and the leaf that follows each."""
+    """Compute the texts between the leaves and the order of the leaves once, for many writes."""
     gaps, order = [""], []
 
     def walk(node: object, level: int) -> None:
@@ -174,15 +179,15 @@ def _line(layout: Layout, level: int) -> str:
 
 
 def escapes() -> dict[str, Callable[[str], str]]:
-    """Name the ways to write a string, each with the function from a string as written to it."""
+    """Return the ways to write a string. Each function takes the string as it is written now."""
     return {
         "without escapes": _plain,
         "escaped to ASCII": lambda text: json.dumps(json.loads(text)),
-        "escaped to ASCII with capital letters": lambda text: _capital(json.dumps(json.loads(text))),
+        "escaped to ASCII with uppercase letters": lambda text: _uppercase(json.dumps(json.loads(text))),
         "with \\/ as PHP writes it": lambda text: json.dumps(json.loads(text)).replace("/", "\\/"),
         "with \\/ and without other escapes": lambda text: _plain(text).replace("/", "\\/"),
         "with \\u003c as Go writes it": lambda text: _escaped(_plain(text), _HTML),
-        "escaped as .NET does": lambda text: _capital(_dot_net(text)),
+        "escaped as .NET does": lambda text: _uppercase(_dot_net(text)),
     }
 
 
@@ -199,17 +204,17 @@ def _dot_net(text: str) -> str:
     return '"' + _escaped(inner, "<>&'+`\x7f") + '"'
 
 
-def _capital(text: str) -> str:
+def _uppercase(text: str) -> str:
     return re.sub(r"(?<!\\)((?:\\\\)*\\u)([0-9a-f]{4})", lambda match: match[1] + match[2].upper(), text)
 
 
 def numbers() -> dict[str, Callable[[str], str]]:
-    """Name the ways to write a number, each with the function from a number as written to it."""
+    """Return the ways to write a number. Each function takes the number as it is written now."""
     return {
-        "with numbers as short as can be": _shortest,
-        "with two decimals where there is a fraction": lambda text: _decimals(text, whole=False),
-        "with two decimals": lambda text: _decimals(text, whole=True),
-        "with .0 behind whole numbers": lambda text: text if _is_fraction(text) else f"{text}.0",
+        "with numbers as short as possible": _shortest,
+        "with two decimals in fractions": lambda text: _decimals(text, whole=False),
+        "with two decimals in all numbers": lambda text: _decimals(text, whole=True),
+        "with .0 after whole numbers": lambda text: text if _is_fraction(text) else f"{text}.0",
     }
 
 
@@ -221,8 +226,8 @@ def _shortest(text: str) -> str:
     if not _is_fraction(text):
         return text
     value = float(text)
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)  # noqa: PLR2004 - as JavaScript
+    return str(int(value)) if value.is_integer() and abs(value) < _MAX_WHOLE else repr(value)
 
 
 def _decimals(text: str, *, whole: bool) -> str:
-    return f"{float(text):.2f}" if (whole or _is_fraction(text)) and len(text) < 20 else text  # noqa: PLR2004 - no amount
+    return f"{float(text):.2f}" if (whole or _is_fraction(text)) and len(text) < _MAX_DIGITS else text

@@ -1,4 +1,4 @@
-"""Sources as a diagnosis sees them: each verifier's config beside its secrets, to be tried with changes."""
+"""The sources as a diagnosis uses them: each verifier with its config and its secrets."""
 
 from __future__ import annotations
 
@@ -22,25 +22,30 @@ if TYPE_CHECKING:
     from gatehouse.language.request import Request
     from gatehouse.verify.base import KnownKeys, Verifier
 
-#: As many secrets as one diagnosis tries for each verifier.
-_MOST_SECRETS = 10
+#: How many secrets of one verifier a diagnosis tries.
+_MAX_SECRETS = 10
 
 
-class Lock(NamedTuple):
-    """One verifier's config and its secrets."""
+class KnownVerifier(NamedTuple):
+    """One verifier of a source: its config and its secrets."""
 
     entry: VerifyEntry
     secrets: tuple[bytes, ...]
-    #: What is known of published keys: a diagnosis fetches nothing.
+    #: Where each secret is kept, such as `env:SHOP_SECRET`.
+    references: tuple[str, ...]
+    #: The path of the verifier in the config, such as `sources.shop.verify`.
+    path: str
+    #: The published keys that the gateway has fetched. A diagnosis fetches nothing.
     keys: KnownKeys | None = None
 
     def __repr__(self) -> str:
         return f"<{self.entry.type}>"
 
     def refusal(self, request: Request, now: float) -> Reason | None:
-        """Return why it refuses the request; None when it lets it in.
+        """Return the reason for which the verifier refuses the request, or None if it accepts it.
 
-        Raises `ValueError` when the config, perhaps a changed one, can't use these secrets.
+        Raises `ValueError` if no verifier can be built from this config and these secrets. A config that a
+        diagnosis has changed may be such a config.
         """
         verifier = self._verifier()
         try:
@@ -56,30 +61,30 @@ class Lock(NamedTuple):
                 remote.keys = self.keys
         return verifier
 
-    def opens(self, request: Request, now: float) -> bool:
-        """Tell whether it lets the request in. Changed configs may not even be built: these do not."""
+    def accepts(self, request: Request, now: float) -> bool:
+        """Return whether the verifier accepts the request. False if no verifier can be built."""
         try:
-            return self.can_be_tried and self.refusal(request, now) is None
-        except Exception:  # noqa: BLE001 - tried with configs that nobody checked
+            return self.can_run and self.refusal(request, now) is None
+        except Exception:  # noqa: BLE001 - nothing has checked a changed config
             return False
 
-    def tries(self, now: float) -> Callable[[Request], bool]:
-        """Return what tells whether a request would be let in: for many requests, with one verifier."""
-        if not self.can_be_tried:
+    def acceptance_check(self, now: float) -> Callable[[Request], bool]:
+        """Return a function like `accepts` that builds the verifier once, for many requests."""
+        if not self.can_run:
             return lambda _: False
         verifier = self._verifier()
 
-        def opens(request: Request) -> bool:
+        def accepts(request: Request) -> bool:
             try:
                 verifier.verify(request, now)
-            except Exception:  # noqa: BLE001 - as in `opens`
+            except Exception:  # noqa: BLE001 - as in the method
                 return False
             return True
 
-        return opens
+        return accepts
 
-    def ageless(self) -> Lock:
-        """Return the same lock for which no request is too old or too new."""
+    def without_age_limit(self) -> KnownVerifier:
+        """Return the same verifier with no limit for the age of a timestamp."""
         entry = self.entry
         if not isinstance(entry, SigningConfig) or entry.timestamp is None:
             return self
@@ -87,14 +92,14 @@ class Lock(NamedTuple):
         return self._replace(entry=entry.model_copy(update={"timestamp": timestamp}))
 
     @property
-    def can_be_tried(self) -> bool:
-        """Whether what it decides from is at hand: the request, and keys that are known."""
+    def can_run(self) -> bool:
+        """Whether the verifier has what it needs: published keys are known, or it uses none."""
         is_remote = self.entry.type in ("paypal", "aws-sns") or getattr(self.entry, "jwks", None)
         return self.keys is not None or not is_remote
 
     @property
     def needs_secrets(self) -> bool:
-        """Whether it can't even be built without a secret."""
+        """Whether the verifier can't be built without a secret."""
         return isinstance(self.entry, VerifierConfig) and not getattr(self.entry, "jwks", None)
 
 
@@ -103,52 +108,65 @@ class KnownSource:
     """A source with the secrets that can be read now."""
 
     name: str
+    #: The length limit of a body, in bytes.
     max_body: int
-    #: All have to open; of each, one has to (`type: any`).
-    locks: tuple[tuple[Lock, ...], ...]
-    #: How old a request may be by a time that is signed; None when the verifiers' own limits are all.
+    #: Each group must accept a request. A group accepts it if one of its verifiers does (`type: any`).
+    verifiers: tuple[tuple[KnownVerifier, ...], ...]
+    #: The maximum age of a request by its signed time, in seconds. None if only the verifiers limit it.
     max_age: float | None = None
 
-    def lets_in(self, request: Request, now: float) -> bool:
-        """Tell whether the request would verify here, whatever its age. Without a lock nothing is proved."""
-        return bool(self.locks) and all(
-            any(lock.ageless().opens(request, now) for lock in group) for group in self.locks
+    def accepts(self, request: Request, now: float) -> bool:
+        """Return whether the request verifies here, whatever its age. False if nothing is verified here."""
+        return bool(self.verifiers) and all(
+            any(one.without_age_limit().accepts(request, now) for one in group) for group in self.verifiers
         )
 
-    def each_lock(self) -> Iterator[Lock]:
-        """Give every verifier in turn."""
-        for group in self.locks:
+    def each_verifier(self) -> Iterator[KnownVerifier]:
+        """Iterate over the verifiers of all groups."""
+        for group in self.verifiers:
             yield from group
 
 
 def known_source(
     name: str, settings: SourceConfig, secrets: Secrets, max_body: int, keys: KnownKeys | None = None
 ) -> KnownSource:
-    """Collect the verifiers of a source with those of their secrets that can be read."""
-    entries = (entry for entry in settings.verify if not isinstance(entry, NoneConfig))
-    groups = (entry.of if isinstance(entry, AnyConfig) else (entry,) for entry in entries)
-    locks = tuple(tuple(_lock(entry, settings, secrets, keys) for entry in group) for group in groups)
-    return KnownSource(name, max_body, locks, effective_max_age(settings))
+    """Collect the verifiers of a source, with those of their secrets that can be read."""
+    top = f"sources.{name}.verify"
+    groups: list[tuple[KnownVerifier, ...]] = []
+    for index, entry in enumerate(settings.verify):
+        if isinstance(entry, NoneConfig):
+            continue
+        path = top if len(settings.verify) == 1 else f"{top}.{index}"
+        places = (
+            [(one, f"{path}.of.{position}") for position, one in enumerate(entry.of)]
+            if isinstance(entry, AnyConfig)
+            else [(entry, path)]
+        )
+        groups.append(tuple(_verifier(one, place, settings, secrets, keys) for one, place in places))
+    return KnownSource(name, max_body, tuple(groups), effective_max_age(settings))
 
 
 def known_sources(
     sources: Mapping[str, SourceConfig], secrets: Secrets, max_body: int, keys: KnownKeys | None = None
 ) -> list[KnownSource]:
-    """Collect all sources of a config. `max_body` is the server's."""
+    """Collect all sources of a config. `max_body` is the limit of the server, in bytes."""
     return [
         known_source(name, settings, secrets, settings.max_body or max_body, keys)
         for name, settings in sources.items()
     ]
 
 
-def _lock(entry: VerifyEntry, settings: SourceConfig, secrets: Secrets, keys: KnownKeys | None) -> Lock:
+def _verifier(
+    entry: VerifyEntry, path: str, settings: SourceConfig, secrets: Secrets, keys: KnownKeys | None
+) -> KnownVerifier:
     own = entry.secrets if isinstance(entry, VerifierConfig) else ()
-    return Lock(entry, tuple(_readable(own or settings.secrets, secrets)), keys)
+    readable = dict(_readable(own or settings.secrets, secrets))
+    return KnownVerifier(entry, tuple(readable.values()), tuple(map(str, readable)), path, keys)
 
 
-def _readable(references: Sequence[SecretRef], secrets: Secrets) -> Iterator[bytes]:
-    for reference in references[:_MOST_SECRETS]:
+def _readable(references: Sequence[SecretRef], secrets: Secrets) -> Iterator[tuple[SecretRef, bytes]]:
+    for reference in references[:_MAX_SECRETS]:
         try:
-            yield secrets.resolve(reference)
+            yield reference, secrets.resolve(reference)
         except SecretError:
             continue

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gatehouse.diagnosis.diagnose import diagnose, diagnose_head
+from gatehouse.diagnosis.wording import as_sentence
 from gatehouse.errors import VerificationError
 from gatehouse.events.event import new_id
 
@@ -117,7 +118,7 @@ class RejectedRequests:
             request=request,
             has_body=body_length == len(request.body),
             weight=0,
-            findings=None if verdict else (error.message,),
+            findings=None if verdict else (as_sentence(error.message),),
         )
         _drop_oversized(refused)
         self._keep(refused)
@@ -144,9 +145,7 @@ class RejectedRequests:
     def _diagnosed(self, refused: KeptRequest) -> tuple[str, ...]:
         request, source = refused.request, self._known.get(refused.source)
         if request is None or source is None or refused.verdict is None:
-            return (
-                "the content of the request was not kept: it was too large, or newer requests replaced it",
-            )
+            return ("Gatehouse did not keep this request: it was too large, or newer requests replaced it.",)
         if refused.has_body:
             found = diagnose(request, source, self._known.values(), refused.time, refused.verdict)
         else:

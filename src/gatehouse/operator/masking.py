@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatehouse.config.model import SigningConfig
+from gatehouse.diagnosis.signature_headers import ebay_key_id
 from gatehouse.telemetry.log import clean
 
 if TYPE_CHECKING:
@@ -36,9 +37,15 @@ def masked_headers(request: Request, source: Source) -> list[tuple[str, str]]:
     """Return the headers in the order sent, with masked values."""
     plain = _PLAIN | set(_configured(source.settings)) - _credentials(source)
     return [
-        (name, clean(value)[:_LONGEST] if name.lower() in plain else mask(value))
+        (name, clean(value)[:_LONGEST] if name.lower() in plain else mask(value) + _key_id(name, value))
         for name, value in request.headers.items()
     ]
+
+
+def _key_id(name: str, value: str) -> str:
+    """Return the id of the public key in a signature of eBay, which an operator needs to fetch the key."""
+    kid = ebay_key_id(value) if name.lower() == "x-ebay-signature" else None
+    return f", kid {kid}" if kid else ""
 
 
 def query_names(request: Request) -> list[str]:

@@ -99,7 +99,10 @@ class RejectedRequest(TypedDict):
     ]
     findings: Annotated[
         list[str],
-        Meta(description="What to check, in words.", examples=[["the timestamp is 812 s old"]]),
+        Meta(
+            description="What was found and what to do, as full sentences.",
+            examples=[["The timestamp is 812 s old; the limit is 5m."]],
+        ),
     ]
 
 

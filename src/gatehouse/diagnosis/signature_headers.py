@@ -1,0 +1,187 @@
+"""The headers that carry signatures: those that are missing or occur twice, and those of other providers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from gatehouse import providers
+from gatehouse.config.model import BasicConfig, JwtConfig, SigningConfig, TokenConfig
+from gatehouse.config.presets import raw_preset
+from gatehouse.diagnosis.observations import about_signed_parts, in_words, text_of
+from gatehouse.diagnosis.wording import counted
+from gatehouse.language.document import Document, MalformedDocumentError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gatehouse.config.model import VerifyEntry
+    from gatehouse.diagnosis.known import KnownVerifier
+    from gatehouse.language.request import Request
+
+#: The header of each scheme that has no key for it.
+_FIXED = {
+    "twilio": ("X-Twilio-Signature",),
+    "ebay": ("X-EBAY-SIGNATURE",),
+    "paypal": ("PAYPAL-TRANSMISSION-SIG",),
+}
+_SIGNATURE_WORDS = re.compile(
+    r"(^|[-_])(sig|signature|hmac|hash|digest|token|secret)($|[-_0-9])", re.IGNORECASE
+)
+#: Names that any provider may use, so they do not identify one.
+_GENERIC = frozenset({"authorization", "signature", "x-signature", "x-webhook-signature"})
+#: How many providers a finding names. Many sign through Svix.
+_MAX_NAMED = 3
+#: How similar a header must be to an expected one, from 0 to 1.
+_SIMILAR = 0.75
+_KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+def about_missing_signature(
+    verifiers: Sequence[KnownVerifier], request: Request, *, with_suggestions: bool = True
+) -> Iterator[str]:
+    """Name the place where a signature or token is missing, and suggest the headers that may contain it."""
+    present = [one for one in verifiers if _has_signature(one.entry, request)]
+    for one in present:  # the signature is there, so another signed part is missing
+        yield from about_signed_parts(one, request)
+    if present:
+        return
+    expected = [name for one in verifiers for name in header_names(one.entry)]
+    for name in expected:
+        if not any(request.headers.getall(name, ())):
+            yield f"The header {name} is {'empty' if name in request.headers else 'missing'}."
+    for one in verifiers:
+        if not header_names(one.entry):
+            yield _missing_outside_headers(one.entry)
+    if not with_suggestions:
+        return
+    others = list(other_headers(verifiers, request))
+    yield from others
+    if expected and not others and not any(request.headers.getall(name, ()) for name in expected):
+        yield (
+            "No header looks like a signature. Check at the provider that a secret is set and that requests "
+            "are signed, and check that no proxy removes headers."
+        )
+
+
+def header_names(entry: VerifyEntry) -> tuple[str, ...]:
+    """Return the headers from which a verifier reads its signature or credentials."""
+    match entry:
+        case SigningConfig():
+            return tuple(name.replace("{n}", "1") for name in entry.signature.header)
+        case TokenConfig() | JwtConfig():
+            return (entry.header,) if entry.header else ()
+        case BasicConfig():
+            return ("Authorization",)
+        case _:
+            return _FIXED.get(entry.type, ())
+
+
+def _missing_outside_headers(entry: VerifyEntry) -> str:
+    what = "token" if isinstance(entry, TokenConfig | JwtConfig) else "signature"
+    place = in_words(entry.signature if isinstance(entry, SigningConfig) else entry)
+    where = f": expected in {place}" if place else ""
+    each = getattr(entry, "each", None)
+    return (
+        f"The elements of `{each}` have no {what}{where}." if each else f"The request has no {what}{where}."
+    )
+
+
+def about_duplicates(entry: VerifyEntry, request: Request) -> Iterator[str]:
+    """Name the headers that occur more than once."""
+    names = list(header_names(entry))
+    if isinstance(entry, SigningConfig) and entry.timestamp and entry.timestamp.header:
+        names.append(entry.timestamp.header)
+    for name in dict.fromkeys(names):
+        count = len(request.headers.getall(name, ()))
+        if count > 1:
+            times = "twice" if count == 2 else counted(count, "time")  # noqa: PLR2004
+            yield (
+                f"The header {name} occurs {times}, but Gatehouse expects it once. Find the proxy that adds "
+                "it, and configure it to forward the provider's header only."
+            )
+
+
+def _has_signature(entry: VerifyEntry, request: Request) -> bool:
+    return isinstance(entry, SigningConfig) and entry.each is None and bool(text_of(entry.signature, request))
+
+
+def other_headers(verifiers: Sequence[KnownVerifier], request: Request) -> Iterator[str]:
+    """Name the headers, other than the expected ones, that may be a signature."""
+    expected = {name.lower() for one in verifiers for name in header_names(one.entry)}
+    present = {name.lower(): name for name in request.headers if name.lower() not in expected}
+    for lower, name in present.items():
+        titles = _owners(lower)
+        if titles:
+            yield (
+                f"The header {name} is present: {_listed(titles)} signs in it. If that is the provider, use "
+                "its preset (`provider: NAME`); `gatehouse providers` lists the names."
+            )
+        elif _SIGNATURE_WORDS.search(name) or difflib.get_close_matches(lower, expected, 1, cutoff=_SIMILAR):
+            yield f"The header {name} is present. If it is the signature, {_advice(verifiers, name)}."
+
+
+def _advice(verifiers: Sequence[KnownVerifier], name: str) -> str:
+    for one in verifiers:
+        if isinstance(one.entry, SigningConfig):
+            return f"set `signature: {{header: {name}}}` in `{one.path}`"
+        if isinstance(one.entry, TokenConfig | JwtConfig):
+            return f"set `header: {name}` in `{one.path}`"
+    return "the source needs another `verify`"
+
+
+def _owners(name: str) -> tuple[str, ...]:
+    """Return the providers that sign in this header, or in a newer one whose name only adds to this one."""
+    found = [
+        title
+        for header, titles in signature_headers().items()
+        if header == name or header.startswith(f"{name}-")
+        for title in titles
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def _listed(titles: tuple[str, ...]) -> str:
+    names = [*titles[:_MAX_NAMED], *(["another provider"] if len(titles) > _MAX_NAMED else [])]
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+@cache
+def signature_headers() -> dict[str, tuple[str, ...]]:
+    """Map the signature header of each preset (lower case) to the titles of the presets that use it."""
+    found: dict[str, list[str]] = {}
+    for name in providers.names():
+        preset = raw_preset(name)
+        for header in _headers(preset.get("verify")):
+            found.setdefault(header.lower(), []).append(preset.get("title") or name)
+    return {header: tuple(titles) for header, titles in found.items() if header not in _GENERIC}
+
+
+def _headers(verify: Any) -> Iterator[str]:  # noqa: ANN401 - a preset's data
+    """Find the headers from which verifiers read a signature or token, also inside `any`."""
+    if isinstance(verify, (list, tuple)):
+        for entry in verify:
+            yield from _headers(entry)
+    elif isinstance(verify, dict):
+        yield from _headers(verify.get("of"))
+        place = verify.get("signature", verify)
+        header = place.get("header", ()) if isinstance(place, dict) else ()
+        names = (header,) if isinstance(header, str) else header
+        yield from (name.replace("{n}", "1") for name in names)
+
+
+def ebay_key_id(header: str) -> str | None:
+    """Return the key id (`kid`) in an X-EBAY-SIGNATURE header, or None if there is no usual one.
+
+    The key id is not secret: eBay's API returns the public key for it.
+    """
+    try:
+        document = Document(base64.b64decode(header, validate=True))
+        kid = document.text(("kid",))
+    except (binascii.Error, ValueError, MalformedDocumentError):
+        return None
+    return kid if kid and _KEY_ID.fullmatch(kid) else None
