@@ -86,8 +86,8 @@ def _mismatch(verifier: KnownVerifier, request: Request, *, is_body_proved: bool
     if is_body_proved or not _covers_body(verifier.entry):
         return f"{does_not_match(verifier.entry)} {which}. {compare}."
     return (
-        f"{does_not_match(verifier.entry)} {which}. Either the {kind} is wrong, or the body was changed on the "
-        f"way. {compare}, and check that no proxy in front of Gatehouse changes bodies."
+        f"{does_not_match(verifier.entry)} {which}. Either the {kind} is wrong, or the body was changed on "
+        f"the way. {compare}, and check that no proxy in front of Gatehouse changes bodies."
     )
 
 
