@@ -1,4 +1,4 @@
-"""Verifications built as from a config, requests for them, and their results."""
+"""Builds verifications from configs, and requests to verify."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def verification(*verify: dict[str, Any], secrets: Sequence[str | bytes] = (), *
 def request(
     body: bytes = b"{}", headers: Any = (), query: str = "", public_url: str = "https://h.example"
 ) -> Request:
-    """Make a POST to /webhooks/a."""
+    """Create a POST request to /webhooks/a."""
     return Request("POST", "/webhooks/a", query, CIMultiDict(headers), body, public_url)
 
 
-def refused(checked: Verification, asked: Request, now: float = NOW) -> str:
+def refusal_reason(checked: Verification, asked: Request, now: float = NOW) -> str:
     """Return the reason why the request is refused. Fails if it passes."""
     with pytest.raises(VerificationError) as caught:
         checked.verify(asked, now)
@@ -44,7 +44,7 @@ def refused(checked: Verification, asked: Request, now: float = NOW) -> str:
 
 
 def flipped(raw: bytes, bit: int) -> bytes:
-    """Return the bytes with one bit changed."""
+    """Return the bytes with one bit flipped."""
     changed = bytearray(raw)
     changed[bit // 8 % len(raw)] ^= 1 << bit % 8
     return bytes(changed)

@@ -5,84 +5,32 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import hmac
 import io
 import json
-import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from doubles.handshakes import (
+    CONFIG,
+    ENVIRONMENT,
+    HANDED_OVER,
+    SECRET,
+    TOKEN,
+    FakeConfirm,
+    ask,
+    by_discord,
+    by_slack,
+    handshakes_of,
+    mac,
+)
 from gatehouse.config.load import parse
 from gatehouse.gateway.app import Gateway
-from gatehouse.ingest.confirmation import MAX_REPLY, confirm
 from gateways import Running
-
-SECRET = "a-provider-secret-of-some-length"
-TOKEN = "a-token-for-handshakes-of-thirty-two-bytes"
-DISCORD = Ed25519PrivateKey.from_private_bytes(b"discord-signing-key-of-32-bytes!")
-ENVIRONMENT = {
-    "SECRET": SECRET,
-    "TOKEN": TOKEN,
-    "DISCORD": DISCORD.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
-}
-#: Asana and Notion have no secrets yet: the handshake brings them.
-CONFIG = """
-server: {listen: "127.0.0.1:0", public_url: "https://hooks.example.com"}
-operator: {listen: "127.0.0.1:0"}
-sources:
-  slack: {provider: slack, secrets: env:SECRET}
-  zoom: {provider: zoom, secrets: env:SECRET}
-  meta: {provider: meta, secrets: env:SECRET, handshake_secrets: env:TOKEN}
-  whatsapp: {provider: whatsapp, secrets: env:SECRET}
-  x: {provider: x, secrets: env:SECRET}
-  ms-graph: {provider: ms-graph, secrets: env:SECRET}
-  dropbox: {provider: dropbox, secrets: env:SECRET}
-  okta: {provider: okta, secrets: env:SECRET}
-  asana: {provider: asana, secrets: env:ASANA}
-  twitch: {provider: twitch, secrets: env:SECRET}
-  event-grid: {provider: azure-event-grid, secrets: env:SECRET}
-  discord: {provider: discord, secrets: env:DISCORD}
-  xero: {provider: xero, secrets: env:SECRET}
-  braintree: {provider: braintree, secrets: env:SECRET, values: {public_key: integration_public_key}}
-  monday: {provider: monday, secrets: env:SECRET}
-  notion: {provider: notion, secrets: env:NOTION}
-  intercom: {provider: intercom, secrets: env:SECRET}
-  nylas: {provider: nylas, secrets: env:SECRET}
-  line: {provider: line, secrets: env:SECRET}
-  hcp-terraform: {provider: hcp-terraform, secrets: env:SECRET}
-  # Of these the handshakes alone are tested here: the signatures would need keys that the providers serve.
-  ebay:
-    provider: ebay
-    verify: {type: token, header: X-Test-Token}
-    secrets: env:SECRET
-    handshake_secrets: env:TOKEN
-  sns:
-    provider: aws-sns
-    values: {topic_arn: "arn:aws:sns:us-west-2:123456789012:MyTopic"}
-    verify: {type: token, header: X-Test-Token}
-    secrets: env:SECRET
-"""
-
-
-class FakeConfirm:
-    """Replaces the provider's address for the confirmation."""
-
-    def __init__(self) -> None:
-        self.urls: list[str] = []
-        self.succeeds = True
-
-    async def __call__(self, url: str) -> bool:
-        self.urls.append(url)
-        return self.succeeds
 
 
 @pytest.fixture
@@ -113,76 +61,6 @@ def nothing_is_stored(tmp_path: Path, logged: io.StringIO) -> Iterator[None]:
         connection.close()
     for secret in (SECRET, TOKEN, *HANDED_OVER):
         assert secret not in logged.getvalue()
-
-
-HANDED_OVER = (
-    "b537207f20cbfa02357cf448134da559e8bd39d61597dcd5631b8012eae53e81",
-    "secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl",
-)
-
-
-class Answered:
-    """An answer with its body."""
-
-    def __init__(self, answer: aiohttp.ClientResponse, body: bytes) -> None:
-        self.status = answer.status
-        self.headers = answer.headers
-        self.body = body
-
-    @property
-    def json(self) -> Any:
-        assert self.headers["Content-Type"] == "application/json"
-        return json.loads(self.body)
-
-    @property
-    def text(self) -> str:
-        assert self.headers["Content-Type"] == "text/plain; charset=utf-8"
-        assert self.headers["X-Content-Type-Options"] == "nosniff"
-        return self.body.decode()
-
-
-async def ask(
-    running: Running,
-    source: str,
-    body: bytes = b"",
-    *,
-    method: str = "POST",
-    query: dict[str, str] | None = None,
-    headers: dict[str, str] | None = None,
-) -> Answered:
-    url = f"{running.url}/webhooks/{source}"
-    async with running.client.request(
-        method, url, params=query, data=body or None, headers=headers
-    ) as answer:
-        return Answered(answer, await answer.read())
-
-
-def mac(signed: bytes, digest: str = "sha256", key: bytes = SECRET.encode()) -> bytes:
-    return hmac.new(key, signed, digest).digest()
-
-
-def by_slack(body: bytes, name: str = "X-Slack") -> dict[str, str]:
-    now = str(int(time.time()))
-    signature = "v0=" + mac(f"v0:{now}:".encode() + body).hex()
-    return {
-        "Content-Type": "application/json",
-        f"{name}-Request-Timestamp": now,
-        f"{name}-Signature": signature,
-    }
-
-
-def by_discord(body: bytes) -> dict[str, str]:
-    now = str(int(time.time()))
-    signature = DISCORD.sign(now.encode() + body).hex()
-    return {
-        "Content-Type": "application/json",
-        "X-Signature-Timestamp": now,
-        "X-Signature-Ed25519": signature,
-    }
-
-
-async def handshakes_of(running: Running, source: str) -> float:
-    return (await running.metrics())["gatehouse_requests_total", "handshake", source]
 
 
 SLACK = json.dumps(
@@ -584,62 +462,3 @@ async def test_a_get_without_a_handshake_is_400_and_creates_no_event(running: Ru
     # Not even with a signature.
     signed = {"X-Dropbox-Signature": mac(b"{}").hex()}
     assert (await ask(running, "dropbox", b"{}", method="GET", headers=signed)).status == 400
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[tuple[str, list[str]]]:
-    """Serve an address that can be confirmed, and collect the requests."""
-    asked: list[str] = []
-    released = asyncio.Event()
-
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        asked.append(request.raw_path)
-        if request.path == "/slow":
-            await released.wait()
-        if request.path == "/elsewhere":
-            return web.Response(status=302, headers={"Location": "/ok"})
-        if request.path == "/endless":
-            response = web.StreamResponse()
-            await response.prepare(request)
-            for _ in range(4 * MAX_REPLY // 1024):
-                await response.write(b"x" * 1024)
-            await released.wait()
-            return response
-        return web.Response(status=500 if request.path == "/fails" else 200)
-
-    runner = web.ServerRunner(web.Server(answer))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}", asked
-    released.set()
-    await runner.cleanup()
-
-
-@pytest.mark.parametrize(
-    ("path", "confirmed"),
-    [
-        ("/ok?Token=a%2Fb%20c", True),
-        ("/endless", True),
-        ("/elsewhere", False),
-        ("/fails", False),
-        ("/slow", False),
-    ],
-)
-async def test_only_200_confirms(provider: tuple[str, list[str]], path: str, confirmed: bool) -> None:
-    url, asked = provider
-
-    assert await confirm(url + path, deadline=0.3 if path == "/slow" else 5.0) == confirmed
-    assert asked == [path]
-
-
-async def test_an_unreachable_address_is_not_confirmed(unused_port: int) -> None:
-    assert not await confirm(f"http://127.0.0.1:{unused_port}/")
-
-
-@pytest.fixture
-def unused_port() -> int:
-    """Find a port on which nothing listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What an attacker can do to a signature without knowing the secret: nothing of it passes."""
+"""Attacks on a signature without knowledge of the secret: all are refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gatehouse.language.request import Request
 from gatehouse.verify.base import Verification
 from gatehouse.verify.build import build_verifier
 from gatehouse.verify.hmac import HmacScheme
-from verifying import NOW, refused, request, verification
+from verifying import NOW, refusal_reason, request, verification
 
 SECRET = "s3cr3t-of-at-least-16-bytes"
 WHSEC = "whsec_" + base64.b64encode(b"a key of twenty-four byte").decode()
@@ -41,7 +41,7 @@ LIST = {
     "id": "{header:X-Id}",
     "signed": "{id}.{timestamp}.{body}",
 }
-#: Each way to carry a proof in a header: the header, the verifier and its secret.
+#: Each scheme with a signature or credentials in a header: the header, the verifier and its secret.
 SCHEMES: dict[str, tuple[str, dict[str, Any], str]] = {
     "plain": ("X-Sig", ENCODED, SECRET),
     "prefixed": ("X-Sig", ENCODED | {"signature": {"header": "X-Sig", "prefix": "sha256="}}, SECRET),
@@ -62,7 +62,7 @@ each_scheme = pytest.mark.parametrize("name", SCHEMES)
 
 
 def genuine(name: str) -> tuple[Verification, Request, str]:
-    """Return a verification, a request that passes it, and the header with the proof."""
+    """Return a verification, a request that passes it, and the header with the signature or credentials."""
     header, scheme, secret = SCHEMES[name]
     checked = verification(scheme, secrets=(secret,))
     signed = checked.sign(request(b"a=1&b=2", {"X-Id": "m1", "Content-Type": FORM}), NOW)
@@ -80,14 +80,14 @@ def with_values(asked: Request, name: str, *values: str) -> Request:
 
 @pytest.mark.case("S-03")
 @each_scheme
-def test_no_beginning_of_a_proof_passes_nor_a_proof_with_more_behind_it(name: str) -> None:
+def test_a_truncated_or_extended_signature_is_refused(name: str) -> None:
     checked, signed, header = genuine(name)
     right = signed.headers[header]
 
     for end in range(len(right)):
-        refused(checked, with_values(signed, header, right[:end]))
+        refusal_reason(checked, with_values(signed, header, right[:end]))
     for more in ("0", "=", "a", "%00", "\x00", ".", "=" * 4):
-        refused(checked, with_values(signed, header, right + more))
+        refusal_reason(checked, with_values(signed, header, right + more))
 
 
 @pytest.mark.case("S-03")
@@ -95,19 +95,19 @@ def test_no_beginning_of_a_proof_passes_nor_a_proof_with_more_behind_it(name: st
 @pytest.mark.parametrize(
     "value", ["v1,", "v1", "v1=", "v1=,", "sha256=", ",", "=", "t=1750000000,v1=", "v1, v1,"]
 )
-def test_a_name_without_a_signature_does_not_pass(name: str, value: str) -> None:
+def test_a_key_without_a_signature_is_refused(name: str, value: str) -> None:
     checked, signed, header = genuine(name)
 
-    refused(checked, with_values(signed, header, value))
+    refusal_reason(checked, with_values(signed, header, value))
 
 
 @pytest.mark.case("S-05")
 @each_scheme
 @pytest.mark.parametrize("values", [(), ("",), (" ",), ("   \t",)])
-def test_nothing_in_the_place_of_the_proof_does_not_pass(name: str, values: tuple[str, ...]) -> None:
+def test_a_missing_or_blank_signature_is_refused(name: str, values: tuple[str, ...]) -> None:
     checked, signed, header = genuine(name)
 
-    reason = refused(checked, with_values(signed, header, *values))
+    reason = refusal_reason(checked, with_values(signed, header, *values))
 
     assert reason in ("missing_signature", "malformed_signature", "wrong_credentials")
     assert values or reason == "missing_signature"
@@ -116,26 +116,26 @@ def test_nothing_in_the_place_of_the_proof_does_not_pass(name: str, values: tupl
 @pytest.mark.case("S-07")
 @each_scheme
 @pytest.mark.parametrize("order", ["good bad", "bad good", "good good"])
-def test_a_proof_that_is_there_twice_does_not_pass(name: str, order: str) -> None:
+def test_a_repeated_signature_is_refused(name: str, order: str) -> None:
     checked, signed, header = genuine(name)
     values = {"good": signed.headers[header], "bad": "x" * len(signed.headers[header])}
 
     asked = with_values(signed, header, *(values[each] for each in order.split()))
-    assert refused(checked, asked) == "duplicate_header"
+    assert refusal_reason(checked, asked) == "duplicate_header"
 
 
 @pytest.mark.case("S-07")
 @pytest.mark.parametrize("header", ["X-Time", "X-Id"])
 @pytest.mark.parametrize("order", ["good bad", "bad good", "good good"])
-def test_a_signed_timestamp_or_id_that_is_there_twice_does_not_pass(header: str, order: str) -> None:
+def test_a_repeated_signed_timestamp_or_id_is_refused(header: str, order: str) -> None:
     checked, signed, _ = genuine("list")
     values = {"good": signed.headers[header], "bad": "1750000001"}
 
-    refused(checked, with_values(signed, header, *(values[each] for each in order.split())))
+    refusal_reason(checked, with_values(signed, header, *(values[each] for each in order.split())))
 
 
 def odd_value(dice: random.Random) -> str:
-    """Make a header value as the HTTP parser would give it, of whatever bytes it lets through."""
+    """Return a header value of random bytes that the HTTP parser accepts."""
     length = dice.choice((1, 10, 28, 44, 64, 71, 200))
     alphabet = dice.choice((bytes(range(1, 256)), b"0123456789abcdef", b"v1=,t.+/ Basic\xe9\xff\xed\xa0\x80"))
     allowed = [byte for byte in alphabet if byte not in b"\r\n\0"]
@@ -143,7 +143,7 @@ def odd_value(dice: random.Random) -> str:
 
 
 @pytest.mark.case("S-06")
-def test_ten_thousand_odd_headers_are_refused_and_nothing_else_is_raised() -> None:
+def test_ten_thousand_odd_headers_raise_only_verification_errors() -> None:
     dice = random.Random(6)  # noqa: S311 - the same headers each time
     targets = [genuine(name) for name in SCHEMES]
 
@@ -158,12 +158,12 @@ def test_ten_thousand_odd_headers_are_refused_and_nothing_else_is_raised() -> No
 @pytest.mark.parametrize(
     "value", ["é", "\udce9\udcff", "\udced\udca0\udc80", "x" * 8192, "\x01\x1b[31m\x7f", "☃" * 64]
 )
-def test_a_proof_that_is_no_text_does_not_pass(name: str, value: str) -> None:
+def test_a_signature_that_is_not_text_is_refused(name: str, value: str) -> None:
     checked, signed, header = genuine(name)
     right = signed.headers[header]
 
     for spoilt in (value, value + right, right + value, right[:-1] + value[0]):
-        refused(checked, with_values(signed, header, spoilt))
+        refusal_reason(checked, with_values(signed, header, spoilt))
 
 
 def mac(encoding: str) -> str:
@@ -176,7 +176,7 @@ def mac(encoding: str) -> str:
 
 
 def pick(text: str, index: int, step: int) -> str:
-    """Return the text with another character of the alphabet at a place."""
+    """Return the text with another character of the alphabet at this index."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     other = alphabet[alphabet.index(text[index].replace("-", "+").replace("_", "/")) ^ step]
     return text[:index] + other + text[index + 1 :]
@@ -206,7 +206,7 @@ SPELLINGS: list[tuple[str, Callable[[str], str]]] = [
 
 @pytest.mark.case("S-08")
 @pytest.mark.parametrize(("encoding", "spell"), SPELLINGS)
-def test_a_signature_has_one_spelling(encoding: str, spell: Callable[[str], str]) -> None:
+def test_a_signature_passes_in_only_one_form(encoding: str, spell: Callable[[str], str]) -> None:
     """The MAC of `x` has both characters in which the alphabets of base64 differ."""
     checked = verification(
         ENCODED | {"signature": {"header": "X-Sig", "encoding": encoding}}, secrets=(SECRET,)
@@ -216,18 +216,21 @@ def test_a_signature_has_one_spelling(encoding: str, spell: Callable[[str], str]
     checked.verify(request(b"x", {"X-Sig": right}), NOW)
 
     assert other != right
-    assert refused(checked, request(b"x", {"X-Sig": other})) in ("malformed_signature", "wrong_signature")
+    assert refusal_reason(checked, request(b"x", {"X-Sig": other})) in (
+        "malformed_signature",
+        "wrong_signature",
+    )
 
 
 AT = 1_750_000_000
 
 
 def arabic(number: int) -> str:
-    """Write a number in digits that `int()` reads, and no provider writes."""
+    """Format a number in digits that `int()` accepts but no provider sends."""
     return "".join(chr(ord("\N{ARABIC-INDIC DIGIT ZERO}") + int(digit)) for digit in str(number))
 
 
-#: What `int()`, `float()` and `fromisoformat()` would read, or what a clock would never say.
+#: Texts that `int()`, `float()` and `fromisoformat()` would accept, or that no clock shows.
 NO_TIMES = {
     "s": [
         *("nan", "inf", "-inf", "1e10", "-1", "+1", f" {AT}", f"{AT} ", "1_0", f"{AT}\n", "9" * 400, ""),
@@ -249,7 +252,7 @@ NO_TIMES = {
 
 
 def timed(unit: str, text: str) -> tuple[Verification, Request]:
-    """Sign rightly over a timestamp in a header of its own."""
+    """Sign correctly with this timestamp in a separate header."""
     scheme = ENCODED | {"timestamp": {"header": "X-Time", "unit": unit}, "signed": "{timestamp}.{body}"}
     signed = text.encode("utf-8", "surrogateescape") + b".x"
     signature = hmac.new(SECRET.encode(), signed, "sha256").hexdigest()
@@ -260,8 +263,8 @@ def timed(unit: str, text: str) -> tuple[Verification, Request]:
 @pytest.mark.parametrize(
     ("unit", "text"), [(unit, text) for unit, texts in NO_TIMES.items() for text in texts]
 )
-def test_what_is_no_time_is_refused_though_it_is_signed(unit: str, text: str) -> None:
-    assert refused(*timed(unit, text)) == "malformed_timestamp"
+def test_a_signed_but_malformed_timestamp_is_refused(unit: str, text: str) -> None:
+    assert refusal_reason(*timed(unit, text)) == "malformed_timestamp"
 
 
 @pytest.mark.case("S-09")
@@ -269,7 +272,7 @@ def test_what_is_no_time_is_refused_though_it_is_signed(unit: str, text: str) ->
     ("age", "reason"), [(299, None), (-299, None), (301, "stale_timestamp"), (-301, "future_timestamp")]
 )
 @pytest.mark.parametrize("unit", ["s", "ms", "iso8601"])
-def test_five_minutes_on_either_side_are_let_in(unit: str, age: int, reason: str | None) -> None:
+def test_five_minutes_of_tolerance_on_either_side_pass(unit: str, age: int, reason: str | None) -> None:
     at = AT - age
     minutes, seconds = divmod(at - 1_749_999_600, 60)  # 15:00:00 that day
     texts = {"s": f"{at}", "ms": f"{at}000", "iso8601": f"2025-06-15T15:{minutes:02}:{seconds:02}Z"}
@@ -278,11 +281,11 @@ def test_five_minutes_on_either_side_are_let_in(unit: str, age: int, reason: str
     if reason is None:
         checked.verify(asked, AT)
     else:
-        assert refused(checked, asked, AT) == reason
+        assert refusal_reason(checked, asked, AT) == reason
 
 
 @pytest.mark.case("S-12")
-def test_a_public_key_is_no_secret_of_an_hmac() -> None:
+def test_a_public_key_is_not_accepted_as_an_hmac_key() -> None:
     key = ed25519_key().public_key()
     signature = {"header": "X-Sig", "format": "list", "key": "v1a", "encoding": "base64"}
     checked = verification({"type": "ed25519", "key": "pem", "signature": signature}, secrets=(pem(key),))
@@ -293,7 +296,7 @@ def test_a_public_key_is_no_secret_of_an_hmac() -> None:
         for digest in ("sha256", "sha512"):
             forged = base64.b64encode(hmac.digest(known, b"x", digest)).decode()
             for name in ("v1a", "v1"):
-                assert refused(checked, request(b"x", {"X-Sig": f"{name},{forged}"})) in (
+                assert refusal_reason(checked, request(b"x", {"X-Sig": f"{name},{forged}"})) in (
                     "malformed_signature",
                     "wrong_signature",
                 )
@@ -302,26 +305,26 @@ def test_a_public_key_is_no_secret_of_an_hmac() -> None:
 @pytest.mark.case("S-12")
 @pytest.mark.parametrize("other", ["v0", "v1a", "v2", "V1", "v11", "", "v"])
 @pytest.mark.parametrize("name", ["list", "pairs"])
-def test_a_signature_of_another_version_does_not_count(name: str, other: str) -> None:
+def test_a_signature_of_another_version_is_ignored(name: str, other: str) -> None:
     checked, signed, header = genuine(name)
     right = signed.headers[header]
     renamed = right.replace("v1", other)
     wrong = right[:-8] + "AAAAAAAA"
 
-    assert refused(checked, with_values(signed, header, renamed)) == "malformed_signature"
+    assert refusal_reason(checked, with_values(signed, header, renamed)) == "malformed_signature"
     beside = {"list": f"{renamed} {wrong}", "pairs": f"{renamed},{wrong.partition(',')[2]}"}
-    assert refused(checked, with_values(signed, header, beside[name])) == "wrong_signature"
+    assert refusal_reason(checked, with_values(signed, header, beside[name])) == "wrong_signature"
 
 
 @pytest.mark.case("S-13")
-def test_of_a_hundred_signatures_ten_are_tried() -> None:
+def test_only_ten_of_a_hundred_signatures_are_checked() -> None:
     checked, signed, header = genuine("list")
     right, wrong = signed.headers[header], "v1," + base64.b64encode(bytes(32)).decode()
 
     checked.verify(with_values(signed, header, " ".join([wrong] * 9 + [right] + [wrong] * 90)), NOW)
     for before in (10, 99):
         late = " ".join([wrong] * before + [right])
-        assert refused(checked, with_values(signed, header, late)) == "wrong_signature"
+        assert refusal_reason(checked, with_values(signed, header, late)) == "wrong_signature"
 
 
 @pytest.mark.case("S-15")
@@ -342,7 +345,7 @@ def test_of_a_hundred_signatures_ten_are_tried() -> None:
     ],
 )
 @pytest.mark.parametrize("name", ["plain", "prefixed", "base64", "pairs", "list"])
-def test_a_body_that_means_the_same_is_another_body(name: str, change: Callable[[bytes], bytes]) -> None:
+def test_an_equivalent_body_with_other_bytes_is_refused(name: str, change: Callable[[bytes], bytes]) -> None:
     body = '{"a": 1.50,\r\n "b": "é"}'.encode()
     header, scheme, secret = SCHEMES[name]
     checked = verification(scheme, secrets=(secret,))
@@ -350,11 +353,11 @@ def test_a_body_that_means_the_same_is_another_body(name: str, change: Callable[
     checked.verify(signed, NOW)
 
     assert change(body) != body
-    assert refused(checked, msgspec.structs.replace(signed, body=change(body))) == "wrong_signature"
+    assert refusal_reason(checked, msgspec.structs.replace(signed, body=change(body))) == "wrong_signature"
     assert header in signed.headers
 
 
-#: Every scheme that has secrets, with what else it needs.
+#: Every scheme with secrets, with the other settings that it needs.
 KEYED: list[dict[str, Any]] = [
     *(ENCODED | {"key": key} for key in ("utf8", "hex", "base64", "whsec", "sha1")),
     {"type": "token", "header": "X-Token"},
@@ -373,18 +376,18 @@ KEYED: list[dict[str, Any]] = [
 @pytest.mark.parametrize("secrets", [[], [b""], [b"a-good-secret-of-16-bytes", b""]])
 @pytest.mark.parametrize("scheme", KEYED, ids=lambda scheme: f"{scheme['type']} {scheme.get('key', '')}")
 def test_no_verifier_is_built_with_an_empty_key(scheme: dict[str, Any], secrets: list[bytes]) -> None:
-    """At the lowest layer, where no check of the config helps any more."""
+    """Even at the lowest layer, below the checks of the config."""
     settings = {"verify": scheme, "event": {"type": "x"}, "secrets": "env:S"}
     (entry,) = SourceConfig.model_validate(settings).verify
     assert isinstance(entry, VerifierConfig)
 
-    with pytest.raises(ValueError):  # noqa: PT011 - each scheme says it in its own words
+    with pytest.raises(ValueError):  # noqa: PT011 - each scheme has its own text
         build_verifier(entry, secrets)
 
 
 @pytest.mark.case("S-01")
 @pytest.mark.parametrize(("key", "secret"), [("whsec", b"whsec_"), ("base64", b"===="), ("hex", b"")])
-def test_a_secret_that_decodes_to_nothing_is_no_key(key: str, secret: bytes) -> None:
+def test_a_secret_that_decodes_to_an_empty_key_is_an_error(key: str, secret: bytes) -> None:
     config = HmacConfig.model_validate(ENCODED | {"key": key})
 
     with pytest.raises(ValueError):  # noqa: PT011 - as above
@@ -392,8 +395,8 @@ def test_a_secret_that_decodes_to_nothing_is_no_key(key: str, secret: bytes) -> 
 
 
 @pytest.mark.case("S-01")
-def test_what_an_empty_key_would_sign_does_not_pass() -> None:
+def test_a_signature_with_an_empty_key_is_refused() -> None:
     checked, signed, header = genuine("plain")
     for key in (b"", b"\0", b" ", b"None"):
         forged = hmac.new(key, signed.body, hashlib.sha256).hexdigest()
-        assert refused(checked, with_values(signed, header, forged)) == "wrong_signature"
+        assert refusal_reason(checked, with_values(signed, header, forged)) == "wrong_signature"

@@ -1,4 +1,4 @@
-"""`max_age`: a genuine request that was signed too long ago is refused, by a time that nobody can change."""
+"""`max_age`: a genuine request that was signed too long ago is refused, based on a signed time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gatehouse.language.request import Request
 from gatehouse.language.times import rfc3339
 from gatehouse.verify.base import Verification
 from gatehouse.verify.build import build_verification
-from verifying import NOW, refused
+from verifying import NOW, refusal_reason
 
 pytestmark = pytest.mark.case("F-03")
 
@@ -55,50 +55,50 @@ def test_an_old_event_in_a_signed_body_is_refused(written: Any) -> None:
     of = checked()
 
     of.verify(signed(of, {"at": written(NOW - 2 * DAY)}), NOW)
-    assert refused(of, signed(of, {"at": written(NOW - 2 * DAY - 1)})) == "stale_timestamp"
+    assert refusal_reason(of, signed(of, {"at": written(NOW - 2 * DAY - 1)})) == "stale_timestamp"
 
 
-def test_the_timestamp_of_the_signature_counts_before_that_of_the_event() -> None:
+def test_the_signed_timestamp_takes_precedence_over_the_time_of_the_event() -> None:
     of = checked(TIMED)
 
     of.verify(signed(of, {"at": NOW - 9 * DAY}, at=NOW - 2 * DAY), NOW)
-    assert refused(of, signed(of, {"at": NOW}, at=NOW - 2 * DAY - 1)) == "stale_timestamp"
+    assert refusal_reason(of, signed(of, {"at": NOW}, at=NOW - 2 * DAY - 1)) == "stale_timestamp"
 
 
-def test_a_time_that_is_not_signed_neither_renews_nor_ages_a_request() -> None:
+def test_an_unsigned_time_does_not_affect_the_age_of_a_request() -> None:
     loose = checked(TIMED | {"signed": "{body}"})
     header = checked(event={"type": "x", "time": "{header:X-At}"}, max_age="2d")
 
-    assert refused(loose, signed(loose, {"at": NOW - 3 * DAY})) == "stale_timestamp"
+    assert refusal_reason(loose, signed(loose, {"at": NOW - 3 * DAY})) == "stale_timestamp"
     header.verify(signed(header, {}, headers={"X-At": rfc3339(NOW - 9 * DAY)}), NOW)
 
 
-def test_a_signed_body_without_a_time_that_can_be_read_has_no_age() -> None:
+def test_a_signed_body_without_a_readable_time_has_no_age() -> None:
     of = checked()
 
     for body in ({}, {"at": "yesterday"}, {"at": None}, b"no JSON"):
         of.verify(signed(of, body), NOW)
 
 
-def test_where_the_body_is_not_signed_whole_a_time_is_needed() -> None:
+def test_a_time_is_required_if_only_parts_of_the_body_are_signed() -> None:
     of = checked(PLAIN | {"signed": "{body:at?}/{body:id}"})
 
     of.verify(signed(of, {"id": 1, "at": NOW}), NOW)
-    assert refused(of, signed(of, {"id": 1})) == "malformed_timestamp"
-    assert refused(of, signed(of, {"id": 1, "at": "x"})) == "malformed_timestamp"
+    assert refusal_reason(of, signed(of, {"id": 1})) == "malformed_timestamp"
+    assert refusal_reason(of, signed(of, {"id": 1, "at": "x"})) == "malformed_timestamp"
 
 
-def test_a_batch_is_as_old_as_its_newest_event() -> None:
+def test_the_age_of_a_batch_is_that_of_its_newest_event() -> None:
     of = checked(event=EVENT | {"split": "{body:items}"})
     old, new = {"at": NOW - 9 * DAY}, {"at": NOW - DAY}
 
     of.verify(signed(of, {"items": [old, new, old]}), NOW)
     of.verify(signed(of, {"items": [old, {}]}), NOW)
     of.verify(signed(of, {"items": []}), NOW)
-    assert refused(of, signed(of, {"items": [old, old]})) == "stale_timestamp"
+    assert refusal_reason(of, signed(of, {"items": [old, old]})) == "stale_timestamp"
 
 
-def test_the_time_inside_a_document_counts() -> None:
+def test_the_time_in_an_inner_document_determines_the_age() -> None:
     of = checked(event=EVENT | {"document": "{form:payload}"})
     form = {"Content-Type": "application/x-www-form-urlencoded"}
 
@@ -106,41 +106,41 @@ def test_the_time_inside_a_document_counts() -> None:
         return signed(of, urlencode({"payload": json.dumps({"at": at})}).encode(), headers=form)
 
     of.verify(asked(NOW - DAY), NOW)
-    assert refused(of, asked(NOW - 3 * DAY)) == "stale_timestamp"
+    assert refusal_reason(of, asked(NOW - 3 * DAY)) == "stale_timestamp"
 
 
-def test_a_token_is_as_old_as_it_says() -> None:
+def test_the_claims_of_a_token_determine_its_age() -> None:
     of = checked({"type": "jwt", "algorithm": "HS256", "header": "Authorization"}, {"type": "x"})
     token = signed(of, {}, at=NOW)
 
     of.verify(token, NOW + 100)
-    assert refused(of, token, NOW + 3 * DAY) == "stale_timestamp"
+    assert refusal_reason(of, token, NOW + 3 * DAY) == "stale_timestamp"
 
 
-def test_any_way_in_has_an_age() -> None:
+def test_max_age_applies_to_each_alternative_of_type_any() -> None:
     of = checked({"type": "any", "of": [TIMED, PLAIN]})
     by_body = checked()
 
-    assert refused(of, signed(of, {}, at=NOW - 3 * DAY)) == "stale_timestamp"
-    assert refused(of, signed(by_body, {"at": NOW - 3 * DAY})) == "stale_timestamp"
+    assert refusal_reason(of, signed(of, {}, at=NOW - 3 * DAY)) == "stale_timestamp"
+    assert refusal_reason(of, signed(by_body, {"at": NOW - 3 * DAY})) == "stale_timestamp"
 
 
 @pytest.mark.parametrize("window", [{}, {"dedupe": {"window": "3d"}}])
-def test_no_request_outlives_its_dedupe_keys(window: dict[str, Any]) -> None:
+def test_max_age_must_not_exceed_the_dedupe_window(window: dict[str, Any]) -> None:
     parse(config(max_age="3d", **window))
     with pytest.raises(ConfigError, match=r"sources\.it\.max_age: longer than the dedupe window"):
         parse(config(max_age="7d1s", **window))
 
 
-def test_a_presets_limit_is_shortened_to_the_window_of_its_source() -> None:
+def test_the_dedupe_window_of_a_source_shortens_the_limit_of_its_preset() -> None:
     of = checked(None, None, provider="notion", max_age=None, dedupe={"window": "1d"})
     body = {"id": "1", "type": "t"}
 
     of.verify(signed(of, body | {"timestamp": rfc3339(NOW - DAY)}), NOW)
-    assert refused(of, signed(of, body | {"timestamp": rfc3339(NOW - DAY - 1)})) == "stale_timestamp"
+    assert refusal_reason(of, signed(of, body | {"timestamp": rfc3339(NOW - DAY - 1)})) == "stale_timestamp"
 
 
-def test_a_refusal_for_its_age_is_explained() -> None:
+def test_the_diagnosis_explains_a_refusal_because_of_age() -> None:
     loaded = parse(config())
     secrets = Secrets(loaded.directory, {"S": SECRET})
     of = build_verification(loaded.config.sources["it"], secrets)

@@ -1,4 +1,4 @@
-"""`type: any` lets in what one of its verifiers lets in, and says most tellingly why it refuses the rest."""
+"""`type: any` accepts what one of its verifiers accepts. Otherwise it reports the most informative reason."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ TIMED = {
 }
 
 
-def verification(*ways: dict[str, Any], secrets: Any = ("env:NEW",)) -> Verification:
+def verification(*verifiers: dict[str, Any], secrets: Any = ("env:NEW",)) -> Verification:
     config = SourceConfig.model_validate(
-        {"verify": {"type": "any", "of": ways}, "secrets": secrets, "event": {"type": "x"}}
+        {"verify": {"type": "any", "of": verifiers}, "secrets": secrets, "event": {"type": "x"}}
     )
     return build_verification(config, Secrets(Path(), {"OLD": OLD, "NEW": NEW, "WHSEC": WHSEC}))
 
@@ -47,20 +47,20 @@ def signature(message: bytes, secret: bytes = NEW.encode()) -> str:
     return hmac.new(secret, message, hashlib.sha256).hexdigest()
 
 
-def reason(checked: Verification, asked: Request) -> str:
+def refusal_reason(checked: Verification, asked: Request) -> str:
     with pytest.raises(VerificationError) as caught:
         checked.verify(asked, NOW)
     return caught.value.reason
 
 
-def test_a_later_verifier_passes_what_an_earlier_one_with_the_same_header_refuses() -> None:
+def test_a_later_verifier_of_the_same_header_may_pass() -> None:
     both = verification(HEX | {"secrets": "env:OLD"}, HEX)
 
     both.verify(request(X_Sig=signature(b"{}")), NOW)
     both.verify(request(X_Sig=signature(b"{}", OLD.encode())), NOW)
 
 
-def test_facts_of_a_verifier_that_refused_do_not_reach_the_result() -> None:
+def test_the_facts_of_a_verifier_that_refused_are_discarded() -> None:
     stamped = TIMED | {"id": "{header:X-Id}", "signed": "{id}.{timestamp}.{body}"}
     asked = request(X_Timed=f"t={NOW},s={'0' * 64}", X_Id="forged", X_Sig=signature(b"{}"))
 
@@ -78,14 +78,14 @@ def test_facts_of_a_verifier_that_refused_do_not_reach_the_result() -> None:
         ({"X_Sig": "short"}, "malformed_signature"),
     ],
 )
-def test_the_most_telling_reason_is_reported_whatever_the_order(
+def test_the_most_informative_reason_is_reported_in_any_order(
     order: tuple[dict[str, Any], ...], headers: dict[str, str], told: str
 ) -> None:
-    assert reason(verification(*order), request(b"{}", **headers)) == told
+    assert refusal_reason(verification(*order), request(b"{}", **headers)) == told
 
 
-def test_two_sets_of_headers_never_mix() -> None:
-    def way(prefix: str) -> dict[str, Any]:
+def test_each_verifier_reads_only_its_own_headers() -> None:
+    def verifier_of(prefix: str) -> dict[str, Any]:
         return {
             "type": "hmac",
             "signature": {"header": f"{prefix}-Sig"},
@@ -93,7 +93,7 @@ def test_two_sets_of_headers_never_mix() -> None:
             "signed": "{id}.{body}",
         }
 
-    checked = verification(way("A"), way("B"))
+    checked = verification(verifier_of("A"), verifier_of("B"))
     signed = signature(b"1.{}")
 
     checked.verify(request(A_Sig=signed, A_Id="1"), NOW)
@@ -101,11 +101,11 @@ def test_two_sets_of_headers_never_mix() -> None:
     assert checked.verify(both, NOW).facts["id"] == b"1"
     made_up = request(A_Sig="0" * 64, A_Id="1", B_Sig=signature(b"2.{}"), B_Id="2")
     assert checked.verify(made_up, NOW).facts["id"] == b"2"
-    assert reason(checked, request(A_Sig=signed, B_Id="1")) == "missing_signature"
-    assert reason(checked, request(A_Sig=signed, A_Id="2", B_Id="1")) == "wrong_signature"
+    assert refusal_reason(checked, request(A_Sig=signed, B_Id="1")) == "missing_signature"
+    assert refusal_reason(checked, request(A_Sig=signed, A_Id="2", B_Id="1")) == "wrong_signature"
 
 
-def test_the_first_verifier_that_can_sign_signs() -> None:
+def test_sign_uses_the_first_verifier_that_can_sign() -> None:
     key = "BAsjbZ8hOqjD6lD3d8wGDBpmAKpTVVLCSoxVVDUX2NA="
     public = {"type": "ed25519", "key": "base64", "signature": {"header": "X-Ed", "encoding": "base64"}}
     config = SourceConfig.model_validate(
@@ -121,13 +121,13 @@ def test_the_first_verifier_that_can_sign_signs() -> None:
 
 
 @pytest.mark.parametrize("key", [b"k" * 24, WHSEC.encode()], ids=["whsec", "utf8"])
-def test_each_secret_is_tried_under_each_reading(key: bytes) -> None:
+def test_each_secret_is_tried_with_each_key_encoding(key: bytes) -> None:
     checked = verification(HEX | {"key": ("whsec", "utf8")}, secrets=("env:OLD", "env:WHSEC"))
 
     checked.verify(request(X_Sig=signature(b"{}", key)), NOW)
     checked.verify(request(X_Sig=signature(b"{}", OLD.encode())), NOW)
 
 
-def test_a_secret_that_no_reading_fits_is_an_error() -> None:
+def test_a_secret_that_fits_no_key_encoding_is_an_error() -> None:
     with pytest.raises(SecretError, match=r"env:OLD.*key: hex or whsec"):
         verification(HEX | {"key": ("hex", "whsec")}, secrets=("env:OLD",))

@@ -1,4 +1,4 @@
-"""Whatever arrives, a verifier of any preset lets it in or raises `VerificationError`, and nothing else."""
+"""Random requests: the verifiers and handshakes of any preset accept or refuse, and raise nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from presets import FILES, built, source
 from verifying import NOW
 
 NAMES = providers.names()
-#: Text as the HTTP parser gives it, and as no HTTP can carry it.
+#: Text as the HTTP parser returns it, and text that HTTP cannot contain.
 ANY = st.text(max_size=40) | st.text(st.characters(min_codepoint=0xD7FF, max_codepoint=0xE000), max_size=3)
 TEXTS = (
     ANY
@@ -35,7 +35,7 @@ BODIES = st.binary(max_size=60) | st.sampled_from(
 
 
 class AnyKey:
-    """Stands for the keys that providers publish: each address has the same."""
+    """Replaces the keys that providers publish: every URL serves the same key."""
 
     def get(self, url: str) -> bytes | None:
         return None if "none" in url else _certificate()
@@ -75,7 +75,7 @@ def requests(draw: st.DrawFn) -> tuple[str, Request]:
 @pytest.mark.case("F-60")
 @given(requests())
 @example(("monday", Request("\udd00", "\udd00", "\udd00", CIMultiDict({"Authorization": "\udd00"}), b"")))
-def test_a_verifier_lets_in_or_refuses_and_raises_nothing_else(given: tuple[str, Request]) -> None:
+def test_a_verifier_of_a_preset_raises_only_verification_errors(given: tuple[str, Request]) -> None:
     name, request = given
     of = compiled(name)
     for remote in of.verification.remote:
@@ -94,7 +94,7 @@ def test_a_verifier_lets_in_or_refuses_and_raises_nothing_else(given: tuple[str,
 @pytest.mark.case("F-60")
 @pytest.mark.parametrize("text", ["\udd00", "Basic \udd00", "\ud800\udcff", "Basic dTpw\udfff"])
 @pytest.mark.parametrize("kind", ["basic", "token", "jwt", "hmac", "twilio", "paypal", "ebay"])
-def test_a_header_that_no_http_carries_is_refused(kind: str, text: str) -> None:
+def test_a_header_that_http_cannot_contain_is_refused(kind: str, text: str) -> None:
     preset = {
         "basic": "e-invoice-be",
         "token": "gitlab",

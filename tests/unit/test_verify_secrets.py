@@ -1,4 +1,4 @@
-"""Which of the live secrets let a request in, by position in the config: so a rotation ends on evidence."""
+"""The position of the secret that verified a request. It shows when a rotation is complete."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def basic(secret: str) -> str:
     return "Basic " + base64.b64encode(f"u:{SECRETS[secret]}".encode()).decode()
 
 
-def test_the_position_is_that_in_the_list() -> None:
+def test_the_position_is_the_one_in_the_configured_list() -> None:
     of = source(HMAC)
 
     assert of.secrets == ("env:A", "env:B")
     assert [verified(of, {"X-Sig": signature(secret)}).secret for secret in "AB"] == [1, 2]
 
 
-def test_a_secret_with_two_readings_is_one_secret() -> None:
+def test_a_secret_with_two_key_encodings_has_one_position() -> None:
     of = source(HMAC | {"key": ("sha1", "utf8")})
     hashed = hmac.new(
         hashlib.sha1(SECRETS["B"].encode(), usedforsecurity=False).digest(), b"{}", hashlib.sha256
@@ -68,11 +68,11 @@ def test_a_secret_with_two_readings_is_one_secret() -> None:
         ({"type": "basic", "username": "u"}, lambda secret: {"Authorization": basic(secret)}),
     ],
 )
-def test_tokens_and_passwords_are_told_as_well(verify: Any, header: Any) -> None:
+def test_tokens_and_passwords_have_positions_too(verify: Any, header: Any) -> None:
     assert [verified(source(verify), header(secret)).secret for secret in "AB"] == [1, 2]
 
 
-def test_a_verifiers_own_secrets_count_after_the_sources() -> None:
+def test_the_own_secrets_of_a_verifier_follow_those_of_the_source() -> None:
     own = HMAC | {"signature": {"header": "X-Own"}, "secrets": ("env:C", "env:B")}
     of = source({"type": "any", "of": (own, HMAC)})
 
@@ -81,7 +81,7 @@ def test_a_verifiers_own_secrets_count_after_the_sources() -> None:
     assert verified(of, {"X-Sig": signature("A")}).secret == 1
 
 
-def test_of_several_verifiers_that_must_all_pass_each_secret_counts() -> None:
+def test_with_several_verifiers_each_position_is_reported() -> None:
     of = source((HMAC, {"type": "basic", "username": "u", "secrets": ("env:C", "env:D")}))
     made = verified(of, {"X-Sig": signature("B"), "Authorization": basic("D")})
 
@@ -89,7 +89,7 @@ def test_of_several_verifiers_that_must_all_pass_each_secret_counts() -> None:
     assert (made.secret, made.other_secrets) == (2, (4,))
 
 
-def test_of_items_that_are_signed_one_by_one_the_oldest_secret_counts() -> None:
+def test_with_separately_signed_items_the_highest_position_is_reported() -> None:
     of = source(
         HMAC | {"signature": {"body": "sig"}, "signed": "{body:n}", "each": "l"},
         event={"type": "x", "split": "{body:l}"},
@@ -102,7 +102,7 @@ def test_of_items_that_are_signed_one_by_one_the_oldest_secret_counts() -> None:
 @pytest.mark.parametrize(
     "verify", [{"type": "none", "insecure": True}, {"type": "allowlist", "networks": ("0.0.0.0/0",)}]
 )
-def test_without_a_secret_there_is_no_position(verify: Any) -> None:
+def test_a_verifier_without_secrets_reports_no_position(verify: Any) -> None:
     of = source(verify, None)
     request = Request("POST", "/", "", CIMultiDict(), b"{}", client="192.0.2.1")
 

@@ -59,12 +59,12 @@ def parse_token(text: bytes, algorithm: Algorithm) -> Token:
     if not header or not claims or not signature:
         raise VerificationError("malformed_signature")
     try:
-        named, kid, critical = _read_header(header)
+        named_algorithm, kid, critical = _read_header(header)
     except MalformedDocumentError as error:
         raise VerificationError("malformed_signature") from error
     # RFC 7515, 4.1.11: a recipient must refuse critical extensions that it does not support. Gatehouse
     # supports none.
-    if named != algorithm or critical:
+    if named_algorithm != algorithm or critical:
         raise VerificationError("malformed_signature")
     return Token(kid, claims, text.rpartition(b".")[0], signature)
 
@@ -160,7 +160,7 @@ def key_set_checks(document: bytes, algorithm: Algorithm) -> tuple[tuple[str | N
         entries = msgspec.json.decode(document, type=_JwkSet).keys[:_MAX_KEYS]
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return ()
-    found = (_jwk_check(bytes(entry), algorithm) for entry in entries)
+    found = (_key_id_and_check(bytes(entry), algorithm) for entry in entries)
     return tuple(key for key in found if key is not None)
 
 
@@ -177,13 +177,13 @@ def jwk_check(secret: bytes, algorithm: Algorithm) -> SignatureCheck:
         entry = bytes(msgspec.json.decode(secret, type=_KeyAnswer).key)
     except msgspec.MsgspecError as error:
         raise ValueError("not a JWK") from error
-    found = _jwk_check(entry or secret, algorithm)
+    found = _key_id_and_check(entry or secret, algorithm)
     if found is None:
         raise ValueError(f"not a public key for {algorithm}")
     return found[1]
 
 
-def _jwk_check(entry: bytes, algorithm: Algorithm) -> tuple[str | None, SignatureCheck] | None:
+def _key_id_and_check(entry: bytes, algorithm: Algorithm) -> tuple[str | None, SignatureCheck] | None:
     try:
         key = msgspec.json.decode(entry, type=_Jwk)
         if key.use != "sig" or key.alg not in (None, algorithm):

@@ -67,7 +67,7 @@ class KeyCache:
         return entry.key if entry else None
 
     def look_up(self, url: str, now: float, *, is_outdated: Callable[[bytes], bool]) -> KeyStatus:
-        """Return what to do about the key of a URL. `is_outdated` says whether a cached key is too old."""
+        """Return what to do about a URL's key. `is_outdated` says whether a cached key set lacks the key."""
         entry = self._cached.get(url)
         if entry is not None and now - entry.fetched < USABLE_SECONDS:
             self._cached.move_to_end(url)
