@@ -118,7 +118,7 @@ def test_now_is_the_clock_without_the_option(run: Run) -> None:
     assert run("hisab", "-", stdin=request).exit_code == 0
 
 
-def test_a_request_for_another_source_is_recognised(run: Run) -> None:
+def test_a_request_for_another_source_is_recognized(run: Run) -> None:
     result = run("hisab", "-", stdin=saved("mandato", providers.mandato(BODY)))
 
     assert "The request verifies for the source mandato." in result.stdout
@@ -253,7 +253,7 @@ def test_the_page_on_operations_shows_what_the_command_prints(
         (("--rejected", "01JD", "--operator", "http://127.0.0.1:1"), "Error: no answer from http://127"),
     ],
 )
-def test_files_and_sources_that_can_not_be_used_are_errors_with_a_hint(
+def test_files_and_sources_that_cannot_be_used_are_errors_with_a_hint(
     run: Run, arguments: tuple[str, ...], message: str
 ) -> None:
     stdin = saved("none", {}) if arguments[0] == "none" else b"{}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,3 +91,14 @@ def test_a_request_without_its_body_is_explained_by_its_head(
 
     assert found.findings[0] == told
     assert found.findings[-1].endswith("Save the whole request, and run `gatehouse verify acme FILE`.")
+
+
+def test_without_the_body_the_age_limit_that_refuses_is_named() -> None:
+    unlimited = TIMED | {"timestamp": {"header": "X-Acme-Time", "tolerance": "none"}}
+    head = request({"X-Acme-Time": str(int(NOW) - 812)}, b"")
+    source = known("acme", settings(unlimited), SECRET)
+    limited = replace(source, max_age=300.0)
+
+    assert len(diagnose_head(head, source, NOW, "stale_timestamp").findings) == 1
+    found = diagnose_head(head, limited, NOW, "stale_timestamp").findings[0]
+    assert found.startswith("The signature is valid, but the request is older than `max_age: 5m`.")

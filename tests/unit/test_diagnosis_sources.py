@@ -17,8 +17,8 @@ def test_the_secret_of_another_source_is_recognized() -> None:
     found = explained(PLAIN, request(headers), others=(shop,))
 
     assert found.findings[0] == (
-        "The signature matches a secret of the source shop-eu. Check whether the secrets of acme and "
-        "shop-eu are swapped (env:S0 and env:S0)."
+        "The signature matches a secret of the source shop-eu. Either the request was sent to acme by "
+        "mistake, or the secrets of the two sources are swapped."
     )
 
 

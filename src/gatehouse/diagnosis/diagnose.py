@@ -94,9 +94,8 @@ def diagnose_head(request: Request, source: KnownSource, now: float, reason: Rea
             findings.extend(about_missing_signature(verifiers, request))
         elif reason == "duplicate_header":
             findings.extend(found for one in verifiers for found in about_duplicates(one.entry, request))
-    if times and reason in ("stale_timestamp", "future_timestamp"):
-        verifier, time = times[0]
-        findings.append(_age(verifier, now - time.seconds))
+        elif reason in ("stale_timestamp", "future_timestamp"):
+            findings.extend(_about_age(source, times, now, reason))
     findings.append(
         "The body was too long to keep, so this is all that is known. Save the whole request, and run "
         f"`gatehouse verify {source.name} FILE`."
@@ -110,14 +109,23 @@ def _signed_time(verifier: KnownVerifier, request: Request) -> SignedTime | None
     return None
 
 
-def _age(verifier: KnownVerifier, age: float) -> str:
-    """Compare the age of a timestamp, in seconds, with the limit."""
-    entry = verifier.entry
+def _about_age(
+    source: KnownSource, times: Iterable[tuple[KnownVerifier, SignedTime]], now: float, reason: Reason
+) -> Iterator[str]:
+    """Compare the timestamps with the limits of their verifiers, or else with the one of the source."""
+    for verifier, time in times:
+        entry, age = verifier.entry, now - time.seconds
+        if isinstance(entry, SigningConfig) and entry.timestamp and abs(age) > entry.timestamp.tolerance:
+            yield _age(age, entry.timestamp.tolerance)
+            return
+    if source.max_age is not None and reason == "stale_timestamp":
+        yield _too_old(source, source.max_age, reason)
+
+
+def _age(age: float, limit: float) -> str:
+    """Compare the age of a timestamp with the limit, both in seconds."""
     where = "old" if age > 0 else "in the future"
-    limit = ""
-    if isinstance(entry, SigningConfig) and entry.timestamp is not None:
-        limit = f"; the limit is {format_duration(entry.timestamp.tolerance)}"
-    return f"The timestamp is {abs(age):.0f} s {where}{limit}."
+    return f"The timestamp is {abs(age):.0f} s {where}; the limit is {format_duration(limit)}."
 
 
 def _refusal(
@@ -173,7 +181,7 @@ def _explain_timestamp(refusal: Refusal) -> Iterator[str]:
     if time.unit != unit:
         yield f"The timestamp has the unit `{time.unit}`, but the source has `unit: {unit}`."
     if abs(age) > entry.timestamp.tolerance:
-        yield _age(verifier, age)
+        yield _age(age, entry.timestamp.tolerance)
     other = _with_unit(verifier.without_age_limit(), time.unit)
     if not other.accepts(refusal.request, refusal.now):
         yield from explain_signature(refusal._replace(verifier=other))

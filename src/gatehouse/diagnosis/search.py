@@ -125,9 +125,8 @@ def _other_sources(refusal: Refusal) -> Iterator[str]:
                 refusal.request, refusal.now
             ):
                 yield (
-                    f"{matches(verifier.entry)} a secret of the source {other.name}. Check whether the "
-                    f"secrets of {name} and {other.name} are swapped "
-                    f"({listed([*verifier.references, *theirs.references])})."
+                    f"{matches(verifier.entry)} a secret of the source {other.name}. Either the request was "
+                    f"sent to {name} by mistake, or the secrets of the two sources are swapped."
                 )
     yield from explain_other_sources(refusal)
 
