@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gatehouse.store.records import (
         DeliveryQuery,
         DeliveryRow,
+        EventFacts,
         EventQuery,
         EventRow,
         Page,
@@ -243,6 +244,15 @@ class Store(Protocol):
         """List events, from new to old. Raises `ValueError` for an invalid cursor.
 
         A page that is short or empty need not be the last one, because a call scans a bounded number of rows.
+        """
+
+    async def events_onward(
+        self, query: EventQuery, *, destination: str | None = None, limit: int, cursor: str | None = None
+    ) -> Page[EventFacts]:
+        """List events in the order of their ids, which is from old to new. `query.status` is ignored.
+
+        With `destination`, only events that have a delivery to it. `cursor` is the cursor of the page before,
+        which is the id of an event. A page can be short, as those of `events`.
         """
 
     async def event(self, event_id: str) -> StoredEvent | None:

@@ -17,7 +17,7 @@ from gatehouse.store.rows import first_id_at
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gatehouse.store.records import DeliveryQuery, EventQuery
+    from gatehouse.store.records import DeliveryQuery, EventFacts, EventQuery
 
 T = TypeVar("T")
 
@@ -94,3 +94,12 @@ def make_page(
     elif not scanned.is_last:
         cursor = encode_cursor(Position(scanned.end, ""))
     return Page(tuple(map(item_of, rows)), cursor)
+
+
+def make_page_onward(items: Sequence[EventFacts], limit: int, scanned_to: str | None) -> Page[EventFacts]:
+    """Make a page of a list from old to new.
+
+    `scanned_to` is the last id that was scanned if there may be more behind it.
+    """
+    cursor = items[-1].id if len(items) == limit else scanned_to
+    return Page(tuple(items), cursor)

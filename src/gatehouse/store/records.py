@@ -75,6 +75,18 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     dead: int
 
 
+class EventFacts(msgspec.Struct, frozen=True):
+    """What identifies an event, in a list from old to new."""
+
+    id: str
+    source: str
+    type: str
+    external_id: str
+    subject: str | None
+    account: str | None
+    received: float
+
+
 class StoredEvent(msgspec.Struct, frozen=True):
     """An event with its body and its deliveries."""
 
@@ -83,7 +95,7 @@ class StoredEvent(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """A part of a list, which is sorted from new to old."""
+    """A part of a list."""
 
     items: tuple[T, ...]
     #: Asks for the next page; None at the end.

@@ -20,6 +20,7 @@ from gatehouse.store.accepting import resolved_keys
 from gatehouse.store.base import Cutoffs
 from gatehouse.store.postgres import (
     accepting,
+    following,
     leasing,
     legacy_keys,
     listing,
@@ -49,7 +50,15 @@ if TYPE_CHECKING:
     from gatehouse.events.dedupe import DedupeKey
     from gatehouse.store.base import Arrival, Counts, Delivery, Places, Purged, Receipt, Result, Which
     from gatehouse.store.postgres.connection import Connection, PostgresSettings
-    from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, StoredEvent
+    from gatehouse.store.records import (
+        DeliveryQuery,
+        DeliveryRow,
+        EventFacts,
+        EventQuery,
+        EventRow,
+        Page,
+        StoredEvent,
+    )
 
 T = TypeVar("T")
 
@@ -207,6 +216,14 @@ class PostgresStore:
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
         return await self._run(self._slow, partial(listing.events, query=query, limit=limit, cursor=cursor))
+
+    async def events_onward(
+        self, query: EventQuery, *, destination: str | None = None, limit: int, cursor: str | None = None
+    ) -> Page[EventFacts]:
+        work = partial(
+            following.events_onward, query=query, destination=destination, limit=limit, cursor=cursor
+        )
+        return await self._run(self._slow, work)
 
     async def event(self, event_id: str) -> StoredEvent | None:
         return await self._run(self._slow, partial(listing.event, event_id=event_id, clock=self._clock))

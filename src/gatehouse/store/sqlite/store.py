@@ -18,7 +18,7 @@ from gatehouse.errors import StoreUnavailableError
 from gatehouse.store.accepting import resolved_keys
 from gatehouse.store.base import Cutoffs
 from gatehouse.store.records import Retried
-from gatehouse.store.sqlite import leasing, legacy_keys, listing, ordering, purging, replaying
+from gatehouse.store.sqlite import following, leasing, legacy_keys, listing, ordering, purging, replaying
 from gatehouse.store.sqlite.accepting import Acceptor, find_duplicate
 from gatehouse.store.sqlite.connection import check_version, has_wal_reset_bug
 from gatehouse.store.sqlite.database import SqliteDatabase
@@ -32,7 +32,15 @@ if TYPE_CHECKING:
 
     from gatehouse.events.dedupe import DedupeKey
     from gatehouse.store.base import Arrival, Counts, Delivery, Places, Purged, Receipt, Result, Which
-    from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventQuery, EventRow, Page, StoredEvent
+    from gatehouse.store.records import (
+        DeliveryQuery,
+        DeliveryRow,
+        EventFacts,
+        EventQuery,
+        EventRow,
+        Page,
+        StoredEvent,
+    )
 
 T = TypeVar("T")
 
@@ -144,6 +152,14 @@ class SqliteStore:
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
         return await self._read(partial(listing.events, query=query, limit=limit, cursor=cursor))
+
+    async def events_onward(
+        self, query: EventQuery, *, destination: str | None = None, limit: int, cursor: str | None = None
+    ) -> Page[EventFacts]:
+        work = partial(
+            following.events_onward, query=query, destination=destination, limit=limit, cursor=cursor
+        )
+        return await self._read(work)
 
     async def event(self, event_id: str) -> StoredEvent | None:
         return await self._read(partial(listing.event, event_id=event_id))

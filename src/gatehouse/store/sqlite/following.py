@@ -1,0 +1,57 @@
+"""Lists the events of the SQLite file from old to new, one page at a time, for those who catch up.
+
+Each statement is a read transaction of its own, and scans a bounded number of rows by the events' ids.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gatehouse.store.listing import LAST_NAME, SCAN_ROWS, first_id, last_id, make_page_onward
+from gatehouse.store.records import EventFacts
+from gatehouse.store.sqlite.queries import EVENT_FILTERS, filter_parameters
+from gatehouse.store.sqlite.rows import fetch, text_with_marks
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from gatehouse.store.records import EventQuery, Page
+
+_RANGE: Final = """
+SELECT max(id), count(*) FROM (
+  SELECT id FROM events WHERE id > :after AND id <= :last ORDER BY id LIMIT :scan_rows
+)
+"""
+_EVENTS: Final = """
+SELECT id, source, type, external_id, subject, account, received_ms
+FROM events INDEXED BY events_id
+WHERE id > :after AND id <= :end
+  AND (:destination IS NULL OR EXISTS (
+    SELECT 1 FROM deliveries WHERE event_seq = events.seq AND destination = :destination
+  ))
+  AND {filters}
+ORDER BY id LIMIT :limit
+""".replace("{filters}", EVENT_FILTERS)
+
+
+def events_onward(
+    connection: sqlite3.Connection,
+    query: EventQuery,
+    *,
+    destination: str | None,
+    limit: int,
+    cursor: str | None,
+) -> Page[EventFacts]:
+    """Return a page of events, from old to new. `cursor` is the id after which it begins."""
+    parameters = filter_parameters(query) | {
+        "destination": destination,
+        "after": first_id(query) if cursor is None else cursor,
+        "last": last_id(query),
+        "scan_rows": SCAN_ROWS,
+        "limit": limit,
+    }
+    end, scanned = connection.execute(_RANGE, parameters).fetchone()
+    parameters["end"] = LAST_NAME if end is None else end
+    rows = fetch(connection, _EVENTS, parameters, text_with_marks)
+    items = [EventFacts(*columns, received_ms / 1000) for *columns, received_ms in rows]
+    return make_page_onward(items, limit, end if scanned == SCAN_ROWS else None)
