@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gatehouse.delivery.state import DestinationState
     from gatehouse.events.event import Event
     from gatehouse.store.base import Counts, Delivery, Reply, Store
+    from gatehouse.telemetry.live import Hub
     from gatehouse.telemetry.metrics import Metrics
 
 #: Seconds between two comparisons of the gauges with the store.
@@ -51,6 +52,7 @@ class Dispatcher:
         wall_time: Callable[[float], float] = lambda moment: moment,
         wall_clock: Callable[[], float] | None = None,
         uniform: Callable[[float, float], float] = random.uniform,
+        live: Hub | None = None,
     ) -> None:
         """`clock` returns steady Unix time. `wall_time` converts such a time to what the system clock shows.
 
@@ -63,6 +65,7 @@ class Dispatcher:
         self._wall_time = wall_time
         self._wall_clock = wall_clock or clock
         self._uniform = uniform
+        self._live = live
         self._results = batch_results(store)
         self._gauges: dict[str, DestinationGauges] = {}
         for destination in self._destinations:
@@ -266,6 +269,7 @@ class Dispatcher:
             clock=self._clock,
             uniform=self._uniform,
             starts_at=lambda due: throttle.starts_at(self._wall_time(due)),
+            live=self._live,
         )
         forwarder = Forwarder(destination, session, clock=self._wall_clock)
         return Lane(

@@ -12,6 +12,7 @@ from gatehouse.errors import StoreUnavailableError
 from gatehouse.language.times import rfc3339
 from gatehouse.store.base import Result
 from gatehouse.store.batch import Batcher
+from gatehouse.telemetry.live import AttemptSeen, Hub
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ class Recorder:
         clock: Callable[[], float],
         uniform: Callable[[float, float], float],
         starts_at: Callable[[float], float | None] = lambda due: due,
+        live: Hub | None = None,
     ) -> None:
         """`starts_at` returns when a delivery that is due at a time can start; None if that is unknown."""
         self._starts_at = starts_at
+        self._live = live or Hub()
         self._destination = destination
         self._results = results
         self._metrics = metrics
@@ -219,7 +222,10 @@ class Recorder:
     def _count(self, delivery: Delivery, outcome: Outcome, due: float | None) -> None:
         self._metrics.attempts[outcome.reason].value += 1
         self._metrics.attempt_duration.observe(outcome.duration)
-        next_try = None if due is None else self._starts_at(due)
+        starts = None if due is None else self._starts_at(due)
+        next_try = None if starts is None else rfc3339(starts)
+        if self._live.active:
+            self._publish(delivery, outcome, next_try)
         log = get_logger().info if outcome.reason == "ok" else get_logger().warning
         log(
             "delivery.attempted",
@@ -231,6 +237,31 @@ class Recorder:
             reason=outcome.reason,
             status=outcome.http_status,
             duration_ms=round(outcome.duration * 1000, 1),
-            next_try=None if next_try is None else rfc3339(next_try),
+            next_try=next_try,
             **({} if outcome.error is None else {"error": outcome.error}),
+        )
+
+    def _publish(self, delivery: Delivery, outcome: Outcome, next_try: str | None) -> None:
+        """Show the attempt to those who watch."""
+        event, destination = delivery.event, delivery.destination
+        seen = AttemptSeen(
+            event_id=event.id,
+            source=event.source,
+            type=event.type,
+            external_id=event.external_id,
+            destination=destination,
+            number=delivery.attempts + 1,
+            reason=outcome.reason,
+            http_status=outcome.http_status,
+            duration_ms=round(outcome.duration * 1000, 1),
+            next=next_try,
+            error=outcome.error,
+        )
+        self._live.publish(
+            "attempt",
+            seen,
+            source=event.source,
+            event_type=event.type,
+            destinations=(destination,),
+            size=len(outcome.error or ""),
         )

@@ -28,11 +28,14 @@ from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.reload_result import ReloadResult
 from gatehouse.operator.server import OperatorServer
+from gatehouse.operator.stream.api import StreamApi
+from gatehouse.operator.stream.catching_up import StoredPast
 from gatehouse.store.backends import OpenedStore, open_store
 from gatehouse.store.clock import SteadyClock, elapsed
 from gatehouse.store.disk import DiskWatch
 from gatehouse.store.legacy_keys import legacy_places
 from gatehouse.store.retention import Retention
+from gatehouse.telemetry.live import Hub
 from gatehouse.telemetry.log import get_logger
 from gatehouse.telemetry.metrics import Metrics
 from gatehouse.verify.remote_keys import RemoteKeys
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
 REQUEST_GRACE = 2.0
 #: Seconds for the attempts in progress.
 ATTEMPT_GRACE = 4.0
+#: Seconds that a commit may take beyond its deadline.
+_COMMIT_MARGIN = 2.0
 
 
 class WorkerAssignment(Protocol):
@@ -91,6 +96,8 @@ class Gateway:
         self._clock = clock
         #: For all comparisons of times: it does not jump when the system clock is set.
         self._steady = SteadyClock(clock, elapsed)
+        #: What happens, for those who watch.
+        self._live = Hub(self._steady)
         self._remote_keys = remote_keys or RemoteKeys()
         self._confirm = confirm
         #: Secrets from handshakes, for the operator.
@@ -150,6 +157,8 @@ class Gateway:
     async def __aexit__(self, *_: object) -> None:
         self._reloader.active = self._is_open = False
         get_logger().info("gateway.stopping")
+        # Nobody waits for readers, which come back to the next process.
+        await self._stream.stop()
         await self._running.aclose()
         get_logger().info("gateway.stopped")
 
@@ -176,6 +185,7 @@ class Gateway:
             clock=self._steady,
             wall_time=self._steady.wall_time_at,
             wall_clock=self._clock,
+            live=self._live,
         )
         # The disk watch starts before the operator server, whose /readyz uses it.
         await self._watch_disk(opened)
@@ -184,6 +194,14 @@ class Gateway:
         self._api = OperatorApi(
             self.sources, self.rejected, handshakes=self.handshake_secrets.entries, metrics=self.metrics
         )
+        self._stream = StreamApi(
+            self._live,
+            StoredPast(store),
+            self.metrics,
+            overlap=self._longest_commit,
+            counted=not self._worker,
+        )
+        closing(self._stream.stop)
         self.operator = OperatorServer(
             self._operator_listen,
             self._compiled.operator_tokens,
@@ -193,6 +211,7 @@ class Gateway:
                 *self._api.routes(),
                 *RecordsApi(store, dispatcher, self._steady, routed=self._routed).routes(),
                 *EnvironmentApi(self._environment).routes(),
+                *self._stream.routes(),
             ],
             reload=self.reload,
         )
@@ -216,6 +235,11 @@ class Gateway:
         """Return the destinations that the current routes select for a source and an event type."""
         found = self.sources.get(source)
         return () if found is None else found.route(event_type)
+
+    def _longest_commit(self) -> float:
+        """Return how long after its receipt an event may be committed (seconds)."""
+        relays = [source.relay_timeout or 0.0 for source in self.sources.values()]
+        return _COMMIT_MARGIN + self.config.server.commit_deadline + max(relays, default=0.0)
 
     async def _open_store(self) -> OpenedStore:
         if reason := self._compiled.store_not_ready:
@@ -248,6 +272,7 @@ class Gateway:
             self.metrics,
             deadline=self.config.server.commit_deadline,
             disk=self._disk,
+            live=self._live,
         )
         closing(committer.drain)
         responder = HandshakeResponder(self.handshake_secrets, self._confirm)
@@ -271,6 +296,7 @@ class Gateway:
             self.metrics,
             self._compiled.client_address,
             self.rejected,
+            self._live,
         )
         shared_ports = self._worker.ports if self._worker else None
         await start_listening(self.ingest.start(shared_ports), "server.listen", self.config.server.listen)

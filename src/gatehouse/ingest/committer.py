@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from gatehouse.errors import StoreError, UnavailableError
 from gatehouse.store.base import Delivery
 from gatehouse.store.batch import Batcher
+from gatehouse.telemetry.live import Hub
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Committer:
         *,
         deadline: float,
         disk: Disk | None = None,
+        live: Hub | None = None,
     ) -> None:
         """`disk` is the disk of the store, when the store is on this machine."""
         self._store = store
@@ -76,6 +78,7 @@ class Committer:
         self._metrics = metrics
         self._deadline = deadline
         self._disk = disk
+        self._live = live or Hub()
         self._batcher: Batcher[_Submitted, Sequence[Receipt]] = Batcher(
             self._commit, limit=MAX_BATCH, at_once=MAX_WAITING // MAX_BATCH + 1, pause=PAUSE
         )
@@ -136,6 +139,8 @@ class Committer:
         self._metrics.commit_duration.observe(time.monotonic() - started)
         self._metrics.commit_batch.observe(len(arrivals))
         self._deliver(arrivals, receipts)
+        if self._live.active:
+            self._publish(arrivals, receipts)
         return _by_request(batch, receipts)
 
     def _deliver(self, arrivals: Sequence[Arrival], receipts: Sequence[Receipt]) -> None:
@@ -149,6 +154,22 @@ class Committer:
                     self._handover.hand_over(Delivery(event, name, 0, until, token=token))
                 else:
                     self._handover.delivery_stored(name)
+
+    def _publish(self, arrivals: Sequence[Arrival], receipts: Sequence[Receipt]) -> None:
+        """Show the new events to those who watch."""
+        for arrival, receipt in zip(arrivals, receipts, strict=True):
+            if receipt.status != "accepted":
+                continue
+            event = arrival.event
+            headers = sum([len(name) + len(value) for name, value in event.headers])
+            self._live.publish(
+                "event",
+                event,
+                source=event.source,
+                event_type=event.type,
+                destinations=tuple([assignment.destination for assignment in arrival.assignments]),
+                size=len(event.body) + len(event.document or b"") + headers,
+            )
 
     def _expire(self) -> None:
         # One timer for the oldest request is enough: requests expire in order of arrival.

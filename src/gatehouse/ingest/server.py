@@ -27,6 +27,7 @@ from gatehouse.ingest.connection import Handlers
 from gatehouse.ingest.http1 import encode_answer, split_target
 from gatehouse.ingest.listener import Listener, OpenConnections, allowed_connections
 from gatehouse.language.request import Request
+from gatehouse.telemetry.live import Hub, RequestSeen
 from gatehouse.telemetry.log import get_logger, line_limit
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ class IngestServer:
         metrics: Metrics,
         client_address: ClientAddress,
         rejected_requests: RejectedRequests,
+        live: Hub | None = None,
     ) -> None:
+        self._live = live or Hub()
         self._listen = config.listen
         self._ports: list[int] = []
         self._pipeline = pipeline
@@ -188,6 +191,8 @@ class IngestServer:
         metrics = served[1] if served else self._unknown
         metrics.outcomes[answer.outcome].value += 1
         metrics.duration.observe(duration)
+        if self._live.active:
+            self._publish(served[0].name if served else None, client, answer, duration)
         fields: dict[str, Any] = {
             "source": served[0].name if served else None,
             "outcome": answer.outcome,
@@ -213,6 +218,21 @@ class IngestServer:
             get_logger().info("request.handshake", handshake=answer.handshake, **fields)
         elif self._rejected_log_limit.allows(source=fields["source"], outcome=answer.outcome):
             get_logger().warning("request.rejected", reason=answer.reason, rejected_id=rejected_id, **fields)
+
+    def _publish(self, source: str | None, client: str | None, answer: Answer, duration: float) -> None:
+        """Show the request to those who watch."""
+        seen = RequestSeen(
+            source,
+            answer.outcome,
+            answer.status,
+            answer.reason,
+            client,
+            round(duration * 1000, 2),
+            answer.event_ids,
+            answer.event_type,
+        )
+        size = sum(map(len, answer.event_ids))
+        self._live.publish("request", seen, source=source, event_type=answer.event_type, size=size)
 
     def _keep_rejected(
         self,
@@ -251,6 +271,8 @@ class IngestServer:
     def _refuse_connection(self, error: RequestRejectedError, client: str | None) -> Answer:
         answer = rejected(error)
         self._unknown.outcomes[answer.outcome].inc()
+        if self._live.active:
+            self._publish(None, client, answer, 0.0)
         if self._rejected_log_limit.allows(source=None, outcome=answer.outcome):
             get_logger().warning(
                 "request.rejected",

@@ -22,11 +22,16 @@ from gatehouse.operator.request_types import (
     EventListQuery,
     ReplayBody,
     RetryBody,
+    StreamFilters,
+    StreamQuery,
 )
+from gatehouse.operator.stream.wanted import KINDS, Position, Wanted
 from gatehouse.store.records import DeliveryQuery, EventQuery, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from gatehouse.telemetry.live import Kind
 
 _STATUSES = get_args(Status)
 #: The longest time between the first and the last step of one retry, in seconds.
@@ -49,6 +54,18 @@ class RetryRequest(NamedTuple):
     as_of: float
 
 
+class StreamStart(NamedTuple):
+    """What a reader of the stream wants, and from where on."""
+
+    wanted: Wanted
+    #: The last entry that it has.
+    after: Position | None
+    #: Stored events that were received from this time on, before this time (Unix seconds). With `until`, the
+    #: stream ends there.
+    since: float | None
+    until: float | None
+
+
 def event_query(given: Mapping[str, str], now: float = 0.0) -> EventQuery:
     """Parse the filters of a list of events. Raises `BadQueryError`."""
     _check_names(given, EventListQuery, EventFilters)
@@ -65,6 +82,48 @@ def delivery_query(given: Mapping[str, str], now: float = 0.0) -> DeliveryQuery:
     """Parse the filters of a list of deliveries. Raises `BadQueryError`."""
     _check_names(given, DeliveryListQuery, DeliveryFilters)
     return _delivery_query(given, now)
+
+
+def stream_start(given: Mapping[str, str], last_event_id: str | None, now: float) -> StreamStart:
+    """Parse the query of the stream, and the header `Last-Event-ID`. Raises `BadQueryError`."""
+    _check_names(given, StreamQuery, StreamFilters)
+    wanted = Wanted(
+        source=_text(given, "source"),
+        type=_text(given, "type"),
+        destination=_text(given, "destination"),
+        kinds=_kinds(given),
+        bodies=_switch(given, "bodies"),
+        envelope=_switch(given, "envelope"),
+    )
+    start = StreamStart(
+        wanted, _position(given, last_event_id), _time(given, "since", now), _time(given, "until", now)
+    )
+    if start.until is not None and start.since is None:
+        raise BadQueryError("until needs since")
+    return start
+
+
+def _kinds(given: Mapping[str, str]) -> frozenset[Kind]:
+    names = given.get("kinds", ",".join(KINDS)).split(",")
+    kinds = frozenset(kind for kind in KINDS if kind in names)
+    if len(kinds) != len(names):
+        raise BadQueryError(f"kinds must be one or more of {', '.join(KINDS)}, separated by commas")
+    return kinds
+
+
+def _switch(given: Mapping[str, str], name: str) -> bool:
+    text = given.get(name, "0")
+    if text not in ("0", "1"):
+        raise BadQueryError(f"{name} must be 1 or 0")
+    return text == "1"
+
+
+def _position(given: Mapping[str, str], last_event_id: str | None) -> Position | None:
+    text = last_event_id or given.get("last_event_id")
+    position = None if text is None else Position.parse(text)
+    if text is not None and position is None:
+        raise BadQueryError("last_event_id is not the id of an entry")
+    return position
 
 
 def page_limit(given: Mapping[str, str]) -> int:

@@ -95,6 +95,49 @@ class RejectedListQuery(TypedDict, total=False):
     ]
 
 
+class StreamFilters(_Filters, _Times, total=False):
+    """Which entries of the stream: all given conditions have to hold."""
+
+    destination: Annotated[
+        _Text,
+        Meta(
+            description="The name of a destination: the events that are delivered to it, and the attempts. "
+            "Requests have no destination, so they are left out.",
+            examples=["billing"],
+        ),
+    ]
+    kinds: Annotated[
+        str,
+        Meta(
+            description="Which kinds of entries, separated by commas: `request`, `event`, `attempt`. "
+            "Without it, all of them.",
+            examples=["event,attempt"],
+        ),
+    ]
+
+
+class StreamQuery(StreamFilters, total=False):
+    """The query of the stream."""
+
+    bodies: Annotated[
+        Literal["1", "0"], Meta(description="`1` adds the provider's bytes to events, as `body_base64`.")
+    ]
+    envelope: Annotated[
+        Literal["1", "0"],
+        Meta(
+            description="`1` adds the body that a destination gets to events, as `envelope_base64`: "
+            "CloudEvents in structured mode."
+        ),
+    ]
+    last_event_id: Annotated[
+        str,
+        Meta(
+            description="The id of the last entry that the client has, if it can't send the header "
+            "`Last-Event-ID`."
+        ),
+    ]
+
+
 class EnvironmentQuery(TypedDict):
     """The query about environment variables."""
 

@@ -21,7 +21,9 @@ from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.response_types import ErrorAnswer
 from gatehouse.operator.route_docs import RouteDescription, route_description
 from gatehouse.operator.server import PUBLIC_PATHS, OperatorServer
+from gatehouse.operator.stream.api import StreamApi
 from gatehouse.reference.components import Schema, components, example, members, reference
+from gatehouse.telemetry.live import Hub
 from gatehouse.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ GROUPS = {
     "Events": "What the gateway accepted and stored.",
     "Deliveries": "One event for one destination. A delivery that the gateway gave up on is a dead letter.",
     "Destinations": "Where events go.",
+    "Stream": "What happens at the moment.",
     "Refused requests": "Why the requests of a provider fail.",
     "Configuration": "What the gateway uses now.",
 }
@@ -136,6 +139,7 @@ def router() -> web.UrlDispatcher:
         *OperatorApi({}, RejectedRequests((), time.time), metrics=metrics).routes(),
         *RecordsApi(nothing, nothing).routes(),
         *EnvironmentApi({}).routes(),
+        *StreamApi(Hub(), nothing, metrics).routes(),
     ]
     server = OperatorServer(Address("127.0.0.1", 9090), None, metrics, {}, routes, reload=nothing)
     return server.app().router

@@ -140,6 +140,12 @@ class ProcessMetrics:
             ),
             (),
         ).labels()
+        self.stream_readers = self._gauge(
+            "stream_readers", "Clients that read the stream of the operator API."
+        ).labels()
+        self.stream_left_out = self._counter(
+            "stream_left_out_total", "Entries of the stream that readers were too slow for."
+        ).labels()
         self.build_info = self._gauge(
             "build_info", "Always 1. The labels hold the versions.", "version", "python"
         )

@@ -42,6 +42,7 @@ GAUGES: Mapping[str, Callable[[float, float], float]] = {
     "gatehouse_store_bytes": max,
     "gatehouse_store_free_bytes": min,
     "gatehouse_build_info": max,
+    "gatehouse_stream_readers": max,
 }
 _SUMMED = ("counter", "histogram")
 #: The prefix of process metrics, whose sum says little or nothing.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gatehouse.store.listing import SCAN_ROWS, first_id, last_id, make_page_onward
 from gatehouse.store.postgres.queries import Conditions, add_filters, can_match
@@ -11,7 +11,6 @@ from gatehouse.store.records import EventFacts, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from gatehouse.store.postgres.connection import Connection
     from gatehouse.store.records import EventQuery
@@ -48,7 +47,9 @@ async def events_onward(
         wanted.add(_HAS_DELIVERY, destination)
     sql = _EVENTS.replace("{conditions}", str(wanted)).replace("{limit}", wanted.parameter(limit))
     rows = await connection.fetch(sql, *wanted.parameters)
-    return make_page_onward(list(map(_facts, rows)), limit, end if scanned == SCAN_ROWS else None)
+    return make_page_onward(
+        [_facts(tuple(row)) for row in rows], limit, end if scanned == SCAN_ROWS else None
+    )
 
 
 def _facts(columns: Sequence[Any]) -> EventFacts:

@@ -5,7 +5,7 @@ Each statement is a read transaction of its own, and scans a bounded number of r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gatehouse.store.listing import LAST_NAME, SCAN_ROWS, first_id, last_id, make_page_onward
 from gatehouse.store.records import EventFacts
@@ -14,6 +14,7 @@ from gatehouse.store.sqlite.rows import fetch, text_with_marks
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from gatehouse.store.records import EventQuery, Page
 
@@ -53,5 +54,9 @@ def events_onward(
     end, scanned = connection.execute(_RANGE, parameters).fetchone()
     parameters["end"] = LAST_NAME if end is None else end
     rows = fetch(connection, _EVENTS, parameters, text_with_marks)
-    items = [EventFacts(*columns, received_ms / 1000) for *columns, received_ms in rows]
-    return make_page_onward(items, limit, end if scanned == SCAN_ROWS else None)
+    return make_page_onward(list(map(_facts, rows)), limit, end if scanned == SCAN_ROWS else None)
+
+
+def _facts(columns: Sequence[Any]) -> EventFacts:
+    *facts, received_ms = columns
+    return EventFacts(*facts, received=received_ms / 1000)
