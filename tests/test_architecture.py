@@ -27,6 +27,12 @@ PURE = (
         "ingest/relay.py",
     ),
     *("delivery/retry.py", "delivery/breaker.py", "delivery/throttle.py", "delivery/backlog.py"),
+    *(
+        "telemetry/live.py",
+        "operator/stream/wanted.py",
+        "operator/stream/entries.py",
+        "operator/stream/view.py",
+    ),
     *("delivery/intake.py", "delivery/reply_head.py", "delivery/outcome.py", "delivery/destination.py"),
 )
 #: The one module in a pure package that makes requests.

@@ -163,6 +163,7 @@ async def test_every_route_answers_what_the_reference_says(
         assert len((await api.get("/api/v1/handshakes"))["handshakes"]) == 1
         variables = await api.get("/api/v1/environment", query="?name=T&name=U")
         assert variables["set"] == {"T": True, "U": False}
+        assert "event: event" in await api.get("/api/v1/stream", query="?since=1h&until=now")
         await api.get("/api/v1/destinations")
         await api.post("/api/v1/destinations/{name}/pause", name="app")
         counted = await api.post("/api/v1/deliveries/retry", body={"type": "sale.*", "dry_run": True})
@@ -203,6 +204,7 @@ async def test_every_error_is_described(
         for path in ("/api/v1/events", "/api/v1/deliveries", "/api/v1/rejected"):
             await api.get(path, 400, query="?limit=0")
         await api.get("/api/v1/environment", 400)
+        await api.get("/api/v1/stream", 400, query="?kinds=events")
         await api.post("/api/v1/deliveries/retry", 400, body={})
         await api.post("/api/v1/deliveries/{id}/retry", 400, id="no-colon")
         await api.post("/api/v1/events/{id}/replay", 400, id="x", body={"destinations": []})

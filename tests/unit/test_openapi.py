@@ -64,7 +64,7 @@ def test_every_route_has_an_id_of_its_own() -> None:
 
 def handlers() -> Iterator[tuple[str, route_docs.RouteDescription]]:
     """Find every described handler of the room, whether it is routed or not."""
-    for module in pkgutil.iter_modules(gatehouse.operator.__path__, "gatehouse.operator."):
+    for module in pkgutil.walk_packages(gatehouse.operator.__path__, "gatehouse.operator."):
         for kind in vars(importlib.import_module(module.name)).values():
             if isinstance(kind, type) and kind.__module__ == module.name:
                 for handler in vars(kind).values():

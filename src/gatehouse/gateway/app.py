@@ -58,8 +58,6 @@ if TYPE_CHECKING:
 REQUEST_GRACE = 2.0
 #: Seconds for the attempts in progress.
 ATTEMPT_GRACE = 4.0
-#: Seconds that a commit may take beyond its deadline.
-_COMMIT_MARGIN = 2.0
 
 
 class WorkerAssignment(Protocol):
@@ -191,6 +189,23 @@ class Gateway:
         await self._watch_disk(opened)
 
         # The operator server starts early, so that an operator can see what fails afterwards.
+        await self._start_operator(store, dispatcher)
+
+        self._retention = Retention(store, self.config.store, self.metrics, self._steady)
+        self._retention.start()
+        closing(self._retention.stop)
+
+        # Lanes start before the ingest server, so that the deliveries of an earlier process leave at once.
+        await dispatcher.start()
+        closing(dispatcher.stop, ATTEMPT_GRACE)
+
+        # The ingest server starts last. Stopping happens in reverse: requests first, then commits, attempts
+        # and the store.
+        await self._start_ingest(store, dispatcher)
+        self._log_started(opened.place)
+
+    async def _start_operator(self, store: Store, dispatcher: Dispatcher) -> None:
+        closing = self._running.push_async_callback
         self._api = OperatorApi(
             self.sources, self.rejected, handshakes=self.handshake_secrets.entries, metrics=self.metrics
         )
@@ -198,10 +213,9 @@ class Gateway:
             self._live,
             StoredPast(store),
             self.metrics,
-            overlap=self._longest_commit,
+            overlap=lambda: self._compiled.longest_commit,
             counted=not self._worker,
         )
-        closing(self._stream.stop)
         self.operator = OperatorServer(
             self._operator_listen,
             self._compiled.operator_tokens,
@@ -217,29 +231,12 @@ class Gateway:
         )
         await start_listening(self.operator.start(), "operator.listen", self._operator_listen)
         closing(self.operator.stop)
-
-        self._retention = Retention(store, self.config.store, self.metrics, self._steady)
-        self._retention.start()
-        closing(self._retention.stop)
-
-        # Lanes start before the ingest server, so that the deliveries of an earlier process leave at once.
-        await dispatcher.start()
-        closing(dispatcher.stop, ATTEMPT_GRACE)
-
-        # The ingest server starts last. Stopping happens in reverse: requests first, then commits, attempts
-        # and the store.
-        await self._start_ingest(store, dispatcher)
-        self._log_started(opened.place)
+        closing(self._stream.stop)
 
     def _routed(self, source: str, event_type: str) -> Iterable[str]:
         """Return the destinations that the current routes select for a source and an event type."""
         found = self.sources.get(source)
         return () if found is None else found.route(event_type)
-
-    def _longest_commit(self) -> float:
-        """Return how long after its receipt an event may be committed (seconds)."""
-        relays = [source.relay_timeout or 0.0 for source in self.sources.values()]
-        return _COMMIT_MARGIN + self.config.server.commit_deadline + max(relays, default=0.0)
 
     async def _open_store(self) -> OpenedStore:
         if reason := self._compiled.store_not_ready:

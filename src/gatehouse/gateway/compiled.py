@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig
     from gatehouse.verify.base import KnownKeys
 
+#: Seconds that a commit may take beyond its deadline.
+_COMMIT_MARGIN = 2.0
+
 
 class CompiledConfig:
     """A compiled config. The secrets are read once, here."""
@@ -53,6 +56,12 @@ class CompiledConfig:
             name: tuple(map(self._digest, secret_references(settings)))
             for name, settings in config.sources.items()
         }
+
+    @property
+    def longest_commit(self) -> float:
+        """How long after its receipt an event may be committed (seconds)."""
+        relays = [source.relay_timeout or 0.0 for source in self.sources.values()]
+        return _COMMIT_MARGIN + self.config.server.commit_deadline + max(relays, default=0.0)
 
     def not_ready(self) -> dict[KeyPath, str]:
         """Return why parts cannot serve because a secret is missing, by their path in the config."""

@@ -85,7 +85,7 @@ class StreamApi:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the route, for the operator server."""
-        return [web.get("/api/v1/stream", self._stream)]
+        return [web.get("/api/v1/stream", self._show_stream)]
 
     async def stop(self) -> None:
         """End all streams at once."""
@@ -103,7 +103,7 @@ class StreamApi:
             await self._feed.stop()
 
     @describe_route("Stream", {200: _TYPE}, query=StreamQuery)
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
+    async def _show_stream(self, request: web.Request) -> web.StreamResponse:
         """Show requests, events and attempts while they happen, as server-sent events.
 
         `event:` is the kind, and `data:` a JSON object with the time `at` and:
