@@ -87,15 +87,15 @@ class Stream:
 async def reading(
     client: aiohttp.ClientSession,
     operator_url: str,
+    query: str = "",
     *,
     after: str | None = None,
     headers: dict[str, str] | None = None,
-    **query: str,
 ) -> AsyncIterator[Stream]:
-    """Open the stream."""
+    """Open the stream. `query` is the part of the URL after the question mark."""
     sent = dict(headers or {}) | ({} if after is None else {"Last-Event-ID": after})
     timeout = aiohttp.ClientTimeout(total=None)
-    url = f"{operator_url}/api/v1/stream"
-    async with client.get(url, params=query, headers=sent, timeout=timeout) as answer:
+    url = f"{operator_url}/api/v1/stream?{query}"
+    async with client.get(url, headers=sent, timeout=timeout) as answer:
         assert answer.status == 200, await answer.text()
         yield Stream(answer)

@@ -65,7 +65,7 @@ async def test_a_refused_request_and_a_failed_attempt_are_shown_with_their_reaso
     running: Running, destination: ScriptedDestination
 ) -> None:
     destination.script(status(503))
-    async with reading(running.client, running.operator_url, kinds="request,attempt") as stream:
+    async with reading(running.client, running.operator_url, "kinds=request,attempt") as stream:
         await stream.live()
         body = providers.body(id="evt_1", type="sale.created")
         await running.send("mando", body, providers.mando(body, secret="wrong-secret-of-some-length"))
@@ -83,8 +83,8 @@ async def test_bodies_and_envelopes_are_shown_only_on_request(
     running: Running, destination: ScriptedDestination
 ) -> None:
     async with (
-        reading(running.client, running.operator_url, kinds="event", bodies="1", envelope="1") as full,
-        reading(running.client, running.operator_url, kinds="event") as plain,
+        reading(running.client, running.operator_url, "kinds=event&bodies=1&envelope=1") as full,
+        reading(running.client, running.operator_url, "kinds=event") as plain,
     ):
         await full.live()
         await plain.live()
@@ -100,9 +100,9 @@ async def test_bodies_and_envelopes_are_shown_only_on_request(
 
 async def test_filters_select_entries(running: Running) -> None:
     async with (
-        reading(running.client, running.operator_url, type="sale.*", kinds="event") as by_type,
-        reading(running.client, running.operator_url, source="mandato") as by_source,
-        reading(running.client, running.operator_url, destination="app") as by_destination,
+        reading(running.client, running.operator_url, "type=sale.*&kinds=event") as by_type,
+        reading(running.client, running.operator_url, "source=mandato") as by_source,
+        reading(running.client, running.operator_url, "destination=app") as by_destination,
     ):
         for stream in (by_type, by_source, by_destination):
             await stream.live()
@@ -165,14 +165,14 @@ async def test_a_reader_that_comes_back_continues_where_it_was(running: Running)
 
 
 async def test_the_query_resumes_like_the_header(running: Running) -> None:
-    async with reading(running.client, running.operator_url, kinds="event") as stream:
+    async with reading(running.client, running.operator_url, "kinds=event") as stream:
         await stream.live()
         await send(running, "evt_1")
         await stream.next()
     missed = await send(running, "evt_2")
 
-    query = {"kinds": "event", "last_event_id": stream.last_id}
-    async with reading(running.client, running.operator_url, **query) as again:
+    query = f"kinds=event&last_event_id={stream.last_id}"
+    async with reading(running.client, running.operator_url, query) as again:
         assert (await again.next()).data["id"] == missed
 
 
@@ -209,8 +209,8 @@ async def test_a_stream_can_start_with_stored_events(
     monkeypatch.setattr(catching_up, "_PAGE", 3)
     stored = [await send(running, f"evt_{number}") for number in range(8)]
 
-    query = {"since": "1h", "kinds": "event", "bodies": bodies}
-    async with reading(running.client, running.operator_url, **query) as stream:
+    query = f"since=1h&kinds=event&bodies={bodies}"
+    async with reading(running.client, running.operator_url, query) as stream:
         entries = await stream.take(8)
         live = await send(running, "evt_8")
         assert (await stream.next()).data["id"] == live
@@ -222,15 +222,15 @@ async def test_stored_events_are_filtered_too(running: Running) -> None:
     await send(running, "evt_1", "saleitem.created")
     expected = await send(running, "evt_2", "sale.created")
 
-    query = {"since": "1h", "until": "now", "type": "sale.*", "source": "mando", "destination": "app"}
-    async with reading(running.client, running.operator_url, **query) as stream:
+    query = "since=1h&until=now&type=sale.*&source=mando&destination=app"
+    async with reading(running.client, running.operator_url, query) as stream:
         assert of([entry async for entry in stream.entries()], "id") == [expected]
 
 
 async def test_a_stream_with_an_end_has_only_stored_events(running: Running) -> None:
     stored = [await send(running, f"evt_{number}") for number in range(3)]
 
-    async with reading(running.client, running.operator_url, since="1h", until="now") as stream:
+    async with reading(running.client, running.operator_url, "since=1h&until=now") as stream:
         entries = [entry async for entry in stream.entries()]
     assert of(entries, "id") == stored
     assert {entry.kind for entry in entries} == {"event"}
@@ -251,9 +251,9 @@ async def test_an_event_that_is_committed_while_a_reader_catches_up_comes_once(
 
     sending = asyncio.create_task(send_on())
     async with AsyncExitStack() as stack:
-        query = {"since": "1h", "kinds": "event"}
+        query = "since=1h&kinds=event"
         streams = [
-            await stack.enter_async_context(reading(running.client, running.operator_url, **query))
+            await stack.enter_async_context(reading(running.client, running.operator_url, query))
             for _ in range(5)
         ]
         seen = [of(await stream.take(60), "id") for stream in streams]
@@ -317,8 +317,8 @@ def serve() -> Serve:
     """Give the function that serves the stream of a hub."""
 
     @asynccontextmanager
-    async def run(heartbeat: float = 15.0, **limits: int) -> AsyncIterator[Served]:
-        hub, metrics = Hub(**limits), Metrics()
+    async def run(heartbeat: float = 15.0, max_entries: int = 10_000) -> AsyncIterator[Served]:
+        hub, metrics = Hub(max_entries=max_entries), Metrics()
         api = StreamApi(hub, Past(), metrics, heartbeat=heartbeat)
         app = web.Application()
         app.add_routes(api.routes())
@@ -385,7 +385,7 @@ async def test_more_readers_than_the_limit_are_refused(serve: Serve, monkeypatch
 
 async def test_two_hundred_readers_get_everything(serve: Serve) -> None:
     async with serve() as served, AsyncExitStack() as stack:
-        opened = [reading(served.client, served.url, kinds="request") for _ in range(200)]
+        opened = [reading(served.client, served.url, "kinds=request") for _ in range(200)]
         streams: list[Stream] = [await stack.enter_async_context(one) for one in opened]
         await asyncio.gather(*(stream.live() for stream in streams))
         assert served.metrics.stream_readers.value == 200

@@ -16,8 +16,8 @@ from gatehouse.operator.stream.wanted import Position, Wanted
 from gatehouse.telemetry.live import AttemptSeen, Hub, Kind, RequestSeen
 
 
-def hub(**limits: int) -> Hub:
-    made = Hub(lambda: NOW, **limits)
+def hub(max_entries: int = 10_000, max_bytes: int = 1_000_000) -> Hub:
+    made = Hub(lambda: NOW, max_entries=max_entries, max_bytes=max_bytes)
     made.activate()
     return made
 

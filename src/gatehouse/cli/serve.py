@@ -142,7 +142,8 @@ def _run(serving: Gateway | Supervisor, worker: Worker | None) -> None:
     import asyncio
     import gc
 
-    from gatehouse.gateway import app
+    from gatehouse.gateway import running
+    from gatehouse.gateway.app import Gateway
     from gatehouse.network.event_loop import EventLoop
 
     async def run() -> None:
@@ -151,9 +152,9 @@ def _run(serving: Gateway | Supervisor, worker: Worker | None) -> None:
             from gatehouse.workers.worker import stop_with_supervisor
 
             stop_with_supervisor(stop)
-        await app.run(serving, stop=stop)
+        await running.run(serving, stop=stop)
 
-    if isinstance(serving, app.Gateway):
+    if isinstance(serving, Gateway):
         _arm_failpoints()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     gc.freeze()

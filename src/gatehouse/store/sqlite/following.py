@@ -58,5 +58,13 @@ def events_onward(
 
 
 def _facts(columns: Sequence[Any]) -> EventFacts:
-    *facts, received_ms = columns
-    return EventFacts(*facts, received=received_ms / 1000)
+    event_id, source, event_type, external_id, subject, account, received_ms = columns
+    return EventFacts(
+        id=event_id,
+        source=source,
+        type=event_type,
+        external_id=external_id,
+        subject=subject,
+        account=account,
+        received=received_ms / 1000,
+    )
