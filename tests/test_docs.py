@@ -161,6 +161,34 @@ def test_every_step_of_the_request_path_in_contributing_is_a_module_or_a_package
     assert [step for step in steps if not any(PACKAGE.glob(f"{step.rstrip('/')}*"))] == []
 
 
+#: What people look for on the page on troubleshooting: parts of messages that the program prints.
+MESSAGES = (
+    "can't listen on",
+    "is in use by another gatehouse",
+    "the store can't be opened",
+    "the database can't be reached",
+    "this gatehouse knows versions up to",
+    "the store failed",
+    "the operator listener is not on loopback and has no token",
+    "changes only after a restart",
+    "no answer from",
+    "no source is served here",
+    "the config's operator listener takes any free port",
+    "send an operator token as a bearer token",
+    "this needs a token with the role operate",
+    "use a loopback address",
+    "is locked by another program",
+    "changed the body",
+    "no route matches",
+)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_every_message_on_the_page_on_troubleshooting_is_in_the_program(message: str) -> None:
+    assert message in (ROOT / "docs" / "troubleshooting.md").read_text()
+    assert any(message in source for source in SOURCES)
+
+
 def test_the_readme_is_short() -> None:
     assert README.count("\n") <= 150
 
