@@ -1,2 +1,2 @@
--- The JSON that was read out of a body that is none itself, as that of a form. NULL for all others.
+-- The JSON that was read from a body that is not JSON itself, such as a form. NULL for all other bodies.
 ALTER TABLE events ADD COLUMN document BLOB;

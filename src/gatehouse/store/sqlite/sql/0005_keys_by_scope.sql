@@ -1,7 +1,8 @@
--- A dedupe key used to be told by its place in `dedupe.by`, from 0 on. Now its place is -1, and its first 8
--- bytes name its scope: what it is made of. The rows of before stay as they are, since there may be millions.
--- Here stands which scopes they may be of. Each gateway that starts writes it for the sources that it has and
--- that are not here yet, while there are such rows; '' stands for all, and is the last to go.
+-- Before this version, a dedupe key was identified by its place in `dedupe.by`, starting with 0. Now its place is
+-- -1, and its first 8 bytes name its scope, the template that it was made from. Older rows are not rewritten,
+-- because there may be millions. This table lists the scopes that they may have. While there are such rows, each
+-- gateway that starts adds the sources of its config that are missing here. '' stands for all sources, and is
+-- removed last.
 CREATE TABLE dedupe_places (
   source TEXT NOT NULL,
   place INTEGER NOT NULL,
