@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from conformance.builders import accept, arrival, event, lease, result
 from gatehouse.store.base import Reply
-from gatehouse.store.records import DeliveryQuery, EventQuery
+from gatehouse.store.records import AuditEntry, DeliveryQuery, EventQuery
 from gatehouse.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from gatehouse.events.event import Event
     from gatehouse.store.base import Store
-    from gatehouse.store.records import DeliveryRow, StoredEvent
+    from gatehouse.store.records import Action, DeliveryRow, StoredEvent
 
 #: Text that not every database accepts: bytes that are not UTF-8, and NUL.
 ODD = "caf\udce9\x00"
@@ -33,6 +33,11 @@ class Filled(NamedTuple):
     replayed: str
     relayed: str
     retried_later: str
+
+
+def change(action: Action, what: dict[str, Any], at: float) -> AuditEntry:
+    """Return what an operator changed, as an audit entry."""
+    return AuditEntry(at=at, who="alice", role="operate", action=action, what=what, count=1)
 
 
 async def fill(path: Path, *, now: float | None = None, plain: int = 3) -> Filled:
@@ -71,6 +76,8 @@ async def _fill(store: SqliteStore, now: float, plain: int) -> Filled:
             ),
         )
     await store.pause("archive", paused=True)
+    await store.add_audit(change("pause", {"destination": "archive"}, now))
+    await store.add_audit(change("replay", {"event_id": replayed, "destinations": ["billing"]}, now))
     ids = [each.id for each in pending]
     return Filled(ids, leased.id, [each.id for each in ordered], delivered, dead, replayed, relayed.id, later)
 

@@ -176,6 +176,9 @@ async def test_every_route_answers_what_the_reference_says(
         await api.post("/api/v1/destinations/{name}/resume", name="app")
         (tmp_path / "gateway.yaml").write_text(config.replace("hisab:", "hisab2:"))
         assert (await api.post("/-/reload"))["sources"]["added"] == ["hisab2"]
+        changes = await api.get("/api/v1/audit", query="?who=operator&since=1h&limit=3")
+        assert [entry["action"] for entry in changes["audit"]] == ["reload", "resume", "retry"]
+        await api.get("/api/v1/audit", query=f"?who=operator&since=1h&cursor={changes['cursor']}")
 
     assert {(method, path) for method, path, _ in api.seen} == ROUTES
 

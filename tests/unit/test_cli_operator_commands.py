@@ -126,6 +126,44 @@ async def test_dead_letters_are_a_table(api: ScriptedApi) -> None:
     assert more == "more: --cursor abc"
 
 
+async def test_changes_are_a_table(api: ScriptedApi) -> None:
+    change = {"at": "2025-06-15T15:06:40.5Z", "who": "alice", "role": "operate", "count": 2}
+    replayed = {"event_id": ID, "destinations": ["billing", "ledger"]}
+    retried = {"filter": {"type": "sale.*"}, "destinations": ["billing"]}
+    rows = [
+        change | {"action": "replay", "what": replayed},
+        change | {"action": "retry", "what": retried},
+        change | {"action": "pause", "what": {"destination": "x\x1b[2J"}},
+    ]
+    result = await api.run(
+        *("audit", "--who", "alice", "--since", "2d"), answers=[{"audit": rows, "cursor": None}]
+    )
+
+    assert result.exit_code == 0, result.output
+    assert api.asked == [("GET", "/api/v1/audit?limit=50&who=alice&since=2d", None)]
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["at", "who", "role", "action", "count", "what"],
+        [
+            *("2025-06-15T15:06:40Z", "alice", "operate", "replay", "2"),
+            *(f"event_id={ID}", "destinations=billing,ledger"),
+        ],
+        [
+            *("2025-06-15T15:06:40Z", "alice", "operate", "retry", "2"),
+            *('filter={"type":', '"sale.*"}', "destinations=billing"),
+        ],
+        ["2025-06-15T15:06:40Z", "alice", "operate", "pause", "2", r"destination=x\x1b[2J"],
+    ]
+
+
+async def test_no_changes_are_one_line_and_json_is_the_answer(api: ScriptedApi) -> None:
+    answer: dict[str, Any] = {"audit": [], "cursor": None}
+    table = await api.run("audit", answers=[answer])
+    as_json = await api.run("audit", "--action", "pause", "--json", answers=[answer])
+
+    assert table.stdout == "no changes\n"
+    assert json.loads(as_json.stdout) == answer
+
+
 async def test_events_are_a_table(api: ScriptedApi) -> None:
     result = await api.run("events", "--status", "dead", answers=[{"events": [EVENT], "cursor": None}])
 

@@ -45,6 +45,7 @@ COMMANDS = {
     "replay": Entry("retry", "Deliver events again."),
     "pause": Entry("control", "Pause delivery to destinations."),
     "resume": Entry("control", "Resume delivery to destinations."),
+    "audit": Entry("audit", "List what operators changed."),
     "store": Entry("store", "Show the store, migrate it, or copy it to PostgreSQL."),
     "completion": Entry("reference", "Print the completion script for a shell."),
 }

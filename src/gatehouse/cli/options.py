@@ -211,7 +211,7 @@ def _ids(ctx: click.Context, path: str, member: str, incomplete: str, **query: s
     return []
 
 
-_TIME_FORMS = "1h, 2d, today, yesterday, 2026-11-29, RFC 3339 or Unix seconds"
+TIME_FORMS = "1h, 2d, today, yesterday, 2026-11-29, RFC 3339 or Unix seconds"
 _FILTER_OPTIONS = (
     click.option(
         "--destination",
@@ -226,7 +226,7 @@ _FILTER_OPTIONS = (
         "--type", "event_type", metavar="PATTERN", help="Only these event types, as in routes: invoice.*"
     ),
     click.option(
-        "--since", metavar="TIME", help=f"Only events received at this time (UTC) or later: {_TIME_FORMS}."
+        "--since", metavar="TIME", help=f"Only events received at this time (UTC) or later: {TIME_FORMS}."
     ),
     click.option("--until", metavar="TIME", help="Only events received before this time."),
 )

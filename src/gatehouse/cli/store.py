@@ -100,8 +100,9 @@ def migrate(as_json: bool, config: str | None) -> None:
 def copy(source: str, into_used_store: bool, config: str | None) -> None:
     """Copy a SQLite store into the config's PostgreSQL store.
 
-    Stop the gateway first. The command copies events, deliveries, dead letters, dedupe keys and pauses, and
-    then compares them row by row. If it was interrupted, run it again: it continues where it stopped.
+    Stop the gateway first. The command copies events, deliveries, dead letters, dedupe keys, pauses and audit
+    entries, and then compares them row by row. If it was interrupted, run it again: it continues where it
+    stopped.
 
     Exits 0 if everything was copied, and 1 if something differs. The SQLite store is not changed.
     """

@@ -166,6 +166,8 @@ class StoreConfig(Model):
     """How long to keep delivered events."""
     keep_dead: Duration = 30 * 86400.0
     """How long to keep events with dead letters."""
+    keep_audit: Duration = 90 * 86400.0
+    """How long to keep audit entries, which say who changed what."""
     min_free: DiskSpace = 256 * 1024 * 1024
     """The minimum free disk space for SQLite. Below it, new requests get 503 and deliveries continue. `0`
     turns the check off."""

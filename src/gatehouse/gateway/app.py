@@ -24,11 +24,13 @@ from gatehouse.ingest.server import IngestServer
 from gatehouse.ingest.source import set_readiness_metrics
 from gatehouse.network.sockets import start_listening
 from gatehouse.operator.api import EnvironmentApi, OperatorApi
+from gatehouse.operator.audit import Audit, reload_change
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.reload_result import ReloadResult
 from gatehouse.operator.server import OperatorServer
 from gatehouse.operator.stream.api import StreamApi
 from gatehouse.operator.stream.catching_up import StoredPast
+from gatehouse.operator.tokens import HANGUP, SUPERVISOR
 from gatehouse.store.backends import OpenedStore, open_store
 from gatehouse.store.clock import SteadyClock, elapsed
 from gatehouse.store.disk import DiskWatch
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from gatehouse.ingest.handshakes import Confirm
     from gatehouse.ingest.source import Source
     from gatehouse.operator.reload_result import Changes
+    from gatehouse.operator.tokens import Identity
     from gatehouse.store.base import Store
 
 #: Seconds for the requests in progress when the gateway stops. With the next value, stopping takes less than
@@ -136,13 +139,18 @@ class Gateway:
         """List the parts that cannot serve because a secret is missing."""
         return self._compiled.not_ready_lines()
 
-    async def reload(self) -> ReloadResult:
+    async def reload(self, identity: Identity = HANGUP) -> ReloadResult:
         """Read the config file again and use it, or change nothing when it has a problem.
 
         Requests and attempts in progress finish with the previous config. Raises nothing. Only one reload
         runs at a time.
         """
-        return await self._reloader.reload()
+        result = await self._reloader.reload()
+        change = reload_change(result)
+        # A supervisor records its reload once, and not for each worker.
+        if change is not None and identity != SUPERVISOR:
+            await self._audit.add(identity, change)
+        return result
 
     async def __aenter__(self) -> Gateway:
         async with self._running:
@@ -175,6 +183,7 @@ class Gateway:
         closing(store.close)
         await store.use_legacy_places(partial(legacy_places, self._compiled.loaded))
 
+        self._audit = Audit(store, self._steady)
         self._dispatcher = dispatcher = Dispatcher(
             self.destinations.values(),
             store=store,
@@ -215,6 +224,7 @@ class Gateway:
             overlap=lambda: self._compiled.longest_commit,
             counted=not self._worker,
         )
+        records = RecordsApi(store, dispatcher, self._steady, routed=self._routed, audit=self._audit)
         self.operator = OperatorServer(
             self._operator_listen,
             self._compiled.operator_tokens,
@@ -222,7 +232,9 @@ class Gateway:
             {"store": self._probe_store, "disk": self._probe_disk, "ingest": self._probe_ingest},
             [
                 *self._api.routes(),
-                *RecordsApi(store, dispatcher, self._steady, routed=self._routed).routes(),
+                *records.routes(),
+                *self._audit.routes(),
+                *(self._audit.forwarded_routes() if self._worker else ()),
                 *EnvironmentApi(self._environment).routes(),
                 *self._stream.routes(),
             ],

@@ -8,8 +8,10 @@ api                /api/v1 from memory: refused requests, sources, handshakes, e
   masking          masks the values of a refused request
 records            /api/v1 from the store: events, deliveries, destinations; replay, retry and pause
   body             reads the JSON body of a request
+  audit            records who changed what, in the store and in the log, and lists it
   queries          parses filters, limits, times and bodies (pure)
   responses        builds the answers
+  error_answers    turns expected errors of a handler into answers
 request_types      the types of queries and bodies
 response_types     the types of answers about the gateway
 record_types       the types of answers about events, deliveries and destinations

@@ -16,6 +16,8 @@ from gatehouse.operator.request_types import (
     DEFAULT_LIMIT,
     MAX_LIMIT,
     MAX_TEXT,
+    AuditFilters,
+    AuditListQuery,
     DeliveryFilters,
     DeliveryListQuery,
     EventFilters,
@@ -26,7 +28,7 @@ from gatehouse.operator.request_types import (
     StreamQuery,
 )
 from gatehouse.operator.stream.wanted import KINDS, Position, Wanted
-from gatehouse.store.records import DeliveryQuery, EventQuery, Status
+from gatehouse.store.records import Action, AuditQuery, DeliveryQuery, EventQuery, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from gatehouse.telemetry.live import Kind
 
 _STATUSES = get_args(Status)
+_ACTIONS = get_args(Action)
 #: The longest time between the first and the last step of one retry, in seconds.
 _LONGEST_RETRY = 24 * 3600.0
 
@@ -82,6 +85,20 @@ def delivery_query(given: Mapping[str, str], now: float = 0.0) -> DeliveryQuery:
     """Parse the filters of a list of deliveries. Raises `BadQueryError`."""
     _check_names(given, DeliveryListQuery, DeliveryFilters)
     return _delivery_query(given, now)
+
+
+def audit_query(given: Mapping[str, str], now: float = 0.0) -> AuditQuery:
+    """Parse the filters of a list of audit entries. Raises `BadQueryError`."""
+    _check_names(given, AuditListQuery, AuditFilters)
+    action = given.get("action")
+    if action is not None and action not in _ACTIONS:
+        raise BadQueryError(f"action must be one of: {', '.join(_ACTIONS)}")
+    return AuditQuery(
+        who=_text(given, "who"),
+        action=cast("Action | None", action),
+        since=_time(given, "since", now),
+        until=_time(given, "until", now),
+    )
 
 
 def stream_start(given: Mapping[str, str], last_event_id: str | None, now: float) -> StreamStart:

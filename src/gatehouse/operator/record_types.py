@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 
 from gatehouse.delivery.state import DestinationState
 from gatehouse.language.times import Rfc3339
-from gatehouse.store.records import Status
+from gatehouse.operator.tokens import Role
+from gatehouse.store.records import Action, Status
 
 _ID = "01JDQ3W5Z8K4M2N6P7R9S1T3V5"
 _Name = Annotated[str, Meta(description="The name of the source.", examples=["shop"])]
@@ -194,3 +195,30 @@ class DestinationList(TypedDict):
     """Every destination, in the order of the config."""
 
     destinations: Annotated[list[DestinationState], Meta(description="All of them.")]
+
+
+class AuditRecord(TypedDict):
+    """A change that an operator made."""
+
+    at: Annotated[Rfc3339, Meta(description="When.")]
+    who: Annotated[
+        str,
+        Meta(
+            description="The name of the token. `local`: the config has no token. `SIGHUP`: the signal.",
+            examples=["alice"],
+        ),
+    ]
+    role: Annotated[Role, Meta(description="The role of the token.", examples=["operate"])]
+    action: Annotated[Action, Meta(description="What was done.", examples=["pause"])]
+    what: Annotated[
+        dict[str, Any],
+        Meta(description="What was changed: names, ids and filters.", examples=[{"destination": "billing"}]),
+    ]
+    count: Annotated[int, Meta(description="How many things were changed.", examples=[1])]
+
+
+class AuditPage(TypedDict):
+    """One page of audit entries, newest first."""
+
+    audit: Annotated[list[AuditRecord], Meta(description="The entries of this page.")]
+    cursor: _Cursor

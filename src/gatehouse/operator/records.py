@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from functools import wraps
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 from aiohttp import web
 
 from gatehouse.delivery.state import DestinationState
-from gatehouse.errors import StoreError
 from gatehouse.language.times import rfc3339
 from gatehouse.operator import queries, responses
 from gatehouse.operator.access import reads_with_dry_run
 from gatehouse.operator.body import json_object
+from gatehouse.operator.error_answers import page_of, with_error_answers
 from gatehouse.operator.queries import BadQueryError
 from gatehouse.operator.record_types import (
     DeliveryPage,
@@ -35,11 +34,9 @@ from gatehouse.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from gatehouse.operator.audit import Audit
     from gatehouse.operator.queries import RetryRequest
     from gatehouse.store.base import Store
-    from gatehouse.store.records import Page
-
-    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 #: How many dead letters one request retries. The caller repeats the request until all are done.
 RETRY_STEP = 500
@@ -82,9 +79,12 @@ class RecordsApi:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         routed: Callable[[str, str], Iterable[str]] = lambda _source, _type: (),
+        *,
+        audit: Audit,
     ) -> None:
         """`routed` returns the destinations to which the routes send events of a source and a type."""
         self._routed = routed
+        self._audit = audit
         self._store = store
         self._deliveries = deliveries
         self._clock = clock
@@ -94,15 +94,15 @@ class RecordsApi:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, for the operator server, which refuses cross-site requests."""
         return [
-            web.get("/api/v1/events", _with_error_answers(self._list_events)),
-            web.get("/api/v1/events/{id}", _with_error_answers(self._show_event)),
-            web.post("/api/v1/events/{id}/replay", _with_error_answers(self._replay)),
-            web.get("/api/v1/deliveries", _with_error_answers(self._list_deliveries)),
-            web.post("/api/v1/deliveries/retry", _with_error_answers(self._retry)),
-            web.post("/api/v1/deliveries/{id}/retry", _with_error_answers(self._retry_one)),
-            web.get("/api/v1/destinations", _with_error_answers(self._list_destinations)),
-            web.post("/api/v1/destinations/{name}/pause", _with_error_answers(self._pause)),
-            web.post("/api/v1/destinations/{name}/resume", _with_error_answers(self._resume)),
+            web.get("/api/v1/events", with_error_answers(self._list_events)),
+            web.get("/api/v1/events/{id}", with_error_answers(self._show_event)),
+            web.post("/api/v1/events/{id}/replay", with_error_answers(self._replay)),
+            web.get("/api/v1/deliveries", with_error_answers(self._list_deliveries)),
+            web.post("/api/v1/deliveries/retry", with_error_answers(self._retry)),
+            web.post("/api/v1/deliveries/{id}/retry", with_error_answers(self._retry_one)),
+            web.get("/api/v1/destinations", with_error_answers(self._list_destinations)),
+            web.post("/api/v1/destinations/{name}/pause", with_error_answers(self._pause)),
+            web.post("/api/v1/destinations/{name}/resume", with_error_answers(self._resume)),
         ]
 
     @describe_route("Events", {200: (EventPage,)}, query=EventListQuery)
@@ -113,7 +113,7 @@ class RecordsApi:
         """
         given = request.query
         query, limit = queries.event_query(given, self._clock()), queries.page_limit(given)
-        page = await _page_of(self._store.events(query, limit=limit, cursor=given.get("cursor")))
+        page = await page_of(self._store.events(query, limit=limit, cursor=given.get("cursor")))
         return responses.page_answer("events", page, responses.event_summary)
 
     @describe_route("Events", {200: (EventDetails,)}, errors=(404,), path=_EVENT_ID)
@@ -152,6 +152,8 @@ class RecordsApi:
             self._deliveries.wake(name, pending=1, dead=-int(name in were_dead))
         if replayed:
             get_logger().info("event.replayed", destinations=replayed, event_id=event_id)
+            what = {"event_id": event_id, "destinations": replayed}
+            await self._audit.record(request, "replay", what, len(replayed))
         left_alone = [name for name in chosen if name not in replayed]
         answer: ReplayResult = {"id": event_id, "replayed": replayed, "left_alone": left_alone}
         return responses.json_answer(answer)
@@ -175,7 +177,7 @@ class RecordsApi:
         """
         given = request.query
         query, limit = queries.delivery_query(given, self._clock()), queries.page_limit(given)
-        page = await _page_of(self._store.deliveries(query, limit=limit, cursor=given.get("cursor")))
+        page = await page_of(self._store.deliveries(query, limit=limit, cursor=given.get("cursor")))
         return responses.page_answer(
             "deliveries", page, lambda row: responses.delivery_state(row, self._deliveries.starts_at)
         )
@@ -194,12 +196,12 @@ class RecordsApi:
             self._check_configured(retry.query.destination)
         if retry.dry_run:
             listing = self._store.deliveries(retry.query, limit=RETRY_STEP, cursor=retry.cursor)
-            page, known = await _page_of(listing), self._configured()
+            page, known = await page_of(listing), self._configured()
             counted = responses.count_by_destination(row for row in page.items if row.destination in known)
             count: RetryCount = {"would_retry": counted, "cursor": page.cursor}
             return responses.json_answer(count)
         retried = await self._retry_step(retry)
-        self._wake_retried(retried.destinations)
+        await self._wake_and_record(request, retry.query, retried.destinations)
         progress: RetryProgress = {
             "retried": retried.destinations,
             "done": retried.done,
@@ -232,7 +234,7 @@ class RecordsApi:
             return error_answer(404, "not_found", _NO_DELIVERY)
         self._check_configured(destination)
         retried = await self._store.retry(query, now=self._clock(), limit=1)
-        self._wake_retried(retried.destinations)
+        await self._wake_and_record(request, query, retried.destinations)
         answer: DeliveryRetried = {"retried": retried.destinations, "done": True}
         return responses.json_answer(answer)
 
@@ -245,22 +247,27 @@ class RecordsApi:
     @describe_route("Destinations", {200: (DestinationState,)}, errors=(404,), path=_DESTINATION_NAME)
     async def _pause(self, request: web.Request) -> web.Response:
         """Pause delivery to a destination. Deliveries wait; the pause survives a restart."""
-        return await self._change_destination(request, self._deliveries.pause, "destination.paused")
+        return await self._change_destination(request, self._deliveries.pause, "pause")
 
     @describe_route("Destinations", {200: (DestinationState,)}, errors=(404,), path=_DESTINATION_NAME)
     async def _resume(self, request: web.Request) -> web.Response:
         """Resume delivery to a destination."""
-        return await self._change_destination(request, self._deliveries.resume, "destination.resumed")
+        return await self._change_destination(request, self._deliveries.resume, "resume")
 
     async def _change_destination(
-        self, request: web.Request, change: Callable[[str], Awaitable[None]], event: str
+        self,
+        request: web.Request,
+        change: Callable[[str], Awaitable[None]],
+        action: Literal["pause", "resume"],
     ) -> web.Response:
         name = request.match_info["name"]
         try:
             await change(name)
         except KeyError:
             return error_answer(404, "not_found", "no destination has this name")
+        event = "destination.paused" if action == "pause" else "destination.resumed"
         get_logger().info(event, destination=name)
+        await self._audit.record(request, action, {"destination": name}, 1)
         # A reload may have removed it meanwhile.
         found = next((one for one in self._deliveries.describe() if one["name"] == name), None)
         return (
@@ -278,34 +285,17 @@ class RecordsApi:
         if name not in known:
             raise BadQueryError(f"the config has no destination {name!r}; it has: {', '.join(known)}")
 
-    def _wake_retried(self, destinations: Mapping[str, int]) -> None:
+    async def _wake_and_record(
+        self, request: web.Request, query: DeliveryQuery, destinations: Mapping[str, int]
+    ) -> None:
+        """Let the lanes attempt what was retried, and record who retried it."""
         for name, number in destinations.items():
             self._deliveries.wake(name, pending=number, dead=-number)
         if destinations:
-            count = sum(destinations.values())
-            get_logger().info("deliveries.retried", destinations=sorted(destinations), count=count)
-
-
-def _with_error_answers(handler: Handler) -> Handler:
-    """Turn expected errors into answers."""
-
-    @wraps(handler)
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except BadQueryError as error:
-            return error_answer(400, "bad_request", error.message)
-        except StoreError:
-            return error_answer(503, "unavailable", "the store is unavailable; try again later")
-
-    return answer
-
-
-async def _page_of(listing: Awaitable[Page[Any]]) -> Page[Any]:
-    try:
-        return await listing
-    except ValueError as error:
-        raise BadQueryError("the cursor does not belong to this list") from error
+            count, names = sum(destinations.values()), sorted(destinations)
+            get_logger().info("deliveries.retried", destinations=names, count=count)
+            what = {"filter": responses.filters(query), "destinations": names}
+            await self._audit.record(request, "retry", what, count)
 
 
 #: Seconds: a repeated request within this time is ignored.

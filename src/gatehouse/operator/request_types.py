@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Required, TypedDict
 
 from msgspec import Meta
 
-from gatehouse.store.records import Status
+from gatehouse.store.records import Action, Status
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 500
 #: The number of names in one request.
@@ -78,6 +78,19 @@ class EventListQuery(EventFilters, _Paging, total=False):
 
 class DeliveryListQuery(DeliveryFilters, _Paging, total=False):
     """The query of a list of deliveries."""
+
+
+class AuditFilters(TypedDict, total=False):
+    """Which audit entries: all given conditions have to hold."""
+
+    who: Annotated[_Text, Meta(description="The name of a token, `local` or `SIGHUP`.", examples=["alice"])]
+    action: Annotated[Action, Meta(description="What was done.", examples=["replay"])]
+    since: Annotated[str, Meta(description=f"Changed at this time or later: {_Time}.", examples=["2d"])]
+    until: Annotated[str, Meta(description=f"Changed before this time: {_Time}.")]
+
+
+class AuditListQuery(AuditFilters, _Paging, total=False):
+    """The query of the list of audit entries."""
 
 
 class RejectedListQuery(TypedDict, total=False):

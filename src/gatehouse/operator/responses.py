@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from gatehouse.operator.record_types import BodyShown, DeliveryState, EventDetails, EventSummary
     from gatehouse.operator.response_types import ErrorAnswer
-    from gatehouse.store.records import DeliveryRow, EventRow, Page, StoredEvent
+    from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventRow, Page, StoredEvent
 
 
 def error_answer(status: int, code: str, message: str) -> web.Response:
@@ -96,6 +96,13 @@ def event_details(stored: StoredEvent, starts_at: StartsAt, routed: Iterable[str
         "deliveries": [delivery_state(row, starts_at) for row in stored.deliveries],
         "routed": sorted(routed),
     }
+
+
+def filters(query: DeliveryQuery) -> dict[str, Any]:
+    """Return the given conditions of a query, except the status, with times as text."""
+    given = {name: value for name, value in msgspec.structs.asdict(query).items() if value is not None}
+    given.pop("status", None)
+    return {name: rfc3339(value) if name in ("since", "until") else value for name, value in given.items()}
 
 
 def count_by_destination(rows: Iterable[DeliveryRow]) -> dict[str, int]:

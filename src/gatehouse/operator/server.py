@@ -75,7 +75,7 @@ class OperatorServer:
         probes: Mapping[str, Callable[[], Awaitable[str | None]]],
         routes: Sequence[web.RouteDef],
         *,
-        reload: Callable[[], Awaitable[ReloadResult]],
+        reload: Callable[[Identity], Awaitable[ReloadResult]],
         exposition: Callable[[], Awaitable[bytes]] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -200,12 +200,12 @@ class OperatorServer:
         return refusal
 
     @describe_route("Configuration", {200: (ReloadReport,), 400: (ReloadRefused, ErrorAnswer)})
-    async def _do_reload(self, _: web.Request) -> web.Response:
+    async def _do_reload(self, request: web.Request) -> web.Response:
         """Read the config file again.
 
         The gateway uses the new config as a whole or not at all. No request is lost.
         """
-        return reload_answer(await self._reload())
+        return reload_answer(await self._reload(request[IDENTITY]))
 
     @describe_route("Health", {200: "text/plain"})
     async def _show_metrics(self, _: web.Request) -> web.Response:

@@ -17,6 +17,7 @@ from gatehouse import __version__
 from gatehouse.config.addresses import Address
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.operator.api import EnvironmentApi, OperatorApi
+from gatehouse.operator.audit import Audit
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.response_types import ErrorAnswer
 from gatehouse.operator.route_docs import RouteDescription, route_description
@@ -46,6 +47,7 @@ GROUPS = {
     "Stream": "What happens at the moment.",
     "Refused requests": "Why the requests of a provider fail.",
     "Configuration": "What the gateway uses now.",
+    "Audit": "Who changed what.",
 }
 _TOKEN = "operatorToken"  # noqa: S105 - the name of the scheme
 
@@ -137,7 +139,8 @@ def router() -> web.UrlDispatcher:
     metrics = Metrics()
     routes = [
         *OperatorApi({}, RejectedRequests((), time.time), metrics=metrics).routes(),
-        *RecordsApi(nothing, nothing).routes(),
+        *RecordsApi(nothing, nothing, audit=nothing).routes(),
+        *Audit(nothing, nothing).routes(),
         *EnvironmentApi({}).routes(),
         *StreamApi(Hub(), nothing, metrics).routes(),
     ]

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gatehouse.events.dedupe import DedupeKey
     from gatehouse.events.event import Event
     from gatehouse.store.records import (
+        AuditEntry,
+        AuditQuery,
         DeliveryQuery,
         DeliveryRow,
         EventFacts,
@@ -146,6 +148,7 @@ class Cutoffs(NamedTuple):
     now: float
     events_before: float
     dead_before: float
+    audit_before: float = 0.0
 
 
 class Purged(msgspec.Struct, frozen=True):
@@ -155,6 +158,7 @@ class Purged(msgspec.Struct, frozen=True):
     keys: int
     #: False: the step reached its limit, and another one is needed.
     done: bool
+    audit: int = 0
 
 
 class Store(Protocol):
@@ -308,12 +312,26 @@ class Store(Protocol):
     async def counts(self) -> dict[str, Counts]:
         """Count the deliveries by destination. It may take long, and never delays `accept`."""
 
-    async def purge(self, *, now: float, events_before: float, dead_before: float, limit: int) -> Purged:
+    async def add_audit(self, entry: AuditEntry) -> None:
+        """Store an audit entry."""
+
+    async def audit(self, query: AuditQuery, *, limit: int, cursor: str | None = None) -> Page[AuditEntry]:
+        """List audit entries, from new to old. Raises `ValueError` for an invalid cursor."""
+
+    async def purge(
+        self,
+        *,
+        now: float,
+        events_before: float,
+        dead_before: float,
+        limit: int,
+        audit_before: float = 0.0,
+    ) -> Purged:
         """Remove at most about `limit` expired rows, in one small step. Repeat it until `done`.
 
         Dedupe keys expire at their own time. An event expires if all its deliveries were delivered and it was
         received before `events_before`, or if some are dead and it was received before `dead_before`. An
-        event with a pending delivery never expires.
+        event with a pending delivery never expires. Audit entries from before `audit_before` have expired.
         """
 
     async def ping(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Status = Literal["pending", "delivered", "dead"]
+#: What an operator can change.
+Action = Literal["replay", "retry", "discard", "pause", "resume", "reload", "verify", "sweep", "forget"]
 
 
 class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,3 +111,28 @@ class Retried(msgspec.Struct, frozen=True):
     destinations: dict[str, int]
     #: False: the step reached its limit, and another one is needed.
     done: bool
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that an operator made."""
+
+    #: Unix seconds.
+    at: float
+    #: The name of the operator's token, or who else it was: `local`, `SIGHUP`.
+    who: str
+    role: str
+    action: Action
+    #: What was changed: names, ids and filters.
+    what: dict[str, Any]
+    #: How many things of the kind were changed.
+    count: int
+
+
+class AuditQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which audit entries to return: those that meet all given conditions."""
+
+    who: str | None = None
+    action: Action | None = None
+    #: Changed at or after `since`, and before `until` (unix seconds).
+    since: float | None = None
+    until: float | None = None

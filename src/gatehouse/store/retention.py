@@ -66,7 +66,7 @@ class Retention:
 
     async def sweep(self) -> None:
         """Remove everything that has expired by now."""
-        events = keys = 0
+        events = keys = audit = 0
         done = False
         began = time.monotonic()
         while not done:
@@ -74,11 +74,12 @@ class Retention:
             purged = await self._step(rows_per_step(started - began))
             events += purged.events
             keys += purged.keys
+            audit += purged.audit
             done = purged.done
             if not done:
                 await asyncio.sleep(pause_after(time.monotonic() - started))
-        if events or keys:
-            get_logger().info("store.purged", events=events, keys=keys)
+        if events or keys or audit:
+            get_logger().info("store.purged", events=events, keys=keys, audit=audit)
 
     async def _step(self, limit: int) -> Purged:
         now = self._clock()
@@ -86,6 +87,7 @@ class Retention:
             now=now,
             events_before=now - self._config.keep_events,
             dead_before=now - self._config.keep_dead,
+            audit_before=now - self._config.keep_audit,
             limit=limit,
         )
 

@@ -50,6 +50,8 @@ EVENTS = (
     "destination.resumed",
     "deliveries.retried",
     "event.replayed",
+    "operator.changed",
+    "audit.not_stored",
     "operator.throttled",
     "store.opened",
     "store.unsynced",

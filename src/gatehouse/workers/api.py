@@ -13,17 +13,21 @@ from aiohttp import web
 
 from gatehouse.errors import Problem
 from gatehouse.operator.access import IDENTITY, forwards_identity
+from gatehouse.operator.audit import FORWARDED_PATH, log_change
 from gatehouse.operator.responses import error_answer
+from gatehouse.telemetry.log import get_logger
 from gatehouse.workers.process import NoAnswerError, WorkerAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatehouse.config.load import LoadedConfig
+    from gatehouse.operator.audit import Change
+    from gatehouse.operator.tokens import Identity
     from gatehouse.workers.process import WorkerProcess
     from gatehouse.workers.worker import SharedFolder
 
-_OK, _NOT_FOUND = 200, 404
+_OK, _NO_CONTENT, _NOT_FOUND = 200, 204, 404
 #: Seconds for the body of an operator's request, which is short.
 _BODY_WITHIN = 10.0
 #: Seconds for a worker to prove that it is alive, and to list what it holds in memory.
@@ -169,6 +173,24 @@ async def reload_all(
         await _distribute(old, shared, workers)
         return problems
     return []
+
+
+async def record_change(workers: Sequence[WorkerProcess], identity: Identity, change: Change) -> None:
+    """Let one worker record a change of the supervisor. If none answers, the change is only in the log."""
+    body = msgspec.json.encode(change)
+    for worker in workers:
+        if not worker.is_serving:
+            continue
+        try:
+            answer = await worker.client.request(
+                FORWARDED_PATH, method="POST", body=body, within=_LIST_WITHIN, identity=identity
+            )
+        except NoAnswerError:
+            continue
+        if answer.status == _NO_CONTENT:
+            return
+    log_change(identity, change)
+    get_logger().error("audit.not_stored", who=identity.name, action=change.action, error="no worker answers")
 
 
 async def _distribute(

@@ -19,10 +19,12 @@ from gatehouse.errors import GatewayError
 from gatehouse.gateway.compiled import CompiledConfig
 from gatehouse.gateway.reload import Reloader
 from gatehouse.network.sockets import bind, start_listening
+from gatehouse.operator.audit import reload_change
 from gatehouse.operator.server import OperatorServer
+from gatehouse.operator.tokens import HANGUP
 from gatehouse.telemetry.log import get_logger
 from gatehouse.telemetry.metrics import SupervisorMetrics
-from gatehouse.workers.api import WorkersApi, reload_all
+from gatehouse.workers.api import WorkersApi, record_change, reload_all
 from gatehouse.workers.metrics import MergedMetrics
 from gatehouse.workers.process import NoAnswerError, WorkerProcess
 from gatehouse.workers.worker import SharedFolder
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig
     from gatehouse.errors import Problem
     from gatehouse.operator.reload_result import Changes, ReloadResult
+    from gatehouse.operator.tokens import Identity
 
 #: Seconds for the workers to stop before they are killed. Their own graceful stop takes a little less.
 _GRACE = 9.0
@@ -72,9 +75,12 @@ class Supervisor:
         """List the parts that cannot serve because a secret is missing."""
         return self._compiled.not_ready_lines()
 
-    async def reload(self) -> ReloadResult:
+    async def reload(self, identity: Identity = HANGUP) -> ReloadResult:
         """Reload the config file in all workers, or in none of them."""
-        return await self._reloader.reload()
+        result = await self._reloader.reload()
+        if change := reload_change(result):
+            await record_change(self._workers, identity, change)
+        return result
 
     async def __aenter__(self) -> Supervisor:
         async with self._running:

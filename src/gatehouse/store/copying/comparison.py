@@ -9,16 +9,23 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from gatehouse.store import audit
 from gatehouse.store.accepting import HELD
-from gatehouse.store.copying.rows import DELIVERY_COLUMNS, REPLY_COLUMNS, convert_batch, convert_key
-from gatehouse.store.postgres.rows import CHECKED_COLUMNS
+from gatehouse.store.copying.rows import (
+    AUDIT_TYPES,
+    DELIVERY_COLUMNS,
+    REPLY_COLUMNS,
+    convert_batch,
+    convert_key,
+)
+from gatehouse.store.postgres.rows import CHECKED_COLUMNS, arrays, columns
 from gatehouse.store.rows import digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gatehouse.store.copying.rows import CopiedBatch
-    from gatehouse.store.copying.source import KeyRow, SourceBatch
+    from gatehouse.store.copying.source import AuditRow, KeyRow, SourceBatch
     from gatehouse.store.postgres.connection import Connection
 
 #: How many of the rows that differ are listed by name.
@@ -38,6 +45,12 @@ JOIN dedupe_keys AS keys
   ON keys.source = wanted.source AND keys.place = wanted.place AND keys.key = wanted.key
 """
 _PAUSED: Final = "SELECT destination FROM paused_destinations WHERE destination = ANY($1::text[])"
+_AUDIT: Final = f"""
+SELECT DISTINCT ON (wanted.number) wanted.number
+FROM unnest({arrays(1, AUDIT_TYPES)}) WITH ORDINALITY AS wanted ({audit.COLUMNS}, number)
+JOIN audit AS known ON (known.at_ms, known.who, known.role, known.action, known.what, known.count)
+  = (wanted.at_ms, wanted.who, wanted.role, wanted.action, wanted.what, wanted.count)
+"""  # noqa: S608 - of constants
 #: The kinds of rows, in the order in which they are shown.
 ROWS: Final = (
     "events",
@@ -48,6 +61,7 @@ ROWS: Final = (
     "dedupe keys",
     "replies",
     "paused",
+    "audit",
 )
 
 
@@ -169,3 +183,14 @@ async def compare_paused(connection: Connection, destinations: Sequence[str], fo
     for name in destinations:
         if name not in there:
             found.differs("paused", name)
+
+
+async def compare_audit(connection: Connection, rows: Sequence[AuditRow], found: Comparison) -> None:
+    """Compare the audit entries."""
+    fetched = await connection.fetch(_AUDIT, *columns(rows, AUDIT_TYPES), timeout=_TIMEOUT)
+    there = {number - 1 for (number,) in fetched}
+    found.source["audit"] += len(rows)
+    found.target["audit"] += len(there)
+    for number, (at_ms, who, _, action, *_) in enumerate(rows):
+        if number not in there:
+            found.differs("audit", f"{action} of {who} at {at_ms / 1000}")

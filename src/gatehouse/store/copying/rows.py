@@ -27,6 +27,7 @@ DELIVERY_COLUMNS: Final = (
     "event_id, destination, received_ms, status, attempts, last_reason, last_http_status, since_ms, earlier,"
     " order_key, order_seq"
 )
+AUDIT_TYPES: Final = ("bigint", "text", "text", "text", "text", "integer")
 REPLY_TYPES: Final = ("text", "integer", "bytea", "bytea")
 REPLY_COLUMNS: Final = "event_id, status, content_type, body"
 

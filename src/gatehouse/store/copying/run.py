@@ -8,7 +8,13 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gatehouse.store.accepting import Key
-from gatehouse.store.copying.comparison import Comparison, compare_batch, compare_keys, compare_paused
+from gatehouse.store.copying.comparison import (
+    Comparison,
+    compare_audit,
+    compare_batch,
+    compare_keys,
+    compare_paused,
+)
 from gatehouse.store.copying.rows import convert_batch
 from gatehouse.store.copying.source import copy_source
 from gatehouse.store.copying.target import CopyTarget
@@ -84,6 +90,7 @@ async def _copy(source: CopySource, connection: Connection, *, into_used_store: 
         return Copy(was_finished=True, comparison=Comparison(lenient=True), is_resumed=True)
     totals = await source.totals()
     await target.pause(await source.paused())
+    await target.add_audit(await source.audit())
     await legacy_keys.write_places(connection, await source.places())
     done = await source.up_to(target.event_seq, target.key)
     await _copy_events(source, target, report, done.events, totals.events)
@@ -121,6 +128,7 @@ async def _compare(
         async for rows in batches:
             await compare_keys(target.connection, rows, found)
             report("checking dedupe keys", found.source["dedupe keys"], totals.keys)
+    await compare_audit(target.connection, await source.audit(), found)
     await compare_paused(target.connection, await source.paused(), found)
     return found
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gatehouse.errors import SchemaVersionError, StoreError
+from gatehouse.store import audit
 from gatehouse.store.accepting import HELD
 from gatehouse.store.rows import EVENT_COLUMNS
 from gatehouse.store.sqlite.connection import connect
@@ -63,6 +64,7 @@ ORDER BY source, place, key LIMIT ?
 _KEYS_UP_TO: Final = "SELECT count(*) FROM dedupe_keys WHERE (source, place, key) <= (?, ?, ?)"
 _PLACES: Final = "SELECT source, place, scope FROM dedupe_places ORDER BY source, place, scope"
 _PAUSED: Final = "SELECT destination FROM paused_destinations ORDER BY destination"
+_AUDIT: Final = f"SELECT {audit.COLUMNS} FROM audit ORDER BY seq"  # noqa: S608 - of a constant
 _COUNT: Final = "SELECT count(*) FROM {table}"
 #: Data that changes when a gateway runs on the store: the pending deliveries, the number of dead ones, and
 #: the newest event.
@@ -151,6 +153,8 @@ class SourceTotals(NamedTuple):
     replies: int
 
 
+#: An audit entry: the values of `gatehouse.store.audit.COLUMNS`.
+AuditRow = tuple[int, str, str, str, str, int]
 #: A dedupe key: source, place, key, the event's id, and when the key expires (unix milliseconds).
 KeyRow = tuple[str, int, bytes, str, int]
 
@@ -189,6 +193,10 @@ class CopySource:
     async def paused(self) -> list[str]:
         """Return the destinations that are paused."""
         return await self._connection.run(_paused)
+
+    async def audit(self) -> list[AuditRow]:
+        """Return the values of `COLUMNS` of every audit entry, in the order in which they were stored."""
+        return await self._connection.run(_audit)
 
 
 @asynccontextmanager
@@ -286,6 +294,10 @@ def _places(connection: sqlite3.Connection) -> list[PlaceRow]:
 
 def _paused(connection: sqlite3.Connection) -> list[str]:
     return [name for (name,) in connection.execute(_PAUSED)]
+
+
+def _audit(connection: sqlite3.Connection) -> list[AuditRow]:
+    return connection.execute(_AUDIT).fetchall()
 
 
 def named_columns(columns: Sequence[Any]) -> dict[str, Any]:

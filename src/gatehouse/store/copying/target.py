@@ -11,8 +11,10 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from gatehouse.errors import StoreError
+from gatehouse.store import audit
 from gatehouse.store.accepting import HELD, Key
 from gatehouse.store.copying.rows import (
+    AUDIT_TYPES,
     DELIVERY_COLUMNS,
     DELIVERY_TYPES,
     REPLY_COLUMNS,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from gatehouse.store.accepting import OrderGroup
     from gatehouse.store.copying.rows import CopiedBatch, CopiedDelivery
-    from gatehouse.store.copying.source import KeyRow
+    from gatehouse.store.copying.source import AuditRow, KeyRow
     from gatehouse.store.postgres.clock import DatabaseClock
     from gatehouse.store.postgres.connection import Connection
 
@@ -69,6 +71,15 @@ _FINISH: Final = "UPDATE gatehouse_copies SET finished = now() WHERE state = $1"
 _PAUSE: Final = """
 INSERT INTO paused_destinations SELECT * FROM unnest($1::text[]) ON CONFLICT (destination) DO NOTHING
 """
+#: Not the entries that an earlier run has copied.
+_ADD_AUDIT: Final = f"""
+INSERT INTO audit ({audit.COLUMNS})
+SELECT * FROM unnest({arrays(1, AUDIT_TYPES)}) AS new ({audit.COLUMNS})
+WHERE NOT EXISTS (
+  SELECT 1 FROM audit AS known
+  WHERE (known.at_ms, known.who, known.action, known.what) = (new.at_ms, new.who, new.action, new.what)
+)
+"""  # noqa: S608 - of constants
 #: $1: the copy, $2: the mark, $3: now.
 _FIRST: Final = 4
 _DELIVERY_ARRAYS: Final = (*DELIVERY_TYPES, "bigint", "bigint")
@@ -238,6 +249,10 @@ class CopyTarget:
     async def pause(self, destinations: Sequence[str]) -> None:
         """Pause destinations before their deliveries are copied, because a gateway may already run."""
         await self.connection.execute(_PAUSE, destinations)
+
+    async def add_audit(self, rows: Sequence[AuditRow]) -> None:
+        """Insert audit entries that do not exist yet."""
+        await self.connection.execute(_ADD_AUDIT, *columns(rows, AUDIT_TYPES), timeout=_TIMEOUT)
 
     async def free_and_analyze(self) -> None:
         """Make deliveries due that are held behind nothing, and update the planner's statistics."""

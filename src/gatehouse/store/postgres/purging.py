@@ -1,6 +1,7 @@
 """Purges the database in small steps, and counts its deliveries and bytes.
 
-A step removes expired keys, and then events in the order of their ids, with their deliveries and replies.
+A step removes expired keys, audit entries, and then events in the order of their ids, with their deliveries
+and replies.
 Only one gateway purges at a time: two would scan the same rows. And no retry or replay may run between the
 check of an event's deliveries and its removal.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatehouse.store.base import Counts, Cutoffs, Purged
+from gatehouse.store.postgres import audit
 from gatehouse.store.postgres.ordering import BEGIN
 from gatehouse.store.rows import first_id_at, milliseconds
 
@@ -60,7 +62,7 @@ SELECT destination, 0, count(*), NULL FROM deliveries WHERE status = 'dead' GROU
 """
 _SIZE: Final = """
 SELECT sum(pg_total_relation_size(name::regclass))::bigint
-FROM unnest('{events,dedupe_keys,deliveries,replies}'::text[]) AS name
+FROM unnest('{events,dedupe_keys,deliveries,replies,audit}'::text[]) AS name
 """
 
 
@@ -83,7 +85,7 @@ class PurgeStep(NamedTuple):
 async def purge(
     connection: Connection, cutoffs: Cutoffs, *, limit: int, cursor: PurgeCursor, clock: DatabaseClock
 ) -> PurgeStep:
-    """Remove keys, then events, unless another gateway does so at the moment."""
+    """Remove keys, then audit entries, then events, unless another gateway does so at the moment."""
     await connection.execute(BEGIN)
     has_lock = await connection.fetchval(_TRY_LOCK)
     step = (
@@ -103,14 +105,17 @@ async def _purge(
     cursor = PurgeCursor(key or cursor.key, cursor.event)
     if keys >= limit:
         return PurgeStep(Purged(events=0, keys=keys, done=False), cursor)
-    room = limit - keys
+    expired = await audit.purge(connection, before=cutoffs.audit_before, limit=limit - keys)
+    room = limit - keys - expired
+    if not room:
+        return PurgeStep(Purged(events=0, keys=keys, done=False, audit=expired), cursor)
     end = first_id_at(max(cutoffs.events_before, cutoffs.dead_before))
     before = milliseconds(cutoffs.dead_before), milliseconds(cutoffs.events_before)
     row = await connection.fetchrow(_PURGE_EVENTS, cursor.event, end, room, *before)
     last, scanned, events = row or (None, 0, 0)
     done = scanned < room
     return PurgeStep(
-        Purged(events=events, keys=keys, done=done),
+        Purged(events=events, keys=keys, done=done, audit=expired),
         PurgeCursor() if done else PurgeCursor(cursor.key, last or cursor.event),
     )
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 import asyncpg
 
 from gatehouse.errors import StoreUnavailableError
+from gatehouse.store import audit as audit_entries
 from gatehouse.store.accepting import resolved_keys
 from gatehouse.store.base import Cutoffs
 from gatehouse.store.postgres import (
     accepting,
+    audit,
     following,
     leasing,
     legacy_keys,
@@ -41,7 +43,7 @@ from gatehouse.store.postgres.pool import FEW_ROWS, ConnectionPools, Pool
 from gatehouse.store.postgres.queries import can_match
 from gatehouse.store.postgres.rows import is_storable
 from gatehouse.store.postgres.schema import migrate
-from gatehouse.store.records import Retried
+from gatehouse.store.records import Page, Retried
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -51,12 +53,13 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Arrival, Counts, Delivery, Places, Purged, Receipt, Result, Which
     from gatehouse.store.postgres.connection import Connection, PostgresSettings
     from gatehouse.store.records import (
+        AuditEntry,
+        AuditQuery,
         DeliveryQuery,
         DeliveryRow,
         EventFacts,
         EventQuery,
         EventRow,
-        Page,
         StoredEvent,
     )
 
@@ -282,8 +285,25 @@ class PostgresStore:
         self._size = await self._run(self._slow, purging.size)
         return await self._run(self._slow, purging.counts)
 
-    async def purge(self, *, now: float, events_before: float, dead_before: float, limit: int) -> Purged:
-        cutoffs = Cutoffs(now, events_before, dead_before)
+    async def add_audit(self, entry: AuditEntry) -> None:
+        await self._run(self._hot, partial(audit.add, entry=entry))
+
+    async def audit(self, query: AuditQuery, *, limit: int, cursor: str | None = None) -> Page[AuditEntry]:
+        if not is_storable(query.who):
+            return Page((), None)
+        before = audit_entries.before(cursor)
+        return await self._run(self._slow, partial(audit.entries, query=query, limit=limit, before=before))
+
+    async def purge(
+        self,
+        *,
+        now: float,
+        events_before: float,
+        dead_before: float,
+        limit: int,
+        audit_before: float = 0.0,
+    ) -> Purged:
+        cutoffs = Cutoffs(now, events_before, dead_before, audit_before)
         work = partial(
             purging.purge, cutoffs=cutoffs, limit=limit, cursor=self._purge_cursor, clock=self._clock
         )

@@ -1,4 +1,4 @@
-"""Purges the SQLite file in small steps: expired keys, then events by their ids, then free pages."""
+"""Purges the SQLite file in small steps: expired keys, audit entries, events by id, then free pages."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatehouse.store.base import Cutoffs, Purged
 from gatehouse.store.rows import first_id_at, milliseconds
+from gatehouse.store.sqlite import audit
 
 if TYPE_CHECKING:
     import sqlite3
@@ -45,14 +46,17 @@ class PurgeStep(NamedTuple):
 
 
 def purge(connection: sqlite3.Connection, cutoffs: Cutoffs, *, limit: int, cursor: str) -> PurgeStep:
-    """Remove keys, then events, inside the caller's transaction.
+    """Remove keys, then audit entries, then events, inside the caller's transaction.
 
     The cursor lets the next step skip the events that this one scanned and kept.
     """
     keys = connection.execute(_PURGE_KEYS, (milliseconds(cutoffs.now), limit)).rowcount
     if keys >= limit:
         return PurgeStep(Purged(events=0, keys=keys, done=False), cursor)
-    room = limit - keys
+    expired = audit.purge(connection, before=cutoffs.audit_before, limit=limit - keys)
+    room = limit - keys - expired
+    if not room:
+        return PurgeStep(Purged(events=0, keys=keys, done=False, audit=expired), cursor)
     end = first_id_at(max(cutoffs.events_before, cutoffs.dead_before))
     last, scanned = connection.execute(_NEXT_EVENTS, (cursor, end, room)).fetchone()
     last = last or cursor
@@ -64,7 +68,7 @@ def purge(connection: sqlite3.Connection, cutoffs: Cutoffs, *, limit: int, curso
     }
     events = connection.execute(_PURGE_EVENTS, span).rowcount
     done = scanned < room and not _vacuum(connection)
-    return PurgeStep(Purged(events=events, keys=keys, done=done), "" if done else last)
+    return PurgeStep(Purged(events=events, keys=keys, done=done, audit=expired), "" if done else last)
 
 
 def _vacuum(connection: sqlite3.Connection) -> bool:

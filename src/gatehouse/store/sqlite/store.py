@@ -15,10 +15,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from gatehouse.errors import StoreUnavailableError
+from gatehouse.store import audit as audit_entries
 from gatehouse.store.accepting import resolved_keys
 from gatehouse.store.base import Cutoffs
 from gatehouse.store.records import Retried
-from gatehouse.store.sqlite import following, leasing, legacy_keys, listing, ordering, purging, replaying
+from gatehouse.store.sqlite import (
+    audit,
+    following,
+    leasing,
+    legacy_keys,
+    listing,
+    ordering,
+    purging,
+    replaying,
+)
 from gatehouse.store.sqlite.accepting import Acceptor, find_duplicate
 from gatehouse.store.sqlite.connection import check_version, has_wal_reset_bug
 from gatehouse.store.sqlite.database import SqliteDatabase
@@ -33,6 +43,8 @@ if TYPE_CHECKING:
     from gatehouse.events.dedupe import DedupeKey
     from gatehouse.store.base import Arrival, Counts, Delivery, Places, Purged, Receipt, Result, Which
     from gatehouse.store.records import (
+        AuditEntry,
+        AuditQuery,
         DeliveryQuery,
         DeliveryRow,
         EventFacts,
@@ -204,8 +216,23 @@ class SqliteStore:
     async def counts(self) -> dict[str, Counts]:
         return await self._read(leasing.counts)
 
-    async def purge(self, *, now: float, events_before: float, dead_before: float, limit: int) -> Purged:
-        cutoffs = Cutoffs(now, events_before, dead_before)
+    async def add_audit(self, entry: AuditEntry) -> None:
+        await self._write(partial(audit.add, entry=entry))
+
+    async def audit(self, query: AuditQuery, *, limit: int, cursor: str | None = None) -> Page[AuditEntry]:
+        before = audit_entries.before(cursor)
+        return await self._read(partial(audit.entries, query=query, limit=limit, before=before))
+
+    async def purge(
+        self,
+        *,
+        now: float,
+        events_before: float,
+        dead_before: float,
+        limit: int,
+        audit_before: float = 0.0,
+    ) -> Purged:
+        cutoffs = Cutoffs(now, events_before, dead_before, audit_before)
         work = partial(purging.purge, cutoffs=cutoffs, limit=limit, cursor=self._purge_cursor)
         step = await self._write(work)
         self._purge_cursor = step.cursor

@@ -1,0 +1,42 @@
+"""Turns expected errors of a handler into answers."""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from gatehouse.errors import StoreError
+from gatehouse.operator.queries import BadQueryError
+from gatehouse.operator.responses import error_answer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp import web
+
+    from gatehouse.store.records import Page
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def with_error_answers(handler: Handler) -> Handler:
+    """Answer 400 if the request is not valid, and 503 if the store is unavailable."""
+
+    @wraps(handler)
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except BadQueryError as error:
+            return error_answer(400, "bad_request", error.message)
+        except StoreError:
+            return error_answer(503, "unavailable", "the store is unavailable; try again later")
+
+    return answer
+
+
+async def page_of(listing: Awaitable[Page[Any]]) -> Page[Any]:
+    """Return a page. Raises `BadQueryError` if the cursor does not belong to the list."""
+    try:
+        return await listing
+    except ValueError as error:
+        raise BadQueryError("the cursor does not belong to this list") from error
