@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from doubles import providers
 from doubles.destination import ScriptedDestination, hang
+from doubles.stream import reading
 from postgres_server import Database
 from processes import GatewayProcess, serving, spawn
 
@@ -382,3 +383,58 @@ def _is_running(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except FileNotFoundError:
         return False
+
+
+async def test_the_stream_shows_what_all_workers_do(run_workers: RunWorkers) -> None:
+    given = {"Authorization": f"Bearer {TOKEN}"}
+    async with run_workers() as workers:
+        url = workers.gateway.operator_url
+        async with reading(workers.client, url, "kinds=event&type=sale.*", headers=given) as stream:
+            await stream.live()
+            for number in range(40):
+                assert await workers.send(number) == 200
+            events = await stream.take(40)
+            await workers.until(lambda: workers.that_logged("request.accepted") == {1, 2})
+        for number in range(40, 50):
+            assert await workers.send(number) == 200
+        query = "kinds=event&destination=app"
+        async with reading(workers.client, url, query, headers=given, after=stream.last_id) as again:
+            events += await again.take(10)
+        async with reading(workers.client, url, "since=1h&until=now&bodies=1", headers=given) as past:
+            stored = [entry.data async for entry in past.entries()]
+
+    assert sorted(entry.data["external_id"] for entry in events) == sorted(f"evt_{n}" for n in range(50))
+    assert len({entry.id for entry in events}) == 50
+    assert {entry["external_id"] for entry in stored} == {entry.data["external_id"] for entry in events}
+    assert all(entry["body_base64"] for entry in stored)
+
+
+async def test_the_stream_goes_on_without_a_gap_when_a_worker_is_killed(run_workers: RunWorkers) -> None:
+    given = {"Authorization": f"Bearer {TOKEN}"}
+    async with run_workers() as workers:
+        url = workers.gateway.operator_url
+        async with reading(workers.client, url, "kinds=event", headers=given) as stream:
+            await stream.live()
+            sent = [number for number in range(20) if await workers.send(number) == 200]
+            os.kill(processes(workers.gateway.process.pid)[1], signal.SIGKILL)
+            await workers.until(lambda: workers.logged("worker.ended"))
+            sent += [number for number in range(20, 30) if await workers.send(number) == 200]
+            await workers.until_ready()
+            sent += [number for number in range(30, 50) if await workers.send(number) == 200]
+            events = await stream.take(len(sent))
+
+    assert sorted(entry.data["external_id"] for entry in events) == sorted(f"evt_{n}" for n in sent)
+
+
+async def test_a_client_of_the_stream_does_not_delay_the_stop(run_workers: RunWorkers) -> None:
+    given = {"Authorization": f"Bearer {TOKEN}"}
+    async with (
+        run_workers() as workers,
+        reading(workers.client, workers.gateway.operator_url, headers=given) as stream,
+    ):
+        await stream.live()
+        workers.gateway.process.send_signal(signal.SIGTERM)
+        await stream.until_comment("the gateway stops")
+        assert [entry async for entry in stream.entries()] == []
+        async with asyncio.timeout(20):
+            assert await workers.gateway.process.wait() == 0

@@ -76,12 +76,13 @@ async def test_a_list_onward_shows_only_events_of_a_destination(store: Store) ->
 
 async def test_an_item_has_what_identifies_its_event(store: Store) -> None:
     stored = event(subject="inv_1")
-    await accept(store, arrival(of=stored))
+    await accept(store, arrival(of=stored, to=["billing", "archive"]))
 
     (item,) = (await store.events_onward(EventQuery(), limit=10)).items
 
     names = ("id", "source", "type", "external_id", "subject", "account", "received")
     assert [getattr(item, name) for name in names] == [getattr(stored, name) for name in names]
+    assert item.destinations == ("archive", "billing")
 
 
 async def test_a_page_scans_a_bounded_number_of_rows(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,9 @@ async def test_a_request_its_event_and_its_attempt_are_shown_while_they_happen(r
     assert stream.answer.headers["X-Accel-Buffering"] == "no"
     event = found["event"]
     assert (event["id"], event["external_id"], event["type"]) == (event_id, "evt_1", "sale.created")
-    assert event.keys() == {*("at", "id", "source", "type", "external_id", "subject", "account", "received")}
+    assert event.keys() == {
+        *("at", "id", "source", "type", "external_id", "subject", "account", "received", "destinations")
+    }
     request = found["request"]
     assert (request["source"], request["outcome"], request["status"]) == ("mando", "accepted", 200)
     assert (request["event_ids"], request["reason"], request["client"]) == ([event_id], None, "127.0.0.1")

@@ -6,14 +6,17 @@ import base64
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from conformance.builders import NOW, event
 from gatehouse.events.envelope import encode
 from gatehouse.operator.stream import view
+from gatehouse.operator.stream.entries import LeftOut
 from gatehouse.operator.stream.view import View
 from gatehouse.operator.stream.wanted import Position, Wanted
 from gatehouse.telemetry.live import AttemptSeen, Hub, Kind, RequestSeen
+from gatehouse.workers.stream import parse_block
 
 
 def hub(max_entries: int = 10_000, max_bytes: int = 1_000_000) -> Hub:
@@ -201,3 +204,28 @@ def test_an_id_is_parsed_and_anything_else_is_not() -> None:
     assert [Position.parse(text) for text in ("", "1-a", "1-a-b", "x-a-1", "1-a-1\n", "1-a-" + "9" * 40)] == [
         None
     ] * 6
+
+
+def test_what_was_left_out_concerns_every_reader_unless_only_requests_and_attempts_can_be_missing() -> None:
+    ring, only_events = hub(), Wanted(kinds=frozenset({"event"}), source="shop")
+    ring.publish("left_out", LeftOut(3))
+    ring.publish("left_out", LeftOut(None))
+
+    assert [entry["count"] for entry in entries(View(ring, only_events).read(1).data)] == [3]
+    assert [entry["count"] for entry in entries(View(ring, Wanted(source="x")).read(1).data)] == [3, None]
+
+
+def test_the_stream_of_a_worker_is_parsed() -> None:
+    ring = hub()
+    publish(ring)
+    block, _, _ = View(ring, Wanted()).read(1).data.partition(b"\n\n")
+    parsed = parse_block(block)
+
+    assert parsed is not None
+    assert (Position.parse(parsed.position), parsed.kind) == (
+        Position(int(NOW * 1000), ring.boot, 1),
+        "request",
+    )
+    assert msgspec.json.decode(parsed.data, type=RequestSeen) == request()
+    assert parse_block(b": ") is None
+    assert parse_block(b": \nid: 1-a-1") == ("1-a-1", "", b"")

@@ -87,6 +87,8 @@ class EventFacts(msgspec.Struct, frozen=True):
     subject: str | None
     account: str | None
     received: float
+    #: Those that have a delivery, in the order of their names.
+    destinations: tuple[str, ...]
 
 
 class StoredEvent(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
@@ -22,7 +23,7 @@ from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from gatehouse.operator.tokens import Identity
@@ -37,6 +38,8 @@ _READY_INTERVAL, _READY_TIMEOUT = 0.05, 1.0
 #: Seconds between two liveness checks, seconds for the answer, and how many checks in a row may fail. A
 #: process monitor only sees the supervisor, which does not hang when a worker does.
 _LIVENESS_INTERVAL, _LIVENESS_TIMEOUT, _MAX_FAILURES = 5.0, 5.0, 5
+#: Seconds without a byte after which a stream is taken for broken. A heartbeat comes every 15 seconds.
+_STREAM_SILENCE = 40.0
 #: The base URL of the operator server; the socket selects the worker.
 _BASE = "http://localhost"
 
@@ -229,20 +232,41 @@ class WorkerClient:
         identity: Identity = SUPERVISOR,
     ) -> WorkerAnswer:
         """Send a request on behalf of `identity`. Raises `NoAnswerError`."""
-        if self._session is None:
-            # Each request uses a new connection: an old one may belong to a worker that has ended.
-            connector = aiohttp.UnixConnector(str(self._socket), force_close=True)
-            self._session = aiohttp.ClientSession(connector=connector)
         url, timeout = URL(_BASE + path, encoded=True), aiohttp.ClientTimeout(total=within)
         headers = {IDENTITY_HEADER: identity.header}
         try:
-            async with self._session.request(
+            async with self._open_session().request(
                 method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as answer:
                 content_type = answer.headers.get(hdrs.CONTENT_TYPE, "application/octet-stream")
                 return WorkerAnswer(answer.status, await answer.read(), content_type)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswerError("does not answer") from error
+
+    async def blocks(self, path: str, *, after: str | None = None) -> AsyncIterator[bytes]:
+        """Yield the server-sent events of a stream until it ends. Raises `NoAnswerError`."""
+        headers = {IDENTITY_HEADER: SUPERVISOR.header} | ({} if after is None else {"Last-Event-ID": after})
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STREAM_SILENCE, sock_read=_STREAM_SILENCE)
+        url, buffer = URL(_BASE + path, encoded=True), bytearray()
+        try:
+            async with self._open_session().get(url, headers=headers, timeout=timeout) as answer:
+                if answer.status != HTTPStatus.OK:
+                    raise NoAnswerError("has no stream")
+                async for data in answer.content.iter_any():
+                    buffer += data
+                    *whole, rest = buffer.split(b"\n\n")
+                    for block in whole:
+                        yield bytes(block)
+                    buffer = bytearray(rest)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise NoAnswerError("does not answer") from error
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            # Each request uses a new connection: an old one may belong to a worker that has ended.
+            connector = aiohttp.UnixConnector(str(self._socket), force_close=True)
+            self._session = aiohttp.ClientSession(connector=connector)
+        return self._session
 
     async def close(self) -> None:
         """Close the connections."""

@@ -21,12 +21,15 @@ from gatehouse.gateway.reload import Reloader
 from gatehouse.network.sockets import bind, start_listening
 from gatehouse.operator.audit import reload_change
 from gatehouse.operator.server import OperatorServer
+from gatehouse.operator.stream.api import StreamApi
 from gatehouse.operator.tokens import HANGUP
+from gatehouse.telemetry.live import Hub
 from gatehouse.telemetry.log import get_logger
 from gatehouse.telemetry.metrics import SupervisorMetrics
 from gatehouse.workers.api import WorkersApi, record_change, reload_all
 from gatehouse.workers.metrics import MergedMetrics
 from gatehouse.workers.process import NoAnswerError, WorkerProcess
+from gatehouse.workers.stream import LATE, WorkersFeed, WorkersPast
 from gatehouse.workers.worker import SharedFolder
 
 if TYPE_CHECKING:
@@ -93,6 +96,7 @@ class Supervisor:
         self._reloader.active = False
         self._handle_second_signal()
         get_logger().info("gateway.stopping")
+        await self._stream.stop()
         await self._running.aclose()
         get_logger().info("gateway.stopped")
 
@@ -113,9 +117,11 @@ class Supervisor:
         self._merged_metrics = MergedMetrics(self._metrics, self._workers)
         for worker in self._workers:
             closing(worker.client.close)
+        self._stream = self._create_stream()
         self._operator = self._create_operator()
         await start_listening(self._operator.start(), "operator.listen", config.operator.listen)
         closing(self._operator.stop)
+        closing(self._stream.stop)
 
         closing(self._stop_workers)
         for worker in self._workers:
@@ -132,13 +138,24 @@ class Supervisor:
         fcntl.flock(lock, fcntl.LOCK_SH)
         return folder
 
+    def _create_stream(self) -> StreamApi:
+        hub = Hub(self._clock)
+        return StreamApi(
+            hub,
+            WorkersPast(hub, self._workers),
+            self._metrics,
+            overlap=lambda: self._compiled.longest_commit + LATE,
+            late=LATE,
+            feed=WorkersFeed(hub, self._workers),
+        )
+
     def _create_operator(self) -> OperatorServer:
         return OperatorServer(
             self._compiled.config.operator.listen,
             self._compiled.operator_tokens,
             self._metrics,
             {f"worker {worker.number}": partial(_probe, worker) for worker in self._workers},
-            WorkersApi(self._workers).routes(),
+            [*self._stream.routes(), *WorkersApi(self._workers).routes()],
             reload=self.reload,
             exposition=self._merged_metrics.exposition,
         )

@@ -110,8 +110,8 @@ class StreamApi:
 
         - `request`: `source`, `outcome`, `status`, `reason`, `client`, `duration_ms`, `event_ids`, and the
           `type` of the first event.
-        - `event`, a new event: `id`, `source`, `type`, `external_id`, `subject`, `account`, `received`, and
-          what `bodies` and `envelope` add.
+        - `event`, a new event: `id`, `source`, `type`, `external_id`, `subject`, `account`, `received`,
+          `destinations`, and what `bodies` and `envelope` add.
         - `attempt`: `event_id`, `source`, `type`, `external_id`, `destination`, `number`, `reason`,
           `http_status`, `duration_ms`, `next` (when the delivery is attempted again, or `null`) and `error`.
         - `left_out`: `count` entries of all kinds are missing here, because the client read too slowly, or

@@ -68,15 +68,14 @@ class StoredPast:
                 for facts in page.items:
                     stored = await self._store.event(facts.id)
                     if stored is not None:  # a purge may have removed it meanwhile
-                        yield [_past_event(stored.event, wanted)]
+                        yield [_past_event(stored.event, facts.destinations, wanted)]
             elif page.items:
-                yield [_past_event(facts, wanted) for facts in page.items]
+                yield [_past_event(facts, facts.destinations, wanted) for facts in page.items]
 
 
-def _past_event(event: Event | EventFacts, wanted: Wanted) -> PastEvent:
-    return PastEvent(
-        event.id, event.received, encode_content(event.received, event_seen(event, wanted), wanted)
-    )
+def _past_event(event: Event | EventFacts, destinations: tuple[str, ...], wanted: Wanted) -> PastEvent:
+    seen = event_seen(event, destinations, wanted)
+    return PastEvent(event.id, event.received, encode_content(event.received, seen, wanted))
 
 
 class CaughtUp(NamedTuple):

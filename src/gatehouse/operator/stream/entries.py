@@ -35,6 +35,7 @@ class EventSeen(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     subject: str | None
     account: str | None
     received: str
+    destinations: tuple[str, ...]
     body_base64: str | None = None
     envelope_base64: str | None = None
 
@@ -45,7 +46,7 @@ class LeftOut(msgspec.Struct, frozen=True, gc=False):
     count: int | None
 
 
-def event_seen(event: Event | EventFacts, wanted: Wanted) -> EventSeen:
+def event_seen(event: Event | EventFacts, destinations: tuple[str, ...], wanted: Wanted) -> EventSeen:
     """Return an event as a reader wants it. `EventFacts` have no body."""
     body = envelope = None
     if isinstance(event, Event):
@@ -59,6 +60,7 @@ def event_seen(event: Event | EventFacts, wanted: Wanted) -> EventSeen:
         event.subject,
         event.account,
         rfc3339(event.received),
+        destinations,
         body,
         envelope,
     )
@@ -66,9 +68,7 @@ def event_seen(event: Event | EventFacts, wanted: Wanted) -> EventSeen:
 
 def encode_content(at: float, content: object, wanted: Wanted) -> bytes:
     """Return the JSON of an entry's content, with its time `at` as the first member."""
-    if isinstance(content, Event):
-        content = event_seen(content, wanted)
-    elif isinstance(content, EventSeen):
+    if isinstance(content, EventSeen):
         content = _stripped(content, wanted)
     return b'{"at":"%b",%b' % (rfc3339(at).encode(), _json(content)[1:])
 
@@ -80,8 +80,10 @@ def sse_block(position: Position, kind: str, data: bytes) -> bytes:
 
 def sse_entry(entry: Entry, boot: str, number: int, wanted: Wanted) -> bytes:
     """Return an entry of the hub as a server-sent event."""
-    position = Position(int(entry.at * 1000), boot, number)
-    return sse_block(position, entry.kind, encode_content(entry.at, entry.content, wanted))
+    position, content = Position(int(entry.at * 1000), boot, number), entry.content
+    if isinstance(content, Event):
+        content = event_seen(content, entry.destinations, wanted)
+    return sse_block(position, entry.kind, encode_content(entry.at, content, wanted))
 
 
 def sse_position(position: Position) -> bytes:

@@ -21,7 +21,8 @@ SELECT max(id), count(*) FROM (
 ) AS scanned
 """  # noqa: S608 - of a constant
 _EVENTS: Final = """
-SELECT id, source, type, external_id, subject, account, received_ms
+SELECT id, source, type, external_id, subject, account, received_ms,
+  array(SELECT destination FROM deliveries WHERE event_id = events.id ORDER BY destination COLLATE "C")
 FROM events WHERE {conditions} ORDER BY id LIMIT {limit}
 """
 _HAS_DELIVERY: Final = """EXISTS (
@@ -53,7 +54,7 @@ async def events_onward(
 
 
 def _facts(columns: Sequence[Any]) -> EventFacts:
-    event_id, source, event_type, external_id, subject, account, received_ms = columns
+    event_id, source, event_type, external_id, subject, account, received_ms, destinations = columns
     return EventFacts(
         id=event_id,
         source=source,
@@ -62,4 +63,5 @@ def _facts(columns: Sequence[Any]) -> EventFacts:
         subject=text_with_marks_or_none(subject),
         account=text_with_marks_or_none(account),
         received=received_ms / 1000,
+        destinations=tuple(destinations),
     )

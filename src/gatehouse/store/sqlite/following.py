@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from gatehouse.store.listing import LAST_NAME, SCAN_ROWS, first_id, last_id, make_page_onward
 from gatehouse.store.records import EventFacts
 from gatehouse.store.sqlite.queries import EVENT_FILTERS, filter_parameters
@@ -24,7 +26,8 @@ SELECT max(id), count(*) FROM (
 )
 """
 _EVENTS: Final = """
-SELECT id, source, type, external_id, subject, account, received_ms
+SELECT id, source, type, external_id, subject, account, received_ms,
+  (SELECT json_group_array(destination) FROM deliveries WHERE event_seq = events.seq)
 FROM events INDEXED BY events_id
 WHERE id > :after AND id <= :end
   AND (:destination IS NULL OR EXISTS (
@@ -58,7 +61,7 @@ def events_onward(
 
 
 def _facts(columns: Sequence[Any]) -> EventFacts:
-    event_id, source, event_type, external_id, subject, account, received_ms = columns
+    event_id, source, event_type, external_id, subject, account, received_ms, destinations = columns
     return EventFacts(
         id=event_id,
         source=source,
@@ -67,4 +70,5 @@ def _facts(columns: Sequence[Any]) -> EventFacts:
         subject=subject,
         account=account,
         received=received_ms / 1000,
+        destinations=tuple(sorted(msgspec.json.decode(destinations, type=list[str]))),
     )
