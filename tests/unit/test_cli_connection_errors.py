@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from doubles.keys import tls_server
-from gatehouse.cli.operator_client import connection_error
+from gatehouse.cli.connection_errors import connection_error
 
 CONFIG = """\
 operator: {listen: "127.0.0.1:19090"}

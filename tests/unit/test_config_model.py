@@ -9,7 +9,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from gatehouse.config.addresses import Address
-from gatehouse.config.load import config_file, load, parse
+from gatehouse.config.load import load, parse
+from gatehouse.config.location import config_file
 from gatehouse.config.model import Config, HmacConfig, RetryConfig, ServerConfig, StoreConfig
 from gatehouse.config.rules import source_path
 from gatehouse.errors import ConfigError

@@ -23,7 +23,8 @@ from gatehouse.config.addresses import (
 from gatehouse.config.base import format_template, parse_template, parse_text
 from gatehouse.config.load import parse
 from gatehouse.config.quantities import format_duration, format_size, parse_duration, parse_rate, parse_size
-from gatehouse.config.secrets import SecretRef, parse_secret_ref
+from gatehouse.config.secret_references import parse_secret_ref
+from gatehouse.config.secrets import SecretRef
 from gatehouse.config.store_url import parse_store_url
 from gatehouse.errors import ConfigError
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gatehouse.cli.operator_client import _authorization
+from gatehouse.cli.access import access_of, find_access
 from gatehouse.config.load import parse
 from gatehouse.config.secrets import Secrets
 from gatehouse.errors import ConfigError, GatewayError
@@ -135,12 +135,14 @@ def test_a_public_listener_keeps_its_tokens_until_the_restart() -> None:
     [(["OPERATOR", "CI", "ALICE"], "OPERATOR"), (["CI", "ALICE"], "ALICE"), (["CI"], "CI")],
 )
 def test_a_command_sends_the_token_that_is_set_and_may_do_most(
-    monkeypatch: pytest.MonkeyPatch, present: list[str], sent: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, present: list[str], sent: str
 ) -> None:
     for name in present:
         monkeypatch.setenv(name, VALUES[name])
 
-    assert _authorization(parse(CONFIG + SOURCES)) == {"Authorization": f"Bearer {VALUES[sent]}"}
+    assert access_of(parse(CONFIG + SOURCES), None).token == VALUES[sent]
+    (tmp_path / "gateway.yaml").write_text(CONFIG + SOURCES)
+    assert find_access(str(tmp_path / "gateway.yaml"), None).token == VALUES[sent]
 
 
 def test_a_command_without_any_token_says_which_one_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +150,6 @@ def test_a_command_without_any_token_says_which_one_it_needs(monkeypatch: pytest
         monkeypatch.delenv(name, raising=False)
 
     with pytest.raises(GatewayError, match=r"operator\.token: env:OPERATOR is not set") as caught:
-        _authorization(parse(CONFIG + SOURCES))
+        access_of(parse(CONFIG + SOURCES), None)
     assert caught.value.hint == "set the token where this command runs"
-    assert _authorization(parse("operator: {}\n" + SOURCES)) == {}
+    assert access_of(parse("operator: {}\n" + SOURCES), None).token is None

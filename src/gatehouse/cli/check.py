@@ -40,7 +40,8 @@ def check(file: str | None, as_json: bool, config: str | None) -> None:
     this config runs, the command also notes each variable that the gateway gets only after a restart.
     """
     from gatehouse.config.lint import lint
-    from gatehouse.config.load import config_file, load
+    from gatehouse.config.load import load
+    from gatehouse.config.location import config_file
     from gatehouse.errors import ConfigError
 
     path = config_file(chosen_config(file, config))

@@ -64,7 +64,8 @@ def chosen_config(file: str | None, option: str | None) -> str | None:
 
 def load_config(file: str | None) -> LoadedConfig:
     """Load the config that `-c`, GATEHOUSE_CONFIG or the default names. Raises `ConfigError`."""
-    from gatehouse.config.load import config_file, load
+    from gatehouse.config.load import load
+    from gatehouse.config.location import config_file
 
     return load(config_file(file))
 
@@ -192,21 +193,17 @@ def _names(ctx: click.Context, part: str, incomplete: str) -> list[str]:
 
 
 def _ids(ctx: click.Context, path: str, member: str, incomplete: str, **query: str) -> list[str]:
-    import asyncio
     import contextlib
 
-    from gatehouse.cli.operator_client import ask, with_query
+    from gatehouse.cli.access import find_access
+    from gatehouse.cli.operator_client import fetch, with_query
 
     filters = {key: ctx.params.get(key) for key in ("source", "destination") if ctx.params.get(key)}
     url = with_query(path, limit=_MAX_COMPLETIONS, **query, **filters)
-
-    async def fetch() -> Any:  # noqa: ANN401 - JSON
-        async with asyncio.timeout(_COMPLETION_TIMEOUT):
-            return await ask(load_config(ctx.params.get("config")), url, ctx.params.get("operator"))
-
     # An error message would appear in the line that the person is typing.
     with contextlib.suppress(Exception):
-        rows = asyncio.run(fetch())[member]
+        access = find_access(ctx.params.get("config"), ctx.params.get("operator"))
+        rows = fetch(access, url, within=_COMPLETION_TIMEOUT)[member]
         return [row["id"] for row in rows if row["id"].startswith(incomplete)]
     return []
 

@@ -183,16 +183,12 @@ def _unusable(loaded: LoadedConfig, secrets: Secrets, place: _Place, effect: str
 
 def _gateway_environment(loaded: LoadedConfig, names: Iterable[str]) -> dict[str, Any]:
     """Ask the running gateway which of these variables it has."""
-    import asyncio
+    from gatehouse.cli.access import access_of
+    from gatehouse.cli.operator_client import fetch
 
-    from gatehouse.cli.operator_client import ask
-
-    async def fetch() -> Any:  # noqa: ANN401 - JSON
-        async with asyncio.timeout(_TIMEOUT):
-            query = urlencode([("name", name) for name in names])
-            return await ask(loaded, f"/api/v1/environment?{query}", None)
-
-    return dict(asyncio.run(fetch())["set"])
+    query = urlencode([("name", name) for name in names])
+    answer = fetch(access_of(loaded, None), f"/api/v1/environment?{query}", within=_TIMEOUT)
+    return dict(answer["set"])
 
 
 def _is_listening(loaded: LoadedConfig) -> bool:

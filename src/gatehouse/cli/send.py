@@ -146,7 +146,7 @@ async def _send_all(builder: RequestBuilder, count: int, *, times: int, as_json:
 async def _send(session: ClientSession, request: SignedRequest, *, as_json: bool) -> int:
     import aiohttp
 
-    from gatehouse.cli.operator_client import connection_error
+    from gatehouse.cli.connection_errors import connection_error
 
     started = time.perf_counter()
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from gatehouse import providers
 from gatehouse.config.document import YamlDocument, read_yaml
 from gatehouse.config.hints import escaped, key_hint, type_hint, value_hint
+from gatehouse.config.location import read_text
 from gatehouse.config.model import Config
 from gatehouse.config.presets import Merged, with_presets
 from gatehouse.config.rules import rule_problems
@@ -37,20 +37,9 @@ class LoadedConfig:
     text: bytes = b""
 
 
-def config_file(given: str | None) -> Path:
-    """Return the config file: `-c`, else GATEHOUSE_CONFIG, else ./gateway.yaml."""
-    return Path(given or os.environ.get("GATEHOUSE_CONFIG") or "gateway.yaml")
-
-
 def load(file: Path) -> LoadedConfig:
     """Load a config file. Raises `ConfigError` with all its problems."""
-    try:
-        text = file.read_bytes()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "not a file name"
-        hint = "name one with -c FILE, or set GATEHOUSE_CONFIG"
-        raise ConfigError([Problem(str(file), 0, "", f"can't be read: {why}", hint)]) from error
-    return parse(text, str(file), file.absolute().parent)
+    return parse(read_text(file), str(file), file.absolute().parent)
 
 
 def parse(text: str | bytes, file: str = "gateway.yaml", directory: Path = Path()) -> LoadedConfig:

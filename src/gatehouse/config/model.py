@@ -31,7 +31,7 @@ from gatehouse.config.base import (
 )
 from gatehouse.config.handshakes import HandshakeConfig
 from gatehouse.config.quantities import Between, DiskSpace, Duration, Rate, Size, StatusExpression
-from gatehouse.config.secrets import SecretReference
+from gatehouse.config.secret_references import SecretReference
 from gatehouse.config.signatures import SignatureConfig, SigningConfig, TimestampConfig, VerifierConfig
 from gatehouse.config.sources import (
     AnswersConfig,

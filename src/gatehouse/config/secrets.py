@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
-
-from pydantic import BeforeValidator, InstanceOf
-
-from gatehouse.config.base import invalid_value, text_schema
-from gatehouse.config.hints import secret_hint
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_REFERENCE = r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)"
+#: What a reference to a secret looks like.
+REFERENCE: Final = r"(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)"
 
 
 class SecretRef(NamedTuple):
@@ -26,28 +22,16 @@ class SecretRef(NamedTuple):
     #: The name of the variable, or the path of the file.
     name: str
 
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Parse `env:NAME` or `file:/path`. Return None for any other text."""
+        if not text.isprintable() or not re.fullmatch(REFERENCE, text):
+            return None
+        kind, _, name = text.partition(":")
+        return cls(kind, name)
+
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}"
-
-
-def parse_secret_ref(value: Any) -> Any:
-    """Convert `env:NAME` or `file:/path` to a `SecretRef`."""
-    if isinstance(value, str) and value.isprintable() and re.fullmatch(_REFERENCE, value):
-        kind, _, name = value.partition(":")
-        return SecretRef(kind, name)
-    # The value may be the secret itself, so the message repeats no part of it, not even the text before a
-    # colon.
-    if isinstance(value, str) and value.startswith("env:"):
-        raise invalid_value("env: without the name of a variable", "write it as in env:MANDATO_SECRET")
-    hint = secret_hint(value) or "write env:NAME or file:/path, never the secret itself"
-    raise invalid_value("not a reference to a secret", hint)
-
-
-SecretReference = Annotated[
-    InstanceOf[SecretRef],
-    BeforeValidator(parse_secret_ref),
-    text_schema("secret", _REFERENCE, "env:STRIPE_SECRET", "file:/run/secrets/stripe"),
-]
 
 
 #: No provider issues longer secrets. A longer file is not a secret.

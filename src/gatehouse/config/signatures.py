@@ -18,7 +18,7 @@ from gatehouse.config.base import (
     invalid_value,
 )
 from gatehouse.config.quantities import Between, parse_duration
-from gatehouse.config.secrets import SecretReference
+from gatehouse.config.secret_references import SecretReference
 from gatehouse.language.template import Template
 
 #: The bounds of `min_secret`. No provider issues secrets longer than the upper bound.

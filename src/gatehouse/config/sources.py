@@ -21,7 +21,7 @@ from gatehouse.config.base import (
 )
 from gatehouse.config.handshakes import HandshakeConfig
 from gatehouse.config.quantities import Between, Duration, Size
-from gatehouse.config.secrets import SecretReference
+from gatehouse.config.secret_references import SecretReference
 from gatehouse.config.signatures import SecretLength
 from gatehouse.config.verifiers import VerifyEntry
 from gatehouse.language.template import Template
