@@ -16,6 +16,7 @@ from gatehouse.config.addresses import Address
 from gatehouse.config.load import LoadedConfig, parse
 from gatehouse.config.secrets import Secrets
 from gatehouse.gateway.app import Gateway
+from gatehouse.operator.reload_result import LastReload
 from gatehouse.operator.server import OperatorServer
 from gatehouse.operator.tokens import OperatorTokens
 from gatehouse.telemetry.metrics import SupervisorMetrics
@@ -102,7 +103,7 @@ async def supervised(url: str, tmp_path: Path) -> AsyncIterator[tuple[Supervised
                 tokens,
                 SupervisorMetrics(1),
                 {},
-                WorkersApi(workers).routes(),
+                WorkersApi(workers, lambda: LastReload(successful=True, at=0.0)).routes(),
                 reload=gateway.reload,
             )
             await server.start()

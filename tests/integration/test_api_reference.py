@@ -19,6 +19,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gatehouse.config.addresses import Address
 from gatehouse.gateway.app import Gateway
+from gatehouse.operator.reload_result import LastReload
 from gatehouse.operator.route_docs import route_description
 from gatehouse.operator.server import OperatorServer
 from gatehouse.operator.tokens import SUPERVISOR, Identity
@@ -165,6 +166,7 @@ async def test_every_route_answers_what_the_reference_says(
         assert variables["set"] == {"T": True, "U": False}
         assert "event: event" in await api.get("/api/v1/stream", query="?since=1h&until=now")
         await api.get("/api/v1/destinations")
+        assert (await api.get("/api/v1/status"))["reload"]["successful"]
         await api.post("/api/v1/destinations/{name}/pause", name="app")
         counted = await api.post("/api/v1/deliveries/retry", body={"type": "sale.*", "dry_run": True})
         assert counted["would_retry"] == {"app": 2}
@@ -277,6 +279,7 @@ class Forwarding:
     """Stands for a worker: its answers are those of a gateway that runs."""
 
     def __init__(self, running: Running, *, is_serving: bool) -> None:
+        self.number = 1
         self.is_serving = is_serving
         self.client = self
         self._running = running
@@ -305,7 +308,7 @@ async def in_front_of_workers(running: Running, *, is_serving: bool) -> AsyncIte
         None,
         SupervisorMetrics(2),
         {},
-        WorkersApi(workers).routes(),
+        WorkersApi(workers, lambda: LastReload(successful=True, at=0.0)).routes(),
         reload=running.gateway.reload,
     )
     await server.start()
@@ -321,7 +324,7 @@ async def test_the_answers_of_several_workers_are_those_of_the_reference(
     async with run_gateway(WITH_ASANA.format(url=destination.url)) as running:
         dead = await filled(running, destination)
         async with in_front_of_workers(running, is_serving=True) as api:
-            for path in ("events", "deliveries", "sources", "handshakes", "destinations"):
+            for path in ("events", "deliveries", "sources", "handshakes", "destinations", "status"):
                 await api.get(f"/api/v1/{path}")
             refused, _ = (await api.get("/api/v1/rejected"))["rejected"]
             await api.get("/api/v1/rejected/{id}", id=refused["id"])
@@ -342,7 +345,11 @@ async def test_every_route_says_503_when_no_worker_answers(running: Running) -> 
 
 
 def test_several_workers_serve_no_route_of_their_own() -> None:
-    own = {(route.method, route.path) for route in WorkersApi([]).routes() if route.method != "*"}
+    own = {
+        (route.method, route.path)
+        for route in WorkersApi([], lambda: LastReload(successful=True, at=0.0)).routes()
+        if route.method != "*"
+    }
 
     assert own <= ROUTES
 

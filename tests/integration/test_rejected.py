@@ -143,6 +143,9 @@ async def test_the_sources_are_listed_with_their_verification(running: Running) 
         "ready": True,
         "not_ready": None,
         "verified_by": "HMAC-SHA256 of {body} in X-Mandato-Signature",
+        "last_accepted": None,
+        "refused_last_hour": 0,
+        "last_refused": None,
         "secrets": [{"position": 1, "name": "env:SECRET", "matched": 0, "last_used": None}],
     }
 
@@ -156,7 +159,7 @@ async def test_secrets_from_handshakes_are_listed(running: Running) -> None:
     assert answer["handshakes"][0]["secret"] == "shown"
 
 
-@pytest.mark.parametrize("path", ["rejected", "rejected/01JD", "sources", "handshakes"])
+@pytest.mark.parametrize("path", ["rejected", "rejected/01JD", "sources", "status", "handshakes"])
 async def test_the_api_requires_the_operator_token(
     run_gateway: RunGateway, destination: ScriptedDestination, path: str
 ) -> None:

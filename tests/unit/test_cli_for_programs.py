@@ -224,5 +224,5 @@ def test_the_problems_of_a_config_can_be_printed_as_json(run: Run) -> None:
     "name", [name for name in COMMANDS if name not in ("serve", "demo", "schema", "completion")]
 )
 def test_every_command_with_a_result_can_print_json(run: Run, name: str) -> None:
-    words = [name, "info"] if name == "store" else [name]
+    words = [name, *{"store": ["info"], "secret": ["new"]}.get(name, [])]
     assert re.search(r"--json ", run(*words, "--help").stdout)

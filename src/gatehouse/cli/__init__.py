@@ -39,6 +39,10 @@ COMMANDS = {
     "sign": Entry("send", "Print a signed request as a curl command."),
     "send": Entry("send", "Sign a request and send it."),
     "verify": Entry("verify", "Verify a saved request, or explain why it is refused."),
+    "status": Entry("status", "Show the state of a running gateway, and what needs an operator."),
+    "sources": Entry("states", "List the sources of a running gateway."),
+    "destinations": Entry("states", "List the destinations of a running gateway."),
+    "rejected": Entry("rejected", "List the requests that a running gateway refused, and what to check."),
     "events": Entry("events", "List the events of a running gateway, or show one."),
     "dead": Entry("events", "List the dead letters of a running gateway."),
     "retry": Entry("retry", "Retry dead letters."),
@@ -46,7 +50,8 @@ COMMANDS = {
     "pause": Entry("control", "Pause delivery to destinations."),
     "resume": Entry("control", "Resume delivery to destinations."),
     "audit": Entry("audit", "List what operators changed."),
-    "store": Entry("store", "Show the store, migrate it, or copy it to PostgreSQL."),
+    "store": Entry("store", "Show the store, back it up, migrate it, or copy it to PostgreSQL."),
+    "secret": Entry("secret", "Make a secret for the config."),
     "completion": Entry("reference", "Print the completion script for a shell."),
 }
 

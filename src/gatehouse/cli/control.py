@@ -47,7 +47,7 @@ def reload(as_json: bool, operator: str | None, config: str | None) -> None:
 
     loaded = load_config(config)
     answer = asyncio.run(post(loaded, "/-/reload", operator))
-    if not isinstance(answer, dict) or answer.get("status") != "reloaded":
+    if answer.get("status") != "reloaded":
         raise GatewayError(
             "the server that answered is not the operator listener of a gateway",
             hint="pass the URL of the gateway's operator listener with --operator http://host:port",

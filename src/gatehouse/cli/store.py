@@ -1,31 +1,27 @@
-"""The command `store` with `info`, `migrate` and `copy`."""
+"""The command `store` with `info`, `backup`, `migrate` and `copy`."""
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING
 
 import click
 
 from gatehouse.cli.options import config_option, load_config
 from gatehouse.cli.output import table
+from gatehouse.cli.store_backup import backup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from rich.progress import TaskID
 
     from gatehouse.config.load import LoadedConfig
     from gatehouse.store.copying.comparison import Comparison
     from gatehouse.store.copying.run import Copy
     from gatehouse.store.schema import StoreInfo
 
-#: Seconds between progress lines where stderr is not a terminal.
-_PROGRESS_INTERVAL = 5.0
 #: How many names of rows a list shows.
 _MAX_NAMED = 20
 _MIB = 1024 * 1024
@@ -33,7 +29,10 @@ _MIB = 1024 * 1024
 
 @click.group("store")
 def store() -> None:
-    """Show the store, migrate it, or copy it to PostgreSQL."""
+    """Show the store, back it up, migrate it, or copy it to PostgreSQL."""
+
+
+store.add_command(backup)
 
 
 @store.command("info")
@@ -108,6 +107,7 @@ def copy(source: str, into_used_store: bool, config: str | None) -> None:
     """
     import asyncio
 
+    from gatehouse.cli.progress import Progress
     from gatehouse.errors import StoreError
     from gatehouse.store import backends
 
@@ -188,55 +188,6 @@ def _age(received: float | None) -> str:
         return "none"
     at = datetime.fromtimestamp(int(received), UTC).isoformat().replace("+00:00", "Z")
     return f"received {at}, {max(0, int(time.time() - received)):,} s ago"
-
-
-class Progress:
-    """Shows the progress of a copy on stderr: bars on a terminal, a line every 5 seconds elsewhere."""
-
-    def __init__(self) -> None:
-        self._bars: Any = None
-        self._tasks: dict[str, TaskID] = {}
-        #: When each part began, and how many rows an earlier run had already copied.
-        self._began: dict[str, tuple[float, int]] = {}
-        self._last_line_at = 0.0
-
-    def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            self._bars = _bars()
-            self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-
-    def report(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` rows of `what` are copied."""
-        if self._bars is not None:
-            if what not in self._tasks:
-                self._tasks[what] = self._bars.add_task(what, total=total)
-            self._bars.update(self._tasks[what], completed=done)
-            return
-        now = time.monotonic()
-        began, before = self._began.setdefault(what, (now, done))
-        if now - max(self._last_line_at, began) >= _PROGRESS_INTERVAL:
-            self._last_line_at = now
-            rate = (done - before) / (now - began)
-            click.echo(f"{what}: {done:,} of {total:,}, {rate:,.0f}/s", err=True)
-
-
-def _bars() -> Any:  # noqa: ANN401 - its type is imported only here
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    return Bars(
-        TextColumn("{task.description:<22}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
 
 
 def _copied(result: Copy, path: str) -> Iterator[str]:

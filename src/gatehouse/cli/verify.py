@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
-import textwrap
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gatehouse.cli.findings import finding, refusal, refused_request
 from gatehouse.cli.options import LAST_SECOND, complete_source, config_option, load_config, load_source
 
 if TYPE_CHECKING:
@@ -19,10 +18,6 @@ if TYPE_CHECKING:
 
     from gatehouse.cli.saved_request import Verdict
     from gatehouse.config.load import LoadedConfig
-
-
-#: The widest line of a finding on a terminal, in cells.
-_MAX_WIDTH = 100
 
 
 @click.command("verify")
@@ -102,7 +97,7 @@ def _read(file: str) -> bytes:
 
 
 def _print_verdict(verdict: Verdict) -> None:
-    for line in _verified(verdict) if verdict.verified else _refused(verdict.reason, verdict.findings):
+    for line in _verified(verdict) if verdict.verified else refusal(verdict.reason, verdict.findings):
         click.echo(line)
     if verdict.reason in ("stale_timestamp", "future_timestamp") and verdict.signed_at is not None:
         click.echo(
@@ -116,7 +111,7 @@ def _verified(verdict: Verdict) -> Iterator[str]:
         yield f"Handshake {verdict.handshake}: the gateway answers it and stores no event."
     for event in verdict.events:
         yield from _event(event)
-    yield from map(_finding, verdict.findings)
+    yield from map(finding, verdict.findings)
 
 
 def _event(event: dict[str, Any]) -> Iterator[str]:
@@ -131,30 +126,6 @@ def _event(event: dict[str, Any]) -> Iterator[str]:
     yield f"  to       {', '.join(event['destinations']) or 'no route matches: stored, not delivered'}"
 
 
-def _refused(reason: str | None, findings: tuple[str, ...] | list[str]) -> Iterator[str]:
-    from gatehouse.telemetry.log import clean
-
-    yield f"Refused: {reason}"
-    yield from (_finding(clean(finding)) for finding in findings)
-
-
-def _finding(text: str) -> str:
-    """Write a finding as an item of a list. On a terminal, break its lines between words."""
-    from gatehouse.cli.output import is_terminal
-
-    if not is_terminal():
-        return f" - {text}"
-    width = min(shutil.get_terminal_size().columns, _MAX_WIDTH)
-    return textwrap.fill(
-        text,
-        width,
-        initial_indent=" - ",
-        subsequent_indent="   ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
 def _explain_rejected(loaded: LoadedConfig, rejected: str, operator: str | None, *, as_json: bool) -> int:
     """Print the running gateway's explanation. Returns 1: the request was refused."""
     import asyncio
@@ -166,23 +137,6 @@ def _explain_rejected(loaded: LoadedConfig, rejected: str, operator: str | None,
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return 1
-    for line in (*_refused(record["reason"] or record["outcome"], record["findings"]), *_request(record)):
+    for line in refused_request(record):
         click.echo(line)
     return 1
-
-
-def _request(record: dict[str, Any]) -> Iterator[str]:
-    from gatehouse.telemetry.log import clean
-
-    query = "&".join(f"{name}=…" for name in record["query"])
-    client = "unknown" if record["client"] is None else clean(record["client"])
-    yield f"Request {record['id']} to the source {record['source']}"
-    yield f"  time     {record['time']}"
-    yield f"  client   {client}"
-    yield f"  answer   {record['status']}"
-    yield f"  line     {clean(record['method'])} {clean(record['path'])}{'?' if query else ''}{clean(query)}"
-    for name, value in record["headers"]:
-        yield f"  header   {clean(name)}: {clean(value)}"
-    body = record["body"]
-    length = "not read" if body["length"] is None else f"{body['length']} bytes"
-    yield f"  body     {length}" + (f", SHA-256 {body['sha256']}…" if body["sha256"] else "")

@@ -217,6 +217,7 @@ class Dispatcher:
             "open_since": _moment(None if lane is None else lane.throttle.open_since),
             "next_probe": _moment(None if lane is None else lane.throttle.next_probe),
             "pending": gauges.pending.number,
+            "oldest_pending": _moment(gauges.oldest_pending),
             "dead": gauges.dead.number,
             "waiting": 0 if lane is None else lane.waiting,
         }

@@ -64,6 +64,12 @@ class DestinationGauges:
         self.pending = CountedGauge(metrics.pending, shared=shared)
         self.dead = CountedGauge(metrics.dead, shared=shared)
         self._age = metrics.oldest_pending_age
+        self._oldest: float | None = None
+
+    @property
+    def oldest_pending(self) -> float | None:
+        """When the oldest pending delivery was received, as counted last (Unix seconds); None without any."""
+        return self._oldest if self.pending.number else None
 
     def snapshot(self) -> tuple[Snapshot, Snapshot]:
         """Begin a count. Pass the snapshots to `reconcile`."""
@@ -74,5 +80,5 @@ class DestinationGauges:
         pending, dead = snapshot
         self.pending.reconcile(pending, counts.pending if counts else 0)
         self.dead.reconcile(dead, counts.dead if counts else 0)
-        oldest = counts.oldest_pending if counts else None
+        self._oldest = oldest = counts.oldest_pending if counts else None
         self._age.set(0.0 if oldest is None else max(0.0, now - oldest))

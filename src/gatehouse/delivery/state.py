@@ -33,5 +33,13 @@ class DestinationState(TypedDict):
     ]
     next_probe: Annotated[Rfc3339 | None, Meta(description="When the next probe is due.", examples=[None])]
     pending: Annotated[int, Meta(description="Pending deliveries in the store.", examples=[42])]
+    oldest_pending: Annotated[
+        Rfc3339 | None,
+        Meta(
+            description="When the event of the oldest pending delivery was received, as counted last; `null` "
+            "when none is pending.",
+            examples=["2026-01-31T10:00:15Z"],
+        ),
+    ]
     dead: Annotated[int, Meta(description="Dead letters in the store.", examples=[0])]
     waiting: Annotated[int, Meta(description="Pending deliveries that are in memory now.", examples=[16])]

@@ -28,6 +28,7 @@ from gatehouse.operator.audit import Audit, reload_change
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.reload_result import ReloadResult
 from gatehouse.operator.server import OperatorServer
+from gatehouse.operator.status import StatusApi, StatusParts
 from gatehouse.operator.stream.api import StreamApi
 from gatehouse.operator.stream.catching_up import StoredPast
 from gatehouse.operator.tokens import HANGUP, SUPERVISOR
@@ -197,7 +198,7 @@ class Gateway:
         await self._watch_disk(opened)
 
         # The operator server starts early, so that an operator can see what fails afterwards.
-        await self._start_operator(store, dispatcher)
+        await self._start_operator(opened, dispatcher)
 
         self._retention = Retention(store, self.config.store, self.metrics, self._steady)
         self._retention.start()
@@ -212,10 +213,14 @@ class Gateway:
         await self._start_ingest(store, dispatcher)
         self._log_started(opened.place)
 
-    async def _start_operator(self, store: Store, dispatcher: Dispatcher) -> None:
-        closing = self._running.push_async_callback
+    async def _start_operator(self, opened: OpenedStore, dispatcher: Dispatcher) -> None:
+        closing, store = self._running.push_async_callback, opened.store
         self._api = OperatorApi(
-            self.sources, self.rejected, handshakes=self.handshake_secrets.entries, metrics=self.metrics
+            self.sources,
+            self.rejected,
+            handshakes=self.handshake_secrets.entries,
+            metrics=self.metrics,
+            clock=self._clock,
         )
         self._stream = StreamApi(
             self._live,
@@ -236,6 +241,7 @@ class Gateway:
                 *self._audit.routes(),
                 *(self._audit.forwarded_routes() if self._worker else ()),
                 *EnvironmentApi(self._environment).routes(),
+                *self._status_api(opened.place, dispatcher).routes(),
                 *self._stream.routes(),
             ],
             reload=self.reload,
@@ -243,6 +249,17 @@ class Gateway:
         await start_listening(self.operator.start(), "operator.listen", self._operator_listen)
         closing(self.operator.stop)
         closing(self._stream.stop)
+
+    def _status_api(self, store: str, dispatcher: Dispatcher) -> StatusApi:
+        parts = StatusParts(
+            self._api.describe_sources,
+            dispatcher.describe,
+            store,
+            self._probe_store,
+            self._probe_disk,
+            lambda: self._reloader.last,
+        )
+        return StatusApi(parts, self.metrics, self._clock)
 
     def _routed(self, source: str, event_type: str) -> Iterable[str]:
         """Return the destinations that the current routes select for a source and an event type."""

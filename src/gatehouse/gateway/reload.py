@@ -18,7 +18,7 @@ from gatehouse.config.describe import alternatives
 from gatehouse.config.load import load
 from gatehouse.errors import ConfigError, Problem
 from gatehouse.events.dedupe import scopes_of
-from gatehouse.operator.reload_result import Changes, Difference, ReloadResult
+from gatehouse.operator.reload_result import Changes, Difference, LastReload, ReloadResult
 from gatehouse.telemetry.log import clean, get_logger
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class Reloader:
         self._metrics = metrics
         self._clock = clock
         self._lock = asyncio.Lock()
+        #: For operators.
+        self.last = LastReload(successful=True, at=clock())
         #: Whether a reload is possible: only after the gateway has started and before it stops.
         self.active = False
 
@@ -105,7 +107,8 @@ class Reloader:
         self._swap(compiled, changes)
         self._current = compiled
         self._metrics.reload_successful.set(1)
-        self._metrics.reload_success_time.set(self._clock())
+        self.last = LastReload(successful=True, at=self._clock())
+        self._metrics.reload_success_time.set(self.last.at)
         get_logger().info("config.reloaded", file=str(self._file), **changes.named())
         if kept:
             get_logger().warning("config.needs_restart", keys=kept)
@@ -123,6 +126,7 @@ class Reloader:
     def _refuse(self, problems: Sequence[Problem]) -> ReloadResult:
         self._metrics.reload_successful.set(0)
         lines = [clean(str(problem)) for problem in problems]
+        self.last = LastReload(successful=False, at=self._clock(), problems=tuple(lines))
         get_logger().error("config.reload_failed", file=str(self._file), problems=lines)
         return ReloadResult(problems=tuple(problems), file=str(self._file))
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import time
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from gatehouse.operator.request_types import MAX_NAMES, EnvironmentQuery, Reject
 from gatehouse.operator.response_types import (
     EnvironmentNames,
     HandshakeList,
+    LastRefused,
     RejectedList,
     RejectedRequest,
     SecretUse,
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 #: Hex digits of the body's SHA-256: enough to tell bodies apart.
 _HASH_DIGITS = 16
+#: Seconds.
+_LATELY = 3600.0
 
 
 class OperatorApi:
@@ -50,8 +54,10 @@ class OperatorApi:
         *,
         handshakes: Callable[[], Sequence[HandshakeSecret]] = tuple,
         metrics: Metrics,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._metrics = metrics
+        self._clock = clock
         self._sources = sources
         self._rejected = rejected
         self._handshakes = handshakes
@@ -103,8 +109,11 @@ class OperatorApi:
 
     @describe_route("Configuration", {200: (SourceList,)})
     async def _list_sources(self, _: web.Request) -> web.Response:
-        """List the sources: whether each is ready, and which of its secrets verified requests."""
-        answer: SourceList = {"sources": [self._source(source) for source in self._sources.values()]}
+        """List the sources: whether each is ready, and which of its secrets verified requests.
+
+        Numbers are since the start.
+        """
+        answer: SourceList = {"sources": self.describe_sources()}
         return _json(answer)
 
     @describe_route("Configuration", {200: (HandshakeList,)})
@@ -116,6 +125,10 @@ class OperatorApi:
         """
         answer: HandshakeList = {"handshakes": list(self._handshakes())}
         return _json(answer)
+
+    def describe_sources(self) -> list[SourceState]:
+        """Return the state of every source, in the order of the config."""
+        return [self._source(source) for source in self._sources.values()]
 
     async def _describe_all(self, chosen: Sequence[KeptRequest]) -> list[RejectedRequest]:
         # A diagnosis takes milliseconds and there may be hundreds, so they run in a thread.
@@ -146,6 +159,9 @@ class OperatorApi:
         return masked_headers(refused.request, source) if refused.request and source else []
 
     def _source(self, source: Source) -> SourceState:
+        last_accepted = self._metrics.source(source.name, len(source.secrets)).last_accepted.value
+        refused = self._rejected.newest(source.name)
+        since = self._clock() - _LATELY
         return {
             "name": source.name,
             "path": source.path,
@@ -153,6 +169,9 @@ class OperatorApi:
             "ready": source.not_ready is None,
             "not_ready": source.not_ready,
             "verified_by": describe.verification(source.settings),
+            "last_accepted": rfc3339(last_accepted) if last_accepted else None,
+            "refused_last_hour": sum(one.time >= since for one in refused),
+            "last_refused": _last_refused(refused),
             "secrets": [self._secret(source, position) for position in range(1, len(source.secrets) + 1)],
         }
 
@@ -166,6 +185,13 @@ class OperatorApi:
             "matched": int(verifications.value),
             "last_used": rfc3339(last_used.value) if last_used.value else None,
         }
+
+
+def _last_refused(refused: Sequence[KeptRequest]) -> LastRefused | None:
+    if not refused:
+        return None
+    last = refused[0]
+    return {"id": last.id, "time": rfc3339(last.time), "reason": last.reason or last.outcome}
 
 
 def _json(value: object) -> web.Response:

@@ -66,6 +66,16 @@ class ReloadResult(NamedTuple):
     sha256: str = ""
 
 
+class LastReload(NamedTuple):
+    """The last time that the config was loaded or refused: at the start, or by a reload."""
+
+    successful: bool
+    #: Unix seconds.
+    at: float
+    #: Why it was refused.
+    problems: tuple[str, ...] = ()
+
+
 def reload_answer(result: ReloadResult) -> web.Response:
     """Answer 200 with the changes, or 400 with every problem."""
     if result.changes is None:

@@ -121,6 +121,16 @@ class SecretUse(TypedDict):
     last_used: Annotated[Rfc3339 | None, Meta(description="When it last verified a request.")]
 
 
+class LastRefused(TypedDict):
+    """The last refused request of a source."""
+
+    id: Annotated[str, Meta(description="Its id, for `gatehouse rejected ID`.", examples=[_ID])]
+    time: Annotated[Rfc3339, Meta(description="When it was refused.")]
+    reason: Annotated[
+        str, Meta(description="Its reason, or its outcome if it has none.", examples=["wrong_signature"])
+    ]
+
+
 class SourceState(TypedDict):
     """A source, and whether it is ready."""
 
@@ -133,6 +143,16 @@ class SourceState(TypedDict):
     not_ready: Annotated[str | None, Meta(description="Why it is not ready.", examples=[None])]
     verified_by: Annotated[
         str, Meta(description="How requests are verified, in words.", examples=["HMAC-SHA256"])
+    ]
+    last_accepted: Annotated[
+        Rfc3339 | None,
+        Meta(description="When it last had an event accepted; `null`: not since the start."),
+    ]
+    refused_last_hour: Annotated[
+        int, Meta(description="Its refused requests of the last hour, counted up to 20.", examples=[0])
+    ]
+    last_refused: Annotated[
+        LastRefused | None, Meta(description="The last one; `null`: none since the start.")
     ]
     secrets: Annotated[list[SecretUse], Meta(description="In the order of the config.")]
 

@@ -22,6 +22,7 @@ from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.response_types import ErrorAnswer
 from gatehouse.operator.route_docs import RouteDescription, route_description
 from gatehouse.operator.server import PUBLIC_PATHS, OperatorServer
+from gatehouse.operator.status import StatusApi
 from gatehouse.operator.stream.api import StreamApi
 from gatehouse.reference.components import Schema, components, example, members, reference
 from gatehouse.telemetry.live import Hub
@@ -142,6 +143,7 @@ def router() -> web.UrlDispatcher:
         *RecordsApi(nothing, nothing, audit=nothing).routes(),
         *Audit(nothing, nothing).routes(),
         *EnvironmentApi({}).routes(),
+        *StatusApi(nothing, metrics, time.time).routes(),
         *StreamApi(Hub(), nothing, metrics).routes(),
     ]
     server = OperatorServer(Address("127.0.0.1", 9090), None, metrics, {}, routes, reload=nothing)

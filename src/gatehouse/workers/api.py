@@ -6,23 +6,28 @@ A reload goes to all workers: either all of them use the new config, or none doe
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
 
 from gatehouse.errors import Problem
+from gatehouse.language.times import rfc3339
 from gatehouse.operator.access import IDENTITY, forwards_identity
 from gatehouse.operator.audit import FORWARDED_PATH, log_change
 from gatehouse.operator.responses import error_answer
+from gatehouse.operator.status import reload_state
 from gatehouse.telemetry.log import get_logger
+from gatehouse.workers.merging import merge_destinations, merge_sources, merge_status
 from gatehouse.workers.process import NoAnswerError, WorkerAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gatehouse.config.load import LoadedConfig
     from gatehouse.operator.audit import Change
+    from gatehouse.operator.reload_result import LastReload
     from gatehouse.operator.tokens import Identity
     from gatehouse.workers.process import WorkerProcess
     from gatehouse.workers.worker import SharedFolder
@@ -45,8 +50,15 @@ class WorkersApi:
     always used, because it remembers in memory which deliveries have just been requested.
     """
 
-    def __init__(self, workers: Sequence[WorkerProcess]) -> None:
+    def __init__(
+        self,
+        workers: Sequence[WorkerProcess],
+        last_reload: Callable[[], LastReload],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._workers = workers
+        self._last_reload = last_reload
+        self._started = clock()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes for the operator server."""
@@ -55,6 +67,8 @@ class WorkersApi:
             web.get("/api/v1/rejected/{id}", self._show_rejected),
             web.get("/api/v1/handshakes", self._list_handshakes),
             web.get("/api/v1/destinations", self._list_destinations),
+            web.get("/api/v1/sources", self._list_sources),
+            web.get("/api/v1/status", self._show_status),
             web.route("*", "/api/v1/{rest:.*}", self._forward),
         ]
 
@@ -103,23 +117,27 @@ class WorkersApi:
         )
 
     async def _list_destinations(self, request: web.Request) -> web.Response:
-        """List the destinations from one worker, with the in-memory state of all workers."""
-        answers = [answer for answer in await self._request_all(request) if answer.status == _OK]
+        lists = [answer["destinations"] for answer in await self._request_all_json(request)]
+        return _json({"destinations": merge_destinations(lists)}) if lists else _unavailable()
+
+    async def _list_sources(self, request: web.Request) -> web.Response:
+        lists = [answer["sources"] for answer in await self._request_all_json(request)]
+        return _json({"sources": merge_sources(lists)}) if lists else _unavailable()
+
+    async def _show_status(self, request: web.Request) -> web.Response:
+        answers = await self._request_all_json(request)
         if not answers:
             return _unavailable()
-        first, *others = (
-            {entry["name"]: entry for entry in answer.json()["destinations"]} for answer in answers
+        return _json(
+            merge_status(answers)
+            | {
+                "started": rfc3339(self._started),
+                "reload": reload_state(self._last_reload()),
+                "workers": [
+                    {"number": worker.number, "serving": worker.is_serving} for worker in self._workers
+                ],
+            }
         )
-        for name, merged in first.items():
-            for other in (known[name] for known in others if name in known):
-                merged["waiting"] += other["waiting"]
-                if other["breaker"] != "closed":
-                    merged["breaker"] = other["breaker"]
-                    for time in ("open_since", "next_probe"):
-                        # RFC 3339 times in UTC sort as text. This is the earliest time among the open
-                        # circuit breakers.
-                        merged[time] = min(filter(None, (merged[time], other[time])), default=None)
-        return _json({"destinations": list(first.values())})
 
     def _serving(self) -> list[WorkerProcess]:
         return [worker for worker in self._workers if worker.is_serving]
@@ -132,6 +150,10 @@ class WorkersApi:
                 continue
             return worker
         return None
+
+    async def _request_all_json(self, request: web.Request) -> list[dict[str, Any]]:
+        """Return the successful answers."""
+        return [answer.json() for answer in await self._request_all(request) if answer.status == _OK]
 
     async def _request_all(self, request: web.Request) -> list[WorkerAnswer]:
         requests = [

@@ -155,7 +155,10 @@ class Supervisor:
             self._compiled.operator_tokens,
             self._metrics,
             {f"worker {worker.number}": partial(_probe, worker) for worker in self._workers},
-            [*self._stream.routes(), *WorkersApi(self._workers).routes()],
+            [
+                *self._stream.routes(),
+                *WorkersApi(self._workers, lambda: self._reloader.last, self._clock).routes(),
+            ],
             reload=self.reload,
             exposition=self._merged_metrics.exposition,
         )

@@ -1,0 +1,135 @@
+"""The command `status`: what a running gateway does, and what needs an operator."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from gatehouse.cli.options import config_option, json_option, operator_option
+from gatehouse.cli.output import table, visible
+from gatehouse.cli.states import DESTINATION_COLUMNS, SOURCE_COLUMNS, destination_row, size, source_row
+from gatehouse.cli.times import ago, duration, unix, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Finding(NamedTuple):
+    """Something that needs an operator."""
+
+    what: str
+    #: The next command, or what to do.
+    hint: str
+
+
+@click.command("status")
+@json_option
+@operator_option
+@config_option
+def status(as_json: bool, operator: str | None, config: str | None) -> None:
+    """Show the state of a running gateway: problems, sources, destinations and the store.
+
+    Each problem comes with the next command. A paused destination is shown, but is not a problem.
+
+    Exits 0 if nothing needs an operator. Exits 1 if a source or destination is not ready, a circuit breaker
+    is open, there are dead letters, the store or its disk has a problem, a worker does not serve, or the last
+    reload failed. It also exits 1 if no gateway answers.
+    """
+    from gatehouse.cli.access import find_access
+    from gatehouse.cli.operator_client import fetch
+
+    answer = fetch(find_access(config, operator), "/api/v1/status")
+    found = list(findings(answer))
+    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_lines(answer, found)))
+    sys.exit(1 if found else 0)
+
+
+def findings(answer: dict[str, Any]) -> Iterator[Finding]:
+    """Return what needs an operator, with the most serious first."""
+    yield from _store_findings(answer["store"])
+    for worker in answer.get("workers", ()):
+        if not worker["serving"]:
+            yield Finding(f"worker {worker['number']} does not serve", "look for its error in the log")
+    for source in answer["sources"]:
+        if not source["ready"]:
+            yield _not_ready("source", source)
+    yield from _reload_findings(answer["reload"])
+    now = unix(answer["now"])
+    for destination in answer["destinations"]:
+        yield from _destination_findings(destination, now)
+
+
+def _store_findings(store: dict[str, Any]) -> Iterator[Finding]:
+    if not store["available"]:
+        hint = "look for store.unavailable or store.file_lost in the log"
+        yield Finding("the store does not answer; providers get 503", hint)
+    if store["disk_low"]:
+        free = size(store["free_bytes"])
+        what = f"the disk of the store has only {free} free; providers get 503"
+        yield Finding(what, "free space on it, or lower store.min_free and run gatehouse reload")
+
+
+def _reload_findings(reload: dict[str, Any]) -> Iterator[Finding]:
+    if not reload["successful"]:
+        problems = reload["problems"]
+        first = f": {visible(problems[0])}" if problems else ""
+        what = f"the last reload failed; the previous config is in use{first}"
+        yield Finding(what, "gatehouse check, then gatehouse reload")
+
+
+def _destination_findings(destination: dict[str, Any], now: float) -> Iterator[Finding]:
+    name = destination["name"]
+    if not destination["ready"]:
+        yield _not_ready("destination", destination)
+    if destination["breaker"] == "open":
+        opened, probe = destination["open_since"], destination["next_probe"]
+        since = f" has been open for {duration(now - unix(opened))}" if opened else " is open"
+        then = f"; next probe {until(probe, now)}" if probe else ""
+        what = f"the circuit breaker of destination {name}{since}{then}"
+        yield Finding(what, f"gatehouse resume {name}, to try again now")
+    if destination["dead"]:
+        number = f"{destination['dead']:,} dead letter" + ("s" if destination["dead"] > 1 else "")
+        hint = f"gatehouse dead --destination {name}, then gatehouse retry --destination {name}"
+        yield Finding(f"destination {name} has {number}", hint)
+
+
+def _not_ready(kind: str, state: dict[str, Any]) -> Finding:
+    reason = visible(state["not_ready"] or "")
+    hint = "set the variable and restart the gateway"
+    if "env:" not in reason:
+        hint = "correct it, then run gatehouse reload"
+    return Finding(f"{kind} {state['name']} is not ready: {reason}", hint)
+
+
+def _lines(answer: dict[str, Any], found: list[Finding]) -> Iterator[str]:
+    now = unix(answer["now"])
+    up = duration(now - unix(answer["started"]))
+    workers = f", {len(answer['workers'])} workers" if "workers" in answer else ""
+    yield f"gatehouse {answer['version']}, up {up}{workers}"
+    yield ""
+    for finding in found:
+        yield click.style(f"Problem: {finding.what}", fg="red")
+        yield f"Try: {finding.hint}"
+    if found:
+        yield ""
+    yield from table(
+        [source_row(one, now) for one in answer["sources"]], SOURCE_COLUMNS, uncut=SOURCE_COLUMNS
+    )
+    yield ""
+    rows = [destination_row(one, now) for one in answer["destinations"]]
+    yield from table(rows, DESTINATION_COLUMNS, uncut=DESTINATION_COLUMNS)
+    yield ""
+    yield _store(answer["store"])
+    reload = answer["reload"]
+    how = "loaded" if reload["successful"] else "refused"
+    yield f"config  {how} {ago(reload['at'], now)}"
+    if not found:
+        yield click.style("Nothing needs an operator.", fg="green")
+
+
+def _store(store: dict[str, Any]) -> str:
+    free = "" if store["free_bytes"] is None else f", {size(store['free_bytes'])} free"
+    return f"store   {visible(store['place'])}, {size(store['size_bytes'])}{free}"

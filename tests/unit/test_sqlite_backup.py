@@ -1,0 +1,143 @@
+"""A copy of a SQLite file that is in use."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from gatehouse.errors import StoreError
+from gatehouse.store.sqlite.backup import back_up
+
+ROWS = 3_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Path]:
+    """Create a file in WAL mode, and keep it open as a gateway does."""
+    path = tmp_path / "gatehouse.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE events (id INTEGER, body BLOB)")
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO events VALUES (?, randomblob(1000))", [(n,) for n in range(ROWS)])
+        connection.execute("COMMIT")
+        yield path
+
+
+def rows(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
+        (number,) = connection.execute("SELECT count(*) FROM events").fetchone()
+        return int(number)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith("gatehouse.db")}
+
+
+def test_a_copy_has_what_was_committed_when_it_began(store: Path, tmp_path: Path) -> None:
+    """Commits during the copy neither get into it nor let it start again."""
+    seen: list[tuple[int, int]] = []
+
+    with contextlib.closing(sqlite3.connect(store, isolation_level=None)) as gateway:
+
+        def report(done: int, total: int) -> None:
+            gateway.execute("INSERT INTO events VALUES (-1, randomblob(1000))")
+            seen.append((done, total))
+
+        size = back_up(store, tmp_path / "copy.db", report)
+
+    assert rows(tmp_path / "copy.db") == ROWS
+    assert len(seen) > 2
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert seen[-1][0] == seen[-1][1]
+    assert size == (tmp_path / "copy.db").stat().st_size
+    assert (tmp_path / "copy.db").stat().st_mode & 0o777 == 0o600
+    assert names(tmp_path) == {"copy.db"}
+
+
+def test_an_existing_file_is_not_overwritten(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "copy.db").write_text("precious")
+    with pytest.raises(StoreError, match=r"copy\.db already exists"):
+        back_up(store, tmp_path / "copy.db", lambda _done, _total: None)
+
+    other = tmp_path / "other.db"
+
+    def write_other(_done: int, _total: int) -> None:
+        other.write_text("too")
+
+    with pytest.raises(StoreError, match=r"other\.db already exists"):
+        back_up(store, other, write_other)
+
+    assert (tmp_path / "copy.db").read_text() == "precious"
+    assert other.read_text() == "too"
+    assert names(tmp_path) == {"copy.db", "other.db"}
+
+
+def test_an_interrupted_copy_leaves_nothing_behind(store: Path, tmp_path: Path) -> None:
+    def interrupt(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        back_up(store, tmp_path / "copy.db", interrupt)
+
+    assert names(tmp_path) == set()
+
+
+class Usage(NamedTuple):
+    free: int
+
+
+def test_what_can_not_be_copied_is_refused(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreError, match="is not a file"):
+        back_up(tmp_path / "nothing.db", tmp_path / "copy.db", lambda _done, _total: None)
+    with pytest.raises(StoreError, match="can't be written: No such file or directory"):
+        back_up(store, tmp_path / "nowhere" / "copy.db", lambda _done, _total: None)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(free=1000))
+    with pytest.raises(StoreError, match="the disk has 1,000 bytes free"):
+        back_up(store, tmp_path / "copy.db", lambda _done, _total: None)
+
+    assert names(tmp_path) == set()
+
+
+def test_a_damaged_file_is_reported_and_not_kept(store: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "damaged.db"
+    back_up(store, copy, lambda _done, _total: None)
+    content = bytearray(copy.read_bytes())
+    content[8192:12288] = bytes(4096)
+    copy.write_bytes(content)
+
+    with pytest.raises(StoreError, match=r"damaged|malformed"):
+        back_up(copy, tmp_path / "second.db", lambda _done, _total: None)
+    assert "second.db" not in names(tmp_path)
+
+
+def test_commits_go_on_during_a_copy(store: Path, tmp_path: Path) -> None:
+    """The writer is never refused: readers of a file in WAL mode don't lock it."""
+    ended, commits = threading.Event(), 0
+
+    def write() -> None:
+        nonlocal commits
+        with contextlib.closing(sqlite3.connect(store, isolation_level=None, timeout=0)) as gateway:
+            while not ended.is_set():
+                gateway.execute("INSERT INTO events VALUES (-1, NULL)")
+                commits += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        back_up(store, tmp_path / "copy.db", lambda _done, _total: None)
+    finally:
+        ended.set()
+        writer.join()
+
+    assert commits > 10
+    assert rows(tmp_path / "copy.db") >= ROWS
