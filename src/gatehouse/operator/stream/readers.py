@@ -45,7 +45,7 @@ class Readers:
         self._writing: asyncio.Task[None] | None = None
         self._published = asyncio.Event()
         self._look_every = _LOOK_EVERY
-        #: Seconds of work since the last pause.
+        #: Seconds of processor time since the last pause.
         self._worked = 0.0
 
     def view(self, wanted: Wanted) -> View:
@@ -122,9 +122,9 @@ class Readers:
         return is_behind, is_blocked
 
     def _step(self, reader: Reader) -> None:
-        started = time.perf_counter()
+        started = time.thread_time()
         written, left_out = reader.step(asyncio.get_running_loop().time())
         if left_out:
             self._metrics.stream_left_out.inc(left_out)
         estimated = _PER_WRITE + written * _PER_BYTE if written else 0.0
-        self._worked += time.perf_counter() - started + estimated
+        self._worked += time.thread_time() - started + estimated
