@@ -243,6 +243,8 @@ async def test_a_reload_reaches_both_workers_and_an_invalid_file_neither(run_wor
         status, answer = await workers.ask("/-/reload", "POST")
         assert (status, answer["sources"]["added"]) == (200, ["shop"])
         await workers.until(lambda: workers.that_logged("config.reloaded") == {1, 2})
+        _, changes = await workers.ask("/api/v1/audit")
+        assert [(entry["who"], entry["action"]) for entry in changes["audit"]] == [("operator", "reload")]
 
         workers.config.write_text("sources: 7\n")
         workers.gateway.process.send_signal(signal.SIGHUP)
