@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec.structs import replace
+
 from conformance.builders import accept, arrival, event, lease, result
 from gatehouse.store.base import Reply
 from gatehouse.store.records import AuditEntry, DeliveryQuery, EventQuery
@@ -98,7 +100,8 @@ async def _ended(store: Store, status: str, key: bytes, now: float, *, due_at: f
     one = event(key, received=now)
     await accept(store, arrival(key, of=one, until=now + 1e6))
     (delivery,) = await lease(store, now=now)
-    await store.record([result(delivery, status, reason="http_5xx", due_at=due_at, at=now)])
+    ended = result(delivery, status, reason="http_5xx", due_at=due_at, at=now)
+    await store.record([replace(ended, duration=0.25, error="Connection refused", reply=b"\x00\xff")])
     return one.id
 
 

@@ -111,6 +111,7 @@ async def test_a_row_of_a_delivery_has_its_state(store: Store) -> None:
         last_reason="timeout",
         last_http_status=200,
         updated=NOW,
+        last_duration=0.0,
     )
     assert (rows["dead"].due, rows["delivered"].due) == (None, None)
 

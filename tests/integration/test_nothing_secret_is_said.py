@@ -220,13 +220,17 @@ async def operate(sent: Sent, config: Path) -> None:
 
 
 async def stored_event(sent: Sent) -> str:
-    """Return an event as an operator sees it, without what belongs there: its body, and plain headers."""
+    """Return an event as an operator sees it, without what belongs there: body, plain headers and replies."""
     (*_, oldest) = (await sent.operator("GET", "/api/v1/events"))["events"]
     key = f"/api/v1/events/{oldest['id']}"
     event = await sent.operator("GET", key)
     assert BODY in event["body"], "the body is what an operator asks this for"
     sent.said.popitem()
     headers = [pair for pair in event["headers"] if pair[0] != "referer"]
+    attempts = [attempt for one in event["deliveries"] for attempt in one["attempts"]]
+    assert any(attempt["error"] for attempt in attempts)
+    for attempt in attempts:
+        attempt["reply"] = None
     return json.dumps(event | {"body": None, "headers": headers})
 
 

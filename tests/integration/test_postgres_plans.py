@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import asyncpg
 import pytest
 
-from gatehouse.store.postgres import accepting, leasing, ordering, purging, replaying
+from gatehouse.store.postgres import accepting, attempts, leasing, ordering, purging, replaying
 from gatehouse.store.postgres.connection import HOT
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ STATEMENTS = {
     "free": ordering._FREE,
     "free held": ordering._FREE_HELD,
     "record": leasing._RECORD,
+    "record with attempts": leasing._RECORD_WITH_ATTEMPTS,
+    "keep the last attempt": attempts.KEEP_LAST,
+    "attempts": attempts._OF_EVENT,
     "release": leasing._RELEASE,
     "revive": replaying._REVIVE,
     "replay": replaying._REPLAY,

@@ -13,6 +13,7 @@ import pytest
 from conformance.builders import NEVER, arrival, event, result
 from gatehouse.store.base import Reply
 from gatehouse.store.postgres import PostgresSettings, PostgresStore
+from gatehouse.store.postgres.schema import describe, migrations
 from gatehouse.store.records import DeliveryQuery
 
 if TYPE_CHECKING:
@@ -85,3 +86,29 @@ async def test_a_role_with_these_rights_can_not_change_tables(settings: Postgres
                 await connection.execute(statement)
     finally:
         await connection.close()
+
+
+async def test_a_role_may_use_the_attempts_as_it_may_use_the_deliveries(
+    postgres: PostgresServer, empty_database: Database
+) -> None:
+    before = [migration for migration in migrations() if "CREATE TABLE attempts" not in migration][:2]
+    settings = PostgresSettings(empty_database.url, empty_database.password)
+    owner = await asyncpg.connect(settings.url, password=settings.password)
+    await owner.execute(";".join(before))
+    await owner.execute("CREATE TABLE gatehouse_schema AS SELECT 2 AS version")
+    postgres.sql("CREATE ROLE readers")
+    await owner.execute("GRANT SELECT, INSERT ON deliveries TO readers")
+    described = await describe(settings)
+    assert (described.schema_version, described.rows["attempts"]) == (2, 0)
+
+    await (await PostgresStore.open(settings)).close()
+
+    rights = await owner.fetchrow(
+        "SELECT has_table_privilege('readers', 'attempts', 'SELECT'),"
+        " has_table_privilege('readers', 'attempts', 'INSERT'),"
+        " has_table_privilege('readers', 'attempts', 'DELETE')"
+    )
+    await owner.close()
+    postgres.drop_database(empty_database.name)
+    postgres.sql("DROP ROLE readers")
+    assert tuple(rights or ()) == (True, True, False)

@@ -91,7 +91,7 @@ async def test_repeated_sending_does_not_cause_repeated_attempts(
 async def deliveries(running: Running, event_id: str) -> list[tuple[str, int]]:
     async with running.client.get(f"{running.operator_url}/api/v1/events/{event_id}") as answer:
         found = await answer.json()
-        return [(one["status"], one["attempts"]) for one in found["deliveries"]]
+        return [(one["status"], one["attempts_made"]) for one in found["deliveries"]]
 
 
 async def until(running: Running, event_id: str, expected: tuple[str, int]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from conformance.builders import accept, arrival, event, lease, result
 from doubles.dedupe import dedupe_keys
@@ -22,7 +23,7 @@ from gatehouse.store.copying.source import copy_source
 from gatehouse.store.copying.target import CopyTarget
 from gatehouse.store.postgres import PostgresSettings, PostgresStore
 from gatehouse.store.postgres.connection import SLOW, Connector
-from gatehouse.store.records import AuditQuery, DeliveryQuery
+from gatehouse.store.records import Attempt, AuditQuery, DeliveryQuery, StoredEvent
 from gatehouse.store.sqlite import SqliteStore
 from postgres_server import Database, PostgresServer
 from stores import everything, fill
@@ -58,6 +59,11 @@ def keeps(row: Any) -> tuple[Any, ...]:
     return (row.event_id, row.source, row.type, row.destination, row.status, row.received, *times)
 
 
+def attempts_of(stored: StoredEvent) -> list[Attempt]:
+    """Return the attempts of an event, without their times."""
+    return [replace(each, at=0.0) for some in stored.attempts.values() for each in some]
+
+
 async def test_operators_see_the_same_data_after_a_copy(path: Path, empty_database: Database) -> None:
     filled = await fill(path)
     copied = await copy(path, empty_database)
@@ -77,6 +83,10 @@ async def test_operators_see_the_same_data_after_a_copy(path: Path, empty_databa
     assert [row.attempts for row in copied_rows] == [row.attempts for row in rows]
     assert [row.last_reason for row in copied_rows] == [row.last_reason for row in rows]
     assert {row.status for row in copied_rows} == {"pending", "delivered", "dead"}
+    made = [attempts_of(each) for each in copied_events]
+    assert made == [attempts_of(each) for each in events]
+    assert copied.comparison.source["attempts"] == 3
+    assert sum(each.reply == b"\x00\xff" for some in made for each in some) == 2
     assert paused == {"archive"}
     assert changes[0] == changes[1]
     assert [entry.action for entry in changes[1]] == ["replay", "pause"]
@@ -292,6 +302,8 @@ async def test_a_second_concurrent_copy_is_refused(
         ("DELETE FROM deliveries WHERE status = 'delivered'", "deliveries delivered"),
         ("UPDATE deliveries SET order_seq = -order_seq WHERE due_ms = 2 ^ 62", "deliveries held"),
         ("DELETE FROM dedupe_keys WHERE key = '00000000k-dead'", "dedupe keys"),
+        ("UPDATE attempts SET reply = 'other' WHERE reply IS NOT NULL", "attempts"),
+        ("DELETE FROM attempts", "attempts"),
         ("UPDATE replies SET status = 500", "replies"),
         ("DELETE FROM paused_destinations", "paused"),
         ("UPDATE audit SET role = 'read' WHERE action = 'pause'", "audit"),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.delivery.destination import Destination, signing_key
 from gatehouse.events.event import Event
 from gatehouse.store.base import LEASE, Delivery
+from gatehouse.store.records import Attempt
 
 BILLING = {"destination": "billing"}
 DELIVERED = {"destination": "billing", "result": "delivered"}
@@ -53,7 +55,9 @@ def refusing(server: ScriptedDestination, *bad: Event, code: int = 422) -> Answe
     names = {event.id for event in bad}
 
     async def answer(_: web.Request) -> web.StreamResponse:
-        return web.Response(status=204 if names.isdisjoint(ids(server.requests[-1])) else code)
+        if names.isdisjoint(ids(server.requests[-1])):
+            return web.Response(status=204)
+        return web.Response(status=code, text=f"{code}: {HTTPStatus(code).phrase}")
 
     return answer
 
@@ -183,6 +187,45 @@ async def test_one_bad_event_does_not_hold_the_rest(file: Path) -> None:
     assert len(server.requests) <= 15
 
 
+async def test_each_post_that_contained_an_event_is_one_of_its_attempts(file: Path) -> None:
+    events = [make_event() for _ in range(8)]
+    bad = events[5]
+    async with ScriptedDestination() as server:
+        server.always(refusing(server, bad, code=410))
+        async with RunningDispatcher(file, batching(server.url)) as gateway:
+            await gateway.accept(*events)
+            await gateway.until(7, "deliveries_total", **DELIVERED)
+            await gateway.until(1, "deliveries_total", **DEAD)
+            refused = await attempts(gateway, bad)
+            beside = await attempts(gateway, events[4])
+            apart = await attempts(gateway, events[0])
+    assert [(each.number, each.reason) for each in refused] == [(n, "gone") for n in (1, 2, 3, 4)]
+    assert all(each.reply == b"410: Gone" and each.http_status == 410 for each in refused)
+    assert [each.reason for each in beside] == ["gone", "gone", "gone", "ok"]
+    assert [each.reason for each in apart] == ["gone", "ok"]
+
+
+async def test_a_postponed_half_lists_the_attempts_of_the_whole_batch(file: Path) -> None:
+    events = [make_event() for _ in range(4)]
+    breaker = BreakerSettings(2, 3600.0, 3600.0)
+    async with ScriptedDestination() as server:
+        server.always(status(500, body=b"down"))
+        async with RunningDispatcher(file, batching(server.url, breaker=breaker)) as gateway:
+            await gateway.accept(*events)
+            await gateway.until(8, "attempts_total", destination="billing", reason="server_error")
+            async with asyncio.timeout(10):
+                while not all([await attempts(gateway, each) for each in events]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            (only,) = await attempts(gateway, events[3])
+    assert (only.number, only.http_status, only.reply) == (1, 500, b"down")
+
+
+async def attempts(gateway: RunningDispatcher, event: Event) -> tuple[Attempt, ...]:
+    stored = await gateway.store.event(event.id)
+    assert stored is not None
+    return stored.attempts["billing"]
+
+
 async def test_413_is_halved_until_it_fits(file: Path) -> None:
     def too_many(names: list[str]) -> None:
         if len(names) > 10:
@@ -237,8 +280,14 @@ async def test_items_have_their_own_outcomes(file: Path) -> None:
             await gateway.until(5, "deliveries_total", **DELIVERED)
             await gateway.until(1, "deliveries_total", **DEAD)
             assert gateway.value("attempts_total", destination="billing", reason="server_error") == 2
+            failed, gone = await attempts(gateway, events[2]), await attempts(gateway, events[1])
     assert [len(ids(request)) for request in server.requests] == [6, 1, 1]
     assert seen == {event.id: 3 if event is events[2] else 1 for event in events}
+    assert [each.http_status for each in failed] == [503, 503, 200]
+    assert [each.http_status for each in gone] == [410]
+    # A failed event keeps the reply to its POST, which may say why.
+    assert all(events[2].id in (each.reply or b"").decode() for each in failed[:2])
+    assert failed[2].reply is None
 
 
 async def test_a_reply_without_a_list_of_statuses_counts_for_the_whole_batch(file: Path) -> None:

@@ -39,6 +39,21 @@ DEAD = {
     "last_http_status": 422,
     "updated": "2025-06-15T15:21:40.123Z",
 }
+ATTEMPT = {
+    "number": 1,
+    "at": "2025-06-15T15:06:41.5Z",
+    "reason": "connect",
+    "http_status": None,
+    "duration_ms": None,
+    "error": "Connection refused",
+    "reply": None,
+}
+ATTEMPTS = [
+    ATTEMPT,
+    ATTEMPT
+    | {"number": 2, "http_status": 422, "duration_ms": 38, "error": None}
+    | {"reason": "rejected", "reply": "\r\n <p>no\x1b[31m customer</p>\nsecond line" + "x" * 900},
+]
 EVENT = {
     "id": ID,
     "source": "shop",
@@ -56,9 +71,10 @@ SHOWN = EVENT | {
     "headers": [["user-agent", "Mando/1\x1b[2J"]],
     "body": '{"note":\t"' + "x" * 2000 + '\x1b[31m"}\n',
     "deliveries": [
-        DEAD,
+        DEAD | {"attempts_made": 5, "attempts": ATTEMPTS},
         DEAD
-        | {"destination": "ledger", "status": "pending", "attempts": 1, "due": "2025-06-15T15:30:00Z"}
+        | {"destination": "ledger", "status": "pending", "attempts_made": 1, "attempts": []}
+        | {"due": "2025-06-15T15:30:00Z"}
         | {"last_reason": None, "last_http_status": None},
     ],
 }
@@ -190,6 +206,24 @@ async def test_tables_have_at_most_100_cells_and_escape_control_characters(
     assert "\\x1b]0;" in lines[2]
     assert "1 pending, 2 dead" in lines[1]
     assert not {"\x1b", "\x07", "\u202e"} & set(result.stdout)
+
+
+async def test_the_attempts_of_a_delivery_are_a_table(
+    api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatehouse.cli.output.is_terminal", lambda: True)
+    result = await api.run("events", ID, answers=[SHOWN])
+
+    lines = result.stdout.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("delivery     billing: "))
+    assert [line.split()[:6] for line in lines[start + 1 : start + 3]] == [
+        ["attempt", "time", "reason", "status", "duration", "error"],
+        ["1", "2025-06-15T15:06:41Z", "connect", "-", "-", "Connection"],
+    ]
+    row = lines[start + 3]
+    assert "2        2025-06-15T15:06:41Z  rejected  422     38 ms     <p>no\\x1b[31m customer</p>" in row
+    assert lines[start + 4].startswith("delivery     ledger: pending, 1 attempt, ")
+    assert max(map(cell_len, lines[start + 1 : start + 4])) <= 100
 
 
 @pytest.mark.case("F-54")

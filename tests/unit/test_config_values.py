@@ -229,10 +229,21 @@ def test_a_number_out_of_bounds_is_reported_at_its_key(path: str, value: str) ->
 @pytest.mark.parametrize(
     "value", ["-1", "1e18", "1000000000000000000", '"10"', "true", ".nan", "NaN", ".inf"]
 )
-def test_the_minimum_free_disk_space_may_be_zero_but_not_invalid(value: str) -> None:
-    text = "sources: {}\nstore: {min_free: %s}"
-    assert parse(text % "0").config.store.min_free == 0
+@pytest.mark.parametrize("key", ["min_free", "keep_replies"])
+def test_the_minimum_free_disk_space_and_kept_replies_may_be_zero_but_not_invalid(
+    key: str, value: str
+) -> None:
+    text = f"sources: {{}}\nstore: {{{key}: %s}}"
+    assert getattr(parse(text % "0").config.store, key) == 0
     with pytest.raises(ConfigError) as caught:
         parse(text % value)
 
-    assert [problem.path for problem in caught.value.problems] == ["store.min_free"]
+    assert [problem.path for problem in caught.value.problems] == [f"store.{key}"]
+
+
+def test_at_most_64_kib_of_a_reply_are_kept() -> None:
+    text = "sources: {}\nstore: {keep_replies: %s}"
+    assert parse("sources: {}").config.store.keep_replies == 1024
+    assert parse(text % "64KiB").config.store.keep_replies == 65536
+    with pytest.raises(ConfigError, match="at most 64KiB"):
+        parse(text % "65KiB")

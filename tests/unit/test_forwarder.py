@@ -256,6 +256,43 @@ async def test_what_follows_a_200_does_not_change_the_outcome(
     assert outcome.reason == "ok"
 
 
+async def test_a_failed_attempt_keeps_the_start_of_the_reply(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    destination.script(*[status(500, body=b"<h1>Server Error</h1>")] * 3)
+    assert (await attempt(session, destination.url)).reply == b"<h1>Server Error</h1>"
+    assert (await attempt(session, destination.url, keep_replies=4)).reply == b"<h1>"
+    assert (await attempt(session, destination.url, keep_replies=0)).reply is None
+
+
+async def test_a_success_keeps_its_reply_only_after_a_failure(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    destination.always(status(200, body=b"done"))
+    assert (await attempt(session, destination.url, number=1)).reply is None
+    assert (await attempt(session, destination.url, number=2)).reply == b"done"
+
+
+@pytest.mark.parametrize("size", [60_000, 70_000, 500_000])
+async def test_the_start_of_a_long_reply_is_kept(
+    destination: ScriptedDestination, session: ClientSession, size: int
+) -> None:
+    page = b"<title>Error</title>" + b"x" * size
+    destination.script(status(500, body=page))
+    outcome = await attempt(session, destination.url)
+    assert (outcome.reason, outcome.reply) == ("server_error", page[:1024])
+
+
+async def test_what_came_of_a_reply_that_never_ends_is_kept(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
+    destination.script(endless(503, chunk=b"busy;", pause=0.05))
+    outcome = await attempt(session, destination.url, timeout=0.3)
+    assert outcome.http_status == 503
+    assert outcome.reply is not None
+    assert outcome.reply.startswith(b"busy;")
+
+
 @pytest.mark.case("S-44")
 async def test_a_slow_reply_is_a_timeout(destination: ScriptedDestination, session: ClientSession) -> None:
     destination.script(hang())

@@ -131,3 +131,18 @@ async def test_the_upgraded_table_rejects_an_unknown_status(path: Path) -> None:
     connection.close()
     # SQLite opens an ephemeral table for the list of an IN, for each row.
     assert "OpenEphemeral" not in {step[1] for step in plan}
+
+
+async def test_deliveries_of_before_list_what_is_known_of_their_attempts(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("UPDATE deliveries SET last_reason = 'ok', attempts = 3 WHERE status = 'delivered'")
+    connection.execute("UPDATE deliveries SET last_reason = 'server_error' WHERE status = 'dead'")
+    connection.close()
+    store = await SqliteStore.open(path, clock=lambda: NOW)
+    found = [await store.event(event_id) for event_id in IDS]
+    made = [each.attempts["billing"] for each in found if each is not None]
+    await store.close()
+
+    assert made[:3] == [(), (), ()]
+    (only,) = made[3]
+    assert (only.number, only.reason, only.duration) == (3, "ok", None)

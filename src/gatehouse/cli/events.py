@@ -16,7 +16,7 @@ from gatehouse.cli.options import (
     operator_option,
     page_options,
 )
-from gatehouse.cli.output import last_outcome, page, to_seconds, visible
+from gatehouse.cli.output import last_outcome, page, table, to_seconds, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +37,14 @@ _DEAD_COLUMNS = {
     "type": "type",
     "attempts": "attempts",
     "outcome": "last outcome",
+}
+_ATTEMPT_COLUMNS = {
+    "number": "attempt",
+    "ended_at": "time",
+    "reason": "reason",
+    "http_status": "status",
+    "took": "duration",
+    "told": "error or reply",
 }
 
 
@@ -62,7 +70,7 @@ def events(
     operator: str | None,
     config: str | None,
 ) -> None:
-    """List the events of a running gateway, newest first. With ID, show that event and its body.
+    """List the events of a running gateway, newest first. With ID, show that event, its attempts and body.
 
     Times are in UTC.
     """
@@ -147,6 +155,7 @@ def _event(event: dict[str, Any]) -> Iterator[str]:
         yield f"header       {visible(name)}: {visible(value)}"
     for delivery in event["deliveries"]:
         yield f"delivery     {_delivery(delivery)}"
+        yield from _attempts(delivery["attempts"])
     yield ""
     # The body keeps its lines and tabs; other control characters are escaped.
     body = event["body"] if "body" in event else f"in base64: {event['body_base64']}"
@@ -154,10 +163,31 @@ def _event(event: dict[str, Any]) -> Iterator[str]:
 
 
 def _delivery(delivery: dict[str, Any]) -> str:
-    number = delivery["attempts"]
+    number = delivery["attempts_made"]
     parts = [delivery["status"], "1 attempt" if number == 1 else f"{number} attempts"]
     if delivery["last_reason"]:
         parts.append(last_outcome(delivery))
     if delivery["due"]:
         parts.append(f"due {delivery['due']}")
     return f"{visible(delivery['destination'])}: {', '.join(parts)}"
+
+
+def _attempts(attempts: list[dict[str, Any]]) -> Iterator[str]:
+    """Show the attempts of a delivery as a table, with the first line of each error or reply."""
+    rows = [
+        attempt
+        | {
+            "ended_at": to_seconds(attempt["at"]),
+            "took": None if attempt["duration_ms"] is None else f"{attempt['duration_ms']} ms",
+            "told": _first_line(attempt["error"] or attempt["reply"]),
+        }
+        for attempt in attempts
+    ]
+    if rows:
+        uncut = ("number", "ended_at", "reason", "http_status", "took")
+        yield from table(rows, _ATTEMPT_COLUMNS, uncut=uncut, indent="  ")
+
+
+def _first_line(text: str | None) -> str | None:
+    lines = (line.strip() for line in (text or "").splitlines())
+    return next((line for line in lines if line), None)

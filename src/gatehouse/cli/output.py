@@ -49,7 +49,9 @@ def page(
         yield f"more: --cursor {cursor}"
 
 
-def table(rows: list[dict[str, Any]], columns: dict[str, str], uncut: Iterable[str]) -> Iterator[str]:
+def table(
+    rows: list[dict[str, Any]], columns: dict[str, str], uncut: Iterable[str], *, indent: str = ""
+) -> Iterator[str]:
     """Write rows as a table; `columns` maps the members of a row to their headings.
 
     On a terminal the table has at most 100 cells, and only columns that are not in `uncut` are shortened:
@@ -64,15 +66,14 @@ def table(rows: list[dict[str, Any]], columns: dict[str, str], uncut: Iterable[s
         for (name, heading), width in zip(columns.items(), widths, strict=True)
     ]
     if is_terminal():
-        _shrink(widths, minimums, _WIDTH - len(_GAP) * (len(columns) - 1))
+        _shrink(widths, minimums, _WIDTH - len(indent) - len(_GAP) * (len(columns) - 1))
     for line in lines:
         cells = (
             cell if cell_len(cell) <= width else set_cell_size(cell, width - 1) + "…"
             for cell, width in zip(line, widths, strict=True)
         )
-        yield _GAP.join(
-            set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=True)
-        ).rstrip()
+        line_cells = (set_cell_size(cell, width) for cell, width in zip(cells, widths, strict=True))
+        yield f"{indent}{_GAP.join(line_cells)}".rstrip()
 
 
 def is_terminal() -> bool:

@@ -30,7 +30,7 @@ from gatehouse.config.base import (
     TokenName,
 )
 from gatehouse.config.handshakes import HandshakeConfig
-from gatehouse.config.quantities import Between, DiskSpace, Duration, Rate, Size, StatusExpression
+from gatehouse.config.quantities import Between, DiskSpace, Duration, Rate, ReplySize, Size, StatusExpression
 from gatehouse.config.secret_references import SecretReference
 from gatehouse.config.signatures import SignatureConfig, SigningConfig, TimestampConfig, VerifierConfig
 from gatehouse.config.sources import (
@@ -168,6 +168,9 @@ class StoreConfig(Model):
     """How long to keep events with dead letters."""
     keep_audit: Duration = 90 * 86400.0
     """How long to keep audit entries, which say who changed what."""
+    keep_replies: ReplySize = 1024
+    """How much of a destination's reply to keep with each attempt, at most 64KiB. `0` keeps none. Gatehouse
+    keeps nothing of the reply to a delivery that succeeds at the first attempt."""
     min_free: DiskSpace = 256 * 1024 * 1024
     """The minimum free disk space for SQLite. Below it, new requests get 503 and deliveries continue. `0`
     turns the check off."""

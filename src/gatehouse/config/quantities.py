@@ -29,6 +29,8 @@ _DURATION_HINT = "write a number and a unit: 300ms, 30s, 5m, 12h, 7d; more than 
 _MAX_DURATION = 3650 * 86_400.0
 #: The total size of requests that may wait for the store. A larger body could never be accepted.
 _MAX_SIZE = 64 * 2**20
+#: Gatehouse reads no more of a reply.
+_MAX_REPLY_SIZE = 64 * 2**10
 #: A terabyte. A larger reserve is a typing error.
 _MAX_DISK_SPACE = 2**40
 #: One process cannot start more attempts per second.
@@ -81,6 +83,20 @@ def parse_disk_space(value: Any) -> Any:
     raise invalid_value(
         "not an amount of disk space",
         size_hint(value) or "write 0, bytes, or a number and a unit, as in 512MiB or 2GiB; at most 1024GiB",
+    )
+
+
+def parse_reply_size(value: Any) -> Any:
+    """Convert `1KiB` to bytes. A number without a unit is bytes, and may be 0."""
+    size = value if isinstance(value, int) and not isinstance(value, bool) else -1
+    if isinstance(value, str) and re.fullmatch(_SIZE, value):
+        unit = value.lstrip("0123456789")
+        size = int(value.removesuffix(unit)) * _SIZE_UNITS[unit]
+    if 0 <= size <= _MAX_REPLY_SIZE:
+        return size
+    raise invalid_value(
+        "not a size of a reply",
+        size_hint(value) or "write 0, bytes, or a number and a unit, as in 512B or 4KiB; at most 64KiB",
     )
 
 
@@ -140,6 +156,19 @@ Size = Annotated[
             "anyOf": [
                 {"type": "string", "pattern": f"^{_SIZE}$", "examples": ["512KiB", "1MiB"]},
                 {"type": "integer", "minimum": 1, "maximum": _MAX_SIZE},
+            ],
+        }
+    ),
+]
+ReplySize = Annotated[
+    int,
+    BeforeValidator(parse_reply_size),
+    WithJsonSchema(
+        {
+            "title": "size or 0",
+            "anyOf": [
+                {"type": "string", "pattern": f"^{_SIZE}$", "examples": ["512B", "4KiB"]},
+                {"type": "integer", "minimum": 0, "maximum": _MAX_REPLY_SIZE},
             ],
         }
     ),

@@ -10,8 +10,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from gatehouse.delivery.forwarder import BatchItem
 from gatehouse.delivery.retry import is_refused, retry_rule
 
@@ -192,9 +190,8 @@ class BatchAttempts(Attempts):
         )
 
     def _split(self, group: Group, whole: Outcome) -> list[Group]:
-        for delivery in group.deliveries:
-            self._recorder.count_resent(delivery, whole)
-        items = [BatchItem(_with_one_more_attempt(item.delivery), item.element) for item in group.items]
+        count_resent = self._recorder.count_resent
+        items = [BatchItem(count_resent(item.delivery, whole), item.element) for item in group.items]
         middle = len(items) // 2
         failure = None if self._is_refused(whole) else whole
         return [Group(tuple(some), True, failure) for some in (items[:middle], items[middle:])]
@@ -216,10 +213,6 @@ class BatchAttempts(Attempts):
         outcomes = result.items or [result.whole] * len(group.items)
         for due in await self._recorder.record_batch(group.deliveries, outcomes, conclusive=conclusive):
             self._check_store_for(due)
-
-
-def _with_one_more_attempt(delivery: Delivery) -> Delivery:
-    return msgspec.structs.replace(delivery, attempts=delivery.attempts + 1)
 
 
 def _cut(items: Iterable[BatchItem], size: int) -> Iterator[list[BatchItem]]:

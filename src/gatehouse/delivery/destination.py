@@ -58,6 +58,8 @@ class Destination:
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     #: Seconds after which a connection is no longer used, so that the name is resolved again.
     max_connection_age: float = 300.0
+    #: How many bytes of a reply are kept.
+    keep_replies: int = 1024
     #: The signing keys. They are secrets, so the repr omits them.
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     #: Why nothing can be sent; None if the destination is ready.
@@ -104,7 +106,9 @@ def redact_url(url: URL) -> str:
     return str(url.with_user(None).with_query(None).with_fragment(None))
 
 
-def compile_destination(name: str, config: DestinationConfig, secrets: Secrets) -> Destination:
+def compile_destination(
+    name: str, config: DestinationConfig, secrets: Secrets, *, keep_replies: int = 1024
+) -> Destination:
     """Compile a destination. Without its secret it is not ready, so nothing is sent unsigned by accident.
 
     It is also not ready if its address is forbidden. Its deliveries wait until the URL is corrected.
@@ -131,6 +135,7 @@ def compile_destination(name: str, config: DestinationConfig, secrets: Secrets) 
         ordered=config.order_by is not None,
         max_connection_age=config.max_connection_age,
         breaker=BreakerSettings(config.breaker.failures, config.breaker.open, config.breaker.max_open),
+        keep_replies=keep_replies,
         keys=keys,
         not_ready=not_ready,
     )
@@ -138,8 +143,10 @@ def compile_destination(name: str, config: DestinationConfig, secrets: Secrets) 
 
 def build_destinations(config: Config, secrets: Secrets) -> dict[str, Destination]:
     """Compile every destination, by name."""
+    keep_replies = config.store.keep_replies
     return {
-        name: compile_destination(name, settings, secrets) for name, settings in config.destinations.items()
+        name: compile_destination(name, settings, secrets, keep_replies=keep_replies)
+        for name, settings in config.destinations.items()
     }
 
 

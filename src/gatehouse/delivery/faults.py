@@ -20,7 +20,7 @@ from gatehouse.telemetry.log import clean
 if TYPE_CHECKING:
     from gatehouse.errors import OutcomeReason
 
-_MAX_LENGTH: Final = 200
+_MAX_LENGTH: Final = 500
 
 #: The reason of each kind of error. The first match counts.
 _REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (

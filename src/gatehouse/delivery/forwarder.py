@@ -16,6 +16,7 @@ from gatehouse import __version__
 from gatehouse.delivery.destination import signature
 from gatehouse.delivery.faults import describe_error, reason_for_error
 from gatehouse.delivery.http_client import HttpClient
+from gatehouse.delivery.kept_replies import start_of
 from gatehouse.delivery.outcome import Outcome, reason_for
 from gatehouse.events.envelope import BATCH_TYPE, batch, batch_element, batch_id, encode, traceparent
 from gatehouse.telemetry.log import get_logger
@@ -63,10 +64,15 @@ class Forwarder:
         started = time.perf_counter()
         try:
             headers, body = self._encode(event, number)
-            status, retry_after, *_ = await self._client.post(headers, body)
+            status, retry_after, *_ = reply = await self._client.post(headers, body)
         except Exception as error:  # noqa: BLE001 - one event that can't be sent must not stop the others
             return self._failure(error, event.id, started)
-        return Outcome(reason_for(status), status, time.perf_counter() - started, retry_after)
+        took, reason = time.perf_counter() - started, reason_for(status)
+        if number == 1 and reason == "ok":
+            return Outcome(reason, status, took, retry_after)
+        return Outcome(
+            reason, status, took, retry_after, reply=start_of(reply, self._destination.keep_replies)
+        )
 
     async def attempt_with_reply(
         self, event: Event, number: int, *, within: float
@@ -96,19 +102,33 @@ class Forwarder:
             number = max([item.delivery.attempts for item in items]) + 1
             body = batch([item.element for item in items])
             headers = self._sign({"Content-Type": BATCH_TYPE}, key, number, body)
-            status, retry_after, reply_body, *_ = await self._client.post(headers, body)
+            reply = await self._client.post(headers, body)
         except Exception as error:  # noqa: BLE001 - every error becomes an outcome
             return BatchOutcome(self._failure(error, key, started), None)
         took = time.perf_counter() - started
-        whole = Outcome(reason_for(status), status, took, retry_after)
-        if whole.reason != "ok" or not reply_body:
-            return BatchOutcome(whole, None)
-        statuses = item_statuses(reply_body, [item.delivery.event for item in items])
+        reason = reason_for(reply.status)
+        if reason != "ok":
+            kept = start_of(reply, self._destination.keep_replies)
+            return BatchOutcome(Outcome(reason, reply.status, took, reply.retry_after, reply=kept), None)
+        whole = Outcome(reason, reply.status, took, reply.retry_after)
+        statuses = None
+        if reply.body:
+            statuses = item_statuses(reply.body, [item.delivery.event for item in items])
         if statuses is None:
             return BatchOutcome(whole, None)
-        return BatchOutcome(
-            whole, tuple([Outcome(reason_for(one), one, took, retry_after) for one in statuses])
-        )
+        return BatchOutcome(whole, self._item_outcomes(statuses, reply, took))
+
+    def _item_outcomes(self, statuses: Sequence[int], reply: Reply, took: float) -> tuple[Outcome, ...]:
+        """Return the outcomes of the events of a batch. A failed one keeps the reply, which may say why."""
+        kept: bytes | None = None
+        if any(reason_for(one) != "ok" for one in statuses):
+            kept = start_of(reply, self._destination.keep_replies)
+        outcomes = []
+        for one in statuses:
+            reason = reason_for(one)
+            of_event = None if reason == "ok" else kept
+            outcomes.append(Outcome(reason, one, took, reply.retry_after, reply=of_event))
+        return tuple(outcomes)
 
     def _encode(self, event: Event, number: int) -> tuple[dict[str, str], bytes]:
         destination = self._destination

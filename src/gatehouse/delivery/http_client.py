@@ -21,7 +21,7 @@ from gatehouse.network.forbidden_addresses import open_socket
 from gatehouse.network.resolver import AiohttpResolver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from gatehouse.delivery.connection import DestinationConnection
     from gatehouse.delivery.destination import Destination
@@ -44,6 +44,8 @@ class Reply(NamedTuple):
     content_type: str | None = None
     #: The `Content-Encoding`, although the request asked for none.
     encoding: str | None = None
+    #: What was read of a body that did not end within the limits, in pieces.
+    partial: Sequence[bytes] = ()
 
 
 def open_session() -> aiohttp.ClientSession:
@@ -82,6 +84,7 @@ class HttpClient:
         deadline = asyncio.get_running_loop().time() + seconds
         connection = self._pool.acquire() or await self._pool.open(self._target, deadline)
         reusable = False
+        chunks: list[bytes] = []
         try:
             try:
                 head, content = await connection.send(request, deadline)
@@ -91,7 +94,7 @@ class HttpClient:
                 connection.close()
                 connection = await self._pool.open(self._target, deadline)
                 head, content = await connection.send(request, deadline)
-            reply_body = await _read_body(connection, content, deadline, whole=within is not None)
+            reply_body = await _read_body(connection, content, deadline, chunks, whole=within is not None)
             reusable = reply_body is not None and not head.should_close
         finally:
             if reusable:
@@ -101,7 +104,10 @@ class HttpClient:
         reply_headers = head.headers
         retry_after = parse_retry_after(reply_headers.get("Retry-After"), self._clock())
         encoding = reply_headers.get("Content-Encoding")
-        return Reply(head.code, retry_after, reply_body, reply_headers.get("Content-Type"), encoding)
+        content_type = reply_headers.get("Content-Type")
+        if reply_body is None:
+            return Reply(head.code, retry_after, None, content_type, encoding, chunks)
+        return Reply(head.code, retry_after, reply_body, content_type, encoding)
 
     def _may_resend(self, connection: DestinationConnection, error: Exception) -> bool:
         """Return whether to resend over a new connection, because the destination had closed the idle one.
@@ -140,20 +146,30 @@ class HttpClient:
 
 
 async def _read_body(
-    connection: DestinationConnection, content: aiohttp.StreamReader | None, deadline: float, *, whole: bool
+    connection: DestinationConnection,
+    content: aiohttp.StreamReader | None,
+    deadline: float,
+    chunks: list[bytes],
+    *,
+    whole: bool,
 ) -> bytes | None:
-    """Read the body up to the limits. If it must be `whole`, raises `TimeoutError` when it does not end."""
+    """Read the body up to the limits. If it must be `whole`, raises `TimeoutError` when it does not end.
+
+    Without an end, returns None, and `chunks` contains what was read.
+    """
     if content is None:
         return None
     if content.at_eof():
         return b""
-    chunks: list[bytes] = []
     left = MAX_REPLY
     try:
         if content.is_eof():
             # The usual case: all of it arrived with the head, so nothing is awaited.
             body = content.read_nowait(left)
-            return body if content.at_eof() else None
+            if content.at_eof():
+                return body
+            chunks.append(body)
+            return None
         connection.set_deadline(min(deadline, asyncio.get_running_loop().time() + MAX_REPLY_SECONDS))
         while left > 0 and (chunk := await content.read(left)):
             chunks.append(chunk)

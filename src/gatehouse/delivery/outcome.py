@@ -23,6 +23,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     retry_after: float | None = None
     #: One line that TLS, the name service or the connection reported.
     error: str | None = None
+    #: The start of the body of the reply, if it is kept.
+    reply: bytes | None = None
 
 
 def reason_for(status: int) -> OutcomeReason:

@@ -6,12 +6,15 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.retry import REFUSALS, Decision, RetryRule, decide, retry_rule
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.language.times import rfc3339
 from gatehouse.store.base import Result
 from gatehouse.store.batch import Batcher
+from gatehouse.store.records import Attempt
 from gatehouse.telemetry.live import AttemptSeen, Hub
 from gatehouse.telemetry.log import get_logger
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 MAX_BATCH = 128
 #: Seconds before the next commit after one that recorded several results; see `Batcher`.
 PAUSE = 0.002
+#: The error of an attempt that was waiting for a reply when the gateway stopped.
+_INTERRUPTED = "the gateway stopped before a reply came"
 #: Seconds: the range of the pause before a result is written again while the store is unavailable.
 _RETRY_PAUSES = (0.1, 0.5)
 #: For how many deliveries refusals are counted. A forgotten delivery gets a few more attempts.
@@ -95,9 +100,23 @@ class Recorder:
             return [await one for one in recording]
         return await asyncio.gather(*recording)
 
-    def count_resent(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Count an attempt that is repeated at once. The store gets only the last outcome."""
-        self._count(delivery, outcome, self._clock())
+    def count_resent(self, delivery: Delivery, outcome: Outcome) -> Delivery:
+        """Count an attempt that is repeated at once. The store gets it together with the last one.
+
+        Returns the delivery as it is for the next attempt.
+        """
+        now, number = self._clock(), delivery.attempts + 1
+        self._count(delivery, outcome, now)
+        attempt = Attempt(
+            number=number,
+            at=now,
+            reason=outcome.reason,
+            http_status=outcome.http_status,
+            duration=outcome.duration,
+            error=outcome.error,
+            reply=outcome.reply,
+        )
+        return replace(delivery, attempts=number, unrecorded=(*delivery.unrecorded, attempt))
 
     def count_relay_attempt(self, delivery: Delivery, outcome: Outcome) -> None:
         """Count an attempt within a provider's request. The store learns of it only if it succeeds."""
@@ -111,7 +130,7 @@ class Recorder:
     async def record_interrupted(self, delivery: Delivery, duration: float) -> None:
         """Record an attempt that the shutdown interrupted. It counts, and the delivery is due at once."""
         now = self._clock()
-        outcome = Outcome("timeout", None, duration)
+        outcome = Outcome("timeout", None, duration, error=_INTERRUPTED)
         result = self._count_result(delivery, outcome, Decision("pending", now), now)
         await self._await_result(result, self._results.submit(result))
 
@@ -122,7 +141,7 @@ class Recorder:
             attempts = one.attempts - one.earlier
             decision = self._decide(one, outcome, now, attempts=attempts, refusals=0, rule="retried")
             fields = decision.status, one.attempts, outcome.reason, outcome.http_status, decision.due_at, now
-            results.append(Result(one, *fields))
+            results.append(Result(one, *fields, outcome.duration))
         return await self._record_together(results)
 
     def _result(self, delivery: Delivery, outcome: Outcome, now: float, *, conclusive: bool) -> Result:
@@ -160,8 +179,18 @@ class Recorder:
 
     def _count_result(self, delivery: Delivery, outcome: Outcome, decision: Decision, now: float) -> Result:
         self._count(delivery, outcome, decision.due_at if decision.status == "pending" else None)
-        attempts, due_at = delivery.attempts + 1, decision.due_at
-        return Result(delivery, decision.status, attempts, outcome.reason, outcome.http_status, due_at, now)
+        return Result(
+            delivery,
+            decision.status,
+            delivery.attempts + 1,
+            outcome.reason,
+            outcome.http_status,
+            decision.due_at,
+            now,
+            outcome.duration,
+            outcome.error,
+            outcome.reply,
+        )
 
     async def _await_result(self, result: Result, written: asyncio.Future[bool]) -> float | None:
         """Wait until a result is stored. Returns when the store has the delivery due again, or None."""

@@ -70,8 +70,45 @@ class EventPage(TypedDict):
     cursor: _Cursor
 
 
-class DeliveryState(TypedDict):
-    """One event for one destination."""
+class AttemptDetails(TypedDict):
+    """One try to deliver an event to a destination."""
+
+    number: Annotated[int, Meta(description="Counted from 1 for each delivery.", examples=[1])]
+    at: Annotated[Rfc3339, Meta(description="When it ended.")]
+    reason: Annotated[
+        str,
+        Meta(
+            description="`ok` if the destination accepted the event, otherwise why it failed.",
+            examples=["server_error"],
+        ),
+    ]
+    http_status: Annotated[
+        int | None, Meta(description="The HTTP status of the reply; `null` without a reply.", examples=[500])
+    ]
+    duration_ms: Annotated[
+        int | None,
+        Meta(description="How long it took, in milliseconds; `null` if that is not known.", examples=[38]),
+    ]
+    error: Annotated[
+        str | None,
+        Meta(
+            description="One line that TLS, the name service or the connection reported; `null` if there was "
+            "a reply.",
+            examples=[None],
+        ),
+    ]
+    reply: Annotated[
+        str | None,
+        Meta(
+            description="The start of the body of the reply, up to `store.keep_replies`; `null` if nothing "
+            "was kept. Bytes that are not UTF-8 are replaced.",
+            examples=["<h1>Server Error (500)</h1>"],
+        ),
+    ]
+
+
+class DeliveryFacts(TypedDict):
+    """What is known of a delivery without its attempts."""
 
     id: _DeliveryId
     event_id: _EventId
@@ -79,7 +116,6 @@ class DeliveryState(TypedDict):
     type: Annotated[str, Meta(description="The type of the event.", examples=["invoice.accepted"])]
     destination: Annotated[str, Meta(description="The name of the destination.", examples=["billing"])]
     status: Annotated[Status, Meta(description="What became of it.", examples=["dead"])]
-    attempts: Annotated[int, Meta(description="How many attempts were made.", examples=[14])]
     received: Annotated[Rfc3339, Meta(description="When Gatehouse received the event.")]
     due: Annotated[
         Rfc3339 | None,
@@ -96,6 +132,22 @@ class DeliveryState(TypedDict):
         int | None, Meta(description="The HTTP status of the last reply.", examples=[500])
     ]
     updated: Annotated[Rfc3339, Meta(description="When the last attempt ended, or the status changed.")]
+
+
+class DeliveryState(DeliveryFacts):
+    """One event for one destination."""
+
+    attempts: Annotated[int, Meta(description="How many attempts were made.", examples=[14])]
+
+
+class DeliveryDetails(DeliveryFacts):
+    """One event for one destination, with its attempts."""
+
+    attempts_made: Annotated[int, Meta(description="How many attempts were made.", examples=[14])]
+    attempts: Annotated[
+        list[AttemptDetails],
+        Meta(description="The attempts in order. Of more than 50, the first 10 and the last 40."),
+    ]
 
 
 class DeliveryPage(TypedDict):
@@ -123,7 +175,7 @@ class BodyShown(TypedDict):
 
 
 class EventDetails(_EventFacts, BodyShown):
-    """An event with its headers, its body and its deliveries."""
+    """An event with its headers, its body, its deliveries and their attempts."""
 
     content_type: Annotated[
         str | None,
@@ -136,7 +188,7 @@ class EventDetails(_EventFacts, BodyShown):
             examples=[[["content-type", "application/json"]]],
         ),
     ]
-    deliveries: Annotated[list[DeliveryState], Meta(description="One for each destination.")]
+    deliveries: Annotated[list[DeliveryDetails], Meta(description="One for each destination.")]
     routed: Annotated[
         list[str],
         Meta(

@@ -118,7 +118,10 @@ class RecordsApi:
 
     @describe_route("Events", {200: (EventDetails,)}, errors=(404,), path=_EVENT_ID)
     async def _show_event(self, request: web.Request) -> web.Response:
-        """Show one event with its headers, its body and its deliveries."""
+        """Show one event with its headers, its body, its deliveries and their attempts.
+
+        An attempt shows what the destination replied, or the error if there was no reply.
+        """
         stored = await self._store.event(queries.check_text(request.match_info["id"], "the id"))
         if stored is None:
             return error_answer(404, "not_found", _NO_EVENT)

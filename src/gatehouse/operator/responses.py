@@ -14,9 +14,17 @@ from gatehouse.language.times import rfc3339
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from gatehouse.operator.record_types import BodyShown, DeliveryState, EventDetails, EventSummary
+    from gatehouse.operator.record_types import (
+        AttemptDetails,
+        BodyShown,
+        DeliveryDetails,
+        DeliveryFacts,
+        DeliveryState,
+        EventDetails,
+        EventSummary,
+    )
     from gatehouse.operator.response_types import ErrorAnswer
-    from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventRow, Page, StoredEvent
+    from gatehouse.store.records import Attempt, DeliveryQuery, DeliveryRow, EventRow, Page, StoredEvent
 
 
 def error_answer(status: int, code: str, message: str) -> web.Response:
@@ -60,6 +68,18 @@ StartsAt: TypeAlias = "Callable[[str, float], float | None]"
 
 def delivery_state(row: DeliveryRow, starts_at: StartsAt) -> DeliveryState:
     """Return a delivery. Its id is the event's id, a colon and the destination."""
+    return {**_delivery_facts(row, starts_at), "attempts": row.attempts}
+
+
+def _delivery_details(row: DeliveryRow, attempts: Iterable[Attempt], starts_at: StartsAt) -> DeliveryDetails:
+    return {
+        **_delivery_facts(row, starts_at),
+        "attempts_made": row.attempts,
+        "attempts": [_attempt(each) for each in attempts],
+    }
+
+
+def _delivery_facts(row: DeliveryRow, starts_at: StartsAt) -> DeliveryFacts:
     due = None if row.due is None else starts_at(row.destination, row.due)
     return {
         "id": f"{row.event_id}:{row.destination}",
@@ -68,12 +88,23 @@ def delivery_state(row: DeliveryRow, starts_at: StartsAt) -> DeliveryState:
         "type": row.type,
         "destination": row.destination,
         "status": row.status,
-        "attempts": row.attempts,
         "received": rfc3339(row.received),
         "due": None if due is None else rfc3339(due),
         "last_reason": row.last_reason,
         "last_http_status": row.last_http_status,
         "updated": rfc3339(row.updated),
+    }
+
+
+def _attempt(attempt: Attempt) -> AttemptDetails:
+    return {
+        "number": attempt.number,
+        "at": rfc3339(attempt.at),
+        "reason": attempt.reason,
+        "http_status": attempt.http_status,
+        "duration_ms": None if attempt.duration is None else round(attempt.duration * 1000),
+        "error": attempt.error,
+        "reply": None if attempt.reply is None else attempt.reply.decode("utf-8", "replace"),
     }
 
 
@@ -93,7 +124,10 @@ def event_details(stored: StoredEvent, starts_at: StartsAt, routed: Iterable[str
         "content_type": event.content_type,
         "headers": list(event.headers),
         **_body(event.body),
-        "deliveries": [delivery_state(row, starts_at) for row in stored.deliveries],
+        "deliveries": [
+            _delivery_details(row, stored.attempts.get(row.destination, ()), starts_at)
+            for row in stored.deliveries
+        ],
         "routed": sorted(routed),
     }
 

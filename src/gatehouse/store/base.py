@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gatehouse.events.dedupe import DedupeKey
     from gatehouse.events.event import Event
     from gatehouse.store.records import (
+        Attempt,
         AuditEntry,
         AuditQuery,
         DeliveryQuery,
@@ -104,6 +105,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     earlier: int = 0
     #: The fencing token of the lease. `record` and `release` compare it.
     token: int = 0
+    #: Attempts that were made in this lease and repeated at once. `record` stores them with the last one.
+    unrecorded: tuple[Attempt, ...] = ()
 
     def __post_init__(self) -> None:
         if self.since < 0:
@@ -124,6 +127,12 @@ class Result(msgspec.Struct, frozen=True, gc=False):
     #: When a pending delivery is due again (unix seconds).
     due_at: float
     at: float
+    #: How long the attempt took (seconds).
+    duration: float = 0.0
+    #: One line that TLS, the name service or the connection reported.
+    error: str | None = None
+    #: The start of the body of the destination's reply.
+    reply: bytes | None = None
 
 
 #: Which deliveries to lease. `due`: those that are due, starting with the longest due. `new`: due deliveries
@@ -225,7 +234,9 @@ class Store(Protocol):
     async def record(self, results: Sequence[Result]) -> list[bool]:
         """Record results in one transaction. Returns False for each lost lease: its delivery is unchanged.
 
-        A delivery that is recorded as pending is no longer leased. When a delivery with an order key is
+        In the same transaction it stores the attempts, except of deliveries that were delivered at the first
+        one. Of a delivery with many attempts, it keeps the first and the last ones. A delivery that is
+        recorded as pending is no longer leased. When a delivery with an order key is
         recorded as delivered or dead, the next one of its key becomes due in the same transaction.
         """
 
@@ -260,7 +271,7 @@ class Store(Protocol):
         """
 
     async def event(self, event_id: str) -> StoredEvent | None:
-        """Return an event with its body and its deliveries; None if the store does not have it.
+        """Return an event with its body, deliveries and attempts; None if the store does not have it.
 
         Raises `StoreError` if the event is damaged on the disk.
         """

@@ -41,6 +41,24 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
     until: float | None = None
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt of a delivery."""
+
+    #: Counted from 1 for each delivery. Numbers are missing if an attempt was not recorded.
+    number: int
+    #: When it ended.
+    at: float
+    #: One of `gatehouse.delivery.outcome.OUTCOME_REASONS`.
+    reason: str
+    http_status: int | None
+    #: In seconds; None if it is not known.
+    duration: float | None
+    #: One line that TLS, the name service or the connection reported.
+    error: str | None = None
+    #: The start of the body of the destination's reply; None if it was not kept.
+    reply: bytes | None = None
+
+
 class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     """A delivery in a list."""
 
@@ -57,6 +75,8 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     last_http_status: int | None
     #: When the last attempt ended or the status changed.
     updated: float
+    #: How long the last attempt took (seconds).
+    last_duration: float | None = None
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,10 +112,12 @@ class EventFacts(msgspec.Struct, frozen=True):
 
 
 class StoredEvent(msgspec.Struct, frozen=True):
-    """An event with its body and its deliveries."""
+    """An event with its body, its deliveries and their attempts."""
 
     event: Event
     deliveries: tuple[DeliveryRow, ...]
+    #: By destination, each in the order in which they were made. Of many, the first and the last ones.
+    attempts: dict[str, tuple[Attempt, ...]]
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):

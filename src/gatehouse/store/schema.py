@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from gatehouse.store.base import Counts
 
 #: The tables that `gatehouse store info` counts.
-TABLES: Final = ("events", "deliveries", "dedupe_keys", "replies", "paused_destinations", "audit")
+TABLES: Final = (
+    *("events", "deliveries", "dedupe_keys", "attempts", "replies", "paused_destinations", "audit"),
+)
 
 
 class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gatehouse.store import audit
 from gatehouse.store.accepting import HELD
 from gatehouse.store.copying.rows import (
+    ATTEMPT_COLUMNS,
     AUDIT_TYPES,
     DELIVERY_COLUMNS,
     REPLY_COLUMNS,
@@ -37,6 +38,7 @@ _EVENTS: Final = f"SELECT {_BUT_BODY}, sha256(body) FROM events WHERE id = ANY($
 _DELIVERIES: Final = f"""
 SELECT {DELIVERY_COLUMNS}, due_ms, token FROM deliveries WHERE event_id = ANY($1::text[])
 """  # noqa: S608 - of constants
+_ATTEMPTS: Final = f"SELECT {ATTEMPT_COLUMNS} FROM attempts WHERE event_id = ANY($1::text[])"  # noqa: S608
 _REPLIES: Final = f"SELECT {REPLY_COLUMNS} FROM replies WHERE event_id = ANY($1::text[])"  # noqa: S608
 _KEYS: Final = """
 SELECT wanted.number, keys.event_id
@@ -58,6 +60,7 @@ ROWS: Final = (
     "deliveries held",
     "deliveries delivered",
     "deliveries dead",
+    "attempts",
     "dedupe keys",
     "replies",
     "paused",
@@ -95,13 +98,14 @@ class Comparison:
 
 
 async def compare_batch(connection: Connection, batch: SourceBatch, found: Comparison) -> None:
-    """Compare events with their deliveries and replies."""
+    """Compare events with their deliveries, attempts and replies."""
     rows = convert_batch(batch)
     ids = list(rows.events)
     found.damaged += rows.damaged
     found.left_behind += rows.left_behind
     await _compare_events(connection, rows, ids, found)
-    await _compare_deliveries(connection, rows, ids, found)
+    moved_on = await _compare_deliveries(connection, rows, ids, found)
+    await _compare_attempts(connection, rows, found, moved_on)
     await _compare_replies(connection, rows, ids, found)
 
 
@@ -118,7 +122,9 @@ async def _compare_events(
 
 async def _compare_deliveries(
     connection: Connection, rows: CopiedBatch, ids: Sequence[str], found: Comparison
-) -> None:
+) -> set[tuple[str, str]]:
+    """Compare deliveries. Returns those that a gateway has leased since the copy."""
+    moved_on: set[tuple[str, str]] = set()
     fetched = await connection.fetch(_DELIVERIES, ids, timeout=_TIMEOUT)
     there = {(row["event_id"], row["destination"]): row for row in fetched}
     for each in rows.deliveries:
@@ -131,6 +137,7 @@ async def _compare_deliveries(
         *values, due_ms, token = row
         if token:
             found.moved_on += 1
+            moved_on.add(each.name)
             found.target[what] += 1
             continue
         kind = _kind(values[3], due_ms)
@@ -142,10 +149,26 @@ async def _compare_deliveries(
         found.target[kind] += 1
         if kind != what or tuple(values) != each.values:
             found.differs(what, ":".join(each.name))
+    return moved_on
 
 
 def _kind(status: str, due_ms: int | None) -> str:
     return "deliveries held" if due_ms == HELD else f"deliveries {status}"
+
+
+async def _compare_attempts(
+    connection: Connection, rows: CopiedBatch, found: Comparison, moved_on: set[tuple[str, str]]
+) -> None:
+    """Compare attempts. Those of a delivery that has moved on may have made room for newer ones."""
+    ids = list({each.values[0] for each in rows.attempts})
+    fetched = await connection.fetch(_ATTEMPTS, ids, timeout=_TIMEOUT) if ids else []
+    there = {tuple(row)[:3]: tuple(row) for row in fetched}
+    for each in rows.attempts:
+        found.source["attempts"] += 1
+        is_free = each.name[:2] in moved_on
+        found.target["attempts"] += each.name in there or is_free
+        if there.get(each.name) != each.values and not is_free:
+            found.differs("attempts", ":".join(map(str, each.name)))
 
 
 async def _compare_replies(

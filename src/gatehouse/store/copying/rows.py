@@ -10,7 +10,13 @@ from gatehouse.store.postgres.rows import encode, event_row, is_storable, short_
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gatehouse.store.copying.source import SourceBatch, SourceDelivery, SourceEvent, SourceReply
+    from gatehouse.store.copying.source import (
+        SourceAttempt,
+        SourceBatch,
+        SourceDelivery,
+        SourceEvent,
+        SourceReply,
+    )
 
 #: Puts copied deliveries before those that the database itself has numbered: they were accepted earlier.
 _ORDER_OFFSET: Final = 2**40
@@ -21,12 +27,14 @@ _IMPOSSIBLE_CHECKSUM: Final = -1
 
 DELIVERY_TYPES: Final = (
     *("text", "text", "bigint", "text", "integer", "text", "integer"),
-    *("bigint", "integer", "bytea", "bigint"),
+    *("bigint", "integer", "bytea", "bigint", "integer"),
 )
 DELIVERY_COLUMNS: Final = (
     "event_id, destination, received_ms, status, attempts, last_reason, last_http_status, since_ms, earlier,"
-    " order_key, order_seq"
+    " order_key, order_seq, last_duration_ms"
 )
+ATTEMPT_TYPES: Final = ("text", "text", "integer", "text", "integer", "integer", "text", "bytea")
+ATTEMPT_COLUMNS: Final = "event_id, destination, number, reason, http_status, duration_ms, error, reply"
 AUDIT_TYPES: Final = ("bigint", "text", "text", "text", "text", "integer")
 REPLY_TYPES: Final = ("text", "integer", "bytea", "bytea")
 REPLY_COLUMNS: Final = "event_id, status, content_type, body"
@@ -47,12 +55,27 @@ class CopiedDelivery(NamedTuple):
         return self.values[:2]
 
 
+class CopiedAttempt(NamedTuple):
+    """An attempt. Its time depends on the database's clock, so it is separate."""
+
+    #: The values of `ATTEMPT_COLUMNS`.
+    values: tuple[Any, ...]
+    #: In the time of the gateway that wrote the file.
+    at_ms: int
+
+    @property
+    def name(self) -> tuple[str, str, int]:
+        """The event's id, the destination, and the number of the attempt."""
+        return self.values[:3]
+
+
 class CopiedBatch(NamedTuple):
     """The converted rows of a batch."""
 
     #: The values of `CHECKED_COLUMNS`, by the event's id.
     events: dict[str, tuple[Any, ...]]
     deliveries: list[CopiedDelivery]
+    attempts: list[CopiedAttempt]
     replies: list[tuple[Any, ...]]
     #: The ids of damaged events, which are copied as damaged.
     damaged: list[str]
@@ -62,7 +85,7 @@ class CopiedBatch(NamedTuple):
 
 def convert_batch(batch: SourceBatch) -> CopiedBatch:
     """Convert a batch."""
-    result = CopiedBatch({}, [], [], [], [])
+    result = CopiedBatch({}, [], [], [], [], [])
     ids: dict[int, str] = {}
     for each in batch.events:
         _add_event(result, ids, each)
@@ -71,6 +94,7 @@ def convert_batch(batch: SourceBatch) -> CopiedBatch:
         event_id = ids.get(delivery.seq)
         if event_id is not None:
             result.deliveries.append(_delivery(delivery, event_id, is_damaged=event_id in damaged))
+    result.attempts.extend(_attempt(each, ids[each.seq]) for each in batch.attempts if each.seq in ids)
     result.replies.extend(_reply(reply, ids[reply.seq]) for reply in batch.replies if reply.seq in ids)
     return result
 
@@ -142,8 +166,18 @@ def _delivery(delivery: SourceDelivery, event_id: str, *, is_damaged: bool) -> C
         delivery.earlier,
         None if key is None else short_key(key),
         None if key is None else delivery.seq - _ORDER_OFFSET,
+        None if is_corrupt else delivery.last_duration_ms,
     )
     return CopiedDelivery(values, None if is_corrupt else delivery.due_ms, delivery.updated_ms)
+
+
+def _attempt(attempt: SourceAttempt, event_id: str) -> CopiedAttempt:
+    error = None if attempt.error is None else _text(attempt.error)
+    values = (
+        *(event_id, attempt.destination, attempt.number, _text(attempt.reason), attempt.http_status),
+        *(attempt.duration_ms, error, attempt.reply),
+    )
+    return CopiedAttempt(values, attempt.at_ms)
 
 
 def _reply(reply: SourceReply, event_id: str) -> tuple[Any, ...]:

@@ -36,7 +36,9 @@ BATCH_BYTES: Final = 4 * 1024 * 1024
 BATCH_KEYS: Final = 2000
 
 _LENGTHS: Final = """
-SELECT seq, length(body) + length(headers) + coalesce(length(document), 0) FROM events
+SELECT seq, length(body) + length(headers) + coalesce(length(document), 0)
+  + coalesce((SELECT sum(length(reply)) FROM attempts WHERE event_seq = events.seq), 0)
+FROM events
 WHERE seq > ? ORDER BY seq LIMIT ?
 """
 _EVENTS: Final = f"""
@@ -47,8 +49,12 @@ SELECT seq, {CHECKED_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY se
 _DELIVERIES: Final = """
 SELECT event_seq, destination, status, attempts + (leased_until_ms > 0), received_ms,
   iif(leased_until_ms > 0, received_ms, due_ms), last_reason, last_http_status, updated_ms, since_ms, earlier,
-  order_key
+  order_key, last_duration_ms
 FROM deliveries WHERE event_seq > ? AND event_seq <= ? ORDER BY event_seq, destination
+"""
+_ATTEMPTS: Final = """
+SELECT event_seq, destination, number, at_ms, reason, http_status, duration_ms, error, reply
+FROM attempts WHERE event_seq > ? AND event_seq <= ? ORDER BY event_seq, destination, number
 """
 _REPLIES: Final = """
 SELECT event_seq, status, content_type, body FROM replies WHERE event_seq > ? AND event_seq <= ?
@@ -115,11 +121,26 @@ class SourceDelivery(NamedTuple):
     since_ms: int | None
     earlier: int | None
     order_key: bytes | None
+    last_duration_ms: int | None
 
     @property
     def is_held(self) -> bool:
         """Whether the delivery is held behind another one."""
         return self.due_ms == HELD
+
+
+class SourceAttempt(NamedTuple):
+    """An attempt of a delivery."""
+
+    seq: int
+    destination: str
+    number: int
+    at_ms: int
+    reason: str
+    http_status: int | None
+    duration_ms: int | None
+    error: str | None
+    reply: bytes | None
 
 
 class SourceReply(NamedTuple):
@@ -132,10 +153,11 @@ class SourceReply(NamedTuple):
 
 
 class SourceBatch(NamedTuple):
-    """Consecutive events, with their deliveries and replies."""
+    """Consecutive events, with their deliveries, attempts and replies."""
 
     events: list[SourceEvent]
     deliveries: list[SourceDelivery]
+    attempts: list[SourceAttempt]
     replies: list[SourceReply]
 
     @property
@@ -267,8 +289,9 @@ def _batch(connection: sqlite3.Connection, after: int) -> SourceBatch | None:
         for seq, *row in fetch(connection, _EVENTS, span, text_or_bytes)
     ]
     deliveries = [SourceDelivery(*row) for row in fetch(connection, _DELIVERIES, span, text_with_marks)]
+    attempts = [SourceAttempt(*row) for row in fetch(connection, _ATTEMPTS, span, text_with_marks)]
     replies = [SourceReply(*row) for row in connection.execute(_REPLIES, span)]
-    return SourceBatch(events, deliveries, replies)
+    return SourceBatch(events, deliveries, attempts, replies)
 
 
 def _end_of_batch(connection: sqlite3.Connection, after: int) -> int | None:

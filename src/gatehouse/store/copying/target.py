@@ -14,6 +14,8 @@ from gatehouse.errors import StoreError
 from gatehouse.store import audit
 from gatehouse.store.accepting import HELD, Key
 from gatehouse.store.copying.rows import (
+    ATTEMPT_COLUMNS,
+    ATTEMPT_TYPES,
     AUDIT_TYPES,
     DELIVERY_COLUMNS,
     DELIVERY_TYPES,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gatehouse.store.accepting import OrderGroup
-    from gatehouse.store.copying.rows import CopiedBatch, CopiedDelivery
+    from gatehouse.store.copying.rows import CopiedAttempt, CopiedBatch, CopiedDelivery
     from gatehouse.store.copying.source import AuditRow, KeyRow
     from gatehouse.store.postgres.clock import DatabaseClock
     from gatehouse.store.postgres.connection import Connection
@@ -84,7 +86,9 @@ WHERE NOT EXISTS (
 _FIRST: Final = 4
 _DELIVERY_ARRAYS: Final = (*DELIVERY_TYPES, "bigint", "bigint")
 _FIRST_DELIVERY: Final = first_behind(_FIRST, CHECKED_TYPES)
-_FIRST_REPLY: Final = first_behind(_FIRST_DELIVERY, _DELIVERY_ARRAYS)
+_ATTEMPT_ARRAYS: Final = (*ATTEMPT_TYPES, "bigint")
+_FIRST_ATTEMPT: Final = first_behind(_FIRST_DELIVERY, _DELIVERY_ARRAYS)
+_FIRST_REPLY: Final = first_behind(_FIRST_ATTEMPT, _ATTEMPT_ARRAYS)
 _WRITE: Final = f"""
 WITH mark AS (
   UPDATE gatehouse_copies SET event_seq = $2 WHERE state = $1
@@ -98,6 +102,10 @@ WITH mark AS (
   FROM unnest({arrays(_FIRST_DELIVERY, _DELIVERY_ARRAYS)}) WITH ORDINALITY
     AS new ({DELIVERY_COLUMNS}, updated_ms, due_ms, number)
   ON CONFLICT (event_id, destination) DO NOTHING
+), new_attempts AS (
+  INSERT INTO attempts ({ATTEMPT_COLUMNS}, at_ms)
+  SELECT * FROM unnest({arrays(_FIRST_ATTEMPT, _ATTEMPT_ARRAYS)})
+  ON CONFLICT (event_id, destination, number) DO NOTHING
 )
 INSERT INTO replies ({REPLY_COLUMNS}) SELECT * FROM unnest({arrays(_FIRST_REPLY, REPLY_TYPES)})
 ON CONFLICT (event_id) DO NOTHING
@@ -114,6 +122,7 @@ ON CONFLICT (source, place, key) DO UPDATE
 SET event_id = excluded.event_id, expires_ms = excluded.expires_ms
 WHERE keys.expires_ms <= $5::bigint AND excluded.expires_ms > $5::bigint
 """  # noqa: S608 - of constants
+_ANALYZE: Final = "ANALYZE events, deliveries, attempts, dedupe_keys, replies"
 _ACTIVE: Final = f"""
 SELECT wanted.number FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS wanted (destination, key, number)
 WHERE EXISTS (
@@ -212,6 +221,7 @@ class CopyTarget:
             self._clock.now(),
             *columns(list(batch.events.values()), CHECKED_TYPES),
             *columns(rows, _DELIVERY_ARRAYS),
+            *columns([self._attempt_row(each) for each in batch.attempts], _ATTEMPT_ARRAYS),
             *columns(batch.replies, REPLY_TYPES),
             timeout=_TIMEOUT,
         )
@@ -223,6 +233,9 @@ class CopyTarget:
         if due_ms is not None and due_ms != HELD:
             due_ms = self._clock.to_database(due_ms / 1000)
         return (*each.values, self._clock.to_database(each.updated_ms / 1000), due_ms)
+
+    def _attempt_row(self, each: CopiedAttempt) -> tuple[Any, ...]:
+        return (*each.values, self._clock.to_database(each.at_ms / 1000))
 
     async def _active(self, groups: list[OrderGroup]) -> set[OrderGroup]:
         """Return the groups that already have an active delivery."""
@@ -256,7 +269,7 @@ class CopyTarget:
 
     async def free_and_analyze(self) -> None:
         """Make deliveries due that are held behind nothing, and update the planner's statistics."""
-        await self.connection.execute("ANALYZE events, deliveries, dedupe_keys, replies", timeout=_TIMEOUT)
+        await self.connection.execute(_ANALYZE, timeout=_TIMEOUT)
         before = None
         while (stuck := await self.connection.fetch(_STUCK, timeout=_TIMEOUT)) and stuck != before:
             before = stuck
@@ -272,7 +285,7 @@ class CopyTarget:
 
 
 def _group_of(each: CopiedDelivery) -> OrderGroup | None:
-    _, destination, *_, order_key, _ = each.values
+    _, destination, *_, order_key, _, _ = each.values
     return None if order_key is None else (destination, order_key)
 
 

@@ -15,8 +15,10 @@ import time
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gatehouse.store.accepting import HELD
+from gatehouse.store.attempts import duration_ms, with_stored_attempts
 from gatehouse.store.base import Delivery
 from gatehouse.store.postgres import ordering
+from gatehouse.store.postgres.attempts import attempt_arrays, with_attempts
 from gatehouse.store.postgres.rows import CHECKED_COLUMNS, arrays, columns, intact_event
 
 if TYPE_CHECKING:
@@ -87,13 +89,13 @@ SELECT
 """  # noqa: S608 - of a constant
 _MARK_CORRUPT: Final = """
 UPDATE deliveries SET status = 'dead', due_ms = NULL, leased_until_ms = 0, last_reason = 'corrupt',
-  last_http_status = NULL, updated_ms = $3
+  last_http_status = NULL, last_duration_ms = NULL, updated_ms = $3
 WHERE destination = $1 AND event_id = ANY($2::text[]) AND token = ANY($4::bigint[]) AND leased_until_ms > 0
 RETURNING order_key
 """
 _RESULT_TYPES: Final = (
     *("text", "text", "bigint", "integer"),
-    *("text", "integer", "bigint", "text", "integer", "bigint"),
+    *("text", "integer", "bigint", "text", "integer", "bigint", "integer"),
 )
 #: Rows are locked in the order of the arrays, which is the same in all gateways. A lease that is lost has
 #: another token, or has ended. If another transaction has locked the row, PostgreSQL checks the condition
@@ -101,14 +103,16 @@ _RESULT_TYPES: Final = (
 _RECORD: Final = """
 UPDATE deliveries SET leased_until_ms = 0, status = result.status, attempts = result.attempts,
   due_ms = result.due_ms, last_reason = result.reason, last_http_status = result.http_status,
-  updated_ms = result.updated_ms
+  updated_ms = result.updated_ms, last_duration_ms = result.duration_ms
 FROM unnest({arrays}) AS result
-  (event_id, destination, token, number, status, attempts, due_ms, reason, http_status, updated_ms)
+  (event_id, destination, token, number, status, attempts, due_ms, reason, http_status, updated_ms,
+    duration_ms)
 WHERE deliveries.event_id = ANY ($1::text[])
   AND deliveries.event_id = result.event_id AND deliveries.destination = result.destination
   AND deliveries.token = result.token AND deliveries.leased_until_ms > 0
 RETURNING result.number, deliveries.order_key
 """.replace("{arrays}", arrays(1, _RESULT_TYPES))
+_RECORD_WITH_ATTEMPTS: Final = with_attempts(_RECORD, len(_RESULT_TYPES))
 #: A lease does not change `due_ms`, so the delivery is due at once.
 _RELEASE: Final = """
 UPDATE deliveries SET leased_until_ms = 0
@@ -243,11 +247,14 @@ async def record(connection: Connection, results: Sequence[Result], *, clock: Da
     """Record results in one transaction, and make due what was held behind deliveries that ended."""
     if not results:
         return []
-    rows = columns(_rows(results, clock), _RESULT_TYPES)
+    statement, rows = _RECORD, [*columns(_rows(results, clock), _RESULT_TYPES)]
+    if unusual := with_stored_attempts(results):
+        statement = _RECORD_WITH_ATTEMPTS
+        rows += attempt_arrays(unusual, clock)
     if not any(result.delivery.token & ORDERED_BIT for result in results):
-        return _held(results, await connection.fetch(_RECORD, *rows))
+        return _held(results, await connection.fetch(statement, *rows))
     await connection.execute(ordering.BEGIN)
-    found = await connection.fetch(_RECORD, *rows)
+    found = await connection.fetch(statement, *rows)
     ended = {
         (results[number].delivery.destination, key)
         for number, key in found
@@ -267,7 +274,8 @@ def _rows(results: Sequence[Result], clock: DatabaseClock) -> list[tuple[Any, ..
         lease = (delivery.event.id, delivery.destination, delivery.token)
         if lease not in rows:
             due_ms = max(clock.to_database(result.due_at), now_ms) if result.status == "pending" else None
-            last = (result.reason, result.http_status, clock.to_database(result.at))
+            updated_ms, took_ms = clock.to_database(result.at), duration_ms(result.duration)
+            last = (result.reason, result.http_status, updated_ms, took_ms)
             rows[lease] = (*lease, number, result.status, result.attempts, due_ms, *last)
     return sorted(rows.values())
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gatehouse.errors import StoreError
 from gatehouse.store.accepting import HELD
+from gatehouse.store.attempts import duration_from
 from gatehouse.store.listing import (
     LAST_NAME,
     SCAN_ROWS,
@@ -22,6 +23,7 @@ from gatehouse.store.listing import (
     make_page,
 )
 from gatehouse.store.postgres import queries
+from gatehouse.store.postgres.attempts import attempts_by_destination
 from gatehouse.store.postgres.queries import Conditions, add_filters, can_match
 from gatehouse.store.postgres.rows import intact_event, is_storable, text_with_marks, text_with_marks_or_none
 from gatehouse.store.records import DeliveryRow, EventRow, Page, StoredEvent
@@ -82,7 +84,7 @@ async def events(
 
 
 async def event(connection: Connection, event_id: str, *, clock: DatabaseClock) -> StoredEvent | None:
-    """Return an event with its deliveries. Raises `StoreError` if the event is damaged on the disk."""
+    """Return an event, its deliveries and attempts. Raises `StoreError` if it is damaged on the disk."""
     if not is_storable(event_id):
         return None
     row = await connection.fetchrow(queries.EVENT, event_id)
@@ -92,7 +94,9 @@ async def event(connection: Connection, event_id: str, *, clock: DatabaseClock) 
     if intact is None:
         raise StoreError(f"the event {event_id} is damaged on the disk of the store")
     rows = await connection.fetch(queries.DELIVERIES_OF_EVENT, event_id)
-    return StoredEvent(intact, tuple(_delivery_row(tuple(row), clock) for row in rows))
+    found_deliveries = tuple(_delivery_row(tuple(row), clock) for row in rows)
+    attempts = await attempts_by_destination(connection, event_id, found_deliveries, clock=clock)
+    return StoredEvent(intact, found_deliveries, attempts)
 
 
 def _position(cursor: str | None, event_id: str, destination: str) -> Position:
@@ -153,7 +157,7 @@ async def _select(
 
 def _delivery_row(columns: Sequence[Any], clock: DatabaseClock) -> DeliveryRow:
     event_id, source, event_type, destination, status, attempts, received_ms, *rest = columns
-    due_ms, leased_until_ms, reason, http_status, updated_ms = rest
+    due_ms, leased_until_ms, reason, http_status, updated_ms, last_duration_ms = rest
     is_due = due_ms is not None and due_ms != HELD
     return DeliveryRow(
         event_id=event_id,
@@ -167,6 +171,7 @@ def _delivery_row(columns: Sequence[Any], clock: DatabaseClock) -> DeliveryRow:
         last_reason=reason,
         last_http_status=http_status,
         updated=clock.from_database(updated_ms),
+        last_duration=duration_from(last_duration_ms),
     )
 
 

@@ -1,7 +1,7 @@
 """Purges the database in small steps, and counts its deliveries and bytes.
 
-A step removes expired keys, audit entries, and then events in the order of their ids, with their deliveries
-and replies.
+A step removes expired keys, audit entries, and then events in the order of their ids, with what belongs to
+them.
 Only one gateway purges at a time: two would scan the same rows. And no retry or replay may run between the
 check of an event's deliveries and its removal.
 """
@@ -49,6 +49,8 @@ WITH span AS (
   DELETE FROM events WHERE id = ANY (ARRAY(SELECT id FROM expired)) RETURNING 1
 ), of_deliveries AS (
   DELETE FROM deliveries WHERE event_id = ANY (ARRAY(SELECT id FROM expired))
+), of_attempts AS (
+  DELETE FROM attempts WHERE event_id = ANY (ARRAY(SELECT id FROM expired))
 ), of_replies AS (
   DELETE FROM replies WHERE event_id = ANY (ARRAY(SELECT id FROM expired))
 )
@@ -61,8 +63,8 @@ UNION ALL
 SELECT destination, 0, count(*), NULL FROM deliveries WHERE status = 'dead' GROUP BY destination
 """
 _SIZE: Final = """
-SELECT sum(pg_total_relation_size(name::regclass))::bigint
-FROM unnest('{events,dedupe_keys,deliveries,replies,audit}'::text[]) AS name
+SELECT sum(pg_total_relation_size(to_regclass(name)))::bigint
+FROM unnest('{events,dedupe_keys,deliveries,attempts,replies,audit}'::text[]) AS name
 """
 
 

@@ -86,7 +86,7 @@ SELECT min(id), count(*) FROM (
 _DELIVERIES: Final = """
 SELECT events.id, events.source, events.type, deliveries.destination, deliveries.status, deliveries.attempts,
   deliveries.received_ms, deliveries.due_ms, deliveries.leased_until_ms, deliveries.last_reason,
-  deliveries.last_http_status, deliveries.updated_ms
+  deliveries.last_http_status, deliveries.updated_ms, deliveries.last_duration_ms
 FROM deliveries JOIN events ON events.id = deliveries.event_id
 """
 DELIVERIES: Final = f"""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from gatehouse.store.accepting import HELD
 from gatehouse.store.listing import SCAN_ROWS
 from gatehouse.store.postgres import ordering
+from gatehouse.store.postgres.attempts import KEEP_LAST
 from gatehouse.store.postgres.notifications import NOTIFY
 from gatehouse.store.postgres.purging import NO_PURGE
 from gatehouse.store.postgres.queries import Conditions, add_filters
@@ -147,6 +148,7 @@ async def replay(
     if not await connection.fetchval(_EXISTS, event_id):
         await connection.execute("ROLLBACK")
         return None
+    await connection.execute(KEEP_LAST, event_id, wanted)
     rows = await connection.fetch(_REPLAY, event_id, sorted(wanted), due_ms, milliseconds(now))
     changed = {name for (name,) in rows}
     await connection.execute(NOTIFY, list(changed))

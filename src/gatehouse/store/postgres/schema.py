@@ -28,7 +28,7 @@ _MAX_COUNTED_PAGES: Final = 10_000
 #: The number of tuples is negative until the first ANALYZE or VACUUM.
 _TABLE_STATISTICS: Final = """
 SELECT pg_relation_size(oid) / current_setting('block_size')::bigint, reltuples::bigint
-FROM pg_class WHERE oid = $1::text::regclass
+FROM pg_class WHERE oid = to_regclass($1::text)
 """
 
 
@@ -123,9 +123,11 @@ async def _describe(connection: Connection, url: str) -> StoreInfo:
 
 
 async def _count(connection: Connection, table: str) -> tuple[int, bool]:
-    """Return the number of rows, and whether it is an estimate."""
+    """Return the number of rows, and whether it is an estimate. An older schema lacks some tables."""
     row = await connection.fetchrow(_TABLE_STATISTICS, table)
-    pages, tuples = row or (0, -1)
+    if row is None:
+        return 0, False
+    pages, tuples = row
     if pages > _MAX_COUNTED_PAGES and tuples >= 0:
         return tuples, True
     number: int = await connection.fetchval(f"SELECT count(*) FROM {table}")  # noqa: S608 - one of ours

@@ -11,9 +11,11 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from gatehouse.store.accepting import HELD
+from gatehouse.store.attempts import with_stored_attempts
 from gatehouse.store.base import Counts, Delivery
 from gatehouse.store.rows import milliseconds
 from gatehouse.store.sqlite import ordering
+from gatehouse.store.sqlite.attempts import store_attempts
 from gatehouse.store.sqlite.rows import (
     CHECKED_COLUMNS,
     CorruptDelivery,
@@ -71,7 +73,7 @@ WHERE destination = ?2 AND event_seq IN (SELECT value FROM json_each(?3))
 """
 _MARK_CORRUPT: Final = """
 UPDATE deliveries SET status = 'dead', due_ms = NULL, leased_until_ms = 0, last_reason = 'corrupt',
-  last_http_status = NULL, updated_ms = ?1
+  last_http_status = NULL, last_duration_ms = NULL, updated_ms = ?1
 WHERE destination = ?2 AND event_seq IN (SELECT value FROM json_each(?3))
 """
 #: Selects the exceptions: leases that are lost (no event_seq), and deliveries with an order key. A query
@@ -88,7 +90,7 @@ WHERE deliveries.event_seq IS NULL OR deliveries.order_key IS NOT NULL
 _RECORD: Final = """
 UPDATE deliveries SET leased_until_ms = 0, status = result.column3, attempts = result.column4,
   due_ms = result.column5, last_reason = result.column6, last_http_status = result.column7,
-  updated_ms = result.column8
+  updated_ms = result.column8, last_duration_ms = result.column9
 FROM (VALUES {rows}) AS result JOIN events ON events.id = result.column1
 WHERE deliveries.event_seq = events.seq AND deliveries.destination = result.column2
 """
@@ -178,6 +180,8 @@ def record(connection: sqlite3.Connection, results: Sequence[Result]) -> list[bo
     if exceptions or len(set(leases)) < len(leases):
         return _record_lost_or_ordered(connection, results, leases, exceptions)
     execute_rows(connection, _RECORD, [_result_row(result) for result in results])
+    if unusual := with_stored_attempts(results):
+        store_attempts(connection, unusual)
     return [True] * len(results)
 
 
@@ -190,7 +194,7 @@ def _record_lost_or_ordered(
     """Record results of which a lease is lost or used twice, or a delivery has an order key."""
     gone = {row[:2] for row in exceptions if row[2] is None}
     order_keys = {row[:2]: row[3] for row in exceptions if row[2] is not None}
-    rows: list[Row] = []
+    recorded: list[Result] = []
     held: list[bool] = []
     ended: set[OrderGroup] = set()
     for result, token in zip(results, leases, strict=True):
@@ -199,10 +203,12 @@ def _record_lost_or_ordered(
         if held[-1]:
             # A lease can be used only once, even if two results of one batch have it.
             gone.add(name)
-            rows.append(_result_row(result))
+            recorded.append(result)
             if name in order_keys and result.status != "pending":
                 ended.add((result.delivery.destination, order_keys[name]))
-    execute_rows(connection, _RECORD, rows)
+    execute_rows(connection, _RECORD, [_result_row(result) for result in recorded])
+    if unusual := with_stored_attempts(recorded):
+        store_attempts(connection, unusual)
     ordering.free(connection, ended)
     return held
 
@@ -218,6 +224,7 @@ def _result_row(result: Result) -> Row:
         result.reason,
         result.http_status,
         milliseconds(result.at),
+        int(result.duration * 1000),
     )
 
 

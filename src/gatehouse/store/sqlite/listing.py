@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gatehouse.errors import StoreError
 from gatehouse.store.accepting import HELD
+from gatehouse.store.attempts import duration_from
 from gatehouse.store.listing import (
     LAST_NAME,
     LAST_SEQ,
@@ -24,6 +25,7 @@ from gatehouse.store.listing import (
 )
 from gatehouse.store.records import DeliveryRow, EventRow, Page, StoredEvent
 from gatehouse.store.sqlite import queries
+from gatehouse.store.sqlite.attempts import attempts_by_destination
 from gatehouse.store.sqlite.queries import filter_parameters
 from gatehouse.store.sqlite.rows import CHECKED_COLUMNS, fetch, intact_event, text_or_bytes, text_with_marks
 
@@ -86,7 +88,7 @@ def events(
 
 
 def event(connection: sqlite3.Connection, event_id: str) -> StoredEvent | None:
-    """Return an event with its deliveries. Raises `StoreError` if the event is damaged on the disk."""
+    """Return an event, its deliveries and attempts. Raises `StoreError` if it is damaged on the disk."""
     found = fetch(connection, _EVENT, (event_id,), text_or_bytes)
     if not found:
         return None
@@ -94,7 +96,9 @@ def event(connection: sqlite3.Connection, event_id: str) -> StoredEvent | None:
     if intact is None:
         raise StoreError(f"the event {event_id} is damaged on the disk of the store")
     rows = connection.execute(queries.DELIVERIES_OF_EVENT, (event_id,)).fetchall()
-    return StoredEvent(intact, tuple(map(_delivery_row, rows)))
+    found_deliveries = tuple(map(_delivery_row, rows))
+    attempts = attempts_by_destination(connection, event_id, found_deliveries)
+    return StoredEvent(intact, found_deliveries, attempts)
 
 
 def _add_paging(parameters: Parameters, position: Position, limit: int) -> None:
@@ -139,7 +143,7 @@ def _select(connection: sqlite3.Connection, scan: _Scan, parameters: Parameters)
 
 def _delivery_row(columns: Sequence[Any]) -> DeliveryRow:
     event_id, source, event_type, destination, status, attempts, received_ms, due_ms, *rest = columns
-    last_reason, last_http_status, updated_ms, _ = rest
+    last_reason, last_http_status, updated_ms, _, last_duration_ms = rest
     return DeliveryRow(
         event_id=event_id,
         source=source,
@@ -152,6 +156,7 @@ def _delivery_row(columns: Sequence[Any]) -> DeliveryRow:
         last_reason=last_reason,
         last_http_status=last_http_status,
         updated=updated_ms / 1000,
+        last_duration=duration_from(last_duration_ms),
     )
 
 

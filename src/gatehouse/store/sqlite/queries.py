@@ -93,7 +93,7 @@ SELECT min(id), count(*) FROM (
 _DELIVERY_COLUMNS: Final = """
 events.id, events.source, events.type, deliveries.destination, deliveries.status, deliveries.attempts,
   deliveries.received_ms, deliveries.due_ms, deliveries.last_reason, deliveries.last_http_status,
-  deliveries.updated_ms, deliveries.event_seq
+  deliveries.updated_ms, deliveries.event_seq, deliveries.last_duration_ms
 """
 #: Where in a row of deliveries the event's number is.
 DELIVERY_SEQ: Final = 11

@@ -13,6 +13,7 @@ from gatehouse.store.accepting import HELD
 from gatehouse.store.listing import SCAN_ROWS
 from gatehouse.store.rows import milliseconds
 from gatehouse.store.sqlite import ordering
+from gatehouse.store.sqlite.attempts import keep_last_attempt
 from gatehouse.store.sqlite.queries import DEAD, DEAD_OF_DESTINATION, DELIVERY_FILTERS, filter_parameters
 from gatehouse.store.sqlite.rows import execute_rows
 
@@ -134,13 +135,13 @@ def replay(
     found = connection.execute(_NUMBER, (event_id,)).fetchone()
     if found is None:
         return None
-    rest = milliseconds(now), *found
+    (seq,), changed = found, []
     # Row by row, because one statement for all would not tell which ones changed.
-    return [
-        name
-        for name in dict.fromkeys(destinations)
-        if connection.execute(_REPLAY, (name, *rest)).rowcount > 0
-    ]
+    for name in dict.fromkeys(destinations):
+        keep_last_attempt(connection, seq, name)
+        if connection.execute(_REPLAY, (name, milliseconds(now), seq)).rowcount > 0:
+            changed.append(name)
+    return changed
 
 
 def pause(connection: sqlite3.Connection, destination: str, *, paused: bool) -> None:
