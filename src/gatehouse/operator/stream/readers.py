@@ -25,12 +25,12 @@ _INTERVAL, _INTERVAL_BEHIND = 0.1, 0.01
 #: Seconds after which a reader that has left is noticed, if nothing is published.
 _LOOK_EVERY: Final = 1.0
 #: The part of the time that all readers together may take.
-SHARE: Final = 0.04
+SHARE: Final = 0.03
 #: Seconds of work after which the gateway does something else.
 _SLICE: Final = 0.001
 #: The estimated cost of a write that is not measured, because the kernel does it later: seconds for each
 #: write, and for each byte.
-_PER_WRITE, _PER_BYTE = 15e-6, 0.5e-9
+_PER_WRITE, _PER_BYTE = 15e-6, 1e-9
 
 
 class Readers:
