@@ -276,6 +276,18 @@ def test_a_command_that_asks_the_gateway_imports_little(served: Served, words: l
     assert result.stderr == "[]\n"
 
 
+def test_the_commands_that_read_the_stream_import_little() -> None:
+    look = (
+        "import sys\n"
+        "from gatehouse.cli import access, following, listen, local_app, tail\n"
+        f"print([name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert result.stdout == "[]\n"
+
+
 def test_without_a_gateway_every_command_says_so(served: Served) -> None:
     for command in ("status", "sources", "destinations", "rejected"):
         result = subprocess.run(

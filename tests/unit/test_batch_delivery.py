@@ -20,7 +20,8 @@ from doubles.destination import Answer, ReceivedRequest, ScriptedDestination, ha
 from gatehouse.config.model import BatchConfig
 from gatehouse.config.quantities import parse_status_range
 from gatehouse.delivery.breaker import BreakerSettings
-from gatehouse.delivery.destination import Destination, signing_key
+from gatehouse.delivery.destination import Destination
+from gatehouse.delivery.signing import signing_key
 from gatehouse.events.event import Event
 from gatehouse.store.base import LEASE, Delivery
 from gatehouse.store.records import Attempt

@@ -87,6 +87,10 @@ def test_without_a_config_file_a_url_and_a_variable_are_enough(monkeypatch: pyte
     assert find_access(None, "https://gw.example/ops/") == Access("https://gw.example/ops", None)
     monkeypatch.setenv("GATEHOUSE_OPERATOR_TOKEN", TOKEN)
     assert find_access(None, "https://gw.example") == Access("https://gw.example", TOKEN)
+    Path("gateway.yaml").write_text(SOURCES)
+    assert find_access(None, "https://gw.example") == Access("https://gw.example", TOKEN)
+    assert find_access(None, None).token is None
+    Path("gateway.yaml").unlink()
     with pytest.raises(ConfigError):
         find_access(None, None)
     with pytest.raises(ConfigError):

@@ -27,10 +27,10 @@ from doubles.destination import (
     status,
 )
 from gatehouse import __version__
-from gatehouse.delivery.destination import signing_key
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.http_client import HttpClient, open_session
 from gatehouse.delivery.outcome import Outcome
+from gatehouse.delivery.signing import signing_key
 from gatehouse.events.event import Event
 from gatehouse.network.forbidden_addresses import is_forbidden
 

@@ -43,6 +43,8 @@ COMMANDS = {
     "sources": Entry("states", "List the sources of a running gateway."),
     "destinations": Entry("states", "List the destinations of a running gateway."),
     "rejected": Entry("rejected", "List the requests that a running gateway refused, and what to check."),
+    "tail": Entry("tail", "Show what a running gateway does, while it does it."),
+    "listen": Entry("listen", "Forward what a running gateway accepts to an app on this machine."),
     "events": Entry("events", "List the events of a running gateway, or show one."),
     "dead": Entry("events", "List the dead letters of a running gateway."),
     "retry": Entry("retry", "Retry dead letters."),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gatehouse.config.load import LoadedConfig
 
-#: The token for `--operator URL` where there is no config file.
+#: The token for `--operator URL`, if the config names none or there is no config file.
 TOKEN_VARIABLE = "GATEHOUSE_OPERATOR_TOKEN"  # noqa: S105 - the name of a variable
 _DEFAULT_LISTEN = "127.0.0.1:9090"
 _LISTEN = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*):([0-9]{1,5})")
@@ -49,7 +49,8 @@ class _UnclearError(Exception):
 def find_access(config: str | None, url: str | None) -> Access:
     """Return how to reach the gateway of a config, or the one at `url`. Raises `GatewayError`.
 
-    With a URL, the config file may be absent: someone on another machine has none.
+    With a URL, the config file may be absent, or be that of another gateway: someone on another machine has
+    a token, but not the config.
     """
     file = config_file(config)
     try:
@@ -57,7 +58,7 @@ def find_access(config: str | None, url: str | None) -> Access:
     except ConfigError:
         if url is None or config is not None or file.exists():
             raise
-        return Access(url.rstrip("/"), os.environ.get(TOKEN_VARIABLE) or None)
+        return _access(_Operator(_DEFAULT_LISTEN, []), file.parent, url)
     try:
         operator = _operator(text)
     except _UnclearError:
@@ -79,7 +80,10 @@ def access_of(loaded: LoadedConfig, url: str | None) -> Access:
 
 
 def _access(operator: _Operator, directory: Path, url: str | None) -> Access:
-    return Access((url or _listen_url(operator.listen)).rstrip("/"), _token(operator, Secrets(directory)))
+    token = _token(operator, Secrets(directory))
+    if url is None:
+        return Access(_listen_url(operator.listen), token)
+    return Access(url.rstrip("/"), token or os.environ.get(TOKEN_VARIABLE) or None)
 
 
 def _operator(text: bytes) -> _Operator:

@@ -10,6 +10,7 @@
         attempts      attempts them, tells the throttle the outcomes, and has them recorded
         relaying      attempts within a provider's request, to relay the destination's reply
       forwarder       makes one attempt: from events to outcomes
+        signing       signs it (pure)
         http_client   sends one POST over a connection pool
           connection  one connection: sends a request and reads its reply
           reply_head  the status line and the end of the head (pure)

@@ -1,13 +1,7 @@
-"""A destination, compiled once from the config, and its Standard Webhooks signature.
-
-The signature scheme is that of github.com/standard-webhooks/standard-webhooks.
-"""
+"""A destination, compiled once from the config."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +9,7 @@ from yarl import URL
 
 from gatehouse.config.secrets import SecretError
 from gatehouse.delivery.breaker import BreakerSettings
+from gatehouse.delivery.signing import signing_key
 from gatehouse.network.forbidden_addresses import host_problem
 from gatehouse.store.base import LEASE
 
@@ -159,29 +154,3 @@ def _keys(config: DestinationConfig, secrets: Secrets) -> tuple[bytes, ...]:
         except ValueError as error:
             raise SecretError(f"{reference}: {error}") from error
     return tuple(found)
-
-
-PREFIX = "whsec_"
-#: The limits of the specification.
-_MIN_KEY, _MAX_KEY = 24, 64
-
-
-def signing_key(secret: str) -> bytes:
-    """Parse `whsec_<base64>`. Raises `ValueError`, whose message does not contain the secret."""
-    if not secret.startswith(PREFIX):
-        raise ValueError(f"a signing secret starts with {PREFIX}")
-    text = secret.removeprefix(PREFIX)
-    try:
-        # Some tools omit the padding.
-        key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError(f"what follows {PREFIX} is not base64") from None
-    if not _MIN_KEY <= len(key) <= _MAX_KEY:
-        raise ValueError(f"a signing secret has {_MIN_KEY} to {_MAX_KEY} bytes, this one has {len(key)}")
-    return key
-
-
-def signature(keys: Iterable[bytes], event_id: str, timestamp: int, body: bytes) -> str:
-    """Sign with every key, because during a rotation the receiver may know either."""
-    signed = b"%b.%d.%b" % (event_id.encode(), timestamp, body)
-    return " ".join(["v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys])

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from gatehouse import __version__
-from gatehouse.delivery.destination import signature
 from gatehouse.delivery.faults import describe_error, reason_for_error
 from gatehouse.delivery.http_client import HttpClient
 from gatehouse.delivery.kept_replies import start_of
 from gatehouse.delivery.outcome import Outcome, reason_for
+from gatehouse.delivery.signing import signature
 from gatehouse.events.envelope import BATCH_TYPE, batch, batch_element, batch_id, encode, traceparent
 from gatehouse.telemetry.log import get_logger
 
