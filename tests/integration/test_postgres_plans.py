@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import re
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from msgspec.structs import asdict
 
-from gatehouse.store.postgres import accepting, attempts, leasing, ordering, purging, replaying
-from gatehouse.store.postgres.connection import HOT
+from conformance.builders import NOW
+from gatehouse.store.postgres import accepting, attempts, leasing, listing, ordering, purging, replaying
+from gatehouse.store.postgres.clock import DatabaseClock
+from gatehouse.store.postgres.connection import HOT, SLOW
+from gatehouse.store.records import DeliveryQuery, EventQuery
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gatehouse.store.postgres.connection import Connection
     from postgres_server import Database, PostgresServer
 
 STATEMENTS = {
@@ -71,3 +80,120 @@ async def test_held_deliveries_are_found_by_their_order_key(
     assert "Index Cond: ((destination = " in text
     assert "(order_key = " in text
     assert "Filter: (due_ms" not in text
+
+
+EVERY_FILTER = EventQuery(
+    source="s",
+    type="t*x",
+    external_id="i" * 70,
+    subject="s",
+    account="a",
+    contains=b"c",
+    since=1.0,
+    until=2.0,
+    destination="d",
+    status="delivered",
+)
+
+
+async def statements_of(
+    connection: Connection, query: EventQuery | DeliveryQuery
+) -> list[tuple[str, tuple[Any, ...]]]:
+    """Return the statements, with their parameters, of one step of a query."""
+    executed: list[tuple[str, tuple[Any, ...]]] = []
+
+    def record(each: Any) -> None:
+        executed.append((each.query, tuple(each.args)))
+
+    with connection.query_logger(record):
+        if isinstance(query, EventQuery):
+            await listing.events(connection, query, limit=50, cursor=None)
+        else:
+            clock = DatabaseClock(lambda: NOW)
+            await listing.deliveries(connection, query, limit=50, cursor=None, clock=clock)
+        # The driver calls the logger in the event loop's next turn.
+        await asyncio.sleep(0)
+    return executed
+
+
+def each_query() -> Iterator[EventQuery | DeliveryQuery]:
+    """Return queries with each filter alone, and with all of them, for each way to scan."""
+    for kind in (EventQuery, DeliveryQuery):
+        given = {
+            name: value for name, value in asdict(EVERY_FILTER).items() if name in kind.__struct_fields__
+        }
+        yield kind()
+        for name, value in given.items():
+            yield kind(**{name: value})
+        for status in ("pending", "delivered", "dead"):
+            yield kind(**given | {"status": status})
+            yield kind(status=status)
+
+
+@pytest.mark.parametrize("state", ["empty", "full", "analyzed"])
+async def test_every_statement_of_a_search_uses_an_index_or_reads_a_bounded_range(
+    database: Database, postgres: PostgresServer, state: str
+) -> None:
+    if state != "empty":
+        postgres.sql(FILL, database=database.name)
+    if state == "analyzed":
+        postgres.sql("VACUUM ANALYZE", database=database.name)
+    settings = {**SLOW, "plan_cache_mode": "force_generic_plan"}
+    connection = await asyncpg.connect(database.url, password=database.password, server_settings=settings)
+    try:
+        for query in each_query():
+            for statement, arguments in await statements_of(connection, query):
+                rows = await connection.fetch(f"EXPLAIN (COSTS OFF) {statement}", *arguments)
+                lines = [line for (line,) in rows]
+                assert not any("Seq Scan" in line for line in lines), "\n".join(lines)
+                for number, line in enumerate(lines):
+                    if " Index " in line:
+                        below, above = lines[number + 1 : number + 2], lines[:number]
+                        has_condition = any("Index Cond" in each for each in below)
+                        assert has_condition or any("Limit" in each for each in above), "\n".join(lines)
+    finally:
+        await connection.close()
+
+
+#: Conditions that match no event of `FILL`.
+MISSES: tuple[dict[str, Any], ...] = (
+    {"source": "nope"},
+    {"type": "nope"},
+    {"type": "nope.*"},
+    {"external_id": "evt_x"},
+    {"external_id": "evt_" + "x" * 100},
+    {"subject": "nope"},
+    {"account": "nope"},
+)
+FILL = """
+INSERT INTO events (id, source, path, provider, external_id, type, time, received_ms, subject, account,
+  headers, data_is_json, digest, checksum, body)
+SELECT '01' || lpad(number::text, 24, '0'), 'shop', '', 'mando', ('evt_' || number)::bytea, 'sale.created',
+  '', 1750000000000 + number, ('inv_' || number)::bytea, 'acct', '', 1, '', 0,
+  convert_to(repeat('x', 500), 'UTF8')
+FROM generate_series(1, 6000) AS number;
+INSERT INTO deliveries (event_id, destination, status, attempts, received_ms, place, leased_until_ms, token,
+  updated_ms)
+SELECT id, 'billing', CASE WHEN received_ms % 10 = 0 THEN 'dead' ELSE 'delivered' END, 1, received_ms,
+  0, 0, 0, 0
+FROM events;
+"""
+
+
+@pytest.mark.parametrize("state", ["full", "analyzed"])
+@pytest.mark.parametrize("conditions", MISSES, ids=str)
+async def test_a_search_that_finds_nothing_reads_no_rows_of_events(
+    database: Database, postgres: PostgresServer, conditions: dict[str, Any], state: str
+) -> None:
+    postgres.sql(FILL, database=database.name)
+    if state == "analyzed":
+        postgres.sql("VACUUM ANALYZE", database=database.name)
+    connection = await asyncpg.connect(database.url, password=database.password, server_settings=dict(SLOW))
+    try:
+        *_, (statement, arguments) = await statements_of(connection, EventQuery(**conditions))
+        rows = await connection.fetch(f"EXPLAIN (ANALYZE, COSTS OFF) {statement}", *arguments)
+    finally:
+        await connection.close()
+    text = "\n".join(line for (line,) in rows)
+    assert re.search(r"using events_search on events \(actual time=\S+ rows=0(\.00)? ", text), text
+    assert "Rows Removed" not in text

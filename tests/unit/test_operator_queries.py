@@ -35,6 +35,25 @@ def test_filters_are_read() -> None:
     )
 
 
+def test_the_filters_of_a_search_are_read() -> None:
+    texts = {"external_id": "evt_1", "subject": "inv_1", "account": "acct_1", "destination": "app"}
+
+    assert event_query(texts | {"contains": 'a\n\t"é\0'}) == EventQuery(
+        external_id="evt_1",
+        subject="inv_1",
+        account="acct_1",
+        destination="app",
+        contains=b'a\n\t"\xc3\xa9\0',
+    )
+    assert delivery_query({"external_id": "evt_1"}) == DeliveryQuery(external_id="evt_1")
+    for text in ("", "x" * 1025, "\udcff"):
+        with pytest.raises(BadQueryError, match="contains"):
+            event_query({"contains": text})
+    for name in ("subject", "account", "contains"):
+        with pytest.raises(BadQueryError, match="unknown filter"):
+            delivery_query({name: "x"})
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,9 +11,9 @@ import click
 from gatehouse.cli.options import (
     complete_event,
     config_option,
+    event_filter_options,
     filter_options,
     json_option,
-    load_config,
     operator_option,
     page_options,
 )
@@ -21,7 +22,8 @@ from gatehouse.cli.output import last_outcome, page, table, to_seconds, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gatehouse.cli.options import Filters
+    from gatehouse.cli.access import Access
+    from gatehouse.cli.options import EventFilters, Filters
 
 _EVENT_COLUMNS = {
     "id": "id",
@@ -50,20 +52,14 @@ _ATTEMPT_COLUMNS = {
 
 @click.command("events")
 @click.argument("event_id", metavar="[ID]", required=False, shell_complete=complete_event)
-@filter_options(destination=False)
-@click.option(
-    "--status",
-    type=click.Choice(["pending", "delivered", "dead"]),
-    help="Only events with a delivery of this status.",
-)
+@event_filter_options
 @page_options
 @json_option
 @operator_option
 @config_option
 def events(
     event_id: str | None,
-    filters: Filters,
-    status: str | None,
+    filters: EventFilters,
     limit: int,
     cursor: str | None,
     as_json: bool,
@@ -72,29 +68,38 @@ def events(
 ) -> None:
     """List the events of a running gateway, newest first. With ID, show that event, its attempts and body.
 
-    Times are in UTC.
+    ID is the id of the event in the gateway, or the provider's id. Several events with the provider's id are
+    listed. Times are in UTC.
     """
-    import asyncio
-    from urllib.parse import quote
+    from gatehouse.cli.access import find_access
+    from gatehouse.cli.searching import search
 
-    from gatehouse.cli.operator_client import ask, with_query
-
-    if event_id is not None and (filters.given() or status or cursor):
+    if event_id is not None and (filters.given() or cursor):
         raise click.UsageError("an ID can't be combined with filters")
-    loaded = load_config(config)
+    access = find_access(config, operator)
     if event_id is not None:
-        event = asyncio.run(ask(loaded, f"/api/v1/events/{quote(event_id, safe='')}", operator))
-        click.echo(json.dumps(event, indent=2) if as_json else "\n".join(_event(event)))
+        _show_event(access, event_id, limit=limit, as_json=as_json)
         return
-    path = with_query("/api/v1/events", limit=limit, status=status, cursor=cursor, **filters.given())
-    answer = asyncio.run(ask(loaded, path, operator))
-    if not answer["events"]:
-        filters.check(loaded)
+    answer, exit_code = search(access, filters.given(), limit=limit, cursor=cursor)
+    if not answer["events"] and not exit_code:
+        filters.check(config)
     click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_events(answer)))
+    if exit_code:
+        sys.exit(exit_code)
+
+
+def _show_event(access: Access, given: str, *, limit: int, as_json: bool) -> None:
+    from gatehouse.cli.searching import find
+
+    event, answer = find(access, given, limit=limit)
+    if as_json:
+        click.echo(json.dumps(event or answer, indent=2))
+    else:
+        click.echo("\n".join(_events(answer) if event is None else _event(event)))
 
 
 @click.command("dead")
-@filter_options(destination=True)
+@filter_options
 @page_options
 @json_option
 @operator_option
@@ -112,15 +117,14 @@ def dead(
     A dead letter is a delivery that the gateway has given up on. gatehouse retry delivers it again. Times are
     in UTC.
     """
-    import asyncio
+    from gatehouse.cli.access import find_access
+    from gatehouse.cli.operator_client import fetch, with_query
 
-    from gatehouse.cli.operator_client import ask, with_query
-
-    loaded = load_config(config)
+    access = find_access(config, operator)
     path = with_query("/api/v1/deliveries", status="dead", limit=limit, cursor=cursor, **filters.given())
-    answer = asyncio.run(ask(loaded, path, operator))
+    answer = fetch(access, path)
     if not answer["deliveries"]:
-        filters.check(loaded)
+        filters.check(config)
     click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_dead_letters(answer)))
 
 

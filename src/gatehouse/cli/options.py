@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -99,30 +99,32 @@ def known_names(name: str, known: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """The filters that the options set; None for those that they do not set."""
+    """The filters that the options set; None for those that they do not set. Named as in the API."""
 
     destination: str | None
     source: str | None
-    event_type: str | None
+    type: str | None
     since: str | None
     until: str | None
 
     def given(self) -> dict[str, str]:
         """Return the filters that are set, under their names in the API."""
-        named = {
-            "destination": self.destination,
-            "source": self.source,
-            "type": self.event_type,
-            "since": self.since,
-            "until": self.until,
-        }
-        return {name: value for name, value in named.items() if value is not None}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
-    def check(self, loaded: LoadedConfig) -> None:
+    def check(self, config: str | None) -> None:
         """Raise `GatewayError` for a name that the config does not have.
 
         Call it only when nothing was found: the store may hold names from an earlier config.
         """
+        from gatehouse.errors import ConfigError
+
+        if self.destination is None and self.source is None:
+            return
+        try:
+            loaded = load_config(config)
+        except ConfigError:
+            return  # with --operator, there may be no config here
         for kind, name, known in (
             ("destination", self.destination, loaded.config.destinations),
             ("source", self.source, loaded.config.sources),
@@ -131,21 +133,39 @@ class Filters:
                 raise unknown_name(kind, name, known)
 
 
-def filter_options(*, destination: bool) -> Callable[[Callable[..., None]], Callable[..., Any]]:
+@dataclass(frozen=True, slots=True)
+class EventFilters(Filters):
+    """The filters of `gatehouse events`."""
+
+    status: str | None
+    external_id: str | None
+    subject: str | None
+    account: str | None
+    contains: str | None
+
+
+def filter_options(command: Callable[..., None]) -> Callable[..., Any]:
     """Add the filter options to a command, which gets them as `filters`."""
+    return _with_filters(command, Filters, _FILTER_OPTIONS)
 
-    def decorate(command: Callable[..., None]) -> Callable[..., Any]:
-        @functools.wraps(command)
-        def with_filters(**given: Any) -> None:  # noqa: ANN401 - click's own
-            filters = Filters(**{name: given.pop(name, None) for name in Filters.__slots__})
-            command(filters=filters, **given)
 
-        decorated: Callable[..., Any] = with_filters
-        for option in reversed(_FILTER_OPTIONS if destination else _FILTER_OPTIONS[1:]):
-            decorated = option(decorated)
-        return decorated
+def event_filter_options(command: Callable[..., None]) -> Callable[..., Any]:
+    """Add the filter options for events to a command, which gets them as `filters`."""
+    return _with_filters(command, EventFilters, (*_FILTER_OPTIONS, *_EVENT_FILTER_OPTIONS))
 
-    return decorate
+
+def _with_filters(
+    command: Callable[..., None], kind: type[Filters], options: Iterable[Callable[..., Any]]
+) -> Callable[..., Any]:
+    @functools.wraps(command)
+    def with_filters(**given: Any) -> None:  # noqa: ANN401 - click's own
+        filters = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+        command(filters=filters, **given)
+
+    decorated: Callable[..., Any] = with_filters
+    for option in reversed(tuple(options)):
+        decorated = option(decorated)
+    return decorated
 
 
 def page_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -214,16 +234,27 @@ _FILTER_OPTIONS = (
         "--destination",
         metavar="NAME",
         shell_complete=complete_destination,
-        help="Only deliveries to this destination.",
+        help="Only what goes to this destination.",
     ),
     click.option(
         "--source", metavar="NAME", shell_complete=complete_source, help="Only events from this source."
     ),
-    click.option(
-        "--type", "event_type", metavar="PATTERN", help="Only these event types, as in routes: invoice.*"
-    ),
+    click.option("--type", metavar="PATTERN", help="Only these event types, as in routes: invoice.*"),
     click.option(
         "--since", metavar="TIME", help=f"Only events received at this time (UTC) or later: {TIME_FORMS}."
     ),
     click.option("--until", metavar="TIME", help="Only events received before this time."),
+)
+_EVENT_FILTER_OPTIONS = (
+    click.option(
+        "--status",
+        type=click.Choice(["pending", "delivered", "dead"]),
+        help="Only events with a delivery of this status.",
+    ),
+    click.option("--external-id", metavar="ID", help="Only events with this id of the provider."),
+    click.option("--subject", metavar="TEXT", help="Only events with this subject."),
+    click.option("--account", metavar="TEXT", help="Only events of this account at the provider."),
+    click.option(
+        "--contains", metavar="TEXT", help="Only events whose body contains TEXT. This reads every body."
+    ),
 )

@@ -31,7 +31,7 @@ _RETRY_PATH = "/api/v1/deliveries/retry"
 
 @click.command("retry")
 @click.argument("delivery_ids", metavar="[ID]...", nargs=-1, shell_complete=complete_dead)
-@filter_options(destination=True)
+@filter_options
 @click.option("--all", "every", is_flag=True, help="Retry every dead letter.")
 @click.option("--dry-run", is_flag=True, help="Count the dead letters that would be retried; change nothing.")
 @json_option
@@ -68,7 +68,7 @@ def retry(
     selection: dict[str, Any] = {**given} or {"all": True}
     counts = asyncio.run((_count if dry_run else _retry_all)(loaded, selection, operator))
     if not counts:
-        filters.check(loaded)
+        filters.check(config)
     _print_counts(counts, as_json=as_json, dry_run=dry_run)
 
 

@@ -75,9 +75,14 @@ def event_query(given: Mapping[str, str], now: float = 0.0) -> EventQuery:
     return EventQuery(
         source=_text(given, "source"),
         type=_text(given, "type"),
-        status=_status(given),
+        external_id=_text(given, "external_id"),
+        subject=_text(given, "subject"),
+        account=_text(given, "account"),
+        contains=_contains(given),
         since=_time(given, "since", now),
         until=_time(given, "until", now),
+        destination=_text(given, "destination"),
+        status=_status(given),
     )
 
 
@@ -194,6 +199,7 @@ def _delivery_query(given: Mapping[str, str], now: float) -> DeliveryQuery:
         event_id=_text(given, "event_id"),
         source=_text(given, "source"),
         type=_text(given, "type"),
+        external_id=_text(given, "external_id"),
         since=_time(given, "since", now),
         until=_time(given, "until", now),
     )
@@ -210,6 +216,20 @@ def _check_names(given: Mapping[str, object], allowed: type, filters: type) -> N
 def _text(given: Mapping[str, str], name: str) -> str | None:
     text = given.get(name)
     return None if text is None else check_text(text, name)
+
+
+def _contains(given: Mapping[str, str]) -> bytes | None:
+    """Read the text to search for, which may contain any characters, as the bytes of UTF-8."""
+    text = given.get("contains")
+    if text is None:
+        return None
+    try:
+        encoded = text.encode()
+    except UnicodeEncodeError:
+        encoded = b""
+    if not encoded or len(text) > MAX_TEXT:
+        raise BadQueryError(f"contains must be text of 1 to {MAX_TEXT} characters in UTF-8")
+    return encoded
 
 
 def _status(given: Mapping[str, str]) -> Status | None:

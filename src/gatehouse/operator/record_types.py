@@ -16,6 +16,13 @@ _Name = Annotated[str, Meta(description="The name of the source.", examples=["sh
 _Cursor = Annotated[
     str | None, Meta(description="Asks for the next page; `null` on the last one.", examples=[None])
 ]
+_SearchedTo = Annotated[
+    Rfc3339 | None,
+    Meta(
+        description="The search has reached events that were received at this time; `null` on the last page.",
+        examples=[None],
+    ),
+]
 _Numbers = Annotated[
     dict[str, int], Meta(description="How many deliveries, by destination.", examples=[{"billing": 3}])
 ]
@@ -68,6 +75,7 @@ class EventPage(TypedDict):
 
     events: Annotated[list[EventSummary], Meta(description="The events of this page.")]
     cursor: _Cursor
+    searched_to: _SearchedTo
 
 
 class AttemptDetails(TypedDict):
@@ -155,6 +163,7 @@ class DeliveryPage(TypedDict):
 
     deliveries: Annotated[list[DeliveryState], Meta(description="The deliveries of this page.")]
     cursor: _Cursor
+    searched_to: _SearchedTo
 
 
 class BodyShown(TypedDict):

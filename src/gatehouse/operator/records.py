@@ -109,12 +109,14 @@ class RecordsApi:
     async def _list_events(self, request: web.Request) -> web.Response:
         """List events, newest first.
 
-        A page can have fewer entries than `limit`, or none, and still have a `cursor` for the next page.
+        A page ends after about 150 ms. So it can have fewer entries than `limit`, or none, and still have a
+        `cursor` for the next page. `contains` reads every body that the other filters leave: `searched_to`
+        tells how far back the search has come.
         """
         given = request.query
         query, limit = queries.event_query(given, self._clock()), queries.page_limit(given)
         page = await page_of(self._store.events(query, limit=limit, cursor=given.get("cursor")))
-        return responses.page_answer("events", page, responses.event_summary)
+        return responses.search_answer("events", page, responses.event_summary)
 
     @describe_route("Events", {200: (EventDetails,)}, errors=(404,), path=_EVENT_ID)
     async def _show_event(self, request: web.Request) -> web.Response:
@@ -176,12 +178,13 @@ class RecordsApi:
     async def _list_deliveries(self, request: web.Request) -> web.Response:
         """List deliveries, newest first. `status=dead` lists the dead letters.
 
-        A page can have fewer entries than `limit`, or none, and still have a `cursor` for the next page.
+        A page ends after about 150 ms. So it can have fewer entries than `limit`, or none, and still have a
+        `cursor` for the next page.
         """
         given = request.query
         query, limit = queries.delivery_query(given, self._clock()), queries.page_limit(given)
         page = await page_of(self._store.deliveries(query, limit=limit, cursor=given.get("cursor")))
-        return responses.page_answer(
+        return responses.search_answer(
             "deliveries", page, lambda row: responses.delivery_state(row, self._deliveries.starts_at)
         )
 

@@ -24,6 +24,11 @@ _Time = (
 )
 
 
+_ExternalId = Annotated[
+    _Text, Meta(description="The provider's id of the event.", examples=["evt_a1b2c3d4e5f6"])
+]
+
+
 class _Filters(TypedDict, total=False):
     source: Annotated[_Text, Meta(description="The name of a source.", examples=["shop"])]
     type: Annotated[
@@ -54,14 +59,33 @@ class _Paging(TypedDict, total=False):
 
 
 class EventFilters(_Filters, _Times, total=False):
-    """Which events: all given conditions have to hold."""
+    """Which events: all given conditions have to hold.
 
+    One delivery of the event has to meet all conditions on deliveries.
+    """
+
+    external_id: _ExternalId
+    subject: Annotated[_Text, Meta(description="The subject of the event.", examples=["inv_42"])]
+    account: Annotated[_Text, Meta(description="The provider's account.", examples=["acct_1"])]
+    contains: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=MAX_TEXT,
+            description="Text that the body contains, as it was sent. Upper and lower case differ.",
+            examples=["INV-2026-0042"],
+        ),
+    ]
+    destination: Annotated[
+        _Text, Meta(description="Events with a delivery to this destination.", examples=["billing"])
+    ]
     status: Annotated[
         Status, Meta(description="Events with at least one delivery of this status.", examples=["dead"])
     ]
 
 
 class _OfDeliveries(_Filters, _Times, total=False):
+    external_id: _ExternalId
     destination: Annotated[_Text, Meta(description="The name of a destination.", examples=["billing"])]
     event_id: Annotated[_Text, Meta(description="The id of an event.")]
 

@@ -41,9 +41,17 @@ def json_answer(value: object) -> web.Response:
     return web.Response(text=text, content_type="application/json")
 
 
-def page_answer(name: str, page: Page[Any], convert: Callable[[Any], Mapping[str, Any]]) -> web.Response:
+def page_answer(
+    name: str, page: Page[Any], convert: Callable[[Any], Mapping[str, Any]], **more: object
+) -> web.Response:
     """Answer with one page of a list, and the cursor of the next page."""
-    return json_answer({name: [convert(item) for item in page.items], "cursor": page.cursor})
+    return json_answer({name: [convert(item) for item in page.items], "cursor": page.cursor, **more})
+
+
+def search_answer(name: str, page: Page[Any], convert: Callable[[Any], Mapping[str, Any]]) -> web.Response:
+    """Answer with one page of a search, which also tells how far back the search has come."""
+    searched_to = None if page.searched_to is None else rfc3339(page.searched_to)
+    return page_answer(name, page, convert, searched_to=searched_to)
 
 
 def event_summary(row: EventRow) -> EventSummary:

@@ -1,7 +1,8 @@
-"""What both stores share about lists: where a page begins, how much it scans, and its cursor.
+"""What both stores share about lists: where a step begins, how much it scans, and its cursor.
 
-A page scans a bounded number of rows, so that a filter that matches few of them stays fast. First a store
-finds the end of the range to scan, with an index alone. Then it selects the matching rows within the range.
+A page is filled in steps (see searching.py). A step scans a bounded number of rows, so that a filter that
+matches few of them stays fast. First a store finds the end of the range to scan, with an index alone. Then it
+selects the matching rows within the range.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from gatehouse.store.records import Page
-from gatehouse.store.rows import first_id_at
+from gatehouse.store.rows import first_id_at, time_of_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gatehouse.store.records import DeliveryQuery, EventFacts, EventQuery
+    from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventFacts, EventQuery, EventRow
 
-T = TypeVar("T")
+T = TypeVar("T", bound="EventRow | DeliveryRow")
 
-#: How many rows a page scans.
+#: How many rows one step of a page scans at first.
 SCAN_ROWS: Final = 5000
 #: Sorts after every destination, and after every event id.
 LAST_NAME: Final = "\U0010ffff"
@@ -41,12 +42,14 @@ class Position(NamedTuple):
 
 
 class ScanRange(NamedTuple):
-    """How far down a page scans."""
+    """How far down a step scans."""
 
     #: The smallest id or number that is scanned.
     end: str | int
     #: Whether nothing is left below.
     is_last: bool
+    #: When the event at the end was received (unix seconds); None for the time in an id.
+    time: float | None = None
 
 
 def encode_cursor(position: Position) -> str:
@@ -88,12 +91,13 @@ def make_page(
 ) -> Page[T]:
     """Make a page of at most `limit` rows. One row more in `found` means that there is another page."""
     rows = found[:limit]
-    cursor = None
+    items = tuple(map(item_of, rows))
     if len(found) > limit:
-        cursor = encode_cursor(position_of(rows[-1]))
-    elif not scanned.is_last:
-        cursor = encode_cursor(Position(scanned.end, ""))
-    return Page(tuple(map(item_of, rows)), cursor)
+        return Page(items, encode_cursor(position_of(rows[-1])), items[-1].received)
+    if scanned.is_last:
+        return Page(items, None)
+    time = time_of_id(str(scanned.end)) if scanned.time is None else scanned.time
+    return Page(items, encode_cursor(Position(scanned.end, "")), time)
 
 
 def make_page_onward(items: Sequence[EventFacts], limit: int, scanned_to: str | None) -> Page[EventFacts]:

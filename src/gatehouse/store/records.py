@@ -25,20 +25,31 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None = None
     #: A pattern as in a route: `invoice.*`.
     type: str | None = None
+    #: The provider's id of the event.
+    external_id: str | None = None
     #: Received at or after `since`, and before `until` (unix seconds).
     since: float | None = None
     until: float | None = None
 
 
 class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
-    """Which events to return: those that meet all given conditions."""
+    """Which events to return: those that meet all given conditions.
+
+    One delivery of the event has to meet all conditions on deliveries.
+    """
 
     source: str | None = None
     type: str | None = None
-    #: Only events with at least one delivery of this status.
-    status: Status | None = None
+    external_id: str | None = None
+    subject: str | None = None
+    account: str | None = None
+    #: Bytes that the body contains.
+    contains: bytes | None = None
     since: float | None = None
     until: float | None = None
+    #: Conditions on deliveries.
+    destination: str | None = None
+    status: Status | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,6 +137,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     items: tuple[T, ...]
     #: Asks for the next page; None at the end.
     cursor: str | None
+    #: The search has reached events that were received at this time (unix seconds); None at the end.
+    searched_to: float | None = None
 
 
 class Retried(msgspec.Struct, frozen=True):

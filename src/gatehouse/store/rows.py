@@ -26,11 +26,20 @@ _BODY: Final = -2
 #: The first ten characters of an id are the time, with 48 bits.
 _MAX_ID_TIME: Final = 2**48 / 1000 - 1
 _ID_TIME_DIGITS: Final = 10
+_ID_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
 def first_id_at(seconds: float) -> str:
     """Return a lower bound for the ids of events that were received at this time or later."""
     return new_id(min(max(seconds, 0.0), _MAX_ID_TIME))[:_ID_TIME_DIGITS]
+
+
+def time_of_id(event_id: str) -> float:
+    """Return the time in an id (unix seconds): when its event was received. 0.0 if it contains none."""
+    time = 0
+    for character in event_id[:_ID_TIME_DIGITS]:
+        time = time * len(_ID_ALPHABET) + max(0, _ID_ALPHABET.find(character))
+    return time / 1000
 
 
 def milliseconds(seconds: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gatehouse.store import audit
-from gatehouse.store.postgres.queries import Conditions
+from gatehouse.store.postgres.filters import Conditions
 from gatehouse.store.rows import milliseconds
 
 if TYPE_CHECKING:

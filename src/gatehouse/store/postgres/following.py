@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from gatehouse.store.listing import SCAN_ROWS, first_id, last_id, make_page_onward
-from gatehouse.store.postgres.queries import Conditions, add_filters, can_match
+from gatehouse.store.postgres.filters import Conditions, add_event_filters, can_match
 from gatehouse.store.postgres.rows import is_storable, text_with_marks, text_with_marks_or_none
 from gatehouse.store.records import EventFacts, Page
 
@@ -25,9 +27,6 @@ SELECT id, source, type, external_id, subject, account, received_ms,
   array(SELECT destination FROM deliveries WHERE event_id = events.id ORDER BY destination COLLATE "C")
 FROM events WHERE {conditions} ORDER BY id LIMIT {limit}
 """
-_HAS_DELIVERY: Final = """EXISTS (
-  SELECT 1 FROM deliveries WHERE deliveries.event_id = events.id AND deliveries.destination = {}
-)"""
 
 
 async def events_onward(
@@ -43,9 +42,9 @@ async def events_onward(
     wanted = Conditions()
     wanted.add("events.id > {}", after)
     wanted.add("events.id <= {}", end)
-    add_filters(wanted, query)
     if destination is not None:
-        wanted.add(_HAS_DELIVERY, destination)
+        query = msgspec.structs.replace(query, destination=destination)
+    add_event_filters(wanted, query)
     sql = _EVENTS.replace("{conditions}", str(wanted)).replace("{limit}", wanted.parameter(limit))
     rows = await connection.fetch(sql, *wanted.parameters)
     return make_page_onward(

@@ -24,7 +24,15 @@ from gatehouse.store.listing import (
 )
 from gatehouse.store.postgres import queries
 from gatehouse.store.postgres.attempts import attempts_by_destination
-from gatehouse.store.postgres.queries import Conditions, add_filters, can_match
+from gatehouse.store.postgres.filters import (
+    HAS_STATUS,
+    Conditions,
+    add_delivery_filters,
+    add_event_filters,
+    add_filters,
+    can_match,
+)
+from gatehouse.store.postgres.queries import Driver
 from gatehouse.store.postgres.rows import intact_event, is_storable, text_with_marks, text_with_marks_or_none
 from gatehouse.store.records import DeliveryRow, EventRow, Page, StoredEvent
 
@@ -33,18 +41,27 @@ if TYPE_CHECKING:
 
     from gatehouse.store.postgres.clock import DatabaseClock
     from gatehouse.store.postgres.connection import Connection
-    from gatehouse.store.records import DeliveryQuery, EventQuery, Status
+    from gatehouse.store.records import DeliveryQuery, EventQuery
 
 
 async def deliveries(
-    connection: Connection, query: DeliveryQuery, *, limit: int, cursor: str | None, clock: DatabaseClock
+    connection: Connection,
+    query: DeliveryQuery,
+    *,
+    limit: int,
+    cursor: str | None,
+    clock: DatabaseClock,
+    scan_rows: int = SCAN_ROWS,
 ) -> Page[DeliveryRow]:
-    """Return a page of deliveries. Raises `ValueError` for an invalid cursor."""
+    """Return what one step finds. Raises `ValueError` for an invalid cursor."""
     position = _position(cursor, query.event_id or last_id(query), LAST_NAME)
     if not can_match(query):
         return Page((), None)
-    wanted = _deliveries_with(query.status, query.destination)
-    scanned = await _range(connection, wanted, query, position, queries.RANGE_OF_DELIVERIES)
+    scanned = ScanRange(query.event_id or "", is_last=True)
+    if query.event_id is None:
+        driver = await _driver(connection, query) or Driver("deliveries", "event_id")
+        scanned = await _range(connection, query, position, driver, scan_rows)
+    wanted = Conditions()
     wanted.add(
         "(deliveries.event_id, deliveries.destination) < ({}, {})", position.event, position.destination
     )
@@ -52,6 +69,7 @@ async def deliveries(
     wanted.add("deliveries.event_id >= {}", scanned.end)
     if query.event_id is not None:
         wanted.add("deliveries.event_id = {}", query.event_id)
+    add_delivery_filters(wanted, query)
     add_filters(wanted, query)
     rows = await _select(connection, queries.DELIVERIES, wanted, limit)
     return make_page(
@@ -60,27 +78,38 @@ async def deliveries(
 
 
 async def events(
-    connection: Connection, query: EventQuery, *, limit: int, cursor: str | None
+    connection: Connection,
+    query: EventQuery,
+    *,
+    limit: int,
+    cursor: str | None,
+    scan_rows: int = SCAN_ROWS,
 ) -> Page[EventRow]:
-    """Return a page of events. Raises `ValueError` for an invalid cursor."""
+    """Return what one step finds. Raises `ValueError` for an invalid cursor."""
     position = _position(cursor, last_id(query), "")
     if not can_match(query):
         return Page((), None)
-    with_status = _deliveries_with(query.status, None)
-    find_range = queries.RANGE_OF_EVENTS
-    if query.status in ("dead", "pending"):
-        find_range = queries.RANGE_OF_DELIVERIES
-    scanned = await _range(connection, with_status, query, position, find_range)
-    wanted = Conditions()
-    if query.status is not None:
-        found = f"SELECT 1 FROM deliveries WHERE deliveries.event_id = events.id AND {with_status}"  # noqa: S608
-        wanted.parameters += with_status.parameters
-        wanted.add(f"EXISTS ({found})")
-    wanted.add("events.id < {}", position.event)
-    wanted.add("events.id >= {}", scanned.end)
-    add_filters(wanted, query)
-    rows = await _select(connection, queries.EVENTS, wanted, limit)
+    driver = await _driver(connection, query)
+    scanned = await _range(connection, query, position, driver or Driver("events", "id"), scan_rows)
+    statement, wanted = _event_scan(driver, position, scanned)
+    add_event_filters(wanted, query)
+    rows = await _select(connection, statement, wanted, limit)
     return make_page(rows, limit, scanned, lambda row: Position(row[0], ""), _event_row)
+
+
+def _event_scan(driver: Driver | None, position: Position, scanned: ScanRange) -> tuple[str, Conditions]:
+    """Return the statement that selects events within a range, and the conditions of the range."""
+    wanted = Conditions()
+    if driver is None:
+        wanted.add("events.id < {}", position.event)
+        wanted.add("events.id >= {}", scanned.end)
+        return queries.EVENTS, wanted
+    found = Conditions(wanted.parameters)
+    driver.add_to(found)
+    found.add("event_id < {}", position.event)
+    found.add("event_id >= {}", scanned.end)
+    statement = queries.EVENTS_FOUND.replace("{table}", driver.table)
+    return statement.replace("{found}", str(found)), wanted
 
 
 async def event(connection: Connection, event_id: str, *, clock: DatabaseClock) -> StoredEvent | None:
@@ -108,42 +137,52 @@ def _position(cursor: str | None, event_id: str, destination: str) -> Position:
     return position
 
 
-def _deliveries_with(status: Status | None, destination: str | None) -> Conditions:
-    """Return the conditions on deliveries. The one that has an index comes first."""
+async def _driver(connection: Connection, query: EventQuery | DeliveryQuery) -> Driver | None:
+    """Return the index to scan, if one contains all deliveries that match and little else."""
+    if query.status not in ("dead", "pending"):
+        return None
+    conditions: tuple[tuple[str, str | None], ...] = ((HAS_STATUS[query.status], None),)
+    if query.destination is not None:
+        conditions += (("deliveries.destination = {}", query.destination),)
+    driver = Driver("deliveries", "event_id", conditions)
+    if query.status == "pending" and not await _are_few(connection, driver):
+        # Each range of all deliveries contains plenty of them.
+        return None
+    return driver
+
+
+async def _are_few(connection: Connection, driver: Driver) -> bool:
+    """Tell whether the rows of a driver are so few that they can be sorted."""
     conditions = Conditions()
-    if status is not None:
-        conditions.add(queries.HAS_STATUS[status])
-    if destination is not None:
-        conditions.add("deliveries.destination = {}", destination)
-    return conditions
+    driver.add_to(conditions)
+    count = queries.COUNT_UP_TO_LIMIT.format(table=driver.table, conditions=conditions)
+    number: int = await connection.fetchval(count, *conditions.parameters)
+    return number < SCAN_ROWS
 
 
 async def _range(
     connection: Connection,
-    wanted: Conditions,
     query: EventQuery | DeliveryQuery,
     position: Position,
-    find_range: str,
+    driver: Driver,
+    scan_rows: int,
 ) -> ScanRange:
-    """Find how far down a page scans."""
+    """Find how far down a step scans."""
     first = first_id(query)
-    if getattr(query, "event_id", None) is not None:
-        return ScanRange("", is_last=True)
-    if query.status == "pending":
-        count = queries.COUNT_UP_TO_LIMIT.format(conditions=wanted)
-        number = await connection.fetchval(count, *wanted.parameters)
-        if number < SCAN_ROWS:
-            return ScanRange(first, is_last=True)
-    bounded = Conditions()
-    if query.status == "dead":
-        bounded.parameters += wanted.parameters
-        bounded.add(str(wanted).replace("{", "{{").replace("}", "}}"))
-    column = "id" if find_range is queries.RANGE_OF_EVENTS else "event_id"
-    bounded.add(f"{column} <= {{}}", position.event)
-    bounded.add(f"{column} >= {{}}", first)
-    row = await connection.fetchrow(find_range.format(conditions=bounded), *bounded.parameters)
-    end, scanned = row or (None, 0)
-    return ScanRange(LAST_NAME if end is None else end, scanned < SCAN_ROWS)
+    if query.status == "pending" and driver.conditions:
+        return ScanRange(first, is_last=True)
+    conditions = Conditions()
+    driver.add_to(conditions)
+    conditions.add(f"{driver.column} <= {{}}", position.event)
+    conditions.add(f"{driver.column} >= {{}}", first)
+    statement = queries.END.format(
+        column=driver.column,
+        table=driver.table,
+        conditions=conditions,
+        rows=f"{conditions.parameter(scan_rows)}::bigint",
+    )
+    end = await connection.fetchval(statement, *conditions.parameters)
+    return ScanRange(first if end is None else end, is_last=end is None)
 
 
 async def _select(

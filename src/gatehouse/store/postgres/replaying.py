@@ -14,9 +14,9 @@ from gatehouse.store.accepting import HELD
 from gatehouse.store.listing import SCAN_ROWS
 from gatehouse.store.postgres import ordering
 from gatehouse.store.postgres.attempts import KEEP_LAST
+from gatehouse.store.postgres.filters import Conditions, add_filters
 from gatehouse.store.postgres.notifications import NOTIFY
 from gatehouse.store.postgres.purging import NO_PURGE
-from gatehouse.store.postgres.queries import Conditions, add_filters
 from gatehouse.store.rows import milliseconds
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ SELECT max(event_id), count(*) FROM (
 #: The oldest first, because of the deliveries with order keys. Ids of the same millisecond have no order.
 _DEAD: Final = """
 SELECT deliveries.event_id, deliveries.destination
-FROM deliveries JOIN events ON events.id = deliveries.event_id
+FROM deliveries CROSS JOIN LATERAL (SELECT * FROM events WHERE id = deliveries.event_id LIMIT 1) AS events
 WHERE {conditions}
 ORDER BY left(deliveries.event_id, 10), deliveries.order_seq, deliveries.event_id, deliveries.destination
 LIMIT {limit}

@@ -38,12 +38,13 @@ from gatehouse.store.postgres.connection import (
     is_statement_timeout,
     store_error,
 )
+from gatehouse.store.postgres.filters import can_match
 from gatehouse.store.postgres.notifications import Notifications
 from gatehouse.store.postgres.pool import FEW_ROWS, ConnectionPools, Pool
-from gatehouse.store.postgres.queries import can_match
 from gatehouse.store.postgres.rows import is_storable
 from gatehouse.store.postgres.schema import migrate
 from gatehouse.store.records import Page, Retried
+from gatehouse.store.searching import BodySearches, fill_page, rows_for
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class PostgresStore:
         self._notifications = Notifications(partial(self._pools.connect, SLOW))
         self._purge_cursor = purging.PurgeCursor()
         self._legacy_keys = legacy_keys.PostgresLegacyKeys()
+        self._body_searches = BodySearches()
         self._size = 0
 
     @classmethod
@@ -218,7 +220,12 @@ class PostgresStore:
         return await self._run(self._hot, work)
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
-        return await self._run(self._slow, partial(listing.events, query=query, limit=limit, cursor=cursor))
+        async def step(left: int, at: str | None, rows: int) -> Page[EventRow]:
+            work = partial(listing.events, query=query, limit=left, cursor=at, scan_rows=rows)
+            return await self._run(self._slow, work)
+
+        async with self._body_searches.turn(query):
+            return await fill_page(step, limit=limit, cursor=cursor, bounds=rows_for(query))
 
     async def events_onward(
         self, query: EventQuery, *, destination: str | None = None, limit: int, cursor: str | None = None
@@ -234,8 +241,12 @@ class PostgresStore:
     async def deliveries(
         self, query: DeliveryQuery, *, limit: int, cursor: str | None = None
     ) -> Page[DeliveryRow]:
-        work = partial(listing.deliveries, query=query, limit=limit, cursor=cursor, clock=self._clock)
-        return await self._run(self._slow, work)
+        find = partial(listing.deliveries, query=query, clock=self._clock)
+
+        async def step(left: int, at: str | None, rows: int) -> Page[DeliveryRow]:
+            return await self._run(self._slow, partial(find, limit=left, cursor=at, scan_rows=rows))
+
+        return await fill_page(step, limit=limit, cursor=cursor, bounds=rows_for(query))
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
         if not can_match(query):

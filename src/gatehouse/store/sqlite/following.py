@@ -11,7 +11,8 @@ import msgspec
 
 from gatehouse.store.listing import LAST_NAME, SCAN_ROWS, first_id, last_id, make_page_onward
 from gatehouse.store.records import EventFacts
-from gatehouse.store.sqlite.queries import EVENT_FILTERS, filter_parameters
+from gatehouse.store.sqlite.filters import event_filters, filter_parameters
+from gatehouse.store.sqlite.queries import with_filters
 from gatehouse.store.sqlite.rows import fetch, text_with_marks
 
 if TYPE_CHECKING:
@@ -28,14 +29,10 @@ SELECT max(id), count(*) FROM (
 _EVENTS: Final = """
 SELECT id, source, type, external_id, subject, account, received_ms,
   (SELECT json_group_array(destination) FROM deliveries WHERE event_seq = events.seq)
-FROM events INDEXED BY events_id
-WHERE id > :after AND id <= :end
-  AND (:destination IS NULL OR EXISTS (
-    SELECT 1 FROM deliveries WHERE event_seq = events.seq AND destination = :destination
-  ))
-  AND {filters}
+FROM events INDEXED BY events_search
+WHERE id > :after AND id <= :end AND {filters}
 ORDER BY id LIMIT :limit
-""".replace("{filters}", EVENT_FILTERS)
+"""
 
 
 def events_onward(
@@ -47,8 +44,9 @@ def events_onward(
     cursor: str | None,
 ) -> Page[EventFacts]:
     """Return a page of events, from old to new. `cursor` is the id after which it begins."""
+    if destination is not None:
+        query = msgspec.structs.replace(query, destination=destination)
     parameters = filter_parameters(query) | {
-        "destination": destination,
         "after": first_id(query) if cursor is None else cursor,
         "last": last_id(query),
         "scan_rows": SCAN_ROWS,
@@ -56,7 +54,7 @@ def events_onward(
     }
     end, scanned = connection.execute(_RANGE, parameters).fetchone()
     parameters["end"] = LAST_NAME if end is None else end
-    rows = fetch(connection, _EVENTS, parameters, text_with_marks)
+    rows = fetch(connection, with_filters(_EVENTS, event_filters(query)), parameters, text_with_marks)
     return make_page_onward(list(map(_facts, rows)), limit, end if scanned == SCAN_ROWS else None)
 
 

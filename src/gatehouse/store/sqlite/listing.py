@@ -7,7 +7,7 @@ the events' numbers. All others are found by the events' ids, which are in the o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from gatehouse.errors import StoreError
 from gatehouse.store.accepting import HELD
@@ -26,7 +26,8 @@ from gatehouse.store.listing import (
 from gatehouse.store.records import DeliveryRow, EventRow, Page, StoredEvent
 from gatehouse.store.sqlite import queries
 from gatehouse.store.sqlite.attempts import attempts_by_destination
-from gatehouse.store.sqlite.queries import filter_parameters
+from gatehouse.store.sqlite.filters import delivery_filters, event_filters, filter_parameters
+from gatehouse.store.sqlite.queries import with_filters
 from gatehouse.store.sqlite.rows import CHECKED_COLUMNS, fetch, intact_event, text_or_bytes, text_with_marks
 
 if TYPE_CHECKING:
@@ -34,54 +35,69 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatehouse.store.records import DeliveryQuery, EventQuery
-    from gatehouse.store.sqlite.queries import DeliveryIndex, Parameters
+    from gatehouse.store.sqlite.filters import Parameters
+    from gatehouse.store.sqlite.queries import DeliveryIndex
 
 _EVENT: Final = f"SELECT {CHECKED_COLUMNS} FROM events WHERE id = ?"  # noqa: S608 - of a constant
 
 
 class _Scan(NamedTuple):
-    """What one page does: `statement` selects the matching rows within `range`."""
+    """What one step does: `statement` selects the matching rows within `range`."""
 
     statement: str
     range: ScanRange
 
 
 def deliveries(
-    connection: sqlite3.Connection, query: DeliveryQuery, *, limit: int, cursor: str | None
+    connection: sqlite3.Connection,
+    query: DeliveryQuery,
+    *,
+    limit: int,
+    cursor: str | None,
+    scan_rows: int = SCAN_ROWS,
 ) -> Page[DeliveryRow]:
-    """Return a page of deliveries. Raises `ValueError` for an invalid cursor."""
-    parameters = filter_parameters(query) | {"destination": query.destination}
+    """Return what one step finds. Raises `ValueError` for an invalid cursor."""
+    parameters = filter_parameters(query)
+    filters = delivery_filters(query)
     if query.status in ("dead", "pending") and query.event_id is None:
         position = Position(LAST_SEQ, LAST_NAME) if cursor is None else decode_cursor(cursor, int)
-        _add_paging(parameters, position, limit)
-        scan = _scan_by_number(connection, query.status, parameters, queries.DELIVERIES_BY_NUMBER)
+        _add_paging(parameters, position, limit, scan_rows)
+        statement = with_filters(queries.DELIVERIES_BY_NUMBER, filters)
+        scan = _scan_by_number(connection, query.status, parameters, statement)
         key_column = queries.DELIVERY_SEQ
     else:
         start = query.event_id or last_id(query)
         position = Position(start, LAST_NAME) if cursor is None else decode_cursor(cursor, str)
-        _add_paging(parameters, position, limit)
+        _add_paging(parameters, position, limit, scan_rows)
         parameters["first"] = query.event_id or first_id(query)
-        scan = _scan_by_id(connection, parameters, queries.DELIVERIES_BY_ID)
+        scan = _scan_by_id(connection, parameters, with_filters(queries.DELIVERIES_BY_ID, filters))
         key_column = 0
     rows = _select(connection, scan, parameters)
     return make_page(rows, limit, scan.range, lambda row: Position(row[key_column], row[3]), _delivery_row)
 
 
 def events(
-    connection: sqlite3.Connection, query: EventQuery, *, limit: int, cursor: str | None
+    connection: sqlite3.Connection,
+    query: EventQuery,
+    *,
+    limit: int,
+    cursor: str | None,
+    scan_rows: int = SCAN_ROWS,
 ) -> Page[EventRow]:
-    """Return a page of events. Raises `ValueError` for an invalid cursor."""
-    parameters = filter_parameters(query) | {"destination": None}
+    """Return what one step finds. Raises `ValueError` for an invalid cursor."""
+    parameters = filter_parameters(query)
+    filters = event_filters(query)
     if query.status in ("dead", "pending"):
         position = Position(LAST_SEQ, "") if cursor is None else decode_cursor(cursor, int)
-        _add_paging(parameters, position, limit)
-        scan = _scan_by_number(connection, query.status, parameters, queries.EVENTS_BY_NUMBER)
+        _add_paging(parameters, position, limit, scan_rows)
+        statement = with_filters(queries.EVENTS_BY_NUMBER, filters)
+        scan = _scan_by_number(connection, query.status, parameters, statement)
         key_column = queries.EVENT_SEQ
     else:
         position = Position(last_id(query), "") if cursor is None else decode_cursor(cursor, str)
-        _add_paging(parameters, position, limit)
+        _add_paging(parameters, position, limit, scan_rows)
         parameters["first"] = first_id(query)
-        scan = _scan_by_id(connection, parameters, queries.EVENTS_BY_ID)
+        scan = _scan_by_id(connection, parameters, with_filters(queries.EVENTS_BY_ID, filters))
         key_column = 0
     rows = _select(connection, scan, parameters)
     return make_page(rows, limit, scan.range, lambda row: Position(row[key_column], ""), _event_row)
@@ -101,19 +117,20 @@ def event(connection: sqlite3.Connection, event_id: str) -> StoredEvent | None:
     return StoredEvent(intact, found_deliveries, attempts)
 
 
-def _add_paging(parameters: Parameters, position: Position, limit: int) -> None:
+def _add_paging(parameters: Parameters, position: Position, limit: int, scan_rows: int) -> None:
     parameters |= {
         "event": position.event,
         "destination_before": position.destination,
         # One row more than the page holds tells whether there is another page.
         "limit": limit + 1,
-        "scan_rows": SCAN_ROWS,
+        "scan_rows": scan_rows,
     }
 
 
 def _scan_by_id(connection: sqlite3.Connection, parameters: Parameters, statement: str) -> _Scan:
-    end, scanned = connection.execute(queries.RANGE_OF_IDS, parameters).fetchone()
-    return _Scan(statement, ScanRange(LAST_NAME if end is None else end, scanned < SCAN_ROWS))
+    found = connection.execute(queries.END_OF_IDS, parameters).fetchone()
+    end = str(parameters["first"] if found is None else found[0])
+    return _Scan(statement, ScanRange(end, is_last=found is None))
 
 
 def _scan_by_number(
@@ -129,11 +146,16 @@ def _scan_by_number(
             return _Scan(index.apply_to(statement), ScanRange(0, is_last=True))
         index, find_range = queries.PENDING_IN_TABLE, queries.RANGE_OF_ALL_NUMBERS
     end, scanned = connection.execute(find_range, parameters).fetchone()
-    return _Scan(index.apply_to(statement), ScanRange(LAST_SEQ if end is None else end, scanned < SCAN_ROWS))
+    if scanned < cast("int", parameters["scan_rows"]):
+        return _Scan(index.apply_to(statement), ScanRange(LAST_SEQ if end is None else end, is_last=True))
+    (received_ms,) = connection.execute(queries.RECEIVED, (end,)).fetchone()
+    return _Scan(index.apply_to(statement), ScanRange(end, is_last=False, time=received_ms / 1000))
 
 
 def _are_few(connection: sqlite3.Connection, index: DeliveryIndex, parameters: Parameters) -> bool:
-    (number,) = connection.execute(index.apply_to(queries.COUNT_UP_TO_LIMIT), parameters).fetchone()
+    (number,) = connection.execute(
+        index.apply_to(queries.COUNT_UP_TO_LIMIT), parameters | {"scan_rows": SCAN_ROWS}
+    ).fetchone()
     return bool(number < SCAN_ROWS)
 
 

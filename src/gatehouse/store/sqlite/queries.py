@@ -1,49 +1,11 @@
-"""The SQL of lists: the conditions of an operator's filters, and the statements that apply them.
+"""The statements of lists. See listing.py for how they work together.
 
-Filters name their tables `events` and `deliveries`. See listing.py for how the statements work together.
+`{filters}` stands for the conditions of filters.py.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
-
-from gatehouse.store.rows import milliseconds
-
-if TYPE_CHECKING:
-    from gatehouse.store.records import DeliveryQuery, EventQuery
-
-Parameters: TypeAlias = dict[str, str | int | None]
-
-EVENT_FILTERS: Final = """
-(:source IS NULL OR events.source = :source)
-AND (:type IS NULL OR events.type GLOB :type)
-AND (:since IS NULL OR events.received_ms >= :since)
-AND (:until IS NULL OR events.received_ms < :until)
-"""
-DELIVERY_FILTERS: Final = f"""
-(:destination IS NULL OR deliveries.destination = :destination)
-AND (:status IS NULL OR deliveries.status = :status)
-AND {EVENT_FILTERS}
-"""
-#: Characters other than the star that are special in GLOB.
-_SPECIAL: Final = re.compile(r"[?\[]")
-
-
-def filter_parameters(query: DeliveryQuery | EventQuery) -> Parameters:
-    """Return the values of a query's filters, except the destination."""
-    return {
-        "source": query.source,
-        "type": None if query.type is None else glob(query.type),
-        "status": query.status,
-        "since": None if query.since is None else milliseconds(query.since),
-        "until": None if query.until is None else milliseconds(query.until),
-    }
-
-
-def glob(pattern: str) -> str:
-    """Translate a pattern, in which only the star is special, to GLOB."""
-    return _SPECIAL.sub(r"[\g<0>]", pattern)
+from typing import Final, NamedTuple
 
 
 class DeliveryIndex(NamedTuple):
@@ -55,6 +17,11 @@ class DeliveryIndex(NamedTuple):
     def apply_to(self, template: str) -> str:
         """Return a statement that reads from this index."""
         return template.replace("{index}", self.indexed_by).replace("{condition}", self.condition)
+
+
+def with_filters(template: str, filters: str) -> str:
+    """Return a statement with these conditions."""
+    return template.replace("{filters}", filters)
 
 
 DEAD: Final = DeliveryIndex("INDEXED BY deliveries_dead_by_event", "deliveries.status = 'dead'")
@@ -84,10 +51,11 @@ SELECT min(event_seq), count(*) FROM (
   SELECT event_seq FROM deliveries WHERE event_seq <= :event ORDER BY event_seq DESC LIMIT :scan_rows
 )
 """
-RANGE_OF_IDS: Final = """
-SELECT min(id), count(*) FROM (
-  SELECT id FROM events WHERE id >= :first AND id <= :event ORDER BY id DESC LIMIT :scan_rows
-)
+RECEIVED: Final = "SELECT received_ms FROM events WHERE seq = ?"
+#: Where a step ends. There is no row if the list ends before.
+END_OF_IDS: Final = """
+SELECT id FROM events INDEXED BY events_search WHERE id >= :first AND id <= :event
+ORDER BY id DESC LIMIT 1 OFFSET :scan_rows - 1
 """
 
 _DELIVERY_COLUMNS: Final = """
@@ -97,14 +65,15 @@ events.id, events.source, events.type, deliveries.destination, deliveries.status
 """
 #: Where in a row of deliveries the event's number is.
 DELIVERY_SEQ: Final = 11
+#: SQLite sorts the deliveries of one event at a time, because the index does not tell it that ids are unique.
 DELIVERIES_BY_ID: Final = """
 SELECT {columns}
-FROM events INDEXED BY events_id CROSS JOIN deliveries ON deliveries.event_seq = events.seq
+FROM events INDEXED BY events_search CROSS JOIN deliveries ON deliveries.event_seq = events.seq
 WHERE events.id >= :end AND events.id <= :event
   AND (events.id < :event OR deliveries.destination < :destination_before)
   AND {filters}
 ORDER BY events.id DESC, deliveries.destination DESC LIMIT :limit
-""".replace("{columns}", _DELIVERY_COLUMNS).replace("{filters}", DELIVERY_FILTERS)
+""".replace("{columns}", _DELIVERY_COLUMNS)
 DELIVERIES_BY_NUMBER: Final = """
 SELECT {columns}
 FROM deliveries {index} CROSS JOIN events ON events.seq = deliveries.event_seq
@@ -112,11 +81,11 @@ WHERE {condition} AND deliveries.event_seq >= :end AND deliveries.event_seq <= :
   AND (deliveries.event_seq < :event OR deliveries.destination < :destination_before)
   AND {filters}
 ORDER BY deliveries.event_seq DESC, deliveries.destination DESC LIMIT :limit
-""".replace("{columns}", _DELIVERY_COLUMNS).replace("{filters}", DELIVERY_FILTERS)
+""".replace("{columns}", _DELIVERY_COLUMNS)
 DELIVERIES_OF_EVENT: Final = """
 SELECT {columns}
 FROM events CROSS JOIN deliveries ON deliveries.event_seq = events.seq
-WHERE events.id = ? ORDER BY deliveries.destination
+WHERE events.seq = (SELECT seq FROM events WHERE id = ?) ORDER BY deliveries.destination
 """.replace("{columns}", _DELIVERY_COLUMNS)
 
 #: Counts the deliveries only of the events on the page.
@@ -136,12 +105,11 @@ EVENT_SEQ: Final = 9
 EVENTS_BY_ID: Final = _WITH_COUNTS.replace(
     "{page}",
     """
-SELECT {columns} FROM events INDEXED BY events_id
+SELECT {columns} FROM events INDEXED BY events_search
 WHERE events.id >= :end AND events.id < :event
-  AND (:status IS NULL OR EXISTS (SELECT 1 FROM deliveries WHERE event_seq = seq AND status = :status))
   AND {filters}
 ORDER BY events.id DESC LIMIT :limit
-""".replace("{columns}", _EVENT_COLUMNS).replace("{filters}", EVENT_FILTERS),
+""".replace("{columns}", _EVENT_COLUMNS),
 )
 EVENTS_BY_NUMBER: Final = _WITH_COUNTS.replace(
     "{page}",
@@ -153,5 +121,5 @@ WHERE events.seq < :event AND events.seq IN (
   )
   AND {filters}
 ORDER BY events.seq DESC LIMIT :limit
-""".replace("{columns}", _EVENT_COLUMNS).replace("{filters}", EVENT_FILTERS),
+""".replace("{columns}", _EVENT_COLUMNS),
 )

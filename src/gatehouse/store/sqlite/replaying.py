@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import msgspec
+
 from gatehouse.store.accepting import HELD
 from gatehouse.store.listing import SCAN_ROWS
 from gatehouse.store.rows import milliseconds
 from gatehouse.store.sqlite import ordering
 from gatehouse.store.sqlite.attempts import keep_last_attempt
-from gatehouse.store.sqlite.queries import DEAD, DEAD_OF_DESTINATION, DELIVERY_FILTERS, filter_parameters
+from gatehouse.store.sqlite.filters import delivery_filters, filter_parameters
+from gatehouse.store.sqlite.queries import DEAD, DEAD_OF_DESTINATION, with_filters
 from gatehouse.store.sqlite.rows import execute_rows
 
 if TYPE_CHECKING:
@@ -37,13 +40,13 @@ FROM deliveries {index} CROSS JOIN events ON events.seq = deliveries.event_seq
 WHERE {condition} AND deliveries.event_seq > :after AND deliveries.event_seq <= :end
   AND deliveries.updated_ms <= :now AND {filters}
 ORDER BY deliveries.event_seq LIMIT :limit
-""".replace("{filters}", DELIVERY_FILTERS)
+"""
 _ONE_DEAD: Final = """
 SELECT deliveries.event_seq, deliveries.destination
 FROM events CROSS JOIN deliveries ON deliveries.event_seq = events.seq
 WHERE events.id = :event_id AND deliveries.updated_ms <= :now AND {filters}
 LIMIT :limit
-""".replace("{filters}", DELIVERY_FILTERS)
+"""
 _REVIVE: Final = """
 UPDATE deliveries SET status = 'pending', due_ms = iif(order_key IS NULL, wanted.column3, {HELD}),
   leased_until_ms = 0, since_ms = wanted.column3, earlier = attempts, updated_ms = wanted.column3
@@ -87,19 +90,20 @@ def find_dead(
     """Scan a bounded number of dead deliveries, the oldest first, for those that match a query."""
     parameters = filter_parameters(query) | {
         "status": "dead",
-        "destination": query.destination,
         "event_id": query.event_id,
         "now": milliseconds(now),
         "after": after,
         "limit": limit,
         "scan_rows": SCAN_ROWS,
     }
+    filters = delivery_filters(msgspec.structs.replace(query, status="dead"))
     if query.event_id is not None:
-        rows = connection.execute(_ONE_DEAD, parameters).fetchall()
+        rows = connection.execute(with_filters(_ONE_DEAD, filters), parameters).fetchall()
         return DeadDeliveries(rows, after, len(rows) < limit)
     index = DEAD if query.destination is None else DEAD_OF_DESTINATION
     end, scanned = connection.execute(index.apply_to(_RANGE), parameters).fetchone()
-    rows = connection.execute(index.apply_to(_DEAD), parameters | {"end": end or 0}).fetchall()
+    statement = with_filters(index.apply_to(_DEAD), filters)
+    rows = connection.execute(statement, parameters | {"end": end or 0}).fetchall()
     return DeadDeliveries(rows, end or after, scanned < SCAN_ROWS and len(rows) < limit)
 
 

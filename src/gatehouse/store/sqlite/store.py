@@ -19,6 +19,7 @@ from gatehouse.store import audit as audit_entries
 from gatehouse.store.accepting import resolved_keys
 from gatehouse.store.base import Cutoffs
 from gatehouse.store.records import Retried
+from gatehouse.store.searching import BodySearches, fill_page, rows_for
 from gatehouse.store.sqlite import (
     audit,
     following,
@@ -79,6 +80,7 @@ class SqliteStore:
         self._recovered = False
         self._closed = False
         self._purge_cursor = ""
+        self._body_searches = BodySearches()
 
     @classmethod
     async def open(cls, path: Path, *, clock: Callable[[], float] = time.time) -> Self:
@@ -163,7 +165,12 @@ class SqliteStore:
         return found
 
     async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
-        return await self._read(partial(listing.events, query=query, limit=limit, cursor=cursor))
+        async def step(left: int, at: str | None, rows: int) -> Page[EventRow]:
+            work = partial(listing.events, query=query, limit=left, cursor=at, scan_rows=rows)
+            return await self._read(work)
+
+        async with self._body_searches.turn(query):
+            return await fill_page(step, limit=limit, cursor=cursor, bounds=rows_for(query))
 
     async def events_onward(
         self, query: EventQuery, *, destination: str | None = None, limit: int, cursor: str | None = None
@@ -179,7 +186,11 @@ class SqliteStore:
     async def deliveries(
         self, query: DeliveryQuery, *, limit: int, cursor: str | None = None
     ) -> Page[DeliveryRow]:
-        return await self._read(partial(listing.deliveries, query=query, limit=limit, cursor=cursor))
+        async def step(left: int, at: str | None, rows: int) -> Page[DeliveryRow]:
+            work = partial(listing.deliveries, query=query, limit=left, cursor=at, scan_rows=rows)
+            return await self._read(work)
+
+        return await fill_page(step, limit=limit, cursor=cursor, bounds=rows_for(query))
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
         # The search runs on the reading connection, in bounded scans: a filter that matches few deliveries
