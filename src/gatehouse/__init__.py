@@ -33,7 +33,7 @@ The packages, from the top down. A package imports only from itself and from pac
     telemetry/    log lines and metrics
     network/      host names, forbidden addresses, listening sockets, the event loop
     config/       reads the YAML file into checked models, or reports all its problems; secrets
-    providers/    the presets: one YAML file per provider
+    providers/    the presets: one YAML file per provider; samples of event types
     language/     the language of configs: templates, patterns, and the JSON and requests that they read
 
 The module `errors` is below all packages. It defines every error that Gatehouse raises on purpose.

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
 from multidict import CIMultiDict
 
@@ -182,7 +183,7 @@ def test_a_source_without_examples_asks_for_a_body(run: Run) -> None:
         (("mandato", "--body", "nowhere"), "Error: nowhere: can't be read: No such file or directory\nTry: "),
         (("mandato", "--body", "."), "Error: .: can't be read: Is a directory\nTry: "),
         (("e-invoice-be", "--body", "gateway.yaml"), "can't sign this request: malformed_body\nTry: "),
-        (("mandato", "--body", "gateway.yaml", "--type", "x"), "Error: the event type can't be replaced"),
+        (("mandato", "--body", "gateway.yaml", "--type", "x"), 'Error: the event type "x" can\'t be set'),
         (
             ("mandato", "-c", "nowhere.yaml"),
             "Error: nowhere.yaml: can't be read: No such file or directory\nTry: ",
@@ -197,10 +198,93 @@ def test_mistakes_are_errors_with_a_hint(run: Run, arguments: tuple[str, ...], s
         assert "\nTry: " in result.stderr
 
 
-def test_a_type_that_cannot_be_made_lists_the_types_with_an_example(run: Run) -> None:
-    Path("code.yaml").write_text("sources: {code: {provider: github, secrets: env:S}}\n")
-    result = run("sign", "code", "--type", "push", "-c", "code.yaml")
-    assert "\nTry: use --type issues.opened or ping; or pass a body of this type with --body" in result.stderr
+@pytest.fixture
+def stripe(run: Run) -> Run:
+    """Return a function that runs a command for a source of a provider with samples."""
+    Path("pay.yaml").write_text(
+        "server: {listen: 127.0.0.1:18080}\nsources: {pay: {provider: stripe, secrets: env:S}}\n"
+    )
+    return lambda command, *arguments: run(command, "pay", "-c", "pay.yaml", *arguments)
+
+
+def test_a_type_with_a_sample_gets_its_shape_and_the_time_of_the_request(stripe: Run) -> None:
+    _, request = curl(stripe("sign", "--type", "charge.refunded", "--now", str(NOW)))
+    sent = json.loads(request.body)
+    assert (sent["type"], sent["created"]) == ("charge.refunded", NOW)
+    assert sent["data"]["object"]["refunded"] is True
+
+
+def test_a_sample_is_a_new_event_each_time_but_not_with_no_fresh(stripe: Run) -> None:
+    arguments = ("sign", "--type", "invoice.paid", "--now", str(NOW))
+    first, second = (json.loads(curl(stripe(*arguments))[1].body) for _ in range(2))
+    assert first["id"] != second["id"]
+    assert first["data"]["object"]["id"] != second["data"]["object"]["id"]
+    first, second = (curl(stripe(*arguments, "--no-fresh"))[1].body for _ in range(2))
+    assert first == second
+
+
+def test_a_type_without_a_sample_is_set_in_the_sample_of_the_nearest_type(stripe: Run) -> None:
+    _, request = curl(stripe("sign", "--type", "invoice.voided"))
+    sent = json.loads(request.body)
+    assert sent["type"] == "invoice.voided"
+    assert sent["data"]["object"]["object"] == "invoice"
+
+
+def test_set_changes_values_and_adds_members_after_everything_else(stripe: Run) -> None:
+    changes = ("id=evt_mine", "data.object.amount=5.50", 'data.object.metadata={"a": [1]}', "data.note=hello")
+    options = [word for change in changes for word in ("--set", change)]
+    _, request = curl(stripe("sign", "--type", "charge.succeeded", *options))
+    sent = json.loads(request.body)
+    assert sent["id"] == "evt_mine"
+    assert b'"amount": 5.50' in request.body
+    assert sent["data"]["object"]["metadata"] == {"a": [1]}
+    assert sent["data"]["note"] == "hello"
+
+
+def test_set_changes_a_body_from_a_file_too(run: Run) -> None:
+    _, request = curl(run("sign", "mandato", "--body", "-", "--set", "n=2", stdin=b'{"id":"1","n":1}'))
+    assert json.loads(request.body) == {"id": "1", "n": 2}
+
+
+@pytest.mark.parametrize("path", ["id.x", "data.object.items.data.7.id", "data.object.items.data.x.id"])
+def test_set_with_a_path_that_does_not_fit_the_body_is_an_error(stripe: Run, path: str) -> None:
+    result = stripe("sign", "--type", "customer.subscription.created", "--set", f"{path}=1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f'Error: the body has no place for "{path}"\nTry: ')
+
+
+@pytest.mark.parametrize("text", ["a", "=1", "a..b=1", ".a=1"])
+def test_set_without_a_path_or_a_value_is_a_usage_error(stripe: Run, text: str) -> None:
+    assert stripe("sign", "--set", text).exit_code == 2
+
+
+def test_list_types_lists_the_types_that_have_a_sample_and_sends_nothing(stripe: Run, run: Run) -> None:
+    types = stripe("send", "--list-types").stdout.splitlines()
+    assert types == sorted(types)
+    assert {"payment_intent.succeeded", "invoice.paid"} <= set(types)
+    assert json.loads(stripe("send", "--list-types", "--json").stdout) == {"types": types}
+    assert run("send", "mandato", "--list-types").stdout == "invoice.accepted\n"
+    assert run("send", "own", "--list-types").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "expected"),
+    [
+        (
+            ["send", "pay", "-c", "pay.yaml", "--type"],
+            "invoice.p",
+            ["invoice.paid", "invoice.payment_failed"],
+        ),
+        (["sign", "-c", "pay.yaml", "pay", "--type"], "payo", ["payout.paid"]),
+        (["send", "nothing", "-c", "pay.yaml", "--type"], "", []),
+        (["send", "pay", "-c", "nowhere.yaml", "--type"], "", []),
+    ],
+)
+def test_a_shell_completes_types_that_have_a_sample(
+    stripe: Run, words: list[str], incomplete: str, expected: list[str]
+) -> None:
+    completion = BashComplete(main, {}, "gatehouse", "_GATEHOUSE_COMPLETE")
+    assert [item.value for item in completion.get_completions(words, incomplete)] == expected
 
 
 class Answering(HTTPServer):

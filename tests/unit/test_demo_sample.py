@@ -13,6 +13,7 @@ import pytest
 from doubles.dedupe import values
 from gatehouse.config.load import parse
 from gatehouse.config.secrets import Secrets
+from gatehouse.demo.event_type import with_type
 from gatehouse.demo.sample import (
     Sample,
     documented_sample,
@@ -22,7 +23,6 @@ from gatehouse.demo.sample import (
     type_of,
     with_delivery_id,
     with_new_ids,
-    with_type,
 )
 from gatehouse.errors import GatewayError, VerificationError
 from gatehouse.ingest.source import Source
@@ -131,11 +131,18 @@ def test_the_type_is_replaced_in_the_body_and_in_headers_that_repeat_it() -> Non
     assert b'"status": "accepted"' in made.body
 
 
-@pytest.mark.parametrize("body", [b"not JSON", b"{}", b'{"type": null}'])
-def test_a_type_that_is_not_there_cannot_be_replaced(body: bytes) -> None:
+@pytest.mark.parametrize("body", [b"not JSON", b"[]", b'"text"', b""])
+def test_a_body_that_has_no_place_for_a_type_gets_none(body: bytes) -> None:
     with pytest.raises(GatewayError) as caught:
         with_type(Sample({}, body), source("mando").settings, "sale.voided")
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("body", [b'{"n": 45.50}', b'{"type": null, "n": 45.50}'])
+def test_a_body_without_a_type_gets_one(body: bytes) -> None:
+    made = with_type(Sample({}, body), source("mando").settings, "sale.voided")
+    assert b'"type": "sale.voided"' in made.body
+    assert b'"n": 45.50' in made.body
 
 
 def test_the_example_of_the_requested_type_is_returned() -> None:

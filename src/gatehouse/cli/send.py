@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from gatehouse.cli.signed_request import RequestBuilder, RequestOptions, SignedRequest
+    from gatehouse.ingest.source import Source
 
 _TIMEOUT_SECONDS = 15.0
 #: How much of an answer is read (bytes). The gateway's own answers are shorter.
@@ -68,10 +69,18 @@ def sign(source: str, config: str | None, options: RequestOptions, as_json: bool
     help="Send N requests, one after the other.",
 )
 @click.option("--duplicate", is_flag=True, help="Send each request twice, as a provider's retry does.")
+@click.option("--list-types", is_flag=True, help="List the event types that have a sample, and send nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: one line for each answer.")
 @config_option
 def send(
-    source: str, config: str | None, options: RequestOptions, count: int, duplicate: bool, as_json: bool
+    source: str,
+    config: str | None,
+    options: RequestOptions,
+    *,
+    count: int,
+    duplicate: bool,
+    list_types: bool,
+    as_json: bool,
 ) -> None:
     """Sign a request of SOURCE as its provider signs, send it, and print the answer.
 
@@ -82,6 +91,9 @@ def send(
     from gatehouse.cli.signed_request import RequestBuilder
 
     compiled, loaded = load_source(config, source)
+    if list_types:
+        _list_types(compiled, as_json=as_json)
+        return
     builder = RequestBuilder(compiled, loaded.config.server.listen, options)
     statuses = asyncio.run(_send_all(builder, count, times=2 if duplicate else 1, as_json=as_json))
     refused = [status for status in statuses if not 200 <= status <= 299]  # noqa: PLR2004
@@ -89,6 +101,16 @@ def send(
         click.echo(f"Error: {len(refused)} of {len(statuses)} answers are not 2xx", err=True)
         click.echo(f"Try: {_HINTS.get(refused[0], _OTHER_HINT)}", err=True)
         sys.exit(1)
+
+
+def _list_types(source: Source, *, as_json: bool) -> None:
+    from gatehouse.demo.typed_samples import Samples
+
+    types = Samples(source.settings).types()
+    if as_json:
+        click.echo(json.dumps({"types": types}, indent=2))
+    else:
+        click.echo("".join(f"{one}\n" for one in types), nl=False)
 
 
 def _print_json(request: SignedRequest) -> None:

@@ -31,6 +31,8 @@ class RequestOptions:
     body: str | None
     url: str | None
     headers: tuple[tuple[str, str], ...]
+    #: Paths in the body, and the values to set there.
+    values: tuple[tuple[str, str], ...]
     now: int | None
     fresh: bool | None
 
@@ -83,22 +85,40 @@ class RequestBuilder:
         return SignedRequest(url, self._with_given_headers(request.headers), request.body)
 
     def _sample(self, now: float) -> Sample:
-        from gatehouse.demo.sample import Sample, documented_sample, with_new_ids, with_time, with_type
-        from gatehouse.errors import GatewayError
+        from gatehouse.demo.editing import with_setting
+        from gatehouse.demo.event_type import with_type
 
         options, settings = self._options, self._source.settings
-        sample = documented_sample(settings, options.event_type)
-        if sample is None:
-            if self.given_body is None:
-                message = f"source {self._source.name} has no documented example"
-                raise GatewayError(message, hint="pass a body as the provider sends it with --body FILE")
-            sample = Sample({"Content-Type": "application/json"}, b"")
-        if options.fresh is not False:
-            sample = with_time(with_new_ids(sample, settings), settings, now)
-        if self.given_body is not None:
-            sample = Sample(sample.headers, self.given_body)
-            sample = with_time(with_new_ids(sample, settings), settings, now) if options.fresh else sample
-        return with_type(sample, settings, options.event_type) if options.event_type else sample
+        sample = self._with_body(self._documented(now), now)
+        if options.event_type:
+            sample = with_type(sample, settings, options.event_type)
+        for path, value in options.values:
+            sample = with_setting(sample, settings, path, value)
+        return sample
+
+    def _documented(self, now: float) -> Sample:
+        """Make the sample that is nearest to the type. Its headers are used with `--body` too."""
+        from gatehouse.demo.sample import Sample
+        from gatehouse.demo.typed_samples import Samples
+        from gatehouse.errors import GatewayError
+
+        options, samples = self._options, Samples(self._source.settings)
+        wanted = samples.nearest(options.event_type)
+        sample = samples.make(wanted, None if options.fresh is False else now)
+        if sample is None and self.given_body is None:
+            message = f"source {self._source.name} has no documented example"
+            raise GatewayError(message, hint="pass a body as the provider sends it with --body FILE")
+        return sample or Sample({"Content-Type": "application/json"}, b"")
+
+    def _with_body(self, sample: Sample, now: float) -> Sample:
+        """Replace the body by the bytes of the file, if the options name one."""
+        from gatehouse.demo.sample import Sample, with_new_ids, with_time
+
+        if self.given_body is None:
+            return sample
+        settings = self._source.settings
+        sample = Sample(sample.headers, self.given_body)
+        return with_time(with_new_ids(sample, settings), settings, now) if self._options.fresh else sample
 
     def _with_given_headers(self, headers: Mapping[str, str]) -> dict[str, str]:
         """Replace headers by those that the options give."""
@@ -151,6 +171,35 @@ def _parse_header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def _parse_values(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, str], ...]:
+    return tuple(map(_parse_value, values))
+
+
+def _parse_value(text: str) -> tuple[str, str]:
+    path, equals, value = text.partition("=")
+    if not equals or not all(path.split(".")):
+        raise click.BadParameter(f'"{text}" is not PATH=VALUE')
+    return path, value
+
+
+def _complete_type(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """List the types that have a sample; none if the config does not load."""
+    from gatehouse.cli.options import load_config
+    from gatehouse.demo.typed_samples import Samples
+    from gatehouse.errors import GatewayError
+
+    # An option without its value ends click's parsing before it reads the argument.
+    name = ctx.params.get("source") or next(iter(ctx.args), "")
+    try:
+        source = load_config(ctx.params.get("config")).config.sources.get(name)
+    except GatewayError:
+        return []
+    types = Samples(source).types() if source else ()
+    return [one for one in types if one.startswith(incomplete)]
+
+
 def _check_url(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     try:
         parts = urlsplit(value or "http://default")
@@ -163,7 +212,13 @@ def _check_url(_ctx: click.Context, _param: click.Parameter, value: str | None) 
 
 
 _OPTIONS = (
-    click.option("--type", "event_type", metavar="TYPE", help="Replace the event type."),
+    click.option(
+        "--type",
+        "event_type",
+        metavar="TYPE",
+        shell_complete=_complete_type,
+        help="Make an event of this type. If it has no sample, another sample gets this type.",
+    ),
     click.option(
         "--body",
         metavar="FILE",
@@ -184,6 +239,14 @@ _OPTIONS = (
         multiple=True,
         callback=_parse_headers,
         help="Add or replace a header; may be repeated.",
+    ),
+    click.option(
+        "--set",
+        "values",
+        metavar="PATH=VALUE",
+        multiple=True,
+        callback=_parse_values,
+        help="Set a value of the body, as in data.object.amount=500; may be repeated.",
     ),
     click.option(
         "--now",

@@ -17,13 +17,12 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 from multidict import CIMultiDict
 
-from gatehouse.config.coverage import effective_max_age
 from gatehouse.errors import GatewayError, VerificationError
 from gatehouse.events.event import EventReader
 from gatehouse.language.document import MalformedDocumentError
 from gatehouse.language.request import Request
 from gatehouse.language.template import Placeholder
-from gatehouse.language.times import rfc3339
+from gatehouse.language.times import parse_time, rfc3339
 from gatehouse.verify.base import VerifiedRequest
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def documented_sample(settings: ProviderConfig, event_type: str | None = None) -
 def type_of(sample: Sample, settings: ProviderConfig) -> str | None:
     """Read the event type as the gateway does. In a batch it is the type of the first event."""
     try:
-        return next((settings.event.type.text(scope) for scope in _scopes(sample, settings)), None)
+        return next((settings.event.type.text(scope) for scope in scopes_of(sample, settings)), None)
     except MalformedDocumentError:
         return None
 
@@ -87,24 +86,30 @@ def fresh_id(like: str) -> str:
 def with_new_ids(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample:
     """Replace the values that identify an event, so that the gateway accepts the sample as a new event."""
     for placeholder in sorted(_identifying(settings), key=repr):
-        sample = _with_value(sample, settings, placeholder, new_id)
+        sample = replaced(sample, settings, placeholder, new_id)
     return sample
 
 
 def with_time(sample: Sample, settings: ProviderConfig, now: float) -> Sample:
-    """Set the time of the events to `now`, if the source refuses old events by their own time."""
-    if effective_max_age(settings) is None or settings.event.time is None:
+    """Set the time of the events to `now` (Unix seconds), where the source reads it."""
+    if settings.event.time is None:
         return sample
     for placeholder in sorted(_single_values(settings.event.time), key=repr):
-        sample = _with_value(sample, settings, placeholder, lambda old: _time_like(old, now))
+        sample = replaced(sample, settings, placeholder, lambda old: _time_like(old, now))
     return sample
 
 
 def _time_like(old: str, now: float) -> str:
-    """Write a time in the form of another one: in seconds, in milliseconds, or as ISO 8601."""
-    if not old.isdigit():
+    """Write a time in the form of another one: in seconds, in milliseconds, or as ISO 8601.
+
+    A time that the gateway can't read stays.
+    """
+    if parse_time(old) is None:
+        return old
+    seconds, point, fraction = old.partition(".")
+    if not seconds.isdigit():
         return rfc3339(int(now))
-    return str(int(now * 1000) if len(old) >= _MILLISECOND_DIGITS else int(now))
+    return str(int(now * 1000) if len(seconds) >= _MILLISECOND_DIGITS else int(now)) + point + fraction
 
 
 def with_delivery_id(sample: Sample, settings: ProviderConfig, new_id: NewId = fresh_id) -> Sample | None:
@@ -112,31 +117,8 @@ def with_delivery_id(sample: Sample, settings: ProviderConfig, new_id: NewId = f
     headers = [placeholder for placeholder in _identifying(settings) if placeholder.name == "header"]
     present = [placeholder for placeholder in headers if placeholder.argument in CIMultiDict(sample.headers)]
     for placeholder in present:
-        sample = _with_value(sample, settings, placeholder, new_id)
+        sample = replaced(sample, settings, placeholder, new_id)
     return sample if present else None
-
-
-def with_type(sample: Sample, settings: ProviderConfig, event_type: str) -> Sample:
-    """Replace the event type, also in headers that repeat it. Raises `GatewayError` if that is impossible."""
-    old = type_of(sample, settings)
-    for parts in settings.event.type.alternatives:
-        if len(parts) == 1 and isinstance(parts[0], Placeholder):
-            sample = _with_value(sample, settings, parts[0], lambda _: event_type)
-    headers = {name: event_type if value == old else value for name, value in sample.headers.items()}
-    sample = replace(sample, headers=headers)
-    if type_of(sample, settings) != event_type:
-        hint = (
-            f"{_other_types(settings)}pass a body of this type with --body FILE, and --header for its headers"
-        )
-        raise GatewayError("the event type can't be replaced in this body", hint=hint)
-    return sample
-
-
-def _other_types(settings: ProviderConfig) -> str:
-    """Name the types that the preset has examples of."""
-    examples = (Sample(sample.headers, sample.body.encode()) for sample in settings.samples)
-    types = [found for example in examples if (found := type_of(example, settings))]
-    return f"use --type {' or '.join(types)}; or " if types else ""
 
 
 def tampered(body: bytes) -> bytes:
@@ -180,7 +162,8 @@ def _values_among(parts: Iterable[bytes | Placeholder]) -> frozenset[Placeholder
     return frozenset(replace(placeholder, optional=False) for placeholder in named)
 
 
-def _with_value(sample: Sample, settings: ProviderConfig, placeholder: Placeholder, change: NewId) -> Sample:
+def replaced(sample: Sample, settings: ProviderConfig, placeholder: Placeholder, change: NewId) -> Sample:
+    """Change the values of a placeholder, in every event. Without such a value, nothing changes."""
     if placeholder.name == "header":
         wanted = placeholder.argument.lower()
         headers = {n: change(v) if n.lower() == wanted else v for n, v in sample.headers.items()}
@@ -188,7 +171,7 @@ def _with_value(sample: Sample, settings: ProviderConfig, placeholder: Placehold
     body = sample.body
     for name, old, new in _changes(sample, settings, placeholder, change):
         body = (
-            _with_form_value(body, name, old, new) if _is_form(sample) else _with_member(body, name, old, new)
+            _with_form_value(body, name, old, new) if is_form(sample) else _with_member(body, name, old, new)
         )
     return replace(sample, body=body)
 
@@ -199,7 +182,7 @@ def _changes(
     """Find the values of a placeholder in every event: member name, old and new JSON."""
     found: dict[tuple[str, bytes], bytes] = {}
     try:
-        for scope in _scopes(sample, settings):
+        for scope in scopes_of(sample, settings):
             if placeholder.name == "form":
                 text: str | None = scope.form.get(placeholder.argument)
                 name, raw = placeholder.argument, msgspec.json.encode(text)
@@ -233,12 +216,14 @@ def _with_form_value(body: bytes, name: str, old: bytes, new: bytes) -> bytes:
     return urlencode(fields).encode()
 
 
-def _scopes(sample: Sample, settings: ProviderConfig) -> tuple[Scope, ...]:
+def scopes_of(sample: Sample, settings: ProviderConfig) -> tuple[Scope, ...]:
+    """Return the scope of each event. Raises `MalformedDocumentError`."""
     reader = EventReader("sample", "/", settings, provider="sample")
     return reader.scopes(VerifiedRequest(_unsigned(sample)))
 
 
-def _is_form(sample: Sample) -> bool:
+def is_form(sample: Sample) -> bool:
+    """Tell whether the body is a form."""
     return CIMultiDict(sample.headers).get("Content-Type", "").startswith("application/x-www-form-urlencoded")
 
 

@@ -24,7 +24,14 @@ from gatehouse.config.coverage import (
     signs,
 )
 from gatehouse.config.handshakes import HashProof
-from gatehouse.config.model import AwsSnsConfig, JwtConfig, SigningConfig, TwilioConfig, VerifierConfig
+from gatehouse.config.model import (
+    AwsSnsConfig,
+    JwtConfig,
+    PaypalConfig,
+    SigningConfig,
+    TwilioConfig,
+    VerifierConfig,
+)
 from gatehouse.config.presets import shipped_preset
 from gatehouse.config.quantities import format_duration
 
@@ -140,6 +147,7 @@ def _page(name: str, preset: ProviderConfig, vectors: Sequence[Mapping[str, Any]
         "[routes](../configuration.md#routes):\n\n"
         f"```yaml\n{source_yaml(name, preset)}```\n\n{_environment(source_yaml(name, preset))}"
         f"## What the preset does\n\n{facts}\n\n"
+        f"{_samples(name, preset)}"
         f"## Tested with\n\n{_tested(vectors)}"
     )
 
@@ -153,6 +161,24 @@ def _environment(config: str) -> str:
         f"Set {variables} in the environment of the gateway, and restart it. Without the secret,\n"
         "`gatehouse check` fails and the source answers 503.\n\n"
     )
+
+
+def _samples(name: str, preset: ProviderConfig) -> str:
+    """List the event types that have a sample; nothing if the preset has no such samples."""
+    raw = providers.samples(name)
+    if raw is None:
+        return ""
+    types = _list([_code(one) for one in json.loads(raw)["samples"]])
+    text = (
+        f"## Send a sample\n\n`gatehouse send {name} --type TYPE` sends a made-up event with new ids and\n"
+        f"the current time. Any type is possible. These types have a sample of their own:\n\n{types}\n"
+    )
+    if any(isinstance(one, PaypalConfig) for one in preset.verify):
+        text += (
+            "Only PayPal can sign. To send samples to a local gateway, give the source\n"
+            "`verify: {type: none, insecure: true}`. Never do that where the internet can reach it.\n\n"
+        )
+    return text
 
 
 def _facts(preset: ProviderConfig) -> Iterator[tuple[str, str]]:

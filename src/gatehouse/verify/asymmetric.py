@@ -93,7 +93,10 @@ class AsymmetricScheme(ABC, Generic[Key]):
 
 def only_provider_can_sign(kind: str) -> GatewayError:
     """Return the error for a scheme with which Gatehouse can't sign."""
-    hint = "replay a request that the provider made, or use the provider's own test button"
+    hint = (
+        "replay a request that the provider made, or use the provider's own test button; "
+        "in a config for local tests only, verify: {type: none, insecure: true} accepts unsigned samples"
+    )
     return GatewayError(f"only the provider can sign: {kind} needs its private key", hint=hint)
 
 
