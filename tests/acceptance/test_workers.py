@@ -191,6 +191,16 @@ async def test_operators_see_the_state_of_all_workers(run_workers: RunWorkers) -
         (shown,) = (await workers.ask("/api/v1/destinations"))[1]["destinations"]
         assert (shown["name"], shown["paused"], shown["breaker"]) == ("app", True, "closed")
 
+        status, whole = await workers.ask("/api/v1/status")
+        assert (status, whole["reload"]["successful"], whole["store"]["kind"]) == (200, True, "postgresql")
+        assert whole["workers"] == [{"number": 1, "serving": True}, {"number": 2, "serving": True}]
+        (source,) = whole["sources"]
+        assert source["refused_last_hour"] == len(times)
+        assert source["last_refused"]["id"] == listed["rejected"][0]["id"]
+        assert source["secrets"][0]["matched"] == 5
+        assert whole["sources"] == (await workers.ask("/api/v1/sources"))[1]["sources"]
+        assert whole["destinations"][0]["paused"]
+
 
 async def test_the_operator_listener_of_several_workers_is_protected(run_workers: RunWorkers) -> None:
     async with run_workers() as workers:
@@ -253,6 +263,9 @@ async def test_a_reload_reaches_both_workers_and_an_invalid_file_neither(run_wor
         assert (status, answer["error"]["problems"][0]["path"]) == (400, "sources")
         assert workers.that_logged("config.reload_failed") == set()
         assert await workers.metric("gatehouse_config_last_reload_successful") == 0
+        reload = (await workers.ask("/api/v1/status"))[1]["reload"]
+        assert not reload["successful"]
+        assert "gateway.yaml:1: sources" in reload["problems"][0]
 
         # A worker that starts now must not use the config that the others refused.
         os.kill(processes(workers.gateway.process.pid)[2], signal.SIGKILL)

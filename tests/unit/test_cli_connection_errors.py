@@ -25,7 +25,7 @@ sources:
 Said = Callable[[str], str]
 
 
-@pytest.fixture(params=["send", "events", "reload"])
+@pytest.fixture(params=["send", "events", "reload", "status"])
 def said(request: pytest.FixtureRequest, tmp_path: Path) -> Said:
     """Return a function that runs a command against a URL and returns its stderr."""
     (tmp_path / "gateway.yaml").write_text(CONFIG)
@@ -83,6 +83,13 @@ def shake_hands(context: ssl.SSLContext) -> Callable[[socket.socket], None]:
     return answer
 
 
+def answer_in_part(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(
+        b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{"a":'
+    )
+
+
 def speak_http(connection: socket.socket) -> None:
     connection.recv(65536)
     connection.sendall(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
@@ -111,6 +118,14 @@ def test_each_connection_failure_has_its_own_message_and_hint(said: Said) -> Non
         assert "closed the connection without an answer" in said(f"http://127.0.0.1:{port}")
     assert "DNS: " in said("http://nowhere.invalid:1")
     assert "Connection refused" in said(f"http://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("said", ["events", "reload", "status"], indirect=True)
+def test_a_gateway_that_goes_away_in_the_middle_is_reported(said: Said) -> None:
+    with listening(answer_in_part) as port:
+        stderr = said(f"http://127.0.0.1:{port}")
+    assert "closed the connection in the middle of its answer" in stderr
+    assert "Try: run the command again" in stderr
 
 
 @pytest.mark.case("F-55")

@@ -31,7 +31,7 @@ _UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHO
 _CLOSED = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
 _TRUST = "set SSL_CERT_FILE=/path/to/its/ca.pem for the command, or use a certificate of a public authority"
 #: The errors of HTTP libraries for a connection that ended before the answer.
-_DISCONNECTED = ("ServerDisconnectedError", "ClientOSError", "RemoteDisconnected", "IncompleteRead")
+_DISCONNECTED = ("ServerDisconnectedError", "ClientOSError", "RemoteDisconnected")
 
 
 class _Failure(NamedTuple):
@@ -104,6 +104,10 @@ def _dns_failure(error: socket.gaierror, host: str) -> _Failure:
 
 
 def _connection_failure(error: Exception, url: str) -> _Failure:
+    if _is(error, "IncompleteRead", "ClientPayloadError"):
+        return _Failure(
+            "the server closed the connection in the middle of its answer", "run the command again"
+        )
     causes = (error, *_causes(error))
     number = next((one.errno for one in causes if isinstance(one, OSError) and one.errno), None)
     if number in _UNREACHABLE:
@@ -119,7 +123,7 @@ def _connection_failure(error: Exception, url: str) -> _Failure:
         )
     if number is not None:
         return _Failure(os.strerror(number))
-    if _is(error, "ClientResponseError", "ClientPayloadError", "HTTPException"):
+    if _is(error, "ClientResponseError", "HTTPException"):
         return _Failure("the answer is not valid HTTP")
     return _Failure(escaped(" ".join(str(error).split())) or type(error).__name__)
 

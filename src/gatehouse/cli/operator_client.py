@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
@@ -141,6 +141,8 @@ def _request(
     connection, response = open_request(method, access, path, data, within=within)
     try:
         answer = response.read(_MAX_ANSWER + 1)
+        if response.length and len(answer) <= _MAX_ANSWER:
+            raise IncompleteRead(b"")
     except (HTTPException, OSError) as error:
         raise no_answer(error, access) from error
     finally:
