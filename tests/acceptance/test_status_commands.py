@@ -61,6 +61,7 @@ class Served:
         self.process = process
         self.url = f"http://{started['listen']}"
         self.operator = f"http://{started['operator']}"
+        self._is_in_trouble = False
 
     def run(self, *words: str, **variables: str) -> Finished:
         return subprocess.run(
@@ -105,6 +106,14 @@ class Served:
         answer: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
         return answer
 
+    def get_into_trouble(self) -> None:
+        """Have one dead letter and one refused request."""
+        if not self._is_in_trouble:
+            self.send("sale.broken")
+            self.send("sale.forged", secret="another-secret-of-some-length")
+            self.until(lambda status: status["destinations"][0]["dead"] == 1)
+            self._is_in_trouble = True
+
     def until(self, holds: Callable[[dict[str, Any]], bool]) -> None:
         for _ in range(60):
             if holds(self.status()):
@@ -123,7 +132,7 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Run a gateway and its destination for all tests of this module, in the order of the module."""
+    """Run a gateway and its destination for all tests of this module."""
     folder = tmp_path_factory.mktemp("served")
     app = ThreadingHTTPServer(("127.0.0.1", 0), App)
     threading.Thread(target=app.serve_forever).start()
@@ -169,9 +178,7 @@ def test_a_gateway_in_order_needs_nobody(served: Served) -> None:
 
 
 def test_what_needs_an_operator_comes_first_with_the_next_command(served: Served) -> None:
-    served.send("sale.broken")
-    served.send("sale.forged", secret="another-secret-of-some-length")
-    served.until(lambda status: status["destinations"][0]["dead"] == 1)
+    served.get_into_trouble()
     config = served.folder / "gateway.yaml"
     before = config.read_text()
     config.write_text(before.replace("billing: {", "billing: {speed: 3, "))
@@ -197,6 +204,7 @@ def test_what_needs_an_operator_comes_first_with_the_next_command(served: Served
 
 
 def test_the_answer_of_the_api_can_be_printed(served: Served) -> None:
+    served.get_into_trouble()
     result = served.run("status", "--json")
 
     status = json.loads(result.stdout)
@@ -213,6 +221,7 @@ def test_the_answer_of_the_api_can_be_printed(served: Served) -> None:
 
 
 def test_sources_and_destinations_are_tables(served: Served) -> None:
+    served.get_into_trouble()
     head, row = served.run("sources").stdout.splitlines()
     columns = ["source", "path", "provider", "verified by", "state", "last accepted"]
     assert re.split(r"  +", head) == [*columns, "refused in the last hour"]
@@ -225,6 +234,7 @@ def test_sources_and_destinations_are_tables(served: Served) -> None:
 
 
 def test_refused_requests_are_listed_with_what_to_check(served: Served) -> None:
+    served.get_into_trouble()
     lines = served.run("rejected", "--source", "shop").stdout.splitlines()
     identifier, *facts = lines[0].split("  ")
 

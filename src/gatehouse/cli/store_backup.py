@@ -20,7 +20,7 @@ def backup(file: Path, as_json: bool, config: str | None) -> None:
     """Copy the config's SQLite store to FILE, while the gateway runs.
 
     The copy has everything that was committed when it began. It is checked and fsynced before it gets its
-    name. FILE must not exist. The copy uses at most half of the disk's time, so that the gateway can write.
+    name. FILE must not exist. It is written in steps with pauses, so that the gateway can write meanwhile.
 
     For PostgreSQL, use pg_dump.
     """

@@ -40,9 +40,9 @@ def back_up(path: Path, target: Path, report: Callable[[int, int], None]) -> int
     if os.path.lexists(target):
         raise _exists(target)
     _check_space(path, target)
-    with _partial(target) as partial:
+    with _partial(target) as (partial, descriptor):
         try:
-            _copy(path, partial, report)
+            _copy(path, partial, descriptor, report)
             _check(partial)
         except sqlite3.Error as error:
             raise store_error(error) from error
@@ -65,26 +65,30 @@ def _check_space(path: Path, target: Path) -> None:
 
 
 @contextlib.contextmanager
-def _partial(target: Path) -> Iterator[Path]:
-    """Create the file to copy into, which only this user can read. It is removed at the end."""
+def _partial(target: Path) -> Iterator[tuple[Path, int]]:
+    """Create the file to copy into, which only this user can read. It is removed at the end.
+
+    Yields its path and a descriptor.
+    """
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
-        os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _unwritable(target, error) from error
     try:
-        yield partial
+        yield partial, descriptor
     finally:
+        os.close(descriptor)
         partial.unlink(missing_ok=True)  # after a success, the copy keeps its other name
 
 
-def _copy(path: Path, partial: Path, report: Callable[[int, int], None]) -> None:
+def _copy(path: Path, partial: Path, descriptor: int, report: Callable[[int, int], None]) -> None:
     with (
         # A read-only connection never writes the log back into the file, not even when it closes.
         contextlib.closing(_connect(path, "mode=ro")) as source,
         contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as copy,
     ):
-        # The copy has no name yet, so it needs no journal, and one fsync at the end is enough.
+        # The copy has no name yet, so it needs no journal.
         copy.execute("PRAGMA journal_mode = OFF")
         copy.execute("PRAGMA synchronous = OFF")
         # Without an open transaction, SQLite would start again after each commit of the gateway.
@@ -94,6 +98,9 @@ def _copy(path: Path, partial: Path, report: Callable[[int, int], None]) -> None
 
         def progress(_: int, remaining: int, total: int) -> None:
             nonlocal began
+            # Each step is written to the disk at once. Otherwise the gateway's next fsync would have to wait
+            # for everything that was copied since.
+            os.fsync(descriptor)
             report(total - remaining, total)
             if remaining:
                 time.sleep(min(time.monotonic() - began, _MAX_PAUSE))
