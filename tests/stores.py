@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec.structs import replace
 
 from conformance.builders import accept, arrival, event, lease, result
+from gatehouse.events.event import new_id
 from gatehouse.store.base import Reply
+from gatehouse.store.operations import Operation
 from gatehouse.store.records import AuditEntry, DeliveryQuery, EventQuery
 from gatehouse.store.sqlite import SqliteStore
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from gatehouse.events.event import Event
     from gatehouse.store.base import Store
+    from gatehouse.store.operations import Kind
     from gatehouse.store.records import Action, DeliveryRow, StoredEvent
 
 #: Text that not every database accepts: bytes that are not UTF-8, and NUL.
@@ -80,8 +83,16 @@ async def _fill(store: SqliteStore, now: float, plain: int) -> Filled:
     await store.pause("archive", paused=True)
     await store.add_audit(change("pause", {"destination": "archive"}, now))
     await store.add_audit(change("replay", {"event_id": replayed, "destinations": ["billing"]}, now))
+    await store.add_operation(operation("replay", now))
+    await store.add_operation(operation("retry", now))
     ids = [each.id for each in pending]
     return Filled(ids, leased.id, [each.id for each in ordered], delivered, dead, replayed, relayed.id, later)
+
+
+def operation(kind: Kind, now: float) -> Operation:
+    """Return a replay or a retry of many events that is running."""
+    query = EventQuery(source="mandato", until=now)
+    return Operation(id=new_id(now), kind=kind, query=query, to=("billing",), rate=5.0, by="ci", started=now)
 
 
 def _odd(number: int, now: float) -> Event:

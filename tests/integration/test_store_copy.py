@@ -6,7 +6,7 @@ import math
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from msgspec.structs import replace
@@ -21,6 +21,7 @@ from gatehouse.store.copying import target as target_module
 from gatehouse.store.copying.run import Copy, copy_store
 from gatehouse.store.copying.source import copy_source
 from gatehouse.store.copying.target import CopyTarget
+from gatehouse.store.operations import Kind, Operation, Step
 from gatehouse.store.postgres import PostgresSettings, PostgresStore
 from gatehouse.store.postgres.connection import SLOW, Connector
 from gatehouse.store.records import Attempt, AuditQuery, DeliveryQuery, StoredEvent
@@ -91,6 +92,35 @@ async def test_operators_see_the_same_data_after_a_copy(path: Path, empty_databa
     assert changes[0] == changes[1]
     assert [entry.action for entry in changes[1]] == ["replay", "pause"]
     assert copied.comparison.source["deliveries held"] == len(filled.ordered) - 1
+
+
+async def test_operations_continue_where_they_were(path: Path, empty_database: Database) -> None:
+    filled = await fill(path)
+    before = await SqliteStore.open(path)
+    for each in await before.take_operations("gateway", now=time.time(), until=time.time() + 15):
+        position = "7" if each.kind == "retry" else filled.dead
+        step = Step((), position, is_last=False, now=NOW, until=NOW + 15, configured=frozenset())
+        await before.step(each, "gateway", step)
+    replays, retries = [await before.operations(kind, limit=9) for kind in get_args(Kind)]
+    await before.close()
+
+    copied = await copy(path, empty_database)
+    after = await opened(empty_database)
+    copied_replays, copied_retries = [await after.operations(kind, limit=9) for kind in get_args(Kind)]
+    taken = await after.take_operations("other", now=time.time(), until=time.time() + 15)
+    await after.close()
+
+    assert copied.comparison.source["operations"] == 2
+    assert [round_times(each) for each in copied_replays] == [round_times(each) for each in replays]
+    # Its position was a number of the SQLite file. It finds only what is still dead.
+    assert [round_times(each) for each in copied_retries] == [
+        round_times(replace(each, position="")) for each in retries
+    ]
+    assert {each.id for each in taken} == {each.id for each in (*replays, *retries)}
+
+
+def round_times(each: Operation) -> Operation:
+    return replace(each, started=round(each.started))
 
 
 async def test_deliveries_continue_where_they_were(path: Path, empty_database: Database) -> None:
@@ -306,6 +336,7 @@ async def test_a_second_concurrent_copy_is_refused(
         ("DELETE FROM attempts", "attempts"),
         ("UPDATE replies SET status = 500", "replies"),
         ("DELETE FROM paused_destinations", "paused"),
+        ("DELETE FROM operations WHERE kind = 'retry'", "operations"),
         ("UPDATE audit SET role = 'read' WHERE action = 'pause'", "audit"),
         ("DELETE FROM audit", "audit"),
     ],
@@ -334,7 +365,7 @@ async def test_the_comparison_finds_differences(
     assert set(copied.comparison.differing) == {what}
     assert copied.comparison.named[0].startswith(f"{what}: ")
     assert not again.was_finished
-    assert not again.comparison.is_equal or what in ("paused", "audit"), (
+    assert not again.comparison.is_equal or what in ("paused", "audit", "operations"), (
         "what was lost is not made good silently"
     )
 

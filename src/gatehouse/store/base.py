@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlia
 
 import msgspec
 
+from gatehouse.store.operations import OperationStore
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -170,7 +172,7 @@ class Purged(msgspec.Struct, frozen=True):
     audit: int = 0
 
 
-class Store(Protocol):
+class Store(OperationStore, Protocol):
     """Stores events, their dedupe keys and their deliveries durably.
 
     Each method raises `StoreUnavailableError` if the store can't answer. It has then changed nothing, with

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 #: The tables that `gatehouse store info` counts.
 TABLES: Final = (
     *("events", "deliveries", "dedupe_keys", "attempts", "replies", "paused_destinations", "audit"),
+    "operations",
 )
 
 

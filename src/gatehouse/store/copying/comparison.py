@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gatehouse.store import audit
 from gatehouse.store.accepting import HELD
+from gatehouse.store.copying.operations import find_missing
 from gatehouse.store.copying.rows import (
     ATTEMPT_COLUMNS,
     AUDIT_TYPES,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from gatehouse.store.copying.rows import CopiedBatch
     from gatehouse.store.copying.source import AuditRow, KeyRow, SourceBatch
+    from gatehouse.store.operations import Operation
     from gatehouse.store.postgres.connection import Connection
 
 #: How many of the rows that differ are listed by name.
@@ -65,6 +67,7 @@ ROWS: Final = (
     "replies",
     "paused",
     "audit",
+    "operations",
 )
 
 
@@ -206,6 +209,17 @@ async def compare_paused(connection: Connection, destinations: Sequence[str], fo
     for name in destinations:
         if name not in there:
             found.differs("paused", name)
+
+
+async def compare_operations(
+    connection: Connection, operations: Sequence[Operation], found: Comparison
+) -> None:
+    """Compare the replays and retries of many events. A gateway may run them already."""
+    missing = await find_missing(connection, operations)
+    found.source["operations"] += len(operations)
+    found.target["operations"] += len(operations) - len(missing)
+    for operation_id in missing:
+        found.differs("operations", operation_id)
 
 
 async def compare_audit(connection: Connection, rows: Sequence[AuditRow], found: Comparison) -> None:

@@ -8,11 +8,13 @@ from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gatehouse.store.accepting import Key
+from gatehouse.store.copying import operations
 from gatehouse.store.copying.comparison import (
     Comparison,
     compare_audit,
     compare_batch,
     compare_keys,
+    compare_operations,
     compare_paused,
 )
 from gatehouse.store.copying.rows import convert_batch
@@ -95,6 +97,7 @@ async def _copy(source: CopySource, connection: Connection, *, into_used_store: 
     done = await source.up_to(target.event_seq, target.key)
     await _copy_events(source, target, report, done.events, totals.events)
     await _copy_keys(source, target, report, done.keys, totals.keys)
+    await operations.add(connection, await source.operations(), clock)
     await target.free_and_analyze()
     comparison = await _compare(source, target, totals, report)
     if comparison.is_equal:
@@ -128,6 +131,7 @@ async def _compare(
         async for rows in batches:
             await compare_keys(target.connection, rows, found)
             report("checking dedupe keys", found.source["dedupe keys"], totals.keys)
+    await compare_operations(target.connection, await source.operations(), found)
     await compare_audit(target.connection, await source.audit(), found)
     await compare_paused(target.connection, await source.paused(), found)
     return found

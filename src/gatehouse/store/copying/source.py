@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gatehouse.errors import SchemaVersionError, StoreError
 from gatehouse.store import audit
 from gatehouse.store.accepting import HELD
+from gatehouse.store.copying import operations
 from gatehouse.store.rows import EVENT_COLUMNS
 from gatehouse.store.sqlite.connection import connect
 from gatehouse.store.sqlite.files import FileLock
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from gatehouse.events.event import Event
     from gatehouse.store.accepting import Key
     from gatehouse.store.legacy_keys import PlaceRow
+    from gatehouse.store.operations import Operation
     from gatehouse.store.sqlite.connection import Connection
 
 #: A batch ends at the limit that is reached first. A single event may be larger than the limit.
@@ -84,6 +86,7 @@ SELECT destination, due_ms, leased_until_ms, event_seq FROM deliveries INDEXED B
 WHERE due_ms IS NOT NULL ORDER BY destination, due_ms, leased_until_ms, event_seq
 """,
     "SELECT count(*) FROM deliveries WHERE status = 'dead'",
+    "SELECT id, state, position FROM operations ORDER BY id",
     _PAUSED,
 )
 
@@ -215,6 +218,10 @@ class CopySource:
     async def paused(self) -> list[str]:
         """Return the destinations that are paused."""
         return await self._connection.run(_paused)
+
+    async def operations(self) -> list[Operation]:
+        """Return the replays and retries of many events."""
+        return await self._connection.run(operations.read)
 
     async def audit(self) -> list[AuditRow]:
         """Return the values of `COLUMNS` of every audit entry, in the order in which they were stored."""

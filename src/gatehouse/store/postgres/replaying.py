@@ -51,7 +51,7 @@ FROM unnest($1::text[], $2::text[]) AS wanted (event_id, destination)
 WHERE deliveries.event_id = ANY ($1::text[])
   AND deliveries.event_id = wanted.event_id AND deliveries.destination = wanted.destination
   AND deliveries.status NOT IN ('pending', 'delivered') AND coalesce(deliveries.since_ms, 0) <= $5
-RETURNING deliveries.destination, deliveries.order_key
+RETURNING deliveries.destination, deliveries.order_key, deliveries.event_id
 """  # noqa: S608 - of a constant
 _EXISTS: Final = "SELECT true FROM events WHERE id = $1"
 #: Removes the order key: a replayed event neither waits for others nor holds them back.
@@ -64,6 +64,20 @@ ON CONFLICT (event_id, destination) DO UPDATE SET status = 'pending', due_ms = $
   updated_ms = $3, since_ms = $4, earlier = deliveries.attempts, order_key = NULL, order_seq = NULL
 WHERE deliveries.status <> 'pending'
 RETURNING destination
+"""
+#: The same for many events.
+_REPLAY_ROWS: Final = """
+INSERT INTO deliveries (event_id, destination, status, attempts, received_ms, due_ms, place,
+  leased_until_ms, token, updated_ms, since_ms)
+SELECT events.id, wanted.destination, 'pending', 0, events.received_ms, $3::bigint, wanted.place, 0, 0, $3,
+  $4::bigint
+FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (event_id, destination, place)
+CROSS JOIN LATERAL (SELECT id, received_ms FROM events WHERE id = wanted.event_id LIMIT 1) AS events
+ON CONFLICT (event_id, destination) DO UPDATE SET status = 'pending', due_ms = $3, place = excluded.place,
+  leased_until_ms = 0, updated_ms = $3, since_ms = $4, earlier = deliveries.attempts, order_key = NULL,
+  order_seq = NULL
+WHERE deliveries.status <> 'pending'
+RETURNING event_id, destination
 """
 _PAUSE: Final = f"""
 WITH changed AS (INSERT INTO paused_destinations SELECT unnest($1::text[]) ON CONFLICT DO NOTHING)
@@ -126,16 +140,32 @@ async def revive(
     asked_before: float | None = None,
 ) -> dict[str, int]:
     """Make deliveries due that are still dead and were not retried since `asked_before`. Returns counts."""
-    asked_before_ms = _NEVER if asked_before is None else milliseconds(asked_before)
-    due_ms = max(clock.to_database(now), clock.now())
-    ids, destinations = zip(*sorted(rows), strict=True)
     await connection.execute(f"{ordering.BEGIN}; {NO_PURGE}")
-    revived = await connection.fetch(_REVIVE, ids, destinations, due_ms, milliseconds(now), asked_before_ms)
-    await ordering.free(connection, {(name, key) for name, key in revived if key is not None}, now_ms=due_ms)
-    counts = dict(Counter(name for name, _ in revived))
+    revived = await revive_rows(connection, rows, now=now, clock=clock, asked_before=asked_before)
+    counts = dict(Counter(name for _, name in revived))
     await connection.execute(NOTIFY, list(counts))
     await connection.execute("COMMIT")
     return counts
+
+
+async def revive_rows(
+    connection: Connection,
+    rows: Sequence[tuple[str, str]],
+    *,
+    now: float,
+    clock: DatabaseClock,
+    asked_before: float | None = None,
+) -> list[tuple[str, str]]:
+    """Do the same inside the caller's transaction. Returns the rows that changed."""
+    if not rows:
+        return []
+    asked_before_ms = _NEVER if asked_before is None else milliseconds(asked_before)
+    due_ms = max(clock.to_database(now), clock.now())
+    ids, destinations = zip(*sorted(rows), strict=True)
+    revived = await connection.fetch(_REVIVE, ids, destinations, due_ms, milliseconds(now), asked_before_ms)
+    groups = {(name, key) for name, key, _ in revived if key is not None}
+    await ordering.free(connection, groups, now_ms=due_ms)
+    return [(event_id, name) for name, _, event_id in revived]
 
 
 async def replay(
@@ -154,6 +184,18 @@ async def replay(
     await connection.execute(NOTIFY, list(changed))
     await connection.execute("COMMIT")
     return [name for name in wanted if name in changed]
+
+
+async def replay_rows(
+    connection: Connection, rows: Sequence[tuple[str, str]], *, now: float, clock: DatabaseClock
+) -> list[tuple[str, str]]:
+    """Make events due for destinations, inside the caller's transaction. Returns the rows that changed."""
+    if not rows:
+        return []
+    due_ms = max(clock.to_database(now), clock.now())
+    ids, destinations = zip(*sorted(rows), strict=True)
+    changed = await connection.fetch(_REPLAY_ROWS, ids, destinations, due_ms, milliseconds(now))
+    return [(event_id, name) for event_id, name in changed]
 
 
 async def pause(connection: Connection, destination: str, *, paused: bool) -> None:

@@ -17,6 +17,7 @@ _LOCK: Final = 0x6761_7465_686F_7573
 #: Other gateways wait while one migrates, and a large table takes time.
 _TIMEOUT: Final = 600.0
 
+_EXISTING_TABLES: Final = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NOT NULL"
 _HAS_VERSION: Final = "SELECT to_regclass('gatehouse_schema') IS NOT NULL"
 _CREATE_VERSION: Final = (
     "CREATE TABLE gatehouse_schema (version integer NOT NULL); INSERT INTO gatehouse_schema VALUES (0)"
@@ -103,7 +104,8 @@ async def _describe(connection: Connection, url: str) -> StoreInfo:
     estimated, size = False, 0
     counts: dict[str, Counts] = {}
     if version:
-        for table in TABLES:
+        # A database of an older version may not have all of them yet.
+        for (table,) in await connection.fetch(_EXISTING_TABLES, TABLES):
             rows[table], is_estimate = await _count(connection, table)
             estimated = estimated or is_estimate
         counts = await purging.counts(connection)

@@ -40,6 +40,7 @@ from gatehouse.store.postgres.connection import (
 )
 from gatehouse.store.postgres.filters import can_match
 from gatehouse.store.postgres.notifications import Notifications
+from gatehouse.store.postgres.operation_methods import OperationMethods
 from gatehouse.store.postgres.pool import FEW_ROWS, ConnectionPools, Pool
 from gatehouse.store.postgres.rows import is_storable
 from gatehouse.store.postgres.schema import migrate
@@ -73,7 +74,7 @@ _PING_TIMEOUT: Final = 0.6
 _IS_READ_ONLY: Final = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean"
 
 
-class PostgresStore:
+class PostgresStore(OperationMethods):
     """The `Store` in a PostgreSQL database. Create it with `open`."""
 
     shared: Final = True

@@ -53,7 +53,7 @@ UPDATE deliveries SET status = 'pending', due_ms = iif(order_key IS NULL, wanted
 FROM (VALUES {rows}) AS wanted
 WHERE deliveries.event_seq = wanted.column1 AND deliveries.destination = wanted.column2
   AND deliveries.status = 'dead'
-RETURNING deliveries.destination, deliveries.order_key
+RETURNING deliveries.destination, deliveries.order_key, deliveries.event_seq
 """.replace("{HELD}", str(HELD))
 _REVIVE_RESENT: Final = _REVIVE.replace(
     "AND deliveries.status = 'dead'",
@@ -67,6 +67,19 @@ SELECT seq, ?1, 'pending', 0, received_ms, ?2, 0, ?2, ?2 FROM events WHERE seq =
 ON CONFLICT DO UPDATE SET status = 'pending', due_ms = ?2, leased_until_ms = 0, updated_ms = ?2,
   since_ms = ?2, earlier = attempts, order_key = NULL
 WHERE status <> 'pending'
+"""
+#: The same for many events.
+_REPLAY_ROWS: Final = """
+INSERT INTO deliveries (event_seq, destination, status, attempts, received_ms, due_ms, leased_until_ms,
+  updated_ms, since_ms)
+SELECT events.seq, wanted.column2, 'pending', 0, events.received_ms, wanted.column3, 0, wanted.column3,
+  wanted.column3
+FROM (VALUES {rows}) AS wanted CROSS JOIN events ON events.seq = wanted.column1
+WHERE true
+ON CONFLICT DO UPDATE SET status = 'pending', due_ms = excluded.due_ms, leased_until_ms = 0,
+  updated_ms = excluded.updated_ms, since_ms = excluded.since_ms, earlier = attempts, order_key = NULL
+WHERE status <> 'pending'
+RETURNING event_seq, destination
 """
 _PAUSE: Final = "INSERT OR IGNORE INTO paused_destinations (destination) VALUES (?)"
 _RESUME: Final = "DELETE FROM paused_destinations WHERE destination = ?"
@@ -109,8 +122,17 @@ def find_dead(
 
 def revive(connection: sqlite3.Connection, rows: Sequence[tuple[int, str]], *, now: float) -> dict[str, int]:
     """Make deliveries due that are still dead, inside the caller's transaction. Returns counts."""
+    return dict(Counter(name for _, name in revive_rows(connection, rows, now=now)))
+
+
+def revive_rows(
+    connection: sqlite3.Connection, rows: Sequence[tuple[int, str]], *, now: float
+) -> list[tuple[int, str]]:
+    """Do the same as `revive`. Returns the event's number and the destination of each changed delivery."""
     now_ms = milliseconds(now)
-    return _free_and_count(connection, execute_rows(connection, _REVIVE, [(*row, now_ms) for row in rows]))
+    revived = execute_rows(connection, _REVIVE, [(*row, now_ms) for row in rows])
+    _free(connection, revived)
+    return [(number, name) for name, _, number in revived]
 
 
 def revive_resent(
@@ -124,12 +146,13 @@ def revive_resent(
         if (found := connection.execute(_NUMBER, (event_id,)).fetchone()) is not None
         for name in dict.fromkeys(names)
     ]
-    return _free_and_count(connection, execute_rows(connection, _REVIVE_RESENT, rows))
+    revived = execute_rows(connection, _REVIVE_RESENT, rows)
+    _free(connection, revived)
+    return dict(Counter(name for name, *_ in revived))
 
 
-def _free_and_count(connection: sqlite3.Connection, revived: list[Any]) -> dict[str, int]:
-    ordering.free(connection, {(name, key) for name, key in revived if key is not None})
-    return dict(Counter(name for name, _ in revived))
+def _free(connection: sqlite3.Connection, revived: list[Any]) -> None:
+    ordering.free(connection, {(name, key) for name, key, _ in revived if key is not None})
 
 
 def replay(
@@ -146,6 +169,14 @@ def replay(
         if connection.execute(_REPLAY, (name, milliseconds(now), seq)).rowcount > 0:
             changed.append(name)
     return changed
+
+
+def replay_rows(
+    connection: sqlite3.Connection, rows: Sequence[tuple[int, str]], *, now: float
+) -> list[tuple[int, str]]:
+    """Make events due for destinations, inside the caller's transaction. Returns the rows that changed."""
+    now_ms = milliseconds(now)
+    return execute_rows(connection, _REPLAY_ROWS, [(*row, now_ms) for row in rows])
 
 
 def pause(connection: sqlite3.Connection, destination: str, *, paused: bool) -> None:

@@ -33,6 +33,7 @@ from gatehouse.store.sqlite import (
 from gatehouse.store.sqlite.accepting import Acceptor, find_duplicate
 from gatehouse.store.sqlite.connection import check_version, has_wal_reset_bug
 from gatehouse.store.sqlite.database import SqliteDatabase
+from gatehouse.store.sqlite.operation_methods import OperationMethods
 from gatehouse.store.sqlite.schema import migrate
 from gatehouse.store.sqlite.writer import Writer
 from gatehouse.telemetry.log import get_logger
@@ -61,7 +62,7 @@ T = TypeVar("T")
 _PING_TIMEOUT: Final = 0.6
 
 
-class SqliteStore:
+class SqliteStore(OperationMethods):
     """The `Store` in one SQLite file. Create it with `open`."""
 
     #: The version of the SQLite library in use.
