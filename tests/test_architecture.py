@@ -27,6 +27,7 @@ PURE = (
         "ingest/relay.py",
     ),
     *("delivery/retry.py", "delivery/breaker.py", "delivery/throttle.py", "delivery/backlog.py"),
+    *("delivery/pacing.py", "store/operations.py"),
     *(
         "telemetry/live.py",
         "operator/stream/wanted.py",

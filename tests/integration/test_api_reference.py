@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -24,6 +25,7 @@ from gatehouse.operator.route_docs import route_description
 from gatehouse.operator.server import OperatorServer
 from gatehouse.operator.tokens import SUPERVISOR, Identity
 from gatehouse.reference.openapi import ERRORS, document, served
+from gatehouse.store.operations import MAX_RUNNING
 from gatehouse.telemetry.metrics import SupervisorMetrics
 from gatehouse.workers.api import WorkersApi
 from gatehouse.workers.process import WorkerAnswer
@@ -83,6 +85,9 @@ class Api:
 
     async def post(self, path: str, code: int = 200, **given: Any) -> Any:
         return await self._ask("POST", path, code, "", **given)
+
+    async def delete(self, path: str, code: int = 200, **given: Any) -> Any:
+        return await self._ask("DELETE", path, code, "", **given)
 
     async def _ask(
         self,
@@ -168,6 +173,14 @@ async def test_every_route_answers_what_the_reference_says(
         await api.get("/api/v1/destinations")
         assert (await api.get("/api/v1/status"))["reload"]["successful"]
         await api.post("/api/v1/destinations/{name}/pause", name="app")
+        for kind, number in (("replays", 3), ("retries", 2)):
+            path, chosen = f"/api/v1/{kind}", {"filter": {"since": "1h", "type": "sale.*"}}
+            plan = await api.post(path, body=chosen | {"dry_run": True})
+            assert plan["events"] == number
+            started = await api.post(path, 202, body=chosen | {"to": ["app"], "rate": "20/m"})
+            await api.get(path + "/{id}", id=started["id"])
+            await api.delete(path + "/{id}", id=started["id"])
+            assert len((await api.get(path))[kind]) == 1
         counted = await api.post("/api/v1/deliveries/retry", body={"type": "sale.*", "dry_run": True})
         assert counted["would_retry"] == {"app": 2}
         await api.post("/api/v1/deliveries/{id}/retry", id=f"{dead}:app")
@@ -213,15 +226,24 @@ async def test_every_error_is_described(
         await api.post("/api/v1/deliveries/retry", 400, body={})
         await api.post("/api/v1/deliveries/{id}/retry", 400, id="no-colon")
         await api.post("/api/v1/events/{id}/replay", 400, id="x", body={"destinations": []})
+        await api.post("/api/v1/destinations/{name}/pause", name="app")
+        body = providers.body(id="evt_1", type="sale.created")
+        await running.send("mando", body, providers.mando(body))
+        await asyncio.gather(
+            *(api.post("/api/v1/replays", 202, body={"all": True, "to": ["app"]}) for _ in range(MAX_RUNNING))
+        )
+        for path in ("/api/v1/replays", "/api/v1/retries"):
+            await api.post(path, 400, body={"filter": {"since": "soon"}})
+            await api.post(path, 409, body={"all": True})
         await api.post("/-/reload", 400)
         for path in DOCUMENT["paths"]:
             for method, operation in DOCUMENT["paths"][path].items():
-                ask = api.get if method == "get" else api.post
+                ask = getattr(api, method)
                 if "404" in operation["responses"]:
                     await ask(path, 404, id="nothing:app", name="nothing")
                 if "403" in operation["responses"]:
                     await ask(path, 403, id="x", name="x", headers={"Host": "example.com"})
-                if method == "post":
+                if method != "get":
                     await ask(path, 403, id="x", name="x", headers={"Origin": "https://example.com"})
         long = {"type": "x" * 70_000}
         await api.post("/api/v1/deliveries/retry", 413, body=long)
@@ -252,7 +274,7 @@ async def test_answers_to_wrong_tokens_are_described(
     async with run_gateway(WITH_TOKEN.format(url=destination.url), T=TOKEN) as running:
         api = Api(running)
         guarded = [
-            (api.get if method == "get" else api.post, path)
+            (getattr(api, method), path)
             for path, methods in DOCUMENT["paths"].items()
             for method, operation in methods.items()
             if operation.get("security") != []
@@ -340,7 +362,7 @@ async def test_every_route_says_503_when_no_worker_answers(running: Running) -> 
         for path, methods in DOCUMENT["paths"].items():
             for method in methods:
                 if path.startswith("/api/"):
-                    ask = api.get if method == "get" else api.post
+                    ask = getattr(api, method)
                     await ask(path, 503, id="x", name="x")
 
 

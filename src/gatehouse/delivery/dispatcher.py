@@ -163,18 +163,31 @@ class Dispatcher:
         if lane := self._lanes.get(name):
             lane.resume()
 
-    def wake(self, name: str, *, pending: int = 0, dead: int = 0) -> None:
+    def configured(self) -> frozenset[str]:
+        """Return the names of the destinations in the config."""
+        return frozenset(destination.name for destination in self._destinations)
+
+    def backlog(self, name: str) -> int | None:
+        """Return the number of pending deliveries; None while no attempt but a probe can start."""
+        lane = self._lanes.get(name)
+        if lane is None or lane.destination.not_ready is not None:
+            return None
+        throttle = lane.throttle
+        return None if throttle.paused or throttle.breaker_open else self._gauges[name].pending.number
+
+    def wake(self, name: str, *, pending: int = 0, dead: int = 0, recount: bool = True) -> None:
         """Check the store now, because a delivery to this destination became due. Ignores unknown names.
 
         `pending` and `dead` are the changes to the two gauges. Under load, a count of the store can be too
-        late to be used, so the gauges are adjusted here.
+        late to be used, so the gauges are adjusted here. `recount` compares them with the store soon.
         """
         if gauges := self._gauges.get(name):
             gauges.pending.add(pending)
             gauges.dead.add(dead)
         if lane := self._lanes.get(name):
             lane.check_store()
-        self._stale.set()
+        if recount:
+            self._stale.set()
 
     def _store_changed(self, name: str) -> None:
         """Check the store after a process, maybe this one, changed something at a destination."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gatehouse import __version__
 from gatehouse.delivery.dispatcher import Dispatcher
+from gatehouse.delivery.operations import Operations
 from gatehouse.errors import StoreError
 from gatehouse.gateway.compiled import CompiledConfig
 from gatehouse.gateway.reload import Reloader
@@ -25,6 +26,7 @@ from gatehouse.ingest.source import set_readiness_metrics
 from gatehouse.network.sockets import start_listening
 from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.audit import Audit, reload_change
+from gatehouse.operator.operations import OperationsApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.reload_result import ReloadResult
 from gatehouse.operator.server import OperatorServer
@@ -194,6 +196,7 @@ class Gateway:
             wall_clock=self._clock,
             live=self._live,
         )
+        self._operations = Operations(store, dispatcher, self.metrics, self._steady)
         # The disk watch starts before the operator server, whose /readyz uses it.
         await self._watch_disk(opened)
 
@@ -207,6 +210,8 @@ class Gateway:
         # Lanes start before the ingest server, so that the deliveries of an earlier process leave at once.
         await dispatcher.start()
         closing(dispatcher.stop, ATTEMPT_GRACE)
+        self._operations.start()
+        closing(self._operations.stop)
 
         # The ingest server starts last. Stopping happens in reverse: requests first, then commits, attempts
         # and the store.
@@ -238,6 +243,7 @@ class Gateway:
             [
                 *self._api.routes(),
                 *records.routes(),
+                *OperationsApi(store, self._operations, dispatcher, self._steady, self._audit).routes(),
                 *self._audit.routes(),
                 *(self._audit.forwarded_routes() if self._worker else ()),
                 *EnvironmentApi(self._environment).routes(),

@@ -162,15 +162,15 @@ def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:
     Without a filter, `all` is required. Otherwise a request that lost its body would retry every dead letter.
     """
     _check_names(given, RetryBody, DeliveryFilters)
-    texts = {name: _as_text(name, value) for name, value in given.items() if name not in ("all", "dry_run")}
+    texts = {name: as_text(name, value) for name, value in given.items() if name not in ("all", "dry_run")}
     query = _delivery_query(texts, now)
     if query.status not in (None, "dead"):
         raise BadQueryError("only dead deliveries are retried")
-    if query == DeliveryQuery(status=query.status) and not _flag(given, "all"):
+    if query == DeliveryQuery(status=query.status) and not flag(given, "all"):
         raise BadQueryError('give a filter, or {"all": true} for every dead letter')
     as_of = _as_of(texts, now)
     query = msgspec.structs.replace(query, status="dead")
-    return RetryRequest(query, _flag(given, "dry_run"), texts.get("cursor"), as_of)
+    return RetryRequest(query, flag(given, "dry_run"), texts.get("cursor"), as_of)
 
 
 def replay_destinations(given: Mapping[str, Any]) -> list[str] | None:
@@ -256,8 +256,8 @@ def _as_of(given: Mapping[str, str], now: float) -> float:
     return min(seconds, now)
 
 
-def _as_text(name: str, value: object) -> str:
-    """Return a member of a body as a query would contain it."""
+def as_text(name: str, value: object) -> str:
+    """Return a member of a body as a query would contain it. Raises `BadQueryError`."""
     if isinstance(value, str):
         return value
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -265,7 +265,8 @@ def _as_text(name: str, value: object) -> str:
     raise BadQueryError(f"{name} must be text")
 
 
-def _flag(given: Mapping[str, Any], name: str) -> bool:
+def flag(given: Mapping[str, Any], name: str) -> bool:
+    """Return a member of a body that is true or false; false if it is absent. Raises `BadQueryError`."""
     value = given.get(name, False)
     if isinstance(value, bool):
         return value

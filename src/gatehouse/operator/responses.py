@@ -33,12 +33,12 @@ def error_answer(status: int, code: str, message: str) -> web.Response:
     return web.json_response(answer, status=status)
 
 
-def json_answer(value: object) -> web.Response:
+def json_answer(value: object, status: int = 200) -> web.Response:
     """Answer with JSON. Bytes that were not UTF-8, as headers may contain, are replaced."""
     # Lone surrogates stand for such bytes. JSON parsers and msgspec's encoder refuse them.
     plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     text = msgspec.json.format(plain, indent=2) + "\n"
-    return web.Response(text=text, content_type="application/json")
+    return web.Response(text=text, content_type="application/json", status=status)
 
 
 def page_answer(

@@ -18,6 +18,7 @@ from gatehouse.config.addresses import Address
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.audit import Audit
+from gatehouse.operator.operations import OperationsApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.response_types import ErrorAnswer
 from gatehouse.operator.route_docs import RouteDescription, route_description
@@ -44,6 +45,7 @@ GROUPS = {
     "Health": "For probes and Prometheus.",
     "Events": "What the gateway accepted and stored.",
     "Deliveries": "One event for one destination. A delivery that the gateway gave up on is a dead letter.",
+    "Replays and retries": "Many events at once, at a rate. An operation survives a restart of the gateway.",
     "Destinations": "Where events go.",
     "Stream": "What happens at the moment.",
     "Refused requests": "Why the requests of a provider fail.",
@@ -77,6 +79,7 @@ ERRORS = {
         ),
     ),
     404: ErrorKind("NotFound", ("not_found",), "Nothing has this id or name, or it is no longer kept."),
+    409: ErrorKind("TooManyOperations", ("busy",), "16 replays and retries are running already."),
     413: ErrorKind(
         "BodyTooLarge",
         # Python 3.13 renamed the status.
@@ -141,6 +144,7 @@ def router() -> web.UrlDispatcher:
     routes = [
         *OperatorApi({}, RejectedRequests((), time.time), metrics=metrics).routes(),
         *RecordsApi(nothing, nothing, audit=nothing).routes(),
+        *OperationsApi(nothing, nothing, nothing, time.time, nothing).routes(),
         *Audit(nothing, nothing).routes(),
         *EnvironmentApi({}).routes(),
         *StatusApi(nothing, metrics, time.time).routes(),

@@ -43,6 +43,8 @@ OUTCOMES = (
 )
 #: The reasons why the operator server refuses a request.
 REFUSALS = ("unauthorized", "throttled", "cross_site", "forbidden")
+#: The kinds of operations: replays and retries of many events.
+OPERATIONS = ("replay", "retry")
 #: The `source` label of requests to unknown paths.
 UNKNOWN = "_unknown"
 
@@ -290,6 +292,19 @@ class Metrics(ProcessMetrics):
         self.paused = self._gauge(
             "destination_paused", "1 while an operator has paused the destination.", "destination"
         )
+
+        replayed = self._counter(
+            "replay_events_total",
+            "Events that replays and retries of many events processed.",
+            "kind",
+            "result",
+        )
+        #: By the kind of the operation and the result.
+        self.replayed_events = {
+            (kind, result): replayed.labels(kind, result)
+            for kind in OPERATIONS
+            for result in ("done", "failed")
+        }
 
     def _store_metrics(self) -> None:
         self.store_bytes = self._gauge("store_bytes", "Size of the store on disk.").labels()
