@@ -250,6 +250,27 @@ async def test_a_replay_without_destinations_goes_to_those_that_had_the_event(st
     assert ran == StepResult({"billing": Due(pending=1)}, done=1, failed=1)
 
 
+async def test_a_filter_for_a_destination_says_where_to_as_well(store: Store) -> None:
+    (first,) = await store_events(store, 1, to=["billing", "ledger"])
+    await store_events(store, 1, to=["ledger"])
+    one = await start(store, operation(to=None, destination="billing"))
+    assert await find(store, one) == [first]
+    assert (await store.plan(one, "", CONFIGURED)).deliveries == {"billing": 1}
+    assert await run(store, one) == [StepResult({"billing": Due(pending=1)}, done=1, failed=0)]
+
+
+async def test_a_replay_of_what_had_one_destination_can_go_to_another(store: Store) -> None:
+    await store_events(store, 1)
+    one = await start(store, operation(to=["ledger"], destination="billing"))
+    assert await run(store, one) == [StepResult({"ledger": Due(pending=1)}, done=1, failed=0)]
+
+
+async def test_a_replay_finds_events_by_text_in_their_body(store: Store) -> None:
+    wanted = event(b'{"id":"evt_1","customer":"c_7"}', received=NOW)
+    await accept(store, arrival(of=wanted), arrival(of=event(received=NOW)))
+    assert await find(store, operation(contains=b'"c_7"')) == [wanted.id]
+
+
 async def test_an_event_that_is_gone_has_failed(store: Store) -> None:
     (first,) = await store_events(store, 1)
     one = await start(store, operation())

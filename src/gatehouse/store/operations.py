@@ -211,17 +211,21 @@ def from_row(row: Sequence[Any], to_seconds: Callable[[int], float] = from_ms) -
 
 def scan_rows(query: EventQuery) -> int:
     """Return how many rows one scan reads."""
-    return _SCAN_ROWS if getattr(query, "contains", None) is None else _SCAN_BODIES
+    return _SCAN_ROWS if query.contains is None else _SCAN_BODIES
 
 
 def allowed(operation: Operation, configured: Collection[str]) -> list[str]:
-    """Return the destinations of the config that a retry may deliver to."""
-    only = getattr(operation.query, "destination", None)
-    return sorted(
-        name
-        for name in (configured if operation.to is None else set(operation.to) & set(configured))
-        if operation.kind == "replay" or only in (None, name)
-    )
+    """Return the destinations of the config that an operation may deliver to.
+
+    A filter for a destination also says where to, unless other destinations are named.
+    """
+    only = operation.query.destination
+    if operation.to is not None:
+        names = set(operation.to) & set(configured)
+        only = only if operation.kind == "retry" else None
+    else:
+        names = set(configured)
+    return sorted(name for name in names if only in (None, name))
 
 
 class KnownDelivery(NamedTuple):

@@ -27,9 +27,9 @@ from gatehouse.store.operations import (
     to_row,
 )
 from gatehouse.store.postgres import ordering, replaying
+from gatehouse.store.postgres.filters import Conditions, add_event_filters, can_match
 from gatehouse.store.postgres.notifications import NOTIFY
 from gatehouse.store.postgres.purging import NO_PURGE
-from gatehouse.store.postgres.queries import HAS_STATUS, Conditions, add_filters, can_match
 from gatehouse.store.postgres.rows import text_with_marks
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from gatehouse.store.operations import Kind, Operation, Step
     from gatehouse.store.postgres.clock import DatabaseClock
     from gatehouse.store.postgres.connection import Connection
-    from gatehouse.store.records import EventQuery
 
 #: How many operations one call removes.
 _FORGOTTEN_AT_ONCE: Final = 100
@@ -249,7 +248,7 @@ async def _scan(
     else:
         wanted.add("events.id > {}", after)
         wanted.add("events.id <= {}", end)
-    _add_filters(wanted, query)
+    add_event_filters(wanted, query)
     return _Scan(wanted, end, scanned < limit)
 
 
@@ -260,12 +259,6 @@ def _retried(
     started = conditions.parameter(clock.to_database(operation.started))
     names = conditions.parameter(allowed(operation, configured))
     return _RETRIED.format(started, names)
-
-
-def _add_filters(conditions: Conditions, query: EventQuery) -> None:
-    if query.status is not None:
-        conditions.add(_HAS.replace("{conditions}", HAS_STATUS[query.status]))
-    add_filters(conditions, query)
 
 
 async def run_step(

@@ -28,7 +28,7 @@ from gatehouse.store.operations import (
 )
 from gatehouse.store.rows import milliseconds
 from gatehouse.store.sqlite import replaying
-from gatehouse.store.sqlite.queries import EVENT_FILTERS, filter_parameters
+from gatehouse.store.sqlite.filters import event_filters, filter_parameters
 from gatehouse.store.sqlite.rows import execute_rows, fetch, text_with_marks
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from gatehouse.store.operations import Kind, Operation, Step
-    from gatehouse.store.records import EventQuery
-    from gatehouse.store.sqlite.queries import Parameters
+    from gatehouse.store.sqlite.filters import Parameters
 
 #: How many operations one call removes.
 _FORGOTTEN_AT_ONCE: Final = 100
@@ -93,9 +92,6 @@ AND deliveries.destination IN (SELECT value FROM json_each(:names))
 _HAS_RETRIED: Final = f"""
 EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event_seq = events.seq AND {_RETRIED})
 """  # noqa: S608 - of a constant
-_HAS_STATUS: Final = """
-(:status IS NULL OR EXISTS (SELECT 1 FROM deliveries WHERE event_seq = events.seq AND status = :status))
-"""
 _CANDIDATES: Final = """
 SELECT events.id, {key} FROM events WHERE {conditions} ORDER BY {key} LIMIT :limit
 """
@@ -220,8 +216,9 @@ def _scan(
 ) -> _Scan:
     query, is_retry = operation.query, operation.kind == "retry"
     limit = scan_rows(query)
+    after = int(position or 0) if is_retry else max(position, first_id(query))
     parameters = filter_parameters(query) | {
-        "after": int(position or 0) if is_retry else max(position, first_id(query)),
+        "after": after,
         "last": last_id(query),
         "scan_rows": limit,
         "names": json.dumps(allowed(operation, configured)),
@@ -229,17 +226,13 @@ def _scan(
     }
     find_range = _RANGE_OF_DEAD if is_retry else _RANGE_OF_EVENTS
     end, scanned = connection.execute(find_range, parameters).fetchone()
-    parameters["end"] = parameters["after"] if end is None else end
+    parameters["end"] = end = after if end is None else end
     conditions = _IN_RANGE_OF_EVENTS
     if is_retry:
         conditions = f"{_IN_RANGE_OF_DEAD} AND {_HAS_RETRIED}"
-    conditions = f"{conditions} AND {_filters(query)}"
+    conditions = f"{conditions} AND {event_filters(query)}"
     key = "events.seq" if is_retry else "events.id"
-    return _Scan(conditions, key, parameters, parameters["end"] or "", scanned < limit)
-
-
-def _filters(_: EventQuery) -> str:
-    return f"{EVENT_FILTERS} AND {_HAS_STATUS}"
+    return _Scan(conditions, key, parameters, end, scanned < limit)
 
 
 def run_step(
