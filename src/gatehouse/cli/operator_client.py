@@ -36,10 +36,11 @@ _HINTS = {
     401: "use the running gateway's operator.token; if you changed it in the config, send the gateway SIGHUP",
     403: "set a token with the role operate where this command runs",
     404: "check the ID and the URL; gatehouse events and gatehouse dead list the IDs of this gateway",
+    409: "wait until one of them is done, or stop one: GET /api/v1/replays and /api/v1/retries list them",
     429: "wait a minute, and find out what else sends wrong tokens from this address",
     503: "look for the store's error in the gateway's log, then run the command again",
 }
-_OK = 200
+_OK, _ACCEPTED = 200, 202
 
 
 class RefusedError(GatewayError):
@@ -49,6 +50,18 @@ class RefusedError(GatewayError):
 def fetch(access: Access, path: str, *, within: float = TIMEOUT) -> dict[str, Any]:
     """GET a path of the API. Raises `GatewayError`. `within` is for each step of the request, in seconds."""
     return _request("GET", access, path, within=within)
+
+
+def change(
+    method: str,
+    access: Access,
+    path: str,
+    body: Mapping[str, Any] | None = None,
+    *,
+    within: float = TIMEOUT,
+) -> dict[str, Any]:
+    """POST to a path of the API, or DELETE it, like `fetch`."""
+    return _request(method, access, path, body, within=within)
 
 
 async def ask(loaded: LoadedConfig, path: str, url: str | None, *, within: float = TIMEOUT) -> dict[str, Any]:
@@ -151,14 +164,14 @@ def _request(
 
 
 def parse_answer(status: int, body: bytes, base: str) -> dict[str, Any]:
-    """Return the JSON of an answer. Raises `GatewayError` for a status that is not 200."""
+    """Return the JSON of an answer. Raises `GatewayError` for a status that is not 200 or 202."""
     try:
         answer = json.loads(body)
     except ValueError as error:
         raise _other_server(base) from error
-    if status == _OK and isinstance(answer, dict):
+    if status in (_OK, _ACCEPTED) and isinstance(answer, dict):
         return answer
-    if status == _OK:
+    if status in (_OK, _ACCEPTED):
         raise _other_server(base)
     details = answer.get("error", {}) if isinstance(answer, dict) else {}
     if problems := details.get("problems"):

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gatehouse.cli import operations
+from gatehouse.cli.access import find_access
+from gatehouse.cli.operations import operation_options
 from gatehouse.cli.options import (
     complete_dead,
     complete_destination,
     complete_event,
     config_option,
+    event_filter_options,
     filter_options,
     json_option,
     load_config,
@@ -34,14 +38,21 @@ _RETRY_PATH = "/api/v1/deliveries/retry"
 @filter_options
 @click.option("--all", "every", is_flag=True, help="Retry every dead letter.")
 @click.option("--dry-run", is_flag=True, help="Count the dead letters that would be retried; change nothing.")
+@click.option("--yes", is_flag=True, help="With --rate: do not ask.")
+@operation_options
 @json_option
 @operator_option
 @config_option
 def retry(
     delivery_ids: tuple[str, ...],
     filters: Filters,
+    *,
     every: bool,
     dry_run: bool,
+    yes: bool,
+    rate: str | None,
+    watched: str | None,
+    stopped: str | None,
     as_json: bool,
     operator: str | None,
     config: str | None,
@@ -51,16 +62,28 @@ def retry(
     gatehouse dead lists the IDs. Retried deliveries are due at once, within the destination's rate limit, and
     start their retry schedule over. Pending and delivered ones stay as they are, so it is safe to run the
     command twice.
+
+    With --rate, the gateway retries them at that rate, and goes on when this command or the gateway ends. The
+    command shows the plan, asks, and shows the progress.
     """
     import asyncio
 
     given = filters.given()
+    if _is_about_operation("retry", watched, stopped, operator, config, as_json=as_json):
+        return
     if delivery_ids and (given or every or dry_run):
         raise click.UsageError("IDs can't be combined with filters, --all or --dry-run")
     if not (delivery_ids or given or every):
         raise click.UsageError("name IDs or filters, or use --all to retry every dead letter")
     if given and every:
         raise click.UsageError("--all can't be combined with filters")
+    if rate is not None and delivery_ids:
+        raise click.UsageError("IDs can't be combined with --rate")
+    if rate is not None:
+        body = {"filter": given, "rate": rate} if given else {"all": True, "rate": rate}
+        access = find_access(config, operator)
+        operations.run_operation("retry", access, body, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
     loaded = load_config(config)
     if delivery_ids:
         asyncio.run(_retry_each(loaded, delivery_ids, operator, as_json=as_json))
@@ -73,7 +96,9 @@ def retry(
 
 
 @click.command("replay")
-@click.argument("event_ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_event)
+@click.argument("event_ids", metavar="[ID]...", nargs=-1, shell_complete=complete_event)
+@event_filter_options
+@click.option("--all", "every", is_flag=True, help="Replay every event.")
 @click.option(
     "--to",
     "destinations",
@@ -82,25 +107,86 @@ def retry(
     shell_complete=complete_destination,
     help="Deliver only to this destination; may be repeated.  [default: all that had the event]",
 )
-@click.option("--yes", is_flag=True, help="Do not ask about destinations that no route leads to.")
+@click.option("--dry-run", is_flag=True, help="Count the events that would be replayed; change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@operation_options
 @json_option
 @operator_option
 @config_option
 def replay(
     event_ids: tuple[str, ...],
+    filters: Filters,
+    *,
+    every: bool,
     destinations: tuple[str, ...],
+    dry_run: bool,
     yes: bool,
+    rate: str | None,
+    watched: str | None,
+    stopped: str | None,
     as_json: bool,
     operator: str | None,
     config: str | None,
 ) -> None:
-    """Deliver the events with these IDs again. gatehouse events lists the IDs.
+    """Deliver events again: those with these IDs, or all that match the filters.
 
     Destinations get the same idempotency key as before. Deliveries that are pending, or were replayed within
     the last 10 seconds, stay as they are, so it is safe to run the command twice.
 
-    If no route sends an event to a destination of --to, the command asks first. --yes skips the question.
+    With IDs: if no route sends an event to a destination of --to, the command asks first. --yes skips the
+    question.
+
+    With filters: the command shows the plan, asks, and shows the progress. The gateway replays the events at
+    --rate (50/s by default), and goes on when this command or the gateway ends. --watch ID shows a replay,
+    and --stop ID stops it.
     """
+    if _is_about_operation("replay", watched, stopped, operator, config, as_json=as_json):
+        return
+    given = filters.given()
+    if event_ids and (given or every or rate or dry_run):
+        raise click.UsageError("IDs can't be combined with filters, --all, --rate or --dry-run")
+    if given and every:
+        raise click.UsageError("--all can't be combined with filters")
+    if event_ids:
+        _replay_each(event_ids, destinations, operator, config, yes=yes, as_json=as_json)
+        return
+    if not (given or every):
+        raise click.UsageError("name IDs or filters, or use --all to replay every event")
+    body: dict[str, Any] = {"filter": given} if given else {"all": True}
+    if destinations:
+        body["to"] = list(destinations)
+    if rate is not None:
+        body["rate"] = rate
+    access = find_access(config, operator)
+    operations.run_operation("replay", access, body, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def _is_about_operation(
+    kind: str,
+    watched: str | None,
+    stopped: str | None,
+    operator: str | None,
+    config: str | None,
+    *,
+    as_json: bool,
+) -> bool:
+    """Show or stop an operation, if the command asks for that."""
+    if watched is not None:
+        operations.show(kind, find_access(config, operator), watched, as_json=as_json)
+    elif stopped is not None:
+        operations.stop(kind, find_access(config, operator), stopped, as_json=as_json)
+    return watched is not None or stopped is not None
+
+
+def _replay_each(
+    event_ids: tuple[str, ...],
+    destinations: tuple[str, ...],
+    operator: str | None,
+    config: str | None,
+    *,
+    yes: bool,
+    as_json: bool,
+) -> None:
     import asyncio
     from urllib.parse import quote
 
