@@ -253,6 +253,8 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: Path) -> No
 
     assert names - about == set(shipped())
     assert {f"gatehouse/providers/{name}.yaml" for name in providers.names()} <= names
+    with_samples = [name for name in providers.names() if providers.samples(name)]
+    assert {f"gatehouse/providers/samples/{name}.json" for name in with_samples} <= names
     assert "gatehouse/py.typed" in names
     assert {"sqlite", "postgres"} <= {Path(name).parts[2] for name in names if name.endswith(".sql")}
     assert {Path(name).suffix for name in names - about} == {".py", ".yaml", ".json", ".sql", ".typed"}
