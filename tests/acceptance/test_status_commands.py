@@ -261,7 +261,12 @@ def test_a_wrong_token_is_an_error_with_a_hint(served: Served, command: str) -> 
 
 
 @pytest.mark.parametrize(
-    "words", [["status"], ["sources"], ["destinations"], ["rejected"]], ids=lambda words: words[0]
+    "words",
+    [
+        *(["status"], ["sources"], ["destinations"], ["rejected"], ["events"], ["dead"], ["audit"]),
+        *(["retry", "--all", "--dry-run"], ["resume", "billing"]),
+    ],
+    ids=lambda words: words[0],
 )
 def test_a_command_that_asks_the_gateway_imports_little(served: Served, words: list[str]) -> None:
     asked = [*words, "--operator", served.operator]

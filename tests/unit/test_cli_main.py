@@ -116,5 +116,5 @@ def test_nothing_is_completed_from_a_config_that_does_not_load(config: Path) -> 
 
 
 def test_commands_and_providers_are_completed() -> None:
-    assert _completed(incomplete="se") == ["serve", "send"]
+    assert _completed(incomplete="se") == ["serve", "send", "secret"]
     assert _completed("providers", incomplete="mand") == ["mandato", "mando", "mandrill"]

@@ -11,7 +11,6 @@ from gatehouse.cli.options import (
     TIME_FORMS,
     config_option,
     json_option,
-    load_config,
     operator_option,
     page_options,
 )
@@ -57,13 +56,11 @@ def audit(
 
     Each line says when, who, with which role, what and how many. Times are in UTC.
     """
-    import asyncio
+    from gatehouse.cli.access import find_access
+    from gatehouse.cli.operator_client import fetch, with_query
 
-    from gatehouse.cli.operator_client import ask, with_query
-
-    loaded = load_config(config)
     path = with_query("/api/v1/audit", limit=limit, cursor=cursor, **filters)
-    answer = asyncio.run(ask(loaded, path, operator))
+    answer = fetch(find_access(config, operator), path)
     click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_entries(answer)))
 
 

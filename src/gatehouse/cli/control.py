@@ -20,7 +20,7 @@ from gatehouse.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
     from gatehouse.config.load import LoadedConfig
 
@@ -40,13 +40,13 @@ def reload(as_json: bool, operator: str | None, config: str | None) -> None:
 
     Exits 0 if the config is in use, and 1 if it is not.
     """
-    import asyncio
-
-    from gatehouse.cli.operator_client import post
+    from gatehouse.cli.access import access_of
+    from gatehouse.cli.operator_client import change
     from gatehouse.errors import GatewayError
 
+    # The file is checked here first: the gateway would refuse it too.
     loaded = load_config(config)
-    answer = asyncio.run(post(loaded, "/-/reload", operator))
+    answer = change("POST", access_of(loaded, operator), "/-/reload", {})
     if answer.get("status") != "reloaded":
         raise GatewayError(
             "the server that answered is not the operator listener of a gateway",
@@ -136,25 +136,31 @@ def _set_paused(
     destinations: tuple[str, ...], action: str, operator: str | None, config: str | None, *, as_json: bool
 ) -> None:
     """Pause or resume each destination, and print its state afterwards."""
-    import asyncio
     from urllib.parse import quote
 
-    from gatehouse.cli.operator_client import RefusedError, for_each, post
+    from gatehouse.cli.access import find_access
+    from gatehouse.cli.operator_client import RefusedError, change, for_each
 
-    loaded = load_config(config)
+    access = find_access(config, operator)
 
-    async def change(name: str) -> None:
+    def set_state(name: str) -> None:
         try:
-            answer = await post(loaded, f"/api/v1/destinations/{quote(name, safe='')}/{action}", operator, {})
+            answer = change("POST", access, f"/api/v1/destinations/{quote(name, safe='')}/{action}", {})
         except RefusedError as error:
-            error.hint = _unknown_hint(name, loaded.config.destinations)
+            error.hint = _unknown_hint(name, config) or error.hint
             raise
         click.echo(json.dumps(answer) if as_json else f"{name}  {_state(answer)}")
 
-    asyncio.run(for_each(destinations, change))
+    for_each(destinations, set_state)
 
 
-def _unknown_hint(name: str, known: Collection[str]) -> str:
+def _unknown_hint(name: str, config: str | None) -> str | None:
+    from gatehouse.errors import ConfigError
+
+    try:
+        known = load_config(config).config.destinations
+    except ConfigError:
+        return None  # with --operator, there may be no config here
     if name in known:
         return "run gatehouse reload: the config file has this destination, the running gateway does not"
     return known_names(name, known)

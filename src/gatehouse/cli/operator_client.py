@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from gatehouse import __version__
-from gatehouse.cli.access import access_of
 from gatehouse.cli.output import visible
 from gatehouse.errors import ConfigError, GatewayError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from gatehouse.cli.access import Access
-    from gatehouse.config.load import LoadedConfig
 
 #: Seconds.
 TIMEOUT = 15.0
@@ -60,30 +58,18 @@ def change(
     *,
     within: float = TIMEOUT,
 ) -> dict[str, Any]:
-    """POST to a path of the API, or DELETE it, like `fetch`."""
+    """POST to a path of the API, or DELETE it. Raises `ConfigError` if the answer lists config problems."""
     return _request(method, access, path, body, within=within)
 
 
-async def ask(loaded: LoadedConfig, path: str, url: str | None, *, within: float = TIMEOUT) -> dict[str, Any]:
-    """GET a path of the API, at `url` or at the config's operator listener. Raises `GatewayError`."""
-    return fetch(access_of(loaded, url), path, within=within)
-
-
-async def post(
-    loaded: LoadedConfig, path: str, url: str | None, body: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """POST to a path of the API, like `ask`. Raises `ConfigError` if the answer lists config problems."""
-    return _request("POST", access_of(loaded, url), path, body)
-
-
-async def for_each(names: Iterable[str], call: Callable[[str], Awaitable[None]]) -> None:
+def for_each(names: Iterable[str], call: Callable[[str], None]) -> None:
     """Make a call for each name, and show the refusals. Exits 1 at the end if there were any."""
     from gatehouse.cli import show_error
 
     refused = 0
     for name in dict.fromkeys(names):
         try:
-            await call(name)
+            call(name)
         except RefusedError as error:
             error.message = f"{visible(name)}: {error.message}"
             show_error(error)

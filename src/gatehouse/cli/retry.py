@@ -19,7 +19,6 @@ from gatehouse.cli.options import (
     event_filter_options,
     filter_options,
     json_option,
-    load_config,
     operator_option,
 )
 from gatehouse.cli.output import visible
@@ -27,8 +26,8 @@ from gatehouse.cli.output import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gatehouse.cli.access import Access
     from gatehouse.cli.options import Filters
-    from gatehouse.config.load import LoadedConfig
 
 _RETRY_PATH = "/api/v1/deliveries/retry"
 
@@ -66,8 +65,6 @@ def retry(
     With --rate, the gateway retries them at that rate, and goes on when this command or the gateway ends. The
     command shows the plan, asks, and shows the progress.
     """
-    import asyncio
-
     given = filters.given()
     if _is_about_operation("retry", watched, stopped, operator, config, as_json=as_json):
         return
@@ -84,12 +81,12 @@ def retry(
         access = find_access(config, operator)
         operations.run_operation("retry", access, body, dry_run=dry_run, yes=yes, as_json=as_json)
         return
-    loaded = load_config(config)
+    access = find_access(config, operator)
     if delivery_ids:
-        asyncio.run(_retry_each(loaded, delivery_ids, operator, as_json=as_json))
+        _retry_each(access, delivery_ids, as_json=as_json)
         return
     selection: dict[str, Any] = {**given} or {"all": True}
-    counts = asyncio.run((_count if dry_run else _retry_all)(loaded, selection, operator))
+    counts = (_count if dry_run else _retry_all)(access, selection)
     if not counts:
         filters.check(config)
     _print_counts(counts, as_json=as_json, dry_run=dry_run)
@@ -187,47 +184,44 @@ def _replay_each(
     yes: bool,
     as_json: bool,
 ) -> None:
-    import asyncio
     from urllib.parse import quote
 
-    from gatehouse.cli.operator_client import for_each, post
+    from gatehouse.cli.operator_client import change, for_each
 
-    loaded = load_config(config)
+    access = find_access(config, operator)
     body = {"destinations": list(destinations)} if destinations else {}
 
-    async def replay_one(event_id: str) -> None:
+    def replay_one(event_id: str) -> None:
         path = f"/api/v1/events/{quote(event_id, safe='')}/replay"
-        answer = await post(loaded, path, operator, body)
+        answer = change("POST", access, path, body)
         click.echo(json.dumps(answer) if as_json else f"{event_id}  {_replayed(answer)}")
 
     if destinations and not yes:
-        asyncio.run(_confirm_unrouted(loaded, event_ids, destinations, operator))
-    asyncio.run(for_each(event_ids, replay_one))
+        _confirm_unrouted(access, event_ids, destinations)
+    for_each(event_ids, replay_one)
 
 
-async def _retry_each(
-    loaded: LoadedConfig, delivery_ids: tuple[str, ...], operator: str | None, *, as_json: bool
-) -> None:
+def _retry_each(access: Access, delivery_ids: tuple[str, ...], *, as_json: bool) -> None:
     from urllib.parse import quote
 
-    from gatehouse.cli.operator_client import for_each, post
+    from gatehouse.cli.operator_client import change, for_each
 
-    async def retry_one(delivery_id: str) -> None:
+    def retry_one(delivery_id: str) -> None:
         path = f"/api/v1/deliveries/{quote(delivery_id, safe=':')}/retry"
-        answer = await post(loaded, path, operator, {})
+        answer = change("POST", access, path, {})
         result = "retried" if answer["retried"] else "unchanged: not a dead letter"
         click.echo(json.dumps({"id": delivery_id} | answer) if as_json else f"{delivery_id}  {result}")
 
-    await for_each(delivery_ids, retry_one)
+    for_each(delivery_ids, retry_one)
 
 
-async def _count(loaded: LoadedConfig, selection: dict[str, Any], operator: str | None) -> dict[str, int]:
-    from gatehouse.cli.operator_client import post
+def _count(access: Access, selection: dict[str, Any]) -> dict[str, int]:
+    from gatehouse.cli.operator_client import change
 
     counts: dict[str, int] = {}
     body = selection | {"dry_run": True}
     while True:
-        answer = await post(loaded, _RETRY_PATH, operator, body)
+        answer = change("POST", access, _RETRY_PATH, body)
         _add(counts, answer["would_retry"])
         if answer["cursor"] is None:
             break
@@ -237,17 +231,17 @@ async def _count(loaded: LoadedConfig, selection: dict[str, Any], operator: str 
     return counts
 
 
-async def _retry_all(loaded: LoadedConfig, selection: dict[str, Any], operator: str | None) -> dict[str, int]:
+def _retry_all(access: Access, selection: dict[str, Any]) -> dict[str, int]:
     """Retry in steps, so that no step occupies the store for long, and show the progress.
 
     Every step uses the time of the first, so that a delivery which dies again meanwhile is not retried twice.
     """
-    from gatehouse.cli.operator_client import post
+    from gatehouse.cli.operator_client import change
 
     counts: dict[str, int] = {}
     body = dict(selection)
     while True:
-        answer = await post(loaded, _RETRY_PATH, operator, body)
+        answer = change("POST", access, _RETRY_PATH, body)
         _add(counts, answer["retried"])
         if answer["done"]:
             break
@@ -283,16 +277,14 @@ def _print_counts(counts: dict[str, int], *, as_json: bool, dry_run: bool) -> No
         click.echo(f"{name}  {number} " + ("would be retried" if dry_run else "retried"))
 
 
-async def _confirm_unrouted(
-    loaded: LoadedConfig, event_ids: Iterable[str], destinations: Iterable[str], operator: str | None
-) -> None:
+def _confirm_unrouted(access: Access, event_ids: Iterable[str], destinations: Iterable[str]) -> None:
     """Ask about each event that no route sends to these destinations. Raises if the answer is not yes."""
     from urllib.parse import quote
 
-    from gatehouse.cli.operator_client import ask
+    from gatehouse.cli.operator_client import fetch
 
     for event_id in event_ids:
-        event = await ask(loaded, f"/api/v1/events/{quote(event_id, safe='')}", operator)
+        event = fetch(access, f"/api/v1/events/{quote(event_id, safe='')}")
         routed = event.get("routed")
         unrouted = [name for name in destinations if routed is not None and name not in routed]
         if not unrouted:

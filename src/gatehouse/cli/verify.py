@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gatehouse.cli.findings import finding, refusal, refused_request
-from gatehouse.cli.options import LAST_SECOND, complete_source, config_option, load_config, load_source
+from gatehouse.cli.options import LAST_SECOND, complete_source, config_option, load_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gatehouse.cli.saved_request import Verdict
-    from gatehouse.config.load import LoadedConfig
 
 
 @click.command("verify")
@@ -63,7 +62,7 @@ def verify(
             raise click.UsageError("use --rejected without SOURCE and FILE: the gateway has the request")
         if now is not None or client:
             raise click.UsageError("use --now and --client with FILE, not with --rejected")
-        sys.exit(_explain_rejected(load_config(config), rejected, operator, as_json=as_json))
+        sys.exit(_explain_rejected(config, rejected, operator, as_json=as_json))
     if source is None or file is None:
         raise click.UsageError("name SOURCE and FILE, or --rejected ID")
     verdict = _verify_file(config, source, file, now, client)
@@ -126,14 +125,14 @@ def _event(event: dict[str, Any]) -> Iterator[str]:
     yield f"  to       {', '.join(event['destinations']) or 'no route matches: stored, not delivered'}"
 
 
-def _explain_rejected(loaded: LoadedConfig, rejected: str, operator: str | None, *, as_json: bool) -> int:
+def _explain_rejected(config: str | None, rejected: str, operator: str | None, *, as_json: bool) -> int:
     """Print the running gateway's explanation. Returns 1: the request was refused."""
-    import asyncio
     from urllib.parse import quote
 
-    from gatehouse.cli.operator_client import ask
+    from gatehouse.cli.access import find_access
+    from gatehouse.cli.operator_client import fetch
 
-    record = asyncio.run(ask(loaded, f"/api/v1/rejected/{quote(rejected, safe='')}", operator))
+    record = fetch(find_access(config, operator), f"/api/v1/rejected/{quote(rejected, safe='')}")
     if as_json:
         click.echo(json.dumps(record, indent=2))
         return 1
