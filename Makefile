@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format schema api providers demo-picture bench bench-verification bench-flat bench-stores bench-guard crash clean
+.PHONY: help install demo test fuzz check format schema api providers demo-picture bench bench-verification bench-flat bench-stores bench-search bench-guard crash clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -108,6 +108,12 @@ bench-stores: install ## Measure events per second for each store and number of 
 bench-guard: install ## Compare the instructions per event with those on record (RECORD=1 records them)
 	@tests/bench/fetch_valgrind.sh
 	@PYTHONPATH=tests $(BIN)/python -m bench.instructions $(if $(RECORD),--record)
+
+# SEARCH="--events 100000 --stores sqlite" is shorter. Needs 5 GB of disk.
+SEARCH ?=
+
+bench-search: install ## Measure searches in stores of a million events, and what they cost ingest
+	@PYTHONPATH=tests $(BIN)/python -m bench.search $(SEARCH)
 
 # PART=keys, purge or pending: one part; FLAT="--keys 1000000 --rounds 2": smaller. Needs 5 GB of disk.
 PART ?= keys purge pending

@@ -14,14 +14,14 @@ from gatehouse.errors import StoreUnavailableError
 from gatehouse.language.patterns import matches
 from gatehouse.store import searching
 from gatehouse.store.records import DeliveryQuery, EventQuery, Page
-from gatehouse.store.searching import BodySearches, StepRows, fill_page
+from gatehouse.store.searching import BodySearches, Steps, fill_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from gatehouse.events.event import Event
-    from gatehouse.store.base import Store
-    from gatehouse.store.records import DeliveryRow
+    from gatehouse.store.base import Delivery, Result, Store
+    from gatehouse.store.records import Attempt, StoredEvent
 
     Ask = Callable[..., Awaitable[Page[Any]]]
 
@@ -37,6 +37,7 @@ VALUES: dict[str, Sequence[Any]] = {
 }
 NEEDLES = (b"needle", b"le" * 500, b"\0", b"\xff", b"Need", b"absent", b"n" * 1024, b"le\0b")
 PATTERNS = ("order.*", "*.paid", "order.paid", LONG + "*", LONG + "1", "é*", "*", "nothing")
+FAILURES = (("timeout", None), ("server_error", 500), ("server_error", 503), ("rejected", 422))
 DESTINATIONS = ("billing", "ledger", "archive")
 
 
@@ -59,11 +60,18 @@ async def fill(store: Store, chance: random.Random, number: int) -> list[Event]:
     chosen = [chance.sample(DESTINATIONS, chance.randrange(len(DESTINATIONS) + 1)) for _ in events]
     await accept(store, *[arrival(to=to, of=each) for each, to in zip(events, chosen, strict=True)])
     for destination in DESTINATIONS:
-        leased = await lease(store, destination, now=NOW + number)
-        ended = [each for each in leased if chance.random() < 0.8]
-        await store.release([each for each in leased if each not in ended])
-        await store.record([result(each, chance.choice(("delivered", "dead"))) for each in ended])
+        for _ in range(3):
+            leased = await lease(store, destination, now=NOW + number)
+            attempted = [each for each in leased if chance.random() < 0.7]
+            await store.release([each for each in leased if each not in attempted])
+            await store.record([some_result(chance, each) for each in attempted])
     return sorted(events, key=lambda each: each.id, reverse=True)
+
+
+def some_result(chance: random.Random, delivery: Delivery) -> Result:
+    status = chance.choice(("delivered", "dead", "pending"))
+    reason, http_status = ("ok", 200) if status == "delivered" else chance.choice(FAILURES)
+    return replace(result(delivery, status, reason=reason, due_at=NOW), http_status=http_status)
 
 
 def is_wanted(found: Event, query: EventQuery | DeliveryQuery) -> bool:
@@ -81,12 +89,25 @@ def is_wanted(found: Event, query: EventQuery | DeliveryQuery) -> bool:
     )
 
 
-def has_delivery(rows: Sequence[DeliveryRow], query: EventQuery | DeliveryQuery) -> bool:
-    """Tell whether one of these deliveries meets all conditions on deliveries."""
-    return any(
-        (query.destination is None or row.destination == query.destination)
+def matching_deliveries(found: StoredEvent, query: EventQuery | DeliveryQuery) -> list[str]:
+    """Return the destinations of the deliveries that meet all conditions on deliveries."""
+    return [
+        row.destination
+        for row in found.deliveries
+        if (query.destination is None or row.destination == query.destination)
         and (query.status is None or row.status == query.status)
-        for row in rows
+        and is_attempted(found.attempts[row.destination], query)
+    ]
+
+
+def is_attempted(attempts: Sequence[Attempt], query: EventQuery | DeliveryQuery) -> bool:
+    """Tell whether one attempt meets the conditions on attempts."""
+    if query.reason is None and query.http_status is None:
+        return True
+    return any(
+        (query.reason is None or query.reason == made.reason)
+        and (query.http_status is None or query.http_status == made.http_status)
+        for made in attempts
     )
 
 
@@ -115,6 +136,8 @@ def some_query(chance: random.Random, number: int) -> dict[str, Any]:
         ("contains", NEEDLES),
         ("destination", (*DESTINATIONS, "nowhere")),
         ("status", ("pending", "delivered", "dead")),
+        ("reason", ("timeout", "server_error", "ok", "rejected", "dns")),
+        ("http_status", (200, 422, 500, 503, 404)),
         ("since", (NOW + 20,)),
         ("until", (NOW + 60,)),
     ]
@@ -127,38 +150,35 @@ async def test_each_filter_alone_and_combined_finds_what_a_model_finds(
     store: Store, monkeypatch: pytest.MonkeyPatch, one_step: bool
 ) -> None:
     # Steps and pages are short, so that each query has many of both.
-    monkeypatch.setattr(searching, "INDEX_ROWS", StepRows(23, 11, 97))
-    monkeypatch.setattr(searching, "BODY_ROWS", StepRows(5, 3, 31))
+    monkeypatch.setattr(searching, "INDEX_STEPS", Steps(23, 11, 97))
+    monkeypatch.setattr(searching, "BODY_STEPS", Steps(5, 3, 31))
     if one_step:
         monkeypatch.setattr(searching, "PAGE_TIME", 0.0)
     chance = random.Random(2)  # noqa: S311 - the same each time
-    events = await fill(store, chance, 240)
-    every_row = await all_of(store.deliveries, DeliveryQuery(), 500)
-    rows: dict[str, list[DeliveryRow]] = {each.id: [] for each in events}
-    for row in every_row:
-        rows[row.event_id].append(row)
-    for number in range(60):
+    events = await fill(store, chance, 150)
+    stored = [each for event in events if (each := await store.event(event.id)) is not None]
+    for number in range(45):
         conditions = some_query(chance, number)
         query = EventQuery(**conditions)
-        of_delivery = query.status is not None or query.destination is not None
+        of_delivery = bool(conditions.keys() & {"status", "destination", "reason", "http_status"})
         expected = [
-            each.id
-            for each in events
-            if is_wanted(each, query) and (not of_delivery or has_delivery(rows[each.id], query))
+            each.event.id
+            for each in stored
+            if is_wanted(each.event, query) and (not of_delivery or matching_deliveries(each, query))
         ]
-        found = await all_of(store.events, query, chance.choice((1, 7, 500)))
+        found = await all_of(store.events, query, chance.choice((4, 25, 500)))
         assert sorted((row.id for row in found), reverse=True) == expected, conditions
         assert [row.received for row in found] == sorted((row.received for row in found), reverse=True)
 
         known = {name: value for name, value in conditions.items() if name in DeliveryQuery.__struct_fields__}
         of_deliveries = DeliveryQuery(**known)
         wanted = [
-            (row.event_id, row.destination)
-            for each in events
-            for row in rows[each.id]
-            if is_wanted(each, of_deliveries) and has_delivery([row], of_deliveries)
+            (each.event.id, destination)
+            for each in stored
+            if is_wanted(each.event, of_deliveries)
+            for destination in matching_deliveries(each, of_deliveries)
         ]
-        listed = await all_of(store.deliveries, of_deliveries, chance.choice((1, 7, 500)))
+        listed = await all_of(store.deliveries, of_deliveries, chance.choice((4, 25, 500)))
         assert sorted((row.event_id, row.destination) for row in listed) == sorted(wanted), known
 
 
@@ -175,8 +195,8 @@ async def test_a_page_tells_how_far_back_the_search_has_come(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(searching, "PAGE_TIME", 0.0)
-    monkeypatch.setattr(searching, "INDEX_ROWS", StepRows(4, 4, 4))
-    monkeypatch.setattr(searching, "BODY_ROWS", StepRows(4, 4, 4))
+    monkeypatch.setattr(searching, "INDEX_STEPS", Steps(4, 4, 4))
+    monkeypatch.setattr(searching, "BODY_STEPS", Steps(4, 4, 4))
     await accept(store, *[arrival(of=event(received=NOW + number)) for number in range(10)])
     for query in (EventQuery(subject="none"), EventQuery(contains=b"none"), EventQuery(status="dead")):
         reached: list[float | None] = []
@@ -200,38 +220,65 @@ async def test_a_value_of_any_length_can_be_stored_and_found(store: Store) -> No
     assert found.id == stored.id
 
 
-async def steps_of(pages: list[Page[Any]], limit: int, times: list[float]) -> tuple[Page[Any], list[int]]:
+class SimulatedTime:
+    """The time of a clock that only steps and rests move."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+async def steps_of(
+    pages: list[Page[int]], limit: int, durations: list[float], rest: float = 0.0
+) -> tuple[Page[int], list[int], float]:
+    """Fill a page with steps of these durations. Returns it, the rows of each step, and the time it took."""
     rows: list[int] = []
-    left = iter(pages)
+    left, simulated = iter(zip(pages, durations, strict=True)), SimulatedTime()
 
-    async def step(_: int, __: str | None, scan_rows: int) -> Page[Any]:
+    async def step(_: int, __: str | None, scan_rows: int) -> Page[int]:
         rows.append(scan_rows)
-        return next(left)
+        page, seconds = next(left)
+        await simulated.sleep(seconds)
+        return page
 
-    clock = iter(times)
-    bounds = StepRows(100, 10, 1000)
-    page = await fill_page(step, limit=limit, cursor=None, bounds=bounds, clock=lambda: next(clock))
-    return page, rows
+    steps = Steps(100, 10, 1000, rest=rest)
+    page = await fill_page(
+        step, limit=limit, cursor=None, steps=steps, clock=simulated, sleep=simulated.sleep
+    )
+    return page, rows, simulated.now
+
+
+EMPTY: Page[int] = Page((), "c", 1.0)
+ONE, LAST = Page((1,), "d", 2.0), Page((2,), None)
 
 
 async def test_a_page_ends_when_it_is_full_when_the_list_ends_and_when_its_time_is_over() -> None:
-    empty: Page[int] = Page((), "c", 1.0)
-    one, last = Page((1,), "d", 2.0), Page((2,), None)
-
-    full, _ = await steps_of([one, one, one], 2, [0.0, 0.01, 0.02])
+    full, *_ = await steps_of([ONE, ONE, ONE], 2, [0.01, 0.01, 0.01])
     assert (full.items, full.cursor, full.searched_to) == ((1, 1), "d", 2.0)
-    ended, _ = await steps_of([one, last], 9, [0.0, 0.01, 0.02])
+    ended, *_ = await steps_of([ONE, LAST], 9, [0.01, 0.01])
     assert (ended.items, ended.cursor, ended.searched_to) == ((1, 2), None, None)
-    late, rows = await steps_of([one, empty, one], 9, [0.0, 0.1, 0.15])
+    late, rows, _ = await steps_of([ONE, EMPTY, ONE], 9, [0.1, 0.05, 0.01])
     assert (late.items, late.cursor, len(rows)) == ((1,), "c", 2)
 
 
 async def test_steps_become_longer_when_they_are_fast_and_shorter_when_they_are_slow() -> None:
-    empty: Page[int] = Page((), "c", 1.0)
-    _, rows = await steps_of([empty] * 5, 9, [0.0, 0.001, 0.021, 0.061, 0.121, 0.3])
+    _, rows, _ = await steps_of([EMPTY] * 5, 9, [0.001, 0.02, 0.04, 0.06, 0.03])
     assert rows == [100, 400, 400, 200, 66]
-    assert searching.next_rows(1000, 0.0, StepRows(100, 10, 1000)) == 1000
-    assert searching.next_rows(10, 1.0, StepRows(100, 10, 1000)) == 10
+    assert searching.next_rows(1000, 0.0, Steps(100, 10, 1000)) == 1000
+    assert searching.next_rows(10, 1.0, Steps(100, 10, 1000)) == 10
+
+
+async def test_a_search_of_bodies_rests_as_long_as_it_works_and_a_page_takes_no_longer_for_it() -> None:
+    _, rows, took = await steps_of([EMPTY] * 5, 9, [0.02] * 5, rest=1.0)
+    assert len(rows) == 4
+    assert took == pytest.approx(0.14)
+    _, rows, took = await steps_of([EMPTY], 9, [0.1], rest=1.0)
+    assert (len(rows), took) == (1, 0.1)
 
 
 async def test_one_body_search_runs_at_a_time_and_few_wait() -> None:

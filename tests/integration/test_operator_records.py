@@ -145,6 +145,38 @@ async def test_dead_letters_are_listed_shown_and_retried(
     assert [(line["destinations"], line["count"]) for line in said] == [(["app"], 1), (["app"], 2)]
 
 
+async def test_events_are_found_by_what_is_known_of_them(
+    operator: Operator, destination: ScriptedDestination
+) -> None:
+    first, second = await make_dead_letters(operator, destination, 2)
+    third = await operator.send(3, note="INV-é-3\n")
+    await operator.until(PENDING, 0)
+
+    async def found(*options: str) -> list[str]:
+        listed = await operator.run("events", *options)
+        assert listed.exit_code == 0, listed.output
+        return [line.split()[0] for line in listed.stdout.splitlines()[1:]]
+
+    shown = await operator.run("events", "evt_1")
+    assert shown.stdout.startswith(f"id           {second}\n")
+    assert await found("--external-id", "evt_3") == [third]
+    assert await found("--contains", "evt_") == [third, second, first]
+    assert await found("--contains", '"evt_0"', "--source", "mando", "--since", "1h") == [first]
+    assert await found("--reason", "gone", "--destination", "app") == [second, first]
+    assert await found("--http-status", "410", "--limit", "1") == [second, "more:"]
+    assert await found("--reason", "ok") == [third]
+    assert await found("--reason", "timeout") == []
+    missing = await operator.run("events", "evt_9")
+    assert (missing.exit_code, missing.stdout) == (1, "")
+    dead = await operator.run("dead", "--reason", "gone", "--http-status", "410")
+    assert dead.stdout.count("gone 410") == 2
+    retried = await operator.run("retry", "--reason", "gone", "--dry-run")
+    assert retried.stdout == "app  2 would be retried\n"
+    assert (
+        await operator.run("retry", "--http-status", "503", "--dry-run")
+    ).stdout == "no dead letters match\n"
+
+
 async def test_a_retry_of_all_ends_even_if_all_become_dead_again(
     operator: Operator, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,8 @@ EVERY_FILTER = EventQuery(
     until=2.0,
     destination="d",
     status="delivered",
+    reason="timeout",
+    http_status=503,
 )
 
 

@@ -198,6 +198,7 @@ async def test_a_search_follows_the_pages_until_it_has_enough_events(api: Script
     result = await api.run(
         *("events", "--external-id", "evt 1", "--subject", "s", "--account", "a", "--contains", "INV-1&é"),
         *("--destination", "billing", "--since", "1h", "--until", "now", "--limit", "2"),
+        *("--reason", "timeout", "--http-status", "503"),
         answers=[
             {"events": [], "cursor": "c1", "searched_to": "2025-06-15T15:06:40Z"},
             {"events": [EVENT], "cursor": "c2", "searched_to": "2025-06-14T15:06:40Z"},
@@ -216,6 +217,8 @@ async def test_a_search_follows_the_pages_until_it_has_enough_events(api: Script
         "subject": ["s"],
         "account": ["a"],
         "contains": ["INV-1&é"],
+        "reason": ["timeout"],
+        "http_status": ["503"],
     }
     assert [query.get("cursor") for query in queries] == [None, ["c1"], ["c2"]]
     assert [query["limit"] for query in queries] == [["2"], ["2"], ["1"]]

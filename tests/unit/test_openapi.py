@@ -90,7 +90,9 @@ def test_the_filters_are_those_of_the_store() -> None:
     assert DeliveryFilters.__annotations__.keys() == set(DeliveryQuery.__struct_fields__)
 
 
-GOOD = {"limit": "50", "since": "1h", "until": "today", "status": "dead"}
+GOOD = {"limit": "50", "since": "1h", "until": "today", "status": "dead", "reason": "timeout"} | {
+    "http_status": "503"
+}
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,12 @@ def test_the_filters_of_a_search_are_read() -> None:
         contains=b'a\n\t"\xc3\xa9\0',
     )
     assert delivery_query({"external_id": "evt_1"}) == DeliveryQuery(external_id="evt_1")
+    asked = {"reason": "timeout", "http_status": "503"}
+    assert event_query(asked) == EventQuery(reason="timeout", http_status=503)
+    assert delivery_query(asked) == DeliveryQuery(reason="timeout", http_status=503)
+    assert retry_request({"reason": "timeout", "http_status": 503}, NOW).query == DeliveryQuery(
+        reason="timeout", http_status=503, status="dead"
+    )
     for text in ("", "x" * 1025, "\udcff"):
         with pytest.raises(BadQueryError, match="contains"):
             event_query({"contains": text})
@@ -70,6 +76,13 @@ def test_the_filters_of_a_search_are_read() -> None:
         {"since": "yesteryear"},
         {"since": "-1e400"},
         {"until": "nan"},
+        {"reason": "slow"},
+        {"reason": ""},
+        {"http_status": "99"},
+        {"http_status": "600"},
+        {"http_status": "5xx"},
+        {"http_status": "\u0665\u0660\u0660"},
+        {"http_status": ""},
     ],
 )
 @pytest.mark.case("S-53")

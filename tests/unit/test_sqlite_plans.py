@@ -42,9 +42,19 @@ EVERY_EVENT = EventQuery(
     until=2.0,
     destination="d",
     status="dead",
+    reason="r",
+    http_status=500,
 )
 EVERY_DELIVERY = DeliveryQuery(
-    source="s", type="t*", external_id="i", since=1.0, until=2.0, destination="d", status="dead"
+    source="s",
+    type="t*",
+    external_id="i",
+    since=1.0,
+    until=2.0,
+    destination="d",
+    status="dead",
+    reason="r",
+    http_status=500,
 )
 
 
@@ -115,6 +125,15 @@ OF_PARAMETERS = (
                 queries.EVENTS_BY_NUMBER,
                 replaying._RANGE,
                 replaying._DEAD,
+            )
+        ),
+        *(
+            (source.apply_to(statement), 0, 0)
+            for source in (queries.ATTEMPTED_WITH_REASON, queries.ATTEMPTED_WITH_HTTP_STATUS)
+            for statement in (
+                queries.RANGE_OF_NUMBERS,
+                queries.DELIVERIES_ATTEMPTED,
+                queries.EVENTS_BY_NUMBER,
             )
         ),
         (queries.PENDING_IN_TABLE.apply_to(queries.DELIVERIES_BY_NUMBER), 0, 0),

@@ -106,11 +106,13 @@ class Filters:
     type: str | None
     since: str | None
     until: str | None
+    reason: str | None
+    http_status: int | None
 
     def given(self) -> dict[str, str]:
         """Return the filters that are set, under their names in the API."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: str(value) for name, value in values.items() if value is not None}
 
     def check(self, config: str | None) -> None:
         """Raise `GatewayError` for a name that the config does not have.
@@ -244,6 +246,17 @@ _FILTER_OPTIONS = (
         "--since", metavar="TIME", help=f"Only events received at this time (UTC) or later: {TIME_FORMS}."
     ),
     click.option("--until", metavar="TIME", help="Only events received before this time."),
+    click.option(
+        "--reason",
+        metavar="REASON",
+        help="Only if an attempt of the delivery ended with this reason: timeout, server_error, ….",
+    ),
+    click.option(
+        "--http-status",
+        metavar="STATUS",
+        type=click.IntRange(100, 599),
+        help="Only if the reply to an attempt of the delivery had this HTTP status.",
+    ),
 )
 _EVENT_FILTER_OPTIONS = (
     click.option(

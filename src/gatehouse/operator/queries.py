@@ -10,10 +10,12 @@ import msgspec
 from pydantic_core import PydanticCustomError
 
 from gatehouse.config.quantities import parse_duration
-from gatehouse.errors import GatewayError
+from gatehouse.errors import OUTCOME_REASONS, GatewayError
 from gatehouse.language.times import parse_time
 from gatehouse.operator.request_types import (
     DEFAULT_LIMIT,
+    FIRST_HTTP_STATUS,
+    LAST_HTTP_STATUS,
     MAX_LIMIT,
     MAX_TEXT,
     AuditFilters,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from gatehouse.telemetry.live import Kind
 
 _STATUSES = get_args(Status)
+_HTTP_STATUS = re.compile(r"[1-5]\d\d", re.ASCII)
 _ACTIONS = get_args(Action)
 #: The longest time between the first and the last step of one retry, in seconds.
 _LONGEST_RETRY = 24 * 3600.0
@@ -83,6 +86,8 @@ def event_query(given: Mapping[str, str], now: float = 0.0) -> EventQuery:
         until=_time(given, "until", now),
         destination=_text(given, "destination"),
         status=_status(given),
+        reason=_reason(given),
+        http_status=_http_status(given),
     )
 
 
@@ -200,6 +205,8 @@ def _delivery_query(given: Mapping[str, str], now: float) -> DeliveryQuery:
         source=_text(given, "source"),
         type=_text(given, "type"),
         external_id=_text(given, "external_id"),
+        reason=_reason(given),
+        http_status=_http_status(given),
         since=_time(given, "since", now),
         until=_time(given, "until", now),
     )
@@ -237,6 +244,22 @@ def _status(given: Mapping[str, str]) -> Status | None:
     if text is not None and text not in _STATUSES:
         raise BadQueryError(f"status must be one of: {', '.join(_STATUSES)}")
     return cast("Status | None", text)
+
+
+def _reason(given: Mapping[str, str]) -> str | None:
+    text = given.get("reason")
+    if text is not None and text not in OUTCOME_REASONS:
+        raise BadQueryError(f"reason must be one of: {', '.join(OUTCOME_REASONS)}")
+    return text
+
+
+def _http_status(given: Mapping[str, str]) -> int | None:
+    text = given.get("http_status")
+    if text is None:
+        return None
+    if _HTTP_STATUS.fullmatch(text):
+        return int(text)
+    raise BadQueryError(f"http_status must be a number from {FIRST_HTTP_STATUS} to {LAST_HTTP_STATUS}")
 
 
 def _time(given: Mapping[str, str], name: str, now: float) -> float | None:

@@ -9,11 +9,13 @@ from typing import Annotated, Literal, Required, TypedDict
 
 from msgspec import Meta
 
+from gatehouse.errors import OutcomeReason
 from gatehouse.store.records import Action, Status
 
 DEFAULT_LIMIT, MAX_LIMIT = 50, 500
 #: The number of names in one request.
 MAX_NAMES = 500
+FIRST_HTTP_STATUS, LAST_HTTP_STATUS = 100, 599
 #: The longest name or pattern of a filter.
 MAX_TEXT = 1024
 
@@ -26,6 +28,21 @@ _Time = (
 
 _ExternalId = Annotated[
     _Text, Meta(description="The provider's id of the event.", examples=["evt_a1b2c3d4e5f6"])
+]
+
+
+_Reason = Annotated[
+    OutcomeReason, Meta(description="The reason of any attempt of the delivery.", examples=["timeout"])
+]
+_HttpStatus = Annotated[
+    int,
+    Meta(
+        ge=FIRST_HTTP_STATUS,
+        le=LAST_HTTP_STATUS,
+        description="The HTTP status of the reply to any attempt of the delivery. With `reason`, one attempt "
+        "has to have both.",
+        examples=[503],
+    ),
 ]
 
 
@@ -82,12 +99,16 @@ class EventFilters(_Filters, _Times, total=False):
     status: Annotated[
         Status, Meta(description="Events with at least one delivery of this status.", examples=["dead"])
     ]
+    reason: _Reason
+    http_status: _HttpStatus
 
 
 class _OfDeliveries(_Filters, _Times, total=False):
     external_id: _ExternalId
     destination: Annotated[_Text, Meta(description="The name of a destination.", examples=["billing"])]
     event_id: Annotated[_Text, Meta(description="The id of an event.")]
+    reason: _Reason
+    http_status: _HttpStatus
 
 
 class DeliveryFilters(_OfDeliveries, total=False):

@@ -8,7 +8,7 @@ selects the matching rows within the range.
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -28,8 +28,16 @@ SCAN_ROWS: Final = 5000
 LAST_NAME: Final = "\U0010ffff"
 #: Larger than any row's number.
 LAST_SEQ: Final = 2**63 - 1
+#: The statuses of replies that end a delivery, often at its first attempt, which is not stored.
+_FIRST_OK, _LAST_OK = 200, 299
 #: The time in an id and the time received may differ by less than this, because of rounding (seconds).
 _ROUNDING: Final = 0.002
+
+
+#: The rows that a list can be found by, other than events: all matching deliveries have one of them.
+Driver = Literal["dead", "pending", "reason", "http_status"]
+#: The reasons of results that have no stored attempt.
+_WITHOUT_ATTEMPT: Final = ("ok", "corrupt")
 
 
 class Position(NamedTuple):
@@ -70,6 +78,17 @@ def decode_cursor(cursor: str, kind: type[str | int]) -> Position:
     if not isinstance(position.event, kind) or (kind is int and not 0 <= int(position.event) <= LAST_SEQ):
         raise ValueError("the cursor does not belong to this list")
     return position
+
+
+def driver_of(query: EventQuery | DeliveryQuery) -> Driver | None:
+    """Return by which rows a query is found; None for all events in the order of their ids."""
+    if query.status in ("dead", "pending"):
+        return query.status
+    if query.http_status is not None and not _FIRST_OK <= query.http_status <= _LAST_OK:
+        return "http_status"
+    if query.reason is not None and query.reason not in _WITHOUT_ATTEMPT:
+        return "reason"
+    return None
 
 
 def first_id(query: EventQuery | DeliveryQuery) -> str:

@@ -27,6 +27,9 @@ class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):
     type: str | None = None
     #: The provider's id of the event.
     external_id: str | None = None
+    #: One attempt of the delivery meets both: its reason, and the HTTP status of its reply.
+    reason: str | None = None
+    http_status: int | None = None
     #: Received at or after `since`, and before `until` (unix seconds).
     since: float | None = None
     until: float | None = None
@@ -50,6 +53,9 @@ class EventQuery(msgspec.Struct, frozen=True, kw_only=True):
     #: Conditions on deliveries.
     destination: str | None = None
     status: Status | None = None
+    #: One attempt of the delivery meets both.
+    reason: str | None = None
+    http_status: int | None = None
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

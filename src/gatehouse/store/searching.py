@@ -26,37 +26,40 @@ T = TypeVar("T")
 
 #: After this time a page ends, full or not (seconds).
 PAGE_TIME: Final = 0.15
-#: How long a step should take (seconds).
-STEP_TIME: Final = 0.02
 #: A step grows and shrinks by at most this factor, because one measurement says little about the next rows.
 _GROWTH: Final = 4.0
 #: How many searches of bodies may wait for their turn.
 MOST_WAITING: Final = 8
 
 
-class StepRows(NamedTuple):
-    """How many rows a step may scan."""
+class Steps(NamedTuple):
+    """How many rows a step may scan, and how long it should take."""
 
     first: int
     least: int
     most: int
+    #: How long a step should take (seconds).
+    seconds: float = 0.02
+    #: How long to rest before the next step: a multiple of the time of the last one.
+    rest: float = 0.0
 
 
 #: For a scan of an index.
-INDEX_ROWS: Final = StepRows(SCAN_ROWS, 500, 20_000)
-#: For a scan that reads each body: 64 MiB in the first step, if all bodies have the largest usual size.
-BODY_ROWS: Final = StepRows(64, 4, 2000)
+INDEX_STEPS: Final = Steps(SCAN_ROWS, 500, 20_000)
+#: For a scan that reads each body: 64 MiB in the first step, if all bodies have the largest usual size. It
+#: takes much time of a processor, so it rests twice as long as it works.
+BODY_STEPS: Final = Steps(64, 4, 2000, seconds=0.01, rest=2.0)
 
 
-def rows_for(query: EventQuery | DeliveryQuery) -> StepRows:
-    """Return how many rows a step of this query may scan."""
-    return INDEX_ROWS if getattr(query, "contains", None) is None else BODY_ROWS
+def steps_for(query: EventQuery | DeliveryQuery) -> Steps:
+    """Return how to scan for this query."""
+    return INDEX_STEPS if getattr(query, "contains", None) is None else BODY_STEPS
 
 
-def next_rows(rows: int, took: float, bounds: StepRows) -> int:
+def next_rows(rows: int, took: float, steps: Steps) -> int:
     """Return how many rows the next step scans, after a step of `rows` rows that took this long (seconds)."""
-    factor = min(_GROWTH, max(1 / _GROWTH, STEP_TIME / max(took, 1e-6)))
-    return max(bounds.least, min(bounds.most, int(rows * factor)))
+    factor = min(_GROWTH, max(1 / _GROWTH, steps.seconds / max(took, 1e-6)))
+    return max(steps.least, min(steps.most, int(rows * factor)))
 
 
 async def fill_page(
@@ -64,24 +67,29 @@ async def fill_page(
     *,
     limit: int,
     cursor: str | None,
-    bounds: StepRows,
+    steps: Steps,
     clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Page[T]:
     """Return a page of at most `limit` items.
 
     `step` is called with the number of items that are still missing, the cursor, and how many rows to scan.
     """
     items: list[T] = []
-    rows = bounds.first
-    started = now = clock()
+    rows = steps.first
+    started = clock()
     while True:
+        before = clock()
         page = await step(limit - len(items), cursor, rows)
         items += page.items
         cursor = page.cursor
-        before, now = now, clock()
-        if cursor is None or len(items) >= limit or now - started >= PAGE_TIME:
+        now = clock()
+        rest = steps.rest * (now - before)
+        if cursor is None or len(items) >= limit or now + rest - started >= PAGE_TIME:
             return Page(tuple(items), cursor, page.searched_to)
-        rows = next_rows(rows, now - before, bounds)
+        rows = next_rows(rows, now - before, steps)
+        if rest:
+            await sleep(rest)
 
 
 class BodySearches:

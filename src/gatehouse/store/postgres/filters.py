@@ -42,7 +42,7 @@ class Conditions:
 def can_match(query: DeliveryQuery | EventQuery) -> bool:
     """Tell whether any row can match: a text column can't contain everything that a query can."""
     names = (getattr(query, "destination", None), getattr(query, "event_id", None))
-    return is_storable(query.source, query.type, *names)
+    return is_storable(query.source, query.type, query.reason, *names)
 
 
 def add_event_filters(conditions: Conditions, query: EventQuery) -> None:
@@ -62,6 +62,23 @@ def add_delivery_filters(conditions: Conditions, query: DeliveryQuery | EventQue
         conditions.add(HAS_STATUS[query.status])
     if query.destination is not None:
         conditions.add("deliveries.destination = {}", query.destination)
+    add_attempt_filters(conditions, query)
+
+
+def add_attempt_filters(conditions: Conditions, query: DeliveryQuery | EventQuery) -> None:
+    """Add the conditions on an attempt of a delivery.
+
+    The row of a delivery tells about its last attempt. Those before it are stored, and the last one too,
+    unless it was the first and was accepted.
+    """
+    last, stored = Conditions(conditions.parameters), Conditions(conditions.parameters)
+    for name in ("reason", "http_status"):
+        value = getattr(query, name)
+        if value is not None:
+            last.add(f"deliveries.last_{name} = {{}}", value)
+            stored.add(f"attempts.{name} = {{}}", value)
+    if str(stored) != "true":
+        conditions.add(_HAS_ATTEMPT.replace("{last}", str(last)).replace("{stored}", str(stored)))
 
 
 def add_filters(conditions: Conditions, query: DeliveryQuery | EventQuery) -> None:
@@ -110,6 +127,13 @@ def like(pattern: str) -> bytes:
 
 #: How many bytes of a value the index for searches has.
 _INDEXED: Final = 64
+_HAS_ATTEMPT: Final = """
+({last} OR EXISTS (
+  SELECT 1 FROM attempts
+  WHERE attempts.event_id = deliveries.event_id AND attempts.destination = deliveries.destination
+    AND {stored}
+))
+"""
 _HAS_DELIVERY: Final = """
 EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event_id = events.id AND {conditions})
 """

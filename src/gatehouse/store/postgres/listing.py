@@ -18,6 +18,7 @@ from gatehouse.store.listing import (
     Position,
     ScanRange,
     decode_cursor,
+    driver_of,
     first_id,
     last_id,
     make_page,
@@ -57,11 +58,14 @@ async def deliveries(
     position = _position(cursor, query.event_id or last_id(query), LAST_NAME)
     if not can_match(query):
         return Page((), None)
-    scanned = ScanRange(query.event_id or "", is_last=True)
+    scanned, driver = ScanRange(query.event_id or "", is_last=True), None
     if query.event_id is None:
-        driver = await _driver(connection, query) or Driver("deliveries", "event_id")
-        scanned = await _range(connection, query, position, driver, scan_rows)
-    wanted = Conditions()
+        driver = await _driver(connection, query)
+        of_all = Driver("deliveries", "event_id")
+        scanned = await _range(connection, query, position, driver or of_all, scan_rows)
+    statement, wanted = queries.DELIVERIES, Conditions()
+    if driver is not None and driver.table == "attempts":
+        statement = _with_driver(queries.DELIVERIES_FOUND, driver, wanted, position, scanned)
     wanted.add(
         "(deliveries.event_id, deliveries.destination) < ({}, {})", position.event, position.destination
     )
@@ -71,7 +75,7 @@ async def deliveries(
         wanted.add("deliveries.event_id = {}", query.event_id)
     add_delivery_filters(wanted, query)
     add_filters(wanted, query)
-    rows = await _select(connection, queries.DELIVERIES, wanted, limit)
+    rows = await _select(connection, statement, wanted, limit)
     return make_page(
         rows, limit, scanned, lambda row: Position(row[0], row[3]), lambda row: _delivery_row(row, clock)
     )
@@ -100,16 +104,22 @@ async def events(
 def _event_scan(driver: Driver | None, position: Position, scanned: ScanRange) -> tuple[str, Conditions]:
     """Return the statement that selects events within a range, and the conditions of the range."""
     wanted = Conditions()
+    wanted.add("events.id < {}", position.event)
     if driver is None:
-        wanted.add("events.id < {}", position.event)
         wanted.add("events.id >= {}", scanned.end)
         return queries.EVENTS, wanted
+    return _with_driver(queries.EVENTS_FOUND, driver, wanted, position, scanned), wanted
+
+
+def _with_driver(
+    statement: str, driver: Driver, wanted: Conditions, position: Position, scanned: ScanRange
+) -> str:
+    """Return a statement that finds the rows of the driver within a range. `wanted` has its parameters."""
     found = Conditions(wanted.parameters)
     driver.add_to(found)
-    found.add("event_id < {}", position.event)
+    found.add("event_id <= {}", position.event)
     found.add("event_id >= {}", scanned.end)
-    statement = queries.EVENTS_FOUND.replace("{table}", driver.table)
-    return statement.replace("{found}", str(found)), wanted
+    return statement.replace("{table}", driver.table).replace("{found}", str(found))
 
 
 async def event(connection: Connection, event_id: str, *, clock: DatabaseClock) -> StoredEvent | None:
@@ -139,13 +149,16 @@ def _position(cursor: str | None, event_id: str, destination: str) -> Position:
 
 async def _driver(connection: Connection, query: EventQuery | DeliveryQuery) -> Driver | None:
     """Return the index to scan, if one contains all deliveries that match and little else."""
-    if query.status not in ("dead", "pending"):
+    kind = driver_of(query)
+    if kind is None:
         return None
+    if query.status is None or kind != query.status:
+        return Driver("attempts", "event_id", ((f"attempts.{kind} = {{}}", getattr(query, kind)),))
     conditions: tuple[tuple[str, str | None], ...] = ((HAS_STATUS[query.status], None),)
     if query.destination is not None:
         conditions += (("deliveries.destination = {}", query.destination),)
     driver = Driver("deliveries", "event_id", conditions)
-    if query.status == "pending" and not await _are_few(connection, driver):
+    if kind == "pending" and not await _are_few(connection, driver):
         # Each range of all deliveries contains plenty of them.
         return None
     return driver

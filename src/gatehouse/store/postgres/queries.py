@@ -21,7 +21,7 @@ class Driver(NamedTuple):
     table: str
     column: str
     #: The conditions of the index, each with its value, if it has one.
-    conditions: tuple[tuple[str, str | None], ...] = ()
+    conditions: tuple[tuple[str, str | int | None], ...] = ()
 
     def add_to(self, conditions: Conditions) -> None:
         """Add the conditions of the index."""
@@ -47,6 +47,14 @@ DELIVERIES: Final = f"""
 {_DELIVERIES}
 WHERE {{conditions}} ORDER BY deliveries.event_id DESC, deliveries.destination DESC LIMIT {{limit}}
 """
+#: Deliveries that have a row of the driver's table, which is that of attempts.
+DELIVERIES_FOUND: Final = DELIVERIES.replace(
+    "FROM deliveries",
+    """FROM (SELECT DISTINCT event_id, destination FROM {table} WHERE {found}) AS found
+CROSS JOIN LATERAL (
+  SELECT * FROM deliveries WHERE event_id = found.event_id AND destination = found.destination LIMIT 1
+) AS deliveries""",
+)
 DELIVERIES_OF_EVENT: Final = f"""
 {_DELIVERIES}
 WHERE deliveries.event_id = $1 ORDER BY deliveries.destination

@@ -14,7 +14,7 @@ from gatehouse.store.accepting import HELD
 from gatehouse.store.listing import SCAN_ROWS
 from gatehouse.store.postgres import ordering
 from gatehouse.store.postgres.attempts import KEEP_LAST
-from gatehouse.store.postgres.filters import Conditions, add_filters
+from gatehouse.store.postgres.filters import Conditions, add_attempt_filters, add_filters
 from gatehouse.store.postgres.notifications import NOTIFY
 from gatehouse.store.postgres.purging import NO_PURGE
 from gatehouse.store.rows import milliseconds
@@ -115,6 +115,7 @@ async def find_dead(
     wanted.add("deliveries.event_id <= {}", end)
     wanted.add("deliveries.updated_ms <= {}", now_ms)
     add_filters(wanted, query)
+    add_attempt_filters(wanted, query)
     statement = _DEAD.format(conditions=wanted, limit=wanted.parameter(limit))
     rows = [tuple(row) for row in await connection.fetch(statement, *wanted.parameters)]
     return DeadDeliveries(rows, end, scanned < SCAN_ROWS and len(rows) < limit)

@@ -45,7 +45,7 @@ from gatehouse.store.postgres.pool import FEW_ROWS, ConnectionPools, Pool
 from gatehouse.store.postgres.rows import is_storable
 from gatehouse.store.postgres.schema import migrate
 from gatehouse.store.records import Page, Retried
-from gatehouse.store.searching import BodySearches, fill_page, rows_for
+from gatehouse.store.searching import BodySearches, fill_page, steps_for
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ class PostgresStore(OperationMethods):
             return await self._run(self._slow, work)
 
         async with self._body_searches.turn(query):
-            return await fill_page(step, limit=limit, cursor=cursor, bounds=rows_for(query))
+            return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
 
     async def events_onward(
         self, query: EventQuery, *, destination: str | None = None, limit: int, cursor: str | None = None
@@ -247,7 +247,7 @@ class PostgresStore(OperationMethods):
         async def step(left: int, at: str | None, rows: int) -> Page[DeliveryRow]:
             return await self._run(self._slow, partial(find, limit=left, cursor=at, scan_rows=rows))
 
-        return await fill_page(step, limit=limit, cursor=cursor, bounds=rows_for(query))
+        return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
         if not can_match(query):

@@ -35,9 +35,23 @@ _OF_DELIVERIES: Final[Mapping[str, str]] = {
     "destination": "deliveries.destination = :destination",
     "status": "deliveries.status = :status",
 }
+_OF_ATTEMPTS: Final[Mapping[str, str]] = {
+    "reason": "attempts.reason = :reason",
+    "http_status": "attempts.http_status = :http_status",
+}
+#: The row of a delivery tells about its last attempt. Those before it are stored, and the last one too unless
+#: it was the first and was accepted.
+_HAS_ATTEMPT: Final = """
+({last} OR EXISTS (
+  SELECT 1 FROM attempts
+  WHERE attempts.event_seq = deliveries.event_seq AND attempts.destination = deliveries.destination
+    AND {stored}
+))
+"""
 _HAS_DELIVERY: Final = """
 EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event_seq = events.seq AND {conditions})
 """
+_FILTERS: Final = (*_OF_EVENTS, *_OF_DELIVERIES, *_OF_ATTEMPTS, "contains")
 #: Characters other than the star that are special in GLOB.
 _SPECIAL: Final = re.compile(r"[?\[]")
 
@@ -45,7 +59,7 @@ _SPECIAL: Final = re.compile(r"[?\[]")
 def filter_parameters(query: DeliveryQuery | EventQuery) -> Parameters:
     """Return the values of a query's filters."""
     return {
-        **{name: getattr(query, name, None) for name in (*_OF_EVENTS, *_OF_DELIVERIES, "contains")},
+        **{name: getattr(query, name, None) for name in _FILTERS},
         "type": None if query.type is None else glob(query.type),
         "since": None if query.since is None else milliseconds(query.since),
         "until": None if query.until is None else milliseconds(query.until),
@@ -73,7 +87,12 @@ def delivery_filters(query: DeliveryQuery) -> str:
 
 
 def _delivery_conditions(query: DeliveryQuery | EventQuery) -> list[str]:
-    return _given(query, _OF_DELIVERIES)
+    conditions = _given(query, _OF_DELIVERIES)
+    if stored := _given(query, _OF_ATTEMPTS):
+        text = _all_of(stored)
+        last = text.replace("attempts.", "deliveries.last_")
+        conditions.append(_HAS_ATTEMPT.replace("{last}", last).replace("{stored}", text))
+    return conditions
 
 
 def _given(query: DeliveryQuery | EventQuery, conditions: Mapping[str, str]) -> list[str]:

@@ -19,6 +19,7 @@ from gatehouse.store.listing import (
     Position,
     ScanRange,
     decode_cursor,
+    driver_of,
     first_id,
     last_id,
     make_page,
@@ -34,11 +35,16 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
 
+    from gatehouse.store.listing import Driver
     from gatehouse.store.records import DeliveryQuery, EventQuery
     from gatehouse.store.sqlite.filters import Parameters
-    from gatehouse.store.sqlite.queries import DeliveryIndex
+    from gatehouse.store.sqlite.queries import NumberIndex
 
 _EVENT: Final = f"SELECT {CHECKED_COLUMNS} FROM events WHERE id = ?"  # noqa: S608 - of a constant
+
+
+#: The drivers that are indexes of attempts.
+_OF_ATTEMPTS: Final = ("reason", "http_status")
 
 
 class _Scan(NamedTuple):
@@ -59,11 +65,13 @@ def deliveries(
     """Return what one step finds. Raises `ValueError` for an invalid cursor."""
     parameters = filter_parameters(query)
     filters = delivery_filters(query)
-    if query.status in ("dead", "pending") and query.event_id is None:
+    driver = driver_of(query)
+    if driver is not None and query.event_id is None:
         position = Position(LAST_SEQ, LAST_NAME) if cursor is None else decode_cursor(cursor, int)
         _add_paging(parameters, position, limit, scan_rows)
-        statement = with_filters(queries.DELIVERIES_BY_NUMBER, filters)
-        scan = _scan_by_number(connection, query.status, parameters, statement)
+        is_of_attempts = driver in _OF_ATTEMPTS
+        statement = queries.DELIVERIES_ATTEMPTED if is_of_attempts else queries.DELIVERIES_BY_NUMBER
+        scan = _scan_by_number(connection, driver, parameters, with_filters(statement, filters))
         key_column = queries.DELIVERY_SEQ
     else:
         start = query.event_id or last_id(query)
@@ -87,11 +95,12 @@ def events(
     """Return what one step finds. Raises `ValueError` for an invalid cursor."""
     parameters = filter_parameters(query)
     filters = event_filters(query)
-    if query.status in ("dead", "pending"):
+    driver = driver_of(query)
+    if driver is not None:
         position = Position(LAST_SEQ, "") if cursor is None else decode_cursor(cursor, int)
         _add_paging(parameters, position, limit, scan_rows)
         statement = with_filters(queries.EVENTS_BY_NUMBER, filters)
-        scan = _scan_by_number(connection, query.status, parameters, statement)
+        scan = _scan_by_number(connection, driver, parameters, statement)
         key_column = queries.EVENT_SEQ
     else:
         position = Position(last_id(query), "") if cursor is None else decode_cursor(cursor, str)
@@ -134,14 +143,11 @@ def _scan_by_id(connection: sqlite3.Connection, parameters: Parameters, statemen
 
 
 def _scan_by_number(
-    connection: sqlite3.Connection, status: str, parameters: Parameters, statement: str
+    connection: sqlite3.Connection, driver: Driver, parameters: Parameters, statement: str
 ) -> _Scan:
-    has_destination = parameters["destination"] is not None
-    if status == "dead":
-        index = queries.DEAD_OF_DESTINATION if has_destination else queries.DEAD
-        find_range = index.apply_to(queries.RANGE_OF_NUMBERS)
-    else:
-        index = queries.PENDING_OF_DESTINATION if has_destination else queries.PENDING
+    index = _index_of(driver, has_destination=parameters["destination"] is not None)
+    find_range = index.apply_to(queries.RANGE_OF_NUMBERS)
+    if driver == "pending":
         if _are_few(connection, index, parameters):
             return _Scan(index.apply_to(statement), ScanRange(0, is_last=True))
         index, find_range = queries.PENDING_IN_TABLE, queries.RANGE_OF_ALL_NUMBERS
@@ -152,7 +158,15 @@ def _scan_by_number(
     return _Scan(index.apply_to(statement), ScanRange(end, is_last=False, time=received_ms / 1000))
 
 
-def _are_few(connection: sqlite3.Connection, index: DeliveryIndex, parameters: Parameters) -> bool:
+def _index_of(driver: Driver, *, has_destination: bool) -> NumberIndex:
+    if driver == "dead":
+        return queries.DEAD_OF_DESTINATION if has_destination else queries.DEAD
+    if driver == "pending":
+        return queries.PENDING_OF_DESTINATION if has_destination else queries.PENDING
+    return queries.ATTEMPTED_WITH_REASON if driver == "reason" else queries.ATTEMPTED_WITH_HTTP_STATUS
+
+
+def _are_few(connection: sqlite3.Connection, index: NumberIndex, parameters: Parameters) -> bool:
     (number,) = connection.execute(
         index.apply_to(queries.COUNT_UP_TO_LIMIT), parameters | {"scan_rows": SCAN_ROWS}
     ).fetchone()

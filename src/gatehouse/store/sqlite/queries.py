@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 
-class DeliveryIndex(NamedTuple):
-    """An index of deliveries, and the condition of its rows. Lists scan it by the events' numbers."""
+class NumberIndex(NamedTuple):
+    """An index of deliveries or attempts, and the condition of its rows. Lists scan it by events' numbers."""
 
-    indexed_by: str
+    table: str
     condition: str
 
     def apply_to(self, template: str) -> str:
         """Return a statement that reads from this index."""
-        return template.replace("{index}", self.indexed_by).replace("{condition}", self.condition)
+        return template.replace("{table}", self.table).replace("{condition}", self.condition)
 
 
 def with_filters(template: str, filters: str) -> str:
@@ -24,25 +24,32 @@ def with_filters(template: str, filters: str) -> str:
     return template.replace("{filters}", filters)
 
 
-DEAD: Final = DeliveryIndex("INDEXED BY deliveries_dead_by_event", "deliveries.status = 'dead'")
-DEAD_OF_DESTINATION: Final = DeliveryIndex(
-    "INDEXED BY deliveries_dead", "deliveries.status = 'dead' AND deliveries.destination = :destination"
+DEAD: Final = NumberIndex("deliveries INDEXED BY deliveries_dead_by_event", "deliveries.status = 'dead'")
+DEAD_OF_DESTINATION: Final = NumberIndex(
+    "deliveries INDEXED BY deliveries_dead",
+    "deliveries.status = 'dead' AND deliveries.destination = :destination",
 )
 #: Not in the order of the numbers: for as long as they are few enough to be sorted.
-PENDING: Final = DeliveryIndex("INDEXED BY deliveries_pending", "deliveries.due_ms IS NOT NULL")
-PENDING_OF_DESTINATION: Final = DeliveryIndex(
-    "INDEXED BY deliveries_pending",
+PENDING: Final = NumberIndex("deliveries INDEXED BY deliveries_pending", "deliveries.due_ms IS NOT NULL")
+PENDING_OF_DESTINATION: Final = NumberIndex(
+    "deliveries INDEXED BY deliveries_pending",
     "deliveries.due_ms IS NOT NULL AND deliveries.destination = :destination",
 )
 #: When many are pending: scans the whole table, because each range of it contains plenty of them.
-PENDING_IN_TABLE: Final = DeliveryIndex("", "deliveries.status = 'pending'")
+PENDING_IN_TABLE: Final = NumberIndex("deliveries", "deliveries.status = 'pending'")
+ATTEMPTED_WITH_REASON: Final = NumberIndex(
+    "attempts INDEXED BY attempts_by_reason", "attempts.reason = :reason"
+)
+ATTEMPTED_WITH_HTTP_STATUS: Final = NumberIndex(
+    "attempts INDEXED BY attempts_by_http_status", "attempts.http_status = :http_status"
+)
 
 COUNT_UP_TO_LIMIT: Final = """
-SELECT count(*) FROM (SELECT 1 FROM deliveries {index} WHERE {condition} LIMIT :scan_rows)
+SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {condition} LIMIT :scan_rows)
 """
 RANGE_OF_NUMBERS: Final = """
 SELECT min(event_seq), count(*) FROM (
-  SELECT event_seq FROM deliveries {index} WHERE {condition} AND event_seq <= :event
+  SELECT event_seq FROM {table} WHERE {condition} AND event_seq <= :event
   ORDER BY event_seq DESC LIMIT :scan_rows
 )
 """
@@ -76,12 +83,20 @@ ORDER BY events.id DESC, deliveries.destination DESC LIMIT :limit
 """.replace("{columns}", _DELIVERY_COLUMNS)
 DELIVERIES_BY_NUMBER: Final = """
 SELECT {columns}
-FROM deliveries {index} CROSS JOIN events ON events.seq = deliveries.event_seq
+FROM {table} CROSS JOIN events ON events.seq = deliveries.event_seq
 WHERE {condition} AND deliveries.event_seq >= :end AND deliveries.event_seq <= :event
   AND (deliveries.event_seq < :event OR deliveries.destination < :destination_before)
   AND {filters}
 ORDER BY deliveries.event_seq DESC, deliveries.destination DESC LIMIT :limit
 """.replace("{columns}", _DELIVERY_COLUMNS)
+#: The index is one of attempts.
+DELIVERIES_ATTEMPTED: Final = DELIVERIES_BY_NUMBER.replace("{table}", "deliveries").replace(
+    "{condition}",
+    """
+deliveries.event_seq IN (
+    SELECT event_seq FROM {table} WHERE {condition} AND event_seq >= :end AND event_seq <= :event
+  )""",
+)
 DELIVERIES_OF_EVENT: Final = """
 SELECT {columns}
 FROM events CROSS JOIN deliveries ON deliveries.event_seq = events.seq
@@ -116,7 +131,7 @@ EVENTS_BY_NUMBER: Final = _WITH_COUNTS.replace(
     """
 SELECT {columns} FROM events
 WHERE events.seq < :event AND events.seq IN (
-    SELECT event_seq FROM deliveries {index}
+    SELECT event_seq FROM {table}
     WHERE {condition} AND event_seq >= :end AND event_seq < :event
   )
   AND {filters}

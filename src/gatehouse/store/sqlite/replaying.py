@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 _NUMBER: Final = "SELECT seq FROM events WHERE id = ?"
 _RANGE: Final = """
 SELECT max(event_seq), count(*) FROM (
-  SELECT event_seq FROM deliveries {index} WHERE {condition} AND event_seq > :after
+  SELECT event_seq FROM {table} WHERE {condition} AND event_seq > :after
   ORDER BY event_seq LIMIT :scan_rows
 )
 """
 #: The oldest first, because of the deliveries with order keys.
 _DEAD: Final = """
 SELECT deliveries.event_seq, deliveries.destination
-FROM deliveries {index} CROSS JOIN events ON events.seq = deliveries.event_seq
+FROM {table} CROSS JOIN events ON events.seq = deliveries.event_seq
 WHERE {condition} AND deliveries.event_seq > :after AND deliveries.event_seq <= :end
   AND deliveries.updated_ms <= :now AND {filters}
 ORDER BY deliveries.event_seq LIMIT :limit

@@ -19,7 +19,7 @@ from gatehouse.store import audit as audit_entries
 from gatehouse.store.accepting import resolved_keys
 from gatehouse.store.base import Cutoffs
 from gatehouse.store.records import Retried
-from gatehouse.store.searching import BodySearches, fill_page, rows_for
+from gatehouse.store.searching import BodySearches, fill_page, steps_for
 from gatehouse.store.sqlite import (
     audit,
     following,
@@ -171,7 +171,7 @@ class SqliteStore(OperationMethods):
             return await self._read(work)
 
         async with self._body_searches.turn(query):
-            return await fill_page(step, limit=limit, cursor=cursor, bounds=rows_for(query))
+            return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
 
     async def events_onward(
         self, query: EventQuery, *, destination: str | None = None, limit: int, cursor: str | None = None
@@ -191,7 +191,7 @@ class SqliteStore(OperationMethods):
             work = partial(listing.deliveries, query=query, limit=left, cursor=at, scan_rows=rows)
             return await self._read(work)
 
-        return await fill_page(step, limit=limit, cursor=cursor, bounds=rows_for(query))
+        return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
         # The search runs on the reading connection, in bounded scans: a filter that matches few deliveries
