@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+#: The body of a request, for answers that depend on it.
+BODY = web.RequestKey("body", bytes)
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,7 @@ class ScriptedDestination:
         await self.stop()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await request.content.read()
+        body = request[BODY] = await request.content.read()
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         answer = self._script.popleft() if self._script else self._default
