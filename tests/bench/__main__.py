@@ -1,4 +1,4 @@
-"""Measures what the gateway costs next to servers that do less: `make bench`. docs/benchmarks.md explains it.
+"""Compares the gateway with servers that do less: `make bench`. docs/benchmarks.md explains it.
 
 `--quick` takes about a minute and leaves out latency and overload. `--write FILE` replaces a page with the
 figures of this run. Without it, nothing is written.
@@ -27,9 +27,9 @@ _FILES = 16_384
 
 
 def main() -> None:
-    """Run, print, and write if asked to."""
+    """Run the benchmark, print the tables, and write the page if `--write` is given."""
     options, began = _parse(), time.monotonic()
-    # Before this process keeps to one of them: the others are what is left to share out.
+    # Must run before this process pins itself to one core, because it reads the available cores.
     places = machine.places()
     _prepare(places)
     described = machine.describe()
@@ -43,7 +43,7 @@ def main() -> None:
     if options.write:
         old = options.write.read_text() if options.write.exists() else ""
         options.write.write_text(page(sections, facts, old))
-    print(f"{time.monotonic() - began:.0f} s in all")
+    print(f"{time.monotonic() - began:.0f} s in total")
 
 
 def _run(
@@ -67,7 +67,7 @@ def _others(found: Rounds) -> float:
 
 
 def _prepare(places: machine.Places) -> None:
-    """Keep this process off the core that is measured, and let wrk have its connections."""
+    """Move this process off the measured core, and raise the file limit for the connections of wrk."""
     os.sched_setaffinity(0, places.load)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if most == resource.RLIM_INFINITY else min(_FILES, most)
@@ -91,9 +91,9 @@ def _parse() -> argparse.Namespace:
         "--concurrency", type=int, help="also deliver to a destination with this `concurrency`"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="one round of 2 s turns, no latency, no overload"
+        "--quick", action="store_true", help="one round of 2 s turns, without latency and overload"
     )
-    parser.add_argument("--write", type=Path, metavar="FILE", help="the page to replace: docs/benchmarks.md")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="the page to replace, such as docs/benchmarks.md")
     options = parser.parse_args()
     options.starts, options.warm_up = (3, 1.0) if options.quick else (7, 2.0)
     if options.quick and options.write:

@@ -1,13 +1,14 @@
-"""The bare servers on aiohttp and uvloop that the gateway is measured against, and its destinations.
+"""The bare aiohttp servers on uvloop that the gateway is compared with, and the destinations of the benchmark.
 
-Prints the port.
+The program prints its port. Its argument selects the server:
 
-`low-level`: aiohttp's `web.Server`, without routing; also the destination that events are delivered to.
-`handler`: an application with one route that reads the body and answers 200, as aiohttp's documentation
-shows it. `proxy URL`: an application that posts what comes to a URL and answers with the reply's status.
-None of them verifies, remembers or stores anything. `clock`: a destination that notes when each event came;
-`GET` answers with these times by the events' ids, in seconds of the machine's monotonic clock, which all
-processes share.
+- `low-level`: aiohttp's `web.Server`, without routing. It is also the destination of the deliveries.
+- `handler`: an application with one route that reads the body and answers 200, as in aiohttp's documentation.
+- `proxy URL`: an application that posts each body to a URL and answers with the status of the reply.
+- `clock`: a destination that records when each event arrives. `GET` returns these times by event id, in seconds
+  of the monotonic clock, which all processes of a machine share.
+
+No server verifies or stores a request.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _runner(kind: str, url: str) -> web.AppRunner | web.ServerRunner:
 
 
 async def main(kind: str = "low-level", url: str = "") -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     runner = _runner(kind, url)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=_BACKLOG).start()

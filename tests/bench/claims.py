@@ -1,9 +1,9 @@
 """Measures how long leasing due deliveries takes in PostgreSQL, with few or many finished rows.
 
-The program prints a table. It runs its own server, with 100,000 pending deliveries at all times: each round
-leases 64, records them as delivered and accepts as many new ones. In the rows "open", another transaction of
-the database stays open, so vacuum removes no finished rows. With `--no-floor`, each search begins at the
-bottom of the index, as it would without the store's lower bounds. A slow result is not a failure.
+The program prints a table. It runs its own server, which always contains 100,000 pending deliveries: each round
+leases 64, records them as delivered and accepts 64 new ones. In the rows "open", another transaction of the
+database stays open, so vacuum removes no finished rows. With `--no-floor`, each search starts at the bottom of
+the index, as it would without the store's lower bounds. A slow result is not a failure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PENDING = 100_000
 FINISHED = 1_000_000
 BATCH = 64
 
-#: Rows as the store writes them. The ids of the finished ones sort before those of the pending ones.
+#: Rows as the store writes them. The ids of finished deliveries sort before those of pending deliveries.
 FILL = """
 INSERT INTO events (id, source, path, provider, external_id, type, time, received_ms, headers, data_is_json,
   digest, checksum, body)
@@ -54,7 +54,7 @@ class Claims(NamedTuple):
 
     name: str
     times: list[float]
-    #: How many pages of the database one lease read, at the end of the period.
+    #: The number of database pages that one lease reads at the end of the period.
     pages: int
 
     def row(self) -> str:
@@ -68,7 +68,7 @@ class Claims(NamedTuple):
 
 
 async def claim(store: PostgresStore, while_: Callable[[int], bool]) -> list[float]:
-    """Lease, record and accept while `while_` allows it. Return how long each lease took."""
+    """Lease, record and accept for as long as `while_` returns true. Return the duration of each lease."""
     times: list[float] = []
     while while_(len(times)):
         now = time.time()
@@ -82,7 +82,7 @@ async def claim(store: PostgresStore, while_: Callable[[int], bool]) -> list[flo
 
 
 async def pages(store: PostgresStore) -> int:
-    """Count the pages that a lease reads. Other load on the machine does not change this number."""
+    """Count the pages that a lease reads. This number does not depend on other load on the machine."""
     now_ms = store._clock.now()
     given = ("billing", store._floors.of("billing"), now_ms, now_ms + 30_000, BATCH, 0, 0)
     async with store._slow.use() as connection:
@@ -102,7 +102,7 @@ def _with_values(statement: str, given: tuple[object, ...]) -> str:
 
 
 async def fill(database: Database, finished: int) -> None:
-    """Add the finished deliveries, and the pending ones, which the store accepts as usual."""
+    """Insert the finished deliveries with SQL, and let the store accept the pending ones."""
     connection = await asyncpg.connect(database.url, password=database.password)
     if finished:
         await connection.execute(FILL.format(number=finished), timeout=600)
@@ -133,7 +133,7 @@ async def measure(server: PostgresServer, finished: int, rounds: int) -> tuple[D
 
 
 async def measure_open(database: Database, seconds: float) -> list[Claims]:
-    """Leave a transaction open, and measure in six periods until it ends."""
+    """Keep a transaction open, and measure in six periods until it ends."""
     blocker = await asyncpg.connect(database.url, password=database.password)
     transaction = blocker.transaction(isolation="repeatable_read")
     await transaction.start()
@@ -160,7 +160,7 @@ async def main() -> None:
         "--rounds", type=int, default=500, help="how many leases to measure without an open transaction"
     )
     parser.add_argument(
-        "--no-floor", action="store_true", help="begin each search at the bottom of the index"
+        "--no-floor", action="store_true", help="start each search at the bottom of the index"
     )
     given = parser.parse_args()
     if given.no_floor:

@@ -1,6 +1,6 @@
-"""What is measured: bare servers, gateways as an operator runs them, and what one would write instead.
+"""The servers that are measured: bare servers, gateways as in production, and hand-written receivers.
 
-Each is a process that is kept to the cores it is given, and each that stores has a store of its own.
+Each server is a separate process that is pinned to the given cores. Each server with a store has its own store.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from postgres_server import Database
 
 _WITHIN = 40.0
 _HERE = Path(__file__).parent
-#: What a destination with a path is told, by the name of its source and its destination.
+#: The settings of a destination with a path, by the name that its source and the destination share.
 Destinations = Mapping[str, Mapping[str, object]]
 _ENVIRONMENT = {"SECRET": SECRET, "SIGNING": "whsec_Z2F0ZWhvdXNlLWJlbmNobWFyay1zaWduaW5nLWtleQ=="}
 
 
 class Contestant(NamedTuple):
-    """A server that runs."""
+    """A running server."""
 
     name: str
     process: int
     port: int
-    #: None: no gateway; it counts nothing, and delivers within its requests if it does.
+    #: None for a server that is not a gateway: it has no metrics, and it can deliver only within its requests.
     operator_port: int | None = None
     database: Database | None = None
 
     def counted(self) -> Counter[str]:
-        """Return the sums of the gateway's metrics, and `accepted`, `duplicate`, `delivered` of theirs."""
+        """Return the sum of each of the gateway's metrics, and the counts `accepted`, `duplicate` and `delivered`."""
         if self.operator_port is None:
             return Counter()
         connection = http.client.HTTPConnection("127.0.0.1", self.operator_port, timeout=_WITHIN)
@@ -61,7 +61,7 @@ class Contestant(NamedTuple):
 def program(
     name: str, command: Sequence[str], cores: set[int], folder: Path | None = None, **variables: str
 ) -> Iterator[Contestant]:
-    """Run a program that prints its port, and perhaps what it is called; in a new folder if there is one."""
+    """Run a program that prints its port and optionally its name, in a new folder if one is given."""
     if folder:
         folder.mkdir()
     command, given = pinned(command, cores), environment(**variables)
@@ -76,13 +76,13 @@ def program(
 
 
 def bare(cores: set[int], kind: str = "low-level", url: str = "") -> AbstractContextManager[Contestant]:
-    """Run a server of bare.py: `low-level`, `handler`, `clock`, or `proxy`, which needs a URL."""
+    """Run a server from bare.py: `low-level`, `handler`, `clock`, or `proxy`, which needs a URL."""
     names = {"proxy": "bare proxy", "clock": "clock"}
     return program(names.get(kind, "bare handler"), [sys.executable, "-m", "bench.bare", kind, url], cores)
 
 
 def fastapi(folder: Path, cores: set[int], url: str) -> AbstractContextManager[Contestant] | None:
-    """Run the FastAPI application; None when it is not installed."""
+    """Run the FastAPI application. Returns None if FastAPI is not installed."""
     if not all(map(importlib.util.find_spec, ("fastapi", "uvicorn", "httptools", "httpx"))):
         return None
     command = [sys.executable, "-m", "bench.instead.fastapi_app"]
@@ -90,7 +90,7 @@ def fastapi(folder: Path, cores: set[int], url: str) -> AbstractContextManager[C
 
 
 def node(cores: set[int], url: str) -> AbstractContextManager[Contestant] | None:
-    """Run the Node application, with Express if it was fetched; None when there is no Node."""
+    """Run the Node application, with Express if it was fetched. Returns None if Node is not installed."""
     if not (found := shutil.which("node")):
         return None
     command = [found, str(_HERE / "instead/express.cjs")]
@@ -109,10 +109,10 @@ def gateway(
     workers: int = 1,
     more: Destinations | None = None,
 ) -> Iterator[Contestant]:
-    """Run a gateway, on SQLite unless there is a database. Its log goes to a file.
+    """Run a gateway, on SQLite unless a database is given. Its log goes to a file.
 
-    Source `stored` has no route; source `sent` is delivered to the port `destination` by the defaults. `more`
-    has sources with a destination each.
+    Source `stored` has no route. Events of source `sent` are delivered to the port `destination` with default
+    settings. `more` adds sources that have one destination each.
     """
     folder.mkdir()
     store: Mapping[str, object] = {"url": "sqlite:///gatehouse.db", "min_free": 0}
@@ -136,7 +136,7 @@ def gateway(
 
 
 def settings(store: Mapping[str, object], destinations: Destinations) -> dict[str, object]:
-    """Return a config of which each destination has a source of its name, and `stored` has none."""
+    """Return a config in which each destination has a source of the same name. `stored` has no destination."""
     source = {"provider": "mando", "secrets": "env:SECRET"}
     return {
         "server": {"listen": "127.0.0.1:0"},
@@ -149,19 +149,19 @@ def settings(store: Mapping[str, object], destinations: Destinations) -> dict[st
 
 
 def pinned(command: Sequence[str], cores: set[int]) -> list[str]:
-    """Return a command that is kept to these cores."""
+    """Return a command that is pinned to these cores."""
     return ["taskset", "-c", ",".join(map(str, sorted(cores))), *command]
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of all contestants, and more."""
+    """Return the environment that all contestants share, with these additions."""
     tests = _HERE.parent
     paths = [str(tests), str(tests.parent / "src"), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, **_ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **more}
 
 
 def _started(process: subprocess.Popen[bytes], log: Path) -> dict[str, object]:
-    """Wait for the line that says that it serves; each of several workers says it of itself before."""
+    """Wait for the log line that says that the gateway serves. Workers log the same line earlier."""
     until = time.monotonic() + _WITHIN
     while time.monotonic() < until and process.poll() is None:
         for line in log.read_text().splitlines():

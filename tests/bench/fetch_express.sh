@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts Express into .tools/express/ at the root of the repository. Without npm, or without a network, it says so
-# and does nothing: the Node contestant then uses node:http.
+# Installs Express in .tools/express/ at the root of the repository. Without npm or a network connection, it prints
+# a note and exits with 0; the Node contestant then uses node:http.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -9,7 +9,7 @@ if [[ -d $folder/node_modules/express ]]; then
     exit 0
 fi
 if ! command -v npm > /dev/null; then
-    echo "no npm: the Node contestant will use node:http, if there is a node"
+    echo "npm is not installed: the Node contestant will use node:http, if Node is installed"
     exit 0
 fi
 

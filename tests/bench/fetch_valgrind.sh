@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts valgrind into .tools/valgrind/ at the root of the repository, out of Debian's package `valgrind`, which it
-# does not install: no root is needed. Does nothing when the tests find a valgrind already.
+# Extracts Debian's package `valgrind` to .tools/valgrind/ at the root of the repository. The package is not
+# installed, so root is not needed. Does nothing if the tests already find valgrind.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -13,7 +13,7 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# Package lists of our own: the machine's may be missing or old, and only root may update them.
+# Uses separate package lists: those of the system may be missing or old, and only root can update them.
 mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/packages"
 apt=(apt-get -qq -o Dir::State::Lists="$scratch/lists" -o Dir::Cache="$scratch/cache"
     -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3)

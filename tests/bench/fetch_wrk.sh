@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts wrk into .tools/wrk/ at the root of the repository, out of Debian's packages `wrk`, `libluajit-5.1-2` and
-# `libluajit-5.1-common`, which it does not install: no root is needed. Does nothing when there is a wrk already.
+# Extracts Debian's packages `wrk`, `libluajit-5.1-2` and `libluajit-5.1-common` to .tools/wrk/ at the root of the
+# repository. The packages are not installed, so root is not needed. Does nothing if wrk is already available.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -13,7 +13,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 packages=(wrk libluajit-5.1-2 libluajit-5.1-common)
 
-# Package lists of our own: the machine's may be missing or old, and only root may update them.
+# Uses separate package lists: those of the system may be missing or old, and only root can update them.
 mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/packages"
 apt=(apt-get -qq -o Dir::State::Lists="$scratch/lists" -o Dir::Cache="$scratch/cache"
     -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3)

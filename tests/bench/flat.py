@@ -1,12 +1,13 @@
-"""What a gateway on SQLite costs with much in its store, beside one with little: `make bench-flat`.
+"""Compares gateways on SQLite stores with much and with little data: `make bench-flat`.
 
-keys: ingest with millions of dedupe keys against an empty store, with the file in the kernel's cache and
-after it was dropped from there. purge: ingest while retention removes what has expired against a store where
-nothing expires. pending: memory, time to ready and the rate of deliveries with a million of them pending.
+- keys: ingest with millions of dedupe keys, compared with an empty store. The file is in the kernel's cache
+  first, and is then dropped from it before each turn.
+- purge: ingest while retention removes expired rows, compared with a store where nothing expires.
+- pending: memory, time to ready, and the rate of deliveries with a million pending deliveries.
 
-Events have random ids, so that new keys fall anywhere among the old ones, and are sent by 32 connections.
-Gateways take turns on one core, the others stopped (SIGSTOP) meanwhile; ratios are of turns side by side.
-Nothing here fails for being slow: it prints.
+Events have random ids, so new keys are inserted anywhere among the existing ones. 32 connections send them.
+Gateways take turns on one core while the others are stopped (SIGSTOP), and ratios compare adjacent turns. The
+program prints its figures; a slow result is not a failure.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _WARM_UP = 2
 
 
 def keys(options: argparse.Namespace, folder: Path, places: machine.Places) -> None:
-    """Compare stores with many keys to an empty one."""
+    """Compare stores that contain many keys with an empty one."""
     names = [_EMPTY]
     for number in options.keys:
         names.append(f"{number:,} keys")
@@ -80,15 +81,15 @@ PARTS: Mapping[str, Callable[[argparse.Namespace, Path, machine.Places], None]] 
 
 
 def main() -> None:
-    """Run the parts that were asked for."""
+    """Run the selected parts."""
     options = parse()
     places, started = machine.places(), time.monotonic()
-    os.sched_setaffinity(0, places.load)  # filling and signing are done on the core of the load
+    os.sched_setaffinity(0, places.load)  # fill stores and sign requests on the core of the load generator
     print(machine.describe(), flush=True)
     for part in options.parts:
         with tempfile.TemporaryDirectory(prefix="gatehouse-flat-", dir=options.folder) as scratch:
             PARTS[part](options, Path(scratch), places)
-    print(f"{time.monotonic() - started:.0f} s in all")
+    print(f"{time.monotonic() - started:.0f} s in total")
 
 
 def parse() -> argparse.Namespace:
@@ -97,14 +98,14 @@ def parse() -> argparse.Namespace:
     add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     add("--rounds", type=int, default=5)
     add("--seconds", type=int, default=5, help="how long each turn takes")
-    add("--keys", type=int, nargs="+", default=[10_000_000], help="one store with so many, or several")
-    add("--purge-keys", type=int, default=1_000_000, help="how many keys do not expire")
+    add("--keys", type=int, nargs="+", default=[10_000_000], help="the number of keys in the store; several numbers make several stores")
+    add("--purge-keys", type=int, default=1_000_000, help="the number of keys that do not expire")
     add(
         "--purge-rows",
         type=int,
         nargs="*",
         default=[400],
-        help="what a sweep that is behind removes per step",
+        help="rows per step of a purge that has fallen behind",
     )
     add("--pending", type=int, default=1_000_000)
     add(
@@ -112,10 +113,10 @@ def parse() -> argparse.Namespace:
         type=int,
         nargs="+",
         default=[1_000, 20_000],
-        help="what the many pending ones are compared to",
+        help="numbers of pending deliveries to compare with",
     )
-    add("--drain", type=int, default=30, help="for how many seconds to deliver at most")
-    add("--folder", type=Path, help="where the files go; the directory of temporary files otherwise")
+    add("--drain", type=int, default=30, help="the maximum time of the deliveries, in seconds")
+    add("--folder", type=Path, help="where to write the files (default: the directory for temporary files)")
     return parser.parse_args()
 
 

@@ -1,6 +1,6 @@
-"""A destination that counts what it gets. Prints its port; `GET /` tells how many came, and over how long.
+"""A destination that counts its requests. Prints its port; `GET /` returns the count and the period.
 
-A gateway is not asked for its metrics while it delivers: to answer would take a share of what is measured.
+The benchmark does not read the gateway's metrics during deliveries, because answering would use its core.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from aiohttp import web
 
 
 class Counter:
-    """Counts requests between two looks."""
+    """Counts requests until it is reset."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first = self.last = 0.0
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Count a POST; answer a GET with what was counted."""
+        """Count a POST, or answer a GET with the count."""
         if request.method == "GET":
             return web.json_response({"count": self.count, "seconds": self.last - self.first})
         if request.method == "DELETE":

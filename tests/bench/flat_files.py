@@ -1,9 +1,10 @@
-"""Store files as they are after days of traffic, made in seconds: the gateway's own schema, filled in bulk.
+"""Builds in seconds the store files that days of traffic would produce, with the gateway's own schema.
 
-The keys are random, as providers' ids are, so a new one belongs on any page of the tree. Those of a file come
-in a few sorted passes, each at random places among those of before. What one sorted pass leaves is no
-measure: pages of which none splits soon. After these, 5 of 100 more keys split as many pages as they do
-after random inserts. All that comes in the order of time, events and expiries, is appended.
+The keys are random, like the ids of providers, so a new key can belong to any page of the tree. A few sorted
+passes insert the keys of a file, each at random places among the existing keys. One sorted pass alone would
+not be representative, because it leaves pages that do not split soon. After these passes, adding another 5 %
+of keys splits as many pages as it does after random inserts. Rows in order of time (events and expiries) are
+appended.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from gatehouse.store.rows import Row, checksum, digest, event_row, milliseconds
 from gatehouse.store.sqlite.schema import migrate
 
 DAY = 86400.0
-#: A key is that of an event of bench/signed.py: "evt_", these, "_" and a number.
+#: A key has the form of the ids in bench/signed.py: "evt_", this many hexadecimal digits, "_" and a number.
 KEY_BITS = 60
 #: The share of the keys that each pass adds.
 _PASSES = (0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
 _EVENTS_AT_ONCE = 10_000
-#: Faster than safe: the file is thrown away if the machine fails meanwhile.
+#: Fast instead of durable: after a failure, the file would be built again.
 _PRAGMAS = (
     "auto_vacuum = INCREMENTAL",
     "journal_mode = OFF",
@@ -70,7 +71,7 @@ _HEADERS = (("host", "127.0.0.1"), ("content-type", "application/json"), ("conte
 
 
 class Span(NamedTuple):
-    """A stretch of time (unix seconds)."""
+    """A period of time (unix seconds)."""
 
     start: float
     end: float
@@ -82,13 +83,13 @@ class Shape(NamedTuple):
     inner_pages: int
     leaf_pages: int
     depth: int
-    #: How full the leaves are, 0 to 1.
+    #: The fill factor of the leaves, 0 to 1.
     fill: float
 
 
 @contextmanager
 def filling(path: Path) -> Iterator[sqlite3.Connection]:
-    """Make a store, or open one, to be filled; it is on disk afterwards."""
+    """Open a store to fill it, creating it if needed. Its data is synced to disk at the end."""
     connection = sqlite3.connect(path, isolation_level=None)
     with contextlib.closing(connection):
         for pragma in _PRAGMAS:
@@ -99,7 +100,7 @@ def filling(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def add_keys(connection: sqlite3.Connection, number: int, expiry: Span) -> None:
-    """Add keys that expire some time within this span."""
+    """Add keys that expire at random times within this span."""
     name, index = connection.execute(
         "SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql LIKE '%dedupe_keys (expires_ms)%'"
     ).fetchone()
@@ -115,7 +116,7 @@ def add_keys(connection: sqlite3.Connection, number: int, expiry: Span) -> None:
 def _add_sorted(connection: sqlite3.Connection, number: int, expiry: Span) -> None:
     if not number:
         return
-    # As far apart as random numbers are; the last of them stays below the end.
+    # The gaps are distributed as between random numbers. The last place stays below the end.
     rate = (number + 4 * math.sqrt(number) + 4) / 2**KEY_BITS
     connection.create_function("gap", 0, lambda: int(random.expovariate(rate)))
     span = {"from_ms": milliseconds(expiry.start), "span_ms": milliseconds(expiry.end - expiry.start)}
@@ -123,7 +124,7 @@ def _add_sorted(connection: sqlite3.Connection, number: int, expiry: Span) -> No
 
 
 def add_events(connection: sqlite3.Connection, number: int, received: Span, *, pending: bool = False) -> None:
-    """Add events that came within this span, each with a delivery that is still to be made, or with none."""
+    """Add events that were received within this span, each with a pending delivery or without a delivery."""
     started, step = time.monotonic(), (received.end - received.start) / max(1, number)
     (begin,) = connection.execute("SELECT coalesce(max(seq), 0) + 1 FROM events").fetchone()
     for first in range(0, number, _EVENTS_AT_ONCE):
@@ -176,12 +177,12 @@ _DATA = _data_span(_BODY)
 
 
 def pause(connection: sqlite3.Connection) -> None:
-    """Have the gateway start with its destination paused."""
+    """Pause the destination, so that the gateway starts with it paused."""
     connection.execute("INSERT INTO paused_destinations (destination) VALUES ('app')")
 
 
 def shape(path: Path) -> Shape | None:
-    """Look at the tree of the keys, all of it; None when this SQLite can't."""
+    """Return the shape of the whole tree of the keys, or None if this SQLite has no `dbstat`."""
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         try:
             return Shape(*connection.execute(_SHAPE).fetchone())
@@ -190,20 +191,20 @@ def shape(path: Path) -> Shape | None:
 
 
 def sync(path: Path) -> None:
-    """Have a file on disk, so that its pages in memory are clean."""
+    """Sync a file to disk, so that its pages in memory are clean."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def warm(path: Path) -> None:
-    """Have the pages of a file in the kernel's cache."""
+    """Read a file, so that its pages are in the kernel's cache."""
     with path.open("rb") as file:
         while file.read(1 << 20):
             pass
 
 
 def drop(path: Path) -> None:
-    """Ask the kernel to forget the pages of a file, and of its log: most will be gone."""
+    """Ask the kernel to drop the cached pages of a file and of its `-wal` file. Most of them are dropped."""
     for each in (path, path.with_name(path.name + "-wal")):
         if each.exists():
             sync(each)

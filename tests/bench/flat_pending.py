@@ -1,4 +1,4 @@
-"""A million pending deliveries, beside a few: time to ready, memory, and how fast they are delivered."""
+"""Compares a million pending deliveries with a few: time to ready, memory, and the rate of deliveries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bench.flat_turns import table
 
 _HOUR = 3600.0
 _EVERY = 0.1
-#: How long the gateway may take for the little that is pending.
+#: The maximum time (seconds) until the gateway makes its first delivery.
 _WITHIN = 60.0
 _HEAD = (
     "pending",
@@ -26,30 +26,30 @@ _HEAD = (
     "ready s",
     "ready s, file not cached",
     "resident MB, ready",
-    "most resident MB",
+    "peak resident MB",
     "delivered/s",
-    "of the first",
+    "ratio to first row",
     "gateway µs",
 )
 
 
 class Drain(NamedTuple):
-    """How it went."""
+    """The figures of one run."""
 
-    #: Of the file (MB).
+    #: The size of the file (MB).
     size: float
     ready: float
     ready_uncached: float
     resident: float
-    most_resident: float
+    peak_resident: float
     #: Deliveries per second at the destination.
     rate: float
-    #: Per delivery, in µs of a core.
+    #: Processor time per delivery (µs).
     cpu: float
 
 
 def run(options: argparse.Namespace, folder: Path, places: machine.Places) -> None:
-    """Compare many pending deliveries to few, up the list and down again."""
+    """Compare many pending deliveries with few, in ascending and then in descending order."""
     numbers = sorted({*options.few, options.pending})
     found: dict[int, list[Drain]] = {number: [] for number in numbers}
     with destination(places.load) as port:
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace, folder: Path, places: machine.Places) -> No
             print(f"  {number:,} pending: {found[number][-1].rate:,.0f} delivered/s", flush=True)
     first = _median(found[numbers[0]]).rate
     rows = [_row(number, _median(drains), first) for number, drains in found.items()]
-    print(table(f"pending deliveries; the rate is of {options.drain} s at most", _HEAD, rows))
+    print(table(f"pending deliveries; the rate is measured over at most {options.drain} s", _HEAD, rows))
 
 
 def _drain(number: int, folder: Path, places: machine.Places, port: int, seconds: float) -> Drain:
@@ -81,7 +81,7 @@ def _drain(number: int, folder: Path, places: machine.Places, port: int, seconds
 
 
 def _deliver(server: Server, port: int, number: int, seconds: float) -> tuple[float, float]:
-    """Let it deliver all, or for some seconds. Returns deliveries per second, and µs of a core for each."""
+    """Wait until all are delivered or the time is over. Return deliveries per second and CPU µs per delivery."""
     ask(port, "/", "DELETE")
     used = server.usage()
     ask(server.operator_port, "/api/v1/destinations/app/resume", "POST")
@@ -101,6 +101,6 @@ def _median(drains: Iterable[Drain]) -> Drain:
 
 def _row(number: int, drain: Drain, first: float) -> Sequence[str]:
     times = (f"{drain.ready:.2f}", f"{drain.ready_uncached:.2f}")
-    memory = (f"{drain.resident:.0f}", f"{drain.most_resident:.0f}")
+    memory = (f"{drain.resident:.0f}", f"{drain.peak_resident:.0f}")
     speed = (f"{drain.rate:,.0f}", f"{drain.rate / first:.2f}", f"{drain.cpu:.0f}")
     return (f"{number:,}", f"{drain.size:,.0f}", *times, *memory, *speed)

@@ -1,4 +1,4 @@
-"""What the purge takes from ingest: stores where much has expired, beside one where nothing does."""
+"""Measures how much the purge slows ingest: stores with many expired rows, next to one where nothing expires."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gatehouse.store.rows import first_id_at, milliseconds
 
 _NOTHING = "nothing expires"
 _KEEP = 7 * DAY
-#: Steps per second: the least pause between them, and what a step takes.
+#: Steps per second, from the minimum pause between steps and the duration of a step.
 _STEPS = 18
 _WARM_UP = 2
 
 
 class Expired(NamedTuple):
-    """How much of a store has expired."""
+    """The number of expired rows in a store."""
 
     keys: int
     events: int
@@ -33,8 +33,8 @@ class Expired(NamedTuple):
 def run(options: argparse.Namespace, folder: Path, places: machine.Places) -> None:
     """Compare ingest with and without a purge.
 
-    A purge takes keys first. There are as many expired ones as half of the turns' steps take, and more events
-    than the other half does: on the whole each key goes with an event, as it came.
+    A purge removes keys first. There are enough expired keys for half of the steps of all turns, and more events
+    than the other half removes. Overall, the purge therefore removes about as many keys as events.
     """
     seconds = options.rounds * options.seconds + _WARM_UP
     rows = {_NOTHING: 0}
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, folder: Path, places: machine.Places) -> No
             servers.append(
                 running.enter_context(serving(name, folder / name, places.one, port, PURGE_ROWS=step))
             )
-            servers[-1].freeze()  # it would purge while nothing comes
+            servers[-1].freeze()  # otherwise it would purge while no requests arrive
         load = Load(folder, places.load)
         warmed = take_turns(load, servers, rounds=1, seconds=_WARM_UP)
         found = take_turns(load, servers, rounds=options.rounds, seconds=options.seconds)
@@ -73,7 +73,7 @@ def _fill(folder: Path, others: int, expired: int) -> None:
 
 
 def _expired(folder: Path) -> Expired:
-    """Count what is there and should not be."""
+    """Count the expired rows that are still stored."""
     now = time.time()
     with contextlib.closing(sqlite3.connect(folder / "gatehouse.db")) as connection:
         (keys,) = connection.execute(
@@ -86,8 +86,8 @@ def _expired(folder: Path) -> Expired:
 
 
 def _tell(name: str, before: Expired, after: Expired, accepted: float) -> None:
-    """Say what was removed. As much as comes would be one key and one event for each that is accepted."""
+    """Print what was removed. A purge that keeps up removes one key and one event per accepted event."""
     keys, events = before.keys - after.keys, before.events - after.events
     ended = "; nothing was left at the end" if not any(after) else ""
-    each = f"{keys / accepted:.2f} and {events / accepted:.2f} for each event accepted"
+    each = f"{keys / accepted:.2f} and {events / accepted:.2f} per accepted event"
     print(f"{name}: {keys:,} keys and {events:,} events removed, {each}{ended}", flush=True)

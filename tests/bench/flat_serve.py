@@ -1,7 +1,7 @@
-"""`gatehouse`, whose purge takes PURGE_ROWS rows per step from the start, as one that fell behind does later.
+"""Runs `gatehouse` with a purge that removes PURGE_ROWS rows per step from the start.
 
-A sweep that has lasted for 15 minutes takes twice as many, after another 15 three times (retention.py): what
-turns of seconds would never see.
+A purge that has fallen behind removes twice as many rows per step after 15 minutes, and three times as many after
+another 15 (retention.py). Turns of a few seconds would never reach that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A gateway on a store file that is there already, and what the kernel tells of it."""
+"""A gateway on an existing store file, and its resource usage as the kernel reports it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ server: {{listen: "127.0.0.1:0"}}
 operator: {{listen: "127.0.0.1:0"}}
 store: {{url: "sqlite:///gatehouse.db", min_free: 0}}
 sources:
-  stored: {{provider: mando, secrets: env:SECRET}}    # no route wants what comes here
+  stored: {{provider: mando, secrets: env:SECRET}}    # has no route
   sent: {{provider: mando, secrets: env:SECRET}}
 destinations:
   app: {{url: "http://127.0.0.1:{port}/events", secret: env:SIGNING}}
@@ -38,10 +38,10 @@ _ENVIRONMENT = {"SECRET": SECRET, "SIGNING": "whsec_Z2F0ZWhvdXNlLWJlbmNobWFyay1z
 
 
 class Usage(NamedTuple):
-    """What a process has used since it started."""
+    """The resources that a process has used since it started."""
 
     cpu: float
-    #: Calls that read, and bytes that came from a disk or were written towards one.
+    #: The number of read calls, and the bytes read from disk and written to disk.
     reads: int
     read_bytes: int
     written_bytes: int
@@ -56,22 +56,22 @@ class Usage(NamedTuple):
 
 
 class Server:
-    """A gateway that runs."""
+    """A running gateway."""
 
     def __init__(self, name: str, folder: Path, process: int, ports: tuple[int, int], ready: float) -> None:
         self.name = name
         self.file = folder / "gatehouse.db"
         self.process = process
         self.port, self.operator_port = ports
-        #: Seconds from the start of the process to the first `/readyz` of 200.
+        #: Seconds from the start of the process to the first 200 from `/readyz`.
         self.ready = ready
 
     def freeze(self) -> None:
-        """Keep it from running while another is measured."""
+        """Stop the process while another gateway is measured."""
         os.kill(self.process, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it run again."""
+        """Resume the process."""
         os.kill(self.process, signal.SIGCONT)
 
     def resident(self) -> float:
@@ -79,7 +79,7 @@ class Server:
         return self._status("VmRSS")
 
     def most_resident(self) -> float:
-        """Return the most that its resident memory has been (MB)."""
+        """Return its peak resident memory (MB)."""
         return self._status("VmHWM")
 
     def _status(self, name: str) -> float:
@@ -87,7 +87,7 @@ class Server:
         return next(int(line.split()[1]) for line in lines if line.startswith(name + ":")) * 1024 / 1e6
 
     def usage(self) -> Usage:
-        """Return what it has used so far."""
+        """Return the resources that it has used so far."""
         pairs = (line.split(": ") for line in Path(f"/proc/{self.process}/io").read_text().splitlines())
         io = {name: int(value) for name, value in pairs}
         cpu = machine.cpu_seconds(self.process)
@@ -109,7 +109,7 @@ class Server:
 
 @contextmanager
 def destination(cores: set[int]) -> Iterator[int]:
-    """Run the destination that counts; its port."""
+    """Run the counting destination, and yield its port."""
     command = [sys.executable, "-m", "bench.flat_destination"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=_environment())
     try:
@@ -123,9 +123,9 @@ def destination(cores: set[int]) -> Iterator[int]:
 
 @contextmanager
 def serving(name: str, folder: Path, cores: set[int], port: int, **environment: str) -> Iterator[Server]:
-    """Run a gateway on `gatehouse.db` of a folder, made if it is not there; its destination is at the port.
+    """Run a gateway on `gatehouse.db` in a folder, creating the file if needed. Its destination is at the port.
 
-    With an environment of its own it runs as bench/flat_serve.py.
+    With an additional environment, it runs bench/flat_serve.py.
     """
     folder.mkdir(exist_ok=True)
     config, log = folder / "gateway.yaml", folder / "log"
@@ -148,7 +148,7 @@ def serving(name: str, folder: Path, cores: set[int], port: int, **environment: 
 
 
 def ask(port: int, path: str, method: str = "GET") -> str:
-    """Return what a listener answers with 2xx. Raises `AssertionError` otherwise."""
+    """Return the body of a 2xx answer. Raises `AssertionError` if the listener answers otherwise."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_WITHIN)
     with contextlib.closing(connection):
         connection.request(method, path)
@@ -184,7 +184,7 @@ def _wait_for(process: subprocess.Popen[bytes], log: Path, is_so: Callable[[], b
     until = time.monotonic() + _WITHIN
     while not is_so():
         assert process.poll() is None, log.read_text()[-2000:]
-        assert time.monotonic() < until, "the gateway does not get ready"
+        assert time.monotonic() < until, "the gateway did not become ready"
         time.sleep(_EVERY)
 
 

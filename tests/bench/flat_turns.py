@@ -1,4 +1,4 @@
-"""Turns: one gateway at a time gets load, and the others stand still meanwhile."""
+"""Turns: one gateway at a time gets load while the others are stopped."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from bench.flat_servers import Server
 _LUA = Path(__file__).with_name("wrk.lua")
 _FETCHED = Path(__file__).parents[2] / ".tools/wrk/usr"
 _CONNECTIONS = 32
-#: More than any gateway answers in a second.
+#: Requests per second; no gateway is this fast.
 _MOST_PER_SECOND = 8_000
 
 
 class Turn(NamedTuple):
-    """What a turn has shown."""
+    """The figures of one turn."""
 
-    #: Answers of 2xx per second.
+    #: 2xx answers per second.
     accepted: float
     p50: float
     p99: float
     longest: float
     refused: float
-    #: Per event, in µs of a core.
+    #: Processor time per event (µs).
     cpu: float
-    #: Per event: calls that read, bytes that came from a disk, bytes written.
+    #: Per event: read calls, bytes read from disk, bytes written.
     reads: float
     read_bytes: float
     written_bytes: float
@@ -46,19 +46,19 @@ Turns = Mapping[str, Sequence[Turn]]
 
 
 class Load:
-    """Sends events that never were before, with random ids."""
+    """Sends new events with random ids."""
 
     def __init__(self, folder: Path, cores: set[int]) -> None:
         self._file = folder / "requests"
         self._cores = ",".join(map(str, sorted(cores)))
 
     def turn(self, on: Server, seconds: int) -> Turn:
-        """Have all connections send one prepared request after another for a while."""
+        """Send prepared requests on all connections for the duration of a turn."""
         before, seen = on.usage(), on.counted("gatehouse_requests_total", outcome="duplicate")
         found = self._wrk(on.port, seconds)
         used = on.usage() - before
         assert not found["broken"], f"{found['broken']} connections broke"
-        assert on.counted("gatehouse_requests_total", outcome="duplicate") == seen, "the requests came round"
+        assert on.counted("gatehouse_requests_total", outcome="duplicate") == seen, "the prepared requests ran out and were sent again"
         accepted = found["answers"] - found["refused"]
         return Turn(
             accepted=accepted / found["seconds"],
@@ -74,7 +74,7 @@ class Load:
         )
 
     def prepare(self, seconds: int) -> None:
-        """Sign requests for a turn, and write what wrk.lua reads."""
+        """Sign the requests for a turn, and write the file that wrk.lua reads."""
         count = seconds * _MOST_PER_SECOND
         ids = (f"{secrets.randbits(KEY_BITS):0{KEY_BITS // 4}x}" for _ in range(count))
         with self._file.open("wb") as opened:
@@ -101,7 +101,7 @@ def take_turns(
     seconds: int,
     before: Callable[[Server], None] | None = None,
 ) -> Turns:
-    """Let all have their turns, forwards and backwards. `before` is done ahead of each of them."""
+    """Give each gateway its turns, in order and then in reverse. `before` runs before each turn."""
     found: dict[str, list[Turn]] = {server.name: [] for server in servers}
     for server in servers:
         server.freeze()
@@ -126,7 +126,7 @@ def median(turns: Iterable[Turn]) -> Turn:
 
 
 def ratios(of: Sequence[Turn], to: Sequence[Turn]) -> list[float]:
-    """Return the ratios of what was accepted, round by round."""
+    """Return the ratio of the accepted rates for each round."""
     return [mine.accepted / theirs.accepted for mine, theirs in zip(of, to, strict=True)]
 
 
@@ -165,7 +165,7 @@ def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 
 def _find_wrk() -> tuple[str, dict[str, str]]:
-    """Return the machine's wrk, or the one that fetch_wrk.sh fetched, and its environment."""
+    """Return the installed wrk, or the one that fetch_wrk.sh fetched, and its environment."""
     if found := shutil.which("wrk"):
         return found, dict(os.environ)
     (libraries,) = (_FETCHED / "lib").glob("*-linux-gnu")

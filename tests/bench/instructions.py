@@ -1,9 +1,9 @@
-"""A guard against regressions: an event's instructions, as a multiple of what bare aiohttp takes.
+"""Guards against regressions: counts the instructions per event, as a multiple of what bare aiohttp needs.
 
-`make bench-guard` runs it, and so do the tests. Valgrind's callgrind counts: no time is measured, so that
-neither the machine nor what else it does makes a difference. All stages run in one go and are compared with
-the reference of the same run: what changes with the Python, with aiohttp or with the processor changes both.
-`make bench-guard RECORD=1` records what is found in `instructions.json`.
+`make bench-guard` and the tests run it. Valgrind's callgrind counts instructions and not time, so the result does
+not depend on the machine or on its load. All stages run together and are compared with the reference of the same
+run, because a change of Python, aiohttp or the processor affects both. `make bench-guard RECORD=1` writes the
+ratios to `instructions.json`.
 """
 
 from __future__ import annotations
@@ -21,44 +21,44 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RECORD = Path(__file__).with_name("instructions.json")
-#: By this factor a stage may have got dearer: what the same code differs by between two runs is far below.
+#: The maximum ratio of a stage to its record. The same code varies far less than this between runs.
 MOST = 1.08
-#: From here on it has got so much cheaper that the record should be lowered.
+#: Below this ratio of a stage to its record, the record should be lowered.
 LEAST = 0.85
 REFERENCE = "reference"
 STAGES = ("ingest", "store", "deliver")
-#: `ingest` with a regression in it; for showing that the guard sees it.
-DEARER = "dearer"
+#: `ingest` with a deliberate regression, to show that the guard detects it.
+REGRESSED = "regressed"
 
 _FETCHED = ROOT / ".tools/valgrind"
-#: A run takes about a minute; much longer when the machine has other things to do.
+#: Seconds. A run takes about a minute, and much longer on a busy machine.
 _WITHIN = 600.0
-#: Of its alternative names the C library has one in its symbols.
+#: The C library contains one of these names of the function.
 _MARKS = ("--dump-before=sched_yield", "--dump-before=__sched_yield")
 _TOTAL = re.compile(r"^totals: (\d+)", re.MULTILINE)
-#: The second part that callgrind writes: from the first mark to the next. The third has no number.
+#: The suffix of callgrind's second dump: from the first mark to the second. The last dump has no number.
 _COUNTED = ".2"
 
-#: The instructions that an event takes in a stage; by the names of stages.
+#: The instructions per event, by stage.
 Instructions = Mapping[str, float]
-#: Those as multiples of the reference's.
+#: The instructions per event as a multiple of those of the reference, by stage.
 Ratios = Mapping[str, float]
 
 
 def find_valgrind() -> tuple[str, dict[str, str]] | None:
-    """Return the machine's valgrind, or the one that fetch_valgrind.sh fetched, and what it needs set."""
+    """Return the installed valgrind, or the one that fetch_valgrind.sh fetched, and its environment."""
     found = os.environ.get("GATEHOUSE_TEST_VALGRIND") or shutil.which("valgrind")
     if found is not None:
         return found, {}
-    # Beside it is Debian's script, which would look for this one where it is installed.
+    # Debian's wrapper script next to it would look for this program in the installed location.
     program, tools = _FETCHED / "usr/bin/valgrind.bin", _FETCHED / "usr/libexec/valgrind"
     return (str(program), {"VALGRIND_LIB": str(tools)}) if program.is_file() else None
 
 
 def measure(stages: Sequence[str] = (*STAGES, REFERENCE)) -> Instructions:
-    """Return how many instructions an event takes in each stage.
+    """Return the number of instructions per event in each stage.
 
-    Raises `RuntimeError`, with what was said, when a stage fails.
+    Raises `RuntimeError` with the output of the stage if a stage fails.
     """
     with tempfile.TemporaryDirectory(prefix="gatehouse-guard-") as folder:
         done = _run(Path(folder), stages)
@@ -68,7 +68,7 @@ def measure(stages: Sequence[str] = (*STAGES, REFERENCE)) -> Instructions:
 
 
 def _run(folder: Path, stages: Sequence[str]) -> Mapping[str, Any]:
-    """Run the stages under callgrind. Returns what they say: see `instructions_child.run`."""
+    """Run the stages under callgrind. Returns their output: see `instructions_child.run`."""
     valgrind = find_valgrind()
     assert valgrind is not None, "valgrind is needed: install it, or run tests/bench/fetch_valgrind.sh"
     program, settings = valgrind
@@ -89,7 +89,7 @@ def _run(folder: Path, stages: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _environment() -> dict[str, str]:
-    """Return this process's environment without what would change how Python or valgrind works."""
+    """Return this process's environment without variables that affect Python or valgrind."""
     dropped = ("PYTHON", "VALGRIND_OPTS", "GATEHOUSE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     paths = os.pathsep.join(str(ROOT / folder) for folder in ("tests", "src"))
@@ -98,14 +98,14 @@ def _environment() -> dict[str, str]:
 
 def _counted(folder: Path, process: int) -> int:
     parts = {file.suffix for file in folder.glob(f"part.{process}.*")}
-    assert parts == {".1", ".2"}, "a stage has to set two marks, and nothing else may"
+    assert parts == {".1", ".2"}, "a stage must set two marks, and nothing else may set one"
     total = _TOTAL.search((folder / f"part.{process}{_COUNTED}").read_text())
     assert total is not None, "callgrind wrote no total"
     return int(total[1])
 
 
 def ratios(found: Instructions) -> Ratios:
-    """Return what each stage takes as a multiple of the reference."""
+    """Return the instructions of each stage as a multiple of the reference."""
     return {stage: number / found[REFERENCE] for stage, number in found.items() if stage != REFERENCE}
 
 
@@ -116,17 +116,17 @@ def recorded() -> Ratios:
 
 
 def regressions(recorded: Ratios, found: Ratios) -> list[str]:
-    """Say which stages got dearer than noise can explain. A stage that is not on record is one of them."""
+    """Describe each stage that exceeds its record by more than noise, or that has no record."""
     return [
         f"{stage}: {found[stage]:.3f} x the reference, on record {recorded.get(stage, 0.0):.3f};"
-        f" at most {MOST} times that is let pass. If it has to be: make bench-guard RECORD=1"
+        f" the limit is {MOST} times the record. If the increase is necessary: make bench-guard RECORD=1"
         for stage in found
         if found[stage] > recorded.get(stage, 0.0) * MOST
     ]
 
 
 def gains(recorded: Ratios, found: Ratios) -> list[str]:
-    """Say which stages got so much cheaper that a regression could hide below the record."""
+    """Describe each stage that is so far below its record that a regression could go unnoticed."""
     return [
         f"{stage}: {found[stage]:.3f} x the reference, on record {recorded[stage]:.3f};"
         " lower the record with make bench-guard RECORD=1"
@@ -144,7 +144,7 @@ def _show(found: Instructions) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, and compare with the record or, with `--record`, write it. Returns the exit code."""
+    """Measure, and compare with the record or, with `--record`, replace it. Returns the exit code."""
     found = measure()
     _show(found)
     if "--record" in arguments:

@@ -1,6 +1,6 @@
-"""What runs under callgrind: `python -m bench.instructions_child FOLDER STAGE...`.
+"""The program that runs under callgrind: `python -m bench.instructions_child FOLDER STAGE...`.
 
-Everything is loaded once, which takes longer than all the rest; each stage is a fork of that.
+It imports everything once, which takes longer than all the rest, and forks for each stage.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ Stage = Callable[[Path], Coroutine[None, None, None]]
 
 #: How many stages run at once.
 _AT_ONCE = 2
-#: Seconds after which a stage is ended: it takes a few.
+#: Seconds until a stage is terminated. Normally it takes a few seconds.
 _WITHIN = 120
 
 
 def run(folder: Path, names: Sequence[str]) -> int:
-    """Run stages, and print how many events they count and which process was which.
+    """Run stages, and print the number of counted events and the process id of each stage.
 
-    Returns the exit code: 1 when a stage failed, which has said why.
+    Returns the exit code: 1 if a stage failed. The stage itself prints the reason.
     """
-    # Before anything that could keep a clock that goes is loaded.
+    # Before any module is imported that could keep a reference to a real clock.
     stop_clocks()
     from bench import instructions_stages  # noqa: PLC0415
 
-    # Which objects a collection finds, and when it comes, is chance.
+    # When the garbage collector runs, and what it finds, varies between runs.
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -54,19 +54,19 @@ def run(folder: Path, names: Sequence[str]) -> int:
 
 
 def _fork(stage: Stage, scratch: Path) -> int:
-    """Run a stage in a process of its own; returns its number."""
+    """Run a stage in its own process. Returns the process id."""
     process = os.fork()
     if process:
         return process
     try:
-        # One that waits for what does not come would wait for ever.
+        # A stage that waits for something that never happens would otherwise run forever.
         signal.alarm(_WITHIN)
         scratch.mkdir()
         with asyncio.Runner(loop_factory=MemoryLoop) as runner:
             runner.run(stage(scratch))
-            # Before anything is taken down: that is not what is counted.
+            # Dump before the teardown, which is not to be counted.
             os._exit(0)
-    except BaseException:  # noqa: BLE001 - whatever it is, it is told, and this process ends here
+    except BaseException:  # noqa: BLE001 - every error is printed, and this process exits here
         traceback.print_exc()
     finally:
         os._exit(1)

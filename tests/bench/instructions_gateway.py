@@ -1,4 +1,4 @@
-"""The gateway's parts, put together as `gatehouse.gateway.app` does, around stores that need no thread."""
+"""The gateway's parts, built as in `gatehouse.gateway.app`, with stores that need no thread."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ destinations:
 routes:
   - {from: mando, to: app}
 """
-#: The cache of statements is as large as the gateway's.
+#: The size of the gateway's statement cache.
 _STATEMENTS = 512
 
 
 def clock() -> float:
-    """Return the time of everything here, in unix seconds."""
+    """Return the fixed time that all parts use, in unix seconds."""
     return NOW
 
 
 class InstantStore:
-    """Says that what comes is stored, and keeps it: what `accept` costs is left out."""
+    """Reports each event as stored and keeps it in memory, so the cost of `accept` is not counted."""
 
     def __init__(self) -> None:
         self.arrivals: list[Arrival] = []
@@ -66,9 +66,9 @@ class InstantStore:
 
 
 class InlineStore:
-    """The statements of the store in an SQLite file, on the thread that asks for them.
+    """The store's SQL statements on an SQLite file, executed on the caller's thread.
 
-    Nothing is synced and nothing is moved out of the log: both are the kernel's work, or come in bursts.
+    It neither syncs nor checkpoints, because the kernel does this work, or it comes in bursts.
     """
 
     shared = False
@@ -81,7 +81,7 @@ class InlineStore:
         migrate(self._connection)
         self._acceptor = Acceptor(clock)
         self._acceptor.resume(self._connection)
-        #: Results that were recorded.
+        #: The number of recorded outcomes.
         self.recorded = Tally()
 
     async def accept(self, arrivals: Sequence[Arrival], *, deadline: float) -> list[Receipt]:
@@ -116,7 +116,7 @@ class InlineStore:
 
 
 class Deliveries(list[Delivery]):
-    """What the committer hands over."""
+    """Receives the deliveries that the committer hands over."""
 
     def hand_over(self, delivery: Delivery) -> None:
         self.append(delivery)
@@ -126,7 +126,7 @@ class Deliveries(list[Delivery]):
 
 
 class _Verifying(Pipeline):
-    """The pipeline, with some verifications more."""
+    """The pipeline, with additional verifications."""
 
     extra = 0
 
@@ -139,7 +139,7 @@ class _Verifying(Pipeline):
 async def start_ingest(
     store: InstantStore | InlineStore, handover: Deliveries, *, extra_verifications: int = 0
 ) -> IngestServer:
-    """Start what listens for providers. It logs, and counts, as ever; the log goes to memory."""
+    """Start the listener for providers. It logs and counts as usual; the log stays in memory."""
     log.configure(json=True, stream=io.StringIO())
     keys = RemoteKeys()
     compiled = CompiledConfig(parse(_CONFIG), {"SECRET": SECRET, "SIGNING": _SIGNING}, keys)
@@ -149,7 +149,7 @@ async def start_ingest(
     relay = Relay(committer, some_store, cast("Any", handover))
     reviver = Reviver(some_store, cast("Any", handover))
     responder = HandshakeResponder(HandshakeSecrets(), confirm)
-    # Without any it is the pipeline itself: what is measured has nothing in it that the gateway has not.
+    # Without additional verifications, use the real pipeline, so that no extra code is measured.
     make = _Verifying if extra_verifications else Pipeline
     pipeline = make(committer, lambda _: True, clock, responder, keys, relay, reviver)
     if isinstance(pipeline, _Verifying):
@@ -161,7 +161,7 @@ async def start_ingest(
 
 
 async def start_dispatcher(store: InlineStore) -> Dispatcher:
-    """Start what delivers, to one destination with an address of this machine."""
+    """Start the dispatcher, with one destination on this machine."""
     compiled = CompiledConfig(parse(_CONFIG), {"SECRET": SECRET, "SIGNING": _SIGNING}, RemoteKeys())
     dispatcher = Dispatcher(
         compiled.destinations.values(), store=cast("Store", store), metrics=Metrics(), clock=clock

@@ -1,7 +1,7 @@
-"""Connections that end in this process, and clocks that stand still: the same work takes the same each time.
+"""In-process connections and stopped clocks, which make the number of instructions reproducible.
 
-What a server or a client does with a connection is all there; only the kernel's part of it is left out, and
-whatever depends on how fast the machine is.
+Servers and clients use these connections with their real code. Only the work of the kernel, and everything that
+depends on the speed of the machine, is left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-#: What every clock shows, in seconds.
+#: The time of every clock, in seconds.
 NOW = 1_800_000_000.0
 _PEER = ("127.0.0.1", 40_000)
 _ACCEPTED = b"HTTP/1.1 200 "
@@ -26,13 +26,13 @@ Factory = Callable[[], asyncio.Protocol]
 
 
 def stop_clocks() -> None:
-    """Let no time pass in this process: no timer goes off, and a duration has the same digits each time."""
+    """Stop all clocks of this process: no timer fires, and every duration has the same digits."""
     for name in ("time", "monotonic", "perf_counter"):
         setattr(time, name, itertools.repeat(NOW).__next__)
 
 
 class Tally:
-    """Lets a turn wait until something has happened so many times."""
+    """Counts occurrences, and lets a turn wait for a number of them."""
 
     def __init__(self) -> None:
         self.total = 0
@@ -40,19 +40,19 @@ class Tally:
         self._done: asyncio.Future[None] | None = None
 
     def more(self, number: int) -> asyncio.Future[None]:
-        """Return what is done when it has happened `number` times more."""
+        """Return a future that is done after `number` further occurrences."""
         self._awaited = self.total + number
         self._done = asyncio.get_running_loop().create_future()
         return self._done
 
     def happened(self, times: int = 1) -> None:
-        """Count, and let go on who waits for it."""
+        """Count one occurrence, and complete the future when its number is reached."""
         self.total += times
         if self.total >= self._awaited and self._done is not None and not self._done.done():
             self._done.set_result(None)
 
     def failed(self, why: str) -> None:
-        """Have who waits fail with an `AssertionError`: raised here, it would end up in a log."""
+        """Fail the future with an `AssertionError`. An error that is raised here would only be logged."""
         if self._done is not None and not self._done.done():
             self._done.set_exception(AssertionError(why))
 
@@ -76,7 +76,7 @@ class _Wire(asyncio.Transport):
         self.taken(b"".join(list_of_data))
 
     def taken(self, data: bytes) -> None:
-        """Do what the other end does with what was written."""
+        """Handle the written data as the peer would."""
         raise NotImplementedError
 
     def is_closing(self) -> bool:
@@ -98,7 +98,7 @@ class _Wire(asyncio.Transport):
 
 
 class Provider(_Wire):
-    """A connection to a server: it is sent requests, and has to answer each with 200."""
+    """A connection to a server, which must answer each request with 200."""
 
     def __init__(self, protocol: asyncio.Protocol, answers: Tally) -> None:
         super().__init__(protocol)
@@ -109,7 +109,7 @@ class Provider(_Wire):
         self.protocol.data_received(request)
 
     def taken(self, data: bytes) -> None:
-        """Count answers; any but 200 is the end of the turn."""
+        """Count answers. Any status but 200 ends the turn."""
         if data.startswith(_ACCEPTED):
             self._answers.happened()
         elif data.startswith(b"HTTP/"):
@@ -124,7 +124,7 @@ class Destination(_Wire):
         super().__init__(protocol)
 
     def taken(self, data: bytes) -> None:
-        """Answer a request that is complete, with the next turn of the event loop."""
+        """Answer a complete request in the next iteration of the event loop."""
         self._request += data
         head, _, body = self._request.partition(b"\r\n\r\n")
         length = _LENGTH.search(head + b"\r\n")
@@ -134,11 +134,11 @@ class Destination(_Wire):
 
 
 class MemoryLoop(asyncio.SelectorEventLoop):
-    """asyncio's own event loop, with connections that end in this process."""
+    """asyncio's event loop, with in-process connections."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: Answers of servers in this process.
+        #: Counts the answers of servers in this process.
         self.answers = Tally()
         self._providers: asyncio.Queue[Provider] = asyncio.Queue()
 
@@ -157,7 +157,7 @@ class MemoryLoop(asyncio.SelectorEventLoop):
         return provider, provider.protocol
 
     async def sock_connect(self, sock: socket.socket, address: object) -> None:
-        """Pretend that there is a server."""
+        """Succeed without connecting."""
 
     async def create_connection(self, protocol_factory: Factory, *_: Any, **options: Any) -> Any:  # type: ignore[override]
         if "sock" in options:

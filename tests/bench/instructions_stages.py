@@ -1,6 +1,6 @@
-"""The stages of an event's way that are counted: each runs turns, and marks where those that count begin.
+"""The counted stages of the hot path. Each stage runs turns, and marks the start and the end of the counted ones.
 
-The marks are calls of `os.sched_yield`, which nothing else here makes: see `instructions.py`.
+The marks are calls of `os.sched_yield`, which nothing else in the process calls: see `instructions.py`.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from bench.instructions_gateway import (
 )
 from bench.instructions_memory import MemoryLoop, Provider
 
-#: Events per turn: each comes on a connection of its own, and they share a commit.
+#: Events per turn. Each arrives on its own connection, and all share one commit.
 TURN = 16
-#: Turns before those that are counted: caches fill, connections open, statements are prepared.
+#: Warm-up turns, which fill caches, open connections and prepare statements.
 WARM_UP = 4
 COUNTED = 12
 TURNS = WARM_UP + COUNTED
 #: Events that are counted.
 EVENTS = COUNTED * TURN
-#: How often the verification is repeated in the stage that shows that the guard sees such a thing.
+#: Additional verifications in the stage with the deliberate regression.
 EXTRA_VERIFICATIONS = 2
 
 Turn = Callable[[int], Coroutine[None, None, None]]
 
 
 async def _count(turn: Turn) -> None:
-    """Run the turns of a stage: what is between the two marks is what it costs."""
+    """Run the turns of a stage. The instructions between the two marks are its cost."""
     for number in range(WARM_UP):
         await turn(number)
     os.sched_yield()
@@ -62,7 +62,7 @@ def _sending(providers: list[Provider]) -> Turn:
 
 
 async def reference(_: Path) -> None:
-    """What aiohttp takes alone, with a handler that reads the body and answers 200."""
+    """Bare aiohttp, with a handler that reads the body and answers 200."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         await request.read()
@@ -73,20 +73,20 @@ async def reference(_: Path) -> None:
 
 
 async def ingest(_: Path, *, extra_verifications: int = 0) -> None:
-    """From a request's bytes to the answer's, with a store that answers at once."""
+    """From the bytes of a request to the bytes of its answer, with a store that returns at once."""
     store, handover = InstantStore(), Deliveries()
     server = await start_ingest(store, handover, extra_verifications=extra_verifications)
     await _count(_sending(await _loop().providers(server.port, TURN)))
     assert len(store.arrivals) == len(handover) == TURNS * TURN
 
 
-async def dearer(folder: Path) -> None:
-    """As `ingest`, with a regression: it has to be found."""
+async def regressed(folder: Path) -> None:
+    """`ingest` with a deliberate regression, which the guard must detect."""
     await ingest(folder, extra_verifications=EXTRA_VERIFICATIONS)
 
 
 async def store(folder: Path) -> None:
-    """What a batch of arrivals costs in SQLite, from BEGIN to COMMIT."""
+    """One batch of events in SQLite, from BEGIN to COMMIT."""
     instant, file = InstantStore(), InlineStore(folder / "store.db")
     await _take_in(instant, Deliveries())
 
@@ -97,7 +97,7 @@ async def store(folder: Path) -> None:
 
 
 async def deliver(folder: Path) -> None:
-    """From a committed event to its recorded outcome: lane, POST, reply, rows."""
+    """From a committed event to its recorded outcome: lane, POST, reply and rows."""
     file, deliveries = InlineStore(folder / "store.db"), Deliveries()
     await _take_in(file, deliveries)
     dispatcher = await start_dispatcher(file)
@@ -113,7 +113,7 @@ async def deliver(folder: Path) -> None:
 
 
 async def _take_in(store: InstantStore | InlineStore, handover: Deliveries) -> None:
-    """Have every event come in."""
+    """Accept all events."""
     server = await start_ingest(store, handover)
     turn = _sending(await _loop().providers(server.port, TURN))
     for number in range(TURNS):
@@ -127,5 +127,5 @@ def _loop() -> MemoryLoop:
 
 
 STAGES: Mapping[str, Callable[[Path], Coroutine[None, None, None]]] = {
-    stage.__name__: stage for stage in (deliver, ingest, store, reference, dearer)
+    stage.__name__: stage for stage in (deliver, ingest, store, reference, regressed)
 }

@@ -1,4 +1,4 @@
-"""Measures how long answers and deliveries take at an ordinary load, far below the maximum."""
+"""Measures the latency of answers and deliveries at an ordinary load, far below the maximum."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Times(NamedTuple):
 
 
 def measure(running: Running, folder: Path, say: Callable[[str], object]) -> Section:
-    """Let the bare handler and the gateway have their turns."""
+    """Measure the bare handler and the gateway by turns."""
     found = {"bare handler": Times([], [], []), "Gatehouse": Times([], [], [])}
     turns = ["bare handler", "Gatehouse", "Gatehouse", "bare handler"]
     for number, name in enumerate(turns * (_TURNS // 2)):
@@ -65,7 +65,7 @@ def _turn(running: Running, file: Path, name: str, events: str) -> Times:
     command = [sys.executable, "-m", "bench.steady", str(on.port), str(file), str(_RATE)]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     answers = [Answer(*json.loads(line)) for line in done.stdout.splitlines()]
-    assert all(answer.status == _OK for answer in answers), "not all were accepted"
+    assert all(answer.status == _OK for answer in answers), "not all events were accepted"
     came: Mapping[str, float] = {}
     if path == TIMED:
         came = deliveries(running.clock, {signed.event_id(events, number) for number in range(len(answers))})
@@ -73,7 +73,7 @@ def _turn(running: Running, file: Path, name: str, events: str) -> Times:
 
 
 def times_of(answers: Sequence[Answer], came: Mapping[str, float], events: str) -> Times:
-    """Return the times of answers, and of the arrivals of those events that came."""
+    """Return the times of the answers, and the arrival times of the delivered events."""
     named = ((signed.event_id(events, number), answer.planned) for number, answer in enumerate(answers))
     return Times(
         [(answer.answered - answer.planned) * 1000 for answer in answers],
@@ -83,7 +83,7 @@ def times_of(answers: Sequence[Answer], came: Mapping[str, float], events: str) 
 
 
 def deliveries(clock: Contestant, expected: set[str]) -> dict[str, float]:
-    """Wait for events at the destination, and return when each came there, in seconds of the clock."""
+    """Wait for events at the destination, and return the arrival time of each, in seconds of its clock."""
     until = time.monotonic() + _DELIVERED_WITHIN
     while time.monotonic() < until:
         connection = http.client.HTTPConnection("127.0.0.1", clock.port, timeout=_DELIVERED_WITHIN)
@@ -93,11 +93,11 @@ def deliveries(clock: Contestant, expected: set[str]) -> dict[str, float]:
         if expected <= came.keys():
             return came
         time.sleep(0.1)
-    raise AssertionError("not all events came to the destination")
+    raise AssertionError("not all events arrived at the destination")
 
 
 def section(found: Mapping[str, Times]) -> Section:
-    """Return the table; the first of `found` is the reference."""
+    """Return the table. The first entry of `found` is the reference."""
     reference = percentile(next(iter(found.values())).answered, 0.99)
     columns = (
         "",

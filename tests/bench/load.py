@@ -1,4 +1,4 @@
-"""One stretch of load on one contestant, and what came of it."""
+"""Applies load to one contestant for a period, and returns the figures."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from postgres_server import PostgresServer
 _LUA = Path(__file__).with_name("wrk.lua")
 _FETCHED = Path(__file__).parents[2] / ".tools/wrk/usr"
 _CONNECTIONS = 32
-#: More than any contestant that may not get one twice answers in a second.
+#: Requests per second; no contestant that must not get an event twice is this fast.
 _MOST_PER_SECOND = 10_000
 _DRAINED_WITHIN = 120.0
-#: Seconds between two looks at what is left, at the least and at the most.
+#: Seconds between two reads of the number of pending deliveries: minimum and maximum.
 _LOOK, _LOOK_AGAIN = 0.02, 0.3
-#: Seconds. wrk counts what takes longer as broken, and leaves it out of its times.
+#: Seconds. wrk counts a slower request as broken, and leaves it out of the latencies.
 _ANSWERED_WITHIN = 20
 
 
 class Stretch(NamedTuple):
-    """What a stretch of load has shown."""
+    """The figures of one period of load."""
 
-    #: Answers of 2xx per second.
+    #: 2xx answers per second.
     accepted: float
     p50: float
     p99: float
     refused: int
-    #: Deliveries per second, from the first request to the last delivery; 0 without a destination.
+    #: Deliveries per second, from the first request to the last delivery. 0 without a destination.
     delivered: float = 0.0
-    #: Per event, in µs of a core.
+    #: Processor time per event (µs).
     gateway_cpu: float = 0.0
     database_cpu: float = 0.0
-    #: Bytes of write-ahead log per event.
+    #: Bytes of PostgreSQL's write-ahead log per event.
     wal: float = 0.0
     #: Connections to the database when the load ended.
     connections: int = 0
-    #: The share of the machine that was taken by what is not part of this.
+    #: The share of the machine that other programs used.
     others: float = 0.0
-    #: ms.
+    #: Latencies (ms).
     slowest: float = 0.0
-    #: Answers of 503; only what is asked for statuses has it.
+    #: The number of 503 answers. Counted only with `harsh`.
     unavailable: int = 0
-    #: Connections that broke, or got no answer in time.
+    #: Connections that were closed or got no answer in time.
     broken: int = 0
 
 
@@ -60,7 +60,7 @@ class Load:
     def __init__(
         self, folder: Path, cores: set[int], postgres: PostgresServer | None, destination: int
     ) -> None:
-        """`destination` is the process that events are delivered to; `postgres` what the stores use."""
+        """`destination` is the process that receives deliveries, and `postgres` the server of the stores."""
         self._file = folder / "requests"
         self._cores = ",".join(map(str, sorted(cores)))
         self._postgres = postgres
@@ -77,9 +77,9 @@ class Load:
         connections: int = _CONNECTIONS,
         harsh: bool = False,
     ) -> Stretch:
-        """Have all connections send one request after another for a while, and wait for the deliveries.
+        """Send requests on all connections for a period, and wait for the deliveries.
 
-        With `harsh` answers of 503 are counted, which slows wrk, and connections may break.
+        With `harsh`, 503 answers are counted, which slows wrk, and connections may break.
 
         Raises:
             AssertionError: duplicates, broken connections, or deliveries that did not come.
@@ -95,7 +95,7 @@ class Load:
         last = _drained(on, counted, first) if delivers and on.operator_port else 0.0
         wall = (time.monotonic() - started) * (os.cpu_count() or 1)
         used, now = self._usage(on) - before, on.counted() - counted
-        assert not now["duplicate"], "the requests came round"
+        assert not now["duplicate"], "the prepared requests ran out and were sent again"
         assert harsh or not found["broken"], f"{found['broken']} connections broke"
         answered = (found["answers"] - found["refused"]) / found["seconds"]
         delivered = now["delivered"] / (last - first) if last else answered
@@ -177,9 +177,9 @@ class _Usage(NamedTuple):
 
 
 def _drained(on: Contestant, before: Mapping[str, int], first: float) -> float:
-    """Wait until all that was accepted since `first` has been delivered. Returns when it was.
+    """Wait until every event accepted since `first` has been delivered. Return the time of the last delivery.
 
-    Asks seldom while much is left: each time costs the gateway some ms of its core.
+    It polls rarely while many deliveries are pending, because each poll costs the gateway a few ms of its core.
     """
     until, looked, was = first + _DRAINED_WITHIN, first, 0
     while (at := time.monotonic()) < until:
@@ -191,11 +191,11 @@ def _drained(on: Contestant, before: Mapping[str, int], first: float) -> float:
         time_left = left * (at - looked) / max(1, delivered - was)
         time.sleep(min(max(_LOOK, time_left / 2), _LOOK_AGAIN))
         looked, was = at, delivered
-    raise AssertionError("what was accepted is not delivered")
+    raise AssertionError("not all accepted events were delivered")
 
 
 def _find_wrk() -> tuple[str, dict[str, str]]:
-    """Return the machine's wrk, or the one that fetch_wrk.sh fetched, and its environment."""
+    """Return the installed wrk, or the one that fetch_wrk.sh fetched, and its environment."""
     if found := shutil.which("wrk"):
         return found, dict(os.environ)
     (libraries,) = (_FETCHED / "lib").glob("*-linux-gnu")

@@ -1,4 +1,4 @@
-"""The machine: which core is for what, who used how much of them, and what is worth saying about it."""
+"""The machine: assigns its cores, measures processor time, and describes the hardware and software."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class Places(NamedTuple):
     """The cores for each part."""
 
     one: set[int]
-    """What is measured, when it is one process."""
+    """The core of a measured server that is one process."""
     two: set[int]
     database: set[int]
     load: set[int]
-    """The load generator and the destination."""
+    """The cores of the load generator and the destination."""
 
 
 def places() -> Places:
-    """Share the cores out. With fewer than four some parts have to share one."""
+    """Assign the cores. With fewer than four, some parts share a core."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < FEW_CORES:
         return Places({cores[0]}, set(cores[:2]), {cores[-1]}, {cores[-1]})
@@ -36,7 +36,7 @@ def places() -> Places:
 
 
 def descendants(process: int) -> list[int]:
-    """Return a process and all that came of it and run."""
+    """Return a process and all its running descendants."""
     parents = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (stat := _stat(int(entry.name))):
@@ -48,7 +48,7 @@ def descendants(process: int) -> list[int]:
 
 
 def cpu_seconds(process: int) -> float:
-    """Return what a process, its descendants, and those of them that have ended have used."""
+    """Return the processor time of a process and its descendants, including those that have ended."""
     ticks = 0
     for each in descendants(process):
         stat = _stat(each)
@@ -57,20 +57,20 @@ def cpu_seconds(process: int) -> float:
 
 
 def busy_seconds() -> float:
-    """Return what all of the machine has used, together with what its host took away."""
+    """Return the processor time of the whole machine, including the time stolen by the hypervisor."""
     fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
     user, nice, system, _idle, _iowait, irq, softirq, steal, *_ = map(int, fields)
     return (user + nice + system + irq + softirq + steal) / _TICK
 
 
 def pin(process: int, cores: set[int]) -> None:
-    """Keep a process, with what came of it so far and what will, to these cores."""
+    """Pin a process and its descendants, present and future, to these cores."""
     for each in descendants(process):
         os.sched_setaffinity(each, cores)
 
 
 def describe() -> str:
-    """Return what the figures hold for."""
+    """Describe the machine and the software that the figures apply to."""
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -87,7 +87,7 @@ def describe() -> str:
 
 
 def _sync_time() -> float:
-    """Return the median time in which 4 KiB get onto the disk of temporary files."""
+    """Return the median time to sync 4 KiB to the disk of the directory for temporary files."""
     times = []
     with tempfile.TemporaryFile() as file:
         for _ in range(_SYNCS):
@@ -100,7 +100,7 @@ def _sync_time() -> float:
 
 
 def _stat(process: int) -> list[str] | None:
-    """Return the fields of /proc/PID/stat behind the name: state, parent, …; None when it has ended."""
+    """Return the fields of /proc/PID/stat after the name (state, parent, …), or None if the process has ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Measures how much the gateway accepts under overload, and how soon it answers the other requests."""
+"""Measures the accepted rate under overload, and the latency of the answers to refused requests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ answer after 20 s.
 
 
 def measure(load: Load, on: Contestant, say: Callable[[str], object]) -> Section:
-    """Find the peak, then overload; forwards and backwards."""
+    """Find the peak, then overload the gateway, in ascending and then in descending order."""
     found: dict[int, list[Stretch]] = {}
 
     def turn(connections: int) -> None:
@@ -44,12 +44,12 @@ def measure(load: Load, on: Contestant, say: Callable[[str], object]) -> Section
 
 
 def peak(found: Mapping[int, Sequence[Stretch]]) -> int:
-    """Return the number of connections with which most was accepted."""
+    """Return the number of connections with the highest accepted rate."""
     return max(found, key=lambda connections: statistics.median(each.accepted for each in found[connections]))
 
 
 def section(found: Mapping[int, Sequence[Stretch]]) -> Section:
-    """Return the table: medians, but of all turns the slowest answer."""
+    """Return the table of medians, with the slowest answer of all turns."""
     ordinary = {connections: found[connections] for connections in _ORDINARY}
     best = median(ordinary[peak(ordinary)]).accepted
     columns = (

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-#: Not written by this program. A new page keeps this section unchanged.
+#: The section that this program does not write. A new page keeps it unchanged.
 KEPT = "Flat cost"
 Row = Sequence[str]
 

@@ -1,10 +1,10 @@
 """Measures the cost of retention in PostgreSQL while events arrive, are delivered and are purged.
 
-The program prints a table. It runs its own server, fills it with N events of two dedupe keys and one delivery
-each, and continues until all stored events have been replaced a few times. A simulated clock runs as fast as
-events arrive, so a week of retention passes in minutes. Autovacuum checks every two seconds instead of every
-minute, which is rare by that clock. By turns, N/8 events arrive without a purge, and N/8 with a purge that
-removes twice as many, so both are measured at the same size. A slow result is not a failure.
+The program prints a table. It runs its own server, fills it with N events that have two dedupe keys and one
+delivery each, and continues until all stored events have been replaced a few times. A simulated clock advances
+with each event, so a week of retention passes in minutes. Autovacuum runs every two seconds instead of every
+minute, which is still rare by the simulated clock. N/8 events without a purge alternate with N/8 events during a
+purge that removes twice as many, so both are measured at the same size. A slow result is not a failure.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ FULL = 200_000
 BATCH = 64
 STEP = 1000
 BODY = 1000
-#: Of N: how many events each half of a stretch has.
+#: The share of N that each half of a period has.
 PART = 8
 TABLES = ("events", "dedupe_keys", "deliveries")
-#: No checkpoints while it runs: what they make the log grow by depends on how often they come.
+#: Prevents checkpoints during the run, because their frequency affects the size of the write-ahead log.
 SERVER = {
     "autovacuum_naptime": "2s",
     "max_wal_size": "8GB",
@@ -62,7 +62,7 @@ WRITTEN = "SELECT wal_bytes::bigint, wal_fpi, wal_records FROM pg_stat_wal"
 
 
 class Clock:
-    """Goes on with each event, from now on: ids and keys expire by it."""
+    """A simulated clock that starts at the current time and advances with each event."""
 
     def __init__(self, number: int) -> None:
         self.began = time.time()
@@ -75,7 +75,7 @@ class Clock:
 
 
 class Cost(NamedTuple):
-    """What some events cost."""
+    """The cost of a number of events."""
 
     events: int
     #: How long each `accept` of a batch took (seconds).
@@ -97,7 +97,7 @@ COSTS = f"{'':16} {'median ms':>9} {'p99 ms':>9} {'WAL/event':>10} {'full pages'
 
 
 class Churn:
-    """Events that come and go."""
+    """Accepts, delivers and purges events."""
 
     def __init__(self, store: PostgresStore, watching: Watching, clock: Clock) -> None:
         self.store = store
@@ -155,14 +155,14 @@ class Churn:
 
 
 class Watching:
-    """Asks the server how it is."""
+    """Reads the statistics of the server."""
 
     def __init__(self, connection: asyncpg.Connection[asyncpg.Record]) -> None:
         self.connection = connection
 
     async def written(self) -> Sequence[int]:
-        """Return the bytes and the full pages of the log so far."""
-        await asyncio.sleep(1.1)  # servers tell what they wrote about once a second
+        """Return the bytes and the full-page images of the write-ahead log so far."""
+        await asyncio.sleep(1.1)  # the server updates its statistics about once a second
         return tuple(await self.connection.fetchrow(WRITTEN) or ())
 
     async def print_sizes(self, passed: int) -> None:

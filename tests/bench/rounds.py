@@ -1,6 +1,6 @@
-"""Rounds: all contestants run at the same time and take their turns, forwards and backwards.
+"""Rounds: all contestants run at the same time and take turns, in order and then in reverse.
 
-What slows the machine for a while then slows all of them, and a ratio is of two figures of one round.
+A temporary slowdown of the machine therefore affects all of them. Each ratio compares two figures of one round.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ STORED, SENT = "/webhooks/stored", "/webhooks/sent"
 
 
 class Case(NamedTuple):
-    """A contestant, and what is sent to it."""
+    """A contestant, and the requests that it gets."""
 
     contestant: Contestant
     path: str
-    #: What it is called, where contestant and path don't say enough.
+    #: The displayed name, if contestant and path are not specific enough.
     title: str = ""
 
     @property
@@ -41,7 +41,7 @@ def measure(
     warm_up: float = 1.0,
     say: Callable[[str], object],
 ) -> Rounds:
-    """Let all have their turns of so many seconds, after a warm-up; `say` is told of each."""
+    """Run the turns, each of `seconds`, after a warm-up. Reports each turn to `say`."""
     found: dict[Case, list[Stretch]] = {case: [] for case in cases}
     for case in cases:
         load.run(case.contestant, case.path, warm_up)
@@ -60,7 +60,7 @@ def median(stretches: Iterable[Stretch]) -> Stretch:
 
 
 def accepted(stretch: Stretch) -> float:
-    """Return answers of 2xx per second."""
+    """Return 2xx answers per second."""
     return stretch.accepted
 
 
@@ -79,5 +79,5 @@ def ratios(
 def ratio(
     of: Sequence[Stretch], to: Sequence[Stretch], figure: Callable[[Stretch], float] = accepted
 ) -> float:
-    """Return the median ratio of a figure, round by round."""
+    """Return the median of the ratios of a figure over all rounds."""
     return statistics.median(ratios(of, to, figure))

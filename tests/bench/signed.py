@@ -1,6 +1,6 @@
-"""Requests that were signed before anything is measured: each is a new event, and all have one length.
+"""Makes signed requests before the measurement: each is a new event, and all have the same length.
 
-As Mando sends them, whose signature covers the body alone, so that they don't get stale.
+The requests are Mando's, whose signature covers only the body, so they don't become stale.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 SECRET = "a-secret-of-the-benchmark"
 _BODY_BYTES = 800
 _ITEM = {"sku": "tea-green-100", "name": "Green tea, 100 g", "quantity": 2, "price": "7.90"}
-#: Stands for the number while a body is written; as long as one.
+#: A placeholder for the number in a body, with the same length as a number.
 _NUMBER = "@@@@@@@@"
 
 
@@ -49,7 +49,7 @@ def headers(content: bytes) -> dict[str, str]:
 
 
 def request(path: str, name: str, number: int, size: int = _BODY_BYTES) -> bytes:
-    """Return a whole request as it goes over the line."""
+    """Return a whole request as it is sent."""
     content = body(name, number, size)
     lines = "".join(f"{key}: {value}\r\n" for key, value in headers(content).items())
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}Content-Length: {len(content)}\r\n\r\n"
@@ -57,7 +57,7 @@ def request(path: str, name: str, number: int, size: int = _BODY_BYTES) -> bytes
 
 
 def write(file: Path, path: str, name: str, count: int, size: int = _BODY_BYTES) -> None:
-    """Write requests, below a line with their length and their number: what wrk.lua reads."""
+    """Write the file that wrk.lua reads: a line with the length and number of the requests, then the requests."""
     length = len(request(path, name, 0, size))
     with file.open("wb") as opened:
         opened.write(f"{length} {count}\n".encode())

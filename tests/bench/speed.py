@@ -1,4 +1,4 @@
-"""Ingest and end to end: all contestants by turns, and the two tables that come of it."""
+"""Ingest and end to end: runs all contestants by turns, and builds the two tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _COLUMNS = ("p50 ms", "p99 ms", "503", "CPU")
 
 
 class Running(NamedTuple):
-    """All servers of a run."""
+    """The servers of one run."""
 
     destination: Contestant
     clock: Contestant
@@ -33,7 +33,7 @@ class Running(NamedTuple):
     node: Contestant | None
 
     def ingest(self) -> list[Case]:
-        """Return what accepts without delivering; the reference is first, the low-level handler second."""
+        """Return the cases without deliveries. The first is the reference, the second the low-level handler."""
         return [
             Case(self.handler, STORED, "bare handler"),
             Case(self.low_level, STORED, "bare handler, low-level"),
@@ -42,7 +42,7 @@ class Running(NamedTuple):
         ]
 
     def end_to_end(self, concurrency: int | None = None) -> list[Case]:
-        """Return what delivers; the reference is first. `concurrency` adds a destination with that bound."""
+        """Return the cases with deliveries. The first is the reference. `concurrency` adds one with this limit."""
         cases = [
             Case(self.proxy, SENT, "bare proxy"),
             Case(self.gateway, SENT, "Gatehouse, one POST per event"),
@@ -62,7 +62,7 @@ class Running(NamedTuple):
 def start(
     running: contextlib.ExitStack, folder: Path, places: Places, concurrency: int | None = None
 ) -> Running:
-    """Start all servers until the stack ends, each on the core of what is measured but the destinations."""
+    """Start all servers until the stack closes. All but the destinations run on the measured core."""
     enter = running.enter_context
     destination = enter(bare(places.load))
     clock = enter(bare(places.load, "clock"))
@@ -96,7 +96,7 @@ def _url(of: Contestant) -> str:
 
 
 def sections(running: Running, found: Rounds, concurrency: int | None = None) -> list[Section]:
-    """Return the two tables; what is missing on this machine has a row that says so."""
+    """Return the two tables. A contestant that is not installed has a row that says so."""
     missing = [] if running.fastapi else ["FastAPI is not installed"]
     ingest = _section("Ingest", running.ingest(), found, accepted, "accepted/s", missing)
     if not running.node:

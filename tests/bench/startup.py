@@ -1,4 +1,4 @@
-"""Measures how long `gatehouse --help` takes, and how long a new gateway takes to become ready."""
+"""Measures the duration of `gatehouse --help`, and the time until a new gateway is ready."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEXT = (
 
 
 def measure(cores: set[int], say: Callable[[str], object], turns: int = _TURNS) -> Section:
-    """Start each a few times, by turns."""
+    """Run each a few times, by turns."""
     helps, readies = [], []
     for _ in range(turns):
         helps.append(_help(cores))
@@ -39,7 +39,7 @@ def measure(cores: set[int], say: Callable[[str], object], turns: int = _TURNS) 
 
 
 def section(helps: list[float], readies: list[float]) -> Section:
-    """Return the table of two lists of seconds."""
+    """Return the table for the two lists of durations (seconds)."""
     rows = [
         (
             name,
@@ -85,7 +85,7 @@ def _wait(port: int) -> None:
         if _status(port) == http.client.OK:
             return
         time.sleep(_LOOK)
-    raise AssertionError("the gateway did not get ready")
+    raise AssertionError("the gateway did not become ready")
 
 
 def _status(port: int) -> int:

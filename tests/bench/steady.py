@@ -1,9 +1,9 @@
-"""Sends requests at a rate, whether the ones before have been answered or not. Prints when what happened.
+"""Sends requests at a fixed rate, whether or not earlier requests have been answered (an open-loop generator).
 
-`python -m bench.steady PORT FILE RATE` sends the requests of a file (bench/signed.py), at moments that were
-fixed before: with random gaps, as requests of many providers come. A request that finds no free connection
-gets a new one. The result is a line of JSON per request: when it was planned, sent and answered (seconds of
-the machine's monotonic clock), and the status.
+`python -m bench.steady PORT FILE RATE` sends the requests of a file (bench/signed.py) at moments that are fixed
+in advance, with random gaps, as requests of many providers arrive. If no connection is free, it opens a new one.
+It prints a line of JSON per request: when it was planned, sent and answered (seconds of the machine's monotonic
+clock), and the status.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ANSWERED_WITHIN = 30.0
 
 
 class Answer(NamedTuple):
-    """What became of a request."""
+    """The times and the status of a request."""
 
     planned: float
     sent: float
@@ -31,7 +31,7 @@ class Answer(NamedTuple):
 
 
 class _Connection(asyncio.Protocol):
-    """Sends one request after another; an answer is taken to fit one read or to have Content-Length."""
+    """Sends requests in sequence. Each answer must fit one read or have a Content-Length."""
 
     def __init__(self) -> None:
         self._read = b""
@@ -68,14 +68,14 @@ def _length(head: bytes) -> int:
 
 
 class Sender:
-    """Sends to a port of this machine, over as many connections as it takes."""
+    """Sends to a port of this machine, over as many connections as needed."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._free: list[_Connection] = []
 
     async def send(self, request: bytes, planned: float) -> Answer:
-        """Send at the planned moment; return what came of it.
+        """Send at the planned moment, and return the result.
 
         Raises:
             ConnectionError: the connection broke.
@@ -89,7 +89,7 @@ class Sender:
         return Answer(planned, sent, answered, status)
 
     def close(self) -> None:
-        """Close the connections that are free."""
+        """Close the idle connections."""
         for connection in self._free:
             connection.close()
 
@@ -100,7 +100,7 @@ class Sender:
 
 
 def plan(count: int, rate: float, start: float) -> list[float]:
-    """Return the moments of a Poisson process that begins at `start`; the same ones each time."""
+    """Return the moments of a Poisson process that begins at `start`. They are the same each time."""
     drawn = random.Random(count)  # noqa: S311 - gaps, no secrets
     moments = [start]
     while len(moments) < count:
@@ -109,7 +109,7 @@ def plan(count: int, rate: float, start: float) -> list[float]:
 
 
 def requests(file: Path) -> list[bytes]:
-    """Read what bench/signed.py wrote."""
+    """Read a file that bench/signed.py wrote."""
     head, _, rest = file.read_bytes().partition(b"\n")
     length, count = map(int, head.split())
     return [rest[number * length : (number + 1) * length] for number in range(count)]
@@ -127,9 +127,9 @@ async def run(port: int, file: Path, rate: float) -> list[Answer]:
 
 
 def main() -> None:
-    """Run, and print."""
+    """Send the requests, and print the results."""
     port, file, rate = sys.argv[1:]
-    # select(2) waits to the microsecond, which epoll and uvloop round to a millisecond.
+    # select(2) waits with microsecond precision; epoll and uvloop round to milliseconds.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         answers = runner.run(run(int(port), Path(file), float(rate)))
     sys.stdout.writelines(json.dumps(answer) + "\n" for answer in answers)

@@ -1,9 +1,9 @@
-"""What the readers of the stream cost ingest: events per second without readers, with one, and with many.
+"""Measures how much readers of the stream slow ingest: events per second without readers, with one, and with many.
 
     PYTHONPATH=tests python -m bench.stream --readers 0 1 200
 
-Each number of readers has a gateway of its own on SQLite, and all of them take their turns. The readers ask
-for everything and read as fast as they can. They run beside the load, not on the gateway's core.
+There is one gateway on SQLite per number of readers, and they take turns. The readers request
+everything and read as fast as they can. They run on the cores of the load, not on the gateway's core.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WITHIN = 30.0
 
 
 async def read(port: int, number: int) -> None:
-    """Read the stream with this number of clients, and drop what they get."""
+    """Read the stream with this number of clients, and discard the data."""
 
     async def one() -> None:
         read, write = await asyncio.open_connection("127.0.0.1", port)
@@ -42,7 +42,7 @@ async def read(port: int, number: int) -> None:
 
 @contextlib.contextmanager
 def readers(of: Contestant, number: int, cores: set[int]) -> Iterator[None]:
-    """Run readers in a process of their own."""
+    """Run readers in a separate process."""
     command = [
         sys.executable,
         "-m",
@@ -64,7 +64,7 @@ def readers(of: Contestant, number: int, cores: set[int]) -> Iterator[None]:
 
 
 def run(options: argparse.Namespace, folder: Path, running: contextlib.ExitStack) -> None:
-    """Start all, measure, and print."""
+    """Start all gateways, measure, and print."""
     places = machine.places()
     destination = running.enter_context(bare(places.load))
     load = Load(folder, places.load, None, destination.process)
@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--readers", type=int, nargs="+", default=[0, 1, 200])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--sent", action="store_true", help="deliver the events too")
+    parser.add_argument("--sent", action="store_true", help="also deliver the events")
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.port:

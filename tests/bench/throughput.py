@@ -1,10 +1,10 @@
-"""Events per second with each store, and with one and two workers, beside a bare handler.
+"""Measures events per second for each store, with one and with two workers, next to a bare handler.
 
-`make bench-stores` runs it. All contestants run at the same time and take their turns, A B A B; a table has
-the medians. Ratios are to the bare handler's figure of the same round. Each request is a signed event of
-0.8 KB that was not there before, on 32 connections that each send the next one when they have their answer.
-"stored" has no route: an answer follows verification, dedupe and the commit. "sent" is delivered as well,
-one POST per event, while more come in. Nothing here fails for being slow: it prints.
+`make bench-stores` runs it. All contestants run at the same time and take turns. The table shows the medians, and
+ratios to the bare handler in the same round. Each request is a new, signed event of 0.8 KB. There are 32
+connections, and each sends its next request when it has received its answer. Events of "stored" have no route:
+the answer follows verification, dedupe and the commit. Events of "sent" are also delivered, one POST per event,
+while more arrive. A slow result is not a failure.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _COLUMNS: Mapping[str, Callable[[Stretch], str]] = {
 
 
 def table(found: Rounds) -> Table:
-    """Show the medians."""
+    """Return the table of medians."""
     reference = next(iter(found.values()))
-    shown = Table(title="medians; µs of a core and bytes are per event", title_justify="left")
+    shown = Table(title="medians; CPU µs and bytes are per event", title_justify="left")
     shown.add_column("")
     for column in (*_COLUMNS, "ratio"):
         shown.add_column(column, justify="right")
@@ -60,7 +60,7 @@ def table(found: Rounds) -> Table:
 
 
 def in_database(server: PostgresServer, database: Database) -> str:
-    """Return what an event has cost a database, from its own statistics."""
+    """Return the cost of an event in a database, from the database's statistics."""
 
     def ask(sql: str) -> float:
         return float(server.sql(sql, database=database.name))
@@ -83,19 +83,19 @@ def in_database(server: PostgresServer, database: Database) -> str:
 
 
 def note(found: Rounds) -> str:
-    """Return what has to be said of the figures."""
+    """Return the remarks about the figures."""
     others = statistics.median(stretch.others for stretches in found.values() for stretch in stretches)
-    text = f"{others:.0%} of the machine was taken by what is not part of this."
+    text = f"{others:.0%} of the machine was used by other programs."
     if (os.cpu_count() or 1) < machine.FEW_CORES:
         text += (
-            " One core is the gateway's; database, load and destination share the other, where two workers"
-            " have to fit in too: see the µs for what more cores would give."
+            " The gateway has one core. The database, the load generator and the destination share the other, and"
+            " a second worker also runs there. Use the CPU µs per event to estimate the effect of more cores."
         )
     return text
 
 
 def run(options: argparse.Namespace, folder: Path, running: contextlib.ExitStack) -> None:
-    """Start all, measure, and print."""
+    """Start all contestants, measure, and print."""
     places, started = machine.places(), time.monotonic()
     enter = running.enter_context
     server = enter(PostgresServer())
@@ -134,7 +134,7 @@ def run(options: argparse.Namespace, folder: Path, running: contextlib.ExitStack
     console.print(f"two workers accept {ratio(two, one):.2f} times as much as one")
     for contestant, database in zip(contestants[1:], databases, strict=True):
         console.print(f"{contestant.name}: {in_database(server, database)}")
-    console.print(f"{note(found)} load {os.getloadavg()[0]:.1f}, {time.monotonic() - started:.0f} s in all")
+    console.print(f"{note(found)} load {os.getloadavg()[0]:.1f}, {time.monotonic() - started:.0f} s in total")
 
 
 def parse() -> argparse.Namespace:

@@ -1,7 +1,7 @@
-"""How long verifying a 1 MiB body takes, as a multiple of the bare digest over the same bytes.
+"""Measures the time to verify a 1 MiB body, as a multiple of the bare digest over the same bytes.
 
-`make bench-verification` runs it. Both are measured in turn, in one process, so that what slows one slows
-the other; the ratio of the medians is what counts. Nothing here fails: it prints.
+`make bench-verification` runs it. Both are measured by turns in one process, so a temporary slowdown affects both.
+The ratio of the medians is the result. The program only prints its figures and never fails.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def grown(sample: Sample) -> Sample:
 
 
 def requests(name: str) -> tuple[Any, Request] | None:
-    """Make a signed request of 1 MiB; None where only the provider can, or the body is no JSON object."""
+    """Make a signed request of 1 MiB, or return None if only the provider can sign or the body is no JSON object."""
     settings = shipped_preset(name)
     sample = documented_sample(settings)
     if sample is None or not is_symmetric(settings):
@@ -59,7 +59,7 @@ def timed(run: Callable[[], object]) -> float:
 
 
 def ratio(name: str) -> tuple[float, float, float] | None:
-    """Return the medians of the bare digest and of verifying, in ms, and their ratio."""
+    """Return the medians of the bare digest and of verification, in ms, and their ratio."""
     made = requests(name)
     if made is None:
         return None
@@ -74,7 +74,7 @@ def ratio(name: str) -> tuple[float, float, float] | None:
 
 
 def main() -> None:
-    """Print a row per preset, the slowest first."""
+    """Print one row per preset, slowest first."""
     rows = [(name, *found) for name in providers.names() if (found := ratio(name))]
     rows.sort(key=lambda row: -row[3])
     print(f"{'preset':28} {'digest ms':>10} {'verify ms':>10} {'ratio':>6}")

@@ -1,5 +1,5 @@
--- Sends the requests of a file (bench/signed.py), one after another, and prints what wrk found as a line of JSON.
--- With "statuses" behind the file it counts the answers of 503 as well, which costs wrk some of its speed.
+-- Sends the requests of a file (bench/signed.py) in order, and prints the results of wrk as one line of JSON.
+-- With the argument "statuses" after the file it also counts 503 answers, which makes wrk slower.
 local data, first, length, count
 local number = 0
 local only_thread

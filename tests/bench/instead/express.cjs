@@ -1,6 +1,6 @@
-// What one would write instead of a gateway, with Node: verify the signature, forward within the request.
-// Stores nothing and knows no duplicates. With Express where it can be found (NODE_PATH), else with node:http.
-// Prints the port and which of the two it is.
+// A hand-written receiver in Node, for comparison: it verifies the signature and forwards within the request.
+// It stores nothing and detects no duplicates. It uses Express if NODE_PATH contains it, otherwise node:http.
+// Prints the port and the library that it uses.
 "use strict";
 const crypto = require("node:crypto");
 const http = require("node:http");

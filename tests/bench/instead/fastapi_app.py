@@ -1,9 +1,9 @@
-"""What one would write instead of a gateway: FastAPI, a table of what was there already, and httpx.
+"""A hand-written receiver, for comparison: FastAPI, a table of the ids of known events, and httpx.
 
 It verifies the signature, commits the event's id with an fsync, and forwards the body within the request.
-`/webhooks/stored` leaves out the forwarding and stores the body. Prints the port. One process, uvloop and
-httptools, no access log. If it dies between commit and forwarding, the event is lost: the provider's next
-attempt is taken for a duplicate.
+`/webhooks/stored` stores the body instead of forwarding it. The program prints its port. It runs as one process
+with uvloop and httptools and without an access log. If it crashes between the commit and the forwarding, the
+event is lost, because it treats the provider's retry as a duplicate.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ async def _is_new(request: Request, body: bytes, kept: bytes | None) -> bool:
 
 
 async def stored(request: Request) -> dict[str, str]:
-    """Verify, and store with the body."""
+    """Verify the request, and store the id with the body."""
     body = await _verified(request)
     return {"status": "accepted" if await _is_new(request, body, body) else "duplicate"}
 
 
 async def sent(request: Request) -> dict[str, str]:
-    """Verify, remember the id, and forward."""
+    """Verify the request, store the id, and forward the body."""
     body = await _verified(request)
     if not await _is_new(request, body, None):
         return {"status": "duplicate"}
@@ -72,7 +72,7 @@ async def sent(request: Request) -> dict[str, str]:
 
 
 def application() -> FastAPI:
-    """Make the application."""
+    """Build the application."""
     app = FastAPI(lifespan=_lifespan)
     app.add_api_route("/webhooks/stored", stored, methods=["POST"])
     app.add_api_route("/webhooks/sent", sent, methods=["POST"])
@@ -80,7 +80,7 @@ def application() -> FastAPI:
 
 
 def main() -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is terminated."""
     config = uvicorn.Config(
         application(), loop="uvloop", http="httptools", access_log=False, log_level="warning"
     )
