@@ -93,7 +93,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="one round of 2 s turns, without latency and overload"
     )
-    parser.add_argument("--write", type=Path, metavar="FILE", help="the page to replace, such as docs/benchmarks.md")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="the page to replace, such as docs/benchmarks.md"
+    )
     options = parser.parse_args()
     options.starts, options.warm_up = (3, 1.0) if options.quick else (7, 2.0)
     if options.quick and options.write:

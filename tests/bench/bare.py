@@ -1,12 +1,13 @@
-"""The bare aiohttp servers on uvloop that the gateway is compared with, and the destinations of the benchmark.
+"""The bare aiohttp servers on uvloop that the gateway is compared with, and the destinations of the
+benchmark.
 
 The program prints its port. Its argument selects the server:
 
 - `low-level`: aiohttp's `web.Server`, without routing. It is also the destination of the deliveries.
 - `handler`: an application with one route that reads the body and answers 200, as in aiohttp's documentation.
 - `proxy URL`: an application that posts each body to a URL and answers with the status of the reply.
-- `clock`: a destination that records when each event arrives. `GET` returns these times by event id, in seconds
-  of the monotonic clock, which all processes of a machine share.
+- `clock`: a destination that records when each event arrives. `GET` returns these times by event id, in
+  seconds of the monotonic clock, which all processes of a machine share.
 
 No server verifies or stores a request.
 """

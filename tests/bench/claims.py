@@ -1,9 +1,9 @@
 """Measures how long leasing due deliveries takes in PostgreSQL, with few or many finished rows.
 
-The program prints a table. It runs its own server, which always contains 100,000 pending deliveries: each round
-leases 64, records them as delivered and accepts 64 new ones. In the rows "open", another transaction of the
-database stays open, so vacuum removes no finished rows. With `--no-floor`, each search starts at the bottom of
-the index, as it would without the store's lower bounds. A slow result is not a failure.
+The program prints a table. It runs its own server, which always contains 100,000 pending deliveries: each
+round leases 64, records them as delivered and accepts 64 new ones. In the rows "open", another transaction of
+the database stays open, so vacuum removes no finished rows. With `--no-floor`, each search starts at the
+bottom of the index, as it would without the store's lower bounds. A slow result is not a failure.
 """
 
 from __future__ import annotations

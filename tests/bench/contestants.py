@@ -1,6 +1,7 @@
 """The servers that are measured: bare servers, gateways as in production, and hand-written receivers.
 
-Each server is a separate process that is pinned to the given cores. Each server with a store has its own store.
+Each server is a separate process that is pinned to the given cores. Each server with a store has its own
+store.
 """
 
 from __future__ import annotations
@@ -37,12 +38,15 @@ class Contestant(NamedTuple):
     name: str
     process: int
     port: int
-    #: None for a server that is not a gateway: it has no metrics, and it can deliver only within its requests.
+    #: None for a server that is not a gateway: it has no metrics, and it can deliver only within its
+    #: requests.
     operator_port: int | None = None
     database: Database | None = None
 
     def counted(self) -> Counter[str]:
-        """Return the sum of each of the gateway's metrics, and the counts `accepted`, `duplicate` and `delivered`."""
+        """Return the sum of each of the gateway's metrics, and the counts `accepted`, `duplicate` and
+        `delivered`.
+        """
         if self.operator_port is None:
             return Counter()
         connection = http.client.HTTPConnection("127.0.0.1", self.operator_port, timeout=_WITHIN)
@@ -136,7 +140,10 @@ def gateway(
 
 
 def settings(store: Mapping[str, object], destinations: Destinations) -> dict[str, object]:
-    """Return a config in which each destination has a source of the same name. `stored` has no destination."""
+    """Return a config in which each destination has a source of the same name.
+
+    `stored` has no destination.
+    """
     source = {"provider": "mando", "secrets": "env:SECRET"}
     return {
         "server": {"listen": "127.0.0.1:0"},

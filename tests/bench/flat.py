@@ -98,7 +98,13 @@ def parse() -> argparse.Namespace:
     add("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     add("--rounds", type=int, default=5)
     add("--seconds", type=int, default=5, help="how long each turn takes")
-    add("--keys", type=int, nargs="+", default=[10_000_000], help="the number of keys in the store; several numbers make several stores")
+    add(
+        "--keys",
+        type=int,
+        nargs="+",
+        default=[10_000_000],
+        help="the number of keys in the store; several numbers make several stores",
+    )
     add("--purge-keys", type=int, default=1_000_000, help="the number of keys that do not expire")
     add(
         "--purge-rows",

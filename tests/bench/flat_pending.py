@@ -75,13 +75,16 @@ def _drain(number: int, folder: Path, places: machine.Places, port: int, seconds
     with serving("", folder, places.one, port) as server:
         resident = server.resident()
         rate, cpu = _deliver(server, port, number, seconds)
-        found = Drain(size, server.ready, uncached, resident, server.most_resident(), rate, cpu)
+        found = Drain(size, server.ready, uncached, resident, server.peak_resident(), rate, cpu)
     shutil.rmtree(folder)
     return found
 
 
 def _deliver(server: Server, port: int, number: int, seconds: float) -> tuple[float, float]:
-    """Wait until all are delivered or the time is over. Return deliveries per second and CPU µs per delivery."""
+    """Wait until all are delivered or the time is over.
+
+    Return deliveries per second and CPU µs per delivery.
+    """
     ask(port, "/", "DELETE")
     used = server.usage()
     ask(server.operator_port, "/api/v1/destinations/app/resume", "POST")

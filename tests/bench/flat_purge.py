@@ -1,4 +1,4 @@
-"""Measures how much the purge slows ingest: stores with many expired rows, next to one where nothing expires."""
+"""Measures how much the purge slows ingest, with many expired rows and with none."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Expired(NamedTuple):
 def run(options: argparse.Namespace, folder: Path, places: machine.Places) -> None:
     """Compare ingest with and without a purge.
 
-    A purge removes keys first. There are enough expired keys for half of the steps of all turns, and more events
-    than the other half removes. Overall, the purge therefore removes about as many keys as events.
+    A purge removes keys first. There are enough expired keys for half of the steps of all turns, and more
+    events than the other half removes. Overall, the purge therefore removes about as many keys as events.
     """
     seconds = options.rounds * options.seconds + _WARM_UP
     rows = {_NOTHING: 0}

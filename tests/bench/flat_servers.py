@@ -78,7 +78,7 @@ class Server:
         """Return its resident memory (MB)."""
         return self._status("VmRSS")
 
-    def most_resident(self) -> float:
+    def peak_resident(self) -> float:
         """Return its peak resident memory (MB)."""
         return self._status("VmHWM")
 
@@ -123,7 +123,8 @@ def destination(cores: set[int]) -> Iterator[int]:
 
 @contextmanager
 def serving(name: str, folder: Path, cores: set[int], port: int, **environment: str) -> Iterator[Server]:
-    """Run a gateway on `gatehouse.db` in a folder, creating the file if needed. Its destination is at the port.
+    """Run a gateway on `gatehouse.db` in a folder, creating the file if needed. Its destination is at the
+    port.
 
     With an additional environment, it runs bench/flat_serve.py.
     """

@@ -58,7 +58,9 @@ class Load:
         found = self._wrk(on.port, seconds)
         used = on.usage() - before
         assert not found["broken"], f"{found['broken']} connections broke"
-        assert on.counted("gatehouse_requests_total", outcome="duplicate") == seen, "the prepared requests ran out and were sent again"
+        assert on.counted("gatehouse_requests_total", outcome="duplicate") == seen, (
+            "the prepared requests ran out and were sent again"
+        )
         accepted = found["answers"] - found["refused"]
         return Turn(
             accepted=accepted / found["seconds"],

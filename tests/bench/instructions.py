@@ -1,9 +1,9 @@
 """Guards against regressions: counts the instructions per event, as a multiple of what bare aiohttp needs.
 
-`make bench-guard` and the tests run it. Valgrind's callgrind counts instructions and not time, so the result does
-not depend on the machine or on its load. All stages run together and are compared with the reference of the same
-run, because a change of Python, aiohttp or the processor affects both. `make bench-guard RECORD=1` writes the
-ratios to `instructions.json`.
+`make bench-guard` and the tests run it. Valgrind's callgrind counts instructions and not time, so the result
+does not depend on the machine or on its load. All stages run together and are compared with the reference of
+the same run, because a change of Python, aiohttp or the processor affects both. `make bench-guard RECORD=1`
+writes the ratios to `instructions.json`.
 """
 
 from __future__ import annotations

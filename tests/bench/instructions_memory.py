@@ -1,7 +1,7 @@
 """In-process connections and stopped clocks, which make the number of instructions reproducible.
 
-Servers and clients use these connections with their real code. Only the work of the kernel, and everything that
-depends on the speed of the machine, is left out.
+Servers and clients use these connections with their real code. Only the work of the kernel, and everything
+that depends on the speed of the machine, is left out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The counted stages of the hot path. Each stage runs turns, and marks the start and the end of the counted ones.
+"""The counted stages of the hot path. Each stage runs turns, and marks the start and the end of the counted
+ones.
 
 The marks are calls of `os.sched_yield`, which nothing else in the process calls: see `instructions.py`.
 """

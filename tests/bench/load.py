@@ -179,7 +179,8 @@ class _Usage(NamedTuple):
 def _drained(on: Contestant, before: Mapping[str, int], first: float) -> float:
     """Wait until every event accepted since `first` has been delivered. Return the time of the last delivery.
 
-    It polls rarely while many deliveries are pending, because each poll costs the gateway a few ms of its core.
+    It polls rarely while many deliveries are pending, because each poll costs the gateway a few ms of its
+    core.
     """
     until, looked, was = first + _DRAINED_WITHIN, first, 0
     while (at := time.monotonic()) < until:

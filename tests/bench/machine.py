@@ -100,7 +100,9 @@ def _sync_time() -> float:
 
 
 def _stat(process: int) -> list[str] | None:
-    """Return the fields of /proc/PID/stat after the name (state, parent, …), or None if the process has ended."""
+    """Return the fields of /proc/PID/stat after the name (state, parent, …), or None if the process has
+    ended.
+    """
     try:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -1,10 +1,11 @@
 """Measures the cost of retention in PostgreSQL while events arrive, are delivered and are purged.
 
 The program prints a table. It runs its own server, fills it with N events that have two dedupe keys and one
-delivery each, and continues until all stored events have been replaced a few times. A simulated clock advances
-with each event, so a week of retention passes in minutes. Autovacuum runs every two seconds instead of every
-minute, which is still rare by the simulated clock. N/8 events without a purge alternate with N/8 events during a
-purge that removes twice as many, so both are measured at the same size. A slow result is not a failure.
+delivery each, and continues until all stored events have been replaced a few times. A simulated clock
+advances with each event, so a week of retention passes in minutes. Autovacuum runs every two seconds instead
+of every minute, which is still rare by the simulated clock. N/8 events without a purge alternate with N/8
+events during a purge that removes twice as many, so both are measured at the same size. A slow result is not
+a failure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Rounds: all contestants run at the same time and take turns, in order and then in reverse.
 
-A temporary slowdown of the machine therefore affects all of them. Each ratio compares two figures of one round.
+A temporary slowdown of the machine therefore affects all of them. Each ratio compares two figures of one
+round.
 """
 
 from __future__ import annotations

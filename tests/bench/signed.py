@@ -57,7 +57,9 @@ def request(path: str, name: str, number: int, size: int = _BODY_BYTES) -> bytes
 
 
 def write(file: Path, path: str, name: str, count: int, size: int = _BODY_BYTES) -> None:
-    """Write the file that wrk.lua reads: a line with the length and number of the requests, then the requests."""
+    """Write the file that wrk.lua reads: a line with the length and number of the requests, then the
+    requests.
+    """
     length = len(request(path, name, 0, size))
     with file.open("wb") as opened:
         opened.write(f"{length} {count}\n".encode())

@@ -33,7 +33,10 @@ class Running(NamedTuple):
     node: Contestant | None
 
     def ingest(self) -> list[Case]:
-        """Return the cases without deliveries. The first is the reference, the second the low-level handler."""
+        """Return the cases without deliveries.
+
+        The first is the reference, the second the low-level handler.
+        """
         return [
             Case(self.handler, STORED, "bare handler"),
             Case(self.low_level, STORED, "bare handler, low-level"),
@@ -42,7 +45,10 @@ class Running(NamedTuple):
         ]
 
     def end_to_end(self, concurrency: int | None = None) -> list[Case]:
-        """Return the cases with deliveries. The first is the reference. `concurrency` adds one with this limit."""
+        """Return the cases with deliveries.
+
+        The first is the reference. `concurrency` adds one with this limit.
+        """
         cases = [
             Case(self.proxy, SENT, "bare proxy"),
             Case(self.gateway, SENT, "Gatehouse, one POST per event"),

@@ -1,9 +1,10 @@
-"""Sends requests at a fixed rate, whether or not earlier requests have been answered (an open-loop generator).
+"""Sends requests at a fixed rate, whether or not earlier requests have been answered (an open-loop
+generator).
 
-`python -m bench.steady PORT FILE RATE` sends the requests of a file (bench/signed.py) at moments that are fixed
-in advance, with random gaps, as requests of many providers arrive. If no connection is free, it opens a new one.
-It prints a line of JSON per request: when it was planned, sent and answered (seconds of the machine's monotonic
-clock), and the status.
+`python -m bench.steady PORT FILE RATE` sends the requests of a file (bench/signed.py) at moments that are
+fixed in advance, with random gaps, as requests of many providers arrive. If no connection is free, it opens a
+new one. It prints a line of JSON per request: when it was planned, sent and answered (seconds of the
+machine's monotonic clock), and the status.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Measures how much readers of the stream slow ingest: events per second without readers, with one, and with many.
+"""Measures how much readers of the stream slow ingest: events per second without readers, with one, and with
+many.
 
     PYTHONPATH=tests python -m bench.stream --readers 0 1 200
 

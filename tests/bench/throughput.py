@@ -1,10 +1,10 @@
 """Measures events per second for each store, with one and with two workers, next to a bare handler.
 
-`make bench-stores` runs it. All contestants run at the same time and take turns. The table shows the medians, and
-ratios to the bare handler in the same round. Each request is a new, signed event of 0.8 KB. There are 32
-connections, and each sends its next request when it has received its answer. Events of "stored" have no route:
-the answer follows verification, dedupe and the commit. Events of "sent" are also delivered, one POST per event,
-while more arrive. A slow result is not a failure.
+`make bench-stores` runs it. All contestants run at the same time and take turns. The table shows the medians,
+and ratios to the bare handler in the same round. Each request is a new, signed event of 0.8 KB. There are 32
+connections, and each sends its next request when it has received its answer. Events of "stored" have no
+route: the answer follows verification, dedupe and the commit. Events of "sent" are also delivered, one POST
+per event, while more arrive. A slow result is not a failure.
 """
 
 from __future__ import annotations
@@ -88,8 +88,9 @@ def note(found: Rounds) -> str:
     text = f"{others:.0%} of the machine was used by other programs."
     if (os.cpu_count() or 1) < machine.FEW_CORES:
         text += (
-            " The gateway has one core. The database, the load generator and the destination share the other, and"
-            " a second worker also runs there. Use the CPU µs per event to estimate the effect of more cores."
+            " The gateway has one core. The database, the load generator and the destination share the other,"
+            " and a second worker also runs there. Use the CPU µs per event to estimate the effect of more"
+            " cores."
         )
     return text
 

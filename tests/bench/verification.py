@@ -1,7 +1,7 @@
 """Measures the time to verify a 1 MiB body, as a multiple of the bare digest over the same bytes.
 
-`make bench-verification` runs it. Both are measured by turns in one process, so a temporary slowdown affects both.
-The ratio of the medians is the result. The program only prints its figures and never fails.
+`make bench-verification` runs it. Both are measured by turns in one process, so a temporary slowdown affects
+both. The ratio of the medians is the result. The program only prints its figures and never fails.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def grown(sample: Sample) -> Sample:
 
 
 def requests(name: str) -> tuple[Any, Request] | None:
-    """Make a signed request of 1 MiB, or return None if only the provider can sign or the body is no JSON object."""
+    """Make a signed request of 1 MiB, or return None if only the provider can sign or the body is no JSON
+    object.
+    """
     settings = shipped_preset(name)
     sample = documented_sample(settings)
     if sample is None or not is_symmetric(settings):

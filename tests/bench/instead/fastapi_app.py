@@ -1,9 +1,9 @@
 """A hand-written receiver, for comparison: FastAPI, a table of the ids of known events, and httpx.
 
 It verifies the signature, commits the event's id with an fsync, and forwards the body within the request.
-`/webhooks/stored` stores the body instead of forwarding it. The program prints its port. It runs as one process
-with uvloop and httptools and without an access log. If it crashes between the commit and the forwarding, the
-event is lost, because it treats the provider's retry as a duplicate.
+`/webhooks/stored` stores the body instead of forwarding it. The program prints its port. It runs as one
+process with uvloop and httptools and without an access log. If it crashes between the commit and the
+forwarding, the event is lost, because it treats the provider's retry as a duplicate.
 """
 
 from __future__ import annotations
