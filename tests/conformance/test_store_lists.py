@@ -92,6 +92,7 @@ async def test_a_row_of_an_event_has_its_attributes(store: Store) -> None:
             pending=1,
             delivered=1,
             dead=1,
+            discarded=0,
         ),
     )
 

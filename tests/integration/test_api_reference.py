@@ -185,6 +185,8 @@ async def test_every_route_answers_what_the_reference_says(
         assert counted["would_retry"] == {"app": 2}
         await api.post("/api/v1/deliveries/{id}/retry", id=f"{dead}:app")
         await api.post("/api/v1/events/{id}/replay", id=dead, body={"destinations": ["app"]})
+        unneeded = {"ids": ["nothing:app"], "note": "not needed"}
+        assert (await api.post("/api/v1/deliveries/discard", body=unneeded))["done"]
         retried = await api.post("/api/v1/deliveries/retry", body={"all": True})
         assert retried["done"] is True
         await api.get("/api/v1/deliveries", query="?status=pending")
@@ -225,6 +227,7 @@ async def test_every_error_is_described(
         await api.get("/api/v1/stream", 400, query="?kinds=events")
         await api.post("/api/v1/deliveries/retry", 400, body={})
         await api.post("/api/v1/deliveries/{id}/retry", 400, id="no-colon")
+        await api.post("/api/v1/deliveries/discard", 400, body={"ids": ["nothing:app"]})
         await api.post("/api/v1/events/{id}/replay", 400, id="x", body={"destinations": []})
         await api.post("/api/v1/destinations/{name}/pause", name="app")
         body = providers.body(id="evt_1", type="sale.created")

@@ -94,6 +94,25 @@ async def test_operators_see_the_same_data_after_a_copy(path: Path, empty_databa
     assert copied.comparison.source["deliveries held"] == len(filled.ordered) - 1
 
 
+async def test_discarded_deliveries_keep_their_notes(path: Path, empty_database: Database) -> None:
+    filled = await fill(path)
+    before = await SqliteStore.open(path)
+    chosen = DeliveryQuery(event_id=filled.dead)
+    discarded = await before.discard(chosen, note="caf\u00e9", by="alice", now=time.time(), limit=9)
+    await before.close()
+    copied = await copy(path, empty_database)
+    after = await opened(empty_database)
+    stored = await after.event(filled.dead)
+    await after.close()
+
+    assert discarded.destinations == {"billing": 1}
+    assert copied.comparison.is_equal, copied.comparison
+    assert copied.comparison.source["deliveries discarded"] == 1
+    assert stored is not None
+    (delivery,) = stored.deliveries
+    assert (delivery.status, delivery.note, delivery.discarded_by) == ("discarded", "caf\u00e9", "alice")
+
+
 async def test_operations_continue_where_they_were(path: Path, empty_database: Database) -> None:
     filled = await fill(path)
     before = await SqliteStore.open(path)

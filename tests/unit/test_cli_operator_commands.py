@@ -39,6 +39,8 @@ DEAD = {
     "last_reason": "rejected",
     "last_http_status": 422,
     "updated": "2025-06-15T15:21:40.123Z",
+    "note": None,
+    "discarded_by": None,
 }
 ATTEMPT = {
     "number": 1,

@@ -49,6 +49,7 @@ COMMANDS = {
     "dead": Entry("events", "List the dead letters of a running gateway."),
     "retry": Entry("retry", "Retry dead letters."),
     "replay": Entry("retry", "Deliver events again."),
+    "discard": Entry("discard", "Discard dead letters that nobody needs."),
     "pause": Entry("control", "Pause delivery to destinations."),
     "resume": Entry("control", "Resume delivery to destinations."),
     "audit": Entry("audit", "List what operators changed."),

@@ -173,6 +173,8 @@ def _delivery(delivery: dict[str, Any]) -> str:
         parts.append(last_outcome(delivery))
     if delivery["due"]:
         parts.append(f"due {delivery['due']}")
+    if delivery["note"]:
+        parts.append(f"by {visible(delivery['discarded_by'])}: {visible(delivery['note'])}")
     return f"{visible(delivery['destination'])}: {', '.join(parts)}"
 
 

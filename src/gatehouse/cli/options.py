@@ -261,7 +261,7 @@ _FILTER_OPTIONS = (
 _EVENT_FILTER_OPTIONS = (
     click.option(
         "--status",
-        type=click.Choice(["pending", "delivered", "dead"]),
+        type=click.Choice(["pending", "delivered", "dead", "discarded"]),
         help="Only events with a delivery of this status.",
     ),
     click.option("--external-id", metavar="ID", help="Only events with this id of the provider."),

@@ -26,6 +26,7 @@ from gatehouse.ingest.source import set_readiness_metrics
 from gatehouse.network.sockets import start_listening
 from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.audit import Audit, reload_change
+from gatehouse.operator.discarding import DiscardApi
 from gatehouse.operator.operations import OperationsApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.reload_result import ReloadResult
@@ -243,6 +244,7 @@ class Gateway:
             [
                 *self._api.routes(),
                 *records.routes(),
+                *DiscardApi(store, dispatcher, self._steady, self._audit).routes(),
                 *OperationsApi(store, self._operations, dispatcher, self._steady, self._audit).routes(),
                 *self._audit.routes(),
                 *(self._audit.forwarded_routes() if self._worker else ()),

@@ -40,6 +40,7 @@ class DeliveryCounts(TypedDict):
     pending: Annotated[int, Meta(description="To be attempted.", examples=[0])]
     delivered: Annotated[int, Meta(description="The destination accepted them.", examples=[1])]
     dead: Annotated[int, Meta(description="Dead letters.", examples=[0])]
+    discarded: Annotated[int, Meta(description="Dead letters that an operator discarded.", examples=[0])]
 
 
 class _EventFacts(TypedDict):
@@ -140,6 +141,14 @@ class DeliveryFacts(TypedDict):
         int | None, Meta(description="The HTTP status of the last reply.", examples=[500])
     ]
     updated: Annotated[Rfc3339, Meta(description="When the last attempt ended, or the status changed.")]
+    note: Annotated[
+        str | None,
+        Meta(description="Why an operator discarded it; `null` for every other delivery.", examples=[None]),
+    ]
+    discarded_by: Annotated[
+        str | None,
+        Meta(description="Who discarded it: the name of the operator token.", examples=[None]),
+    ]
 
 
 class DeliveryState(DeliveryFacts):
@@ -250,6 +259,15 @@ class DeliveryRetried(TypedDict):
         ),
     ]
     done: Annotated[Literal[True], Meta(description="Always `true`.")]
+
+
+class Discarded(TypedDict):
+    """What was discarded."""
+
+    discarded: _Numbers
+    done: Annotated[
+        bool, Meta(description="`false`: there are more; send the same request again.", examples=[True])
+    ]
 
 
 class DestinationList(TypedDict):

@@ -249,6 +249,24 @@ class RetrySteps(TypedDict, total=False):
     ]
 
 
+class DiscardBody(TypedDict, total=False):
+    """Which dead letters to discard, by their ids or by a filter, and why."""
+
+    ids: Annotated[
+        list[_Text],
+        Meta(
+            min_length=1,
+            max_length=MAX_NAMES,
+            description="Each is the id of an event, a colon and the destination.",
+            examples=[["01JDQ3W5Z8K4M2N6P7R9S1T3V5:billing"]],
+        ),
+    ]
+    filter: Annotated[
+        DeliveryFilters, Meta(description="All conditions have to hold; at least one is needed.")
+    ]
+    note: Required[Annotated[_Text, Meta(description="Why.", examples=["the customer was deleted"])]]
+
+
 class RetryBody(_OfDeliveries, RetrySteps, total=False):
     """Which dead letters to retry: filters, or `all`."""
 

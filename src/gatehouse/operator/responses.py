@@ -66,7 +66,12 @@ def event_summary(row: EventRow) -> EventSummary:
         "received": rfc3339(row.received),
         "subject": row.subject,
         "account": row.account,
-        "deliveries": {"pending": row.pending, "delivered": row.delivered, "dead": row.dead},
+        "deliveries": {
+            "pending": row.pending,
+            "delivered": row.delivered,
+            "dead": row.dead,
+            "discarded": row.discarded,
+        },
     }
 
 
@@ -101,6 +106,8 @@ def _delivery_facts(row: DeliveryRow, starts_at: StartsAt) -> DeliveryFacts:
         "last_reason": row.last_reason,
         "last_http_status": row.last_http_status,
         "updated": rfc3339(row.updated),
+        "note": row.note,
+        "discarded_by": row.discarded_by,
     }
 
 

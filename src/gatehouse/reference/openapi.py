@@ -18,6 +18,7 @@ from gatehouse.config.addresses import Address
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.audit import Audit
+from gatehouse.operator.discarding import DiscardApi
 from gatehouse.operator.operations import OperationsApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.response_types import ErrorAnswer
@@ -144,6 +145,7 @@ def router() -> web.UrlDispatcher:
     routes = [
         *OperatorApi({}, RejectedRequests((), time.time), metrics=metrics).routes(),
         *RecordsApi(nothing, nothing, audit=nothing).routes(),
+        *DiscardApi(nothing, nothing, time.time, nothing).routes(),
         *OperationsApi(nothing, nothing, nothing, time.time, nothing).routes(),
         *Audit(nothing, nothing).routes(),
         *EnvironmentApi({}).routes(),

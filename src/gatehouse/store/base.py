@@ -292,6 +292,13 @@ class Store(OperationStore, Protocol):
         after the other, as on arrival. Each has its whole `give_up_after` again, from `now` on.
         """
 
+    async def discard(self, query: DeliveryQuery, *, note: str, by: str, now: float, limit: int) -> Retried:
+        """Give up dead deliveries for good, at most `limit` in one step. Repeat it until `done`.
+
+        They are no longer dead letters, and a retry leaves them alone. A replay can still deliver their
+        events. The note and the name of who discarded them stay with the deliveries. `now` is as in `retry`.
+        """
+
     async def revive(
         self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
     ) -> dict[str, int]:

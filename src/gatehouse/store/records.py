@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Status = Literal["pending", "delivered", "dead"]
+Status = Literal["pending", "delivered", "dead", "discarded"]
 #: What an operator can change.
 Action = Literal["replay", "retry", "discard", "pause", "resume", "reload", "verify", "sweep", "forget"]
 
@@ -94,6 +94,9 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     updated: float
     #: How long the last attempt took (seconds).
     last_duration: float | None = None
+    #: Of a discarded delivery: why an operator discarded it, and who did.
+    note: str | None = None
+    discarded_by: str | None = None
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +115,7 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     pending: int
     delivered: int
     dead: int
+    discarded: int
 
 
 class EventFacts(msgspec.Struct, frozen=True):

@@ -49,6 +49,7 @@ EVENTS = (
     "destination.paused",
     "destination.resumed",
     "deliveries.retried",
+    "deliveries.discarded",
     "event.replayed",
     "operation.running",
     "operation.ended",

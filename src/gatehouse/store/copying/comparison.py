@@ -62,6 +62,7 @@ ROWS: Final = (
     "deliveries held",
     "deliveries delivered",
     "deliveries dead",
+    "deliveries discarded",
     "attempts",
     "dedupe keys",
     "replies",

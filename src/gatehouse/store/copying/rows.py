@@ -27,11 +27,11 @@ _IMPOSSIBLE_CHECKSUM: Final = -1
 
 DELIVERY_TYPES: Final = (
     *("text", "text", "bigint", "text", "integer", "text", "integer"),
-    *("bigint", "integer", "bytea", "bigint", "integer"),
+    *("bigint", "integer", "bytea", "bigint", "integer", "bytea", "text"),
 )
 DELIVERY_COLUMNS: Final = (
     "event_id, destination, received_ms, status, attempts, last_reason, last_http_status, since_ms, earlier,"
-    " order_key, order_seq, last_duration_ms"
+    " order_key, order_seq, last_duration_ms, note, discarded_by"
 )
 ATTEMPT_TYPES: Final = ("text", "text", "integer", "text", "integer", "integer", "text", "bytea")
 ATTEMPT_COLUMNS: Final = "event_id, destination, number, reason, http_status, duration_ms, error, reply"
@@ -167,6 +167,8 @@ def _delivery(delivery: SourceDelivery, event_id: str, *, is_damaged: bool) -> C
         None if key is None else short_key(key),
         None if key is None else delivery.seq - _ORDER_OFFSET,
         None if is_corrupt else delivery.last_duration_ms,
+        None if delivery.note is None else encode(delivery.note),
+        delivery.discarded_by,
     )
     return CopiedDelivery(values, None if is_corrupt else delivery.due_ms, delivery.updated_ms)
 

@@ -51,7 +51,7 @@ SELECT seq, {CHECKED_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY se
 _DELIVERIES: Final = """
 SELECT event_seq, destination, status, attempts + (leased_until_ms > 0), received_ms,
   iif(leased_until_ms > 0, received_ms, due_ms), last_reason, last_http_status, updated_ms, since_ms, earlier,
-  order_key, last_duration_ms
+  order_key, last_duration_ms, note, discarded_by
 FROM deliveries WHERE event_seq > ? AND event_seq <= ? ORDER BY event_seq, destination
 """
 _ATTEMPTS: Final = """
@@ -125,6 +125,8 @@ class SourceDelivery(NamedTuple):
     earlier: int | None
     order_key: bytes | None
     last_duration_ms: int | None
+    note: str | None
+    discarded_by: str | None
 
     @property
     def is_held(self) -> bool:

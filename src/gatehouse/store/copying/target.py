@@ -123,6 +123,7 @@ SET event_id = excluded.event_id, expires_ms = excluded.expires_ms
 WHERE keys.expires_ms <= $5::bigint AND excluded.expires_ms > $5::bigint
 """  # noqa: S608 - of constants
 _ANALYZE: Final = "ANALYZE events, deliveries, attempts, dedupe_keys, replies"
+_ORDER_KEY: Final = DELIVERY_COLUMNS.split(", ").index("order_key")
 _ACTIVE: Final = f"""
 SELECT wanted.number FROM unnest($1::text[], $2::bytea[]) WITH ORDINALITY AS wanted (destination, key, number)
 WHERE EXISTS (
@@ -285,7 +286,7 @@ class CopyTarget:
 
 
 def _group_of(each: CopiedDelivery) -> OrderGroup | None:
-    _, destination, *_, order_key, _, _ = each.values
+    destination, order_key = each.values[1], each.values[_ORDER_KEY]
     return None if order_key is None else (destination, order_key)
 
 

@@ -68,7 +68,7 @@ LEFT JOIN LATERAL (SELECT digest FROM events WHERE id = keys.event_id LIMIT 1) A
 LEFT JOIN LATERAL (SELECT * FROM replies WHERE event_id = keys.event_id LIMIT 1) AS replies ON true
 LEFT JOIN LATERAL (
   SELECT min(coalesce(since_ms, 0)) AS asked_ms FROM deliveries
-  WHERE event_id = keys.event_id AND status NOT IN ('pending', 'delivered')
+  WHERE event_id = keys.event_id AND status NOT IN ('pending', 'delivered', 'discarded')
 ) AS dead ON true
 WHERE keys.expires_ms > $4
 """

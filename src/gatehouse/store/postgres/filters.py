@@ -142,4 +142,5 @@ HAS_STATUS: Final[Mapping[Status, str]] = {
     "pending": "deliveries.due_ms IS NOT NULL",
     "delivered": "deliveries.status = 'delivered'",
     "dead": "deliveries.status = 'dead'",
+    "discarded": "deliveries.status = 'discarded'",
 }

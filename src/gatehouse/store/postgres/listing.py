@@ -209,7 +209,7 @@ async def _select(
 
 def _delivery_row(columns: Sequence[Any], clock: DatabaseClock) -> DeliveryRow:
     event_id, source, event_type, destination, status, attempts, received_ms, *rest = columns
-    due_ms, leased_until_ms, reason, http_status, updated_ms, last_duration_ms = rest
+    due_ms, leased_until_ms, reason, http_status, updated_ms, last_duration_ms, note, discarded_by = rest
     is_due = due_ms is not None and due_ms != HELD
     return DeliveryRow(
         event_id=event_id,
@@ -224,12 +224,14 @@ def _delivery_row(columns: Sequence[Any], clock: DatabaseClock) -> DeliveryRow:
         last_http_status=http_status,
         updated=clock.from_database(updated_ms),
         last_duration=duration_from(last_duration_ms),
+        note=text_with_marks_or_none(note),
+        discarded_by=discarded_by,
     )
 
 
 def _event_row(columns: Sequence[Any]) -> EventRow:
     event_id, source, provider, external_id, event_type, time, received_ms, *rest = columns
-    subject, account, pending, delivered, dead = rest
+    subject, account, pending, delivered, dead, discarded = rest
     return EventRow(
         id=event_id,
         source=source,
@@ -243,4 +245,5 @@ def _event_row(columns: Sequence[Any]) -> EventRow:
         pending=pending,
         delivered=delivered,
         dead=dead,
+        discarded=discarded,
     )

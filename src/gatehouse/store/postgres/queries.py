@@ -40,7 +40,9 @@ SELECT {column} FROM {table} WHERE {conditions} ORDER BY {column} DESC OFFSET {r
 _DELIVERIES: Final = """
 SELECT events.id, events.source, events.type, deliveries.destination, deliveries.status, deliveries.attempts,
   deliveries.received_ms, deliveries.due_ms, deliveries.leased_until_ms, deliveries.last_reason,
-  deliveries.last_http_status, deliveries.updated_ms, deliveries.last_duration_ms
+  deliveries.last_http_status, deliveries.updated_ms, deliveries.last_duration_ms,
+  CASE WHEN deliveries.status = 'discarded' THEN deliveries.note END,
+  CASE WHEN deliveries.status = 'discarded' THEN deliveries.discarded_by END
 FROM deliveries CROSS JOIN LATERAL (SELECT * FROM events WHERE id = deliveries.event_id LIMIT 1) AS events
 """
 DELIVERIES: Final = f"""
@@ -73,7 +75,7 @@ FROM (
 ) AS page
 CROSS JOIN LATERAL (
   SELECT count(*) FILTER (WHERE status = 'pending'), count(*) FILTER (WHERE status = 'delivered'),
-    count(*) FILTER (WHERE status = 'dead')
+    count(*) FILTER (WHERE status = 'dead'), count(*) FILTER (WHERE status = 'discarded')
   FROM deliveries WHERE event_id = page.id
 ) AS numbers
 ORDER BY page.id DESC

@@ -17,6 +17,7 @@ from gatehouse.store.postgres.attempts import KEEP_LAST
 from gatehouse.store.postgres.filters import Conditions, add_attempt_filters, add_filters
 from gatehouse.store.postgres.notifications import NOTIFY
 from gatehouse.store.postgres.purging import NO_PURGE
+from gatehouse.store.postgres.rows import encode
 from gatehouse.store.rows import milliseconds
 
 if TYPE_CHECKING:
@@ -50,9 +51,19 @@ UPDATE deliveries SET status = 'pending',
 FROM unnest($1::text[], $2::text[]) AS wanted (event_id, destination)
 WHERE deliveries.event_id = ANY ($1::text[])
   AND deliveries.event_id = wanted.event_id AND deliveries.destination = wanted.destination
-  AND deliveries.status NOT IN ('pending', 'delivered') AND coalesce(deliveries.since_ms, 0) <= $5
+  AND deliveries.status NOT IN ('pending', 'delivered', 'discarded')
+  AND coalesce(deliveries.since_ms, 0) <= $5
 RETURNING deliveries.destination, deliveries.order_key, deliveries.event_id
 """  # noqa: S608 - of a constant
+#: The condition on the status is that of `_REVIVE`.
+_DISCARD: Final = """
+UPDATE deliveries SET status = 'discarded', updated_ms = $3, note = $4, discarded_by = $5
+FROM unnest($1::text[], $2::text[]) AS wanted (event_id, destination)
+WHERE deliveries.event_id = ANY ($1::text[])
+  AND deliveries.event_id = wanted.event_id AND deliveries.destination = wanted.destination
+  AND deliveries.status NOT IN ('pending', 'delivered', 'discarded')
+RETURNING deliveries.destination
+"""
 _EXISTS: Final = "SELECT true FROM events WHERE id = $1"
 #: Removes the order key: a replayed event neither waits for others nor holds them back.
 _REPLAY: Final = """
@@ -167,6 +178,22 @@ async def revive_rows(
     groups = {(name, key) for name, key, _ in revived if key is not None}
     await ordering.free(connection, groups, now_ms=due_ms)
     return [(event_id, name) for name, _, event_id in revived]
+
+
+async def discard(
+    connection: Connection,
+    rows: Sequence[tuple[str, str]],
+    *,
+    note: str,
+    by: str,
+    now: float,
+    clock: DatabaseClock,
+) -> dict[str, int]:
+    """Discard deliveries that are still dead. Returns counts."""
+    ids, destinations = zip(*sorted(rows), strict=True)
+    at_ms = clock.to_database(now)
+    discarded = await connection.fetch(_DISCARD, ids, destinations, at_ms, encode(note), by)
+    return dict(Counter(name for (name,) in discarded))
 
 
 async def replay(

@@ -250,8 +250,25 @@ class PostgresStore(OperationMethods):
         return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
+        rows, is_done = await self._find_dead(query, now, limit)
+        if not rows:
+            return Retried({}, is_done)
+        work = partial(replaying.revive, rows=rows, now=now, clock=self._clock)
+        return Retried(await self._run(self._pool_for(rows), work), is_done)
+
+    async def discard(self, query: DeliveryQuery, *, note: str, by: str, now: float, limit: int) -> Retried:
+        rows, is_done = await self._find_dead(query, now, limit)
+        if not rows:
+            return Retried({}, is_done)
+        work = partial(replaying.discard, rows=rows, note=note, by=by, now=now, clock=self._clock)
+        return Retried(await self._run(self._pool_for(rows), work), is_done)
+
+    async def _find_dead(
+        self, query: DeliveryQuery, now: float, limit: int
+    ) -> tuple[list[tuple[str, str]], bool]:
+        """Find dead deliveries. Returns also whether there are no more."""
         if not can_match(query):
-            return Retried({}, done=True)
+            return [], True
         # In bounded scans: a filter that matches few deliveries may have to scan all dead ones.
         rows: list[tuple[str, str]] = []
         found = replaying.DeadDeliveries(rows, "", done=False)
@@ -261,12 +278,7 @@ class PostgresStore(OperationMethods):
             work = partial(replaying.find_dead, query=query, now_ms=now_ms, after=found.after, limit=left)
             found = await self._run(self._slow, work)
             rows += found.rows
-        if not rows:
-            return Retried({}, found.done)
-        revived = await self._run(
-            self._pool_for(rows), partial(replaying.revive, rows=rows, now=now, clock=self._clock)
-        )
-        return Retried(revived, found.done)
+        return rows, found.done
 
     async def revive(
         self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float

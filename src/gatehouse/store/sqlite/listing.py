@@ -179,7 +179,7 @@ def _select(connection: sqlite3.Connection, scan: _Scan, parameters: Parameters)
 
 def _delivery_row(columns: Sequence[Any]) -> DeliveryRow:
     event_id, source, event_type, destination, status, attempts, received_ms, due_ms, *rest = columns
-    last_reason, last_http_status, updated_ms, _, last_duration_ms = rest
+    last_reason, last_http_status, updated_ms, _, last_duration_ms, note, discarded_by = rest
     return DeliveryRow(
         event_id=event_id,
         source=source,
@@ -193,12 +193,14 @@ def _delivery_row(columns: Sequence[Any]) -> DeliveryRow:
         last_http_status=last_http_status,
         updated=updated_ms / 1000,
         last_duration=duration_from(last_duration_ms),
+        note=note,
+        discarded_by=discarded_by,
     )
 
 
 def _event_row(columns: Sequence[Any]) -> EventRow:
     event_id, source, provider, external_id, event_type, time, received_ms, *rest = columns
-    subject, account, _, pending, delivered, dead = rest
+    subject, account, _, pending, delivered, dead, discarded = rest
     return EventRow(
         id=event_id,
         source=source,
@@ -212,4 +214,5 @@ def _event_row(columns: Sequence[Any]) -> EventRow:
         pending=pending,
         delivered=delivered,
         dead=dead,
+        discarded=discarded,
     )

@@ -68,7 +68,9 @@ ORDER BY id DESC LIMIT 1 OFFSET :scan_rows - 1
 _DELIVERY_COLUMNS: Final = """
 events.id, events.source, events.type, deliveries.destination, deliveries.status, deliveries.attempts,
   deliveries.received_ms, deliveries.due_ms, deliveries.last_reason, deliveries.last_http_status,
-  deliveries.updated_ms, deliveries.event_seq, deliveries.last_duration_ms
+  deliveries.updated_ms, deliveries.event_seq, deliveries.last_duration_ms,
+  iif(deliveries.status = 'discarded', deliveries.note, NULL),
+  iif(deliveries.status = 'discarded', deliveries.discarded_by, NULL)
 """
 #: Where in a row of deliveries the event's number is.
 DELIVERY_SEQ: Final = 11
@@ -108,7 +110,8 @@ _WITH_COUNTS: Final = """
 SELECT page.*,
   (SELECT count(*) FROM deliveries WHERE event_seq = page.seq AND status = 'pending'),
   (SELECT count(*) FROM deliveries WHERE event_seq = page.seq AND status = 'delivered'),
-  (SELECT count(*) FROM deliveries WHERE event_seq = page.seq AND status = 'dead')
+  (SELECT count(*) FROM deliveries WHERE event_seq = page.seq AND status = 'dead'),
+  (SELECT count(*) FROM deliveries WHERE event_seq = page.seq AND status = 'discarded')
 FROM ({page}) AS page
 """
 _EVENT_COLUMNS: Final = """

@@ -55,6 +55,14 @@ WHERE deliveries.event_seq = wanted.column1 AND deliveries.destination = wanted.
   AND deliveries.status = 'dead'
 RETURNING deliveries.destination, deliveries.order_key, deliveries.event_seq
 """.replace("{HELD}", str(HELD))
+_DISCARD: Final = """
+UPDATE deliveries SET status = 'discarded', updated_ms = wanted.column3, note = wanted.column4,
+  discarded_by = wanted.column5
+FROM (VALUES {rows}) AS wanted
+WHERE deliveries.event_seq = wanted.column1 AND deliveries.destination = wanted.column2
+  AND deliveries.status = 'dead'
+RETURNING deliveries.destination
+"""
 _REVIVE_RESENT: Final = _REVIVE.replace(
     "AND deliveries.status = 'dead'",
     "AND deliveries.status = 'dead' AND coalesce(deliveries.since_ms, 0) <= wanted.column4",
@@ -133,6 +141,15 @@ def revive_rows(
     revived = execute_rows(connection, _REVIVE, [(*row, now_ms) for row in rows])
     _free(connection, revived)
     return [(number, name) for name, _, number in revived]
+
+
+def discard(
+    connection: sqlite3.Connection, rows: Sequence[tuple[int, str]], *, note: str, by: str, now: float
+) -> dict[str, int]:
+    """Discard deliveries that are still dead, inside the caller's transaction. Returns counts."""
+    given = milliseconds(now), note, by
+    discarded = execute_rows(connection, _DISCARD, [(*row, *given) for row in rows])
+    return dict(Counter(name for (name,) in discarded))
 
 
 def revive_resent(

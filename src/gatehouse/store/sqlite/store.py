@@ -194,6 +194,19 @@ class SqliteStore(OperationMethods):
         return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
+        rows, is_done = await self._find_dead(query, now, limit)
+        destinations = await self._write(partial(replaying.revive, rows=rows, now=now)) if rows else {}
+        return Retried(destinations, is_done)
+
+    async def discard(self, query: DeliveryQuery, *, note: str, by: str, now: float, limit: int) -> Retried:
+        rows, is_done = await self._find_dead(query, now, limit)
+        work = partial(replaying.discard, rows=rows, note=note, by=by, now=now)
+        return Retried(await self._write(work) if rows else {}, is_done)
+
+    async def _find_dead(
+        self, query: DeliveryQuery, now: float, limit: int
+    ) -> tuple[list[tuple[int, str]], bool]:
+        """Find dead deliveries. Returns also whether there are no more."""
         # The search runs on the reading connection, in bounded scans: a filter that matches few deliveries
         # may have to scan all dead ones.
         rows: list[tuple[int, str]] = []
@@ -203,8 +216,7 @@ class SqliteStore(OperationMethods):
             work = partial(replaying.find_dead, query=query, now=now, after=found.after, limit=left)
             found = await self._read(work)
             rows += found.rows
-        destinations = await self._write(partial(replaying.revive, rows=rows, now=now)) if rows else {}
-        return Retried(destinations, found.done)
+        return rows, found.done
 
     async def revive(
         self, events: Mapping[str, Sequence[str]], *, now: float, asked_before: float
