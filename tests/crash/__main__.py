@@ -1,4 +1,7 @@
-"""`make crash`: all runs at full length, with a table of what each found. Exits with 1 after a violation."""
+"""`make crash`: executes all runs at full length and prints a table of results.
+
+Exits with 1 on a violation.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crash import runs
-from crash.checker import check, refused_yet_stored
+from crash.checker import check, refused_but_stored
 from crash.power_cut import power_cut_with_control
 from crash.power_loss import power_loss_with_control
 from crash.rig import Rig
@@ -28,7 +31,7 @@ from crash.soak import soak
 from crash.under_fire import replicas
 from gatehouse.config.quantities import parse_duration
 
-#: Violations that are written out, of each invariant.
+#: The maximum number of violations that are printed per invariant.
 _SHOWN = 10
 _PARTS = (
     *("kills", "failpoints", "migration", "sigterm", "backups", "power-cut", "power-loss", "replicas"),
@@ -39,7 +42,7 @@ console = Console(highlight=False)
 
 
 class Progress:
-    """Says every few seconds how far a run is."""
+    """Prints the progress of a run every few seconds."""
 
     def __init__(self) -> None:
         self._next = 0.0
@@ -48,14 +51,14 @@ class Progress:
         self.of(rig.sender, text)
 
     def of(self, sender: Sender, text: str) -> None:
-        """Say it of what sends."""
+        """Print the progress of a sender."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + 5.0
             console.print(f"  {text:<28} {sender.sent:>7,} sent  {sender.acknowledged:>7,} acknowledged")
 
 
 def show(title: str, findings: Findings, seconds: float) -> bool:
-    """Print what a run found; tell whether all held."""
+    """Print the results of a run. Return whether all invariants held."""
     evidence = findings.evidence
     table = Table(title=title, title_justify="left", show_header=False)
     for name, value in _figures(findings, seconds).items():
@@ -83,8 +86,8 @@ def _figures(findings: Findings, seconds: float) -> dict[str, object]:
         "stored": len(evidence.stored.rows),
         "received (attempts)": len(evidence.receptions),
         "delivered": len(evidence.delivered),
-        "duplicates, all marked": evidence.duplicates,
-        "refused yet stored": len(refused_yet_stored(evidence)),
+        "duplicates, all recognizable": evidence.duplicates,
+        "refused but stored": len(refused_but_stored(evidence)),
         "lost": len(evidence.lost),
         **findings.facts,
         "time": f"{seconds:.0f} s",
@@ -92,20 +95,20 @@ def _figures(findings: Findings, seconds: float) -> dict[str, object]:
 
 
 async def run(title: str, folder: Path, work: Callable[[Path], Awaitable[Findings]]) -> bool:
-    """Run one part in a folder of its own."""
+    """Run one part in its own folder."""
     console.print(f"[bold]{title}[/]")
     (place := folder / title.partition(" ")[0]).mkdir()
     started = time.monotonic()
     try:
         findings = await work(place)
     except AssertionError as error:
-        console.print(f"[red]the run broke off[/]: {error}")
+        console.print(f"[red]the run was aborted[/]: {error}")
         return False
     return show(title, findings, time.monotonic() - started)
 
 
 async def main(options: argparse.Namespace, folder: Path) -> bool:
-    """Run the parts that were asked for; tell whether all held."""
+    """Run the selected parts. Return whether all invariants held."""
     kills, seed, say = options.kills, options.seed, Progress()
     some = max(1, kills // 10)
     parts: dict[str, Callable[[Path], Awaitable[Findings]]] = {
@@ -131,8 +134,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make crash", description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--acks", type=int, default=100_000)
-    parser.add_argument("--seed", default=str(int(time.time())), help="chooses the moments of the kills")
-    parser.add_argument("--soak", type=parse_duration, default=3600.0, help="how long a soak takes: 4h, 60m")
+    parser.add_argument("--seed", default=str(int(time.time())), help="selects the moments of the kills")
+    parser.add_argument(
+        "--soak", type=parse_duration, default=3600.0, help="the duration of a soak, such as 4h or 60m"
+    )
     parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS[:-1])
     return parser.parse_args()
 
@@ -147,5 +152,5 @@ if __name__ == "__main__":
     if asyncio.run(main(given, scratch)):
         shutil.rmtree(scratch)
         sys.exit(0)
-    console.print(f"what the run left behind is in {scratch}")
+    console.print(f"the files of the run are in {scratch}")
     sys.exit(1)

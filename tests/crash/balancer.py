@@ -1,4 +1,4 @@
-"""What stands before several gateways: each request goes to one of them, as with a load balancer."""
+"""A load balancer for several gateways: it sends each request to one of them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from crash.sender import Target
 if TYPE_CHECKING:
     from crash.ledger import Answer
 
-#: Seconds for which a gateway that failed is sent nothing, as long as there is another.
+#: Seconds for which a gateway that failed gets no requests, as long as there is another one.
 _REST = 1.0
 
 
 @dataclass
 class _Place:
     url: str
-    under_way: int = 0
+    in_progress: int = 0
     rests_until: float = 0.0
 
 
 class Balancer(Target):
-    """Chooses whoever has the fewest requests under way, so that one that hangs is sent a few and no more."""
+    """Chooses the gateway with the fewest open requests, so a gateway that hangs gets only a few."""
 
     def __init__(self, random: Random) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class Balancer(Target):
         self._places: dict[int, _Place] = {}
 
     def add(self, url: str) -> int:
-        """Send to this gateway too; return the number of its life."""
+        """Add a gateway. Return the number of its life."""
         self.serve(url)
         self._places[self.life] = _Place(url)
         return self.life
 
     def remove(self, life: int) -> None:
-        """Send nothing more to this one."""
+        """Remove a gateway: it gets no more requests."""
         del self._places[life]
         if not self._places:
             self.gone()
@@ -48,16 +48,16 @@ class Balancer(Target):
         now = time.monotonic()
         fit = [life for life, place in self._places.items() if place.rests_until <= now]
         life = min(fit or self._places, key=self._load)
-        self._places[life].under_way += 1
+        self._places[life].in_progress += 1
         return life, self._places[life].url
 
     def answered(self, answer: Answer) -> None:
         place = self._places.get(answer.life)
         if place is None:
             return
-        place.under_way -= 1
+        place.in_progress -= 1
         if not answer.status or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             place.rests_until = time.monotonic() + _REST
 
     def _load(self, life: int) -> tuple[int, float]:
-        return self._places[life].under_way, self._random.random()
+        return self._places[life].in_progress, self._random.random()

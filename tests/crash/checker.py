@@ -1,7 +1,8 @@
-"""The invariants I1 to I9: each a function that says what violates it.
+"""The invariants I1 to I9: each is a function that returns its violations.
 
-In their words: U is what was sent, A what was answered with 2xx, R what was refused or not answered, S what
-is stored, F what the destinations received, L the dead letters.
+The letters stand for sets of events: U was sent, A was answered with 2xx, R was refused or not answered, S is
+stored, F was received by the destinations, and L are the dead letters. A *life* is one run of a gateway
+process, from its start to its end.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from crash.stored import Stored
 
 @dataclass(frozen=True)
 class Scrape:
-    """The metrics of one life, read at a moment between `t0` and `t1` (unix seconds)."""
+    """The metrics of one life, read between `t0` and `t1` (unix seconds)."""
 
     life: int
     t0: float
@@ -25,23 +26,23 @@ class Scrape:
     accepted: int
     pending: int
     dead: int
-    #: Nothing was sent or delivered any more: the gauges can be compared with the store.
+    #: Whether the system was idle, so the gauges can be compared with the store.
     at_rest: bool = False
     lost_leases: int = 0
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that a run left behind."""
+    """The evidence of a run: the logs of the sender and the destination, the metrics, and the store."""
 
     answers: list[Answer]
     receptions: list[Reception]
     stored: Stored
     scrapes: list[Scrape] = field(default_factory=list)
-    #: How often the gateway ended without being asked to, and how many attempts can be under way at once.
+    #: The number of times the gateway was killed, and the maximum number of attempts in progress.
     kills: int = 0
     concurrency: int = 1
-    #: Delivered events are removed while it runs.
+    #: Whether retention removes delivered events during the run.
     retires: bool = False
 
     @cached_property
@@ -69,17 +70,17 @@ class Evidence:
 
     @cached_property
     def delivered(self) -> set[str]:
-        """What a destination took."""
+        """The receptions that a destination accepted."""
         return {reception.id for reception in self.receptions if reception.taken}
 
     @property
     def duplicates(self) -> int:
-        """How often a destination took what it had taken before."""
+        """The number of repeated receptions of an event that was already accepted."""
         return sum(reception.taken for reception in self.receptions) - len(self.delivered)
 
     @property
     def lost(self) -> set[str]:
-        """What was acknowledged and came to nothing."""
+        """The events that were acknowledged and then lost."""
         return self.acknowledged - self.delivered - self.stored.dead
 
 
@@ -90,11 +91,11 @@ def what_was_acknowledged_is_stored(evidence: Evidence) -> Iterator[str]:
         yield f"{name} was acknowledged and is not stored"
     for name, sha in evidence.stored.shas.items():
         if evidence.sent.get(name) != sha:
-            yield f"{name} is stored with other bytes than were sent"
+            yield f"{name} is stored with bytes that differ from those that were sent"
 
 
 def what_was_acknowledged_arrived(evidence: Evidence) -> Iterator[str]:
-    """I2: A is in F or in L, when all is quiet."""
+    """I2: A is in F or in L when the run has settled."""
     for name in evidence.lost:
         yield f"{name} was acknowledged, and is neither delivered nor a dead letter"
 
@@ -102,18 +103,18 @@ def what_was_acknowledged_arrived(evidence: Evidence) -> Iterator[str]:
 def nothing_arrived_that_was_not_sent(evidence: Evidence) -> Iterator[str]:
     """I3: F is in U."""
     for name in evidence.by_id.keys() - evidence.sent.keys():
-        yield f"{name} arrived and was never sent"
+        yield f"{name} arrived but was never sent"
 
 
 def what_arrived_is_what_was_sent(evidence: Evidence) -> Iterator[str]:
-    """I4: the digests are those that were sent."""
+    """I4: the digests of the received events equal those of the sent ones."""
     for reception in evidence.receptions:
         if evidence.sent.get(reception.id, reception.sha) != reception.sha:
-            yield f"{reception.id} arrived with other bytes than were sent"
+            yield f"{reception.id} arrived with bytes that differ from those that were sent"
 
 
 def keys_tell_events_apart(evidence: Evidence) -> Iterator[str]:
-    """Of I5: every attempt of an event has its key, which no other event has."""
+    """The first half of I5: all attempts of an event have the same key, and no other event has it."""
     owners: dict[str, str] = {}
     for name, receptions in evidence.by_id.items():
         keys = {reception.key for reception in receptions}
@@ -125,7 +126,7 @@ def keys_tell_events_apart(evidence: Evidence) -> Iterator[str]:
 
 
 def attempts_tell_themselves_apart(evidence: Evidence) -> Iterator[str]:
-    """I5: every attempt of an event has its key, which no other event has, and a higher number."""
+    """I5: all attempts of an event have the same key, no other event has it, and the numbers increase."""
     yield from keys_tell_events_apart(evidence)
     for name, receptions in evidence.by_id.items():
         attempts = [reception.attempt for reception in receptions]
@@ -134,32 +135,32 @@ def attempts_tell_themselves_apart(evidence: Evidence) -> Iterator[str]:
 
 
 def duplicates_are_few_and_marked(evidence: Evidence) -> Iterator[str]:
-    """I6: no more than could be under way at the kills, and none that claims to be the first attempt."""
+    """I6: no more duplicates than attempts in progress at the kills, and none with the number 1."""
     if evidence.duplicates > (allowed := evidence.kills * evidence.concurrency):
-        yield f"{evidence.duplicates} duplicates where {allowed} attempts can have been under way"
+        yield f"{evidence.duplicates} duplicates, but at most {allowed} attempts were in progress"
     for name, receptions in evidence.by_id.items():
         if any(again.attempt <= 1 for again in receptions[1:]):
-            yield f"{name} arrived again as a first attempt"
+            yield f"{name} arrived again with attempt number 1"
 
 
 def the_file_is_sound(evidence: Evidence) -> Iterator[str]:
-    """I7: SQLite finds no fault, and no lease outlives its process."""
+    """I7: SQLite's checks find nothing, and no lease outlives its process."""
     yield from evidence.stored.damage
     if evidence.stored.leased:
-        yield f"{evidence.stored.leased} deliveries are leased to a process that is gone"
+        yield f"{evidence.stored.leased} deliveries are leased to a process that has ended"
 
 
 def what_was_sent_again_is_stored_once(evidence: Evidence) -> Iterator[str]:
-    """I8: R, sent again until it was answered with 2xx, is in S once."""
+    """I8: R, sent again until it was acknowledged, is in S once."""
     for name, rows in evidence.stored.rows.items():
         if rows > 1:
             yield f"{name} is stored {rows} times"
     for name in evidence.refused - evidence.acknowledged:
-        yield f"{name} was refused and never acknowledged"
+        yield f"{name} was refused and then never acknowledged"
 
 
 def metrics_agree(evidence: Evidence) -> Iterator[str]:
-    """I9: each life counts as accepted what it answered so; at rest the gauges say what the store holds."""
+    """I9: each life counts as accepted what it acknowledged. When idle, the gauges equal the store."""
     for scrape in evidence.scrapes:
         answers = [answer for answer in evidence.answers if answer.life == scrape.life]
         least = sum(answer.outcome == "accepted" and answer.t1 < scrape.t0 for answer in answers)
@@ -191,12 +192,12 @@ INVARIANTS: Invariants = {
 
 
 def check(evidence: Evidence, invariants: Invariants = INVARIANTS) -> dict[str, list[str]]:
-    """Return the violations by invariant; an empty one holds."""
+    """Return the violations by invariant. An invariant without violations holds."""
     return {name: list(invariant(evidence)) for name, invariant in invariants.items()}
 
 
 def together(parts: Sequence[Evidence]) -> Evidence:
-    """Put runs with events of their own together; without metrics, since each counts its lives from 1."""
+    """Combine runs with different events. Omits the metrics, because each run counts its lives from 1."""
     stored = [part.stored for part in parts]
     return Evidence(
         answers=[answer for part in parts for answer in part.answers],
@@ -214,8 +215,8 @@ def together(parts: Sequence[Evidence]) -> Evidence:
     )
 
 
-def refused_yet_stored(evidence: Evidence) -> set[str]:
-    """Return what got nothing but 503, and turned out to be known when it was sent again."""
+def refused_but_stored(evidence: Evidence) -> set[str]:
+    """Return the events that got only 503 and were duplicates when they were sent again."""
     answered: dict[str, list[Answer]] = defaultdict(list)
     for answer in evidence.answers:
         answered[answer.id].append(answer)

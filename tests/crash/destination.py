@@ -1,8 +1,8 @@
-"""The destination, a process of its own: it writes down what it gets, and then answers by script.
+"""The destination, which runs as its own process: it records each request in its ledger before it replies.
 
-`python -m crash.destination LEDGER SEED HOLD TAKEN FAILED HELD` prints its port. Until SIGUSR1 it answers
-TAKEN of 100 requests with 200, FAILED with 500, and keeps HELD waiting for HOLD seconds; after that, all
-with 200.
+`python -m crash.destination LEDGER SEED HOLD TAKEN FAILED HELD` prints its port. Until it gets SIGUSR1, it
+replies to TAKEN of 100 requests with 200 and to FAILED with 500, and delays HELD of them by HOLD seconds.
+Afterwards it replies 200 to all.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from aiohttp import web
 from crash.ledger import Ledger, Reception
 from crash.numbered import identify
 
-#: Answers; 0 is none in time.
+#: The possible replies. 0 means no reply in time.
 _ANSWERS = (200, 500, 0)
-#: Of 100 requests, how many get each of them, unless a run wants it otherwise.
+#: How many of 100 requests get each reply. Runs can override this.
 SHARES = (80, 15, 5)
 
 

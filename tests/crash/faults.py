@@ -1,4 +1,4 @@
-"""What is done to the gateways and to their database while they are sent to."""
+"""Injects faults into the gateways and their database under load."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 Kind = Literal["kill", "stop", "storm", "restart", "immediate restart", "outage", "drop", "refuse"]
 
-#: How often a storm ends all connections, and how far apart (seconds).
+#: How many times a storm ends all connections, and the interval (seconds).
 _BLOWS, _BETWEEN_BLOWS = 10, 0.25
-#: For how long a restart leaves the database stopped (seconds).
+#: How long the database is stopped during a restart (seconds).
 _AWAY = 1.0
 _TERMINATE = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{user}'"
 
 
 class Fault(NamedTuple):
-    """Something that was done, between two moments (unix seconds)."""
+    """A fault that was injected, with its start and end (unix seconds)."""
 
     kind: Kind
     t0: float
@@ -32,14 +32,14 @@ class Fault(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Something to do, for so many seconds where that can be chosen."""
+    """A fault to inject, with its duration in seconds if the fault has one."""
 
     kind: Kind
     seconds: float = 0.0
 
 
 class Fire:
-    """Does things to a cluster, and keeps record."""
+    """Injects faults into a cluster, and records them."""
 
     def __init__(self, cluster: Cluster, random: Random) -> None:
         self.done: list[Fault] = []
@@ -47,11 +47,11 @@ class Fire:
         self._random = random
 
     def count(self, *kinds: Kind) -> int:
-        """Return how often these were done."""
+        """Return how many faults of these kinds were injected."""
         return sum(fault.kind in kinds for fault in self.done)
 
     async def kill_often(self, times: int, every: float) -> None:
-        """SIGKILL one of them at a random moment of each `every` seconds."""
+        """Kill one gateway with SIGKILL at a random moment in each interval of `every` seconds."""
         for _ in range(times):
             before = self._random.uniform(0, every)
             await asyncio.sleep(before)
@@ -61,7 +61,7 @@ class Fire:
             await asyncio.sleep(every - before)
 
     async def run(self, steps: Sequence[Step], pause: float) -> None:
-        """Do one after the other, with pauses of about so many seconds."""
+        """Inject the faults in order, with pauses of about `pause` seconds."""
         for step in steps:
             await asyncio.sleep(self._random.uniform(0.5, 1.5) * pause)
             await self._do(step)
@@ -82,7 +82,7 @@ class Fire:
                 await self._cut(how, step.seconds)
 
     async def _stop(self, seconds: float) -> None:
-        """SIGSTOP: it holds its leases and its connections, and does not know that time passes."""
+        """Stop a gateway with SIGSTOP. It keeps its leases and connections, and does not notice the time."""
         replica = await self._one_that_serves(self._cluster.replicas[1:])
         assert replica.gateway is not None
         with self._sparing(replica), self._recording("stop"):
@@ -94,7 +94,7 @@ class Fire:
         await self._cluster.scrape(replica)
 
     async def _storm(self) -> None:
-        """End all connections of all gateways, again and again."""
+        """End all connections of all gateways repeatedly."""
         server = self._cluster.server
         with self._recording("storm"):
             for _ in range(_BLOWS):
@@ -109,7 +109,7 @@ class Fire:
             await asyncio.to_thread(server.start)
 
     async def _cut(self, how: Literal["drop", "refuse"], seconds: float) -> None:
-        """Cut the first gateway off from the database, and from it alone."""
+        """Cut the connection between the first gateway and the database, and no other."""
         replica = await self._one_that_serves(self._cluster.replicas[:1])
         way = self._cluster.way
         with self._sparing(replica), self._recording(how):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts strace into .tools/strace/ at the root of the repository, out of Debian's packages `strace` and `libunwind8`,
-# which it does not install: no root is needed. Does nothing when the tests find an strace already.
+# Extracts Debian's packages `strace` and `libunwind8` to .tools/strace/ at the root of the repository. The packages
+# are not installed, so root is not needed. Does nothing if the tests already find strace.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,7 +12,7 @@ fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
-# Package lists of our own: the machine's may be missing or old, and only root may update them.
+# Uses separate package lists: those of the system may be missing or old, and only root can update them.
 mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/packages"
 apt=(apt-get -qq -o Dir::State::Lists="$scratch/lists" -o Dir::Cache="$scratch/cache"
     -o APT::Sandbox::User="$(id -un)" -o Acquire::Retries=3)

@@ -1,4 +1,4 @@
-"""What sender and destination saw, one line each, on disk before anybody relies on it."""
+"""The logs of sender and destination, one line per observation, synced before anything depends on it."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ Line = TypeVar("Line")
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What came of one request to the gateway."""
+    """The result of one request to the gateway."""
 
     id: str
-    #: Of the id and the padding: what every copy of this event has to carry.
+    #: The digest of id and padding, which every copy of this event must have.
     sha: str
-    #: 0: no answer came, so nobody knows what became of it.
+    #: 0: there was no answer, so it is unknown whether the event was stored.
     status: int
-    #: `accepted` or `duplicate` with a 2xx.
+    #: `accepted` or `duplicate` for a 2xx.
     outcome: str
     #: Unix seconds.
     t0: float
     t1: float
-    #: The gateway process that it was sent to, counted from 1.
+    #: The gateway process that received it, counted from 1.
     life: int
 
     @property
     def acknowledged(self) -> bool:
-        """Whether the gateway promised to keep it."""
+        """Whether the gateway acknowledged it."""
         return 200 <= self.status < 300
 
 
 class Reception(msgspec.Struct, frozen=True):
-    """A request that a destination got, written down before it is answered."""
+    """A request that a destination received, recorded before the reply."""
 
     id: str
     #: The idempotency key.
     key: str
     attempt: int
-    #: Computed from what came.
+    #: Computed from the received data.
     sha: str
-    #: What it is answered with; 0: nothing, within the gateway's patience.
+    #: The status of the reply. 0: no reply within the gateway's timeout.
     answer: int
     at: float
 
     @property
     def taken(self) -> bool:
-        """Whether the destination acts on it."""
+        """Whether the destination accepted it."""
         return 200 <= self.answer < 300
 
 
 class Ledger:
-    """A file of lines. Those that wait together share an fsync."""
+    """A file of lines. Lines that wait at the same time share an fsync."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -63,10 +63,10 @@ class Ledger:
         self._turn = asyncio.Lock()
 
     async def write(self, line: msgspec.Struct) -> None:
-        """Return when the line is on disk."""
+        """Write a line, and return when it is synced to disk."""
         self._waiting.append(msgspec.json.encode(line) + b"\n")
         async with self._turn:
-            # Whoever had the turn before may have written this one along with its own.
+            # The previous writer may have written this line together with its own.
             if lines := b"".join(self._waiting):
                 self._waiting.clear()
                 await asyncio.to_thread(self._append, lines)
@@ -86,7 +86,7 @@ class Ledger:
 
 
 def read(path: Path, kind: type[Line]) -> Iterator[Line]:
-    """Read a ledger. A last line without an end was never relied on."""
+    """Read a ledger. An incomplete last line is ignored, because nothing depended on it."""
     decoder = msgspec.json.Decoder(kind)
     with path.open("rb") as file:
         for line in file:

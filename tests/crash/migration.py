@@ -1,4 +1,4 @@
-"""D-02, during a migration: a file of the first schema, for a gateway that dies as it migrates it."""
+"""D-02 during a migration: a file of the first schema, for a gateway that is killed while it migrates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VALUES (?, 'app', 'pending', 0, ?, ?, 0, ?)
 
 
 def write_first_schema(database: Path, run: str, count: int) -> list[Answer]:
-    """Write a file as version 0.1.0's first schema had it, with pending deliveries; return what is in it."""
+    """Write a file with the first schema of version 0.1.0 and pending deliveries. Return its events."""
     connection = sqlite3.connect(database)
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
@@ -39,7 +39,7 @@ def write_first_schema(database: Path, run: str, count: int) -> list[Answer]:
 
 
 def _insert(connection: sqlite3.Connection, run: str, seq: int, now: float) -> Answer:
-    # Odd numbers are Mando's, whose data is the last thing in its bodies.
+    # Odd numbers are events of Mando, whose bodies end with their data.
     event, milliseconds = make(run, 2 * seq - 1), int(now * 1000)
     data = (event.body.index(b'{"id"', 1), len(event.body) - 1)
     digest = hashlib.sha256(event.body).digest()
@@ -49,9 +49,9 @@ def _insert(connection: sqlite3.Connection, run: str, seq: int, now: float) -> A
 
 
 def statements(*, since: int) -> int:
-    """Count what SQLite is asked for in bringing a file of this schema version up to date."""
+    """Count the SQL statements that migrate a file from this schema version to the current one."""
     texts = migrations()[since:]
-    # BEGIN, PRAGMA user_version and COMMIT around each, and the question which version it is.
+    # BEGIN, PRAGMA user_version and COMMIT for each migration, and the query of the version.
     return 1 + sum(3 + len(_split(text)) for text in texts)
 
 

@@ -1,4 +1,4 @@
-"""The events that are sent: each with an id of its own, some padding, and the digest of both."""
+"""The events that are sent: each has a unique id, padding, and the digest of both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from doubles import providers
 
 
 class Numbered(NamedTuple):
-    """One event as a provider would send it, again and again until it is answered with 2xx."""
+    """One event as its provider sends it, repeatedly until it is acknowledged."""
 
     id: str
     sha: str
@@ -19,14 +19,14 @@ class Numbered(NamedTuple):
     body: bytes
 
     def headers(self) -> dict[str, str]:
-        """Sign it, as of now."""
+        """Sign it with the current time."""
         if self.source == "mando":
             return providers.mando(self.body)
         return providers.hisab(self.body, delivery=self.id)
 
 
 def make(run: str, seq: int) -> Numbered:
-    """Make the event with this number: always the same one. Odd ones are Mando's, even ones Hisab's."""
+    """Make the event with this number, which is always the same. Odd ones are Mando's, even ones Hisab's."""
     name = f"{run}-{seq:06}"
     random = Random(name)
     padding = random.randbytes(random.randrange(40, 400)).hex()
@@ -40,12 +40,12 @@ def make(run: str, seq: int) -> Numbered:
 
 
 def sha(name: str, padding: str) -> str:
-    """Return the digest that an event has to arrive with."""
+    """Return the digest that an event must arrive with."""
     return hashlib.sha256(f"{name} {padding}".encode()).hexdigest()
 
 
 def identify(body: bytes) -> tuple[str, str]:
-    """Return the id and the digest of what arrived; the digest is computed, not read."""
+    """Return the id and the digest of a received event. The digest is computed from its data."""
     try:
         found: dict[str, Any] = json.loads(body)
         data = found["data"]

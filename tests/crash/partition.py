@@ -1,4 +1,4 @@
-"""A way between one gateway and its database that can be cut: silently, or with a word."""
+"""A TCP proxy between a gateway and its database that can be cut, silently or with resets."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _CHUNK = 65536
-#: Of SO_LINGER: a socket that is closed says so with a reset.
+#: The value of SO_LINGER with which closing a socket sends a reset.
 _RESET = struct.pack("ii", 1, 0)
 
-#: `drop`: what either side sends stays under way, and arrives when the way is free again, as with TCP, which
-#: sends it again until then. `refuse`: connections are reset, and nobody listens.
+#: `drop`: sent data is held back and arrives after the cut, as with TCP, which retransmits it. `refuse`:
+#: connections are reset, and new ones are refused.
 Cut = Literal["drop", "refuse"]
 
 
 class Partition:
-    """Passes on what comes to `port`, unless it is cut. Made with `partition`."""
+    """Forwards connections from `port` unless it is cut. Made with `partition`."""
 
     def __init__(self, to_port: int) -> None:
         self._to_port = to_port
@@ -33,19 +33,19 @@ class Partition:
         self._passing: set[asyncio.Task[None]] = set()
 
     async def listen(self) -> None:
-        """Take connections, on the same port each time."""
+        """Accept connections, on the same port each time."""
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self, how: Cut) -> None:
-        """Let nothing through until `heal`."""
+        """Forward nothing until `heal`."""
         if how == "drop":
             self._passable.clear()
         else:
             await self.close()
 
     async def heal(self) -> None:
-        """Let everything through."""
+        """Forward everything again."""
         self._passable.set()
         if self._server is None:
             await self.listen()
@@ -103,7 +103,7 @@ class Partition:
 
 @asynccontextmanager
 async def partition(to_port: int) -> AsyncIterator[Partition]:
-    """Have a way to a port of this machine."""
+    """Run a proxy to a port of this machine."""
     way = Partition(to_port)
     await way.listen()
     try:

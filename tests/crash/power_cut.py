@@ -1,8 +1,8 @@
-"""D-04: what a power cut would take: no answer of 2xx may leave before its event's frames are synced to disk.
+"""D-04: a power cut must lose no acknowledged event, so a 2xx follows the sync of the event's frames.
 
-The gateway runs under strace, which shows every write and sync in the order in which the kernel saw them. An
-event's id is in the frames of the log that hold it, and in the answer that acknowledges it, so the order of
-the three is read from the trace alone.
+The gateway runs under strace, which shows every write and sync in the order in which the kernel executed
+them. An event's id is in its frames in the `-wal` file and in the answer that acknowledges it, so the trace
+alone shows the order of write, sync and answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gatehouse.gateway.failpoints import UNSYNCED
 
 ROOT = Path(__file__).parents[2]
 _FETCHED = ROOT / ".tools/strace"
-#: -D: strace is the gateway's grandchild, not its parent, so that signals and exit codes are the gateway's.
+#: -D: strace runs as the gateway's grandchild, so signals and exit codes are those of the gateway.
 _OPTIONS = ("-D", "-f", "-qq", "-y", "-s", "5000", "--signal=none")
 _CALLS = "pwrite64,pwritev,write,writev,sendto,sendmsg,fsync,fdatasync"
 
@@ -30,7 +30,7 @@ _RESUMED = re.compile(r"<\.\.\. (?P<name>\w+) resumed>(?P<rest>.*)")
 _UNFINISHED = " <unfinished ...>"
 _SYNC = re.compile(r"(fsync|fdatasync)\(\d+<[^>]*-wal>")
 _WRITE = re.compile(r"p?write(64|v)?\(\d+<[^>]*-wal>")
-#: A row's columns follow each other without anything between, so an id may begin anywhere.
+#: There is no separator between the columns of a row, so an id can begin anywhere.
 _ID = re.compile(r"(?=(0[0-9A-HJKMNP-TV-Z]{25}))")
 _ANSWER = re.compile(
     r'HTTP/1\.1 2\d\d .*\\"status\\":\\"(?:accepted|duplicate)\\",\\"id\\":\\"([0-9A-Z]{26})'
@@ -38,13 +38,13 @@ _ANSWER = re.compile(
 
 
 class Order:
-    """Follows a trace: which events are written, which of those synced, which answered before that."""
+    """Follows a trace: which events are written, which are synced, and which are answered before the sync."""
 
     def __init__(self) -> None:
-        #: Ids whose frames are in the kernel's cache, and since which step of the trace.
+        #: Ids whose frames are written but not synced, with the step of the trace at which they were written.
         self._written: dict[str, int] = {}
         self._durable: set[str] = set()
-        #: The step at which each thread's sync began.
+        #: The step at which the sync of each thread began.
         self._syncing: dict[str, int] = {}
         self._step = 0
         self.answered = 0
@@ -74,7 +74,7 @@ class Order:
             self._sent(call)
 
     def _synced(self, thread: str, *, succeeded: bool) -> None:
-        """Whatever was written before a sync began is on disk when it ends."""
+        """Everything that was written before the sync began is on disk when the sync ends."""
         began = self._syncing.pop(thread)
         if succeeded:
             self.syncs += 1
@@ -91,7 +91,7 @@ class Order:
 
 
 def find_strace() -> list[str] | None:
-    """Return how to call strace; None where there is none, or where it is not allowed to follow a process."""
+    """Return the strace command, or None if strace is missing or may not trace processes."""
     command = _strace()
     if command is None:
         return None
@@ -100,7 +100,7 @@ def find_strace() -> list[str] | None:
 
 
 def _strace() -> list[str] | None:
-    """Return the machine's strace, or the one that fetch_strace.sh fetched."""
+    """Return the installed strace, or the one that fetch_strace.sh fetched."""
     found = os.environ.get("GATEHOUSE_TEST_STRACE") or shutil.which("strace")
     if found is not None:
         return [found]
@@ -109,7 +109,7 @@ def _strace() -> list[str] | None:
         loader = next(Path("/").glob("lib64/ld-linux-*.so.*"), None) or next(
             Path("/").glob("lib/ld-linux-*.so.*")
         )
-        # Through the loader: in the environment the path would reach the gateway, too.
+        # Use the loader: a library path in the environment would also affect the gateway.
         return [str(loader), "--library-path", libraries, str(program)]
     return None
 
@@ -117,7 +117,9 @@ def _strace() -> list[str] | None:
 async def power_cut(
     folder: Path, *, requests: int, seed: str, failpoints: str = "", progress: Progress = silent
 ) -> Findings:
-    """Acknowledge so many events under strace, and check the order of write, sync and answer."""
+    """Send events under strace until `requests` are acknowledged, and check the order of write, sync and
+    answer.
+    """
     strace = find_strace()
     assert strace is not None, "strace is needed: install it, or run tests/crash/fetch_strace.sh"
     trace = folder / "trace"
@@ -125,13 +127,13 @@ async def power_cut(
     async with rigged(folder, seed=seed, connections=16) as rig:
         await rig.start(failpoints, under)
         rig.sender.start()
-        while rig.sender.acknowledged < requests:  # noqa: ASYNC110 - a counter is all there is to look at
+        while rig.sender.acknowledged < requests:  # noqa: ASYNC110 - there is only a counter to poll
             await asyncio.sleep(0.05)
         rig.sender.stop()
         progress(rig, "under strace")
         await rig.terminate()
         evidence = await rig.settle()
-    # By now strace has written all of it: it lets go of a process before that one can be waited for.
+    # The trace is complete: strace detaches from a process before the process can be waited for.
     with trace.open(errors="replace") as lines:
         order = Order().follow(lines)
     acknowledged = sum(answer.acknowledged and answer.life == 1 for answer in evidence.answers)
@@ -145,7 +147,7 @@ async def power_cut(
 async def power_cut_with_control(
     folder: Path, *, requests: int, seed: str, progress: Progress = silent
 ) -> Findings:
-    """Do the same with a gateway that does not sync, too: unless that one is convicted, nothing is shown."""
+    """Also run a control without syncs. If the check finds no violation there, the result proves nothing."""
     for place in ("as it is", "control"):
         (folder / place).mkdir()
     findings = await power_cut(folder / "as it is", requests=requests, seed=seed, progress=progress)
@@ -154,5 +156,9 @@ async def power_cut_with_control(
     )
     violations = f"{len(control.faults):,} of {control.facts['answers seen in the trace']:,}"
     facts = {**findings.facts, "answered before the sync in the control run": violations}
-    faults = findings.faults if control.faults else [*findings.faults, "the control run was not convicted"]
+    faults = (
+        findings.faults
+        if control.faults
+        else [*findings.faults, "the check found no violation in the control run"]
+    )
     return Findings(findings.evidence, faults, facts)

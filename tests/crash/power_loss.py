@@ -1,6 +1,6 @@
-"""D-03: the power is cut. The disk forgets what was not synced, and may have written some of it early.
+"""D-03: a power cut. The disk loses unsynced data, and may have written some of it early.
 
-The disk is `volatile_disk.c`, preloaded into the gateway: kill -9 is the cut.
+`volatile_disk.c`, preloaded into the gateway, simulates the disk. kill -9 simulates the power cut.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from crash.runs import KILL_WITHIN, Findings, Progress, silent
 from doubles import shim
 from gatehouse.gateway.failpoints import UNSYNCED
 
-#: Of 100 blocks that are not synced, how many the disk writes at once: another number in each life.
+#: How many of 100 unsynced blocks the disk writes at once. Each life uses another value.
 _EARLY = (0, 0, 10, 50, 90)
 
 
 @dataclass
 class Cuts:
-    """What the disk says of the cuts."""
+    """The reports of the disk about the cuts."""
 
-    #: Cuts at which something was gone, and how much: sectors of 512 bytes.
+    #: The number of cuts that lost data, and the lost sectors (512 bytes each).
     with_loss: int = 0
     sectors: int = 0
-    #: Blocks that were written early, in all lives.
+    #: Blocks that were written early, over all lives.
     early: int = 0
 
     def count(self, report: volatile_disk.Report) -> None:
@@ -47,7 +47,7 @@ async def power_loss(
     failpoints: str = "",
     progress: Progress = silent,
 ) -> Findings:
-    """Cut the power at random moments under load, until there were so many cuts and acknowledgements."""
+    """Cut the power at random moments under load until `cuts` and `acknowledged` are reached."""
     random, library, seen = Random(seed), shim.build(volatile_disk.SOURCE, folder), Cuts()
     async with rigged(folder, seed=seed) as rig:
         rig.sender.start()
@@ -59,7 +59,7 @@ async def power_loss(
             await _live(rig, random, failpoints)
             seen.count(volatile_disk.read_report(report))
             progress(rig, f"{rig.kills}/{cuts} cuts")
-        # What the last life closes is only there if it was synced, too.
+        # After the last life, too, only synced data is left.
         rig.environment = volatile_disk.environment(library, folder / "report")
         evidence = await rig.settle()
     return Findings(evidence, facts=_facts(evidence, seen))
@@ -77,22 +77,22 @@ async def _live(rig: Rig, random: Random, failpoints: str) -> None:
 
 def _facts(evidence: Evidence, seen: Cuts) -> dict[str, object]:
     return {
-        "cuts that took something unsynced": f"{seen.with_loss} of {evidence.kills}",
+        "cuts that lost unsynced data": f"{seen.with_loss} of {evidence.kills}",
         "taken, in KiB": seen.sectors // 2,
         "blocks written before their sync": seen.early,
     }
 
 
 def gone(evidence: Evidence) -> set[str]:
-    """Return what was acknowledged and is not in the store."""
+    """Return the events that were acknowledged and are not in the store."""
     return evidence.acknowledged - evidence.stored.rows.keys()
 
 
 async def power_loss_with_control(
     folder: Path, *, cuts: int, acknowledged: int, seed: str, progress: Progress = silent
 ) -> Findings:
-    """Do it, and with a gateway that does not sync, too: unless that one loses events, nothing is shown."""
-    for place in ("as-it-is", "control"):  # no space: the library is in there, and LD_PRELOAD is a list
+    """Also run a control without syncs. If it loses no events, the result proves nothing."""
+    for place in ("as-it-is", "control"):  # no space in the path: LD_PRELOAD is a list
         (folder / place).mkdir()
     findings = await power_loss(
         folder / "as-it-is", cuts=cuts, acknowledged=acknowledged, seed=seed, progress=progress
@@ -106,7 +106,7 @@ async def power_loss_with_control(
         progress=progress,
     )
     facts = {**findings.facts, **_of_control(control.evidence)}
-    faults = [] if control.evidence.lost else ["the control run lost nothing"]
+    faults = [] if control.evidence.lost else ["the control run lost no events"]
     return Findings(findings.evidence, [*findings.faults, *faults], facts)
 
 

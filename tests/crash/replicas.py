@@ -1,6 +1,6 @@
-"""Sender, several gateways on one PostgreSQL, and a destination: what is to come under fire.
+"""A sender, several gateways on one PostgreSQL, and a destination.
 
-Each gateway is kept running, as a supervisor would: whatever ends it, it is started again at once.
+Each gateway is restarted as soon as it ends, as a supervisor would do.
 """
 
 from __future__ import annotations
@@ -33,14 +33,15 @@ if TYPE_CHECKING:
     from crash.checker import Scrape
     from postgres_server import Database, PostgresServer
 
-#: How many attempts each gateway has under way at once: two destinations with 32 each.
+#: The maximum number of attempts in progress per gateway: two destinations with 32 each.
 CONCURRENCY = 32
-UNDER_WAY = 2 * CONCURRENCY
-#: Seconds that a gateway waits for a destination, and that a destination keeps it waiting for.
+MAX_IN_PROGRESS = 2 * CONCURRENCY
+#: The gateway's timeout for a destination, and the delay of a destination that does not reply in time
+#: (seconds).
 TIMEOUT, _HOLD = 1, 2.5
-#: The destination's answers: of 100 requests so many get 200, 500, nothing in time.
+#: How many of 100 requests get 200, 500, and no reply in time.
 _SHARES = (80, 15, 5)
-#: Seconds between starts of a gateway that ends before it serves.
+#: Seconds between the starts of a gateway that ends before it serves.
 _BETWEEN_STARTS = 0.5
 _SCRAPE_WITHIN = 2.0
 _CONFIG = """
@@ -70,21 +71,21 @@ routes:
 
 @dataclass
 class Replica:
-    """One of the gateways, through all its lives."""
+    """One of the gateways, over all its lives."""
 
     config: Path
     gateway: GatewayProcess | None = None
-    #: The number of this life; 0 while it does not serve.
+    #: The number of the current life, or 0 while it does not serve.
     life: int = 0
     serves: asyncio.Event = field(default_factory=asyncio.Event)
-    #: Something else is being done to it: it is not to be killed now.
+    #: Another fault affects it at the moment, so it must not be killed.
     spared: bool = False
     ended_by_us: bool = False
 
 
 @dataclass
 class Cluster:
-    """The gateways and what is around them. Made with `clustered`."""
+    """The gateways with their sender, destination and database. Made with `clustered`."""
 
     folder: Path
     server: PostgresServer
@@ -96,9 +97,9 @@ class Cluster:
     client: aiohttp.ClientSession
     replicas: list[Replica] = field(default_factory=list)
     scrapes: list[Scrape] = field(default_factory=list)
-    #: How often a gateway ended before it served, since there was no database.
+    #: How often a gateway ended before it served, because there was no database.
     failed_starts: int = 0
-    #: Lines of their logs that speak of a defect.
+    #: Lines of their logs that report a defect.
     complaints: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     stopping: bool = False
@@ -106,7 +107,7 @@ class Cluster:
 
     @property
     def serving(self) -> list[Replica]:
-        """Those that serve, and to which nothing is being done."""
+        """The gateways that serve and that no fault affects at the moment."""
         return [replica for replica in self.replicas if replica.life and not replica.spared]
 
     async def until_all_serve(self, within: float = 60.0) -> None:
@@ -116,7 +117,7 @@ class Cluster:
                 await replica.serves.wait()
 
     async def kill(self, replica: Replica) -> None:
-        """End one as a crash does; it is started again."""
+        """Kill a gateway. It is started again."""
         await self.scrape(replica)
         gateway = replica.gateway
         assert gateway is not None
@@ -125,7 +126,7 @@ class Cluster:
         await gateway.process.wait()
 
     async def scrape(self, replica: Replica, *, at_rest: bool = False) -> Scrape | None:
-        """Keep the metrics of one as evidence, if it tells them."""
+        """Keep the metrics of a gateway as evidence, if they can be read."""
         life, found = replica.life, None
         if not life or replica.gateway is None:
             return None
@@ -137,11 +138,11 @@ class Cluster:
         return found
 
     def calm(self) -> None:
-        """Have the destination take everything from now on."""
+        """Let the destination accept everything from now on."""
         self.destination.send_signal(signal.SIGUSR1)
 
     async def keep(self, replica: Replica) -> None:
-        """Start one again whenever it ends, until all are to stop."""
+        """Start a gateway again whenever it ends, until all must stop."""
         while not self.stopping:
             gateway = replica.gateway = await self._spawn(replica)
             served = await self._serve(replica, gateway)
@@ -156,7 +157,7 @@ class Cluster:
         return await spawn(replica.config, **secrets)
 
     async def _serve(self, replica: Replica, gateway: GatewayProcess) -> bool:
-        """Have one sent to for as long as it runs; tell whether it came that far."""
+        """Send requests to a gateway while it runs. Return whether it became ready."""
         try:
             await gateway.started()
         except AssertionError:
@@ -189,7 +190,7 @@ class Cluster:
             self.faults.append(f"a gateway did not start: {said[-3:]}")
 
     async def terminate(self) -> float:
-        """Ask all to stop; return how long the slowest took."""
+        """Send SIGTERM to all. Return the duration of the slowest stop."""
         self.stopping, started = True, time.monotonic()
         for replica in self.replicas:
             if replica.gateway is not None and replica.gateway.process.returncode is None:
@@ -198,7 +199,7 @@ class Cluster:
         return time.monotonic() - started
 
     async def end(self) -> None:
-        """End what still runs."""
+        """End all processes that still run."""
         self.stopping = True
         for replica in self.replicas:
             if replica.gateway is not None and replica.gateway.process.returncode is None:
@@ -218,7 +219,10 @@ async def clustered(
     rate: float = 150.0,
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - of the gateways
 ) -> AsyncIterator[Cluster]:
-    """Run gateways on a database; the first gets there by a way that can be cut. The sender waits."""
+    """Run gateways on a database.
+
+    The first one connects through a proxy that can be cut. The sender waits.
+    """
     balancer = Balancer(Random(seed))
     destination, url = await _start_destination(folder / "receptions", seed)
     with Ledger(folder / "answers") as ledger:

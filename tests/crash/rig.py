@@ -1,4 +1,4 @@
-"""Sender, gateway, destination and store in one folder, for as many lives of the gateway as it takes."""
+"""A sender, a gateway, a destination and a store in one folder, over several lives of the gateway."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ from crash.sender import Sender
 from doubles import providers
 from processes import GatewayProcess, spawn
 
-#: Seconds until all that was acknowledged has arrived, after the last fault.
+#: The maximum time from the last fault until every acknowledged event has arrived (seconds).
 DRAIN = 120.0
-#: Seconds in which a gateway has to reach its failpoint: breakers may open, for 30 s each time.
+#: The maximum time until a gateway reaches its failpoint (seconds). Breakers may open, for 30 s each time.
 _REACH = 90.0
-#: Seconds that the gateway waits for a destination, and that a destination keeps it waiting for.
+#: The gateway's timeout for a destination, and the delay of a destination that does not reply in time
+#: (seconds).
 _TIMEOUT, _HOLD = 1, 2.5
 _CONFIG = """
 server: {{listen: "127.0.0.1:0"}}
@@ -64,7 +65,7 @@ class Rig:
         self.kills = 0
         self.concurrency = 1
         self.retires = False
-        #: What the next lives are started with, besides the rest.
+        #: Additional environment variables of the following lives.
         self.environment: dict[str, str] = {}
         self._destination = destination
         self._scrapes: list[Scrape] = []
@@ -77,12 +78,12 @@ class Rig:
 
     @property
     def ready(self) -> GatewayProcess:
-        """The gateway, which has to be running."""
+        """The gateway, which must be running."""
         assert self.gateway is not None
         return self.gateway
 
     async def launch(self, failpoints: str = "", under: Sequence[str] = ()) -> GatewayProcess:
-        """Start the gateway's next life, and don't wait."""
+        """Start the gateway's next life without waiting for it."""
         environment = {"SECRET": providers.SECRET} | self.environment
         if failpoints:
             environment["GATEHOUSE_FAILPOINTS"] = failpoints
@@ -90,13 +91,13 @@ class Rig:
         return self.gateway
 
     async def start(self, failpoints: str = "", under: Sequence[str] = ()) -> None:
-        """Start the gateway's next life, and have it sent to."""
+        """Start the gateway's next life, and direct the sender to it."""
         gateway = await self.launch(failpoints, under)
         await gateway.started()
         self.sender.target.serve(gateway.url)
 
     async def kill(self) -> None:
-        """End this life as a crash does."""
+        """Kill the gateway."""
         gateway = self.ready
         gateway.kill()
         self.sender.target.gone()
@@ -104,7 +105,7 @@ class Rig:
         assert await gateway.wait() == -signal.SIGKILL, gateway.log[-3:]
 
     async def terminate(self) -> float:
-        """Ask the gateway to stop, while it is sent to all the same; return the seconds that it took."""
+        """Send SIGTERM to the gateway while requests continue. Return the duration of the stop (seconds)."""
         gateway, started = self.ready, time.monotonic()
         gateway.terminate()
         code = await gateway.wait()
@@ -113,7 +114,7 @@ class Rig:
         return time.monotonic() - started
 
     async def crash_at(self, failpoint: str) -> None:
-        """Live until a failpoint ends the gateway."""
+        """Run until a failpoint ends the gateway."""
         gateway = await self.launch(failpoint)
         serving = asyncio.create_task(self._serve_when_started(gateway))
         try:
@@ -132,11 +133,11 @@ class Rig:
         try:
             await gateway.started()
         except AssertionError:
-            return  # it met its failpoint while it started
+            return  # it reached its failpoint during the start
         self.sender.target.serve(gateway.url)
 
     async def scrape(self, *, at_rest: bool = False) -> None:
-        """Keep the metrics of this life, as they are now, for the evidence."""
+        """Read the current metrics of this life, and keep them as evidence."""
         self._scrapes.append(await self._metrics(at_rest=at_rest))
 
     async def _metrics(self, *, at_rest: bool = False) -> Scrape:
@@ -144,7 +145,7 @@ class Rig:
         return await scrape(self._client, self.ready.operator_url, life=life, at_rest=at_rest)
 
     async def settle(self) -> Evidence:
-        """Let everything come to rest in one last life, and return what the run left behind."""
+        """Wait in one last life until everything is delivered, and return the evidence of the run."""
         self.sender.stop()
         self._destination.send_signal(signal.SIGUSR1)
         await self.start()
@@ -154,7 +155,7 @@ class Rig:
         return self.evidence()
 
     async def _until_at_rest(self) -> None:
-        """Wait until all is acknowledged and delivered, or for as long as that may take."""
+        """Wait until everything is acknowledged and delivered, or until the time limit."""
         deadline = time.monotonic() + DRAIN
         while time.monotonic() < deadline:
             if self.sender.idle and not (await self._metrics()).pending:
@@ -162,7 +163,7 @@ class Rig:
             await asyncio.sleep(0.1)  # metrics are polled, as Prometheus does
 
     def evidence(self) -> Evidence:
-        """Return what there is to judge by. The gateway has to have stopped."""
+        """Return the evidence. The gateway must have stopped."""
         return Evidence(
             answers=list(read(self.folder / "answers", Answer)),
             receptions=list(read(self.folder / "receptions", Reception)),
@@ -194,7 +195,7 @@ async def rigged(
     window: str = "7d",
     shares: Sequence[int] = SHARES,
 ) -> AsyncIterator[Rig]:
-    """Put a run together. The sender waits for `sender.start()` and a life of the gateway."""
+    """Set up a run. The sender waits for `sender.start()` and a life of the gateway."""
     destination = await _start_destination(folder / "receptions", seed, shares)
     assert destination.stdout is not None
     port = int(await destination.stdout.readline())

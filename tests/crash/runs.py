@@ -1,4 +1,4 @@
-"""The runs: what is done to the gateway while it is sent to. Each returns the evidence, for the checker."""
+"""The runs: each injects one kind of fault under load, and returns the evidence for the checker."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from crash.numbered import identify
 from crash.rig import Rig, rigged
 from gatehouse.gateway import failpoints
 
-#: Seconds after it is ready, in which a gateway is killed at a random moment.
+#: A gateway is killed at a random moment within this time after it is ready (seconds).
 KILL_WITHIN = 2.0
-#: Failpoints that end the gateway while requests are sent to it; the migration needs a file to migrate.
+#: Failpoints that end the gateway under load. The failpoint of the migration is missing: it needs an old
+#: file.
 UNDER_LOAD = [
     name
     for name in failpoints.FAILPOINTS
@@ -29,15 +30,15 @@ Progress = Callable[[Rig, str], None]
 
 
 def silent(_: Rig, __: str) -> None:
-    """Say nothing."""
+    """Print nothing."""
 
 
 @dataclass
 class Findings:
-    """What a run says beside its evidence."""
+    """The results of a run besides its evidence."""
 
     evidence: Evidence
-    #: Faults that no invariant has a name for.
+    #: Violations that belong to no invariant.
     faults: list[str] = field(default_factory=list)
     #: Facts to show.
     facts: Mapping[str, object] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class Findings:
 async def kill(
     folder: Path, *, kills: int, acknowledged: int, seed: str, progress: Progress = silent
 ) -> Findings:
-    """D-01: kill -9 at random moments, until there were so many kills and so many acknowledgements."""
+    """D-01: kill -9 at random moments until `kills` and `acknowledged` are reached."""
     random = Random(seed)
     async with rigged(folder, seed=seed) as rig:
         rig.sender.start()
@@ -66,13 +67,13 @@ async def kill(
 async def crash_at_failpoints(
     folder: Path, *, times: int, seed: str, progress: Progress = silent
 ) -> Findings:
-    """D-02: die at each named place under load, each so many times, each time at another pass.
+    """D-02: end the process at each failpoint under load, several times each, each time at another pass.
 
-    In every other life the store stalls before that, and what waits for it gets 503.
+    In every second life the store stalls before that, and the requests that wait for it get 503.
     """
     random = Random(seed)
     checkpoints = 0
-    # What was delivered goes at once, or retention would have nothing to do.
+    # Delivered events expire at once. Otherwise retention would have nothing to remove.
     async with rigged(folder, seed=seed, keep="1s") as rig:
         rig.sender.start()
         for turn in range(times):
@@ -81,15 +82,15 @@ async def crash_at_failpoints(
                 stall = f"{failpoints.STALLED}:{random.randint(1, 3)}," if (turn + number) % 2 else ""
                 await rig.crash_at(f"{stall}{name}:{passes}")
                 if name == "during-checkpoint":
-                    checkpoints += checkpoint_was_under_way(rig.database)
+                    checkpoints += checkpoint_was_in_progress(rig.database)
                 progress(rig, f"{name} {turn + 1}/{times}")
         evidence = await rig.settle()
-    facts = {"killed inside a checkpoint, as the file says": f"{checkpoints} of {times}"}
+    facts = {"killed inside a checkpoint, as the file shows": f"{checkpoints} of {times}"}
     return Findings(evidence, facts=facts)
 
 
 async def migrate(folder: Path, *, times: int, seed: str, progress: Progress = silent) -> Findings:
-    """D-02 and U-01: die at a statement of the migration from the first schema, each time at another one."""
+    """D-02 and U-01: end the process at each statement of the migration from the first schema."""
     faults: list[str] = []
     all_evidence = []
     count = migration.statements(since=1)
@@ -103,7 +104,7 @@ async def migrate(folder: Path, *, times: int, seed: str, progress: Progress = s
             progress(rig, f"during-migration {turn + 1}/{times}")
         evidence = replace(evidence, answers=[*evidence.answers, *held])
         found = check(evidence)
-        faults += [f"died at statement {number}: {text}" for texts in found.values() for text in texts]
+        faults += [f"ended at statement {number}: {text}" for texts in found.values() for text in texts]
         all_evidence.append(evidence)
     return Findings(together(all_evidence), faults, {"statements": count})
 
@@ -121,7 +122,7 @@ async def terminate(folder: Path, *, times: int, seed: str, progress: Progress =
             progress(rig, f"SIGTERM {turn + 1}/{times}")
         evidence = await rig.settle()
     faults = [
-        f"{name} was stored, and its connection cut off without an answer" for name in cut_off(evidence)
+        f"{name} was stored, but its connection was closed without an answer" for name in cut_off(evidence)
     ]
     if slowest > 30.0:
         faults.append(f"a stop took {slowest:.1f} s")
@@ -129,13 +130,13 @@ async def terminate(folder: Path, *, times: int, seed: str, progress: Progress =
 
 
 def cut_off(evidence: Evidence) -> set[str]:
-    """Return what got no answer, and turned out to be known when it was sent again."""
+    """Return the events that got no answer and were duplicates when they were sent again."""
     unanswered = {answer.id for answer in evidence.answers if answer.status == 0}
     return {answer.id for answer in evidence.answers if answer.outcome == "duplicate"} & unanswered
 
 
 async def back_up(folder: Path, *, times: int, seed: str, progress: Progress = silent) -> Findings:
-    """D-20: backups under load; each is sound, and holds what was acknowledged before it began."""
+    """D-20: backups under load. Each is intact and contains everything acknowledged before it began."""
     faults: list[str] = []
     acknowledged: set[str] = set()
     async with rigged(folder, seed=seed) as rig:
@@ -156,7 +157,7 @@ async def back_up(folder: Path, *, times: int, seed: str, progress: Progress = s
 
 
 def _back_up(database: Path, backup: Path) -> None:
-    # As docs/operations.md says, with the library that the shell uses.
+    # As in docs/operations.md, but with Python's SQLite instead of the `sqlite3` shell.
     connection = sqlite3.connect(database, timeout=10.0)
     try:
         connection.execute("VACUUM INTO ?", (str(backup),))
@@ -169,18 +170,19 @@ def _compare(backup: Path, acknowledged: set[str]) -> list[str]:
     try:
         held = {identify(body)[0] for (body,) in connection.execute("SELECT body FROM events")}
         missing = [
-            f"{name} was acknowledged before {backup.name} and is not in it" for name in acknowledged - held
+            f"{name} was acknowledged before {backup.name} began and is not in it"
+            for name in acknowledged - held
         ]
         return [*missing, *(f"{backup.name}: {text}" for text in stored.damage(connection))]
     finally:
         connection.close()
 
 
-def checkpoint_was_under_way(database: Path) -> bool:
-    """Read from the index of the log whether a checkpoint had begun and not ended.
+def checkpoint_was_in_progress(database: Path) -> bool:
+    """Read from the index of the `-wal` file whether a checkpoint had begun and not ended.
 
-    Source: sqlite.org/walformat.html, section 2.1: at offset 96 how many frames are moved into the file, at
-    128 how many the last checkpoint set out to move.
+    Source: sqlite.org/walformat.html, section 2.1: offset 96 has the number of frames that were copied to the
+    database, and offset 128 the number of frames that the last checkpoint tried to copy.
     """
     index = database.with_name(database.name + "-shm").read_bytes()
     (moved,) = struct.unpack_from("=I", index, 96)

@@ -14,7 +14,7 @@ from crash.checker import Scrape
 async def scrape(
     client: aiohttp.ClientSession, operator_url: str, *, life: int, at_rest: bool = False
 ) -> Scrape:
-    """Read the metrics of one life, as they are now."""
+    """Read the current metrics of one life."""
     started = time.time()
     async with client.get(f"{operator_url}/metrics") as answer:
         text = await answer.text()

@@ -1,4 +1,4 @@
-"""The provider: many connections, each sending one event after the other, and what failed once more."""
+"""The provider: many connections, each of which sends events in sequence and sends failed ones again."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import aiohttp
 from crash.ledger import Answer, Ledger
 from crash.numbered import Numbered, make
 
-#: Seconds before what was not acknowledged is sent again.
+#: Seconds until an event that was not acknowledged is sent again.
 _PAUSE = 0.05
-#: Seconds: a gateway that takes longer than this has broken its promise of 1 s, or the machine is overloaded.
+#: Timeout (seconds). A slower gateway has missed its limit of 1 s, or the machine is overloaded.
 _PATIENCE = 10.0
 
 
 @dataclass
 class Target:
-    """Where to send to, while there is somebody."""
+    """The gateway to send to, if one serves."""
 
     url: str = ""
     life: int = 0
@@ -34,19 +34,19 @@ class Target:
         self.up.set()
 
     def gone(self) -> None:
-        """Stop senders from knocking at a closed door; what is under way goes on."""
+        """Start no new requests. Those in progress continue."""
         self.up.clear()
 
     def choose(self) -> tuple[int, str]:
-        """Return the life to send to, and its address."""
+        """Return the number of the life to send to, and its address."""
         return self.life, self.url
 
     def answered(self, answer: Answer) -> None:
-        """Learn what came of it."""
+        """Process the result of a request."""
 
 
 class Sender:
-    """Sends new events while `sending` is set, and what was refused or not answered until it is taken."""
+    """Sends new events while `sending` is set, and sends refused and unanswered ones until acknowledged."""
 
     def __init__(self, run: str, ledger: Ledger, *, connections: int, rate: float) -> None:
         self.target = Target()
@@ -55,7 +55,7 @@ class Sender:
         self.acknowledged = 0
         self.refused = 0
         self.unanswered = 0
-        #: Called with each acknowledgement's id when it is written down.
+        #: Called with the id of each acknowledged event after it is recorded.
         self.on_acknowledged: Callable[[str], None] = lambda _: None
         self._run = run
         self._ledger = ledger
@@ -83,7 +83,7 @@ class Sender:
         self._work.set()
 
     def stop(self) -> None:
-        """Send no new events; what was not acknowledged is still sent again."""
+        """Send no new events. Unacknowledged events are still sent again."""
         self.sending.clear()
 
     @property
@@ -110,7 +110,7 @@ class Sender:
                 self._busy -= 1
 
     async def _pace(self) -> None:
-        """Spread requests evenly; what could not be sent while nobody served is not made up for."""
+        """Space requests evenly. Requests that were missed while no gateway served are not sent later."""
         now = time.monotonic()
         self._next_at = max(self._next_at + self._every, now - 0.1)
         if self._next_at > now:
@@ -134,7 +134,7 @@ class Sender:
                 status = response.status
                 outcome = (await response.json()).get("status", "")
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-            # An answer that was cut off is none: its status alone acknowledges nothing.
+            # A truncated answer does not count: its status alone acknowledges nothing.
             status = 0
         return Answer(event.id, event.sha, status, outcome, started, time.time(), life)
 

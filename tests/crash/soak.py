@@ -1,4 +1,4 @@
-"""D-27: hours of the same load, with short retention. Memory, files and descriptors have to stop growing."""
+"""D-27: hours of the same load, with short retention. Memory, files and descriptors must stop growing."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from statistics import median
 from crash.rig import Rig, rigged
 from crash.runs import Findings, Progress, silent
 
-#: Seconds between looks; less in a run that is too short for it.
+#: Seconds between samples. Short runs use less.
 _LOOK_EVERY = 60.0
 #: Requests per second.
 _RATE = 300.0
-#: Answers of the destination: so few failures that no breaker opens, since what waits is not removed.
+#: Replies of the destination. Failures are rare, so no breaker opens: retention does not remove pending
+#: events.
 _SHARES = (97, 2, 1)
-#: What may come on top, from the second quarter to the last: shares, and descriptors.
+#: The allowed growth from the second quarter to the last: as a share, and in descriptors.
 _MORE_MEMORY, _MORE_STORE, _MORE_DESCRIPTORS = 0.05, 0.10, 4
-#: Lines of the gateway's log that are kept: the first say where it listens.
+#: The number of lines of the gateway's log to keep. The first lines contain its addresses.
 _LINES = 50
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the gateway takes at a moment: bytes, and how many descriptors."""
+    """The gateway's resources at one moment: bytes, and the number of descriptors."""
 
     memory: int
     store: int
@@ -39,7 +40,7 @@ class Sample:
 
 
 def look(rig: Rig) -> Sample:
-    """Look at the gateway from outside."""
+    """Take a sample of the gateway's resources from outside."""
     process = Path("/proc") / str(rig.ready.process.pid)
     resident = next(
         line for line in (process / "status").read_text().splitlines() if line.startswith("VmRSS:")
@@ -53,7 +54,7 @@ def look(rig: Rig) -> Sample:
 
 
 def growth(samples: Sequence[Sample]) -> list[str]:
-    """Say what goes on growing after the first quarter."""
+    """Describe what continues to grow after the first quarter."""
     second, last = _quarters(samples)
     faults = []
     if (more := _ratio(second.memory, last.memory)) > _MORE_MEMORY:
@@ -68,7 +69,7 @@ def growth(samples: Sequence[Sample]) -> list[str]:
 def _quarters(samples: Sequence[Sample]) -> tuple[Sample, Sample]:
     """Return the medians of the second quarter and of the last."""
     quarter = len(samples) // 4
-    assert quarter, "a soak needs four samples at least"
+    assert quarter, "a soak needs at least four samples"
     return _median(samples[quarter : 2 * quarter]), _median(samples[-quarter:])
 
 
@@ -86,7 +87,7 @@ def _ratio(before: int, after: int) -> float:
 
 
 async def soak(folder: Path, *, seconds: float, seed: str, progress: Progress = silent) -> Findings:
-    """Send for so many seconds, and look every minute."""
+    """Send for `seconds`, and take a sample every minute."""
     keep = f"{max(1, int(seconds / 12))}s"
     async with rigged(
         folder, seed=seed, connections=16, rate=_RATE, keep=keep, window=keep, shares=_SHARES
@@ -107,7 +108,7 @@ async def _samples(rig: Rig, seconds: float, progress: Progress) -> list[Sample]
     while (passed := time.monotonic() - started) < seconds:
         await asyncio.sleep(min(every, seconds - passed))
         samples.append(look(rig))
-        # The gateway's log is read as it comes, and would fill this process.
+        # The log is read continuously and would fill the memory of this process.
         del rig.ready.log[_LINES:]
         progress(rig, f"{(time.monotonic() - started) / 60:6.1f} min  {samples[-1]}")
     return samples

@@ -1,4 +1,4 @@
-"""What the store holds at the end, read out of its file by itself, without Gatehouse."""
+"""The content of the store at the end of a run, read from its file without Gatehouse."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from crash.numbered import identify
 class Stored:
     """The content of a store whose gateway has stopped."""
 
-    #: How many rows each event has.
+    #: The number of rows of each event.
     rows: Counter[str] = field(default_factory=Counter)
-    #: The digests of what the rows hold.
+    #: The digests of the stored bodies.
     shas: dict[str, str] = field(default_factory=dict)
     dead: frozenset[str] = frozenset()
     pending: int = 0
     #: Pending deliveries that are still marked as leased.
     leased: int = 0
-    #: What SQLite's own checks say; nothing when all is well.
+    #: The findings of SQLite's checks. Empty if the file is intact.
     damage: tuple[str, ...] = ()
 
 
@@ -32,7 +32,7 @@ SELECT events.body FROM events JOIN deliveries ON deliveries.event_seq = events.
 
 
 def read(path: Path) -> Stored:
-    """Read a store. Nothing may have it open."""
+    """Read a store. No process may have it open."""
     connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         found = [identify(body) for (body,) in connection.execute("SELECT body FROM events")]
@@ -49,7 +49,7 @@ def read(path: Path) -> Stored:
 
 
 def damage(connection: sqlite3.Connection) -> tuple[str, ...]:
-    """Run SQLite's own checks."""
+    """Run SQLite's checks."""
     integrity = [text for (text,) in connection.execute("PRAGMA integrity_check") if text != "ok"]
     references = [f"row without its event: {row}" for row in connection.execute("PRAGMA foreign_key_check")]
     return (*integrity, *references)

@@ -1,4 +1,4 @@
-"""What PostgreSQL holds at the end, read by plain SQL, without Gatehouse."""
+"""The content of PostgreSQL at the end of a run, read with plain SQL, without Gatehouse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ SELECT events.body FROM events JOIN deliveries ON deliveries.event_id = events.i
 _PENDING = "SELECT count(*) FROM deliveries WHERE status = 'pending'"
 _LEASED = f"{_PENDING} AND leased_until_ms > 0"
 
-#: What has to be nowhere: rows that lack what belongs to them, and what has ended but is leased or due.
+#: Queries that must find nothing: rows without their counterparts, and finished deliveries that are leased or
+#: due.
 _ORPHANS = {
     "delivery without its event": """
 SELECT event_id FROM deliveries WHERE NOT EXISTS (SELECT FROM events WHERE id = event_id)""",
@@ -29,10 +30,10 @@ SELECT id FROM events WHERE NOT EXISTS (SELECT FROM deliveries WHERE event_id = 
 SELECT id FROM events WHERE NOT EXISTS (SELECT FROM dedupe_keys WHERE event_id = id)""",
     "key without its event": """
 SELECT event_id FROM dedupe_keys WHERE NOT EXISTS (SELECT FROM events WHERE id = event_id)""",
-    "ended, and leased or due": """
+    "finished, but leased or due": """
 SELECT event_id FROM deliveries WHERE status <> 'pending' AND (leased_until_ms > 0 OR due_ms IS NOT NULL)""",
 }
-#: PostgreSQL's own checks: each index against its table, and each table.
+#: PostgreSQL's checks of each index against its table, and of each table.
 _CHECKS = (
     "CREATE EXTENSION IF NOT EXISTS amcheck",
     """
@@ -47,17 +48,17 @@ SELECT relname || ': ' || (found).msg FROM (
 
 
 async def connect(database: Database) -> asyncpg.Connection[asyncpg.Record]:
-    """Connect as an onlooker."""
+    """Open a connection to read the store."""
     return await asyncpg.connect(database.url, password=database.password, timeout=10.0)
 
 
 async def pending(connection: asyncpg.Connection[asyncpg.Record]) -> int:
-    """Count what is not delivered and not given up."""
+    """Count the pending deliveries."""
     return int(await connection.fetchval(_PENDING))
 
 
 async def read(server: PostgresServer, database: Database) -> Stored:
-    """Read a store that no gateway works with any more."""
+    """Read a store that no gateway uses any more."""
     connection = await connect(database)
     try:
         found = [identify(row[0]) for row in await connection.fetch("SELECT body FROM events")]
@@ -77,7 +78,7 @@ async def read(server: PostgresServer, database: Database) -> Stored:
 
 
 def damage(server: PostgresServer, database: Database) -> tuple[str, ...]:
-    """Run PostgreSQL's own checks."""
+    """Run PostgreSQL's checks."""
     try:
         said = server.sql(*_CHECKS, database=database.name)
     except AssertionError as error:

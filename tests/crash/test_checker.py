@@ -1,4 +1,4 @@
-"""Each invariant of the checker can fail: made-up evidence that violates it alone, beside clean evidence."""
+"""Each invariant of the checker can fail: made-up evidence violates exactly one, and clean evidence none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from crash.checker import INVARIANTS, Evidence, Scrape, check, refused_yet_stored
+from crash.checker import INVARIANTS, Evidence, Scrape, check, refused_but_stored
 from crash.ledger import Answer, Ledger, Reception, read
 from crash.runs import cut_off
 from crash.stored import Stored
@@ -25,7 +25,8 @@ def reception(name: str, attempt: int = 1, status: int = 200, *, key: str = "", 
     return Reception(name, key or f"key-{name}", attempt, sha or f"sha-{name}", status, 2.0)
 
 
-#: a: at once. b: cut off by a kill, sent again, delivered twice. c: refused, accepted, failed once. d: dead.
+#: a: delivered. b: unanswered because of a kill, sent again, delivered twice. c: refused, accepted, failed
+#: once. d: dead.
 CLEAN = Evidence(
     answers=[
         answer("a"),
@@ -58,13 +59,13 @@ def rows(*names: str) -> Stored:
     return replace(CLEAN.stored, rows=Counter(names))
 
 
-#: What violates one invariant and no other: its name, the evidence, and a word of what is said about it.
+#: Evidence that violates exactly one invariant: the invariant, the evidence, and a part of the reported text.
 VIOLATIONS = [
     ("I1", replace(CLEAN, stored=rows("b", "c", "d")), "a was acknowledged and is not stored"),
     (
         "I1",
         replace(CLEAN, stored=replace(CLEAN.stored, shas={**CLEAN.stored.shas, "a": "other"})),
-        "a is stored with other bytes",
+        "a is stored with bytes that differ",
     ),
     (
         "I1",
@@ -81,11 +82,11 @@ VIOLATIONS = [
         replace(CLEAN, receptions=[*CLEAN.receptions[1:], reception("a", 1, 500)]),
         "a was acknowledged, and is neither",
     ),
-    ("I3", replace(CLEAN, receptions=[*CLEAN.receptions, reception("x")]), "x arrived and was never sent"),
+    ("I3", replace(CLEAN, receptions=[*CLEAN.receptions, reception("x")]), "x arrived but was never sent"),
     (
         "I4",
         replace(CLEAN, receptions=[*CLEAN.receptions[1:], reception("a", sha="other")]),
-        "a arrived with other bytes",
+        "a arrived with bytes that differ",
     ),
     (
         "I5",
@@ -102,15 +103,15 @@ VIOLATIONS = [
         replace(CLEAN, receptions=[*CLEAN.receptions, reception("c", 2, 500)]),
         "c arrived as attempts [1, 2, 2]",
     ),
-    ("I6", replace(CLEAN, receptions=[*CLEAN.receptions, reception("a", 2)]), "2 duplicates where 1"),
-    ("I6", replace(CLEAN, kills=0), "1 duplicates where 0"),
+    ("I6", replace(CLEAN, receptions=[*CLEAN.receptions, reception("a", 2)]), "2 duplicates, but at most 1"),
+    ("I6", replace(CLEAN, kills=0), "1 duplicates, but at most 0"),
     ("I7", replace(CLEAN, stored=replace(CLEAN.stored, damage=("row missing from index",))), "row missing"),
     ("I7", replace(CLEAN, stored=replace(CLEAN.stored, leased=3)), "3 deliveries are leased"),
     ("I8", replace(CLEAN, stored=rows("a", "b", "c", "c", "d")), "c is stored 2 times"),
     (
         "I8",
         replace(CLEAN, answers=[*CLEAN.answers, answer("e", 503)]),
-        "e was refused and never acknowledged",
+        "e was refused and then never acknowledged",
     ),
     (
         "I9",
@@ -132,33 +133,33 @@ def test_clean_evidence_violates_nothing() -> None:
 
 
 @pytest.mark.parametrize(("name", "evidence", "said"), VIOLATIONS, ids=[said for _, _, said in VIOLATIONS])
-def test_an_invariant_that_is_violated_says_so(name: str, evidence: Evidence, said: str) -> None:
+def test_a_violated_invariant_is_reported(name: str, evidence: Evidence, said: str) -> None:
     found = check(evidence)
 
     assert any(said in text for text in found[name])
     assert [other for other in found if found[other]] == [name]
 
 
-def test_an_attempt_that_claims_to_be_the_first_again_is_no_marked_duplicate() -> None:
+def test_a_repeated_attempt_with_number_1_is_a_violation() -> None:
     evidence = replace(CLEAN, receptions=[*CLEAN.receptions, reception("c", 1, 500)])
 
-    assert check(evidence)["I6"] == ["c arrived again as a first attempt"]
+    assert check(evidence)["I6"] == ["c arrived again with attempt number 1"]
 
 
 def test_every_invariant_is_shown_to_fail() -> None:
     assert {name for name, _, _ in VIOLATIONS} == set(INVARIANTS)
 
 
-def test_what_was_delivered_may_be_gone_where_retention_runs() -> None:
+def test_retention_may_remove_delivered_events() -> None:
     evidence = replace(CLEAN, stored=rows("d"), retires=True)
 
     assert check(evidence)["I1"] == []
 
 
-def test_a_503_that_was_written_all_the_same_is_found() -> None:
+def test_an_event_that_was_stored_despite_its_503_is_found() -> None:
     answers = [answer("a", 503), answer("a", outcome="duplicate"), answer("b", 503), answer("b")]
 
-    assert refused_yet_stored(replace(CLEAN, answers=answers)) == {"a"}
+    assert refused_but_stored(replace(CLEAN, answers=answers)) == {"a"}
 
 
 def test_a_connection_cut_off_after_its_event_was_stored_is_found() -> None:
@@ -167,7 +168,7 @@ def test_a_connection_cut_off_after_its_event_was_stored_is_found() -> None:
     assert cut_off(replace(CLEAN, answers=answers)) == {"a"}
 
 
-async def test_a_ledger_gives_back_what_was_written_but_for_a_last_line_that_was_cut_off(
+async def test_a_ledger_returns_all_lines_except_an_incomplete_last_one(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "answers"

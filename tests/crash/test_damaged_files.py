@@ -1,4 +1,6 @@
-"""A log cut short, an index gone, a bit flipped: what was intact is there, wrong bytes stay."""
+"""A truncated `-wal` file, a missing index, a flipped bit: intact events survive, and wrong bytes are not
+sent.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,12 @@ from crash.stored import damage
 from gatehouse.errors import StoreError
 from gatehouse.store.sqlite import SqliteStore
 
-#: Few enough that the log is never moved into the file while they are written.
+#: So few that no checkpoint runs while they are written.
 EVENTS = 60
 
 
 def body(number: int) -> bytes:
-    """Return a body that carries its own digest."""
+    """Return a body that contains its own digest."""
     text = f"event {number} " + "x" * (number * 37 % 3000)
     return f"{hashlib.sha256(text.encode()).hexdigest()} {text}".encode()
 
@@ -32,7 +34,7 @@ def intact(sent: bytes) -> bool:
 
 @pytest.fixture
 async def crashed(tmp_path: Path) -> tuple[Path, dict[str, int]]:
-    """Leave a store behind as a crash does; map each event to how long the log was after it."""
+    """Make a store as a crash leaves it. Map each event to the length of the `-wal` file after it."""
     (original := tmp_path / "original").mkdir()
     (folder := tmp_path / "crashed").mkdir()
     store = await SqliteStore.open(original / "gatehouse.db")
@@ -70,7 +72,7 @@ def held(database: Path) -> set[str]:
 
 
 @pytest.mark.case("D-12")
-async def test_a_log_that_was_cut_short_anywhere_keeps_every_event_before_the_cut(
+async def test_a_truncated_wal_file_keeps_every_event_before_the_cut(
     crashed: tuple[Path, dict[str, int]],
 ) -> None:
     original, acknowledged = crashed
@@ -87,7 +89,7 @@ async def test_a_log_that_was_cut_short_anywhere_keeps_every_event_before_the_cu
 
 
 @pytest.mark.case("D-12")
-async def test_without_its_index_a_log_is_read_all_the_same(crashed: tuple[Path, dict[str, int]]) -> None:
+async def test_a_wal_file_without_its_index_is_read(crashed: tuple[Path, dict[str, int]]) -> None:
     original, acknowledged = crashed
     for number in range(10):
         database = copy(original, f"no-index-{number}")
@@ -98,11 +100,11 @@ async def test_without_its_index_a_log_is_read_all_the_same(crashed: tuple[Path,
 
 
 @pytest.mark.case("D-11")
-async def test_whichever_bit_flips_no_body_leaves_with_other_bytes_than_came(
+async def test_no_flipped_bit_causes_a_delivery_with_wrong_bytes(
     crashed: tuple[Path, dict[str, int]],
 ) -> None:
     original, _ = crashed
-    await opens_and_works(moved := copy(original, "moved"))  # closing moves the log into the file
+    await opens_and_works(moved := copy(original, "moved"))  # closing checkpoints the `-wal` file
     random = Random(2)
     for number in range(100):
         source, suffix = (moved, "") if number % 2 else (original, "-wal")
@@ -111,7 +113,7 @@ async def test_whichever_bit_flips_no_body_leaves_with_other_bytes_than_came(
         try:
             store = await SqliteStore.open(database)
         except StoreError:
-            continue  # loudly
+            continue  # refused with an error
         try:
             leased = await lease(store, now=2e9)
         except StoreError:

@@ -1,4 +1,4 @@
-"""A start with much in the store: what is pending is known at once, and not read into memory."""
+"""A start with a large store: pending deliveries are counted at once, and are not read into memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ destinations:
 
 
 async def peak_after_start(config: Path) -> tuple[int, str]:
-    """Start and be ready; return the most memory that took, and the metrics then."""
+    """Start a gateway. Return its peak memory when it is ready, and its metrics."""
     async with serving(config, SECRET=providers.SECRET) as gateway, aiohttp.ClientSession() as client:
         async with client.get(f"{gateway.operator_url}/readyz") as answer:
             assert answer.status == 200
@@ -39,7 +39,7 @@ async def peak_after_start(config: Path) -> tuple[int, str]:
 
 
 @pytest.mark.case("D-23")
-async def test_what_is_pending_is_counted_at_the_start_and_stays_on_disk(tmp_path: Path) -> None:
+async def test_pending_deliveries_are_counted_at_the_start_and_stay_on_disk(tmp_path: Path) -> None:
     config = tmp_path / "gateway.yaml"
     config.write_text(CONFIG)
     empty, _ = await peak_after_start(config)

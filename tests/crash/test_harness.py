@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crash import migration, runs
-from crash.checker import check, refused_yet_stored
+from crash.checker import check, refused_but_stored
 from crash.rig import rigged
 from crash.runs import Findings
 from gatehouse.errors import GatewayError
@@ -23,7 +23,7 @@ def violations(findings: Findings) -> list[str]:
 
 
 @pytest.mark.case("D-01")
-async def test_killed_again_and_again_it_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+async def test_repeated_kills_lose_no_acknowledged_event(tmp_path: Path) -> None:
     findings = await runs.kill(tmp_path, kills=8, acknowledged=1000, seed="1")
 
     assert violations(findings) == []
@@ -32,18 +32,18 @@ async def test_killed_again_and_again_it_loses_nothing_that_it_acknowledged(tmp_
 
 
 @pytest.mark.case("D-02")
-async def test_ended_at_each_failpoint_it_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
+async def test_an_end_at_any_failpoint_loses_no_acknowledged_event(tmp_path: Path) -> None:
     findings = await runs.crash_at_failpoints(tmp_path, times=1, seed="1")
 
     assert violations(findings) == []
     assert findings.evidence.kills == len(runs.UNDER_LOAD) == 8
-    # What got 503 because the store stalled was rolled back: I8 is about these.
+    # Events that got 503 because the store stalled were rolled back. I8 covers them.
     assert any(answer.status == 503 for answer in findings.evidence.answers)
-    assert refused_yet_stored(findings.evidence) == set()
+    assert refused_but_stored(findings.evidence) == set()
 
 
 @pytest.mark.case("D-02", "U-01")
-async def test_ended_in_the_middle_of_a_migration_it_takes_it_up_again(tmp_path: Path) -> None:
+async def test_an_interrupted_migration_continues_at_the_next_start(tmp_path: Path) -> None:
     findings = await runs.migrate(tmp_path, times=2, seed="1")
 
     assert violations(findings) == []
@@ -51,8 +51,8 @@ async def test_ended_in_the_middle_of_a_migration_it_takes_it_up_again(tmp_path:
 
 
 @pytest.mark.case("U-01")
-async def test_each_statement_of_a_migration_can_be_its_last(tmp_path: Path) -> None:
-    """The count of statements is right: it can die at the last of them, and there is none after it."""
+async def test_a_migration_can_end_at_any_statement(tmp_path: Path) -> None:
+    """The number of statements is correct: the process can end at the last one, and no statement follows."""
     async with rigged(tmp_path, seed="1") as rig:
         migration.write_first_schema(rig.database, "old", 1)
         count = migration.statements(since=1)
@@ -62,7 +62,7 @@ async def test_each_statement_of_a_migration_can_be_its_last(tmp_path: Path) -> 
 
 
 @pytest.mark.case("D-25")
-async def test_stopped_under_load_it_cuts_nobody_off_whose_event_it_stored(tmp_path: Path) -> None:
+async def test_a_stop_under_load_answers_every_request_whose_event_was_stored(tmp_path: Path) -> None:
     findings = await runs.terminate(tmp_path, times=3, seed="1")
 
     assert violations(findings) == []
@@ -70,7 +70,7 @@ async def test_stopped_under_load_it_cuts_nobody_off_whose_event_it_stored(tmp_p
 
 
 @pytest.mark.case("D-20")
-async def test_a_backup_under_load_holds_what_was_acknowledged_before_it_began(tmp_path: Path) -> None:
+async def test_a_backup_under_load_contains_everything_acknowledged_before_it_began(tmp_path: Path) -> None:
     findings = await runs.back_up(tmp_path, times=3, seed="1")
 
     assert violations(findings) == []
@@ -79,12 +79,12 @@ async def test_a_backup_under_load_holds_what_was_acknowledged_before_it_began(t
 @pytest.mark.parametrize(
     "text", ["after-lunch", "after-commit:0", "after-commit:0x1", "after-commit:-1", "", "after-commit:²"]
 )
-def test_a_failpoint_that_does_not_exist_is_refused(text: str) -> None:
+def test_an_unknown_failpoint_is_refused(text: str) -> None:
     with pytest.raises(GatewayError, match="no such failpoint"):
         failpoints.arm(text)
 
 
-async def test_a_gateway_with_failpoints_says_so_and_one_without_does_not_know_them(tmp_path: Path) -> None:
+async def test_failpoints_are_logged_and_are_not_imported_unless_set(tmp_path: Path) -> None:
     config = tmp_path / "gateway.yaml"
     config.write_text(
         'server: {listen: "127.0.0.1:0"}\noperator: {listen: "127.0.0.1:0"}\n'

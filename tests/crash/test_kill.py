@@ -1,4 +1,4 @@
-"""What was answered with 2xx survives kill -9 and SIGTERM, and is forwarded."""
+"""Acknowledged events survive kill -9 and SIGTERM, and are forwarded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ routes:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """Name the config file; each test writes it when it knows its destination."""
+    """Return the path of the config file. Each test writes it when it knows its destination."""
     return tmp_path / "gateway.yaml"
 
 
@@ -36,7 +36,7 @@ def numbered(number: int) -> bytes:
 
 
 async def send(client: aiohttp.ClientSession, gateway: GatewayProcess, number: int) -> str:
-    """Send an event; return its id at the gateway."""
+    """Send an event. Return its id in the gateway."""
     body = numbered(number)
     async with client.post(
         f"{gateway.url}/webhooks/mando", data=body, headers=providers.mando(body)
@@ -47,7 +47,7 @@ async def send(client: aiohttp.ClientSession, gateway: GatewayProcess, number: i
 
 
 @pytest.mark.case("D-01")
-async def test_killed_between_the_answer_and_the_forward_it_forwards_after_a_restart(config: Path) -> None:
+async def test_an_event_acknowledged_before_a_kill_is_forwarded_after_the_restart(config: Path) -> None:
     async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
         await destination.stop()
         config.write_text(CONFIG.format(url=destination.url))
@@ -65,7 +65,7 @@ async def test_killed_between_the_answer_and_the_forward_it_forwards_after_a_res
     assert received.attempt > 1
 
 
-async def test_killed_during_an_attempt_it_sends_again_with_the_same_key_and_a_higher_number(
+async def test_an_attempt_interrupted_by_a_kill_is_repeated_with_the_same_key_and_a_higher_number(
     config: Path,
 ) -> None:
     async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
@@ -87,7 +87,7 @@ async def test_killed_during_an_attempt_it_sends_again_with_the_same_key_and_a_h
 @pytest.mark.alone
 @pytest.mark.case("D-01", "D-25")
 @pytest.mark.parametrize("crash", ["kill", "terminate"])
-async def test_stopped_under_load_nothing_accepted_is_lost(config: Path, crash: str) -> None:
+async def test_a_stop_under_load_loses_no_accepted_event(config: Path, crash: str) -> None:
     accepted: set[str] = set()
     async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
         config.write_text(CONFIG.format(url=destination.url))
@@ -95,7 +95,7 @@ async def test_stopped_under_load_nothing_accepted_is_lost(config: Path, crash: 
         async with serving(config, SECRET=providers.SECRET) as gateway:
 
             async def load() -> None:
-                """Send until the gateway is gone; only what was answered with 200 counts."""
+                """Send until the gateway has ended. Only events that were answered with 200 count."""
                 while True:
                     try:
                         accepted.add(await send(client, gateway, next(numbers)))
@@ -132,7 +132,7 @@ async def _drained(client: aiohttp.ClientSession, gateway: GatewayProcess) -> No
 
 @pytest.mark.alone
 @pytest.mark.case("D-25")
-async def test_neither_a_hanging_destination_nor_a_slow_provider_keeps_it_from_stopping_within_ten_seconds(
+async def test_a_stop_takes_at_most_ten_seconds_with_a_hanging_destination_and_a_slow_provider(
     config: Path,
 ) -> None:
     async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
@@ -156,7 +156,7 @@ async def test_neither_a_hanging_destination_nor_a_slow_provider_keeps_it_from_s
 
 @pytest.mark.alone
 @pytest.mark.case("D-21")
-async def test_a_second_process_on_the_same_file_refuses_at_once(config: Path) -> None:
+async def test_a_second_process_on_the_same_file_does_not_start(config: Path) -> None:
     config.write_text(CONFIG.format(url="http://127.0.0.1:9/events"))
     async with serving(config, SECRET=providers.SECRET):
         started = time.monotonic()

@@ -1,4 +1,4 @@
-"""A thousand bodies of 1 MiB at once: refused beyond the byte budget, memory bounded, and it goes on."""
+"""A thousand bodies of 1 MiB at once: those above the byte budget are refused, and memory is bounded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from processes import GatewayProcess, serving
 
 MIB = 1024 * 1024
 CONNECTIONS = 1000
-#: The budget for bodies is 64 MiB; what the store keeps at hand is as much, and the gateway itself, too.
+#: The budget for bodies is 64 MiB. The store's cache and the gateway itself need about as much each.
 BOUND = 512 * MIB
 CONFIG = """
 server: {listen: "127.0.0.1:0"}
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.alone, pytest.mark.case("D-26"), pytest.mark.timeout(1
 
 @pytest.fixture(autouse=True)
 def descriptors() -> Iterator[None]:
-    """Let this process have that many connections."""
+    """Raise the file limit of this process for this many connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4 * CONNECTIONS, hard)), hard))
     yield
@@ -45,7 +45,7 @@ def numbered(number: int, size: int) -> bytes:
 
 
 async def send(port: int, body: bytes, lines: list[str]) -> str:
-    """Send a request on a connection of its own; return the status, or "closed"."""
+    """Send a request on its own connection. Return the status, or "closed"."""
     loop = asyncio.get_running_loop()
     with socket.socket() as connection:
         connection.setblocking(False)
@@ -54,7 +54,7 @@ async def send(port: int, body: bytes, lines: list[str]) -> str:
             await loop.sock_sendall(connection, head(f"Content-Length: {len(body)}", *lines))
             await loop.sock_sendall(connection, body)
         except ConnectionError:
-            return "closed"  # it had its answer before all of it was sent
+            return "closed"  # the answer came before the whole request was sent
         try:
             return (await loop.sock_recv(connection, 4096))[9:12].decode() or "closed"
         except ConnectionError:
@@ -62,7 +62,7 @@ async def send(port: int, body: bytes, lines: list[str]) -> str:
 
 
 async def flood(gateway: GatewayProcess, *, signed: bool) -> Counter[str]:
-    """Send a thousand bodies at once, each of exactly what is allowed; return the answers."""
+    """Send a thousand bodies of exactly the maximum size at once. Return the answers."""
 
     async def one(number: int) -> str:
         body = numbered(number, MIB)
@@ -73,15 +73,13 @@ async def flood(gateway: GatewayProcess, *, signed: bool) -> Counter[str]:
 
 
 def peak(gateway: GatewayProcess) -> int:
-    """Return the most bytes that the gateway ever had resident."""
+    """Return the gateway's peak resident memory (bytes)."""
     status = Path(f"/proc/{gateway.process.pid}/status").read_text()
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
 @pytest.mark.parametrize(("signed", "taken"), [(True, "200"), (False, "401")], ids=["signed", "unsigned"])
-async def test_a_thousand_bodies_of_a_mebibyte_are_refused_beyond_the_budget(
-    tmp_path: Path, signed: bool, taken: str
-) -> None:
+async def test_bodies_above_the_byte_budget_are_refused(tmp_path: Path, signed: bool, taken: str) -> None:
     config = tmp_path / "gateway.yaml"
     config.write_text(CONFIG)
     async with serving(config, SECRET=providers.SECRET) as gateway, aiohttp.ClientSession() as client:
@@ -103,7 +101,7 @@ async def test_a_thousand_bodies_of_a_mebibyte_are_refused_beyond_the_budget(
 
 
 async def announce(port: int, length: int) -> str:
-    """Send the head of a request and none of its body; return the status."""
+    """Send the head of a request without its body. Return the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(head(f"Content-Length: {length}"))
@@ -112,7 +110,7 @@ async def announce(port: int, length: int) -> str:
         writer.transport.abort()
 
 
-async def test_a_thousand_bodies_that_are_too_large_are_refused_by_what_they_announce(tmp_path: Path) -> None:
+async def test_too_large_bodies_are_refused_by_their_content_length(tmp_path: Path) -> None:
     config = tmp_path / "gateway.yaml"
     config.write_text(CONFIG)
     async with serving(config, SECRET=providers.SECRET) as gateway:

@@ -1,4 +1,4 @@
-"""The example app does its work once for each event, however often the gateway dies and answers get lost."""
+"""The example app processes each event once, even if the gateway is killed and replies get lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from processes import serving
 
 APP = Path(__file__).parents[2] / "deploy/example-app/app.py"
 KILLS = 3
-#: Acknowledged in each life, before it ends.
+#: The number of events that are acknowledged in each life before its end.
 EVENTS = 40
 CONFIG = """
 server: {{listen: "127.0.0.1:0"}}
@@ -48,7 +48,7 @@ def app() -> ModuleType:
 
 
 class Line:
-    """What lies between the gateway and the app: it counts what passes, and loses one answer in ten."""
+    """A proxy between the gateway and the app: it counts requests, and loses one reply in ten."""
 
     def __init__(self) -> None:
         self.attempts: Counter[str] = Counter()
@@ -75,7 +75,7 @@ async def listening(application: web.Application) -> AsyncIterator[str]:
 
 
 class Provider:
-    """Sends one event after the other, each until it is acknowledged."""
+    """Sends events in sequence, each until it is acknowledged."""
 
     def __init__(self) -> None:
         self.acknowledged: set[str] = set()
@@ -83,10 +83,10 @@ class Provider:
         self.stop = False
 
     async def until_acknowledged(self, more: int) -> None:
-        """Wait for so many more acknowledgements."""
+        """Wait for `number` more acknowledgements."""
         wanted = len(self.acknowledged) + more
         async with asyncio.timeout(20):
-            while len(self.acknowledged) < wanted:  # noqa: ASYNC110 - a counter is all there is to look at
+            while len(self.acknowledged) < wanted:  # noqa: ASYNC110 - there is only a counter to poll
                 await asyncio.sleep(0.01)
 
     async def send(self, client: aiohttp.ClientSession, sender: int) -> None:
@@ -99,12 +99,12 @@ class Provider:
                         self.acknowledged.add((await answer.json())["id"])
                         number += 1
             except aiohttp.ClientError:
-                await asyncio.sleep(0.02)  # nobody says when the gateway is back
+                await asyncio.sleep(0.02)  # nothing signals that the gateway is back
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.case("D-19")
-async def test_whatever_is_delivered_twice_has_one_effect(
+async def test_an_event_that_is_delivered_twice_is_processed_once(
     app: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     effects: Counter[str] = Counter()
@@ -132,10 +132,10 @@ async def test_whatever_is_delivered_twice_has_one_effect(
             provider.url, provider.stop = f"{gateway.url}/webhooks/mando", True
             await asyncio.gather(*senders)
             async with asyncio.timeout(30):
-                while provider.acknowledged - line.attempts.keys():  # noqa: ASYNC110 - the app says nothing
+                while provider.acknowledged - line.attempts.keys():  # noqa: ASYNC110 - the app signals nothing
                     await asyncio.sleep(0.05)
 
     assert len(provider.acknowledged) >= KILLS * EVENTS
-    assert max(line.attempts.values()) > 1  # or there was nothing to tell apart
+    assert max(line.attempts.values()) > 1  # otherwise the test proves nothing
     assert set(effects.values()) == {1}
     assert len(effects) == len(line.attempts) >= len(provider.acknowledged)

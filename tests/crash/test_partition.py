@@ -1,4 +1,4 @@
-"""The way between a gateway and its database: passable, cut silently, cut with a word, and healed."""
+"""The proxy between a gateway and its database: forwarding, cut silently, cut with resets, and healed."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ async def ask(streams: Streams, text: bytes) -> bytes:
     return await reader.readline()
 
 
-async def test_it_passes_on_both_ways() -> None:
+async def test_data_passes_in_both_directions() -> None:
     async with way_to_an_echo() as way:
         streams = await open_through(way)
         assert await ask(streams, b"one") == b"one\n"
         streams[1].close()
 
 
-async def test_what_is_sent_while_it_drops_arrives_when_it_is_healed() -> None:
+async def test_data_sent_during_a_silent_cut_arrives_after_it() -> None:
     async with way_to_an_echo() as way:
         old = await open_through(way)
         assert await ask(old, b"one") == b"one\n"
@@ -63,7 +63,7 @@ async def test_what_is_sent_while_it_drops_arrives_when_it_is_healed() -> None:
             writer.close()
 
 
-async def test_while_it_refuses_connections_are_reset_and_none_is_taken() -> None:
+async def test_a_refusing_cut_resets_connections_and_accepts_none() -> None:
     async with way_to_an_echo() as way:
         old = await open_through(way)
         assert await ask(old, b"one") == b"one\n"

@@ -1,4 +1,4 @@
-"""No answer of 2xx leaves before the sync of what it acknowledges: read from a trace of the system calls."""
+"""No 2xx is sent before its event is synced, as a trace of the system calls shows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sent(*names: str) -> str:
 
 @pytest.fixture
 def strace() -> None:
-    """End a test that has no strace."""
+    """Skip the test, or fail it in CI, if there is no strace."""
     if find_strace() is None:
         lacking("no strace: install it, run tests/crash/fetch_strace.sh, or set GATEHOUSE_TEST_STRACE")
 
@@ -64,12 +64,12 @@ def strace() -> None:
         "the sync failed",
         "never written",
         "answered during the sync",
-        "answered after a sync that was interrupted by others",
+        "answered after a sync with other calls in between",
         "written during the sync",
         "its page is written again later",
     ],
 )
-def test_a_trace_is_judged_by_the_order_of_write_sync_and_answer(trace: list[str], violations: int) -> None:
+def test_a_trace_is_checked_for_the_order_of_write_sync_and_answer(trace: list[str], violations: int) -> None:
     order = Order().follow(trace)
 
     assert len(order.violations) == violations
@@ -81,7 +81,7 @@ def test_every_answer_of_a_trace_is_counted() -> None:
 
 @pytest.mark.case("D-04")
 @pytest.mark.usefixtures("strace")
-async def test_of_a_thousand_answers_none_precedes_its_sync(tmp_path: Path) -> None:
+async def test_no_answer_precedes_its_sync(tmp_path: Path) -> None:
     findings = await power_cut(tmp_path, requests=1000, seed="1")
 
     assert findings.faults == []
@@ -91,7 +91,7 @@ async def test_of_a_thousand_answers_none_precedes_its_sync(tmp_path: Path) -> N
 
 @pytest.mark.case("D-04")
 @pytest.mark.usefixtures("strace")
-async def test_without_syncs_the_same_trace_convicts_the_gateway(tmp_path: Path) -> None:
+async def test_the_check_finds_violations_in_a_gateway_without_syncs(tmp_path: Path) -> None:
     findings = await power_cut(tmp_path, requests=100, seed="1", failpoints=UNSYNCED)
 
     assert len([fault for fault in findings.faults if "before it was synced" in fault]) >= 100

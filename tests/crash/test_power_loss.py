@@ -1,4 +1,4 @@
-"""What was answered with 2xx is there after a power cut; without syncs it would not be."""
+"""Acknowledged events survive a power cut. Without syncs they would be lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gatehouse.gateway.failpoints import UNSYNCED
 pytestmark = [pytest.mark.case("D-03"), pytest.mark.timeout(180)]
 
 
-async def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+async def test_a_power_cut_loses_no_acknowledged_event(tmp_path: Path) -> None:
     findings = await power_loss(tmp_path, cuts=5, acknowledged=500, seed="1")
 
     assert {name: found for name, found in check(findings.evidence).items() if found} == {}
@@ -21,8 +21,8 @@ async def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path: Path) -
     assert findings.evidence.kills >= 5
 
 
-async def test_without_syncs_the_same_cuts_take_what_was_acknowledged(tmp_path: Path) -> None:
+async def test_the_same_cuts_lose_acknowledged_events_without_syncs(tmp_path: Path) -> None:
     findings = await power_loss(tmp_path, cuts=5, acknowledged=200, seed="1", failpoints=UNSYNCED)
 
-    # A cut takes what came since the last checkpoint, which syncs: 0 to 110 events, as it happens.
+    # A cut loses the events since the last checkpoint, which syncs: 0 to 110 events, by chance.
     assert len(gone(findings.evidence)) > 20

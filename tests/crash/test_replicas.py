@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(240)
 
-#: The kills come first: what was leased then is free again 30 s later.
+#: The kills come first: the leases of the killed gateways end 30 s later.
 SHORT = Plan(
     kills=3,
     every=1.5,
@@ -35,7 +35,7 @@ def violations(findings: Findings) -> list[str]:
 
 
 @pytest.mark.case("D-10")
-async def test_under_fire_three_gateways_lose_nothing_that_they_acknowledged(
+async def test_three_gateways_under_faults_lose_no_acknowledged_event(
     tmp_path: Path, postgres: PostgresServer, database: Database
 ) -> None:
     findings = await under_fire(tmp_path, postgres, database, SHORT, seed="1")

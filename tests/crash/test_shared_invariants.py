@@ -1,4 +1,4 @@
-"""The invariants for several gateways can fail: made-up evidence that violates each alone."""
+"""The invariants for several gateways can fail: made-up evidence violates exactly one of them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reception(name: str, attempt: int, at: float, *, status: int = 200, key: str
     return Reception(name, key or f"key-{name}", attempt, f"sha-{name}", status, at)
 
 
-#: a: killed, taken over. b: stopped, taken over, and its own came late. c: failed twice. d: cut off.
+#: a: killed, taken over. b: stopped, taken over, and its own attempt came late. c: failed twice. d: cut off.
 RECEPTIONS = [
     reception("a", 1, 99.5),
     reception("a", 2, 131.0),
@@ -45,8 +45,8 @@ def evidence(*receptions: Reception) -> Evidence:
     return replace(CLEAN, receptions=list(receptions), stored=Stored(), scrapes=[])
 
 
-def found(*receptions: Reception, under_way: int = 10) -> dict[str, list[str]]:
-    violations = check(evidence(*receptions), invariants(FAULTS, under_way=under_way))
+def found(*receptions: Reception, in_progress: int = 10) -> dict[str, list[str]]:
+    violations = check(evidence(*receptions), invariants(FAULTS, in_progress=in_progress))
     return {name: violations[name] for name in ("I5", "I6") if violations[name]}
 
 
@@ -54,11 +54,11 @@ def test_clean_evidence_violates_nothing() -> None:
     assert found(*RECEPTIONS) == {}
 
 
-def test_duplicates_are_told_by_the_fault_that_they_are_due_to() -> None:
+def test_duplicates_are_counted_by_the_fault_that_caused_them() -> None:
     assert explained(evidence(*RECEPTIONS), FAULTS) == {"kill": 1, "stop": 2, "drop": 1}
 
 
-def test_what_comes_behind_a_later_attempt_is_found() -> None:
+def test_an_attempt_that_arrives_after_a_later_one_is_found() -> None:
     assert list(behind(RECEPTIONS[2:5])) == [RECEPTIONS[4]]
     assert list(behind(RECEPTIONS[5:8])) == []
 
@@ -70,20 +70,20 @@ def test_what_comes_behind_a_later_attempt_is_found() -> None:
         [reception("a", 1, 50.0, key="shared"), reception("b", 1, 51.0, key="shared")],
         [reception("a", 2, 50.0, status=500), reception("a", 2, 51.0)],
         [reception("a", 3, 50.0, status=500), reception("a", 2, 51.0)],
-        # Behind, and at the end of a cut: who is only cut off knows how late it is.
+        # Out of order at the end of a cut: a gateway that is only cut off still knows the time.
         [reception("a", 3, 329.0, status=500), reception("a", 2, 330.5)],
-        # Behind, but not when the stopped one went on.
+        # Out of order, but not when the stopped gateway resumed.
         [reception("a", 3, 210.0, status=500), reception("a", 2, 215.0)],
     ],
 )
-def test_attempts_that_can_not_be_told_apart_violate_i5(receptions: list[Reception]) -> None:
+def test_attempts_with_the_same_number_violate_i5(receptions: list[Reception]) -> None:
     assert list(found(*receptions)) == ["I5"]
 
 
 @pytest.mark.parametrize(
     "receptions",
     [
-        # Recorded long before the kill, or begun after it.
+        # Recorded long before the kill, or started after it.
         [reception("a", 1, 90.0), reception("a", 2, 131.0)],
         [reception("a", 1, 110.0), reception("a", 2, 131.0)],
         [reception("a", 1, 150.0), reception("a", 2, 151.0)],
@@ -94,22 +94,22 @@ def test_a_duplicate_that_no_fault_explains_violates_i6(receptions: list[Recepti
     assert explained(evidence(*receptions), FAULTS)[UNEXPLAINED] == 1
 
 
-def test_an_outcome_that_waited_for_the_database_is_explained_by_what_came_next() -> None:
+def test_an_outcome_delayed_by_the_database_is_explained_by_the_next_fault() -> None:
     late = [reception("a", 1, 289.0), reception("a", 2, 331.0)]
     assert explained(evidence(*late), FAULTS) == {"drop": 1}
 
 
-def test_more_duplicates_than_were_under_way_violate_i6() -> None:
+def test_more_duplicates_than_attempts_in_progress_violate_i6() -> None:
     both = [reception(name, attempt, at) for name in "ab" for attempt, at in ((1, 99.5), (2, 131.0))]
-    assert found(*both, under_way=2) == {}
-    assert found(*both, under_way=1) == {
-        "I6": ["2 duplicates by 'kill' where 1 attempts can have been under way"]
+    assert found(*both, in_progress=2) == {}
+    assert found(*both, in_progress=1) == {
+        "I6": ["2 duplicates by 'kill', but at most 1 attempts were in progress"]
     }
 
 
-def test_a_second_attempt_that_claims_to_be_the_first_violates_i5_and_i6() -> None:
+def test_a_second_attempt_with_number_1_violates_i5_and_i6() -> None:
     again = [reception("a", 1, 99.5), reception("a", 1, 131.0)]
     assert found(*again) == {
         "I5": ["a arrived as attempts [1, 1]"],
-        "I6": ["a arrived again as a first attempt"],
+        "I6": ["a arrived again with attempt number 1"],
     }

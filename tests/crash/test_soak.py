@@ -1,4 +1,4 @@
-"""Under the same load on and on, memory, files and descriptors stop growing; and growth would be seen."""
+"""Under constant load, memory, files and descriptors stop growing, and the check detects growth."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ FLAT = [Sample(90 * MIB, 50 * MIB, 4 * MIB, 60 + number % 3) for number in range
 
 
 def later(**changes: int) -> list[Sample]:
-    """Return samples of which the last quarter differs."""
+    """Return samples whose last quarter differs."""
     return [*FLAT[:30], *(replace(sample, **changes) for sample in FLAT[30:])]
 
 
-def test_a_flat_course_is_no_growth() -> None:
+def test_constant_values_are_not_growth() -> None:
     assert growth(FLAT) == []
 
 
-def test_what_grows_in_the_first_quarter_is_the_start() -> None:
+def test_growth_in_the_first_quarter_is_ignored() -> None:
     assert growth([*(replace(sample, memory=MIB, store=MIB) for sample in FLAT[:10]), *FLAT[10:]]) == []
 
 
@@ -36,13 +36,13 @@ def test_what_grows_in_the_first_quarter_is_the_start() -> None:
         (later(descriptors=66), "5 descriptors more"),
     ],
 )
-def test_growth_is_seen(samples: list[Sample], said: str) -> None:
+def test_growth_is_detected(samples: list[Sample], said: str) -> None:
     assert growth(samples) == [said]
 
 
 @pytest.mark.alone
 @pytest.mark.case("D-27")
-async def test_a_short_soak_loses_nothing_and_says_what_it_took(tmp_path: Path) -> None:
+async def test_a_short_soak_loses_nothing_and_reports_its_resources(tmp_path: Path) -> None:
     findings = await soak(tmp_path, seconds=4, seed="1")
 
     assert {name: found for name, found in check(findings.evidence).items() if found} == {}

@@ -1,4 +1,4 @@
-"""What is wrong in PostgreSQL at the end of a run is found: made-up rows, each of which lacks something."""
+"""The checks of PostgreSQL at the end of a run find incomplete rows and damage."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 async def stored_one(database: Database) -> None:
-    """Have one event in the store, pending and not leased."""
+    """Store one event, pending and not leased."""
     settings = PostgresSettings(database.url, database.password)
     store = await PostgresStore.open(settings, clock=lambda: NOW)
     await accept(store, arrival(b"key"))
     await store.close()
 
 
-async def test_a_sound_store_has_no_damage(postgres: PostgresServer, database: Database) -> None:
+async def test_an_intact_store_has_no_damage(postgres: PostgresServer, database: Database) -> None:
     await stored_one(database)
     found = await stored_postgres.read(postgres, database)
     assert (found.damage, found.pending, found.leased, found.rows.total()) == ((), 1, 0, 1)
@@ -37,11 +37,11 @@ async def test_a_sound_store_has_no_damage(postgres: PostgresServer, database: D
         ("DELETE FROM dedupe_keys", ["event without a key"]),
         (
             "UPDATE deliveries SET status = 'delivered', due_ms = NULL, leased_until_ms = 1",
-            ["ended, and leased or due"],
+            ["finished, but leased or due"],
         ),
     ],
 )
-async def test_rows_that_lack_something_are_found(
+async def test_incomplete_rows_are_found(
     postgres: PostgresServer, database: Database, statement: str, what: list[str]
 ) -> None:
     await stored_one(database)
@@ -59,7 +59,7 @@ async def test_a_delivery_that_is_still_leased_is_counted(
 
 
 async def test_an_index_that_lacks_a_row_is_found(postgres: PostgresServer, database: Database) -> None:
-    """Made by telling the catalogue for a moment that the index is not there yet."""
+    """The test marks the index as not ready in the catalog for a moment."""
     await stored_one(database)
     postgres.sql(
         "UPDATE pg_index SET indisready = false WHERE indexrelid = 'deliveries_pending'::regclass",

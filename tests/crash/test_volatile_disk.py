@@ -1,4 +1,4 @@
-"""The disk with a volatile cache: what a process reads from it, and what is left when it is killed."""
+"""The disk with a volatile cache: what a process reads from it, and what remains after a kill."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def cut(library: Path, folder: Path, seed: int, early: int) -> tuple[bytes, Model, Report]:
-    """Play on the disk until the power is cut; return what is left, what was played, what the disk says."""
+    """Run random steps on the disk until the power cut.
+
+    Return the remaining data, the steps and the report.
+    """
     path, report = folder / "played.db", folder / "report"
     process = subprocess.run(
         [sys.executable, "-m", "crash.volatile_disk", str(path), str(seed), str(STEPS)],
@@ -39,7 +42,7 @@ def cut(library: Path, folder: Path, seed: int, early: int) -> tuple[bytes, Mode
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
-def test_without_a_compiler_ci_fails_and_others_go_without(
+def test_without_a_compiler_the_tests_fail_in_ci_and_are_skipped_elsewhere(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ci: str, outcome: type[Exception]
 ) -> None:
     monkeypatch.setenv("CI", ci)
@@ -50,7 +53,7 @@ def test_without_a_compiler_ci_fails_and_others_go_without(
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_cut_takes_what_was_not_synced_and_nothing_else(library: Path, tmp_path: Path, seed: int) -> None:
+def test_a_cut_loses_only_unsynced_data(library: Path, tmp_path: Path, seed: int) -> None:
     left, model, report = cut(library, tmp_path, seed, early=0)
 
     assert left == model.since[0]
@@ -60,16 +63,14 @@ def test_a_cut_takes_what_was_not_synced_and_nothing_else(library: Path, tmp_pat
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_disk_that_writes_early_leaves_some_of_what_was_not_synced(
-    library: Path, tmp_path: Path, seed: int
-) -> None:
+def test_a_disk_that_writes_early_keeps_some_unsynced_data(library: Path, tmp_path: Path, seed: int) -> None:
     left, model, report = cut(library, tmp_path, seed, early=50)
 
     assert model.explains(left)
     assert report.early > 0
 
 
-def test_a_model_that_never_held_something_does_not_explain_it() -> None:
+def test_the_model_rejects_data_that_was_never_written() -> None:
     model = Model()
     model.write(0, b"a" * 2048)
     model.sync()
@@ -80,7 +81,7 @@ def test_a_model_that_never_held_something_does_not_explain_it() -> None:
     assert not model.explains(b"a" * 1024)
 
 
-def test_what_is_no_store_is_written_as_ever(library: Path, tmp_path: Path) -> None:
+def test_other_files_are_written_as_usual(library: Path, tmp_path: Path) -> None:
     path = tmp_path / "log"
     subprocess.run(
         [sys.executable, "-c", f"import os; open({str(path)!r}, 'w', 1).write('kept\\n'); os._exit(0)"],

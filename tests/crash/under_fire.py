@@ -16,7 +16,7 @@ from crash import stored_postgres
 from crash.checker import Evidence
 from crash.faults import Fire, Step
 from crash.ledger import Answer, Reception, read
-from crash.replicas import UNDER_WAY, clustered
+from crash.replicas import MAX_IN_PROGRESS, clustered
 from crash.runs import Findings
 from crash.shared_invariants import behind, explained, invariants
 from doubles import providers
@@ -29,29 +29,30 @@ if TYPE_CHECKING:
     from crash.sender import Sender
     from postgres_server import Database
 
-#: Seconds in which all that was acknowledged is to arrive, after the last fault; how long it is waited for.
+#: The goal for the time from the last fault until every acknowledged event has arrived, and the maximum wait
+#: (seconds).
 DRAINED_WITHIN = 60.0
 _PATIENCE = 150.0
-#: Seconds in which the gauges of all gateways come to agree with the store.
+#: The maximum time until the gauges of all gateways agree with the store (seconds).
 _AGREE_WITHIN = 40.0
 
 Progress = Callable[["Sender", str], None]
 
 
 class Plan(NamedTuple):
-    """What a run does: kills every so many seconds, and beside them one step after the other."""
+    """The faults of a run: kills at regular intervals, and a sequence of steps at the same time."""
 
     kills: int
     every: float
     steps: Sequence[Step]
-    #: Seconds between steps, about.
+    #: The approximate time between steps (seconds).
     pause: float
     rate: float = 150.0
-    #: Whether to wait at the end until the gauges say what the store holds.
+    #: Whether to wait at the end until the gauges agree with the store.
     gauges: bool = True
 
 
-#: D-10 and D-09. Longer than a lease are both stops and the outage.
+#: D-10 and D-09. Both stops and the outage are longer than a lease.
 FULL = Plan(
     kills=60,
     every=5.0,
@@ -77,11 +78,11 @@ FULL = Plan(
 
 
 def silent(_: Sender, __: str) -> None:
-    """Say nothing."""
+    """Print nothing."""
 
 
 async def replicas(folder: Path, *, kills: int, seed: str, progress: Progress = silent) -> Findings:
-    """Run it all, in full, on a server of its own."""
+    """Execute the full run on its own server."""
     ids = 500
     with PostgresServer() as server:
         (place := folder / "ids").mkdir()
@@ -90,7 +91,7 @@ async def replicas(folder: Path, *, kills: int, seed: str, progress: Progress = 
         plan = FULL._replace(kills=kills)
         found = await under_fire(place, server, server.create_database(), plan, seed=seed, progress=progress)
         version = server.sql("SHOW server_version")
-    facts = {"PostgreSQL": version, **found.facts, "ids that came on 64 connections at once": ids}
+    facts = {"PostgreSQL": version, **found.facts, "ids sent on 64 connections at once": ids}
     return replace(found, faults=found.faults + once.faults, facts=facts)
 
 
@@ -103,7 +104,7 @@ async def under_fire(
     seed: str,
     progress: Progress = silent,
 ) -> Findings:
-    """D-10 and D-09: three gateways, of which something keeps happening to one or to their database."""
+    """D-10 and D-09: three gateways, with continuous faults of single gateways and of their database."""
     async with clustered(folder, server, database, seed=seed, rate=plan.rate) as cluster:
         fire = Fire(cluster, Random(seed))
         await cluster.until_all_serve()
@@ -127,7 +128,7 @@ async def _tell(cluster: Cluster, fire: Fire, plan: Plan, progress: Progress) ->
 
 
 async def _settle(cluster: Cluster, *, gauges: bool) -> float:
-    """Let everything come to rest; return how many seconds that took since the last fault."""
+    """Wait until everything is delivered. Return the time since the last fault (seconds)."""
     since = time.monotonic()
     cluster.sender.stop()
     cluster.calm()
@@ -153,7 +154,7 @@ async def _settle(cluster: Cluster, *, gauges: bool) -> float:
 
 
 async def _last_scrapes(cluster: Cluster, *, gauges: bool) -> None:
-    """Read the metrics of each gateway at rest: its gauges follow the store with a delay."""
+    """Read the metrics of each idle gateway. Its gauges follow the store with a delay."""
     until = time.monotonic() + _AGREE_WITHIN
     for replica in cluster.replicas:
         while gauges:
@@ -171,11 +172,14 @@ async def _findings(cluster: Cluster, fire: Fire, drained: float) -> Findings:
         stored=await stored_postgres.read(cluster.server, cluster.database),
         scrapes=cluster.scrapes,
         kills=fire.count("kill"),
-        concurrency=UNDER_WAY,
+        concurrency=MAX_IN_PROGRESS,
     )
     faults = [*cluster.faults, *(f"{times} x logged: {said}" for said, times in cluster.complaints.items())]
     return Findings(
-        evidence, faults, _facts(cluster, fire, evidence, drained), invariants(fire.done, under_way=UNDER_WAY)
+        evidence,
+        faults,
+        _facts(cluster, fire, evidence, drained),
+        invariants(fire.done, in_progress=MAX_IN_PROGRESS),
     )
 
 
@@ -191,8 +195,8 @@ def _facts(cluster: Cluster, fire: Fire, evidence: Evidence, drained: float) -> 
         "duplicates by fault": ", ".join(f"{kind} {number}" for kind, number in reasons.most_common())
         or "none",
         "outcomes after the lease was lost, as far as counted": sum(lost.values()),
-        "attempts that came behind a later one": late,
-        "starts that failed, while the database was away": cluster.failed_starts,
+        "attempts that arrived after a later one": late,
+        "starts that failed without a database": cluster.failed_starts,
         "drained after the last fault": f"{drained:.1f} s",
     }
 
@@ -200,7 +204,7 @@ def _facts(cluster: Cluster, fire: Fire, evidence: Evidence, drained: float) -> 
 async def one_id_everywhere(
     folder: Path, server: PostgresServer, database: Database, *, ids: int, connections: int = 64
 ) -> Findings:
-    """D-05: the same event on many connections to all gateways at one instant, again and again."""
+    """D-05: the same event on many connections to all gateways at the same moment, repeatedly."""
     async with clustered(folder, server, database, seed="one id", timeout=20) as cluster:
         cluster.calm()
         await cluster.until_all_serve()

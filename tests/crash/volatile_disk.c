@@ -1,14 +1,16 @@
-/* Preloaded: the store's files on a disk with a volatile cache, so that kill -9 does what a power cut does.
+/* A preloaded library that simulates a disk with a volatile cache for the store's files, so that kill -9 has the
+ * effect of a power cut.
  *
- * What the process writes and cuts off stays in its own memory, where it reads it back, until it syncs that
- * file: then it goes to the real one. What was never synced is gone with the process. Names and locks are the
- * real file's; the index of the log (-shm) is left alone, since no crash relies on it.
+ * Writes and truncations stay in the memory of the process, which reads them back from there. A sync of a file
+ * copies them to the real file. Unsynced data is lost with the process. Names and locks are those of the real
+ * file. The index of the -wal file (-shm) is not intercepted, because recovery does not use it.
  *
- * A disk may also write early. Of 100 blocks of 4 KiB that are written and not synced, VOLATILE_DISK_EARLY
- * go to the real file at once, half of them torn: only some of their sectors. The same again while a sync lasts:
- * the rest is there when it ends. VOLATILE_DISK_SEED chooses.
+ * A disk may also write early. VOLATILE_DISK_EARLY of 100 unsynced blocks of 4 KiB are written to the real file at
+ * once, half of them torn: only some of their sectors are written. The same happens during a sync, and the rest is
+ * written when it ends. VOLATILE_DISK_SEED selects the blocks.
  *
- * Known: the calls that SQLite and Python make. Not known: dup, rename, mmap of the file, vectored writes.
+ * The library supports the calls that SQLite and Python make. It does not support dup, rename, mmap of the file,
+ * and vectored writes.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -40,22 +42,22 @@ static void *real(void **known, const char *name) {
     return *known;
 }
 
-/* A file of which some may not be on the disk. It stays known when it is closed: closing syncs nothing. */
+/* A file that may have unsynced data. It is kept after it is closed, because closing does not sync. */
 struct file {
     dev_t device;
     ino_t inode;
     int disk;     /* the real file; never closed before the end, since that would drop the process's locks */
-    int memory;   /* what the process sees */
-    off64_t size; /* of what the process sees */
-    off64_t kept; /* up to here nothing was cut off since the last sync */
-    uint8_t *dirty; /* by sector: differs from the disk, for all that is known */
-    size_t sectors; /* that `dirty` has room for */
+    int memory;   /* the content that the process sees */
+    off64_t size; /* the size that the process sees */
+    off64_t kept; /* the smallest size since the last sync */
+    uint8_t *dirty; /* for each sector: whether it may differ from the disk */
+    size_t sectors; /* the capacity of `dirty` */
     int opened;
     int unlinked;
     struct file *next;
 };
 
-/* What can be seen from outside, after the end of the process, too. */
+/* Shared memory that can be read from outside, also after the process has ended. */
 static struct report { uint64_t dirty, writes, early, syncs; } nowhere, *report = &nowhere;
 
 static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
@@ -94,7 +96,7 @@ static void fail(const char *what) {
     abort();
 }
 
-/* Reading and writing between the two */
+/* Reads and writes between memory and disk */
 
 static size_t least(size_t one, size_t other) { return one < other ? one : other; }
 
@@ -156,7 +158,7 @@ static void write_early(struct file *file, off64_t from, off64_t to) {
         report->early++;
         for (unsigned sector = 0; sector < BLOCK / SECTOR; sector++) {
             off64_t start = block + sector * SECTOR;
-            /* They stay dirty: a sync has to write what they are then. */
+            /* They stay dirty, because a sync must write their content at that time. */
             if (which & 1 << sector && start + SECTOR > from && start < to) to_disk(file, start, start + SECTOR);
         }
     }
@@ -164,7 +166,7 @@ static void write_early(struct file *file, off64_t from, off64_t to) {
 
 static void wrote(struct file *file, off64_t from, off64_t to) {
     report->writes++;
-    /* What lies between the old end and the write is new, too. */
+    /* The gap between the old end and the write is also new. */
     mark(file, from < file->size ? from : file->size, to);
     if (to > file->size) file->size = to;
     write_early(file, from, to);
@@ -201,7 +203,7 @@ static void write_through(struct file *file) {
     file->kept = file->size;
 }
 
-/* Which file */
+/* Look-up of files */
 
 static struct file *find(dev_t device, ino_t inode) {
     struct file *file = files;
@@ -253,7 +255,7 @@ static struct file *file_of(int fd) {
     return fd >= 0 && fd < DESCRIPTORS ? descriptors[fd].file : NULL;
 }
 
-/* What is called instead of the C library's own */
+/* Replacements for functions of the C library */
 
 static mode_t mode_in(int flags, va_list more) {
     return flags & (O_CREAT | __O_TMPFILE) ? (mode_t) va_arg(more, int) : 0;
@@ -370,7 +372,7 @@ int ftruncate64(int fd, off64_t size) {
 
 int ftruncate(int fd, off_t size) { return ftruncate64(fd, size); }
 
-/* A sync takes as long as the disk's own, and what it is to write is safe at its end, not before. */
+/* A sync takes as long as that of the real disk. Its data is safe at its end, not before. */
 static int synced(int fd, int (*sync)(int)) {
     struct file *file = file_of(fd);
     if (!file) return sync(fd);
@@ -412,7 +414,7 @@ int lstat64(const char *path, struct stat64 *found) {
     return result;
 }
 
-/* The same structures, where off_t has 64 bits. */
+/* These structures are the same if off_t has 64 bits. */
 _Static_assert(sizeof(struct stat) == sizeof(struct stat64), "a 64-bit system");
 
 int fstat(int fd, struct stat *found) { return fstat64(fd, (struct stat64 *) found); }

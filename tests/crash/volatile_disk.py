@@ -1,8 +1,8 @@
-"""A disk with a volatile cache, by way of `volatile_disk.c`; and a program that shows what it does.
+"""A disk with a volatile cache, simulated by `volatile_disk.c`, and a program that exercises it.
 
-`python -m crash.volatile_disk FILE SEED STEPS`, with the library preloaded, plays with a file at random,
-checks everything that it reads, and kills itself. Whoever started it plays the same steps with a `Model`
-alone, and knows then what may be in the file.
+`python -m crash.volatile_disk FILE SEED STEPS`, with the library preloaded, executes random steps on a file,
+checks everything that it reads, and kills itself. The parent process executes the same steps on a `Model`,
+and compares the file with it.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ from typing import NamedTuple, Protocol
 
 SOURCE = Path(__file__).with_suffix(".c")
 SECTOR = 512
-#: What the steps make of a file at most, in bytes.
+#: The maximum size of a file, in bytes.
 _LARGEST = 40_000
 
 
 class Report(NamedTuple):
-    """What the disk says about itself, also when the process is gone."""
+    """The report of the disk, which can also be read after the process has ended."""
 
-    #: Sectors that were never written through.
+    #: Sectors that were never written to the real file.
     dirty: int = 0
     writes: int = 0
-    #: Blocks, or ends of a file, that reached the real file before a sync.
+    #: Blocks, or ends of a file, that were written to the real file before a sync.
     early: int = 0
     syncs: int = 0
 
 
 def environment(library: Path, report: Path, *, seed: int = 0, early: int = 0) -> dict[str, str]:
-    """Return what a process has to be started with. Of 100 unsynced blocks `early` reach the file at once."""
+    """Return the environment for a process.
+
+    `early` of 100 unsynced blocks are written to the file at once.
+    """
     return {
         "LD_PRELOAD": str(library),
         "VOLATILE_DISK_REPORT": str(report),
@@ -43,23 +46,23 @@ def environment(library: Path, report: Path, *, seed: int = 0, early: int = 0) -
 
 
 def read_report(path: Path) -> Report:
-    """Read what a disk said last."""
+    """Read the last report of a disk."""
     return Report(*struct.unpack("=4Q", path.read_bytes()))
 
 
 class Place(Protocol):
-    """Where the steps are played."""
+    """A target of the steps."""
 
     def write(self, at: int, data: bytes) -> None: ...
     def append(self, data: bytes) -> None: ...
     def resize(self, size: int) -> None: ...
     def sync(self) -> None: ...
     def begin_anew(self) -> None:
-        """Remove the file and make a new one of its name."""
+        """Replace the file with a new, empty one of the same name."""
 
 
 def play(places: list[Place], seed: int, steps: int) -> None:
-    """Do so many things at random in each place, the same in all."""
+    """Execute random steps, the same in each place."""
     random = Random(seed)
     for _ in range(steps):
         kind = random.choices(["write", "append", "resize", "sync", "anew"], [50, 20, 15, 14, 1])[0]
@@ -80,7 +83,7 @@ def play(places: list[Place], seed: int, steps: int) -> None:
 
 
 class Model:
-    """What a file holds, what it held at its last sync, and everything that it has held since."""
+    """The content of a file now, at its last sync, and at every moment since."""
 
     def __init__(self) -> None:
         self.now = b""
@@ -107,7 +110,7 @@ class Model:
         self.since.append(content)
 
     def explains(self, found: bytes) -> bool:
-        """Whether each sector of what was found is one that the file has had since its last sync."""
+        """Return whether each sector of `found` has been in the file since its last sync."""
         size = max(len(found), *(len(content) for content in self.since))
         whole = found.ljust(size, b"\0")
         held = [content.ljust(size, b"\0") for content in self.since]
@@ -118,7 +121,7 @@ class Model:
 
 
 class Actual:
-    """The file itself, through two descriptors; what it reads has to be what the model says."""
+    """The file itself, through two descriptors. The data that it reads must match the model."""
 
     def __init__(self, path: Path, model: Model) -> None:
         self._path = path
@@ -162,7 +165,7 @@ class Actual:
 
 
 def main() -> None:
-    """Play, and let the power be cut."""
+    """Execute the steps, and end with a power cut."""
     model = Model()
     play([model, Actual(Path(sys.argv[1]), model)], int(sys.argv[2]), int(sys.argv[3]))
     os.kill(os.getpid(), signal.SIGKILL)
