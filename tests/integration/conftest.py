@@ -30,7 +30,7 @@ async def destination() -> AsyncIterator[ScriptedDestination]:
 
 @pytest.fixture
 def run_gateway(tmp_path: Path) -> RunGateway:
-    """Give the function that runs a gateway from a config text."""
+    """Return a function that runs a gateway from a config text."""
 
     @asynccontextmanager
     async def run(
@@ -47,7 +47,7 @@ def run_gateway(tmp_path: Path) -> RunGateway:
             aiohttp.ClientSession() as client,
         ):
             yield Running(gateway, client)
-        # A connection that the client closed is gone from the server's side one turn later.
+        # The server notices a closed connection one iteration of the event loop later.
         await asyncio.sleep(0)
 
     return run
@@ -62,7 +62,7 @@ async def running(run_gateway: RunGateway, destination: ScriptedDestination) -> 
 
 @pytest.fixture(autouse=True)
 def logged() -> Iterator[io.StringIO]:
-    """Collect what is logged."""
+    """Collect the log lines."""
     stream = io.StringIO()
     log.configure(json=True, stream=stream)
     yield stream

@@ -1,4 +1,4 @@
-"""The API reference, compared with the answers of gateways that run: every route, and nothing undescribed."""
+"""The API reference describes every route and every answer of running gateways."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ COMPONENTS = DOCUMENT["components"] | {"schemas": closed(DOCUMENT["components"][
 
 
 def described(method: str, path: str, code: int) -> dict[str, Any]:
-    """Return what the document says about one answer."""
+    """Return the description of one answer in the document."""
     answers = DOCUMENT["paths"][path][method.lower()]["responses"]
     assert str(code) in answers, f"{method} {path} answers {code}, which is not described"
     answer: dict[str, Any] = answers[str(code)]
@@ -72,7 +72,7 @@ def complaints(schema: dict[str, Any], value: Any) -> list[str]:
 
 
 class Api:
-    """Asks a gateway, and checks every answer against the document."""
+    """Sends requests to a gateway, and checks every answer against the document."""
 
     def __init__(self, running: Running, *, url: str = "", **headers: str) -> None:
         self._running = running
@@ -121,7 +121,7 @@ class Api:
 
 
 async def filled(running: Running, destination: ScriptedDestination) -> str:
-    """Fill what the API shows: events, dead letters, a refused request, a secret. Return a dead one's id."""
+    """Create events, dead letters, a refused request and a secret. Return the id of a dead letter."""
     ids = []
     for number, code in enumerate((200, 410, 410)):
         destination.always(status(code))
@@ -141,7 +141,7 @@ async def filled(running: Running, destination: ScriptedDestination) -> str:
     return ids[-1]
 
 
-async def test_every_route_answers_what_the_reference_says(
+async def test_the_answers_of_every_route_match_the_reference(
     run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
 ) -> None:
     config = WITH_TOKEN.format(url=destination.url)
@@ -301,7 +301,7 @@ async def test_a_running_gateway_serves_the_described_routes_and_no_others(runni
 
 
 class Forwarding:
-    """Stands for a worker: its answers are those of a gateway that runs."""
+    """Stands in for a worker, with the answers of a running gateway."""
 
     def __init__(self, running: Running, *, is_serving: bool) -> None:
         self.number = 1
@@ -343,7 +343,7 @@ async def in_front_of_workers(running: Running, *, is_serving: bool) -> AsyncIte
         await server.stop()
 
 
-async def test_the_answers_of_several_workers_are_those_of_the_reference(
+async def test_the_answers_of_several_workers_match_the_reference(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     async with run_gateway(WITH_ASANA.format(url=destination.url)) as running:
@@ -360,7 +360,7 @@ async def test_the_answers_of_several_workers_are_those_of_the_reference(
             await api.post("/api/v1/destinations/{name}/pause", name="app")
 
 
-async def test_every_route_says_503_when_no_worker_answers(running: Running) -> None:
+async def test_every_route_answers_503_when_no_worker_answers(running: Running) -> None:
     async with in_front_of_workers(running, is_serving=False) as api:
         for path, methods in DOCUMENT["paths"].items():
             for method in methods:
@@ -369,7 +369,7 @@ async def test_every_route_says_503_when_no_worker_answers(running: Running) -> 
                     await ask(path, 503, id="x", name="x")
 
 
-def test_several_workers_serve_no_route_of_their_own() -> None:
+def test_the_supervisor_serves_the_same_routes_as_a_gateway() -> None:
     own = {
         (route.method, route.path)
         for route in WorkersApi([], lambda: LastReload(successful=True, at=0.0)).routes()
@@ -380,7 +380,7 @@ def test_several_workers_serve_no_route_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("undescribed", [{"code": "x", "message": "y", "more": 1}, {"code": "x"}])
-def test_a_member_too_many_or_too_few_would_be_found(undescribed: dict[str, Any]) -> None:
+def test_an_additional_or_missing_member_is_found(undescribed: dict[str, Any]) -> None:
     schema = described("GET", "/metrics", 401)["content"]["application/json"]["schema"]
 
     assert complaints(schema, {"error": undescribed})

@@ -1,4 +1,4 @@
-"""An operator sees why each attempt failed: what the destination replied, or what kept it from replying."""
+"""An operator sees why each attempt failed: the destination's reply, or the error that prevented one."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ async def test_a_delivery_at_the_first_attempt_lists_that_attempt(
 
 
 @pytest.mark.parametrize(("keep", "kept"), [("0", None), ("27B", "<h1>Server Error (500)</h1>")])
-async def test_as_much_of_a_reply_is_kept_as_the_config_says(
+async def test_replies_are_kept_up_to_the_configured_length(
     run_gateway: RunGateway, destination: ScriptedDestination, keep: str, kept: str | None
 ) -> None:
     destination.script(status(410, body=TRACEBACK))
@@ -129,7 +129,7 @@ async def test_as_much_of_a_reply_is_kept_as_the_config_says(
     assert (only["reason"], only["reply"]) == ("gone", kept)
 
 
-async def test_bytes_that_are_no_text_are_replaced(
+async def test_bytes_that_are_not_text_are_replaced(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     destination.script(status(410, body=b"a\xff\x00b\xed\xa0\xbd"))
@@ -149,7 +149,7 @@ async def test_bytes_that_are_no_text_are_replaced(
         ("http://127.0.0.1:{port}/", "timeout", "no reply in time"),
     ],
 )
-async def test_what_kept_a_destination_from_replying_is_shown(
+async def test_the_error_that_prevented_a_reply_is_shown(
     run_gateway: RunGateway,
     destination: ScriptedDestination,
     tmp_path: Path,
@@ -173,7 +173,7 @@ async def test_what_kept_a_destination_from_replying_is_shown(
     assert lines[-1].endswith(last["error"])
 
 
-async def test_a_reply_that_never_ends_is_kept_as_far_as_it_came(
+async def test_the_received_part_of_an_endless_reply_is_kept(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     destination.script(endless(410, chunk=b"gone;", pause=0.01))
@@ -184,7 +184,7 @@ async def test_a_reply_that_never_ends_is_kept_as_far_as_it_came(
     assert only["reply"].startswith("gone;gone;")
 
 
-async def test_an_attempt_that_a_stop_interrupted_says_so(
+async def test_an_attempt_interrupted_by_a_stop_is_listed_as_interrupted(
     run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
 ) -> None:
     destination.script(hang())

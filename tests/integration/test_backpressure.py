@@ -49,7 +49,7 @@ def bodies_of(running: Running) -> Bodies:
     return running.gateway.ingest._bodies
 
 
-async def test_a_thousand_slow_bodies_hold_little_and_hinder_nobody(running: Running) -> None:
+async def test_a_thousand_slow_bodies_use_little_memory_and_delay_no_other_request(running: Running) -> None:
     """A small version of D-26: each body announces 1 MiB and sends 4 KiB of it."""
     before = rss()
     async with AsyncExitStack() as stack:
@@ -57,7 +57,7 @@ async def test_a_thousand_slow_bodies_hold_little_and_hinder_nobody(running: Run
         for wire in slow:
             wire.writer.write(head("Content-Length: 1048576") + b"x" * 4096)
         async with asyncio.timeout(10):
-            while bodies_of(running).held < 1000 * 4096:  # noqa: ASYNC110 - nothing outside shows it
+            while bodies_of(running).held < 1000 * 4096:  # noqa: ASYNC110 - it is not visible from outside
                 await asyncio.sleep(0.01)
         wire = await stack.enter_async_context(connected(running))
         answers = [await timed(wire, signed(number)) for number in range(100)]
@@ -72,7 +72,7 @@ async def test_a_thousand_slow_bodies_hold_little_and_hinder_nobody(running: Run
             await asyncio.sleep(0.01)
 
 
-async def test_a_flood_of_slow_bodies_crowds_out_itself(running: Running) -> None:
+async def test_a_flood_of_slow_bodies_evicts_its_own_requests(running: Running) -> None:
     """D-26: above 64 MiB, the longest sending request gets 503, and a quick one gets 200."""
     max_active = 0
     async with AsyncExitStack() as stack:
@@ -97,7 +97,7 @@ async def test_a_flood_of_slow_bodies_crowds_out_itself(running: Running) -> Non
 
 
 @pytest.mark.case("D-07", "O-02", "O-05")
-async def test_a_stalled_store_answers_within_a_second_and_what_was_refused_is_never_written(
+async def test_a_stalled_store_causes_503_within_a_second_and_refused_events_are_never_written(
     running: Running, tmp_path: Path
 ) -> None:
     """1,500 requests at once, more than the admission limit, while nothing is committed for 2 s."""
@@ -163,7 +163,7 @@ class Sender:
         self.said = "refused"
 
 
-async def test_who_waits_is_admitted_in_order_when_a_place_is_free() -> None:
+async def test_waiting_requests_are_admitted_in_order_when_a_slot_is_free() -> None:
     admission = Admission(lambda: 0.0, max_active=1)
     first, second = Sender(), Sender()
     assert admission.enter()
@@ -179,7 +179,7 @@ async def test_who_waits_is_admitted_in_order_when_a_place_is_free() -> None:
     assert admission.enter()
 
 
-async def test_who_waits_too_long_is_refused_and_the_next_on_time_admitted() -> None:
+async def test_a_request_that_waits_too_long_is_refused_and_the_next_one_is_admitted() -> None:
     now = 0.0
     admission = Admission(lambda: now, max_active=1, max_wait=0.02)
     late, on_time = Sender(), Sender()
@@ -197,7 +197,7 @@ async def test_who_waits_too_long_is_refused_and_the_next_on_time_admitted() -> 
 
 
 @pytest.mark.case("O-05")
-async def test_who_waits_is_refused_although_nobody_leaves() -> None:
+async def test_a_waiting_request_is_refused_at_its_deadline_even_if_no_slot_becomes_free() -> None:
     loop = asyncio.get_running_loop()
     admission = Admission(loop.time, max_active=1, max_wait=0.01)
     senders = [Sender() for _ in range(200)]
@@ -211,7 +211,7 @@ async def test_who_waits_is_refused_although_nobody_leaves() -> None:
 
 
 @pytest.mark.case("O-07")
-async def test_below_the_watermark_new_requests_get_503_and_deliveries_go_on(
+async def test_below_the_watermark_new_requests_get_503_and_deliveries_continue(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     async with run_gateway(CONFIG.format(url=destination.url)) as running:

@@ -1,4 +1,4 @@
-"""Batches over real sockets: each item becomes an event and is deduplicated by itself."""
+"""Batches over real sockets: each item becomes an event and is deduplicated separately."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the benchmark measures does what is said of it: it takes signed events, and forwards them."""
+"""The contestants of the benchmark accept signed events and forward them, as documented."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CORES = places().load if sys.platform == "linux" else set()
 
 @pytest.fixture
 def clock() -> Iterator[Contestant]:
-    """Run a destination that tells which events came."""
+    """Run a destination that reports which events arrived."""
     with bare(CORES, "clock") as running:
         yield running
 
@@ -72,7 +72,7 @@ async def test_the_bare_proxy_forwards(clock: Contestant, tmp_path: Path) -> Non
     await forwards(bare(CORES, "proxy", url(clock)), clock, tmp_path)
 
 
-async def test_fastapi_stores_and_forwards_where_it_is_installed(clock: Contestant, tmp_path: Path) -> None:
+async def test_fastapi_stores_and_forwards(clock: Contestant, tmp_path: Path) -> None:
     made = fastapi(tmp_path / "fastapi", CORES, url(clock))
     if made is None:
         lacking("no FastAPI: it comes with the extra `bench`")
@@ -81,7 +81,7 @@ async def test_fastapi_stores_and_forwards_where_it_is_installed(clock: Contesta
         await forwards_once(running, clock, tmp_path)
 
 
-async def test_node_forwards_where_there_is_one(clock: Contestant, tmp_path: Path) -> None:
+async def test_node_forwards(clock: Contestant, tmp_path: Path) -> None:
     made = node(CORES, url(clock))
     if made is None:
         pytest.skip("no Node")
@@ -94,7 +94,7 @@ async def forwards(made: AbstractContextManager[Contestant], clock: Contestant, 
 
 
 async def forwards_once(running: Contestant, clock: Contestant, folder: Path) -> None:
-    """Send events: all are answered 2xx, and have come to the destination by then."""
+    """Send events, and check that all are answered with 2xx after they have arrived at the destination."""
     assert statuses(await answers(running, "sent", folder)) == [200] * COUNT
     assert came(clock) == events("sent")
 
@@ -107,8 +107,8 @@ def came(clock: Contestant) -> set[str]:
     return found
 
 
-async def test_what_is_compared_with_refuses_what_is_not_signed(clock: Contestant, tmp_path: Path) -> None:
-    """Else it would be spared what the gateway does."""
+async def test_the_hand_written_receivers_refuse_unsigned_requests(clock: Contestant, tmp_path: Path) -> None:
+    """Otherwise the comparison would be unfair, because the gateway verifies signatures."""
     unsigned = signed.request("/webhooks/sent", "sent", 0).replace(b"sha256=", b"sha256=0")
     file = tmp_path / "requests"
     file.write_bytes(b"%d 1\n%b" % (len(unsigned), unsigned))

@@ -1,4 +1,4 @@
-"""The machine's clock is set while the gateway runs: nothing waits, dies or is forgotten because of it."""
+"""A jump of the machine's clock delays no delivery, makes none dead, and expires no key."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DELIVERED = ("gatehouse_deliveries_total", "app", "delivered")
 
 
 class Clock:
-    """The machine's clock, which can be set."""
+    """The machine's clock, which tests can set."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -42,7 +42,7 @@ def config(url: str, more: str) -> str:
 
 @pytest.mark.case("F-12")
 @pytest.mark.parametrize("seconds", [-2 * HOUR, 45.0, 2 * HOUR, 8 * DAY, -8 * DAY])
-async def test_a_retry_comes_in_its_time_and_nothing_dies_of_the_jump(
+async def test_a_clock_jump_neither_delays_a_retry_nor_makes_a_delivery_dead(
     run_gateway: RunGateway, destination: ScriptedDestination, logged: io.StringIO, seconds: float
 ) -> None:
     clock = Clock()
@@ -55,11 +55,11 @@ async def test_a_retry_comes_in_its_time_and_nothing_dies_of_the_jump(
         await destination.wait_for(3, within=5)
         await running.until(DELIVERED, 1)
         assert (await running.metrics())["gatehouse_deliveries_dead", "app"] == 0
-        # What comes now is accepted, delivered and remembered as ever.
+        # New events are accepted, delivered and deduplicated as usual.
         assert [await send(running, "evt_2"), await send(running, "evt_2")] == ["accepted", "duplicate"]
         await running.until(DELIVERED, 2)
         async with asyncio.timeout(5):
-            while "clock.jumped" not in logged.getvalue():  # noqa: ASYNC110 - a log tells no one
+            while "clock.jumped" not in logged.getvalue():  # noqa: ASYNC110 - a log sends no notifications
                 await asyncio.sleep(0.02)
     lines = map(json.loads, logged.getvalue().splitlines())
     (line,) = [one for one in lines if one["event"] == "clock.jumped"]
@@ -84,7 +84,7 @@ async def test_keys_and_events_are_kept_when_the_clock_is_set_a_week_ahead(
 
 
 @pytest.mark.case("F-12")
-async def test_signed_times_are_compared_with_the_clock_as_it_is_set(
+async def test_signed_times_are_compared_with_the_current_setting_of_the_clock(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     clock = Clock()

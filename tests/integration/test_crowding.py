@@ -60,7 +60,7 @@ def connections(running: Running) -> OpenConnections:
 
 async def until(is_so: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
-        while not is_so():  # noqa: ASYNC110 - nothing outside shows it
+        while not is_so():  # noqa: ASYNC110 - it is not visible from outside
             await asyncio.sleep(0.002)
 
 

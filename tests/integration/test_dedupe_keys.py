@@ -1,4 +1,4 @@
-"""Dedupe keys when the config changes under them: reloaded, or upgraded with the gateway."""
+"""Dedupe keys after a change of the config, by a reload or by an upgrade of the gateway."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def send(running: Running, number: str, delivery: str) -> tuple[str, str]:
 
 
 async def use(running: Running, file: Path, text: str) -> dict[str, Any]:
-    """Reload with another config; return the operator's answer."""
+    """Reload with another config. Return the answer to the operator."""
     file.write_text(text)
     async with running.client.post(f"{running.operator_url}/-/reload") as answer:
         assert answer.status == 200, await answer.text()
@@ -53,7 +53,7 @@ def dedupe(*by: str) -> str:
 
 
 @pytest.mark.case("F-08")
-async def test_reloads_keep_what_is_known_and_take_nothing_new_for_it(
+async def test_reloads_keep_known_keys_and_treat_no_new_event_as_a_duplicate(
     run_gateway: RunGateway, tmp_path: Path, destination: ScriptedDestination
 ) -> None:
     file, delivery, by_id = tmp_path / "gateway.yaml", "{header:X-Mandato-Delivery-Id}", "{body:id}"
@@ -69,14 +69,14 @@ async def test_reloads_keep_what_is_known_and_take_nothing_new_for_it(
             first = [await send(running, f"evt-{n}", f"dlv-{n}") for n in range(20)]
             assert {status for status, _ in first} == {"accepted"}
 
-            # In another order, and with one in front, each by one of its keys alone.
+            # In another order, and with an additional first key. Each event is recognized by one key alone.
             for by in ([by_id, delivery], ["{header:X-New}", delivery, by_id]):
                 answer = await use(running, file, config(*by))
                 assert answer["keys_lost"] == {}
                 assert await send(running, "evt-3", "other") == ("duplicate", first[3][1])
                 assert await send(running, "other", "dlv-4") == ("duplicate", first[4][1])
 
-            # The first key goes: what is new and has its values is new.
+            # The first key is removed, so a new event with the same value of that key is not a duplicate.
             answer = await use(running, file, config(by_id))
             assert answer["keys_lost"] == {"mandato": ["{header:X-New}", delivery]}
             new = [await send(running, f"dlv-{n}", f"dlv-{n}") for n in range(20)]
@@ -94,13 +94,13 @@ async def test_reloads_keep_what_is_known_and_take_nothing_new_for_it(
 
 @pytest.mark.case("F-08")
 @pytest.mark.parametrize("own", [(), ("{header:X-New}", "{header:X-Mandato-Delivery-Id}", "{signed}")])
-async def test_after_an_upgrade_a_retry_of_what_was_accepted_before_is_a_duplicate(
+async def test_after_an_upgrade_a_retry_of_an_earlier_event_is_a_duplicate(
     run_gateway: RunGateway, tmp_path: Path, destination: ScriptedDestination, own: tuple[str, ...]
 ) -> None:
-    """The preset's keys then were the delivery's id, and the event's id or what is signed."""
+    """At that time the preset's keys were the id of the delivery, and the event's id or the signed bytes."""
     now_ms = int(time.time() * 1000)
     first, second = new_id(now_ms / 1000 - 60), new_id(now_ms / 1000 - 50)
-    # With keys of its own, the source had the same then.
+    # A source with its own keys had the same keys at that time.
     places = (1, 2) if own else (0, 1)
     keys = [
         OldKey(places[0], b"dlv-1", first, now_ms + 86_400_000),

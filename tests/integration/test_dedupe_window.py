@@ -1,4 +1,4 @@
-"""A captured request sent again: within the dedupe window it is a duplicate, after it too old to verify."""
+"""A captured request that is sent again is a duplicate within the dedupe window, and stale after it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAY = 86400.0
 
 @pytest.mark.case("O-17")
 @pytest.mark.parametrize("source", ["getpeppr", "hisab"])
-async def test_what_the_window_has_forgotten_the_signed_timestamp_refuses(
+async def test_after_the_window_the_signed_timestamp_refuses_a_captured_request(
     run_gateway: RunGateway, destination: ScriptedDestination, source: str
 ) -> None:
     now = time.time()
@@ -38,7 +38,7 @@ async def test_what_the_window_has_forgotten_the_signed_timestamp_refuses(
 async def test_duplicates_do_not_prolong_the_window(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
-    """Mando signs no timestamp: seven days after the first, whatever came between, it is a new event."""
+    """Mando signs no timestamp, so it is a new event seven days after the first request."""
     now = time.time()
     body = providers.body(id="evt_1", type="sale.created", data={"id": "1"})
     said = []

@@ -108,7 +108,8 @@ async def test_500_bodies_of_a_mebibyte_at_once_take_little_more_memory_than_the
         grown = peak(gateway) - before
     assert answers[b"401"] > 0
     assert set(answers) <= {b"401", b"503", b"closed"}
-    # The limit on bodies, and what the event loop reads from 500 sockets before it can refuse anything.
+    # The limit on bodies, and the data that the event loop reads from 500 sockets before it can refuse a
+    # request.
     assert grown < MAX_BYTES + CONNECTIONS * MIB / 4
 
 

@@ -65,7 +65,7 @@ async def test_an_unreachable_address_is_not_confirmed(unused_port: int) -> None
 
 @pytest.fixture
 def unused_port() -> int:
-    """Find a port on which nothing listens."""
+    """Find a port without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -264,7 +264,7 @@ async def test_only_the_last_few_secrets_are_kept(running: Running) -> None:
     assert shown == [f"a-secret-of-its-own-{number}" for number in (6, 5, 4, 3, 2)]
 
 
-async def test_until_then_asanas_events_wait(running: Running) -> None:
+async def test_asanas_events_get_503_until_the_source_has_its_secret(running: Running) -> None:
     answer = await ask(running, "asana", b'{"events":[]}', headers={"X-Hook-Signature": "0" * 64})
 
     assert answer.status == 503

@@ -32,7 +32,7 @@ sources:
   shopify:
     provider: shopify
     secrets: [env:SECRET]
-    # As the preset tells those to do whose bodies hold a time.
+    # As the preset recommends if bodies contain a time.
     dedupe: {{by: ["{{header:X-Shopify-Webhook-Id}}", "{{header:X-Shopify-Topic}}/{{signed}}"]}}
   slack: {{provider: slack, secrets: [env:SECRET]}}
   twilio: {{provider: twilio, secrets: [env:SECRET]}}

@@ -41,7 +41,9 @@ async def black_hole() -> AsyncIterator[str]:
 
 
 @pytest.mark.case("O-10")
-async def test_ten_thousand_for_a_black_hole_do_not_delay_a_hundred_for_another(tmp_path: Path) -> None:
+async def test_ten_thousand_deliveries_to_a_hanging_destination_do_not_delay_another_one(
+    tmp_path: Path,
+) -> None:
     async with black_hole() as nowhere, ScriptedDestination() as healthy:
         destinations = (
             make_destination(nowhere, concurrency=16, breaker=BreakerSettings()),

@@ -1,4 +1,4 @@
-"""Gateways whose store is a real PostgreSQL: what is accepted there, and what happens when it is gone."""
+"""Gateways with a real PostgreSQL store accept and forward events, and survive failures of the server."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ async def test_events_are_accepted_once_and_forwarded(
     assert PASSWORD not in logged.getvalue()
 
 
-async def test_the_room_on_a_disk_elsewhere_is_not_known(running: Running) -> None:
+async def test_the_free_space_of_a_remote_disk_is_unknown(running: Running) -> None:
     assert math.isnan((await running.metrics())["gatehouse_store_free_bytes",])
 
 
-async def test_two_gateways_on_one_database_know_each_others_events(
+async def test_two_gateways_on_one_database_share_their_dedupe_keys(
     run_gateway: RunGateway, database: Database, destination: ScriptedDestination
 ) -> None:
     text = config(database.url, destination)
@@ -90,7 +90,7 @@ async def test_two_gateways_on_one_database_know_each_others_events(
         assert len(destination.requests) == 2
 
 
-async def test_many_at_once_of_the_same_event_to_two_gateways_are_one_event(
+async def test_simultaneous_requests_with_one_event_to_two_gateways_are_one_event(
     run_gateway: RunGateway, database: Database, destination: ScriptedDestination
 ) -> None:
     text = config(database.url, destination)
@@ -114,7 +114,7 @@ async def health(running: Running, path: str) -> int:
 
 
 @pytest.mark.alone
-async def test_without_the_server_requests_get_503_soon_and_with_it_again_200(
+async def test_requests_get_503_soon_without_the_server_and_200_after_its_return(
     running: Running, postgres: PostgresServer, destination: ScriptedDestination
 ) -> None:
     assert (await send(running, 1))[0] == 200
@@ -126,7 +126,7 @@ async def test_without_the_server_requests_get_503_soon_and_with_it_again_200(
         assert await health(running, "/readyz") == 503
 
     async with asyncio.timeout(5):
-        while (await send(running, 7))[0] != 200:  # noqa: ASYNC110 - as a provider tries again
+        while (await send(running, 7))[0] != 200:  # noqa: ASYNC110 - as a provider retries
             await asyncio.sleep(0.1)
     await destination.wait_for(2)
     assert await health(running, "/readyz") == 200
@@ -147,7 +147,7 @@ async def start(run_gateway: RunGateway, text: str, password: str = PASSWORD) ->
         pass
 
 
-async def test_a_wrong_password_is_said_without_it(
+async def test_a_wrong_password_is_reported_without_its_value(
     run_gateway: RunGateway, database: Database, destination: ScriptedDestination, logged: io.StringIO
 ) -> None:
     with pytest.raises(StoreError, match='password authentication failed for user "gatehouse"') as caught:
@@ -174,7 +174,7 @@ async def test_without_a_server_a_gateway_does_not_start(
 
 @pytest.mark.case("D-16")
 @pytest.mark.parametrize("setting", ["synchronous_commit", "fsync"])
-async def test_a_server_that_answers_before_a_commit_is_on_disk_has_to_be_allowed(
+async def test_a_server_that_confirms_unsynced_commits_must_be_allowed_explicitly(
     run_gateway: RunGateway,
     postgres: PostgresServer,
     database: Database,
@@ -202,14 +202,14 @@ def over_tls(database: Database, front: TlsInFront, authority: Path, host: str =
 
 
 def written(folder: Path, client: ssl.SSLContext) -> Path:
-    """Write what a client trusts to a file."""
+    """Write the trusted certificates to a file."""
     (authority,) = client.get_ca_certs(binary_form=True)
     file = folder / "authority.pem"
     file.write_text(ssl.DER_cert_to_PEM_cert(authority))
     return file
 
 
-async def test_the_server_is_asked_for_its_certificate(
+async def test_the_certificate_of_the_server_is_verified(
     run_gateway: RunGateway,
     postgres: PostgresServer,
     database: Database,
@@ -227,7 +227,7 @@ async def test_the_server_is_asked_for_its_certificate(
         assert front.refused == 0
 
 
-async def test_a_server_with_another_name_is_not_talked_to(
+async def test_a_server_with_another_name_in_its_certificate_is_refused(
     run_gateway: RunGateway,
     postgres: PostgresServer,
     database: Database,
@@ -264,7 +264,7 @@ async def test_a_changed_password_waits_for_a_restart(
         assert (await running.gateway.reload()).needs_restart == ()
 
 
-async def test_what_else_is_fixed_from_start_to_end_is_named(
+async def test_other_settings_that_need_a_restart_are_named(
     run_gateway: RunGateway, database: Database, destination: ScriptedDestination, tmp_path: Path
 ) -> None:
     file = tmp_path / "gateway.yaml"

@@ -63,7 +63,7 @@ async def test_a_malformed_body_is_400_at_once(running: Running) -> None:
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(head("Transfer-Encoding: chunked") + b"3\r\n{}\n\r\n")
         await wire.writer.drain()
-        while not running.gateway.ingest._bodies.held:  # noqa: ASYNC110 - nothing shows that it has arrived
+        while not running.gateway.ingest._bodies.held:  # noqa: ASYNC110 - its arrival is not visible from outside
             await asyncio.sleep(0.01)
         wire.writer.write(b"no length\r\n")
 
@@ -79,7 +79,7 @@ async def test_an_event_is_stored_although_its_sender_has_disconnected(running: 
         wire.writer.write(event(1))
         await wire.writer.drain()
         wire.writer.transport.abort()
-        while not await stored(running):  # noqa: ASYNC110 - nothing shows it
+        while not await stored(running):  # noqa: ASYNC110 - it is not visible from outside
             await asyncio.sleep(0.01)
 
     assert (await running.send("mando", BODY, providers.mando(BODY)))[0] == 200
@@ -143,7 +143,7 @@ async def test_a_client_that_has_finished_sending_gets_its_answers(
             await asyncio.sleep(0.001)
         wire.writer.write_eof()
         answers = (await wire.reader.read()).split(b"HTTP/1.1 ")[1:]
-        while server._open:  # noqa: ASYNC110 - nothing shows it
+        while server._open:  # noqa: ASYNC110 - it is not visible from outside
             await asyncio.sleep(0.001)
 
     assert [answer[:3] for answer in answers] == statuses
@@ -163,7 +163,7 @@ async def test_a_client_that_finished_sending_while_it_waits_for_admission_is_an
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(event(1))
         wire.writer.write_eof()
-        while not admission._waiting:  # noqa: ASYNC110 - nothing shows it
+        while not admission._waiting:  # noqa: ASYNC110 - it is not visible from outside
             await asyncio.sleep(0.001)
         for _ in range(taken):
             admission.leave()
@@ -219,7 +219,7 @@ async def test_a_closed_connection_leaves_no_reference_cycle(running: Running, s
                 await asyncio.sleep(0.02)
                 wire.writer.transport.abort()
             async with asyncio.timeout(5):
-                while server._open:  # noqa: ASYNC110 - nothing shows it
+                while server._open:  # noqa: ASYNC110 - it is not visible from outside
                     await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
 

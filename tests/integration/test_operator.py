@@ -66,7 +66,7 @@ async def test_the_gateway_is_not_ready_before_the_listener_for_providers_is(
 
 
 @pytest.mark.case("O-01")
-async def test_a_locked_store_is_not_ready_but_alive(running: Running, tmp_path: Path) -> None:
+async def test_a_gateway_with_a_locked_store_is_not_ready_but_alive(running: Running, tmp_path: Path) -> None:
     lock = sqlite3.connect(tmp_path / "gatehouse.db", isolation_level=None)
     lock.execute("BEGIN EXCLUSIVE")
 
@@ -83,7 +83,7 @@ async def test_a_locked_store_is_not_ready_but_alive(running: Running, tmp_path:
 
 
 @pytest.mark.case("O-01", "O-07")
-async def test_a_disk_with_too_little_room_is_not_ready_but_alive(running: Running) -> None:
+async def test_a_gateway_on_a_full_disk_is_not_ready_but_alive(running: Running) -> None:
     disk: Any = running.gateway._disk
     disk._free = lambda _: 1024
     await disk.check_space()

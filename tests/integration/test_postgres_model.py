@@ -1,7 +1,7 @@
-"""Two gateways' stores do what they like to one database at once, and what is in it then is looked at.
+"""A model-based test: the stores of two gateways make concurrent random calls on one database.
 
-In rounds: a few random calls run at the same moment, by a clock that stands still meanwhile. What a race
-comes to is not foretold, but what may not be after any is. A seed that fails fails again, mostly.
+In each round, a few random calls run at the same time, with a stopped clock. The model does not predict the
+result of a race, but checks the invariants that hold after every race. A seed that fails usually fails again.
 """
 
 from __future__ import annotations
@@ -340,9 +340,9 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def modelled(database: Database, seed: int) -> AsyncIterator[Model]:
     settings = PostgresSettings(database.url, database.password)
-    model = Model(random.Random(seed))  # noqa: S311 - the same each time
+    model = Model(random.Random(seed))  # noqa: S311 - a fixed seed makes the test reproducible
     model.stores = [await PostgresStore.open(settings, clock=lambda: model.now) for _ in range(2)]
-    # With a clock that stands still, the second store has measured a slightly larger difference.
+    # Because the clock is stopped, the second store has measured a slightly larger difference.
     model.stores[1]._clock._offset_ms = model.stores[0]._clock._offset_ms
     try:
         yield model
@@ -383,7 +383,7 @@ async def test_a_concurrent_purge_does_not_remove_retried_deliveries(database: D
             if call == "retry"
             else mine.replay(delivery.event.id, ["billing"], now=NOW)
         )
-        while not await connection.fetchval(ASLEEP):  # noqa: ASYNC110 - the server tells nobody
+        while not await connection.fetchval(ASLEEP):  # noqa: ASYNC110 - the server sends no notifications
             await asyncio.sleep(0.005)
         await other.purge(now=NOW, events_before=NOW + 9, dead_before=NOW + 9, limit=10)
         assert await asked

@@ -101,7 +101,7 @@ async def test_no_acknowledged_event_is_lost_while_connections_are_ended(
             before = len(accepted)
             await asyncio.to_thread(postgres.sql, end)
             async with asyncio.timeout(BACK_WITHIN):
-                while len(accepted) < before + 50:  # noqa: ASYNC110 - a list tells no one
+                while len(accepted) < before + 50:  # noqa: ASYNC110 - a list sends no notifications
                     await asyncio.sleep(0.01)
         stop.set()
         await asyncio.gather(*senders)
@@ -221,7 +221,7 @@ async def test_a_statement_that_takes_too_long_is_ended_before_the_deadline(
         assert {each.status for each in receipts} == {"accepted"}
 
 
-async def test_text_that_the_database_can_not_contain_is_not_found(database: Database) -> None:
+async def test_text_that_the_database_cannot_contain_is_not_found(database: Database) -> None:
     async with opened(database) as store:
         for text in ("\0", "\ud800"):
             assert await store.event(text) is None

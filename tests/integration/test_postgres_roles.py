@@ -78,7 +78,7 @@ async def test_a_role_with_these_rights_can_run_a_gateway(settings: PostgresSett
         await store.close()
 
 
-async def test_a_role_with_these_rights_can_not_change_tables(settings: PostgresSettings) -> None:
+async def test_a_role_with_these_rights_cannot_change_tables(settings: PostgresSettings) -> None:
     connection = await asyncpg.connect(settings.url, password=settings.password)
     try:
         for statement in ("DROP TABLE events", "CREATE TABLE gatehouse.more ()", "TRUNCATE dedupe_keys"):

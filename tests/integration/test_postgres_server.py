@@ -36,7 +36,7 @@ async def connected(database: Database) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def test_copies_of_a_database_have_what_is_in_it_and_share_nothing(
+async def test_copies_of_a_database_have_its_content_and_are_independent(
     postgres: PostgresServer, empty_database: Database
 ) -> None:
     async with connected(empty_database) as connection:
@@ -87,6 +87,6 @@ async def test_the_server_ends_with_the_process_that_started_it() -> None:
     process.kill()
     await process.wait()
     async with asyncio.timeout(20):
-        while is_in_use(int(port)):  # noqa: ASYNC110 - nothing tells when a process of another process ends
+        while is_in_use(int(port)):  # noqa: ASYNC110 - the end of a grandchild process is not reported
             await asyncio.sleep(0.02)
     shutil.rmtree(folder.decode())

@@ -1,4 +1,4 @@
-"""Each provider end to end: what comes in over HTTP, what a destination gets."""
+"""Each provider end to end, from the HTTP request to the delivery at a destination."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def test_data_arrives_as_the_bytes_that_were_sent(
     assert received.body.endswith(b'"data":{"n": 12345678901234567890123, "total":45.50}}')
 
 
-async def test_what_arrives_verifies_with_the_standardwebhooks_library(
+async def test_deliveries_verify_with_the_standardwebhooks_library(
     running: Running, destination: ScriptedDestination
 ) -> None:
     await running.send("mando", EXACT, providers.mando(EXACT))
@@ -46,7 +46,7 @@ async def test_what_arrives_verifies_with_the_standardwebhooks_library(
     assert event["type"] == "sale.created"
 
 
-async def test_what_arrives_parses_with_the_cloudevents_library(
+async def test_deliveries_parse_with_the_cloudevents_library(
     running: Running, destination: ScriptedDestination
 ) -> None:
     await running.send("mando", EXACT, providers.mando(EXACT))
@@ -62,7 +62,7 @@ async def test_what_arrives_parses_with_the_cloudevents_library(
 
 
 @pytest.mark.parametrize("form", ["cloudevents", "cloudevents-binary", "raw"])
-async def test_no_form_carries_the_providers_signature_or_credentials(
+async def test_no_format_forwards_the_providers_signature_or_credentials(
     run_gateway: RunGateway, destination: ScriptedDestination, form: str
 ) -> None:
     config = CONFIG.format(url=destination.url).replace(
@@ -89,7 +89,7 @@ class TestEInvoice:
 
     HEADERS: dict[str, str] = E_INVOICE["headers"]
 
-    async def test_the_published_example_is_accepted_in_any_order_of_keys_and_once(
+    async def test_the_published_example_is_accepted_once_in_any_order_of_keys(
         self, running: Running, destination: ScriptedDestination
     ) -> None:
         backwards = json.dumps(dict(reversed(json.loads(E_INVOICE["body"]).items()))).encode()
@@ -103,14 +103,14 @@ class TestEInvoice:
         assert (event["account"], event["time"]) == ("ten-abc123", "2025-11-10T13:10:49Z")
 
     @pytest.mark.case("S-21")
-    async def test_a_key_that_is_there_twice_is_refused(self, running: Running) -> None:
+    async def test_a_repeated_key_is_refused(self, running: Running) -> None:
         body = E_INVOICE["body"].replace("{", '{"id": "evt-forged", ', 1).encode()
 
         assert (await running.send("e-invoice", body, self.HEADERS))[0] == 401
         scraped = await running.metrics()
         assert scraped["gatehouse_verification_failures_total", "malformed_body", "e-invoice"] == 1
 
-    async def test_basic_credentials_can_be_asked_for_as_well(
+    async def test_basic_credentials_can_be_required_in_addition(
         self, run_gateway: RunGateway, destination: ScriptedDestination
     ) -> None:
         both = "secrets: [env:EINVOICE], verify: [preset, {{type: basic, secrets: env:BASIC}}]"
@@ -132,7 +132,7 @@ class TestGetpeppr:
             id=event_id, type="inbound.received", createdAt="2026-03-01T10:05:00Z", data=data
         )
 
-    async def test_700_kb_are_accepted_and_arrive_whole(
+    async def test_a_body_of_700_kb_is_accepted_and_arrives_complete(
         self, running: Running, destination: ScriptedDestination
     ) -> None:
         body = self.inbound("evt_1", "doc_1", 700_000)
@@ -154,7 +154,7 @@ class TestGetpeppr:
         assert scraped["gatehouse_requests_total", "too_large", "getpeppr"] == 1
         assert scraped["gatehouse_events_total", "getpeppr"] == 0
 
-    async def test_a_document_announced_again_under_a_new_id_is_a_duplicate(self, running: Running) -> None:
+    async def test_a_document_that_is_sent_again_with_a_new_id_is_a_duplicate(self, running: Running) -> None:
         first, again = self.inbound("evt_1", "doc_1"), self.inbound("evt_2", "doc_1")
         other = self.inbound("evt_3", "doc_2")
 
@@ -167,7 +167,7 @@ class TestGetpeppr:
         scraped = await running.metrics()
         assert scraped["gatehouse_requests_total", "conflict", "getpeppr"] == 1
 
-    async def test_a_stale_one_is_refused(self, running: Running) -> None:
+    async def test_a_stale_request_is_refused(self, running: Running) -> None:
         body = self.inbound("evt_1", "doc_1")
 
         assert (await running.send("getpeppr", body, providers.getpeppr(body, at=time.time() - 301)))[
@@ -199,7 +199,7 @@ async def test_a_captured_hisab_request_with_a_new_delivery_id_is_a_duplicate(ru
 
 
 @pytest.mark.case("S-10")
-async def test_a_replay_can_not_block_the_delivery_id_it_made_up(running: Running) -> None:
+async def test_a_replay_cannot_block_a_made_up_delivery_id(running: Running) -> None:
     captured = providers.body(id="evt_1", type="invoice.accepted", data={})
     genuine = providers.body(id="evt_2", type="invoice.accepted", data={})
 

@@ -37,7 +37,7 @@ async def nothing_is_held(running: Running) -> None:
     server = running.gateway.ingest
     assert server._connections is not None
     async with asyncio.timeout(5):
-        while server._connections._admission._active or server._bodies.held:  # noqa: ASYNC110 - nothing shows it
+        while server._connections._admission._active or server._bodies.held:  # noqa: ASYNC110 - it is not visible from outside
             await asyncio.sleep(0.01)
     assert (server._connections._admission._active, server._bodies.held) == (0, 0)
 
@@ -81,10 +81,10 @@ async def test_a_client_that_leaves_before_admission_takes_no_slot(running: Runn
     assert admission.enter()
     async with connected(running) as wire, asyncio.timeout(5):
         wire.writer.write(GOOD)
-        while not admission._waiting:  # noqa: ASYNC110 - nothing shows it
+        while not admission._waiting:  # noqa: ASYNC110 - it is not visible from outside
             await asyncio.sleep(0.01)
         wire.writer.transport.abort()
-        while server._open:  # noqa: ASYNC110 - nothing shows it
+        while server._open:  # noqa: ASYNC110 - it is not visible from outside
             await asyncio.sleep(0.01)
     admission.leave()
 

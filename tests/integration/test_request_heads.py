@@ -65,7 +65,7 @@ ABSOLUTE = [
 
 @pytest.mark.case("F-27")
 @pytest.mark.parametrize("target", ABSOLUTE)
-async def test_a_target_may_be_a_whole_url(running: Running, target: str) -> None:
+async def test_a_target_may_be_an_absolute_url(running: Running, target: str) -> None:
     answer = await exchange(running, request(BODY, *SIGNED, CLOSE, target=target))
 
     assert answer.startswith(b"HTTP/1.1 200 ")

@@ -1,4 +1,4 @@
-"""What has expired is removed while requests come in: none is refused, and the file does not grow for it."""
+"""Retention removes expired rows under load: no request is refused, and the file does not grow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONG_AGO = time.time() - 30 * 86400
 
 
 async def expire(file: Path) -> int:
-    """Fill a store with what has expired; return its size."""
+    """Fill a store with expired rows. Return its size."""
     store = await SqliteStore.open(file)
     for first in range(0, EXPIRED, 500):
         await accept(
@@ -39,7 +39,7 @@ async def expire(file: Path) -> int:
 
 
 @pytest.mark.case("O-16")
-async def test_a_sweep_of_thousands_hinders_no_request(
+async def test_a_purge_of_thousands_of_rows_causes_no_refusal(
     run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
 ) -> None:
     file = tmp_path / "gatehouse.db"
@@ -52,7 +52,7 @@ async def test_a_sweep_of_thousands_hinders_no_request(
             await asyncio.sleep(1 / 300)
         await asyncio.gather(*answers)
         async with asyncio.timeout(30):
-            while _count(file) > (REQUESTS, REQUESTS):  # noqa: ASYNC110 - a store tells no one
+            while _count(file) > (REQUESTS, REQUESTS):  # noqa: ASYNC110 - a store sends no notifications
                 await asyncio.sleep(0.05)
 
     assert {answer.result()[0] for answer in answers} == {200}

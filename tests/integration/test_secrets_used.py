@@ -1,4 +1,4 @@
-"""Operators see which of the live secrets requests are verified with, and nobody else does."""
+"""Operators, and only they, see which of several secrets verifies requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that takes long to sync makes commits larger, not fewer requests accepted."""
+"""With slow syncs, commits become larger, and no request is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROUNDS = 6
 
 
 class Slow(sqlite3.Connection):
-    """A connection whose commits take as long as a sync does on a slow disk."""
+    """A connection whose commits take as long as a sync on a slow disk."""
 
     commits = 0
 
@@ -41,7 +41,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     connect = sqlite3.connect
     monkeypatch.setattr(sqlite3, "connect", lambda *given, **more: connect(*given, factory=Slow, **more))
-    # What the machine's own disk takes at its worst comes on top, and is not what this is about.
+    # The latency of the real disk is added, and this test does not measure it.
     patient = CONFIG.replace(
         'listen: "127.0.0.1:0", public', 'listen: "127.0.0.1:0", commit_deadline: 5s, public'
     )
@@ -51,7 +51,7 @@ async def running(
 
 
 async def send(wire: Wire, name: str) -> bytes:
-    """Send an event; return the status."""
+    """Send an event. Return the status."""
     body = providers.body(id=name, type="sale.created", data={})
     wire.writer.write(request(body, *(f"{name}: {value}" for name, value in providers.mando(body).items())))
     return (await wire.answer())[9:12]
@@ -70,12 +70,12 @@ async def test_requests_on_64_connections_share_the_commits_of_a_slow_disk(runni
         commits = Slow.commits - before
 
     assert {status for each in answers for status in each} == {b"200"}
-    # One by one they would be 384. A machine that is busy spreads what comes together over a few commits.
+    # Separate commits would be 384. On a busy machine, simultaneous requests may need a few commits.
     assert commits <= CONNECTIONS * ROUNDS / 8
 
 
 @pytest.mark.case("P-03")
-async def test_a_request_that_comes_alone_waits_for_its_own_sync_and_no_other(running: Running) -> None:
+async def test_a_single_request_waits_only_for_its_own_sync(running: Running) -> None:
     async with connected(running) as wire:
         await send(wire, "evt_first")
         before = Slow.commits

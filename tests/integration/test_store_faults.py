@@ -147,7 +147,7 @@ async def readiness(running: Running) -> tuple[int, str]:
 
 async def said(logged: io.StringIO, event: str) -> None:
     async with asyncio.timeout(10):
-        while event not in logged.getvalue():  # noqa: ASYNC110 - polled, as whoever reads a log does
+        while event not in logged.getvalue():  # noqa: ASYNC110 - a log sends no notifications
             await asyncio.sleep(0.02)
 
 
@@ -310,7 +310,7 @@ async def test_a_commit_that_fails_on_the_disk_is_503_and_the_next_one_uses_a_ne
 
 
 @pytest.mark.case("D-22")
-async def test_the_driver_failing_at_each_statement_in_turn_leaves_nothing_half_written(
+async def test_a_failing_statement_leaves_no_partial_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driver = failing_disk.Driver()
@@ -345,7 +345,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
     ids=["EIO once", "EIO on", "ENOSPC once", "ENOSPC on", "EINTR once"],
 )
-async def test_the_disk_failing_at_each_call_in_turn_leaves_nothing_half_written(
+async def test_a_failing_disk_call_leaves_no_partial_writes(
     tmp_path: Path, shim: Path, number: int, lasts: str
 ) -> None:
     """The n-th write, sync or truncation fails, for n = 1, 2, 3 … until a run passes."""

@@ -40,7 +40,7 @@ def of(entries: list[Entry], name: str) -> list[Any]:
     return [entry.data[name] for entry in entries]
 
 
-async def test_a_request_its_event_and_its_attempt_are_shown_while_they_happen(running: Running) -> None:
+async def test_a_request_its_event_and_its_attempt_are_streamed_as_they_happen(running: Running) -> None:
     async with reading(running.client, running.operator_url) as stream:
         await stream.live()
         event_id = await send(running, "evt_1")
@@ -153,7 +153,7 @@ async def test_a_client_of_http_1_0_gets_the_stream_unframed(running: Running) -
     assert b"\r" not in block
 
 
-async def test_a_reader_that_comes_back_continues_where_it_was(running: Running) -> None:
+async def test_a_reader_that_reconnects_continues_at_its_position(running: Running) -> None:
     async with reading(running.client, running.operator_url) as stream:
         await stream.live()
         await send(running, "evt_1")
@@ -238,7 +238,7 @@ async def test_a_stream_with_an_end_has_only_stored_events(running: Running) -> 
     assert {entry.kind for entry in entries} == {"event"}
 
 
-async def test_an_event_that_is_committed_while_a_reader_catches_up_comes_once(
+async def test_an_event_committed_while_a_reader_catches_up_is_sent_once(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(catching_up, "_PAGE", 2)
@@ -316,7 +316,7 @@ Serve = Callable[..., Any]
 
 @pytest.fixture
 def serve() -> Serve:
-    """Give the function that serves the stream of a hub."""
+    """Return a function that serves the stream of a hub."""
 
     @asynccontextmanager
     async def run(heartbeat: float = 15.0, max_entries: int = 10_000) -> AsyncIterator[Served]:
@@ -346,7 +346,7 @@ async def test_heartbeats_come_while_nothing_happens(serve: Serve) -> None:
                 assert await stream.read_block() is None
 
 
-async def test_a_reader_that_left_is_counted_no_more(serve: Serve) -> None:
+async def test_a_disconnected_reader_is_no_longer_counted(serve: Serve) -> None:
     async with serve(heartbeat=0.02) as served:
         async with reading(served.client, served.url) as stream:
             await stream.live()
@@ -354,7 +354,7 @@ async def test_a_reader_that_left_is_counted_no_more(serve: Serve) -> None:
         await served.until_readers(0)
 
 
-async def test_a_reader_that_does_not_read_delays_nobody_and_is_told_how_much_it_lost(serve: Serve) -> None:
+async def test_a_slow_reader_delays_no_other_and_learns_how_many_entries_it_missed(serve: Serve) -> None:
     async with serve(max_entries=2000) as served, reading(served.client, served.url) as stream:
         await stream.live()
         port = int(served.url.rpartition(":")[2])

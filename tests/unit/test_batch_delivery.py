@@ -72,7 +72,7 @@ def by_item(server: ScriptedDestination, statuses: Callable[[list[str]], Any], c
     return answer
 
 
-async def test_waiting_events_go_in_one_post_with_a_key_per_event(file: Path) -> None:
+async def test_waiting_events_are_sent_in_one_post_with_a_key_per_event(file: Path) -> None:
     events = [make_event(EXACT, headers=(("traceparent", TRACE),)), *(make_event() for _ in range(9))]
     async with ScriptedDestination() as server:
         destination = batching(server.url, keys=(signing_key(SECRET),))
@@ -125,7 +125,7 @@ async def test_a_batch_that_encodes_longer_than_estimated_is_divided(file: Path)
 
 
 @pytest.mark.alone
-async def test_an_event_that_comes_alone_goes_at_once(file: Path) -> None:
+async def test_a_single_event_is_sent_at_once(file: Path) -> None:
     async with (
         ScriptedDestination() as server,
         RunningDispatcher(file, batching(server.url, linger=1.0)) as gateway,
@@ -136,7 +136,7 @@ async def test_an_event_that_comes_alone_goes_at_once(file: Path) -> None:
         assert time.monotonic() - started < 0.9
 
 
-async def test_as_many_posts_at_once_as_configured(file: Path) -> None:
+async def test_concurrent_posts_are_limited_to_the_configured_number(file: Path) -> None:
     gate = asyncio.Event()
     async with ScriptedDestination() as server:
         server.always(once(gate, status(200)))
@@ -166,7 +166,7 @@ async def test_a_failed_batch_is_tried_again_with_the_same_key_and_a_growing_num
     assert max(request.attempt for request in server.requests) == 3
 
 
-async def test_one_bad_event_does_not_hold_the_rest(file: Path) -> None:
+async def test_one_refused_event_does_not_delay_the_others(file: Path) -> None:
     events = [make_event() for _ in range(100)]
     bad = events[42]
     async with ScriptedDestination() as server:
@@ -227,7 +227,7 @@ async def attempts(gateway: RunningDispatcher, event: Event) -> tuple[Attempt, .
     return stored.attempts["billing"]
 
 
-async def test_413_is_halved_until_it_fits(file: Path) -> None:
+async def test_a_batch_refused_with_413_is_halved_until_it_fits(file: Path) -> None:
     def too_many(names: list[str]) -> None:
         if len(names) > 10:
             raise web.HTTPRequestEntityTooLarge(10, len(names))
@@ -300,7 +300,7 @@ async def test_a_reply_without_a_list_of_statuses_counts_for_the_whole_batch(fil
         assert len(server.requests) == 1
 
 
-async def test_o12_a_poison_event_does_not_spoil_its_batch(file: Path) -> None:
+async def test_a_poison_event_does_not_fail_the_rest_of_its_batch(file: Path) -> None:
     async with ScriptedDestination() as server, RunningDispatcher(file, batching(server.url)) as gateway:
         poison = make_event(subject="\ud800")
         with capture_logs() as logs:

@@ -1,4 +1,4 @@
-"""What the benchmark sends is what it says it is: signed, new each time, and of one length."""
+"""The requests of the benchmark are signed and new, and all have the same length."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def sent(file: Path) -> list[bytes]:
     return [rest[number * length : (number + 1) * length] for number in range(count)]
 
 
-def test_each_request_is_signed_and_another_event(tmp_path: Path) -> None:
+def test_each_request_is_signed_and_has_a_new_event(tmp_path: Path) -> None:
     signed.write(tmp_path / "requests", "/webhooks/stored", "name", 50)
 
     verification = source("mando", [signed.SECRET]).verification
@@ -55,7 +55,7 @@ def test_ratios_are_of_the_same_round_and_figures_are_medians() -> None:
 
 
 @needs_linux
-def test_the_parts_of_the_machine_are_within_it() -> None:
+def test_the_assigned_cores_are_available() -> None:
     given = places()
 
     assert given.one <= given.two
@@ -63,7 +63,7 @@ def test_the_parts_of_the_machine_are_within_it() -> None:
 
 
 @needs_linux
-def test_what_a_process_has_used_holds_for_all_that_came_of_it() -> None:
+def test_the_processor_time_of_a_process_includes_its_descendants() -> None:
     before = cpu_seconds(os.getpid())
     subprocess.run([sys.executable, "-c", "sum(range(10_000_000))"], check=True)
 

@@ -1,4 +1,4 @@
-"""What the benchmark makes of its figures: ratios, percentiles, tables, and a page that keeps a section."""
+"""The benchmark report: ratios, percentiles, tables, and a page that keeps its section "Flat cost"."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def stretches(*figures: float) -> list[Stretch]:
     return [Stretch(figure, 1.0, 2.0, 0, delivered=figure / 2) for figure in figures]
 
 
-def test_a_percentile_is_a_value_that_was_measured() -> None:
+def test_a_percentile_is_a_measured_value() -> None:
     values = [float(value) for value in range(1, 101)]
 
     assert percentile(values[::-1], 0.5) == 50.0
@@ -33,7 +33,7 @@ def test_a_percentile_is_a_value_that_was_measured() -> None:
     assert math.isnan(percentile([], 0.5))
 
 
-def test_ratios_are_of_one_figure_round_by_round() -> None:
+def test_ratios_compare_a_figure_within_each_round() -> None:
     ours, theirs = stretches(400, 100, 900), stretches(1000, 200, 1000)
 
     assert ratios(ours, theirs) == pytest.approx([0.4, 0.5, 0.9])
@@ -55,7 +55,7 @@ def test_a_ratio_is_written_with_its_rounds() -> None:
         (math.nan, 25, True, "≤ 25 ✗"),
     ],
 )
-def test_a_goal_says_whether_it_was_met(value: float, bound: float, most: bool, written: str) -> None:
+def test_a_goal_shows_whether_it_was_met(value: float, bound: float, most: bool, written: str) -> None:
     assert goal(value, bound, most=most) == written
 
 
@@ -70,7 +70,7 @@ def test_a_table_is_markdown_with_figures_to_the_right() -> None:
     ]
 
 
-def test_a_page_has_its_figures_and_what_they_hold_for() -> None:
+def test_a_page_contains_the_figures_and_the_test_setup() -> None:
     written = page(SECTIONS, FACTS, "")
 
     assert written.startswith("# Benchmarks\n")
@@ -109,7 +109,7 @@ def test_a_contestant_that_is_missing_has_a_row_that_says_so() -> None:
         assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
-def test_end_to_end_compares_what_is_delivered_with_what_the_proxy_answers() -> None:
+def test_end_to_end_compares_deliveries_with_those_of_the_proxy() -> None:
     one, gateway = Contestant("one", 1, 1), Contestant("Gatehouse", 1, 1, operator_port=2)
     running = speed.Running(one, one, one, one, one, gateway, None, None)
     found = {case: stretches(1000) for case in [*running.ingest(), *running.end_to_end(64)]}
@@ -122,7 +122,7 @@ def test_end_to_end_compares_what_is_delivered_with_what_the_proxy_answers() -> 
     assert "concurrency 64" in through.table.rows[3][0]
 
 
-def test_each_destination_has_a_source_of_its_name() -> None:
+def test_each_destination_has_a_source_of_the_same_name() -> None:
     given = settings({"url": "sqlite:///gatehouse.db"}, {"sent": {"url": "http://127.0.0.1:1/"}})
 
     config = parse(json.dumps(given)).config
@@ -141,7 +141,7 @@ def test_times_count_from_the_planned_moment() -> None:
     assert times.delivered == pytest.approx([125])
 
 
-def test_latency_is_held_against_the_bare_handler() -> None:
+def test_latency_is_compared_with_the_bare_handler() -> None:
     found = {
         "bare handler": latency.Times([1.0] * 10, [0.0] * 10, []),
         "Gatehouse": latency.Times([5.0] * 10, [0.0] * 10, [30.0] * 10),
@@ -153,7 +153,7 @@ def test_latency_is_held_against_the_bare_handler() -> None:
     assert row[6:8] == ("30.00", "≤ 25 ✗")
 
 
-def test_the_moments_are_fixed_before_and_come_at_the_rate() -> None:
+def test_the_moments_are_fixed_in_advance_and_match_the_rate() -> None:
     moments = plan(3000, 300, 100.0)
 
     assert moments == plan(3000, 300, 100.0)
@@ -162,7 +162,7 @@ def test_the_moments_are_fixed_before_and_come_at_the_rate() -> None:
     assert moments[-1] - moments[0] == pytest.approx(10, rel=0.1)
 
 
-def test_overload_is_a_share_of_the_peak_and_shows_the_slowest_answer_of_all() -> None:
+def test_overload_shows_the_share_of_the_peak_and_the_slowest_answer() -> None:
     found = {
         32: [Stretch(900, 1, 2, 0)] * 2,
         128: [Stretch(1000, 1, 2, 0)] * 2,
@@ -178,7 +178,7 @@ def test_overload_is_a_share_of_the_peak_and_shows_the_slowest_answer_of_all() -
     assert rows[3][-1] == "6"
 
 
-def test_a_start_is_judged_by_its_median() -> None:
+def test_the_goal_of_a_start_applies_to_the_median() -> None:
     rows = startup.section([0.2, 0.2, 0.9], [1.1, 1.2, 0.5]).table.rows
 
     assert [row[1:] for row in rows] == [("0.20", "0.90", "≤ 0.3 ✓"), ("1.10", "1.20", "≤ 1 ✗")]

@@ -1,4 +1,4 @@
-"""What a reload restores, and how it reports changes."""
+"""A failed reload changes nothing, and a reload reports the changes."""
 
 from __future__ import annotations
 

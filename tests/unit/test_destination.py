@@ -33,7 +33,7 @@ def test_the_worked_example_of_the_specification() -> None:
 
 
 @given(body=st.text().map(str.encode), event_id=st.from_regex(r"[0-9A-Z]{26}", fullmatch=True))
-def test_the_library_verifies_what_is_signed(body: bytes, event_id: str) -> None:
+def test_the_library_verifies_signed_requests(body: bytes, event_id: str) -> None:
     Webhook(SECRET).verify(body, headers(SECRET, event_id=event_id, body=body), json_parse=False)
 
 

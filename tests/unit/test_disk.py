@@ -91,7 +91,7 @@ async def test_it_checks_until_it_is_stopped() -> None:
     await looking.start()
     disk.free = 0
     async with asyncio.timeout(5):
-        while not looking.is_low:  # noqa: ASYNC110 - it says so nowhere else
+        while not looking.is_low:  # noqa: ASYNC110 - it is not visible otherwise
             await asyncio.sleep(0.001)
     await looking.stop()
 

@@ -211,7 +211,7 @@ HALVES = st.recursive(
 
 @pytest.mark.case("F-22")
 @given(st.dictionaries(st.text() | st.just("\udfff"), HALVES, min_size=1))
-def test_each_member_is_read_beside_lone_surrogates(members: dict[str, object]) -> None:
+def test_members_next_to_lone_surrogates_are_read(members: dict[str, object]) -> None:
     body = json.dumps(members).encode()
     read = Document(body)
 
@@ -255,7 +255,7 @@ def test_items_of_a_value_that_is_not_a_list_are_refused() -> None:
 
 
 @given(JSON)
-def test_is_json_accepts_what_json_writes(value: object) -> None:
+def test_is_json_accepts_the_output_of_the_json_module(value: object) -> None:
     assert is_json(json.dumps(value).encode())
 
 
@@ -327,6 +327,6 @@ def test_setting_a_value_keeps_the_bytes_of_all_others(
 
 
 @pytest.mark.parametrize(("raw", "path"), [(b"[1]", ("3",)), (b"3", ("a",)), (b'{"a": 1}', ("a", "b"))])
-def test_a_value_can_not_be_set_inside_a_scalar(raw: bytes, path: tuple[str, ...]) -> None:
+def test_a_value_cannot_be_set_inside_a_scalar(raw: bytes, path: tuple[str, ...]) -> None:
     with pytest.raises(MalformedDocumentError):
         with_value(raw, path, b"1")

@@ -1,4 +1,4 @@
-"""Which addresses are never connected to: as written in the config, as a name, and when the name changes."""
+"""Forbidden addresses are never connected to, whether the config or a name contains them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from gatehouse.network import forbidden_addresses
 from gatehouse.network.forbidden_addresses import host_problem, is_forbidden
 
 METADATA = "169.254.169.254"
-#: What each spelling of the address means to one program or another.
+#: Spellings that some program accepts for the address.
 SPELLINGS = [
     *("169.254.169.254", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "0xA9.0xFE.0xA9.0xFE"),
     *("169.254.43518", "169.16689662", "169.254.169.254.", "169.254.169.254%2e", "%31%36%39.254.169.254"),
@@ -41,7 +41,7 @@ routes: [{{from: mando, to: app}}]
 
 
 class Names:
-    """Stands for DNS: every look-up of a name gets the next of these answers, the last one for ever."""
+    """Stands in for DNS: each look-up gets the next answer, and the last answer repeats."""
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self._answers = list(answers)
@@ -60,7 +60,7 @@ class Names:
 
 
 class Connected:
-    """What was checked, and what was connected to."""
+    """The addresses that were checked and those that were connected to."""
 
     def __init__(self) -> None:
         self.checked: list[str] = []
@@ -97,7 +97,7 @@ def resolve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Names]:
 
 
 async def attempts(url: str, number: int = 1) -> list[Outcome]:
-    """Attempt so often, each time on a new connection and with a new look-up of the name."""
+    """Make attempts, each on a new connection and with a new look-up of the name."""
     outcomes = []
     async with open_session() as session:
         for attempt in range(1, number + 1):
@@ -110,7 +110,9 @@ async def attempts(url: str, number: int = 1) -> list[Outcome]:
 
 @pytest.mark.case("S-40")
 @pytest.mark.parametrize("host", SPELLINGS)
-def test_a_url_with_such_an_address_is_not_ready_however_it_is_written(host: str, tmp_path: Path) -> None:
+def test_a_destination_with_a_forbidden_address_in_any_spelling_is_not_ready(
+    host: str, tmp_path: Path
+) -> None:
     config = parse(CONFIG.format(host=host)).config.destinations["app"]
     destination = compile_destination("app", config, Secrets(tmp_path, {}))
 
@@ -120,12 +122,12 @@ def test_a_url_with_such_an_address_is_not_ready_however_it_is_written(host: str
 
 @pytest.mark.case("S-40")
 @pytest.mark.parametrize("host", SPELLINGS)
-async def test_such_an_address_is_not_connected_to_however_it_is_written(
+async def test_a_forbidden_address_in_any_spelling_is_not_connected_to(
     host: str, connected: Connected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also when something let the URL through: the socket is never made."""
+    """Even if an earlier check missed the URL, no socket is created."""
     look_up = socket.getaddrinfo
-    # Numbers in any spelling are read, as ever; nobody is asked for a name.
+    # Numeric addresses in any spelling are parsed without a look-up.
     numeric = partial(look_up, flags=socket.AI_NUMERICHOST)
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, port, **_: numeric(host, port))
     (outcome,) = await attempts(f"http://{host}/latest/meta-data")
@@ -135,7 +137,7 @@ async def test_such_an_address_is_not_connected_to_however_it_is_written(
 
 
 @pytest.mark.case("S-40")
-def test_a_config_with_such_an_address_fails_its_check(
+def test_a_config_with_a_forbidden_address_fails_its_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "a-provider-secret-of-some-length")
@@ -148,13 +150,13 @@ def test_a_config_with_such_an_address_fails_its_check(
 @pytest.mark.parametrize(
     "host", ["billing.internal", "a1.b2", "app-1", "10.0.0.1", "127.0.0.1", "::1", "0x.example", "7.example."]
 )
-def test_an_internal_host_is_no_fault(host: str) -> None:
+def test_an_internal_host_is_allowed(host: str) -> None:
     assert host_problem(host) is None
 
 
 @pytest.mark.case("S-40")
 @pytest.mark.parametrize("found", [METADATA, "::ffff:a9fe:a9fe", "64:ff9b::a9fe:a9fe", "fd00:ec2::254"])
-async def test_a_name_that_leads_there_is_not_connected_to(
+async def test_a_name_with_a_forbidden_address_is_not_connected_to(
     found: str, resolve: Callable[..., Names], connected: Connected
 ) -> None:
     names = resolve([found])
@@ -167,11 +169,11 @@ async def test_a_name_that_leads_there_is_not_connected_to(
 
 
 @pytest.mark.case("S-41")
-async def test_a_name_that_leads_elsewhere_the_second_time_is_checked_the_second_time(
+async def test_a_changed_address_of_a_name_is_checked_again(
     resolve: Callable[..., Names], connected: Connected
 ) -> None:
     async with ScriptedDestination() as destination:
-        # A connection that is closed with its answer: the next attempt needs another one.
+        # Each connection closes after its answer, so the next attempt needs a new one.
         destination.always(status(200, connection="close"))
         names = resolve(["127.0.0.1"], [METADATA], ["127.0.0.1"])
         outcomes = await attempts(f"http://app.example:{destination.port}/", 3)
@@ -179,12 +181,12 @@ async def test_a_name_that_leads_elsewhere_the_second_time_is_checked_the_second
     assert [outcome.reason for outcome in outcomes] == ["ok", "connect", "ok"]
     assert connected.checked == ["127.0.0.1", METADATA, "127.0.0.1"]
     assert connected.connected == ["127.0.0.1", "127.0.0.1"]
-    # One look-up a connection: what was checked is what is connected to, and nothing is asked in between.
+    # There is one look-up per connection, and the checked address is the connected one.
     assert names.asked == 3
 
 
 @pytest.mark.case("S-41")
-async def test_of_several_addresses_only_those_that_pass_are_connected_to(
+async def test_only_the_allowed_ones_of_several_addresses_are_connected_to(
     resolve: Callable[..., Names], connected: Connected
 ) -> None:
     async with ScriptedDestination() as destination:

@@ -120,7 +120,7 @@ async def test_raw_headers_cannot_be_forged(destination: ScriptedDestination, se
 
 
 @pytest.mark.case("S-45")
-async def test_attributes_cannot_become_headers_of_their_own(
+async def test_attributes_cannot_become_separate_headers(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     forged = "a\r\nwebhook-id: forged\r\n\r\nPOST /x HTTP/1.1\0\u2028é"
@@ -248,7 +248,7 @@ async def test_a_compressed_reply_is_not_unpacked(
     ],
 )
 @pytest.mark.case("S-44")
-async def test_what_follows_a_200_does_not_change_the_outcome(
+async def test_data_after_a_200_does_not_change_the_outcome(
     reply: bytes, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(raw(reply))
@@ -283,7 +283,7 @@ async def test_the_start_of_a_long_reply_is_kept(
     assert (outcome.reason, outcome.reply) == ("server_error", page[:1024])
 
 
-async def test_what_came_of_a_reply_that_never_ends_is_kept(
+async def test_the_received_part_of_an_endless_reply_is_kept_by_the_forwarder(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(endless(503, chunk=b"busy;", pause=0.05))
@@ -366,7 +366,9 @@ async def test_the_environments_proxy_is_not_used(
     assert (await attempt(session, destination.url)).reason == "ok"
 
 
-async def test_a_large_body_arrives_whole(destination: ScriptedDestination, session: ClientSession) -> None:
+async def test_a_large_body_arrives_complete(
+    destination: ScriptedDestination, session: ClientSession
+) -> None:
     body = json.dumps("x" * 3_000_000).encode()
     outcome = await attempt(session, destination.url, make_event(body))
     assert outcome.reason == "ok"
@@ -393,7 +395,7 @@ async def test_an_event_that_cannot_be_sent_is_an_outcome_and_one_log_line(
 
 
 @pytest.mark.parametrize("text", ["a\r\nb: c", "a\nb: c", "a\rb", "a\x00b"])
-async def test_a_line_break_never_makes_two_headers_of_one(
+async def test_a_line_break_in_a_header_does_not_start_another_header(
     text: str, destination: ScriptedDestination, session: ClientSession
 ) -> None:
     client = HttpClient(make_destination(destination.url), session, clock=time.time)

@@ -256,6 +256,6 @@ def test_an_unknown_status_has_no_reason_phrase() -> None:
 
 
 @pytest.mark.parametrize("value", ["a\r\nb: c", "a\nb", "a\0b"])
-def test_a_line_break_never_makes_two_headers_of_one(value: str) -> None:
+def test_a_line_break_in_a_header_does_not_start_another_header(value: str) -> None:
     with pytest.raises(ValueError, match="line break"):
         encode_answer(Answer(200, b"x", "accepted", {"Content-Type": value}), keep_alive=True)

@@ -63,7 +63,7 @@ def test_a_status_per_event_in_the_order_sent(items: list[Any]) -> None:
         b"[" * 100_000,
     ],
 )
-def test_any_other_reply_says_nothing_about_single_events(reply: bytes) -> None:
+def test_any_other_reply_applies_to_the_whole_batch(reply: bytes) -> None:
     assert item_statuses(reply, EVENTS) is None
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a destination's reply."""
+"""The part of a destination's reply that is kept."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_start_of_a_text_is_text(text: str, limit: int) -> None:
 
 
 @given(st.binary(), st.integers(0, 40))
-def test_bytes_that_are_no_text_lose_at_most_three_bytes(body: bytes, limit: int) -> None:
+def test_bytes_that_are_not_text_lose_at_most_three_bytes(body: bytes, limit: int) -> None:
     start = without_cut_character(body[:limit])
     assert body.startswith(start)
     assert len(start) >= len(body[:limit]) - 3

@@ -52,7 +52,7 @@ class Faults:
         return faulty
 
 
-async def test_no_more_attempts_at_once_than_configured(file: Path) -> None:
+async def test_concurrent_attempts_are_limited_to_the_configured_number(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.always(after(0.02, status(200)))
         async with RunningDispatcher(file, make_destination(server.url, concurrency=3)) as gateway:

@@ -157,7 +157,7 @@ class TestPlaces:
         assert refused(checked, request(b"x", {"X-Sig-2": good})) == "missing_signature"
         assert refused(checked, request(b"x", {"X-Sig-1": "0" * 64, "X-Sig-3": good})) == "wrong_signature"
 
-    def test_positional_entries_have_their_place_for_a_name(self) -> None:
+    def test_positional_entries_are_named_by_their_position(self) -> None:
         scheme = {
             "type": "hmac",
             "signature": {"header": "X-Sig", "format": "positional", "key": ["1", "2"]},
@@ -171,7 +171,7 @@ class TestPlaces:
         assert refused(checked, request(b"x", {"X-Sig": f"{good},1750000000"})) == "malformed_timestamp"
         assert refused(checked, request(b"x", {"X-Sig": f"1750000001,{good}"})) == "wrong_signature"
 
-    def test_a_form_field_may_carry_the_signature_and_another_what_is_signed(self) -> None:
+    def test_form_fields_may_contain_the_signature_and_the_signed_text(self) -> None:
         place = {"form": "bt_signature", "format": "pairs", "key": "*", "between": "&", "assign": "|"}
         scheme = {"type": "hmac", "digest": "sha1", "signature": place, "signed": "{form:data}"}
         checked = verification(scheme, SECRETS["utf8"])
@@ -184,7 +184,7 @@ class TestPlaces:
         assert refused(checked, changed) == "wrong_signature"
         assert refused(checked, request(form)) == "missing_signature"
 
-    def test_the_body_may_carry_signature_and_timestamp(self) -> None:
+    def test_the_body_may_contain_the_signature_and_the_timestamp(self) -> None:
         scheme = {
             "type": "hmac",
             "signature": {"body": "signature.value"},
@@ -207,7 +207,7 @@ class TestPlaces:
         checked.verify(request(b"x", {"X-Sig": written}), NOW)
         checked.verify(request(b"x", {"X-Sig": written.rstrip("=")}), NOW)
 
-    def test_braintree_hashes_the_key_before_it_keys_anything(self) -> None:
+    def test_braintree_hashes_the_key_before_its_use(self) -> None:
         scheme = {"type": "hmac", "digest": "sha1", "key": "sha1", "signature": {"header": "X-Sig"}}
         key = hashlib.sha1(SECRETS["sha1"].encode()).digest()  # noqa: S324 - the scheme's own
 
@@ -232,7 +232,7 @@ class TestEach:
     def body(self, *ids: str) -> dict[str, Any]:
         return {"items": [{"id": one, "sig": hexdigest(one.encode())} for one in ids]}
 
-    def test_all_good_items_pass(self) -> None:
+    def test_a_list_of_valid_items_passes(self) -> None:
         self.checked().verify(request(json.dumps(self.body("a", "b", "c")).encode()), NOW)
 
     @pytest.mark.parametrize("position", range(10))
@@ -242,16 +242,16 @@ class TestEach:
 
         assert refused(self.checked(), request(json.dumps(body).encode())) == "wrong_signature"
 
-    def test_no_item_at_all_proves_nothing(self) -> None:
+    def test_an_empty_or_missing_list_is_refused(self) -> None:
         assert refused(self.checked(), request(b'{"items": []}')) == "missing_signature"
         assert refused(self.checked(), request(b"{}")) == "missing_signature"
 
-    def test_a_list_that_is_there_twice_is_refused(self) -> None:
+    def test_a_repeated_list_is_refused(self) -> None:
         good = json.dumps(self.body("a"))[1:-1]
 
         assert refused(self.checked(), request(f'{{"items": [], {good}}}'.encode())) == "malformed_body"
 
-    def test_what_is_signed_verifies(self) -> None:
+    def test_a_signed_request_verifies(self) -> None:
         signed = self.checked().sign(request(b'{"items": [{"id": "a"}, {"id": "b", "n": 1.50}]}'), NOW)
 
         self.checked().verify(signed, NOW)
@@ -285,22 +285,22 @@ class TestAny:
         }
 
     @pytest.mark.parametrize("name", ["svix", "webhook"])
-    def test_either_family_passes(self, name: str) -> None:
+    def test_either_set_of_headers_passes(self, name: str) -> None:
         assert self.checked().verify(request(b"x", self.headers(name)), NOW).facts["id"] == b"m1"
 
     @pytest.mark.parametrize("missing", ["id", "timestamp"])
-    def test_what_one_family_lacks_is_not_taken_from_the_other(self, missing: str) -> None:
+    def test_a_header_missing_in_one_set_is_not_read_from_the_other(self, missing: str) -> None:
         headers = self.headers("svix")
         headers[f"webhook-{missing}"] = headers.pop(f"svix-{missing}")
 
         refused(self.checked(), request(b"x", headers))
 
-    def test_the_id_is_that_of_the_family_that_was_verified(self) -> None:
+    def test_the_id_is_read_from_the_verified_set(self) -> None:
         headers = self.headers("webhook") | {"svix-id": "made-up", "svix-timestamp": "1750000000"}
 
         assert self.checked().verify(request(b"x", headers), NOW).facts["id"] == b"m1"
 
-    def test_a_wrong_signature_of_the_first_gives_way_to_the_second_with_nothing_of_it_left(self) -> None:
+    def test_after_a_wrong_first_signature_only_values_of_the_second_set_are_used(self) -> None:
         headers = self.headers("webhook") | self.headers("svix", "m2") | {"svix-id": "m3"}
 
         assert self.checked().verify(request(b"x", headers), NOW).facts["id"] == b"m1"
@@ -318,7 +318,7 @@ class TestAllowlist:
     @pytest.mark.parametrize(
         "client", ["192.0.3.7", "", "not an address", "2001:db9::1", "192.0.2.7, 1.1.1.1"]
     )
-    def test_any_other_is_refused(self, client: str) -> None:
+    def test_any_other_address_is_refused(self, client: str) -> None:
         asked = msgspec.structs.replace(request(b"x"), client=client)
 
         assert refused(verification(self.SCHEME, ""), asked) == "wrong_credentials"
@@ -334,7 +334,7 @@ class TestTokens:
             {"type": "token", "body": "clientState", "each": "value"},
         ],
     )
-    def test_what_is_signed_verifies_and_another_token_does_not(self, scheme: dict[str, Any]) -> None:
+    def test_a_signed_request_verifies_and_another_token_does_not(self, scheme: dict[str, Any]) -> None:
         split = {"split": "{body:value}"} if "each" in scheme else {}
         checked = verification(scheme, SECRETS["utf8"], split)
         asked = request(b'{"value": [{"id": 1}, {"id": 2}]}')

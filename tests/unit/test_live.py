@@ -1,4 +1,4 @@
-"""The ring of what happens, and what its readers get of it."""
+"""The ring buffer of the stream, and the entries that its readers get."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def entries(data: bytes) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_hub_is_inactive_until_somebody_reads() -> None:
+def test_a_hub_is_inactive_without_readers() -> None:
     assert not Hub().active
 
 
-def test_the_oldest_entries_make_room_for_new_ones() -> None:
+def test_new_entries_replace_the_oldest_ones() -> None:
     ring = hub(max_entries=3)
     publish(ring, 5)
 
@@ -69,7 +69,7 @@ def test_an_entry_that_is_too_large_is_not_kept() -> None:
     assert ring.kept_from == ring.next
 
 
-def test_whoever_waits_is_woken_once() -> None:
+def test_a_waiting_reader_is_woken_once() -> None:
     ring, woken = hub(), list[int]()
     ring.call_at_next(lambda: woken.append(ring.next))
     publish(ring, 3)
@@ -110,7 +110,7 @@ def test_an_entry_has_its_id_its_kind_and_its_time() -> None:
     assert list(entry)[2] == "at"
 
 
-def test_the_envelope_is_what_a_destination_gets() -> None:
+def test_the_envelope_equals_the_one_that_a_destination_gets() -> None:
     ring, sent = hub(), event()
     ring.publish("event", sent, source="mandato", event_type=sent.type, destinations=("billing",))
 
@@ -120,7 +120,7 @@ def test_the_envelope_is_what_a_destination_gets() -> None:
     assert "body_base64" not in entry
 
 
-def test_text_that_is_not_unicode_is_shown_with_marks() -> None:
+def test_text_that_is_not_unicode_is_shown_with_replacement_characters() -> None:
     ring = hub()
     ring.publish("request", request(client="\udcff"))
 
@@ -162,7 +162,7 @@ def test_a_filter_selects_entries(wanted: Wanted, kinds: list[Kind]) -> None:
     assert found == kinds + (["request"] if wanted == Wanted() else [])
 
 
-def test_readers_with_the_same_wishes_share_what_is_encoded() -> None:
+def test_readers_with_the_same_options_share_the_encoded_entries() -> None:
     ring = hub()
     shared = View(ring, Wanted())
     publish(ring, 10)
@@ -197,7 +197,7 @@ def test_a_view_keeps_few_chunks() -> None:
     assert len(shared._chunks) <= 8
 
 
-def test_an_id_is_parsed_and_anything_else_is_not() -> None:
+def test_only_a_valid_id_is_parsed() -> None:
     position = Position(1_750_000_000_000, "0a1b2c3d", 17)
 
     assert Position.parse(str(position)) == position
@@ -206,7 +206,7 @@ def test_an_id_is_parsed_and_anything_else_is_not() -> None:
     ] * 6
 
 
-def test_what_was_left_out_concerns_every_reader_unless_only_requests_and_attempts_can_be_missing() -> None:
+def test_missed_entries_are_reported_to_the_readers_that_they_may_concern() -> None:
     ring, only_events = hub(), Wanted(kinds=frozenset({"event"}), source="shop")
     ring.publish("left_out", LeftOut(3))
     ring.publish("left_out", LeftOut(None))

@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, up to date, complete, and true about what the API reads."""
+"""The OpenAPI document is valid, current and complete, and matches what the API accepts."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_every_route_has_a_short_summary_and_a_chapter(route: str) -> None:
     assert set(operation["tags"]) <= set(openapi.GROUPS)
 
 
-def test_every_route_has_an_id_of_its_own() -> None:
+def test_every_route_has_a_unique_id() -> None:
     ids = [operation["operationId"] for operation in OPERATIONS.values()]
 
     assert len(ids) == len(set(ids))
 
 
 def handlers() -> Iterator[tuple[str, route_docs.RouteDescription]]:
-    """Find every described handler of the room, whether it is routed or not."""
+    """Find every described handler, whether it has a route or not."""
     for module in pkgutil.walk_packages(gatehouse.operator.__path__, "gatehouse.operator."):
         for kind in vars(importlib.import_module(module.name)).values():
             if isinstance(kind, type) and kind.__module__ == module.name:
@@ -144,7 +144,7 @@ def schemas(part: Any) -> Iterator[tuple[dict[str, Any], Any]]:
             yield from schemas(inner)
 
 
-def test_every_example_is_of_its_schema() -> None:
+def test_every_example_matches_its_schema() -> None:
     found = list(schemas({"paths": DOCUMENT["paths"], "responses": DOCUMENT["components"]["responses"]}))
 
     assert len(found) > len(OPERATIONS)

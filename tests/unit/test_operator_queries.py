@@ -1,4 +1,4 @@
-"""What operators may ask for, and what is refused without a query of the store."""
+"""The queries that operators may send, and those that are refused without using the store."""
 
 from __future__ import annotations
 

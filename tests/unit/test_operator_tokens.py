@@ -1,4 +1,4 @@
-"""The tokens of a config: whose each is, what its role is, and which of them can't be used."""
+"""The tokens of a config: their names, their roles, and which of them can't be used."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def bearer(name: str) -> list[bytes]:
         ("ALICE", Identity("alice", "operate")),
     ],
 )
-def test_a_token_tells_who_sends_a_request_and_with_which_role(name: str, identity: Identity) -> None:
+def test_a_token_identifies_the_sender_and_the_role(name: str, identity: Identity) -> None:
     assert tokens().find(bearer(name)) == identity
 
 

@@ -42,7 +42,7 @@ async def test_deliveries_to_a_paused_destination_stay_in_the_store_until_the_re
     assert [request.attempt for request in server.requests[:5]] == [1] * 5
 
 
-async def test_at_a_pause_attempts_in_progress_finish_and_the_backlog_is_returned(file: Path) -> None:
+async def test_a_pause_lets_attempts_finish_and_returns_the_backlog(file: Path) -> None:
     gate = asyncio.Event()
     async with ScriptedDestination() as server:
         server.always(once(gate, status(200)))

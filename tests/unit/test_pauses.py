@@ -53,7 +53,7 @@ async def following(store: SharedPauses) -> AsyncIterator[tuple[Pauses, asyncio.
     pauses.stop()
 
 
-async def test_what_another_process_pauses_and_resumes_is_followed() -> None:
+async def test_pauses_and_resumes_of_other_processes_are_followed() -> None:
     store = SharedPauses(poll_every=0.001)
     async with following(store) as (pauses, changed):
         store.names = {"billing"}
@@ -82,7 +82,7 @@ async def test_an_unshared_store_is_read_once() -> None:
 
 
 @pytest.mark.parametrize("paused", [True, False])
-async def test_an_outdated_read_does_not_undo_an_own_change(*, paused: bool) -> None:
+async def test_an_outdated_read_does_not_undo_a_change_of_this_process(*, paused: bool) -> None:
     store = SharedPauses(poll_every=0.001)
     await store.pause("billing", paused=not paused)
     async with following(store) as (pauses, changed):

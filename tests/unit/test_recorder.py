@@ -1,4 +1,4 @@
-"""What an outcome means for its delivery."""
+"""The effect of an outcome on its delivery."""
 
 from __future__ import annotations
 

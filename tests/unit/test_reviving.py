@@ -72,7 +72,7 @@ async def test_the_store_is_not_called_when_nothing_may_be_revived() -> None:
     assert store.asked == []
 
 
-async def test_a_failing_store_makes_the_provider_send_again() -> None:
+async def test_a_failing_store_causes_the_provider_to_retry() -> None:
     store = Store()
     store.fails = True
 

@@ -52,7 +52,7 @@ def test_an_element_without_a_list_at_the_path_is_an_item(path: str, body: Any, 
 
 
 @pytest.mark.parametrize("body", [b" ", b"not JSON", b'{"a":1}\nnot JSON', b'{"events": [1, 2', b"\xff[1]"])
-def test_what_is_not_json_is_malformed(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
     for path in ("", "events"):
         with pytest.raises(MalformedDocumentError):
             split(path, body)

@@ -40,7 +40,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if not path.name.startswith("gatehouse.db")}
 
 
-def test_a_copy_has_what_was_committed_when_it_began(store: Path, tmp_path: Path) -> None:
+def test_a_copy_contains_everything_that_was_committed_when_it_began(store: Path, tmp_path: Path) -> None:
     """Commits during the copy are never refused, are not in the copy, and don't let it start again."""
     seen: list[tuple[int, int]] = []
 
@@ -93,7 +93,7 @@ class Usage(NamedTuple):
     free: int
 
 
-def test_what_can_not_be_copied_is_refused(
+def test_a_source_that_cannot_be_copied_is_refused(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(StoreError, match="is not a file"):

@@ -79,7 +79,7 @@ async def test_a_damaged_event_is_dead_and_the_others_of_its_batch_are_leased(
 
 
 @pytest.mark.case("D-11")
-async def test_the_dead_letter_says_why(store: SqliteStore) -> None:
+async def test_the_dead_letter_of_a_damaged_event_has_the_reason_corrupt(store: SqliteStore) -> None:
     damaged = arrival()
     await accept(store, damaged)
     await damage(store, damaged, "body = x'00'")
@@ -126,7 +126,7 @@ async def test_damage_to_an_event_without_a_checksum_is_detected_by_its_body(sto
     assert [each.event for each in await lease(store)] == [sound.event]
 
 
-async def test_an_intact_row_is_never_taken_for_damaged(store: SqliteStore) -> None:
+async def test_an_intact_row_is_never_treated_as_damaged(store: SqliteStore) -> None:
     odd = event(
         b"",
         headers=(("a", "caf\udce9"), ("b", "")),

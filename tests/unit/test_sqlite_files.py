@@ -224,7 +224,9 @@ async def test_a_second_hard_link_is_refused(path: Path) -> None:
             await opened(name)
 
 
-async def test_a_symbolic_link_that_now_leads_to_another_file_is_detected(path: Path, tmp_path: Path) -> None:
+async def test_a_symbolic_link_that_now_points_to_another_file_is_detected(
+    path: Path, tmp_path: Path
+) -> None:
     (link := tmp_path / "it.db").symlink_to(path)
     store = await opened(link)
     await accept(store, arrival(b"1"))

@@ -101,7 +101,7 @@ asyncio.run(main())
 
 
 @pytest.mark.case("D-21")
-async def test_a_second_process_is_refused_and_gets_in_when_the_first_was_killed(path: Path) -> None:
+async def test_a_second_process_is_refused_until_the_first_one_was_killed(path: Path) -> None:
     """The events that the first process accepted are there."""
     environment = {"PYTHONPATH": ":".join(sys.path)}
     arguments = [sys.executable, "-c", HOLD, str(path)]
@@ -138,7 +138,7 @@ async def test_a_missing_directory_is_named(tmp_path: Path) -> None:
     assert "create the directory" in str(caught.value.hint)
 
 
-async def test_a_file_that_is_no_database_is_refused(no_database: Path) -> None:
+async def test_a_file_that_is_not_a_database_is_refused(no_database: Path) -> None:
     with pytest.raises(StoreError, match="not a database") as caught:
         await SqliteStore.open(no_database)
     assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
@@ -351,7 +351,7 @@ async def test_the_operation_of_a_canceled_caller_is_not_written(store: SqliteSt
 
 @pytest.mark.alone
 @pytest.mark.case("O-03")
-async def test_a_locked_file_is_unavailable_soon_and_recovers_by_itself(
+async def test_a_locked_file_makes_the_store_unavailable_and_it_recovers(
     store: SqliteStore, path: Path
 ) -> None:
     other = sqlite3.connect(path, isolation_level=None)
@@ -372,7 +372,9 @@ async def test_a_locked_file_is_unavailable_soon_and_recovers_by_itself(
 
 
 @pytest.mark.case("D-13")
-async def test_a_full_disk_is_unavailable_and_nothing_is_half_written(store: SqliteStore) -> None:
+async def test_a_full_disk_makes_the_store_unavailable_and_leaves_no_partial_writes(
+    store: SqliteStore,
+) -> None:
     ((pages,),) = await query(store, "PRAGMA page_count")
     await query(store, f"PRAGMA max_page_count = {pages + 10}")
     big = arrival(b"big", of=event(b"x" * 200_000))

@@ -133,7 +133,7 @@ async def test_the_upgraded_table_rejects_an_unknown_status(path: Path) -> None:
     assert "OpenEphemeral" not in {step[1] for step in plan}
 
 
-async def test_deliveries_of_before_list_what_is_known_of_their_attempts(path: Path) -> None:
+async def test_deliveries_from_before_the_upgrade_list_their_known_attempts(path: Path) -> None:
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("UPDATE deliveries SET last_reason = 'ok', attempts = 3 WHERE status = 'delivered'")
     connection.execute("UPDATE deliveries SET last_reason = 'server_error' WHERE status = 'dead'")

@@ -55,7 +55,7 @@ async def answering(tmp_path: Path) -> AsyncIterator[web.AppRunner]:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - processes are watched from outside
+        while not condition():  # noqa: ASYNC110 - a process sends no notifications
             await asyncio.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""Secrets, signatures, credentials and bodies are planted everywhere, and looked for in all that is said."""
+"""Marked secrets, signatures, credentials and bodies appear in no log, metric, answer or command output."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from processes import GatewayProcess, serving
 
 
 def planted(name: str) -> str:
-    """Make a text that can't be anywhere by chance."""
+    """Make a text that can't occur by chance."""
     return f"Canary-{name}-7f3Qz91LmX"
 
 
@@ -64,7 +64,7 @@ destinations:
 routes: [{{from: "*", to: [app, tls]}}]
 """
 BODY = planted("body")
-#: What a sender says beside what is verified: passwords of others, and a trace.
+#: Unverified parts of requests: unrelated credentials, and a trace.
 CREDENTIALS = {
     "Authorization": "Bearer " + planted("authorization"),
     "Proxy-Authorization": "Basic " + planted("proxy-authorization"),
@@ -76,7 +76,7 @@ REFERER = f"https://user:{planted('referer-password')}@hooks.example.com/?token=
 IN_URLS = f"https://user:{planted('url-password')}@hooks.example.com/?token={planted('url-token')}"
 REPLY = planted("reply")
 WRONG_SIGNATURE = "c0ffee" * 10 + "beef"
-#: In a config that is refused.
+#: Values in a config that is refused.
 WRITTEN = planted("written-out")
 
 
@@ -91,7 +91,7 @@ def canaries(signatures: list[str]) -> list[str]:
 
 
 def hits(said: dict[str, str], looked_for: list[str]) -> list[tuple[str, str]]:
-    """Find who said what, in any spelling."""
+    """Find the marked values in the outputs, in any encoding."""
     return [
         (where, text)
         for where, output in said.items()
@@ -103,7 +103,7 @@ def hits(said: dict[str, str], looked_for: list[str]) -> list[tuple[str, str]]:
 
 
 class Sent:
-    """Sends to a gateway, and keeps every answer and every signature."""
+    """Sends requests to a gateway, and keeps every answer and every signature."""
 
     def __init__(self, gateway: GatewayProcess, client: aiohttp.ClientSession) -> None:
         self.gateway, self.client = gateway, client
@@ -146,7 +146,7 @@ class Sent:
 
 
 async def send_all_kinds(sent: Sent) -> None:
-    """Send what is accepted, seen before, and refused for every reason there is."""
+    """Send accepted requests, duplicates, and requests that are refused for every possible reason."""
     assert await sent.event(1) == 200
     assert await sent.event(1) == 200
     assert [await sent.event(number) for number in range(2, 8)] == [200] * 6
@@ -157,7 +157,7 @@ async def send_all_kinds(sent: Sent) -> None:
     assert await sent.post("/webhooks/basic", BODY.encode(), Authorization=f"Basic {basic}") == 200
     wrong = {"X-Mando-Signature": f"sha256={WRONG_SIGNATURE}"}
     assert await sent.post("/webhooks/mando", BODY.encode(), **wrong) == 401
-    # Signed with what is no secret here, and with another source's: as a diagnosis tries them.
+    # Signed with an unknown secret and with that of another source, which the diagnosis tries.
     body = BODY.encode()
     for secret in (FILED, ENVIRONMENT["HEADER"]):
         headers = providers.mando(body + b"\n", secret=secret)
@@ -174,7 +174,7 @@ async def send_all_kinds(sent: Sent) -> None:
 
 
 async def send_broken(sent: Sent) -> None:
-    """Send what is no HTTP, URLs with passwords, and bodies that never come."""
+    """Send malformed HTTP, URLs with passwords, and heads without their bodies."""
     canary = planted("head").encode()
     await sent.exchange(canary + b"\r\n\r\n")
     await sent.exchange(b"POST /webhooks/mando HTTP/1.1\r\nHost: h\r\n" + canary + b" : x\r\n\r\n")
@@ -186,7 +186,7 @@ async def send_broken(sent: Sent) -> None:
 
 
 async def operate(sent: Sent, config: Path) -> None:
-    """Ask for all that there is, change what can be changed, reload well and badly, and lock the store."""
+    """Read and change everything over the API, reload valid and invalid configs, and lock the store."""
     operator = sent.operator
     for path in ("events", "deliveries", "deliveries?status=dead", "destinations", "sources", "handshakes"):
         await operator("GET", f"/api/v1/{path}")
@@ -220,7 +220,7 @@ async def operate(sent: Sent, config: Path) -> None:
 
 
 async def stored_event(sent: Sent) -> str:
-    """Return an event as an operator sees it, without what belongs there: body, plain headers and replies."""
+    """Return an event as an operator sees it, without body, plain headers and replies, which belong there."""
     (*_, oldest) = (await sent.operator("GET", "/api/v1/events"))["events"]
     key = f"/api/v1/events/{oldest['id']}"
     event = await sent.operator("GET", key)
@@ -235,7 +235,7 @@ async def stored_event(sent: Sent) -> str:
 
 
 def command_lines(sent: Sent, folder: Path) -> Iterator[tuple[str, ...]]:
-    """List commands that read the config, ask the gateway, or explain a request."""
+    """List commands that read the config, use the API, or explain a request."""
     at = ("--operator", sent.gateway.operator_url)
     bad = folder / "bad.yaml"
     bad.write_text(
@@ -269,12 +269,12 @@ def run(arguments: tuple[str, ...], config: Path, **environment: str) -> str:
 
 
 @pytest.mark.case("S-48")
-async def test_no_secret_signature_credential_or_body_is_ever_said(
+async def test_no_output_contains_a_secret_signature_credential_or_body(
     destination: ScriptedDestination, tmp_path: Path
 ) -> None:
     (tmp_path / "secret").write_text(FILED)
     config = tmp_path / "gateway.yaml"
-    # Never so many failures in a row that the destination is let be.
+    # Never enough consecutive failures to open the breaker.
     text = REPLY.encode()
     destination.script(
         *(reset(), status(503, body=text, x_note=REPLY, set_cookie=REPLY, retry_after=REPLY), status(200)),
@@ -313,7 +313,7 @@ async def test_no_secret_signature_credential_or_body_is_ever_said(
 
 
 @pytest.mark.case("S-48")
-def test_check_does_not_print_what_stands_behind_the_path_of_a_url(tmp_path: Path) -> None:
+def test_check_does_not_print_the_query_or_fragment_of_a_url(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(FILED)
     config = tmp_path / "gateway.yaml"
     url = f"http://app.internal/events?key={planted('destination-url')}"
@@ -325,10 +325,10 @@ def test_check_does_not_print_what_stands_behind_the_path_of_a_url(tmp_path: Pat
 
 
 @pytest.mark.case("S-48")
-async def test_what_is_on_the_disk_holds_no_secret_signature_or_credential(
+async def test_files_on_the_disk_contain_no_secret_signature_or_credential(
     destination: ScriptedDestination, tmp_path: Path
 ) -> None:
-    """Bodies are there, as they must be, and headers that are known for nothing secret."""
+    """The store contains bodies, as it must, and headers that are known not to be secret."""
     (tmp_path / "secret").write_text(FILED)
     config = tmp_path / "gateway.yaml"
     config.write_text(CONFIG.format(url=destination.url, tls=destination.url))
@@ -346,13 +346,13 @@ async def test_what_is_on_the_disk_holds_no_secret_signature_or_credential(
 
 
 @pytest.mark.case("S-48")
-async def test_a_defect_of_our_own_says_where_and_not_what(
+async def test_an_internal_error_is_logged_with_its_place_and_without_values(
     run_gateway: RunGateway,
     destination: ScriptedDestination,
     logged: io.StringIO,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A traceback ends with the error's message, which may quote whatever was looked at."""
+    """A traceback ends with the error's message, which may quote any value."""
 
     def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError(BODY)

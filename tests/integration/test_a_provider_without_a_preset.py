@@ -1,4 +1,4 @@
-"""A provider that has no preset, connected with docs/configuration.md alone: each line is explained.
+"""A provider without a preset can be configured with docs/configuration.md alone. Comments explain each line.
 
 The provider of this test, "Parcelline", documents this:
 
@@ -25,16 +25,16 @@ server: {listen: "127.0.0.1:0", public_url: "https://hooks.example.com"}
 operator: {listen: "127.0.0.1:0"}
 sources:
   parcels:                                        # served at /webhooks/parcels
-    secrets: [env:KEY, env:OLD_KEY]               # both are live while we rotate
+    secrets: [env:KEY, env:OLD_KEY]               # both are accepted during a rotation
     verify:
       type: hmac
       digest: sha512
-      key: hex                                    # what we are shown is the key's bytes in hexadecimal
+      key: hex                                    # the provider shows the key's bytes in hexadecimal
       signature:
         header: Parcelline-Signature
         format: pairs                             # name=value ...
         between: ";"                              # ... with a semicolon between them
-        key: sig                                  # there may be several; any may fit
+        key: sig                                  # there may be several; one must match
       timestamp: {pair: at, tolerance: 2m}
       signed: "{timestamp}:{method} {url}\\n{body}"
     event:
@@ -76,7 +76,7 @@ def notices(*ids: int) -> bytes:
 
 
 def signature(body: bytes, key: str, at: int = int(NOW)) -> str:
-    """Sign as the page says, with nothing of the gateway."""
+    """Sign as the provider's page says, without code of the gateway."""
     signed = f"{at}:POST https://hooks.example.com/webhooks/parcels\n".encode() + body
     return hmac.new(bytes.fromhex(key), signed, "sha512").hexdigest()
 
@@ -112,7 +112,7 @@ async def test_its_requests_are_verified_split_and_forwarded(
     assert received[0]["time"] == "2025-06-15T15:00:00Z"
 
 
-async def test_what_is_forged_or_old_is_refused(
+async def test_forged_and_old_requests_are_refused(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     async with run_gateway(CONFIG % destination.url, clock=lambda: NOW, KEY=KEY, OLD_KEY=OLD_KEY) as gateway:

@@ -1,4 +1,4 @@
-"""Gateways whose PostgreSQL does not answer, or accepts no connections, refuse requests at little cost."""
+"""Gateways whose PostgreSQL is unresponsive or accepts no connections refuse requests at little cost."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ async def assert_back(provider: Provider, running: Running, destination: Scripte
 
 
 @pytest.mark.case("O-04")
-async def test_a_database_that_takes_no_more_connections(
+async def test_requests_get_503_while_the_database_accepts_no_more_connections(
     run_gateway: RunGateway, postgres: PostgresServer, database: Database, destination: ScriptedDestination
 ) -> None:
     """SQLSTATE 53300."""
@@ -93,7 +93,7 @@ async def test_a_database_that_takes_no_more_connections(
 
 @pytest.mark.case("O-04")
 @pytest.mark.parametrize("table", ["dedupe_keys", "events", "deliveries"])
-async def test_all_connections_wait_for_somebody_elses_lock(
+async def test_requests_get_503_while_all_connections_wait_for_a_lock(
     run_gateway: RunGateway,
     postgres: PostgresServer,
     database: Database,
@@ -116,7 +116,7 @@ async def test_all_connections_wait_for_somebody_elses_lock(
 
 
 @pytest.mark.case("O-04")
-async def test_a_primary_that_is_told_to_take_no_writes(
+async def test_requests_get_503_while_the_primary_is_read_only(
     run_gateway: RunGateway, postgres: PostgresServer, database: Database, destination: ScriptedDestination
 ) -> None:
     """SQLSTATE 25006, on connections that could write before."""
@@ -136,7 +136,7 @@ async def test_a_primary_that_is_told_to_take_no_writes(
 
 
 @pytest.mark.case("O-04")
-async def test_a_database_behind_a_line_that_drops_everything(
+async def test_requests_get_503_while_the_network_drops_all_packets(
     run_gateway: RunGateway, postgres: PostgresServer, database: Database, destination: ScriptedDestination
 ) -> None:
     provider = Provider()
@@ -158,7 +158,7 @@ async def test_a_database_behind_a_line_that_drops_everything(
 
 
 @pytest.mark.case("O-04")
-async def test_a_primary_that_is_gone_without_a_word(
+async def test_a_primary_that_disappears_silently_is_replaced_by_another_host(
     run_gateway: RunGateway, postgres: PostgresServer, database: Database, destination: ScriptedDestination
 ) -> None:
     """Its connections stay open but get no answer. Few events arrive, and another host takes over."""
@@ -176,7 +176,7 @@ async def test_a_primary_that_is_gone_without_a_word(
 
 
 @pytest.mark.case("O-04")
-async def test_a_name_server_that_does_not_answer(
+async def test_requests_get_503_while_the_name_server_does_not_answer(
     run_gateway: RunGateway,
     postgres: PostgresServer,
     database: Database,
@@ -202,7 +202,7 @@ async def test_a_name_server_that_does_not_answer(
 
 @pytest.mark.case("O-04")
 @pytest.mark.parametrize("hours", [2, -2])
-async def test_gateways_whose_clocks_are_hours_apart(
+async def test_gateways_whose_clocks_differ_by_hours_share_a_database(
     run_gateway: RunGateway, database: Database, destination: ScriptedDestination, hours: int
 ) -> None:
     provider, text = Provider(), config(database.url, destination)
