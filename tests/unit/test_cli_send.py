@@ -295,6 +295,8 @@ class Answering(HTTPServer):
         self.requests: list[Request] = []
         self.statuses = [200]
         self.answer = b'{"status":"accepted",\n"id":"\x1b[31mred"}'
+        #: The Content-Length of the answers; None sends none.
+        self.announced: int | None = None
 
     @property
     def url(self) -> str:
@@ -310,6 +312,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(Request("POST", self.path, "", headers, body))
         statuses = self.server.statuses
         self.send_response(statuses[min(len(self.server.requests), len(statuses)) - 1])
+        if self.server.announced is not None:
+            self.send_header("Content-Length", str(self.server.announced))
         self.end_headers()
         self.wfile.write(self.server.answer)
 
@@ -340,6 +344,24 @@ def test_send_sends_a_request_that_verifies_and_prints_the_answer(run: Run, answ
 def test_send_reports_an_empty_answer(run: Run, answering: Answering) -> None:
     answering.answer = b""
     assert run("send", "hisab", "--url", answering.url).stdout.startswith("200  (no body)  (")
+
+
+def test_send_reports_a_connection_that_is_closed_in_the_middle_of_the_answer(
+    run: Run, answering: Answering
+) -> None:
+    answering.announced = len(answering.answer) + 1
+    result = run("send", "hisab", "--url", answering.url)
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "the server closed the connection in the middle of its answer\nTry: " in result.stderr
+
+
+def test_send_prints_the_beginning_of_a_long_answer(run: Run, answering: Answering) -> None:
+    answering.answer = b"x" * 100_000
+    answering.announced = len(answering.answer)
+    result = run("send", "hisab", "--url", answering.url)
+    assert result.exit_code == 0
+    assert f"200  {'x' * 4096}  (" in result.stdout
 
 
 def test_send_sends_as_many_new_events_as_asked_for_each_twice(run: Run, answering: Answering) -> None:

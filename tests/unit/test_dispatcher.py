@@ -272,7 +272,7 @@ async def test_a_destination_without_its_secret_keeps_its_deliveries(file: Path,
             {
                 "event": "destination.not_ready",
                 "destination": "billing",
-                "why": "env:BILLING_SECRET is not set",
+                "reason": "env:BILLING_SECRET is not set",
                 "log_level": "error",
             }
         ]

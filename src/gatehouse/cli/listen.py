@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import click
 
 from gatehouse.cli.options import TIME_FORMS, complete_source, config_option, operator_option
-from gatehouse.cli.tail import INTERRUPTED, clock, event_name, given, notify
+from gatehouse.cli.output import INTERRUPTED
+from gatehouse.cli.tail import clock, event_name, given, notify
 
 if TYPE_CHECKING:
     from collections.abc import Callable

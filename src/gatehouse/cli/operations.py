@@ -11,7 +11,7 @@ from urllib.parse import quote
 import click
 
 from gatehouse.cli.operator_client import change, fetch
-from gatehouse.cli.output import to_seconds, visible
+from gatehouse.cli.output import INTERRUPTED, to_seconds, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,8 +28,6 @@ _PLAN_WITHIN: Final = 300.0
 #: How many types a plan lists.
 _TYPES_SHOWN: Final = 10
 _BAR_CELLS: Final = 30
-#: The exit code after Ctrl-C.
-_INTERRUPTED: Final = 130
 
 
 def operation_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,7 +86,7 @@ def watch(kind: str, access: Access, operation_id: str, *, as_json: bool) -> Non
         how = f"gatehouse {kind} --watch {operation_id}"
         end = f"gatehouse {kind} --stop {operation_id}"
         click.echo(f"The {_WORDS[kind][0]} goes on. Watch it: {how}\nStop it: {end}", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     _show_line(None)
     _print(kind, progress, as_json=as_json)
 

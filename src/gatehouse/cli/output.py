@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+#: The exit code of a command that Ctrl-C ended: 128 and the number of SIGINT.
+INTERRUPTED: Final = 130
 #: The width of a table on a terminal, in cells.
 _WIDTH = 100
 _GAP = "  "

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import click
 
 from gatehouse.cli.operator_client import RefusedError, fetch, with_query
+from gatehouse.cli.output import INTERRUPTED
 from gatehouse.errors import GatewayError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 _EVENTS = "/api/v1/events"
 #: A ULID. A provider's id may have this form too.
 _OUR_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
-#: The exit code of a command that Ctrl-C ended.
-_INTERRUPTED = 130
 
 
 class EventSearch:
@@ -55,7 +54,7 @@ def search(
     try:
         return running.run(limit, cursor), 0
     except KeyboardInterrupt:
-        return running.answer, _INTERRUPTED
+        return running.answer, INTERRUPTED
 
 
 def find(access: Access, given: str, *, limit: int) -> tuple[dict[str, Any] | None, dict[str, Any]]:

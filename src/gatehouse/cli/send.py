@@ -14,7 +14,7 @@ from gatehouse.cli.options import config_option, load_source, source_argument
 from gatehouse.cli.signed_request import request_options
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientResponse, ClientSession
 
     from gatehouse.cli.signed_request import RequestBuilder, RequestOptions, SignedRequest
     from gatehouse.ingest.source import Source
@@ -175,7 +175,7 @@ async def _send(session: ClientSession, request: SignedRequest, *, as_json: bool
         async with session.post(
             request.url, data=request.body, headers=request.headers, allow_redirects=False
         ) as response:
-            answer = await response.content.read(_MAX_ANSWER)
+            answer = await _read(response)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         hint = "run gatehouse serve, or pass the gateway's address with --url http://host:port"
         raise connection_error(error, request.url, _TIMEOUT_SECONDS, hint) from error
@@ -185,6 +185,16 @@ async def _send(session: ClientSession, request: SignedRequest, *, as_json: bool
     else:
         click.echo(f"{response.status}  {_one_line(answer)}  ({milliseconds:.1f} ms)")
     return response.status
+
+
+async def _read(response: ClientResponse) -> bytes:
+    """Read an answer, at most its beginning. Raises `ClientPayloadError` if the connection ends before it."""
+    import asyncio
+
+    try:
+        return await response.content.readexactly(_MAX_ANSWER)
+    except asyncio.IncompleteReadError as whole:
+        return whole.partial
 
 
 def _as_json(status: int, answer: bytes, milliseconds: float) -> str:

@@ -15,13 +15,11 @@ from gatehouse.cli.options import (
     config_option,
     operator_option,
 )
-from gatehouse.cli.output import visible
+from gatehouse.cli.output import INTERRUPTED, visible
 
 if TYPE_CHECKING:
     from gatehouse.cli.following import Entry
 
-#: The exit code of a command that Ctrl-C ended: 128 and the number of SIGINT.
-INTERRUPTED = 130
 _FIRST_ERROR = 400
 
 

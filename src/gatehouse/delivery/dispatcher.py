@@ -271,7 +271,7 @@ class Dispatcher:
     def _lane(self, destination: Destination, session: aiohttp.ClientSession) -> Lane:
         if destination.not_ready is not None:
             get_logger().error(
-                "destination.not_ready", destination=destination.name, why=destination.not_ready
+                "destination.not_ready", destination=destination.name, reason=destination.not_ready
             )
         metrics = self._metrics.destination(destination.name)
         throttle = Throttle(destination, metrics, self._wall_clock)
