@@ -307,6 +307,18 @@ async def test_a_retry_makes_only_dead_deliveries_due(store: Store) -> None:
     assert await pending(store, "ledger") == []
 
 
+async def test_a_retry_by_reason_makes_only_deliveries_due_that_died_of_it(store: Store) -> None:
+    dead = event(received=NOW)
+    await accept(store, arrival(of=dead, to=["billing", "ledger"]))
+    for name, reason in (("billing", "rejected"), ("ledger", "timeout")):
+        leased = await lease(store, name)
+        await store.record([result(each, "dead", reason=reason, at=NOW + 50) for each in leased])
+    one = await start(store, operation("retry", to=None, status="dead", reason="timeout"))
+    assert (await store.plan(one, "", CONFIGURED)).deliveries == {"ledger": 1}
+    assert await run(store, one) == [StepResult({"ledger": Due(pending=1, dead=1)}, done=1, failed=0)]
+    assert await pending(store, "billing") == []
+
+
 async def test_a_retry_leaves_what_died_after_its_start(store: Store) -> None:
     early, late = event(received=NOW), event(received=NOW + 1)
     await accept(store, arrival(of=early), arrival(of=late))

@@ -27,7 +27,7 @@ from gatehouse.store.operations import (
     to_row,
 )
 from gatehouse.store.postgres import ordering, replaying
-from gatehouse.store.postgres.filters import Conditions, add_event_filters, can_match
+from gatehouse.store.postgres.filters import Conditions, add_delivery_filters, add_event_filters, can_match
 from gatehouse.store.postgres.notifications import NOTIFY
 from gatehouse.store.postgres.purging import NO_PURGE
 from gatehouse.store.postgres.rows import text_with_marks
@@ -244,7 +244,8 @@ async def _scan(
     wanted = Conditions()
     if is_retry:
         wanted.add(_DEAD_IN_RANGE, after, end)
-        wanted.add(_HAS.replace("{conditions}", _retried(wanted, operation, configured, clock)))
+        retried = _retried(wanted, operation, configured, clock)
+        wanted.add(_HAS.replace("{conditions}", retried))
     else:
         wanted.add("events.id > {}", after)
         wanted.add("events.id <= {}", end)
@@ -256,9 +257,10 @@ def _retried(
     conditions: Conditions, operation: Operation, configured: Collection[str], clock: DatabaseClock
 ) -> str:
     """Return the condition on what a retry makes due. Adds the values of its parameters."""
-    started = conditions.parameter(clock.to_database(operation.started))
-    names = conditions.parameter(allowed(operation, configured))
-    return _RETRIED.format(started, names)
+    retried = Conditions(conditions.parameters)
+    retried.add(_RETRIED, clock.to_database(operation.started), allowed(operation, configured))
+    add_delivery_filters(retried, operation.query)
+    return str(retried)
 
 
 async def run_step(
@@ -271,7 +273,7 @@ async def run_step(
         return None
     ids = sorted(step.event_ids)
     stored = {event_id for (event_id,) in await connection.fetch(_STORED, ids)}
-    known = [KnownDelivery(*row) for row in await connection.fetch(_KNOWN, ids)]
+    known = await _known(connection, operation, step, ids, clock)
     planned = plan_step(operation, step, stored, known, clock.to_database(operation.started))
     change = replaying.revive_rows if operation.kind == "retry" else replaying.replay_rows
     changed = await change(connection, planned.wanted, now=step.now, clock=clock)
@@ -280,6 +282,16 @@ async def run_step(
     await connection.execute(NOTIFY, sorted({name for _, name in changed}))
     await connection.execute("COMMIT")
     return StepResult(count_due(changed, known), done, planned.failed)
+
+
+async def _known(
+    connection: Connection, operation: Operation, step: Step, ids: list[str], clock: DatabaseClock
+) -> list[KnownDelivery]:
+    """Return the deliveries of the events of a step; for a retry, those that it makes due."""
+    wanted, statement = Conditions([ids]), _KNOWN
+    if operation.kind == "retry":
+        statement = f"{_KNOWN} AND {_retried(wanted, operation, step.configured, clock)}"
+    return [KnownDelivery(*row) for row in await connection.fetch(statement, *wanted.parameters)]
 
 
 async def _advance(

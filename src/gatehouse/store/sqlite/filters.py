@@ -86,6 +86,11 @@ def delivery_filters(query: DeliveryQuery) -> str:
     return _all_of([*_given(query, _OF_EVENTS), *_delivery_conditions(query)])
 
 
+def own_delivery_filters(query: EventQuery) -> str:
+    """Return those conditions on an event that one of its deliveries has to meet, for that delivery."""
+    return _all_of(_delivery_conditions(query))
+
+
 def _delivery_conditions(query: DeliveryQuery | EventQuery) -> list[str]:
     conditions = _given(query, _OF_DELIVERIES)
     if stored := _given(query, _OF_ATTEMPTS):

@@ -28,7 +28,7 @@ from gatehouse.store.operations import (
 )
 from gatehouse.store.rows import milliseconds
 from gatehouse.store.sqlite import replaying
-from gatehouse.store.sqlite.filters import event_filters, filter_parameters
+from gatehouse.store.sqlite.filters import event_filters, filter_parameters, own_delivery_filters
 from gatehouse.store.sqlite.rows import execute_rows, fetch, text_with_marks
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from gatehouse.store.operations import Kind, Operation, Step
+    from gatehouse.store.records import EventQuery
     from gatehouse.store.sqlite.filters import Parameters
 
 #: How many operations one call removes.
@@ -87,11 +88,11 @@ events.seq IN (
 #: What a retry would make due.
 _RETRIED: Final = """
 deliveries.status = 'dead' AND deliveries.updated_ms <= :started
-AND deliveries.destination IN (SELECT value FROM json_each(:names))
+AND deliveries.destination IN (SELECT value FROM json_each(:names)) AND {filters}
 """
-_HAS_RETRIED: Final = f"""
-EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event_seq = events.seq AND {_RETRIED})
-"""  # noqa: S608 - of a constant
+_HAS_RETRIED: Final = """
+EXISTS (SELECT 1 FROM deliveries WHERE deliveries.event_seq = events.seq AND {retried})
+"""
 _CANDIDATES: Final = """
 SELECT events.id, {key} FROM events WHERE {conditions} ORDER BY {key} LIMIT :limit
 """
@@ -111,6 +112,13 @@ SELECT events.id, deliveries.destination, deliveries.status, deliveries.updated_
 FROM (VALUES {rows}) AS wanted
 CROSS JOIN events ON events.id = wanted.column1
 CROSS JOIN deliveries ON deliveries.event_seq = events.seq
+"""
+_KNOWN_RETRIED: Final = """
+SELECT events.id, deliveries.destination, deliveries.status, deliveries.updated_ms
+FROM json_each(:ids) AS wanted
+CROSS JOIN events ON events.id = wanted.value
+CROSS JOIN deliveries ON deliveries.event_seq = events.seq
+WHERE {retried}
 """
 
 
@@ -191,7 +199,7 @@ def plan(
     """Count the events and deliveries of one scan."""
     scan = _scan(connection, operation, position, configured)
     if operation.kind == "retry":
-        of_deliveries = _RETRIED
+        of_deliveries = _retried(operation.query)
     elif operation.to is None:
         of_deliveries = "deliveries.destination IN (SELECT value FROM json_each(:names))"
     else:
@@ -229,7 +237,8 @@ def _scan(
     parameters["end"] = end = after if end is None else end
     conditions = _IN_RANGE_OF_EVENTS
     if is_retry:
-        conditions = f"{_IN_RANGE_OF_DEAD} AND {_HAS_RETRIED}"
+        has_retried = _HAS_RETRIED.replace("{retried}", _retried(query))
+        conditions = f"{_IN_RANGE_OF_DEAD} AND {has_retried}"
     conditions = f"{conditions} AND {event_filters(query)}"
     key = "events.seq" if is_retry else "events.id"
     return _Scan(conditions, key, parameters, end, scanned < limit)
@@ -243,7 +252,7 @@ def run_step(
         return None
     ids = [(event_id,) for event_id in step.event_ids]
     numbers = dict(execute_rows(connection, _STORED, ids))
-    known = [KnownDelivery(*row) for row in execute_rows(connection, _KNOWN, ids)]
+    known = _known(connection, operation, step)
     planned = plan_step(operation, step, numbers, known, milliseconds(operation.started))
     rows = [(numbers[event_id], name) for event_id, name in planned.wanted]
     change = replaying.revive_rows if operation.kind == "retry" else replaying.replay_rows
@@ -252,6 +261,24 @@ def run_step(
     done = len(step.event_ids) - planned.failed
     _advance(connection, operation.id, step, done, planned.failed)
     return StepResult(count_due(changed, known), done, planned.failed)
+
+
+def _known(connection: sqlite3.Connection, operation: Operation, step: Step) -> list[KnownDelivery]:
+    """Return the deliveries of the events of a step; for a retry, those that it makes due."""
+    if operation.kind == "replay":
+        rows = execute_rows(connection, _KNOWN, [(event_id,) for event_id in step.event_ids])
+        return [KnownDelivery(*row) for row in rows]
+    parameters = filter_parameters(operation.query) | {
+        "ids": json.dumps(step.event_ids),
+        "names": json.dumps(allowed(operation, step.configured)),
+        "started": milliseconds(operation.started),
+    }
+    statement = _KNOWN_RETRIED.replace("{retried}", _retried(operation.query))
+    return [KnownDelivery(*row) for row in connection.execute(statement, parameters)]
+
+
+def _retried(query: EventQuery) -> str:
+    return _RETRIED.replace("{filters}", own_delivery_filters(query))
 
 
 def _advance(connection: sqlite3.Connection, operation_id: str, step: Step, done: int, failed: int) -> None:
