@@ -1,4 +1,4 @@
-"""Each attempt carries what a destination needs to process an event once: ids and the attempt number."""
+"""Each attempt has the headers that a destination needs to process an event once: ids and attempt number."""
 
 from __future__ import annotations
 

@@ -414,7 +414,7 @@ TYPES: dict[str, tuple[str, ...]] = {
 @pytest.mark.case("S-25")
 @pytest.mark.parametrize("source", ["mando", "github", "slack"])
 @pytest.mark.parametrize("lines", TYPES.values(), ids=TYPES)
-async def test_whatever_the_content_type_says_json_is_read_as_json(
+async def test_json_is_read_as_json_regardless_of_the_content_type(
     running: Running, destination: ScriptedDestination, source: str, lines: tuple[str, ...]
 ) -> None:
     """The content type is not signed, so anyone could read a form field from the text in a JSON body."""

@@ -145,9 +145,7 @@ async def test_dead_letters_are_listed_shown_and_retried(
     assert [(line["destinations"], line["count"]) for line in said] == [(["app"], 1), (["app"], 2)]
 
 
-async def test_events_are_found_by_what_is_known_of_them(
-    operator: Operator, destination: ScriptedDestination
-) -> None:
+async def test_events_are_found_by_their_fields(operator: Operator, destination: ScriptedDestination) -> None:
     first, second = await make_dead_letters(operator, destination, 2)
     third = await operator.send(3, note="INV-é-3\n")
     await operator.until(PENDING, 0)

@@ -51,7 +51,7 @@ async def test_copies_of_a_database_have_its_content_and_are_independent(
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT, signal.SIGKILL])
-async def test_a_database_is_still_there_after_a_restart(
+async def test_a_database_survives_a_restart(
     postgres: PostgresServer, empty_database: Database, how: signal.Signals
 ) -> None:
     async with connected(empty_database) as connection:
@@ -62,14 +62,14 @@ async def test_a_database_is_still_there_after_a_restart(
         assert await connection.fetchval("SELECT count(*) FROM kept") == 1
 
 
-async def test_the_gateways_role_needs_its_password_and_is_no_superuser(empty_database: Database) -> None:
+async def test_the_gateways_role_needs_its_password_and_is_not_a_superuser(empty_database: Database) -> None:
     with pytest.raises(asyncpg.InvalidPasswordError):
         await asyncpg.connect(empty_database.url, password="another")
     async with connected(empty_database) as connection:
         assert await connection.fetchval("SHOW is_superuser") == "off"
 
 
-async def test_settings_hold_for_a_block(postgres: PostgresServer, empty_database: Database) -> None:
+async def test_settings_apply_within_a_block(postgres: PostgresServer, empty_database: Database) -> None:
     with postgres.running_with(synchronous_commit="off"):
         async with connected(empty_database) as connection:
             assert await connection.fetchval("SHOW synchronous_commit") == "off"

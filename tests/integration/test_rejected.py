@@ -265,7 +265,7 @@ def test_a_flood_costs_no_diagnosis() -> None:
     assert all(one.findings is None for one in kept.newest())
 
 
-def test_a_dropped_request_is_still_listed_and_says_so() -> None:
+def test_a_dropped_request_is_still_listed_as_dropped() -> None:
     kept = memory("a", "b", "c", "d")
     ids = [refuse(kept, name, b"x" * MAX_BODY) for _ in range(MAX_REQUESTS) for name in "abcd"]
 

@@ -267,7 +267,7 @@ async def test_an_event_committed_while_a_reader_catches_up_is_sent_once(
         assert one + more == sent
 
 
-async def test_a_client_is_told_that_the_gateway_stops(
+async def test_a_client_is_informed_when_the_gateway_stops(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:
     async with (
@@ -339,7 +339,7 @@ def serve() -> Serve:
     return run
 
 
-async def test_heartbeats_come_while_nothing_happens(serve: Serve) -> None:
+async def test_heartbeats_are_sent_while_nothing_happens(serve: Serve) -> None:
     async with serve(heartbeat=0.02) as served, reading(served.client, served.url) as stream:
         async with asyncio.timeout(10):
             while stream.comments.count(" ") < 3:

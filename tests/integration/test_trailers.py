@@ -114,7 +114,7 @@ async def test_a_trailer_does_not_become_a_header_of_the_next_request(
 
 
 @pytest.mark.case("F-01")
-async def test_a_trailer_does_not_become_a_header_of_its_own_request(
+async def test_a_trailer_does_not_become_a_header_of_the_same_request(
     running: Running, destination: ScriptedDestination
 ) -> None:
     body = b"%x\r\n%s\r\n0\r\n" % (len(BODY), BODY)

@@ -70,7 +70,7 @@ class Clock:
 @pytest.mark.parametrize(
     ("taken", "capacity"), [(0, MIN_CAPACITY), (100, MIN_CAPACITY), (600, 3000), (3000, MAX_CAPACITY)]
 )
-def test_the_capacity_is_what_is_taken_within_seconds(
+def test_the_capacity_is_the_number_delivered_within_seconds(
     monkeypatch: pytest.MonkeyPatch, taken: int, capacity: int
 ) -> None:
     clock, backlog = Clock(monkeypatch), backlog_with(0)
@@ -95,7 +95,9 @@ def test_a_slower_destination_gets_a_smaller_capacity_and_keeps_its_backlog(
     assert len(backlog) == 5001
 
 
-def test_with_a_rate_the_capacity_is_what_can_start_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_rate_the_capacity_is_the_number_that_can_start_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock, backlog = Clock(monkeypatch), backlog_with(0, rate=2.0)
 
     clock.pass_with(backlog, 1000)
@@ -103,7 +105,7 @@ def test_with_a_rate_the_capacity_is_what_can_start_in_time(monkeypatch: pytest.
     assert backlog.room == 19
 
 
-async def test_a_delivery_that_comes_alone_does_not_wait_for_others() -> None:
+async def test_a_single_delivery_does_not_wait_for_others() -> None:
     assert await time_waited(backlog_with(1), linger=0.5) < 0.4
 
 

@@ -124,7 +124,7 @@ async def test_an_item_waits_no_longer_than_the_pause() -> None:
 
 
 @pytest.mark.parametrize(("first", "waiting"), [(3, 2), (4, 20)])
-async def test_there_is_no_pause_after_few_or_before_a_full_batch(first: int, waiting: int) -> None:
+async def test_few_items_and_a_full_batch_cause_no_pause(first: int, waiting: int) -> None:
     recorder = Recorder()
     batcher = Batcher(recorder.write, limit=20, pause=3600)
     futures = [batcher.submit(item) for item in range(first)]

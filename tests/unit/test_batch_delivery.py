@@ -93,7 +93,7 @@ async def test_waiting_events_are_sent_in_one_post_with_a_key_per_event(file: Pa
     assert EXACT in request.body
 
 
-async def test_a_post_holds_no_more_events_than_configured(file: Path) -> None:
+async def test_a_post_contains_no_more_events_than_configured(file: Path) -> None:
     async with ScriptedDestination() as server:
         async with RunningDispatcher(file, batching(server.url, events=7)) as gateway:
             await gateway.accept(*(make_event() for _ in range(30)))

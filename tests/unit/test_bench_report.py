@@ -79,7 +79,7 @@ def test_a_page_contains_the_figures_and_the_test_setup() -> None:
     assert "Flat cost" not in written
 
 
-def test_a_new_page_keeps_the_flat_cost_and_nothing_else_of_the_old_one() -> None:
+def test_a_new_page_keeps_only_the_section_flat_cost_of_the_old_one() -> None:
     flat = "## Flat cost\n\nAs much with 10 M keys.\n\n### In detail\n\n| a |\n| - |"
     old = page(SECTIONS, {"Date": "2025-01-01"}, f"# Benchmarks\n\n{flat}\n\n## Run it again\n\nOld.\n")
 
@@ -92,7 +92,7 @@ def test_a_new_page_keeps_the_flat_cost_and_nothing_else_of_the_old_one() -> Non
     assert page(SECTIONS, FACTS, new) == new
 
 
-def test_a_contestant_that_is_missing_has_a_row_that_says_so() -> None:
+def test_a_missing_contestant_has_a_row_that_names_it() -> None:
     one = Contestant("one", 1, 1)
     gateway = Contestant("Gatehouse", 1, 1, operator_port=2)
     running = speed.Running(one, one, one, one, one, gateway, None, None)

@@ -144,7 +144,7 @@ def test_an_operator_listener_may_be_open_with_a_token() -> None:
     assert str(config.operator.token) == "env:TOKEN"
 
 
-def test_a_verifier_with_its_own_secrets_needs_none_of_the_source() -> None:
+def test_a_verifier_with_secrets_does_not_need_those_of_the_source() -> None:
     assert (
         parse("sources: {a: {provider: mandato, verify: {secrets: env:A}}}").config.sources["a"].secrets == ()
     )

@@ -143,7 +143,7 @@ def test_a_secret_of_the_wrong_form_is_not_quoted(tmp_path: Path, key: str) -> N
     assert "S3cret" not in str(caught.value)
 
 
-def test_a_config_shows_where_secrets_are_and_not_what_they_are(tmp_path: Path) -> None:
+def test_a_config_shows_the_places_of_secrets_and_not_their_values(tmp_path: Path) -> None:
     config = parse("sources: {a: {provider: mandato, secrets: env:A}}").config
     verification = build_verification(config.sources["a"], Secrets(tmp_path, {"A": SECRET}))
 

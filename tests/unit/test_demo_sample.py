@@ -175,7 +175,7 @@ def test_a_tampered_example_differs_in_one_byte_and_does_not_verify(provider: st
         of.verification.verify(msgspec.structs.replace(sign_sample(of, made, NOW), body=forged.body), NOW)
 
 
-def test_a_body_without_a_digit_can_not_be_tampered_with() -> None:
+def test_a_body_without_a_digit_cannot_be_tampered_with() -> None:
     assert tampered(b'{"a": 9}') == b'{"a": 0}'
     with pytest.raises(ValueError, match="no digit"):
         tampered(b"{}")

@@ -166,7 +166,7 @@ async def test_old_protocol_versions_are_refused(tmp_path: Path, version: ssl.TL
 
 
 @pytest.mark.case("F-61")
-async def test_the_log_says_what_a_certificate_lacks(tmp_path: Path) -> None:
+async def test_the_log_names_the_fault_of_a_certificate(tmp_path: Path) -> None:
     used = aiohttp.connector._SSL_CONTEXT_VERIFIED
     used.verify_flags |= ssl.VERIFY_X509_STRICT
     presented = PresentedCertificate(lacks="authority key identifier")
@@ -212,7 +212,7 @@ async def test_dns_and_connection_errors_are_described_too() -> None:
 
 
 @pytest.mark.case("F-61")
-async def test_the_error_of_a_destination_without_tls_says_so() -> None:
+async def test_the_error_of_a_destination_without_tls_names_the_cause() -> None:
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         writer.close()

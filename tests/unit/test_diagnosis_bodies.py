@@ -82,7 +82,7 @@ def test_a_compressed_body_is_unpacked_up_to_the_limit_only() -> None:
     assert time.perf_counter() - started < 5
 
 
-def test_a_body_that_is_not_as_its_headers_say_is_explained() -> None:
+def test_a_body_that_contradicts_its_headers_is_explained() -> None:
     headers = {"Content-Encoding": "gzip", "Content-Type": "application/x-www-form-urlencoded"}
 
     found = explained(PLAIN, request(acme(b"x") | headers, b"&".join([b"a=b"] * 2000)))

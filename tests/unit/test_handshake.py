@@ -269,7 +269,7 @@ def test_a_header_value_with_line_breaks_or_non_ascii_is_refused(value: str) -> 
         handshakes(entry).after_verification(posted(c=value))
 
 
-def test_a_long_challenge_is_refused_whatever_the_form() -> None:
+def test_a_long_challenge_is_refused_with_any_form() -> None:
     entry = '{name: h, when: {"{body:c}": "*"}, challenge: "{body:c}", form: "a+"}'
 
     assert handshakes(entry).after_verification(posted(c="a" * 4096)) is not None

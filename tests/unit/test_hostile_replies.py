@@ -125,7 +125,7 @@ async def test_a_reply_without_end_is_read_up_to_a_limit(
 
 @pytest.mark.case("S-43")
 @pytest.mark.parametrize("code", [200, 500])
-async def test_only_the_status_counts_of_a_reply_that_comes_one_byte_at_a_time(
+async def test_a_reply_that_arrives_byte_by_byte_counts_with_its_status(
     code: int, destination: ScriptedDestination, session: ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert http_client.MAX_REPLY_SECONDS == 15.0
@@ -138,7 +138,7 @@ async def test_only_the_status_counts_of_a_reply_that_comes_one_byte_at_a_time(
 
 
 @pytest.mark.case("S-43")
-async def test_a_head_of_one_byte_at_a_time_is_a_timeout(
+async def test_a_head_that_arrives_byte_by_byte_is_a_timeout(
     destination: ScriptedDestination, session: ClientSession
 ) -> None:
     destination.script(Stream(OK + b"x: ", b"y", pause=0.02))

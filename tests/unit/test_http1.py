@@ -105,7 +105,7 @@ async def test_nothing_is_read_after_a_chunked_body_or_an_upgrade_wherever_the_b
 
 @pytest.mark.case("F-01")
 @pytest.mark.parametrize("before", KEEPING.values(), ids=KEEPING)
-async def test_a_request_is_read_the_same_whatever_came_before_it(before: bytes) -> None:
+async def test_a_request_is_parsed_the_same_after_any_other_request(before: bytes) -> None:
     (alone,) = read([PROBE])
     sent = before + PROBE
 
@@ -116,7 +116,7 @@ async def test_a_request_is_read_the_same_whatever_came_before_it(before: bytes)
 
 
 @pytest.mark.case("F-01")
-async def test_trailers_do_not_become_headers_of_their_own_request() -> None:
+async def test_trailers_do_not_become_headers_of_the_same_request() -> None:
     (message,) = read([CHUNKED, b"2\r\n{}\r\n0\r\nX-Signature: late\r\nX-Other: late\r\n\r\n"])
 
     assert "X-Signature" not in message.headers

@@ -162,7 +162,7 @@ async def test_with_a_slow_rate_deliveries_wait_in_the_store(file: Path) -> None
         assert len(server.requests) == 1
 
 
-async def test_retries_are_attempted_however_many_new_deliveries_arrive(file: Path) -> None:
+async def test_retries_are_attempted_even_if_many_new_deliveries_arrive(file: Path) -> None:
     """New deliveries would take each free place in memory if retries in the store did not come first."""
     async with ScriptedDestination() as server:
         server.script(status(500))

@@ -35,7 +35,7 @@ def publish(into: Hub, number: int = 1, size: int = 0) -> None:
 
 
 def entries(data: bytes) -> list[dict[str, Any]]:
-    """Parse what a view has encoded."""
+    """Parse the entries that a view has encoded."""
     blocks = [block.split(b"\n") for block in data.split(b"\n\n") if block]
     return [
         {"id": lines[0].decode().removeprefix("id: "), "kind": lines[1].decode().removeprefix("event: ")}

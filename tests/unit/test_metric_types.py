@@ -137,7 +137,7 @@ def test_only_the_series_with_the_label_are_removed() -> None:
     assert 'requests_total{outcome="gone",source="stays"} 2.0\n' in exposed
 
 
-def test_a_series_that_is_created_again_starts_at_zero_and_comes_last() -> None:
+def test_a_series_that_is_created_again_starts_at_zero_and_is_last() -> None:
     both = Both()
     for counter in both.counter("requests_total", "Help.", "source"):
         for source in ("a", "b"):

@@ -145,7 +145,7 @@ def test_a_command_sends_the_token_that_is_set_and_may_do_most(
     assert find_access(str(tmp_path / "gateway.yaml"), None).token == VALUES[sent]
 
 
-def test_a_command_without_any_token_says_which_one_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_without_a_token_names_the_variable_that_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in VALUES:
         monkeypatch.delenv(name, raising=False)
 

@@ -126,7 +126,7 @@ async def test_a_dead_delivery_releases_its_key(file: Path) -> None:
     assert order(server)["k"] == [0, 1, 2]
 
 
-async def test_the_order_holds_across_a_crash(file: Path) -> None:
+async def test_the_order_survives_a_crash(file: Path) -> None:
     async with ScriptedDestination() as server:
         server.always(flaky(0.3))
         # As after a kill: the first delivery of each key is leased, and the others wait for it.
@@ -233,7 +233,7 @@ async def test_each_item_has_its_own_key(tmp_path: Path) -> None:
     ]
 
 
-async def test_a_header_can_be_a_key_and_an_empty_header_is_no_key(tmp_path: Path) -> None:
+async def test_a_header_can_be_a_key_unless_it_is_empty(tmp_path: Path) -> None:
     (found,) = await keys_of(tmp_path, b'{"type":"a","order":""}', X_Shard="3")
     assert found["either"] is None
     (found,) = await keys_of(tmp_path, b'{"type":"a"}', X_Shard="3")

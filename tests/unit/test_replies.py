@@ -113,7 +113,7 @@ async def test_a_reply_with_a_trailer_delays_no_retry(tmp_path: Any) -> None:
 )
 @pytest.mark.parametrize("split", [False, True], ids=["whole", "byte by byte"])
 @after_others
-async def test_an_interim_response_says_nothing_about_the_reply(
+async def test_an_interim_response_does_not_affect_the_reply(
     interim: bytes, before: int, *, split: bool
 ) -> None:
     said = interim + interim + BARE

@@ -182,7 +182,7 @@ def test_every_reason_has_its_decision(reason: OutcomeReason) -> None:
     assert (first, tenth) == expected.get(reason, ("pending", "pending"))
 
 
-def test_the_list_of_reasons_is_the_type() -> None:
+def test_the_list_of_reasons_matches_the_type() -> None:
     assert get_args(OutcomeReason) == OUTCOME_REASONS
 
 

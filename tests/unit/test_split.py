@@ -110,5 +110,5 @@ def count(body: Any, path: list[str]) -> int:
 
 
 @given(JSON)
-def test_no_element_is_lost_whatever_the_body(body: Any) -> None:
+def test_no_element_is_lost_in_any_body(body: Any) -> None:
     assert len(split("entry.*.changes.*.m", body)) == count(body, ["entry", "changes", "m"])

@@ -111,7 +111,7 @@ async def test_the_log_is_written_back_before_new_commits(store: SqliteStore, pa
     other.close()
 
 
-async def test_the_store_is_unavailable_while_the_log_can_not_be_written_back(
+async def test_the_store_is_unavailable_while_the_log_cannot_be_written_back(
     store: SqliteStore, path: Path
 ) -> None:
     await accept(store, arrival(b"1"))
@@ -129,7 +129,7 @@ async def test_the_store_is_unavailable_while_the_log_can_not_be_written_back(
     assert [each.status for each in receipts] == ["duplicate", "duplicate", "accepted"]
 
 
-async def test_a_transaction_that_can_not_be_rolled_back_ends_the_connection(store: SqliteStore) -> None:
+async def test_a_transaction_that_cannot_be_rolled_back_ends_the_connection(store: SqliteStore) -> None:
     """Otherwise every later BEGIN would fail, without an error that shows that the connection is broken."""
     before = await store._database.writer()
 

@@ -49,7 +49,7 @@ async def test_a_log_that_a_reader_has_kept_long_is_truncated_after_the_reader(t
 
 
 @pytest.mark.case("D-17")
-async def test_without_a_reader_the_log_stays_short_however_much_is_written(tmp_path: Path) -> None:
+async def test_without_a_reader_the_log_stays_short_after_many_writes(tmp_path: Path) -> None:
     path = tmp_path / "gatehouse.db"
     store = await SqliteStore.open(path)
     await write(store, 40)

@@ -41,7 +41,7 @@ def test_no_window_contains_more_starts_than_rate_and_burst_allow(rate: float, w
     assert sum(1 for moment in moments if moment < 5.0 + window) <= most + 1
 
 
-def test_a_clock_that_goes_back_adds_no_tokens() -> None:
+def test_a_clock_that_runs_backward_adds_no_tokens() -> None:
     rate_limit = RateLimit(1)
     rate_limit.take(100.0)
     assert rate_limit.delay(50.0) == pytest.approx(1)

@@ -88,7 +88,7 @@ class TestPublishedKeys:
 
         checked.verify(bearer_request(signed_token({}, "RS256")), NOW)
 
-    def test_the_jwks_url_is_the_configured_one_whatever_the_token_says(self) -> None:
+    def test_the_jwks_url_is_the_configured_one_regardless_of_the_token(self) -> None:
         (remote,) = with_published_keys([]).remote
         token = signed_token(
             {"iss": "https://evil.example"}, "RS256", jku="https://evil.example", x5u="https://evil.example"
