@@ -28,6 +28,7 @@ from doubles.destination import (
     reset,
     status,
 )
+from doubles.stream import reading
 from gateways import RunGateway, Running
 
 CONFIG = """
@@ -201,6 +202,19 @@ async def test_a_destination_that_fails_is_502_and_the_retry_works(
 
 
 @pytest.mark.case("F-42")
+async def test_the_stream_shows_no_delivery_for_a_relayed_request(
+    running: Running, destination: ScriptedDestination
+) -> None:
+    destination.script(status(500), status(200))
+    async with reading(running.client, running.operator_url, "kinds=attempt") as stream:
+        await stream.live()
+        assert [(await send(running, sale())).status for _ in range(2)] == [502, 200]
+        entries = await stream.take(2)
+
+    assert [entry.data["reason"] for entry in entries] == ["server_error", "ok"]
+    assert [(entry.data["status"], entry.data["next"]) for entry in entries] == [(None, None)] * 2
+
+
 async def test_a_reused_connection_that_the_destination_closes_is_replaced(
     running: Running, destination: ScriptedDestination
 ) -> None:

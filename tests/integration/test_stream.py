@@ -81,6 +81,35 @@ async def test_a_refused_request_and_a_failed_attempt_are_shown_with_their_reaso
     assert (passed.data["reason"], passed.data["number"]) == ("ok", 2)
 
 
+async def test_an_attempt_says_what_becomes_of_its_delivery(
+    running: Running, destination: ScriptedDestination
+) -> None:
+    paused = asyncio.Event()
+
+    async def fail_after_the_pause(_: web.Request) -> web.StreamResponse:
+        await paused.wait()
+        return web.Response(status=503)
+
+    async with reading(running.client, running.operator_url, "kinds=attempt") as stream:
+        await stream.live()
+        entries = []
+        for answer in (status(200), status(410)):
+            destination.script(answer)
+            await send(running, f"evt_{len(entries)}")
+            entries.append(await stream.next())
+        destination.script(fail_after_the_pause)
+        await send(running, "evt_2")
+        await destination.wait_for(3)
+        async with running.client.post(f"{running.operator_url}/api/v1/destinations/app/pause") as answered:
+            assert answered.status == 200
+        paused.set()
+        entries.append(await stream.next())
+
+    assert of(entries, "reason") == ["ok", "gone", "server_error"]
+    assert of(entries, "status") == ["delivered", "dead", "pending"]
+    assert of(entries, "next") == [None, None, None]
+
+
 async def test_bodies_and_envelopes_are_shown_only_on_request(
     running: Running, destination: ScriptedDestination
 ) -> None:

@@ -153,7 +153,9 @@ def test_a_filter_selects_entries(wanted: Wanted, kinds: list[Kind]) -> None:
         event_type="invoice.accepted",
         destinations=("billing", "ledger"),
     )
-    attempt = AttemptSeen("01A", "shop", "invoice.paid", "evt_1", "billing", 1, "ok", 200, 3.5, None)
+    attempt = AttemptSeen(
+        "01A", "shop", "invoice.paid", "evt_1", "billing", 1, "ok", 200, 3.5, "delivered", None
+    )
     ring.publish("attempt", attempt, source="shop", event_type="invoice.paid", destinations=("billing",))
     ring.publish("request", request(), source=None)
 

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from gatehouse.cli.following import Entry
 
 _FIRST_ERROR = 400
+#: What follows a failed attempt that has no next one yet, by the status of the delivery.
+_WITHOUT_NEXT = {
+    "pending": "again when the destination is resumed",
+    "dead": "now a dead letter",
+    None: "the event is not stored",
+}
 
 
 @click.command("tail")
@@ -105,9 +111,16 @@ def _attempt(data: dict[str, Any]) -> str:
     parts = [f"{event_name(data)}  → {data['destination']}  {outcome}  {data['duration_ms']:.0f} ms"]
     if reason != "ok":
         parts += [visible(data["error"])] if data.get("error") else []
-        again = f"again at {clock(data['next'])}" if data["next"] else "not attempted again"
-        parts.append(again)
-    return "; ".join(parts)
+        parts.append(_what_follows(data))
+    return "; ".join(part for part in parts if part)
+
+
+def _what_follows(data: dict[str, Any]) -> str | None:
+    """Say what becomes of a delivery after a failed attempt."""
+    if data["next"]:
+        return f"again at {clock(data['next'])}"
+    # An earlier version of the gateway doesn't send the status.
+    return _WITHOUT_NEXT.get(data["status"]) if "status" in data else None
 
 
 def _request(data: dict[str, Any]) -> str | None:

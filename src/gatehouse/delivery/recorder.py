@@ -106,7 +106,7 @@ class Recorder:
         Returns the delivery as it is for the next attempt.
         """
         now, number = self._clock(), delivery.attempts + 1
-        self._count(delivery, outcome, now)
+        self._count(delivery, outcome, Decision("pending", now))
         attempt = Attempt(
             number=number,
             at=now,
@@ -178,7 +178,7 @@ class Recorder:
         )
 
     def _count_result(self, delivery: Delivery, outcome: Outcome, decision: Decision, now: float) -> Result:
-        self._count(delivery, outcome, decision.due_at if decision.status == "pending" else None)
+        self._count(delivery, outcome, decision)
         return Result(
             delivery,
             decision.status,
@@ -248,13 +248,15 @@ class Recorder:
         self._refusals[delivery.event.id] = count
         return count
 
-    def _count(self, delivery: Delivery, outcome: Outcome, due: float | None) -> None:
+    def _count(self, delivery: Delivery, outcome: Outcome, decision: Decision | None) -> None:
         self._metrics.attempts[outcome.reason].value += 1
         self._metrics.attempt_duration.observe(outcome.duration)
-        starts = None if due is None else self._starts_at(due)
+        starts = None
+        if decision is not None and decision.status == "pending":
+            starts = self._starts_at(decision.due_at)
         next_try = None if starts is None else rfc3339(starts)
         if self._live.active:
-            self._publish(delivery, outcome, next_try)
+            self._publish(delivery, outcome, decision, next_try)
         log = get_logger().info if outcome.reason == "ok" else get_logger().warning
         log(
             "delivery.attempted",
@@ -270,7 +272,9 @@ class Recorder:
             **({} if outcome.error is None else {"error": outcome.error}),
         )
 
-    def _publish(self, delivery: Delivery, outcome: Outcome, next_try: str | None) -> None:
+    def _publish(
+        self, delivery: Delivery, outcome: Outcome, decision: Decision | None, next_try: str | None
+    ) -> None:
         """Show the attempt to those who watch."""
         event, destination = delivery.event, delivery.destination
         seen = AttemptSeen(
@@ -283,6 +287,7 @@ class Recorder:
             reason=outcome.reason,
             http_status=outcome.http_status,
             duration_ms=round(outcome.duration * 1000, 1),
+            status=None if decision is None else decision.status,
             next=next_try,
             error=outcome.error,
         )

@@ -49,7 +49,10 @@ class AttemptSeen(msgspec.Struct, frozen=True, gc=False):
     reason: str
     http_status: int | None
     duration_ms: float
-    #: When the delivery is attempted again (RFC 3339), if that is known.
+    #: The status of the delivery after the attempt. None for a relayed request, which has no delivery yet.
+    status: Literal["pending", "delivered", "dead"] | None
+    #: When the delivery is attempted again (RFC 3339), if that is known. It is not while the destination is
+    #: paused.
     next: str | None
     error: str | None = None
 

@@ -113,7 +113,9 @@ class StreamApi:
         - `event`, a new event: `id`, `source`, `type`, `external_id`, `subject`, `account`, `received`,
           `destinations`, and what `bodies` and `envelope` add.
         - `attempt`: `event_id`, `source`, `type`, `external_id`, `destination`, `number`, `reason`,
-          `http_status`, `duration_ms`, `next` (when the delivery is attempted again, or `null`) and `error`.
+          `http_status`, `duration_ms`, `error`, `status` (of the delivery after the attempt: `pending`,
+          `delivered` or `dead`; `null` for a relayed request, whose event is stored after a success) and
+          `next` (when the delivery is attempted again; `null` if never, or while the destination is paused).
         - `left_out`: `count` entries of all kinds are missing here, because the client read too slowly, or
           was away for too long. `null`: the gateway was restarted, and does not know how many.
 

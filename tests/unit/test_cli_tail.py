@@ -1,0 +1,40 @@
+"""The lines of `gatehouse tail`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gatehouse.cli.following import Entry
+from gatehouse.cli.tail import describe
+
+FAILED = {
+    "at": "2026-12-01T12:03:04.5Z",
+    "source": "shop",
+    "type": "sale.created",
+    "external_id": "evt_1",
+    "destination": "billing",
+    "reason": "server_error",
+    "http_status": 503,
+    "duration_ms": 12.6,
+    "error": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        ({"status": "pending", "next": "2026-12-01T12:04:00.0Z"}, "; again at 12:04:00"),
+        ({"status": "pending", "next": None}, "; again when the destination is resumed"),
+        ({"status": "dead", "next": None}, "; now a dead letter"),
+        ({"status": None, "next": None}, "; the event is not stored"),
+        ({"next": None}, ""),
+    ],
+    ids=["pending", "paused", "dead", "relayed", "earlier version"],
+)
+def test_a_failed_attempt_says_what_becomes_of_its_delivery(more: dict[str, Any], end: str) -> None:
+    line = describe(Entry("1", "attempt", FAILED | more))
+    assert line is not None
+    assert line.startswith("12:03:04  shop  sale.created  evt_1  → billing  ")
+    assert line.endswith(f"  13 ms{end}")
