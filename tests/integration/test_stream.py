@@ -92,7 +92,7 @@ async def test_an_attempt_says_what_becomes_of_its_delivery(
 
     async with reading(running.client, running.operator_url, "kinds=attempt") as stream:
         await stream.live()
-        entries = []
+        entries: list[Entry] = []
         for answer in (status(200), status(410)):
             destination.script(answer)
             await send(running, f"evt_{len(entries)}")

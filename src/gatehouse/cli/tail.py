@@ -111,16 +111,16 @@ def _attempt(data: dict[str, Any]) -> str:
     parts = [f"{event_name(data)}  → {data['destination']}  {outcome}  {data['duration_ms']:.0f} ms"]
     if reason != "ok":
         parts += [visible(data["error"])] if data.get("error") else []
-        parts.append(_what_follows(data))
-    return "; ".join(part for part in parts if part)
+        parts += _what_follows(data)
+    return "; ".join(parts)
 
 
-def _what_follows(data: dict[str, Any]) -> str | None:
+def _what_follows(data: dict[str, Any]) -> list[str]:
     """Say what becomes of a delivery after a failed attempt."""
     if data["next"]:
-        return f"again at {clock(data['next'])}"
+        return [f"again at {clock(data['next'])}"]
     # An earlier version of the gateway doesn't send the status.
-    return _WITHOUT_NEXT.get(data["status"]) if "status" in data else None
+    return [_WITHOUT_NEXT[data["status"]]] if "status" in data else []
 
 
 def _request(data: dict[str, Any]) -> str | None:
