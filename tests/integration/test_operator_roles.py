@@ -71,6 +71,13 @@ async def test_the_role_read_is_refused_for_methods_that_no_route_has(
     assert (await ask(running, method, path, CI))[0] == 403
 
 
+async def test_the_role_read_gets_json_for_a_body_that_is_too_long(running: Running) -> None:
+    body = {"all": True, "dry_run": True, "rate": "1" * 70_000}
+    for headers in (CI, ALICE):
+        code, answer = await ask(running, "POST", "/api/v1/replays", headers, body)
+        assert (code, answer["error"]["code"]) == (413, "request_entity_too_large")
+
+
 @pytest.mark.parametrize("headers", [OPERATOR, ALICE])
 async def test_the_role_operate_may_change_things(running: Running, headers: dict[str, str]) -> None:
     code, answer = await ask(running, "POST", "/api/v1/destinations/app/pause", headers)

@@ -137,11 +137,10 @@ class OperatorServer:
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         is_public = request.path in PUBLIC_PATHS and not isinstance(self._listen, Path)
-        refusal = None if is_public else await self._refusal(request)
-        if refusal is not None:
-            return refusal
         try:
-            return await handler(request)
+            # To find out whether a request only counts, the refusal reads the body, which may be too long.
+            refusal = None if is_public else await self._refusal(request)
+            return await handler(request) if refusal is None else refusal
         except web.HTTPException as error:
             return error_answer(error.status, error.reason.lower().replace(" ", "_"), error.reason)
 
