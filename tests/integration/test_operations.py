@@ -17,6 +17,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, after, status
 from doubles.providers import SECRET
 from gatehouse.store.base import Reply, Store
+from gatehouse.store.operations import PlanStep
 from gatehouse.store.postgres import PostgresSettings, PostgresStore
 from gatehouse.store.sqlite import SqliteStore
 from gateways import CONFIG, SIGNING_SECRET, RunGateway, Running
@@ -247,6 +248,40 @@ async def test_a_new_event_does_not_wait_for_a_replay_to_a_slow_destination(
         took = time.monotonic() - sent
         await operator.ask("DELETE", f"replays/{started}")
     assert took < 5, "the replay of 2,000 events takes at least 20 s"
+
+
+async def test_a_plan_ends_when_its_client_is_gone(
+    run_gateway: RunGateway,
+    destination: ScriptedDestination,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await fill(await sqlite(tmp_path), 500, ago=100)
+    monkeypatch.setattr("gatehouse.store.operations._SCAN_ROWS", 1)
+    plan, scanned, left = SqliteStore.plan, [0], asyncio.Event()
+
+    async def count(store: SqliteStore, *given: Any) -> PlanStep:
+        scanned[0] += 1
+        if scanned[0] == 10:
+            await left.wait()
+        return await plan(store, *given)
+
+    monkeypatch.setattr(SqliteStore, "plan", count)
+    async with run_gateway(CONFIG.format(url=destination.url)) as running:
+        body = {"all": True, "dry_run": True}
+        asking = asyncio.create_task(Operator(running).ask("POST", "replays", body))
+
+        async def has_begun() -> bool:
+            return scanned[0] == 10
+
+        await until(has_begun)
+        asking.cancel()
+        await asyncio.wait([asking])
+        # The gateway answers another request, so it has seen the end of the connection before.
+        assert (await Operator(running).ask("GET", "replays"))[0] == 200
+        left.set()
+        assert (await Operator(running).ask("GET", "replays"))[0] == 200
+        assert scanned[0] < 20
 
 
 async def test_dead_letters_are_retried_at_the_rate(

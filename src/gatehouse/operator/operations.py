@@ -157,12 +157,12 @@ class OperationsApi:
         wanted = operation_request(kind, await json_object(request), now)
         self._check_configured(wanted.to or ())
         operation = _operation(kind, wanted, request[IDENTITY].name, now)
-        plan = await self._plan(operation)
-        if wanted.dry_run:
-            return responses.json_answer(plan)
-        if request.transport is None or request.transport.is_closing():
+        plan = await self._plan(operation, request)
+        if plan is None:
             # Whoever asked is gone, and would not know that it runs.
             return error_answer(503, "unavailable", "the connection was closed; nothing was started")
+        if wanted.dry_run:
+            return responses.json_answer(plan)
         operation = msgspec.structs.replace(operation, total=plan["events"])
         if not await self._store.add_operation(operation):
             return error_answer(
@@ -173,8 +173,8 @@ class OperationsApi:
         answer: OperationStarted = {"id": operation.id}
         return responses.json_answer(answer, status=202)
 
-    async def _plan(self, operation: Operation) -> OperationPlan:
-        """Count in bounded steps. Other requests run in between."""
+    async def _plan(self, operation: Operation, request: web.Request) -> OperationPlan | None:
+        """Count in bounded steps. Other requests run in between. Returns None when the client is gone."""
         sources: Counter[str] = Counter()
         types: Counter[str] = Counter()
         deliveries: Counter[str] = Counter()
@@ -189,6 +189,8 @@ class OperationsApi:
             deliveries.update(step.deliveries)
             if len(types) > 2 * _TYPES_COUNTED:
                 types = Counter(dict(types.most_common(_TYPES_COUNTED)))
+            if request.transport is None or request.transport.is_closing():
+                return None
         return {
             "events": sources.total(),
             "deliveries": deliveries.total(),
