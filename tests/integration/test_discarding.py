@@ -12,6 +12,9 @@ from click.testing import CliRunner, Result
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gatehouse.cli import main
+from gatehouse.errors import StoreUnavailableError
+from gatehouse.store.records import DeliveryQuery, Retried
+from gatehouse.store.sqlite import SqliteStore
 from gateways import CONFIG, RunGateway, Running
 
 DEAD = ("gatehouse_deliveries_dead", "app")
@@ -128,3 +131,24 @@ async def test_dead_letters_of_a_destination_that_is_gone_are_discarded(
     async with run_gateway(config.replace("app:", "new:").replace("to: app", "to: new")) as running:
         body = {"filter": {"destination": "app"}, "note": "it is gone"}
         assert await ask(running, "POST", PATH, body) == (200, {"discarded": {"app": 2}, "done": True})
+
+
+async def test_what_was_discarded_before_the_store_failed_is_in_the_audit(
+    running: Running, destination: ScriptedDestination, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await make_dead_letters(running, destination, 2)
+    discard, calls = SqliteStore.discard, 0
+
+    async def fail_later(store: SqliteStore, query: DeliveryQuery, **given: Any) -> Retried:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise StoreUnavailableError("the disk is gone")
+        return await discard(store, query, **given)
+
+    monkeypatch.setattr(SqliteStore, "discard", fail_later)
+    body = {"ids": [f"{first}:app", f"{second}:app"], "note": "nobody needs it"}
+    assert (await ask(running, "POST", PATH, body))[0] == 503
+
+    (entry,) = (await ask(running, "GET", "/api/v1/audit"))[1]["audit"]
+    assert (entry["action"], entry["count"]) == ("discard", 1)

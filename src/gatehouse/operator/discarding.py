@@ -72,29 +72,38 @@ class DiscardApi:
         now = self._clock()
         wanted = discard_request(await json_object(request), now)
         by = request[IDENTITY].name
-        discarded, done = await self._discard_all(wanted, by, now)
-        if discarded:
-            count = discarded.total()
-            get_logger().info("deliveries.discarded", destinations=sorted(discarded), count=count)
-            what = wanted.chosen | {"note": wanted.note, "destinations": sorted(discarded)}
-            await self._audit.record(request, "discard", what, count)
+        discarded: Counter[str] = Counter()
+        try:
+            done = await self._discard_all(wanted, by, now, discarded)
+        finally:
+            # The store may fail after some of the steps.
+            if discarded:
+                await self._record(request, wanted, discarded)
         answer: Discarded = {"discarded": dict(discarded), "done": done}
         return responses.json_answer(answer)
 
-    async def _discard_all(self, wanted: DiscardRequest, by: str, now: float) -> tuple[Counter[str], bool]:
-        discarded: Counter[str] = Counter()
+    async def _record(self, request: web.Request, wanted: DiscardRequest, discarded: Counter[str]) -> None:
+        names, count = sorted(discarded), discarded.total()
+        get_logger().info("deliveries.discarded", destinations=names, count=count)
+        what = wanted.chosen | {"note": wanted.note, "destinations": names}
+        await self._audit.record(request, "discard", what, count)
+
+    async def _discard_all(
+        self, wanted: DiscardRequest, by: str, now: float, discarded: Counter[str]
+    ) -> bool:
+        """Discard in steps, and count in `discarded` what each one did. Returns False if there are more."""
         until = time.monotonic() + _LONGEST
         for query in wanted.queries:
             done = False
             while not done:
                 if time.monotonic() > until:
-                    return discarded, False
+                    return False
                 step = await self._store.discard(query, note=wanted.note, by=by, now=now, limit=_STEP)
                 for name, number in step.destinations.items():
                     self._lanes.wake(name, dead=-number)
                 discarded.update(step.destinations)
                 done = step.done
-        return discarded, True
+        return True
 
 
 def discard_request(given: Mapping[str, Any], now: float) -> DiscardRequest:
