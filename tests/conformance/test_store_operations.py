@@ -405,6 +405,25 @@ async def test_a_step_of_another_owner_changes_nothing(store: Store) -> None:
     assert await store.keep_operation(one.id, OTHER, until=START + 60)
 
 
+class NewerQuery(EventQuery, frozen=True, kw_only=True):
+    """What a newer version may store."""
+
+    colour: str | None = None
+
+
+async def test_an_operation_with_a_filter_of_a_newer_version_is_left_to_that_version(store: Store) -> None:
+    newer = replace(operation(), query=NewerQuery(until=START, colour="red"))
+    known = await start(store, operation())
+    assert await store.add_operation(newer)
+    taken = await store.take_operations(OWNER, now=START, until=START + 15)
+    assert [each.id for each in taken] == [known.id]
+    assert not isinstance(store, PostgresStore) or not await store.keep_operation(
+        newer.id, OWNER, until=START + 15
+    )
+    await store.cancel_operation(newer.id, now=START)
+    assert (await find_stored(store, newer, within=1)).state == "cancelled"
+
+
 async def test_no_step_runs_after_a_cancel(store: Store) -> None:
     first, second = await store_events(store, 2)
     one = await start(store, operation(to=["ledger"]))

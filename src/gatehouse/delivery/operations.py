@@ -113,6 +113,8 @@ class Operations:
                 await self._take()
             except StoreError as error:
                 get_logger().warning("store.unavailable", error=str(error), during="operations")
+            except Exception as error:  # noqa: BLE001 - the gateway keeps running, and looks again
+                get_logger().error("operation.failed", operation=None, error=type(error).__name__)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._poll_every):
                     await self._wakeup.wait()

@@ -31,6 +31,9 @@ COLUMNS: Final = (
     " position"
 )
 
+#: Where in `COLUMNS` the filter is.
+_FILTER: Final = 2
+
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """A replay or a retry of many events."""
@@ -130,7 +133,11 @@ class OperationStore(Protocol):
         """Return the latest operations of a kind, the newest first."""
 
     async def take_operations(self, owner: str, *, now: float, until: float) -> list[Operation]:
-        """Lease the running operations that nobody else has leased. Includes those of `owner`."""
+        """Lease the running operations that nobody else has leased. Includes those of `owner`.
+
+        An operation with a filter that this version does not know is left to a newer version, which may use
+        the same database. Without the filter, the operation would process more events than it should.
+        """
 
     async def keep_operation(self, operation_id: str, owner: str, *, until: float) -> bool:
         """Extend a lease. Returns False if it is lost, or the operation does not run any more."""
@@ -207,6 +214,11 @@ def from_row(row: Sequence[Any], to_seconds: Callable[[int], float] = from_ms) -
         ended=None if ended_ms is None else to_seconds(ended_ms),
         position=position,
     )
+
+
+def is_known(row: Sequence[Any]) -> bool:
+    """Return whether this version knows all filters of the operation with these values of `COLUMNS`."""
+    return set(msgspec.json.decode(row[_FILTER], type=dict[str, Any])) <= set(EventQuery.__struct_fields__)
 
 
 def scan_rows(query: EventQuery) -> int:

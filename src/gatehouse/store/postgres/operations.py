@@ -22,6 +22,7 @@ from gatehouse.store.operations import (
     allowed,
     count_due,
     from_row,
+    is_known,
     plan_step,
     scan_rows,
     to_row,
@@ -61,6 +62,7 @@ UPDATE operations SET leased_until_ms = $3 WHERE id = $1 AND owner = $2 AND stat
 """
 _LOCK: Final = "SELECT true FROM operations WHERE id = $1 AND owner = $2 AND state = 'running' FOR UPDATE"
 _RELEASE: Final = "UPDATE operations SET owner = NULL WHERE owner = $1"
+_GIVE_BACK: Final = f"{_RELEASE} AND id = ANY ($2::text[])"
 _CANCEL: Final = """
 UPDATE operations SET state = 'cancelled', ended_ms = $2, owner = NULL WHERE id = $1 AND state = 'running'
 """
@@ -149,7 +151,9 @@ async def take(
 ) -> list[Operation]:
     """Take the operations whose lease has ended, and renew those of the owner."""
     rows = await connection.fetch(_TAKE, owner, clock.to_database(now), clock.to_database(until))
-    return [from_row(tuple(row), clock.from_database) for row in rows]
+    if unknown := [row[0] for row in rows if not is_known(tuple(row))]:
+        await connection.execute(_GIVE_BACK, owner, unknown)
+    return [from_row(tuple(row), clock.from_database) for row in rows if is_known(tuple(row))]
 
 
 async def keep(

@@ -22,6 +22,7 @@ from gatehouse.store.operations import (
     allowed,
     count_due,
     from_row,
+    is_known,
     plan_step,
     scan_rows,
     to_row,
@@ -152,7 +153,7 @@ def latest(connection: sqlite3.Connection, kind: Kind, *, limit: int) -> list[Op
 def take(connection: sqlite3.Connection, owner: str) -> list[Operation]:
     """Take all running operations, inside the caller's transaction."""
     connection.execute(_TAKE, (owner,))
-    return [from_row(row) for row in connection.execute(_TAKEN, (owner,)).fetchall()]
+    return [from_row(row) for row in connection.execute(_TAKEN, (owner,)).fetchall() if is_known(row)]
 
 
 def is_held(connection: sqlite3.Connection, operation_id: str, owner: str) -> bool:
