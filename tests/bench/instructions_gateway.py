@@ -121,7 +121,7 @@ class Deliveries(list[Delivery]):
     def hand_over(self, delivery: Delivery) -> None:
         self.append(delivery)
 
-    def delivery_stored(self, destination: str) -> None:
+    def delivery_stored(self, destination: str, received: float) -> None:
         raise AssertionError("not leased")
 
 

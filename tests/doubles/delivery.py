@@ -118,7 +118,7 @@ class RunningDispatcher:
                     )
                     self.dispatcher.hand_over(delivery)
                 else:
-                    self.dispatcher.delivery_stored(assignment.destination)
+                    self.dispatcher.delivery_stored(assignment.destination, event.received)
         return leased
 
     def value(self, name: str, **labels: str) -> float:

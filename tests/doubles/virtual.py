@@ -130,7 +130,7 @@ class World:
                 delivery = Delivery(event, name, 0, receipt.leased_until, token=receipt.token)
                 self.dispatcher.hand_over(delivery)
             else:
-                self.dispatcher.delivery_stored(name)
+                self.dispatcher.delivery_stored(name, event.received)
         return events
 
     def deliveries(self, condition: str) -> int:

@@ -29,7 +29,7 @@ class Lanes:
     def hand_over(self, delivery: Delivery) -> None:
         self.taken.append(delivery)
 
-    def delivery_stored(self, destination: str) -> None:
+    def delivery_stored(self, destination: str, received: float) -> None:
         self.in_store.append(destination)
 
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
 from doubles.delivery import IMPATIENT, RunningDispatcher, make_destination, make_event, named
@@ -16,6 +17,7 @@ from doubles.destination import ScriptedDestination, hang, once, reset, status
 from gatehouse.config.model import DestinationConfig
 from gatehouse.config.secrets import Secrets
 from gatehouse.delivery.destination import compile_destination
+from gatehouse.language.times import rfc3339
 from gatehouse.store.base import LEASE, Arrival, Assignment, Delivery
 from gatehouse.store.sqlite import SqliteStore
 
@@ -316,6 +318,49 @@ async def test_gauges_start_at_the_numbers_of_the_store_or_at_zero(file: Path) -
             assert gateway.value("oldest_pending_age_seconds", **BILLING) == pytest.approx(100, abs=30)
             assert gateway.value("deliveries_pending", destination="idle") == 0
             assert gateway.value("breaker_open", destination="idle") == 0
+
+
+async def test_the_oldest_pending_delivery_is_true_between_two_counts(file: Path) -> None:
+    """It is known from the first event on, while an attempt runs, after a failure and after the end."""
+
+    def oldest() -> str | None:
+        return gateway.dispatcher.describe()[0]["oldest_pending"]
+
+    patient = IMPATIENT.model_copy(update={"first": 0.5, "max": 0.5})
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, make_destination(server.url, retry=patient)) as gateway,
+    ):
+        failed = asyncio.Event()
+
+        async def fail(_: web.Request) -> web.StreamResponse:
+            await failed.wait()
+            return web.Response(status=503)
+
+        server.script(fail)
+        received = time.time() - 100
+        assert oldest() is None
+        await gateway.accept(make_event(received=received))
+        await server.wait_for(1)
+        assert oldest() == rfc3339(received)
+        assert gateway.value("oldest_pending_age_seconds", **BILLING) == pytest.approx(100, abs=30)
+        failed.set()
+        await gateway.until(1, "attempts_total", destination="billing", reason="server_error")
+        assert oldest() == rfc3339(received)
+        await gateway.until(1, "deliveries_total", **DELIVERED)
+        assert oldest() is None
+        assert gateway.value("oldest_pending_age_seconds", **BILLING) == 0
+
+
+async def test_a_paused_destination_shows_its_oldest_pending_delivery_at_once(file: Path) -> None:
+    async with (
+        ScriptedDestination() as server,
+        RunningDispatcher(file, make_destination(server.url)) as gateway,
+    ):
+        await gateway.dispatcher.pause("billing")
+        for age in (50, 100, 10):
+            await gateway.accept(make_event(received=time.time() - age))
+        assert gateway.value("oldest_pending_age_seconds", **BILLING) == pytest.approx(100, abs=30)
 
 
 async def test_a_dispatcher_that_never_started_stops(file: Path) -> None:

@@ -13,7 +13,7 @@ from doubles.delivery import IMPATIENT, RunningDispatcher, make_destination, mak
 from doubles.destination import ScriptedDestination, once, status
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.errors import StoreUnavailableError
-from gatehouse.language.times import parse_iso8601
+from gatehouse.language.times import parse_iso8601, rfc3339
 from gatehouse.store.base import Delivery
 from gatehouse.store.sqlite import SqliteStore
 
@@ -181,7 +181,8 @@ async def test_destinations_are_described_without_their_credentials(file: Path) 
     secretive = make_destination("http://user:S3cret@127.0.0.1:1/in?token=S3cret#S3cret", breaker=breaker)
     unready = named(make_destination("http://127.0.0.1:1/", not_ready="env:X is not set"), "unready")
     async with RunningDispatcher(file, secretive, unready) as gateway:
-        await gateway.accept(make_event())
+        event = make_event()
+        await gateway.accept(event)
         await gateway.until(1, "breaker_open", **BILLING)
         await gateway.dispatcher.pause("unready")
         first, second = gateway.dispatcher.describe()
@@ -201,6 +202,7 @@ async def test_destinations_are_described_without_their_credentials(file: Path) 
         "open_since": opened,
         "next_probe": probe,
         "pending": 1,
+        "oldest_pending": rfc3339(event.received),
         "dead": 0,
         "waiting": 0,
     }

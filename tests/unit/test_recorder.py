@@ -10,7 +10,7 @@ from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.gauges import CountedGauge, DestinationGauges
 from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.recorder import Recorder, batch_results
-from gatehouse.store.base import Arrival, Assignment
+from gatehouse.store.base import Arrival, Assignment, Counts
 from gatehouse.store.records import DeliveryQuery
 from gatehouse.store.sqlite import SqliteStore
 from gatehouse.telemetry.metrics import Metrics
@@ -109,6 +109,76 @@ def test_a_count_that_is_out_of_date_is_ignored() -> None:
     assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 1
     gauge.reconcile(gauge.snapshot(), 7)
     assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 7
+
+
+class Held:
+    """Gauges of a destination, with a clock and deliveries in memory that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.held: list[float] = []
+        self._metrics = Metrics()
+        self.gauges = DestinationGauges(
+            self._metrics.destination("billing"), clock=lambda: self.now, held=lambda: self.held
+        )
+
+    @property
+    def age(self) -> float | None:
+        """What `/metrics` shows."""
+        name = "gatehouse_oldest_pending_age_seconds"
+        return self._metrics.registry.get_sample_value(name, {"destination": "billing"})
+
+    def count(self, pending: int, oldest: float | None) -> None:
+        """Use the numbers of a count."""
+        counts = Counts(pending=pending, dead=0, oldest_pending=oldest)
+        self.gauges.reconcile(self.gauges.snapshot(), counts)
+
+
+def test_the_age_of_the_oldest_pending_delivery_grows_with_the_clock_after_a_count() -> None:
+    it = Held()
+    it.count(2, 990.0)
+    assert it.age == 10
+    it.now += 5
+    assert it.age == 15
+    assert it.gauges.oldest_pending() == 990
+
+
+def test_nothing_is_the_oldest_as_soon_as_nothing_is_pending() -> None:
+    it = Held()
+    it.count(1, 990.0)
+    it.gauges.pending.add(-1)
+    assert (it.age, it.gauges.oldest_pending()) == (0, None)
+
+
+def test_the_first_pending_delivery_is_the_oldest_before_it_is_counted() -> None:
+    it = Held()
+    it.count(1, 500.0)
+    it.gauges.pending.add(-1)
+    for received in (998.0, 999.0):
+        it.gauges.pending.add(1)
+        it.gauges.stored(received)
+    assert (it.age, it.gauges.oldest_pending()) == (2, 998)
+
+
+def test_while_all_pending_deliveries_are_in_memory_the_oldest_of_them_is_known() -> None:
+    """Otherwise a healthy destination with much traffic would seem to have an old one between two counts."""
+    it = Held()
+    it.count(2, 900.0)
+    it.held = [999.5, 999.0]
+    assert it.gauges.oldest_pending() == 999
+    it.gauges.pending.add(1)
+    assert it.gauges.oldest_pending() == 900
+
+
+def test_a_count_that_began_before_the_last_delivery_ended_does_not_bring_it_back() -> None:
+    it = Held()
+    it.count(1, 500.0)
+    snapshot = it.gauges.snapshot()
+    it.gauges.pending.add(-1)
+    it.gauges.pending.add(1)
+    it.gauges.stored(999.0)
+    it.gauges.reconcile(snapshot, Counts(pending=1, dead=0, oldest_pending=500.0))
+    assert it.gauges.oldest_pending() == 999
 
 
 def test_with_a_shared_store_changes_during_a_count_are_added_to_it() -> None:

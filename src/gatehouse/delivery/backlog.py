@@ -15,6 +15,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gatehouse.delivery.destination import Destination
     from gatehouse.store.base import Delivery
 
@@ -64,6 +66,10 @@ class Backlog:
         self._is_adaptive = destination.rate is None
         self._taken = 0
         self._taken_since = time.monotonic()
+
+    def __iter__(self) -> Iterator[Delivery]:
+        yield from self._new
+        yield from self._retries
 
     def __len__(self) -> int:
         return len(self._new) + len(self._retries)

@@ -120,9 +120,14 @@ class Dispatcher:
         if lane := self._lanes.get(delivery.destination):
             lane.take(delivery)
 
-    def delivery_stored(self, destination: str) -> None:
-        """Count a new delivery that is only in the store, and make its lane check the store."""
-        self._gauge(destination).pending.add(1)
+    def delivery_stored(self, destination: str, received: float) -> None:
+        """Count a new delivery that is only in the store, and make its lane check the store.
+
+        `received` is when its event was received (Unix seconds).
+        """
+        gauges = self._gauge(destination)
+        gauges.pending.add(1)
+        gauges.stored(received)
         if lane := self._lanes.get(destination):
             lane.delivery_stored()
 
@@ -154,6 +159,8 @@ class Dispatcher:
         await self._pauses.change(name, paused=True)
         if lane := self._lanes.get(name):  # a reload may have removed the lane meanwhile
             lane.pause()
+            # The store has the oldest delivery now.
+            self._stale.set()
 
     async def resume(self, name: str) -> None:
         """Deliver to a destination again. Raises the same errors as `pause`."""
@@ -230,7 +237,7 @@ class Dispatcher:
             "open_since": _moment(None if lane is None else lane.throttle.open_since),
             "next_probe": _moment(None if lane is None else lane.throttle.next_probe),
             "pending": gauges.pending.number,
-            "oldest_pending": _moment(gauges.oldest_pending),
+            "oldest_pending": _moment(gauges.oldest_pending()),
             "dead": gauges.dead.number,
             "waiting": 0 if lane is None else lane.waiting,
         }
@@ -265,8 +272,15 @@ class Dispatcher:
     def _gauge(self, name: str) -> DestinationGauges:
         if name not in self._gauges:
             metrics = self._metrics.destination(name)
-            self._gauges[name] = DestinationGauges(metrics, shared=self._store.shared)
+            self._gauges[name] = DestinationGauges(
+                metrics, shared=self._store.shared, clock=self._clock, held=lambda: self._held(name)
+            )
         return self._gauges[name]
+
+    def _held(self, name: str) -> list[float]:
+        """Return when the events of the deliveries in memory were received."""
+        lane = self._lanes.get(name)
+        return [] if lane is None else lane.received_times()
 
     def _lane(self, destination: Destination, session: aiohttp.ClientSession) -> Lane:
         if destination.not_ready is not None:
@@ -312,7 +326,7 @@ class Dispatcher:
             return
         for name in {*self._gauges, *counts}:
             gauges = self._gauge(name)
-            gauges.reconcile(snapshots.get(name) or gauges.snapshot(), counts.get(name), self._clock())
+            gauges.reconcile(snapshots.get(name) or gauges.snapshot(), counts.get(name))
         self._update_unconfigured(counts)
 
     def _update_unconfigured(self, counts: Mapping[str, Counts]) -> None:

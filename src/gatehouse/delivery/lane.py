@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from gatehouse.delivery.attempts import Attempts, BatchAttempts
@@ -73,13 +74,18 @@ class Lane:
         self._running = False
         self._leaser_task: asyncio.Task[None] | None = None
         self._workers: set[asyncio.Task[None]] = set()
-        #: Workers that hold a delivery.
-        self._busy: set[asyncio.Task[None]] = set()
+        #: Workers that hold deliveries, and these deliveries.
+        self._busy: dict[asyncio.Task[None], Claim] = {}
 
     @property
     def waiting(self) -> int:
         """The number of deliveries that wait in memory."""
         return len(self._backlog)
+
+    def received_times(self) -> list[float]:
+        """Return when the events of the deliveries in memory were received (Unix seconds)."""
+        attempted = (one for claim in self._busy.values() for one in claim.deliveries)
+        return [one.event.received for one in chain(self._backlog, attempted)]
 
     def start(self, *, paused: bool = False) -> None:
         """Start to deliver. While a destination is not ready, its deliveries stay in the store."""
@@ -176,14 +182,14 @@ class Lane:
         assert worker is not None  # noqa: S101 - a coroutine runs in a task
         while self._running:
             claim = await self._intake.next()
-            self._busy.add(worker)
+            self._busy[worker] = claim
             started = time.monotonic()
             try:
                 await self._attempts.run(claim, worker)
             except Exception as error:  # noqa: BLE001 - a lane keeps running; the lease of the delivery expires
                 self._log_fault(claim, error)
             finally:
-                self._busy.discard(worker)
+                del self._busy[worker]
                 self._backlog.attempt_ended(
                     time.monotonic() - started, retry=claim.deliveries[0].attempts > 0
                 )
@@ -201,7 +207,7 @@ class Lane:
         """Start nothing new."""
         self._running = False
         self._leaser.stop()
-        for worker in self._workers - self._busy:
+        for worker in self._workers - self._busy.keys():
             worker.cancel()
 
     def set_successor(self, lane: Lane) -> None:

@@ -220,6 +220,7 @@ class Recorder:
     def _count_recorded(self, result: Result) -> None:
         delivery, status = result.delivery, result.status
         if status == "pending":
+            self._gauges.stored(delivery.event.received)
             return
         self._refusals.pop(delivery.event.id, None)
         self._gauges.pending.add(-1)

@@ -36,8 +36,9 @@ class DestinationState(TypedDict):
     oldest_pending: Annotated[
         Rfc3339 | None,
         Meta(
-            description="When the event of the oldest pending delivery was received, as counted last; `null` "
-            "when none is pending.",
+            description="When the event of the oldest pending delivery was received; `null` when none is "
+            "pending. While not all of them are in memory, it is as of the last count, which is at most "
+            "15 seconds old.",
             examples=["2026-01-31T10:00:15Z"],
         ),
     ]

@@ -44,8 +44,11 @@ REVIVE_INTERVAL: Final = 60.0
 class DeliveryReceiver(Protocol):
     """What the committer needs of the dispatcher."""
 
-    def delivery_stored(self, destination: str) -> None:
-        """Count a new pending delivery that only the store holds, so that its lane leases it."""
+    def delivery_stored(self, destination: str, received: float) -> None:
+        """Count a new pending delivery that only the store holds, so that its lane leases it.
+
+        `received` is when its event was received (Unix seconds).
+        """
 
     def hand_over(self, delivery: Delivery) -> None:
         """Take a new delivery that is already leased to this process."""
@@ -153,7 +156,7 @@ class Committer:
                 if assignment.leased and name not in receipt.held:
                     self._handover.hand_over(Delivery(event, name, 0, until, token=token))
                 else:
-                    self._handover.delivery_stored(name)
+                    self._handover.delivery_stored(name, event.received)
 
     def _publish(self, arrivals: Sequence[Arrival], receipts: Sequence[Receipt]) -> None:
         """Show the new events to those who watch."""

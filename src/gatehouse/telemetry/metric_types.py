@@ -80,6 +80,23 @@ class Gauge(Series):
         return [self.value]
 
 
+class ComputedGauge(Series):
+    """A gauge whose value is computed when it is read."""
+
+    __slots__ = ("compute",)
+    kind = "gauge"
+
+    def __init__(self) -> None:
+        #: Returns the value. It must be fast, because a scrape calls it.
+        self.compute: Callable[[], float] = float
+
+    def suffixes(self) -> list[_Suffix]:
+        return [("", {})]
+
+    def values(self) -> list[float]:
+        return [self.compute()]
+
+
 class Histogram(Series):
     """Counts values in buckets with rising upper bounds, and keeps their sum."""
 

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from gatehouse import __version__
 from gatehouse.errors import OUTCOME_REASONS, REASONS
 from gatehouse.telemetry import log
-from gatehouse.telemetry.metric_types import Counter, Family, Gauge, Histogram, Series
+from gatehouse.telemetry.metric_types import ComputedGauge, Counter, Family, Gauge, Histogram, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -283,8 +283,15 @@ class Metrics(ProcessMetrics):
         )
         self.pending = self._gauge("deliveries_pending", "Pending deliveries.", "destination")
         self.dead = self._gauge("deliveries_dead", "Dead letters in the store.", "destination")
-        self.oldest_pending_age = self._gauge(
-            "oldest_pending_age_seconds", "Age of the oldest pending delivery.", "destination"
+        self.oldest_pending_age = self._register(
+            Family(
+                "gatehouse_oldest_pending_age_seconds",
+                "Age of the oldest pending delivery.",
+                ("destination",),
+                ComputedGauge,
+                ComputedGauge.kind,
+            ),
+            ("destination",),
         )
         self.breaker_open = self._gauge(
             "breaker_open", "1 while the circuit breaker of a destination is open.", "destination"
