@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import click
 import pytest
 
 from gatehouse.cli.following import Entry
@@ -38,3 +39,17 @@ def test_a_failed_attempt_says_what_becomes_of_its_delivery(more: dict[str, Any]
     assert line is not None
     assert line.startswith("12:03:04  shop  sale.created  evt_1  → billing  ")
     assert line.endswith(f"  13 ms{end}")
+
+
+def test_a_refused_request_without_a_source_shows_that_its_path_is_unknown() -> None:
+    refused: dict[str, Any] = {
+        "at": "2026-12-01T12:03:04.5Z",
+        "outcome": "not_found",
+        "status": 404,
+        "reason": None,
+    }
+    for client, shown in (("192.0.2.1", "192.0.2.1"), (None, "an unknown address")):
+        line = describe(Entry("1", "request", refused | {"source": None, "client": client}))
+        assert line is not None
+        expected = f"12:03:04  unknown path  refused 404 not_found  from {shown}"
+        assert click.unstyle(line) == expected

@@ -124,10 +124,10 @@ def _what_follows(data: dict[str, Any]) -> list[str]:
 
 
 def _request(data: dict[str, Any]) -> str | None:
-    outcome = data["outcome"]
+    outcome, source = data["outcome"], data["source"] or "unknown path"
     if data["status"] < _FIRST_ERROR:
         # An accepted request has an entry for each of its events.
-        return None if outcome == "accepted" else f"{data['source']}  {outcome}"
+        return None if outcome == "accepted" else f"{source}  {outcome}"
     reason = data["reason"] or outcome
     refused = click.style(f"refused {data['status']} {reason}", fg="red")
-    return f"{data['source']}  {refused}  from {visible(str(data['client']))}"
+    return f"{source}  {refused}  from {visible(data['client'] or 'an unknown address')}"
