@@ -20,7 +20,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from doubles.stream import Entry, Stream, reading
 from gatehouse.operator.stream import catching_up
-from gatehouse.operator.stream.api import StreamApi
+from gatehouse.operator.stream.api import Feed, StreamApi
 from gatehouse.operator.stream.catching_up import PastEvent
 from gatehouse.operator.stream.wanted import Wanted
 from gatehouse.telemetry.live import Hub, RequestSeen
@@ -348,9 +348,11 @@ def serve() -> Serve:
     """Return a function that serves the stream of a hub."""
 
     @asynccontextmanager
-    async def run(heartbeat: float = 15.0, max_entries: int = 10_000) -> AsyncIterator[Served]:
+    async def run(
+        heartbeat: float = 15.0, max_entries: int = 10_000, feed: Feed | None = None
+    ) -> AsyncIterator[Served]:
         hub, metrics = Hub(max_entries=max_entries), Metrics()
-        api = StreamApi(hub, Past(), metrics, heartbeat=heartbeat)
+        api = StreamApi(hub, Past(), metrics, heartbeat=heartbeat, feed=feed)
         app = web.Application()
         app.add_routes(api.routes())
         runner = web.AppRunner(app, shutdown_timeout=1.0)
@@ -366,6 +368,51 @@ def serve() -> Serve:
             await runner.cleanup()
 
     return run
+
+
+class SlowFeed:
+    """Notes when it starts and stops. A stop takes until `may_stop` is set."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.stops = asyncio.Event()
+        self.may_stop = asyncio.Event()
+
+    async def start(self) -> None:
+        self.calls.append("start")
+
+    async def stop(self) -> None:
+        self.stops.set()
+        await self.may_stop.wait()
+        self.calls.append("stopped")
+
+
+async def test_a_reader_that_comes_while_the_feed_stops_starts_it_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatehouse.operator.stream.api._LINGER", 0.0)
+    feed = SlowFeed()
+    async with serve(feed=feed) as served:
+        async with reading(served.client, served.url):
+            pass
+        async with asyncio.timeout(10):
+            await feed.stops.wait()
+        opening = asyncio.create_task(read_one(served))
+        await served.until_readers(1)
+        feed.may_stop.set()
+        await served.until_readers(1)
+        async with asyncio.timeout(10):
+            while len(feed.calls) < 3:  # noqa: ASYNC110 - a list
+                await asyncio.sleep(0.01)
+        assert feed.calls == ["start", "stopped", "start"]
+        opening.cancel()
+        await asyncio.wait([opening])
+
+
+async def read_one(served: Served) -> None:
+    """Read until an entry comes."""
+    async with reading(served.client, served.url) as stream:
+        await stream.next("request")
 
 
 async def test_heartbeats_are_sent_while_nothing_happens(serve: Serve) -> None:

@@ -81,6 +81,8 @@ class StreamApi:
         self._readers = Readers(hub, metrics)
         self._open: dict[asyncio.Task[object], Connection | None] = {}
         self._deactivation: asyncio.TimerHandle | None = None
+        #: Stops the feed after nobody has read for a while.
+        self._feed_stop: asyncio.Task[None] | None = None
         self._is_stopping = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -161,12 +163,15 @@ class StreamApi:
     def _deactivate(self) -> None:
         self._hub.deactivate()
         if self._feed is not None:
-            self._stopping_feed = asyncio.ensure_future(self._feed.stop())
+            self._feed_stop = asyncio.create_task(self._feed.stop(), name="stream")
 
     async def _answer(
         self, request: web.Request, start: StreamStart, task: asyncio.Task[object]
     ) -> web.StreamResponse:
         if self._feed is not None and start.until is None:
+            if self._feed_stop is not None:
+                # A stop that has begun would also stop what a start begins now.
+                await asyncio.wait([self._feed_stop])
             await self._feed.start()
         response = web.StreamResponse(headers=_HEADERS)
         hub_next = self._hub.next
