@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from gatehouse.errors import GatewayError
 from gatehouse.workers import process
-from gatehouse.workers.process import WorkerProcess
+from gatehouse.workers.process import Blocks, WorkerProcess
 from gatehouse.workers.worker import Worker
 
 #: Runs until its stdin is closed, like a worker.
@@ -144,3 +145,19 @@ async def test_a_hanging_worker_is_killed(tmp_path: Path, monkeypatch: pytest.Mo
 
 async def _ready(_: web.Request) -> web.Response:
     return web.json_response({"parts": {"ingest": "ok"}})
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_a_stream_is_cut_into_its_events_wherever_the_network_cuts_it(size: int) -> None:
+    stream = b": hello\n\nid: 1\nevent: event\ndata: {}\n\n: \n\nid: 2\n\nid: 3\n"
+    blocks = Blocks()
+    found = [block for at in range(0, len(stream), size) for block in blocks.feed(stream[at : at + size])]
+    assert found == [b": hello", b"id: 1\nevent: event\ndata: {}", b": ", b"id: 2"]
+
+
+def test_a_long_event_is_not_searched_again_for_each_of_its_parts() -> None:
+    blocks, part = Blocks(), b"x" * 4096
+    started = time.process_time()
+    assert not [block for _ in range(8192) for block in blocks.feed(part)]
+    assert [len(block) for block in blocks.feed(b"\n\n")] == [8192 * 4096]
+    assert time.process_time() - started < 5, "copying all of it for each part takes minutes"

@@ -23,7 +23,7 @@ from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from gatehouse.operator.tokens import Identity
@@ -215,6 +215,23 @@ class WorkerAnswer(NamedTuple):
             raise NoAnswerError("the answer is no JSON") from error
 
 
+class Blocks:
+    """Cuts a stream into server-sent events, and looks at each byte of a long one only once."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield the server-sent events that end within `data`."""
+        buffer = self._buffer
+        searched = max(0, len(buffer) - 1)
+        buffer += data
+        while (end := buffer.find(b"\n\n", searched)) >= 0:
+            yield bytes(buffer[:end])
+            del buffer[: end + 2]
+            searched = 0
+
+
 class WorkerClient:
     """Sends requests to the operator server of one worker."""
 
@@ -247,17 +264,14 @@ class WorkerClient:
         """Yield the server-sent events of a stream until it ends. Raises `NoAnswerError`."""
         headers = {IDENTITY_HEADER: SUPERVISOR.header} | ({} if after is None else {"Last-Event-ID": after})
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STREAM_SILENCE, sock_read=_STREAM_SILENCE)
-        url, buffer = URL(_BASE + path, encoded=True), bytearray()
+        url, blocks = URL(_BASE + path, encoded=True), Blocks()
         try:
             async with self._open_session().get(url, headers=headers, timeout=timeout) as answer:
                 if answer.status != HTTPStatus.OK:
                     raise NoAnswerError("has no stream")
                 async for data in answer.content.iter_any():
-                    buffer += data
-                    *whole, rest = buffer.split(b"\n\n")
-                    for block in whole:
-                        yield bytes(block)
-                    buffer = bytearray(rest)
+                    for block in blocks.feed(data):
+                        yield block
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise NoAnswerError("does not answer") from error
 
