@@ -14,11 +14,13 @@ import sys
 import time
 from asyncio.subprocess import PIPE
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from conformance.builders import accept, arrival, event
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gatehouse.store.sqlite import SqliteStore
@@ -293,3 +295,59 @@ async def test_a_copy_that_differs_exits_with_1(place: Place, postgres: Postgres
 
     assert re.search(r"^replies +1 +0 +1$", done.stdout, re.MULTILINE), done.stdout
     assert "Try: keep running the gateway on the SQLite store, which was not changed" in done.stderr
+
+
+async def until_it_writes(folder: Path) -> None:
+    """Wait until a backup writes its file, which does not have its final name yet."""
+    async with asyncio.timeout(60):
+        while True:
+            if any(part.stat().st_size for part in folder.glob("copy.db.*.partial")):
+                return
+            await asyncio.sleep(0.005)
+
+
+async def test_a_backup_is_complete_although_the_gateway_is_killed_meanwhile(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text(CONFIG.format(store=SQLITE, app=NOWHERE))
+    store = await SqliteStore.open(tmp_path / "gatehouse.db")
+    stored = [event(b'{"pad":"%s"}' % (b"x" * 20_000), received=time.time()) for _ in range(2000)]
+    for start in range(0, len(stored), 500):
+        await accept(store, *[arrival(of=one) for one in stored[start : start + 500]])
+    await store.close()
+
+    async with serving(config, SECRET=providers.SECRET) as gateway:
+        words = ("-m", "gatehouse", "store", "backup", "copy.db", "-c", str(config))
+        backup = await asyncio.create_subprocess_exec(
+            *(sys.executable, *words), cwd=tmp_path, env=environment(None), stdout=PIPE, stderr=PIPE
+        )
+        await until_it_writes(tmp_path)
+        gateway.kill()
+        await gateway.wait()
+        was_unfinished = not (tmp_path / "copy.db").exists()
+        out, complaints = await backup.communicate()
+
+    assert was_unfinished
+    assert (backup.returncode, complaints) == (0, b""), out
+    assert not list(tmp_path.glob("*.partial"))
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert {name for (name,) in copy.execute("SELECT id FROM events")} == {one.id for one in stored}
+
+
+async def test_a_backup_that_is_killed_leaves_no_file_with_the_final_name(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text(CONFIG.format(store=SQLITE, app=NOWHERE))
+    store = await SqliteStore.open(tmp_path / "gatehouse.db")
+    await accept(store, *[arrival(of=event(b"x" * 100_000, received=time.time())) for _ in range(300)])
+    await store.close()
+
+    words = ("-m", "gatehouse", "store", "backup", "copy.db", "-c", str(config))
+    backup = await asyncio.create_subprocess_exec(
+        *(sys.executable, *words), cwd=tmp_path, env=environment(None), stdout=PIPE, stderr=PIPE
+    )
+    await until_it_writes(tmp_path)
+    backup.kill()
+    await backup.communicate()
+
+    assert backup.returncode == -signal.SIGKILL
+    assert not (tmp_path / "copy.db").exists()

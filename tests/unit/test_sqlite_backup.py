@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import resource
 import shutil
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -104,6 +107,42 @@ def test_a_source_that_cannot_be_copied_is_refused(
     with pytest.raises(StoreError, match="the disk has 1,000 bytes free"):
         back_up(store, tmp_path / "copy.db", lambda _done, _total: None)
 
+    assert names(tmp_path) == set()
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """Mount a disk of 1 MiB. Skips the test if nothing can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    options = ("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder))
+    if os.geteuid() != 0 or mount is None or subprocess.run([mount, *options], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_becomes_full_is_named_and_nothing_is_left_on_it(
+    store: Path, full_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(free=1_000_000_000))
+    with pytest.raises(StoreError, match=r"copy\.db can't be written: ") as caught:
+        back_up(store, full_disk / "copy.db", lambda _done, _total: None)
+    assert caught.value.hint == "free some space there, or name a file on another disk"
+    assert names(full_disk) == set()
+
+
+def test_a_copy_that_grows_too_large_is_named_and_removed(store: Path, tmp_path: Path) -> None:
+    """The limit of the process stands in for a disk that becomes full during the copy."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+    try:
+        with pytest.raises(StoreError, match=r"copy\.db can't be written: disk I/O error") as caught:
+            back_up(store, tmp_path / "copy.db", lambda _done, _total: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.hint == "free some space there, or name a file on another disk"
     assert names(tmp_path) == set()
 
 

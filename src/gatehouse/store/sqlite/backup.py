@@ -26,6 +26,14 @@ _PAGES_PER_STEP: Final = 256
 _MAX_PAUSE: Final = 0.25
 #: The errors of file systems without hard links.
 _NO_LINKS: Final = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+#: SQLite's errors of writes. Only the copy is written.
+_WRITE_FAILED: Final = (
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_CLOSE,
+)
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _TAKES_SPACE: Final = "free some space there, or name a file on another disk"
 
 
@@ -45,7 +53,9 @@ def back_up(path: Path, target: Path, report: Callable[[int, int], None]) -> int
             _copy(path, partial, descriptor, report)
             _check(partial)
         except sqlite3.Error as error:
-            raise store_error(error) from error
+            raise _copy_error(target, error) from error
+        except OSError as error:
+            raise _unwritable(target, error) from error
         _publish(partial, target)
     return target.stat().st_size
 
@@ -161,8 +171,16 @@ def _exists(target: Path) -> StoreError:
     return StoreError(f"{target} already exists", hint="name a file that does not exist yet")
 
 
+def _copy_error(target: Path, error: sqlite3.Error) -> StoreError:
+    """Tell the errors of the copy from those of the store."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_FULL:
+        return StoreError(f"{target} can't be written: its disk is full", hint=_TAKES_SPACE)
+    if code in _WRITE_FAILED:
+        return StoreError(f"{target} can't be written: {error} ({error.sqlite_errorname})", hint=_TAKES_SPACE)
+    return store_error(error)
+
+
 def _unwritable(target: Path, error: OSError) -> StoreError:
-    return StoreError(
-        f"{target} can't be written: {error.strerror or error}",
-        hint="name a file in a directory of this user",
-    )
+    hint = _TAKES_SPACE if error.errno in _NO_SPACE else "name a file in a directory of this user"
+    return StoreError(f"{target} can't be written: {error.strerror or error}", hint=hint)
