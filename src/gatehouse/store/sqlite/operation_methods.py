@@ -35,14 +35,17 @@ class OperationMethods:
         return await self._read(partial(operations.latest, kind=kind, limit=limit))
 
     async def take_operations(self: _Store, owner: str, *, now: float, until: float) -> list[Operation]:  # noqa: ARG002
-        # No other process has the file, so a lease needs no end.
+        # No other process has the file, so a lease needs no end. The usual case needs no write.
+        if not await self._read(operations.is_any_running):
+            return []
         return await self._write(partial(operations.take, owner=owner))
 
     async def keep_operation(self: _Store, operation_id: str, owner: str, *, until: float) -> bool:  # noqa: ARG002
         return await self._read(partial(operations.is_held, operation_id=operation_id, owner=owner))
 
     async def release_operations(self: _Store, owner: str) -> None:
-        await self._write(partial(operations.release, owner=owner))
+        if await self._read(operations.is_any_running):
+            await self._write(partial(operations.release, owner=owner))
 
     async def plan(
         self: _Store, operation: Operation, position: str, configured: Collection[str]
@@ -65,4 +68,5 @@ class OperationMethods:
         await self._write(partial(operations.cancel, operation_id=operation_id, now=now))
 
     async def forget_operations(self: _Store, *, before: float) -> None:
-        await self._write(partial(operations.forget, before=before))
+        if await self._read(partial(operations.is_any_to_forget, before=before)):
+            await self._write(partial(operations.forget, before=before))

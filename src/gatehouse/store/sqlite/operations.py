@@ -52,6 +52,7 @@ _ONE: Final = f"SELECT {COLUMNS} FROM operations WHERE id = ?"  # noqa: S608 - o
 _LATEST: Final = f"SELECT {COLUMNS} FROM operations WHERE kind = ? ORDER BY id DESC LIMIT ?"  # noqa: S608
 _TAKE: Final = "UPDATE operations SET owner = ? WHERE state = 'running'"
 _TAKEN: Final = f"SELECT {COLUMNS} FROM operations WHERE state = 'running' AND owner = ? ORDER BY id"  # noqa: S608
+_ANY_RUNNING: Final = "SELECT 1 FROM operations WHERE state = 'running' LIMIT 1"
 _HOLDS: Final = "SELECT 1 FROM operations WHERE id = ? AND owner = ? AND state = 'running'"
 _RELEASE: Final = "UPDATE operations SET owner = NULL WHERE owner = ?"
 _CANCEL: Final = (
@@ -62,11 +63,8 @@ UPDATE operations SET position = ?1, done = done + ?2, failed = failed + ?3,
   state = iif(?4, 'done', state), ended_ms = iif(?4, ?5, NULL), owner = iif(?4, NULL, owner)
 WHERE id = ?6
 """
-_FORGET: Final = """
-DELETE FROM operations WHERE id IN (
-  SELECT id FROM operations WHERE state <> 'running' AND ended_ms < ? ORDER BY id LIMIT ?
-)
-"""
+_OLD: Final = "SELECT id FROM operations WHERE state <> 'running' AND ended_ms < ? ORDER BY id LIMIT ?"
+_FORGET: Final = f"DELETE FROM operations WHERE id IN ({_OLD})"  # noqa: S608 - of a constant
 
 _RANGE_OF_EVENTS: Final = """
 SELECT max(id), count(*) FROM (
@@ -148,6 +146,16 @@ def find(connection: sqlite3.Connection, operation_id: str) -> Operation | None:
 def latest(connection: sqlite3.Connection, kind: Kind, *, limit: int) -> list[Operation]:
     """Return the latest operations of a kind."""
     return [from_row(row) for row in connection.execute(_LATEST, (kind, limit)).fetchall()]
+
+
+def is_any_running(connection: sqlite3.Connection) -> bool:
+    """Tell whether there is an operation to run."""
+    return connection.execute(_ANY_RUNNING).fetchone() is not None
+
+
+def is_any_to_forget(connection: sqlite3.Connection, *, before: float) -> bool:
+    """Tell whether there is an operation that `forget` would remove."""
+    return connection.execute(_OLD, (milliseconds(before), 1)).fetchone() is not None
 
 
 def take(connection: sqlite3.Connection, owner: str) -> list[Operation]:
