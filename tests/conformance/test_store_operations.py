@@ -428,13 +428,13 @@ async def test_no_step_runs_after_a_cancel(store: Store) -> None:
     first, second = await store_events(store, 2)
     one = await start(store, operation(to=["ledger"]))
     await store.step(one, OWNER, step_of(first))
-    await store.cancel_operation(one.id, now=START + 3)
+    assert await store.cancel_operation(one.id, now=START + 3)
     assert await store.step(one, OWNER, step_of(second)) is None
     assert not await store.keep_operation(one.id, OWNER, until=START + 60)
     assert await store.take_operations(OWNER, now=START + 99, until=START + 120) == []
     ended = await find_stored(store, one)
     assert (ended.state, ended.done, ended.ended) == ("cancelled", 1, START + 3)
-    await store.cancel_operation(one.id, now=START + 9)
+    assert not await store.cancel_operation(one.id, now=START + 9)
     assert await store.operation(one.id) == ended
 
 

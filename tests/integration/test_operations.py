@@ -193,6 +193,19 @@ async def test_a_stopped_replay_sends_nothing_more(
         assert len(destination.requests) == shown["done"] < 200
 
 
+async def test_requests_that_stop_a_replay_together_are_one_change(
+    run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
+) -> None:
+    await fill(await sqlite(tmp_path), 200, ago=100)
+    async with run_gateway(CONFIG.format(url=destination.url)) as running:
+        operator = Operator(running)
+        path = "replays/" + await operator.start(filter={"since": "1h"}, rate="50/s")
+        answers = await asyncio.gather(*(operator.ask("DELETE", path) for _ in range(5)))
+        assert [(code, shown["state"]) for code, shown in answers] == [(200, "cancelled")] * 5
+        _, changes = await operator.ask("GET", "audit")
+        assert [next(iter(entry["what"])) for entry in changes["audit"]] == ["stopped", "started"]
+
+
 async def test_a_replay_waits_while_its_destination_is_paused(
     run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
 ) -> None:

@@ -217,10 +217,10 @@ class OperationsApi:
 
     async def _stop(self, request: web.Request, operation: Operation) -> web.Response:
         if operation.state == "running":
-            await self._store.cancel_operation(operation.id, now=self._clock())
+            is_stopped = await self._store.cancel_operation(operation.id, now=self._clock())
             self._running.check_soon()
             operation = await self._store.operation(operation.id) or operation
-            if operation.state == "cancelled":
+            if is_stopped:  # and no other request has stopped it before
                 await self._record(request, operation, "stopped")
         return await self._show(operation)
 

@@ -165,8 +165,11 @@ class OperationStore(Protocol):
         not in the config.
         """
 
-    async def cancel_operation(self, operation_id: str, *, now: float) -> None:
-        """Stop an operation if it is running: no step of it is committed afterwards."""
+    async def cancel_operation(self, operation_id: str, *, now: float) -> bool:
+        """Stop an operation if it is running: no step of it is committed afterwards.
+
+        Returns False if it was not running.
+        """
 
     async def forget_operations(self, *, before: float) -> None:
         """Remove the operations that ended before this time (unix seconds), a bounded number."""

@@ -64,9 +64,9 @@ class OperationMethods:
         rows = step.event_ids * len(operation.to or step.configured)
         return await self._pools.run(self._pools.for_rows(rows), work)
 
-    async def cancel_operation(self, operation_id: str, *, now: float) -> None:
+    async def cancel_operation(self, operation_id: str, *, now: float) -> bool:
         work = partial(operations.cancel, operation_id=operation_id, now=now, clock=self._clock)
-        await self._pools.run(self._pools.hot, work)
+        return await self._pools.run(self._pools.hot, work)
 
     async def forget_operations(self, *, before: float) -> None:
         work = partial(operations.forget, before=before, clock=self._clock)

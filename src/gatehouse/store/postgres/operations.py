@@ -168,9 +168,10 @@ async def release(connection: Connection, owner: str) -> None:
     await connection.execute(_RELEASE, owner)
 
 
-async def cancel(connection: Connection, operation_id: str, *, now: float, clock: DatabaseClock) -> None:
+async def cancel(connection: Connection, operation_id: str, *, now: float, clock: DatabaseClock) -> bool:
     """Stop an operation."""
-    await connection.execute(_CANCEL, operation_id, clock.to_database(now))
+    done: str = await connection.execute(_CANCEL, operation_id, clock.to_database(now))
+    return done.endswith(" 1")
 
 
 async def forget(connection: Connection, *, before: float, clock: DatabaseClock) -> None:

@@ -64,8 +64,8 @@ class OperationMethods:
     async def step(self: _Store, operation: Operation, owner: str, step: Step) -> StepResult | None:
         return await self._write(partial(operations.run_step, operation=operation, owner=owner, step=step))
 
-    async def cancel_operation(self: _Store, operation_id: str, *, now: float) -> None:
-        await self._write(partial(operations.cancel, operation_id=operation_id, now=now))
+    async def cancel_operation(self: _Store, operation_id: str, *, now: float) -> bool:
+        return await self._write(partial(operations.cancel, operation_id=operation_id, now=now))
 
     async def forget_operations(self: _Store, *, before: float) -> None:
         if await self._read(partial(operations.is_any_to_forget, before=before)):

@@ -174,9 +174,9 @@ def release(connection: sqlite3.Connection, owner: str) -> None:
     connection.execute(_RELEASE, (owner,))
 
 
-def cancel(connection: sqlite3.Connection, operation_id: str, *, now: float) -> None:
+def cancel(connection: sqlite3.Connection, operation_id: str, *, now: float) -> bool:
     """Stop an operation, inside the caller's transaction."""
-    connection.execute(_CANCEL, (milliseconds(now), operation_id))
+    return connection.execute(_CANCEL, (milliseconds(now), operation_id)).rowcount > 0
 
 
 def forget(connection: sqlite3.Connection, *, before: float) -> None:
