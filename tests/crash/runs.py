@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -147,7 +149,7 @@ async def back_up(folder: Path, *, times: int, seed: str, progress: Progress = s
             await asyncio.sleep(0.3)
             before = set(acknowledged)
             backup = folder / f"backup-{turn}.db"
-            await asyncio.to_thread(_back_up, rig.database, backup)
+            await asyncio.to_thread(_back_up, folder / "gateway.yaml", backup)
             faults += await asyncio.to_thread(_compare, backup, before)
             backup.unlink()
             progress(rig, f"backup {turn + 1}/{times}")
@@ -156,13 +158,9 @@ async def back_up(folder: Path, *, times: int, seed: str, progress: Progress = s
     return Findings(evidence, faults, {"backups": times})
 
 
-def _back_up(database: Path, backup: Path) -> None:
-    # As in docs/operations.md, but with Python's SQLite instead of the `sqlite3` shell.
-    connection = sqlite3.connect(database, timeout=10.0)
-    try:
-        connection.execute("VACUUM INTO ?", (str(backup),))
-    finally:
-        connection.close()
+def _back_up(config: Path, backup: Path) -> None:
+    command = [sys.executable, "-m", "gatehouse", "store", "backup", str(backup), "-c", str(config)]
+    subprocess.run(command, stdout=subprocess.DEVNULL, timeout=60, check=True)
 
 
 def _compare(backup: Path, acknowledged: set[str]) -> list[str]:

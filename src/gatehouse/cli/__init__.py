@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import shlex
 import sys
 from typing import Any, NamedTuple
 
@@ -130,6 +129,8 @@ def _show_problems(problems: tuple[Problem, ...]) -> None:
         return
     for problem in problems:
         click.echo(f"Error: {problem}", err=True)
+    import shlex
+
     what = "it" if len(problems) == 1 else f"these {len(problems)} problems"
     click.echo(f"Try: fix {what}, then run gatehouse check -c {shlex.quote(first.file)}", err=True)
 

@@ -101,13 +101,11 @@ def _print_check(
     file: str, problems: Sequence[Problem], warnings: Sequence[Problem], notes: Sequence[str] = ()
 ) -> None:
     """Print the result for an editor or a pipeline."""
-    from dataclasses import asdict
-
     verdict = {
         "file": file,
         "ok": not problems,
-        "problems": [asdict(problem) for problem in problems],
-        "warnings": [asdict(warning) for warning in warnings],
+        "problems": [problem._asdict() for problem in problems],
+        "warnings": [warning._asdict() for warning in warnings],
         "notes": list(notes),
     }
     click.echo(json.dumps(verdict, indent=2))

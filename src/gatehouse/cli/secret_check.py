@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -55,7 +54,7 @@ def secret_warnings(loaded: LoadedConfig) -> list[Problem]:
         if oddity is not None:
             message = f"{reference} has {oddity}, which Gatehouse uses as part of the secret"
             hint = "set only the secret itself, as the provider shows it"
-            found.append(replace(loaded.document.problem(path, message, hint), code="GH20"))
+            found.append(loaded.document.problem(path, message, hint)._replace(code="GH20"))
     return found
 
 

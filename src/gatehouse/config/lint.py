@@ -6,7 +6,6 @@ The codes of the warnings never change.
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gatehouse.config.addresses import UNIX
@@ -209,7 +208,7 @@ class _Linter:
                 yield self._warn("GH10", ("routes", index, "types"), message, hint)
 
     def _warn(self, code: str, path: KeyPath, message: str, hint: str) -> Problem:
-        return replace(self._document.problem(path, message, hint), code=code)
+        return self._document.problem(path, message, hint)._replace(code=code)
 
 
 def _fits(route: RouteConfig, source: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import msgspec
@@ -83,7 +82,7 @@ def reload_answer(result: ReloadResult) -> web.Response:
             "error": {
                 "code": "bad_config",
                 "message": "the previous config stays in use",
-                "problems": [cast("ConfigProblem", asdict(problem)) for problem in result.problems],
+                "problems": [cast("ConfigProblem", problem._asdict()) for problem in result.problems],
                 "file": result.file,
             }
         }

@@ -16,6 +16,7 @@ from gatehouse.errors import Problem
 from gatehouse.language.times import rfc3339
 from gatehouse.operator.access import IDENTITY, forwards_identity
 from gatehouse.operator.audit import FORWARDED_PATH, log_change
+from gatehouse.operator.response_types import ConfigProblem
 from gatehouse.operator.responses import error_answer
 from gatehouse.operator.status import reload_state
 from gatehouse.telemetry.log import get_logger
@@ -239,6 +240,7 @@ async def _reload(worker: WorkerProcess) -> Sequence[Problem]:
 
 def _problems(answer: WorkerAnswer) -> Sequence[Problem]:
     try:
-        return msgspec.convert(answer.json()["error"]["problems"], list[Problem])
+        found = msgspec.convert(answer.json()["error"]["problems"], list[ConfigProblem])
     except (KeyError, TypeError, msgspec.ValidationError) as error:
         raise NoAnswerError("no answer to a reload") from error
+    return [Problem(**one) for one in found]
