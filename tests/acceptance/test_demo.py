@@ -249,10 +249,14 @@ def test_ctrl_c_ends_make_demo_on_a_terminal_with_0(clone: Path, environment: di
         stdout=subprocess.PIPE,
     ) as process:
         assert process.stdin is not None
-        Demo(process).read_until("Ctrl-C to stop")
-        process.stdin.write(b"\x03")
-        process.stdin.flush()
-        assert process.wait(timeout=TIMEOUT) == 0
+        try:
+            Demo(process).read_until("Ctrl-C to stop")
+            process.stdin.write(b"\x03")
+            process.stdin.flush()
+            assert process.wait(timeout=TIMEOUT) == 0
+        finally:
+            # Without its terminal, the demo ends too.
+            process.kill()
 
 
 def test_a_demo_that_is_stopped_too_early_leaves_nothing(environment: dict[str, str], tmp_path: Path) -> None:
