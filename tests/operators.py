@@ -26,13 +26,13 @@ from gateways import BASIC, CONFIG, SIGNING_SECRET, Running
 
 VALUES = {
     "OPERATOR": "token-of-the-operator",
-    "CI": "token-of-the-pipeline",
+    "CI_TOKEN": "token-of-the-pipeline",
     "ALICE": "token-of-alice-herself",
 }
 OPERATOR, CI, ALICE = ({"Authorization": f"Bearer {value}"} for value in VALUES.values())
 TOKENS = (
     'operator: {{listen: "127.0.0.1:0", token: env:OPERATOR, tokens: '
-    "[{{name: ci, token: env:CI, role: read}}, {{name: alice, token: env:ALICE, role: operate}}]}}"
+    "[{{name: ci, token: env:CI_TOKEN, role: read}}, {{name: alice, token: env:ALICE, role: operate}}]}}"
 )
 WITH_TOKENS = CONFIG.replace('operator: {{listen: "127.0.0.1:0"}}', TOKENS)
 

@@ -33,7 +33,7 @@ def unknown_in(shown: str) -> str | None:
     """Return the command or option that does not exist, if there is one."""
     # A block may explain a command after several spaces, and go on after it in the shell.
     words = shlex.split(re.split(r" {3,}| [|&>#]", shown)[0].replace("'", "").replace('"', ""))
-    context = click.Context(main)
+    context = click.Context(main, **main.context_settings)
     command: click.Command | None = main.get_command(context, words[0])
     if command is None:
         return words[0]

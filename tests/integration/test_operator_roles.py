@@ -120,11 +120,11 @@ async def test_everyone_on_this_machine_may_operate_without_a_token(
 async def test_one_missing_token_does_not_lock_out_the_others(
     run_gateway: RunGateway, destination: ScriptedDestination, logged: io.StringIO
 ) -> None:
-    present = {name: value for name, value in VALUES.items() if name != "CI"}
+    present = {name: value for name, value in VALUES.items() if name != "CI_TOKEN"}
     async with run_gateway(WITH_TOKENS.format(url=destination.url), **present) as running:
         assert (await ask(running, "GET", "/api/v1/sources", CI))[0] == 401
         assert (await ask(running, "GET", "/api/v1/sources", ALICE))[0] == 200
-        assert "env:CI is not set" in logged.getvalue()
+        assert "env:CI_TOKEN is not set" in logged.getvalue()
 
 
 @pytest.mark.case("S-59")

@@ -336,7 +336,7 @@ def test_check_warns_if_all_dedupe_windows_are_shorter_than_the_retry_horizon(
 
 TOKENS = """operator:
   tokens:
-    - {name: ci, token: env:CI, role: read}
+    - {name: ci, token: env:CI_TOKEN, role: read}
     - {name: alice, token: env:ALICE, role: operate}
 """
 
@@ -346,7 +346,7 @@ def test_check_reports_operator_tokens_that_are_missing_or_too_short(run: Run) -
 
     assert result.exit_code == 1
     effect = "(serve starts, but requests with this token get 401)"
-    assert f"gateway.yaml:11: operator.tokens.0.token: env:CI is not set {effect}" in result.stderr
+    assert f"gateway.yaml:11: operator.tokens.0.token: env:CI_TOKEN is not set {effect}" in result.stderr
     assert (
         f"gateway.yaml:12: operator.tokens.1.token: env:ALICE is shorter than 16 bytes {effect}"
         in result.stderr
@@ -355,7 +355,7 @@ def test_check_reports_operator_tokens_that_are_missing_or_too_short(run: Run) -
 
 def test_check_reports_operator_tokens_with_the_same_value(run: Run) -> None:
     value = "a-token-for-two-people"
-    result = run(GOOD + TOKENS, "check", CI=value, ALICE=value)
+    result = run(GOOD + TOKENS, "check", CI_TOKEN=value, ALICE=value)
 
     assert result.exit_code == 1
     assert "gateway.yaml:12: operator.tokens.1.token: has the same value as the token of ci" in result.stderr
@@ -363,7 +363,7 @@ def test_check_reports_operator_tokens_with_the_same_value(run: Run) -> None:
 
 
 def test_check_counts_the_operator_tokens(run: Run) -> None:
-    result = run(GOOD + TOKENS, "check", CI="token-of-the-pipeline", ALICE="token-of-alice-herself")
+    result = run(GOOD + TOKENS, "check", CI_TOKEN="token-of-the-pipeline", ALICE="token-of-alice-herself")
 
     assert result.exit_code == 0
     assert "operator server on 127.0.0.1:9090, with 2 tokens" in result.stdout

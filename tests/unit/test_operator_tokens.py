@@ -19,13 +19,13 @@ CONFIG = """
 operator:
   token: env:OPERATOR
   tokens:
-    - {name: ci, token: env:CI, role: read}
+    - {name: ci, token: env:CI_TOKEN, role: read}
     - {name: alice, token: env:ALICE, role: operate}
 """
 VALUES = {
     "SECRET": "a-secret-for-signatures-of-mandato",
     "OPERATOR": "token-of-the-operator",
-    "CI": "token-of-the-pipeline",
+    "CI_TOKEN": "token-of-the-pipeline",
     "ALICE": "token-of-alice-herself",
 }
 
@@ -44,7 +44,7 @@ def bearer(name: str) -> list[bytes]:
     ("name", "identity"),
     [
         ("OPERATOR", Identity("operator", "operate")),
-        ("CI", Identity("ci", "read")),
+        ("CI_TOKEN", Identity("ci", "read")),
         ("ALICE", Identity("alice", "operate")),
     ],
 )
@@ -70,10 +70,10 @@ def test_anything_but_one_whole_token_is_refused(given: list[bytes]) -> None:
 
 
 def test_a_token_that_is_missing_or_too_short_grants_nothing_and_the_others_work() -> None:
-    found = tokens(CI="", ALICE="short")
+    found = tokens(CI_TOKEN="", ALICE="short")
 
     assert found.not_ready == {
-        ("operator", "tokens", 0, "token"): "env:CI is not set",
+        ("operator", "tokens", 0, "token"): "env:CI_TOKEN is not set",
         ("operator", "tokens", 1, "token"): "env:ALICE is shorter than 16 bytes",
     }
     assert found.find([b"Bearer short"]) is None
@@ -81,7 +81,7 @@ def test_a_token_that_is_missing_or_too_short_grants_nothing_and_the_others_work
 
 
 def test_without_any_usable_token_every_request_is_still_refused() -> None:
-    found = tokens(OPERATOR="", CI="", ALICE="")
+    found = tokens(OPERATOR="", CI_TOKEN="", ALICE="")
 
     assert found.required
     assert found.find([b"Bearer "]) is None
@@ -95,12 +95,12 @@ def test_two_tokens_with_the_same_value_are_a_problem_and_the_value_is_not_shown
     loaded = parse(CONFIG + SOURCES)
 
     with pytest.raises(ConfigError) as caught:
-        CompiledConfig(loaded, VALUES | {"ALICE": VALUES["CI"]}, None)
+        CompiledConfig(loaded, VALUES | {"ALICE": VALUES["CI_TOKEN"]}, None)
 
     (problem,) = caught.value.problems
     assert problem.path == "operator.tokens.1.token"
     assert problem.message == "has the same value as the token of ci"
-    assert VALUES["CI"] not in str(problem)
+    assert VALUES["CI_TOKEN"] not in str(problem)
 
 
 def test_tokens_show_no_value() -> None:
@@ -132,7 +132,11 @@ def test_a_public_listener_keeps_its_tokens_until_the_restart() -> None:
 
 @pytest.mark.parametrize(
     ("present", "sent"),
-    [(["OPERATOR", "CI", "ALICE"], "OPERATOR"), (["CI", "ALICE"], "ALICE"), (["CI"], "CI")],
+    [
+        (["OPERATOR", "CI_TOKEN", "ALICE"], "OPERATOR"),
+        (["CI_TOKEN", "ALICE"], "ALICE"),
+        (["CI_TOKEN"], "CI_TOKEN"),
+    ],
 )
 def test_a_command_sends_the_token_that_is_set_and_may_do_most(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, present: list[str], sent: str
