@@ -7,8 +7,10 @@ from typing import Any
 import click
 import pytest
 
+from gatehouse.cli import show_error
 from gatehouse.cli.following import Entry
 from gatehouse.cli.tail import describe
+from gatehouse.errors import GatewayError
 
 FAILED = {
     "at": "2026-12-01T12:03:04.5Z",
@@ -53,3 +55,17 @@ def test_a_refused_request_without_a_source_shows_that_its_path_is_unknown() -> 
         assert line is not None
         expected = f"12:03:04  unknown path  refused 404 not_found  from {shown}"
         assert click.unstyle(line) == expected
+
+
+def test_nothing_in_a_line_makes_a_terminal_act() -> None:
+    hostile = {
+        name: f"\x1b[2J{name}" for name in ("at", "source", "type", "external_id", "destination", "reason")
+    }
+    line = describe(Entry("1", "attempt", FAILED | hostile | {"status": "dead", "next": None}))
+    assert line is not None
+    assert "\x1b" not in click.unstyle(line)
+
+
+def test_nothing_in_an_error_makes_a_terminal_act(capsys: pytest.CaptureFixture[str]) -> None:
+    show_error(GatewayError("the gateway says \x1b[2J\nand more", hint="\u202etry"))
+    assert capsys.readouterr().err == "Error: the gateway says \\x1b[2J\nand more\nTry: \\u202etry\n"

@@ -117,9 +117,9 @@ def show_error(error: GatewayError) -> None:
     if isinstance(error, ConfigError):
         _show_problems(error.problems)
         return
-    click.echo(f"Error: {error.message}", err=True)
+    _print("Error", error.message)
     if error.hint:
-        click.echo(f"Try: {error.hint}", err=True)
+        _print("Try", error.hint)
 
 
 def _show_problems(problems: tuple[Problem, ...]) -> None:
@@ -128,11 +128,19 @@ def _show_problems(problems: tuple[Problem, ...]) -> None:
         show_error(GatewayError(f"{first.file}: {first.message}", hint=first.hint))
         return
     for problem in problems:
-        click.echo(f"Error: {problem}", err=True)
+        _print("Error", str(problem))
     import shlex
 
     what = "it" if len(problems) == 1 else f"these {len(problems)} problems"
-    click.echo(f"Try: fix {what}, then run gatehouse check -c {shlex.quote(first.file)}", err=True)
+    _print("Try", f"fix {what}, then run gatehouse check -c {shlex.quote(first.file)}")
+
+
+def _print(label: str, text: str) -> None:
+    """Print on stderr. The text may be a server's: no terminal acts on the characters in it."""
+    from gatehouse.cli.output import visible
+
+    lines = "\n".join(map(visible, text.split("\n")))
+    click.echo(f"{label}: {lines}", err=True)
 
 
 def _describe(error: OSError) -> str:

@@ -90,25 +90,26 @@ def describe(entry: Entry) -> str | None:
 
 def clock(moment: str) -> str:
     """Return the time of day of a time of the API."""
-    return moment[11:19]
+    return visible(moment[11:19])
 
 
 def event_name(data: dict[str, Any]) -> str:
     """Say which event an entry is about."""
-    return f"{data['source']}  {visible(data['type'])}  {visible(data['external_id'])}"
+    return "  ".join(visible(data[name]) for name in ("source", "type", "external_id"))
 
 
 def _event(data: dict[str, Any]) -> str:
-    return f"{event_name(data)}  accepted for {', '.join(data['destinations']) or 'no destination'}"
+    names = visible(", ".join(data["destinations"]))
+    return f"{event_name(data)}  accepted for {names or 'no destination'}"
 
 
 def _attempt(data: dict[str, Any]) -> str:
-    status, reason = data["http_status"], data["reason"]
+    status, reason = data["http_status"], visible(data["reason"])
     if reason == "ok":
         outcome = click.style(str(status), fg="green")
     else:
         outcome = click.style(f"{reason} {status}" if status else reason, fg="red")
-    parts = [f"{event_name(data)}  → {data['destination']}  {outcome}  {data['duration_ms']:.0f} ms"]
+    parts = [f"{event_name(data)}  → {visible(data['destination'])}  {outcome}  {data['duration_ms']:.0f} ms"]
     if reason != "ok":
         parts += [visible(data["error"])] if data.get("error") else []
         parts += _what_follows(data)
@@ -124,10 +125,10 @@ def _what_follows(data: dict[str, Any]) -> list[str]:
 
 
 def _request(data: dict[str, Any]) -> str | None:
-    outcome, source = data["outcome"], data["source"] or "unknown path"
+    outcome, source = visible(data["outcome"]), visible(data["source"] or "unknown path")
     if data["status"] < _FIRST_ERROR:
         # An accepted request has an entry for each of its events.
         return None if outcome == "accepted" else f"{source}  {outcome}"
-    reason = data["reason"] or outcome
+    reason = visible(data["reason"] or outcome)
     refused = click.style(f"refused {data['status']} {reason}", fg="red")
     return f"{source}  {refused}  from {visible(data['client'] or 'an unknown address')}"
