@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 #: How long a lease lasts (seconds). Another gateway takes over at most `LEASE` + `_POLL_EVERY` after a crash.
 LEASE: Final = 15.0
-#: Seconds between two looks for operations that other gateways left.
+#: Seconds between two looks for operations that other gateways left, and where there are no others.
 _POLL_EVERY: Final = 5.0
+_POLL_ALONE: Final = 60.0
 #: Seconds between two looks while an operation waits for a destination.
 _CHECK_EVERY: Final = 0.1
 #: Seconds after a store error, and between two writes of a position without events.
@@ -65,7 +66,7 @@ class Operations:
         clock: Callable[[], float],
         *,
         lease: float = LEASE,
-        poll_every: float = _POLL_EVERY,
+        poll_every: float | None = None,
     ) -> None:
         """`clock` returns steady Unix time."""
         self._store = store
@@ -73,13 +74,14 @@ class Operations:
         self._metrics = metrics
         self._clock = clock
         self._lease = lease
-        self._poll_every = poll_every
+        self._poll_every = poll_every or (_POLL_EVERY if store.shared else _POLL_ALONE)
         self._owner = secrets.token_hex(8)
         self._runs: dict[str, _Run] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._wakeup = asyncio.Event()
         self._taking: asyncio.Task[None] | None = None
-        self._forget_at = 0.0
+        #: Not at the start, when there is more urgent work.
+        self._forget_at = clock() + _POLL_ALONE
 
     def start(self) -> None:
         """Take operations from now on."""
@@ -109,14 +111,16 @@ class Operations:
     async def _take_all(self) -> None:
         while True:
             self._wakeup.clear()
+            pause = min(self._poll_every, _POLL_EVERY)
             try:
                 await self._take()
+                pause = self._poll_every
             except StoreError as error:
                 get_logger().warning("store.unavailable", error=str(error), during="operations")
             except Exception as error:  # noqa: BLE001 - the gateway keeps running, and looks again
                 get_logger().error("operation.failed", operation=None, error=type(error).__name__)
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._poll_every):
+                async with asyncio.timeout(pause):
                     await self._wakeup.wait()
 
     async def _take(self) -> None:
