@@ -49,7 +49,7 @@ _READ_BUFFER: Final = 64 * 1024
 _MAX_FRAMING: Final = 64 * 1024
 #: Additional such bytes for each byte of the body. A chunk with one byte takes six bytes.
 _FRAMING_PER_BYTE: Final = 8
-#: Bytes of a field besides its name and value: `: ` and the end of the line.
+#: The bytes of a field other than its name and value: `: ` and the end of the line.
 _FIELD_EXTRA: Final = 4
 _HEADERS: Final[Mapping[str, str]] = {hdrs.CONTENT_TYPE: "application/json", hdrs.SERVER: "gatehouse"}
 #: These statuses have no length either: RFC 9110, 8.6.

@@ -1,8 +1,8 @@
-"""Keeps the latest requests, events and attempts in memory, for those who watch them live. Pure.
+"""Keeps the latest requests, events and attempts in memory, for the readers of the stream. Pure.
 
-While nobody watches, publishing costs one look at `Hub.active`. What is published is kept as it is in a ring,
-which all readers share. A reader is only a position in it; whoever falls behind the ring's start has lost
-entries, and knows how many.
+While there are no readers, publishing costs one check of `Hub.active`. Entries are kept unencoded in a ring,
+which all readers share. A reader is only a position in the ring. A reader that falls behind the start of the
+ring has lost entries, and knows how many.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Hub:
         max_entries: int = MAX_ENTRIES,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        #: Whether anybody wants entries. Whoever publishes looks here first.
+        #: Whether entries are kept. Publishers check it first.
         self.active = False
         #: Distinguishes this process from an earlier one, whose numbers mean something else.
         self.boot = secrets.token_hex(4)

@@ -27,7 +27,7 @@ _STDIN = 0
 
 
 class _Settings(msgspec.Struct):
-    """What a worker needs besides the config."""
+    """What a worker needs in addition to the config."""
 
     #: The config file as the operator named it, and the folder for its relative paths.
     file: str
