@@ -74,10 +74,7 @@ def parse_size(value: Any) -> Any:
 
 def parse_disk_space(value: Any) -> Any:
     """Convert `2GiB` of disk space to bytes. A number without a unit is bytes, and may be 0."""
-    size = value if isinstance(value, int) and not isinstance(value, bool) else -1
-    if isinstance(value, str) and re.fullmatch(_DISK_SPACE, value):
-        unit = value.lstrip("0123456789")
-        size = int(value.removesuffix(unit)) * _DISK_UNITS[unit]
+    size = _size_or_bytes(value, _DISK_SPACE, _DISK_UNITS)
     if 0 <= size <= _MAX_DISK_SPACE:
         return size
     raise invalid_value(
@@ -88,16 +85,23 @@ def parse_disk_space(value: Any) -> Any:
 
 def parse_reply_size(value: Any) -> Any:
     """Convert `1KiB` to bytes. A number without a unit is bytes, and may be 0."""
-    size = value if isinstance(value, int) and not isinstance(value, bool) else -1
-    if isinstance(value, str) and re.fullmatch(_SIZE, value):
-        unit = value.lstrip("0123456789")
-        size = int(value.removesuffix(unit)) * _SIZE_UNITS[unit]
+    size = _size_or_bytes(value, _SIZE, _SIZE_UNITS)
     if 0 <= size <= _MAX_REPLY_SIZE:
         return size
     raise invalid_value(
         "not a size of a reply",
         size_hint(value) or "write 0, bytes, or a number and a unit, as in 512B or 4KiB; at most 64KiB",
     )
+
+
+def _size_or_bytes(value: Any, pattern: str, units: dict[str, int]) -> int:
+    """Return the bytes of a number, or of a text that matches a pattern; -1 for anything else."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch(pattern, value):
+        unit = value.lstrip("0123456789")
+        return int(value.removesuffix(unit)) * units[unit]
+    return -1
 
 
 def format_size(size: int) -> str:
