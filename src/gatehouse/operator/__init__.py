@@ -4,6 +4,7 @@ server             the listener: `/metrics`, `/healthz`, `/readyz`, `/-/reload`,
   access           checks roles; blocks addresses that send wrong tokens, and requests of other sites' pages
   tokens           the tokens of the config: who has which token, and with which role (pure)
   reload_result    the result of a reload, and its answer
+api_request        what the API reads of a request
 api                /api/v1 from memory: refused requests, sources, handshakes, environment variables
   masking          masks the values of a refused request
 records            /api/v1 from the store: events, deliveries, destinations; replay, retry and pause

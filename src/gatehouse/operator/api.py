@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gatehouse.ingest.handshakes import HandshakeSecret
     from gatehouse.ingest.rejected import KeptRequest, RejectedRequests
     from gatehouse.ingest.source import Source
+    from gatehouse.operator.api_request import ApiRequest
     from gatehouse.telemetry.metrics import Metrics
 
 #: Hex digits of the body's SHA-256: enough to tell bodies apart.
@@ -76,7 +77,7 @@ class OperatorApi:
         ]
 
     @describe_route("Refused requests", {200: (RejectedList,)}, query=RejectedListQuery)
-    async def _list_rejected(self, request: web.Request) -> web.Response:
+    async def _list_rejected(self, request: ApiRequest) -> web.Response:
         """List the last refused requests, newest first, and what to check for each.
 
         The gateway keeps 20 per source, in memory only. Values that can be credentials are masked, and
@@ -99,7 +100,7 @@ class OperatorApi:
         errors=(404,),
         path={"id": "The `id` of the refused request, from the list or the log."},
     )
-    async def _show_rejected(self, request: web.Request) -> web.Response:
+    async def _show_rejected(self, request: ApiRequest) -> web.Response:
         """Show one refused request, and what to check."""
         refused = self._rejected.find(request.match_info["id"])
         if refused is None:
@@ -108,7 +109,7 @@ class OperatorApi:
         return _json(seen)
 
     @describe_route("Configuration", {200: (SourceList,)})
-    async def _list_sources(self, _: web.Request) -> web.Response:
+    async def _list_sources(self, _: ApiRequest) -> web.Response:
         """List the sources: whether each is ready, and which of its secrets verified requests.
 
         Numbers are since the start.
@@ -117,7 +118,7 @@ class OperatorApi:
         return _json(answer)
 
     @describe_route("Configuration", {200: (HandshakeList,)})
-    async def _list_handshakes(self, _: web.Request) -> web.Response:
+    async def _list_handshakes(self, _: ApiRequest) -> web.Response:
         """List the secrets that providers sent in a handshake, newest first.
 
         The gateway keeps the last five per source, in memory only. Anyone can send one: check the time and
@@ -219,7 +220,7 @@ class EnvironmentApi:
         return [web.get("/api/v1/environment", self._show_environment)]
 
     @describe_route("Configuration", {200: (EnvironmentNames,)}, query=EnvironmentQuery)
-    async def _show_environment(self, request: web.Request) -> web.Response:
+    async def _show_environment(self, request: ApiRequest) -> web.Response:
         """Tell which environment variables the gateway's process has.
 
         The values are never shown. A process gets a new variable only after a restart.

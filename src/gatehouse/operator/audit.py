@@ -22,6 +22,7 @@ from gatehouse.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gatehouse.operator.api_request import ApiRequest
     from gatehouse.operator.record_types import AuditRecord
     from gatehouse.operator.reload_result import ReloadResult
     from gatehouse.operator.tokens import Identity, Role
@@ -78,7 +79,7 @@ class Audit:
         """Return the routes for the operator server of a worker, on its Unix socket."""
         return [web.post(FORWARDED_PATH, self._add_forwarded)]
 
-    async def record(self, request: web.Request, action: Action, what: dict[str, Any], count: int) -> None:
+    async def record(self, request: ApiRequest, action: Action, what: dict[str, Any], count: int) -> None:
         """Record the change that a request made, after it was made. Raises nothing.
 
         Call it only if something has changed. `count` says how many things of the kind.
@@ -103,7 +104,7 @@ class Audit:
             get_logger().error("audit.not_stored", who=identity.name, action=change.action, error=str(error))
 
     @describe_route("Audit", {200: (AuditPage,)}, query=AuditListQuery)
-    async def _list_audit(self, request: web.Request) -> web.Response:
+    async def _list_audit(self, request: ApiRequest) -> web.Response:
         """List what operators changed, newest first.
 
         The gateway keeps the entries for `store.keep_audit`.
@@ -113,7 +114,7 @@ class Audit:
         page = await page_of(self._store.audit(query, limit=limit, cursor=given.get("cursor")))
         return responses.page_answer("audit", page, _record)
 
-    async def _add_forwarded(self, request: web.Request) -> web.Response:
+    async def _add_forwarded(self, request: ApiRequest) -> web.Response:
         """Record a change that the supervisor made."""
         change = msgspec.json.decode(await request.read(), type=Change)
         await self.add(request[IDENTITY], change)

@@ -10,13 +10,13 @@ import msgspec
 from gatehouse.operator.queries import BadQueryError
 
 if TYPE_CHECKING:
-    from aiohttp import web
+    from gatehouse.operator.api_request import ApiRequest
 
 #: Seconds to receive a body. Bodies are small, so a slower client is not a tool of ours.
 _BODY_WITHIN = 10.0
 
 
-async def json_object(request: web.Request) -> dict[str, Any]:
+async def json_object(request: ApiRequest) -> dict[str, Any]:
     """Read a JSON object or an empty body. Raises `BadQueryError`. The server limits the size."""
     try:
         async with asyncio.timeout(_BODY_WITHIN):

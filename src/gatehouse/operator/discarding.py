@@ -23,6 +23,7 @@ from gatehouse.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from gatehouse.operator.api_request import ApiRequest
     from gatehouse.operator.audit import Audit
     from gatehouse.store.base import Store
 
@@ -62,7 +63,7 @@ class DiscardApi:
         return [web.post("/api/v1/deliveries/discard", with_error_answers(self._discard))]
 
     @describe_route("Deliveries", {200: (Discarded,)}, body=DiscardBody)
-    async def _discard(self, request: web.Request) -> web.Response:
+    async def _discard(self, request: ApiRequest) -> web.Response:
         """Discard dead letters: they are no longer listed as dead, and never retried.
 
         The note says why, and stays with the deliveries. A replay can still deliver the events. Other
@@ -82,7 +83,7 @@ class DiscardApi:
         answer: Discarded = {"discarded": dict(discarded), "done": done}
         return responses.json_answer(answer)
 
-    async def _record(self, request: web.Request, wanted: DiscardRequest, discarded: Counter[str]) -> None:
+    async def _record(self, request: ApiRequest, wanted: DiscardRequest, discarded: Counter[str]) -> None:
         names, count = sorted(discarded), discarded.total()
         get_logger().info("deliveries.discarded", destinations=names, count=count)
         what = wanted.chosen | {"note": wanted.note, "destinations": names}

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from gatehouse.operator.api_request import ApiRequest
     from gatehouse.store.records import Page
 
-    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+    Handler = Callable[[ApiRequest], Awaitable[web.StreamResponse]]
 
 
 def with_error_answers(handler: Handler) -> Handler:
     """Answer 400 if the request is not valid, and 503 if the store is unavailable."""
 
     @wraps(handler)
-    async def answer(request: web.Request) -> web.StreamResponse:
+    async def answer(request: ApiRequest) -> web.StreamResponse:
         try:
             return await handler(request)
         except BadQueryError as error:

@@ -32,6 +32,7 @@ from gatehouse.store.operations import MAX_RUNNING, Operation
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from gatehouse.operator.api_request import ApiRequest
     from gatehouse.operator.audit import Audit
     from gatehouse.operator.operation_requests import OperationRequest
     from gatehouse.store.base import Store
@@ -99,7 +100,7 @@ class OperationsApi:
     @describe_route(
         _GROUP, {200: (OperationPlan,), 202: (OperationStarted,)}, errors=(409,), body=OperationBody
     )
-    async def _start_replay(self, request: web.Request) -> web.Response:
+    async def _start_replay(self, request: ApiRequest) -> web.Response:
         """Deliver many events again, the oldest first.
 
         With `dry_run`, the gateway only counts them. Events that are received after the start are not
@@ -112,7 +113,7 @@ class OperationsApi:
     @describe_route(
         _GROUP, {200: (OperationPlan,), 202: (OperationStarted,)}, errors=(409,), body=OperationBody
     )
-    async def _start_retry(self, request: web.Request) -> web.Response:
+    async def _start_retry(self, request: ApiRequest) -> web.Response:
         """Retry the dead letters of many events, the oldest first.
 
         With `dry_run`, the gateway only counts them. Deliveries that die after the start stay dead letters.
@@ -121,38 +122,38 @@ class OperationsApi:
         return await self._start("retry", request)
 
     @describe_route(_GROUP, {200: (ReplayList,)})
-    async def _list_replays(self, _: web.Request) -> web.Response:
+    async def _list_replays(self, _: ApiRequest) -> web.Response:
         """List the latest replays of many events. They are kept for 90 days after their end."""
         answer: ReplayList = {"replays": await self._latest("replay")}
         return responses.json_answer(answer)
 
     @describe_route(_GROUP, {200: (RetryList,)})
-    async def _list_retries(self, _: web.Request) -> web.Response:
+    async def _list_retries(self, _: ApiRequest) -> web.Response:
         """List the latest retries of many dead letters. They are kept for 90 days after their end."""
         answer: RetryList = {"retries": await self._latest("retry")}
         return responses.json_answer(answer)
 
     @describe_route(_GROUP, {200: (OperationProgress,)}, errors=(404,), path=_ID)
-    async def _show_replay(self, request: web.Request) -> web.Response:
+    async def _show_replay(self, request: ApiRequest) -> web.Response:
         """Show how far a replay is."""
         return await self._with_operation("replay", request, self._show)
 
     @describe_route(_GROUP, {200: (OperationProgress,)}, errors=(404,), path=_ID)
-    async def _show_retry(self, request: web.Request) -> web.Response:
+    async def _show_retry(self, request: ApiRequest) -> web.Response:
         """Show how far a retry is."""
         return await self._with_operation("retry", request, self._show)
 
     @describe_route(_GROUP, {200: (OperationProgress,)}, errors=(404,), path=_ID)
-    async def _stop_replay(self, request: web.Request) -> web.Response:
+    async def _stop_replay(self, request: ApiRequest) -> web.Response:
         """Stop a replay. Deliveries that are due already stay due."""
         return await self._with_operation("replay", request, partial(self._stop, request))
 
     @describe_route(_GROUP, {200: (OperationProgress,)}, errors=(404,), path=_ID)
-    async def _stop_retry(self, request: web.Request) -> web.Response:
+    async def _stop_retry(self, request: ApiRequest) -> web.Response:
         """Stop a retry. Deliveries that are due already stay due."""
         return await self._with_operation("retry", request, partial(self._stop, request))
 
-    async def _start(self, kind: Kind, request: web.Request) -> web.Response:
+    async def _start(self, kind: Kind, request: ApiRequest) -> web.Response:
         now = self._clock()
         wanted = operation_request(kind, await json_object(request), now)
         self._check_configured(wanted.to or ())
@@ -173,7 +174,7 @@ class OperationsApi:
         answer: OperationStarted = {"id": operation.id}
         return responses.json_answer(answer, status=202)
 
-    async def _plan(self, operation: Operation, request: web.Request) -> OperationPlan | None:
+    async def _plan(self, operation: Operation, request: ApiRequest) -> OperationPlan | None:
         """Count in bounded steps. Other requests run in between. Returns None when the client is gone."""
         sources: Counter[str] = Counter()
         types: Counter[str] = Counter()
@@ -205,7 +206,7 @@ class OperationsApi:
         return [self._progress(each) for each in await self._store.operations(kind, limit=_LATEST)]
 
     async def _with_operation(
-        self, kind: Kind, request: web.Request, answer: Callable[[Operation], Awaitable[web.Response]]
+        self, kind: Kind, request: ApiRequest, answer: Callable[[Operation], Awaitable[web.Response]]
     ) -> web.Response:
         operation = await self._store.operation(queries.check_text(request.match_info["id"], "the id"))
         if operation is None or operation.kind != kind:
@@ -215,7 +216,7 @@ class OperationsApi:
     async def _show(self, operation: Operation) -> web.Response:
         return responses.json_answer(self._progress(operation))
 
-    async def _stop(self, request: web.Request, operation: Operation) -> web.Response:
+    async def _stop(self, request: ApiRequest, operation: Operation) -> web.Response:
         if operation.state == "running":
             is_stopped = await self._store.cancel_operation(operation.id, now=self._clock())
             self._running.check_soon()
@@ -224,7 +225,7 @@ class OperationsApi:
                 await self._record(request, operation, "stopped")
         return await self._show(operation)
 
-    async def _record(self, request: web.Request, operation: Operation, change: str) -> None:
+    async def _record(self, request: ApiRequest, operation: Operation, change: str) -> None:
         what: dict[str, Any] = {
             change: operation.id,
             "filter": shown_filter(operation.kind, operation.query),

@@ -34,6 +34,7 @@ from gatehouse.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from gatehouse.operator.api_request import ApiRequest
     from gatehouse.operator.audit import Audit
     from gatehouse.operator.queries import RetryRequest
     from gatehouse.store.base import Store
@@ -106,7 +107,7 @@ class RecordsApi:
         ]
 
     @describe_route("Events", {200: (EventPage,)}, query=EventListQuery)
-    async def _list_events(self, request: web.Request) -> web.Response:
+    async def _list_events(self, request: ApiRequest) -> web.Response:
         """List events, newest first.
 
         A page ends after about 150 ms. So it can have fewer entries than `limit`, or none, and still have a
@@ -119,7 +120,7 @@ class RecordsApi:
         return responses.search_answer("events", page, responses.event_summary)
 
     @describe_route("Events", {200: (EventDetails,)}, errors=(404,), path=_EVENT_ID)
-    async def _show_event(self, request: web.Request) -> web.Response:
+    async def _show_event(self, request: ApiRequest) -> web.Response:
         """Show one event with its headers, its body, its deliveries and their attempts.
 
         An attempt shows what the destination replied, or the error if there was no reply.
@@ -131,7 +132,7 @@ class RecordsApi:
         return responses.json_answer(responses.event_details(stored, self._deliveries.starts_at, routed))
 
     @describe_route("Events", {200: (ReplayResult,)}, errors=(404,), path=_EVENT_ID, body=ReplayBody)
-    async def _replay(self, request: web.Request) -> web.Response:
+    async def _replay(self, request: ApiRequest) -> web.Response:
         """Deliver an event again.
 
         The idempotency key stays the same. A destination that is named but never had the event gets it too.
@@ -175,7 +176,7 @@ class RecordsApi:
         return replayed
 
     @describe_route("Deliveries", {200: (DeliveryPage,)}, query=DeliveryListQuery)
-    async def _list_deliveries(self, request: web.Request) -> web.Response:
+    async def _list_deliveries(self, request: ApiRequest) -> web.Response:
         """List deliveries, newest first. `status=dead` lists the dead letters.
 
         A page ends after about 150 ms. So it can have fewer entries than `limit`, or none, and still have a
@@ -190,7 +191,7 @@ class RecordsApi:
 
     @reads_with_dry_run
     @describe_route("Deliveries", {200: (RetryProgress, RetryCount)}, body=RetryBody)
-    async def _retry(self, request: web.Request) -> web.Response:
+    async def _retry(self, request: ApiRequest) -> web.Response:
         """Retry the dead letters that the filters choose, at most 500 at a time.
 
         Repeat the request with the `as_of` of the answer until `done` is `true`. With `dry_run`, the gateway
@@ -229,7 +230,7 @@ class RecordsApi:
         return Retried(numbers, done=True)
 
     @describe_route("Deliveries", {200: (DeliveryRetried,)}, errors=(404,), path=_DELIVERY_ID)
-    async def _retry_one(self, request: web.Request) -> web.Response:
+    async def _retry_one(self, request: ApiRequest) -> web.Response:
         """Retry one dead letter. A delivery of another status is left alone."""
         given = queries.check_text(request.match_info["id"], "the id")
         event_id, _, destination = given.partition(":")
@@ -245,24 +246,24 @@ class RecordsApi:
         return responses.json_answer(answer)
 
     @describe_route("Destinations", {200: (DestinationList,)})
-    async def _list_destinations(self, _: web.Request) -> web.Response:
+    async def _list_destinations(self, _: ApiRequest) -> web.Response:
         """List the destinations and their state."""
         answer: DestinationList = {"destinations": self._deliveries.describe()}
         return responses.json_answer(answer)
 
     @describe_route("Destinations", {200: (DestinationState,)}, errors=(404,), path=_DESTINATION_NAME)
-    async def _pause(self, request: web.Request) -> web.Response:
+    async def _pause(self, request: ApiRequest) -> web.Response:
         """Pause delivery to a destination. Deliveries wait; the pause survives a restart."""
         return await self._change_destination(request, self._deliveries.pause, "pause")
 
     @describe_route("Destinations", {200: (DestinationState,)}, errors=(404,), path=_DESTINATION_NAME)
-    async def _resume(self, request: web.Request) -> web.Response:
+    async def _resume(self, request: ApiRequest) -> web.Response:
         """Resume delivery to a destination."""
         return await self._change_destination(request, self._deliveries.resume, "resume")
 
     async def _change_destination(
         self,
-        request: web.Request,
+        request: ApiRequest,
         change: Callable[[str], Awaitable[None]],
         action: Literal["pause", "resume"],
     ) -> web.Response:
@@ -292,7 +293,7 @@ class RecordsApi:
             raise BadQueryError(f"the config has no destination {name!r}; it has: {', '.join(known)}")
 
     async def _wake_and_record(
-        self, request: web.Request, query: DeliveryQuery, destinations: Mapping[str, int]
+        self, request: ApiRequest, query: DeliveryQuery, destinations: Mapping[str, int]
     ) -> None:
         """Let the lanes attempt what was retried, and record who retried it."""
         for name, number in destinations.items():

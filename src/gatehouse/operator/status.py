@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gatehouse.delivery.state import DestinationState
+    from gatehouse.operator.api_request import ApiRequest
     from gatehouse.operator.reload_result import LastReload
     from gatehouse.operator.response_types import SourceState
     from gatehouse.telemetry.metrics import Metrics
@@ -49,7 +50,7 @@ class StatusApi:
         return [web.get("/api/v1/status", self._show_status)]
 
     @describe_route("Health", {200: (GatewayStatus,)})
-    async def _show_status(self, _: web.Request) -> web.Response:
+    async def _show_status(self, _: ApiRequest) -> web.Response:
         """Show the sources, the destinations, the store and the last reload.
 
         Numbers are from memory. `gatehouse status` shows this answer.

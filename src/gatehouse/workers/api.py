@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gatehouse.config.load import LoadedConfig
+    from gatehouse.operator.api_request import ApiRequest
     from gatehouse.operator.audit import Change
     from gatehouse.operator.reload_result import LastReload
     from gatehouse.operator.tokens import Identity
@@ -74,7 +75,7 @@ class WorkersApi:
         ]
 
     @forwards_identity
-    async def _forward(self, request: web.Request) -> web.Response:
+    async def _forward(self, request: ApiRequest) -> web.Response:
         try:
             async with asyncio.timeout(_BODY_WITHIN):
                 body = await request.read()
@@ -96,7 +97,7 @@ class WorkersApi:
             # The worker may have done what was requested, so the request is not repeated.
             return _unavailable()
 
-    async def _list_rejected(self, request: web.Request) -> web.Response:
+    async def _list_rejected(self, request: ApiRequest) -> web.Response:
         answers = await self._request_all(request)
         if refused := [answer for answer in answers if answer.status != _OK]:
             return _pass_on(refused[0])
@@ -104,12 +105,12 @@ class WorkersApi:
         limit = int(request.query.get("limit", _DEFAULT_LIMIT))
         return _json({"rejected": listed[:limit]}) if answers else _unavailable()
 
-    async def _show_rejected(self, request: web.Request) -> web.Response:
+    async def _show_rejected(self, request: ApiRequest) -> web.Response:
         answers = await self._request_all(request)
         answers.sort(key=lambda answer: answer.status == _NOT_FOUND)
         return _pass_on(answers[0]) if answers else _unavailable()
 
-    async def _list_handshakes(self, request: web.Request) -> web.Response:
+    async def _list_handshakes(self, request: ApiRequest) -> web.Response:
         answers = await self._request_all(request)
         return (
             _json({"handshakes": _newest_first(answers, "handshakes", by="received")})
@@ -117,15 +118,15 @@ class WorkersApi:
             else _unavailable()
         )
 
-    async def _list_destinations(self, request: web.Request) -> web.Response:
+    async def _list_destinations(self, request: ApiRequest) -> web.Response:
         lists = [answer["destinations"] for answer in await self._request_all_json(request)]
         return _json({"destinations": merge_destinations(lists)}) if lists else _unavailable()
 
-    async def _list_sources(self, request: web.Request) -> web.Response:
+    async def _list_sources(self, request: ApiRequest) -> web.Response:
         lists = [answer["sources"] for answer in await self._request_all_json(request)]
         return _json({"sources": merge_sources(lists)}) if lists else _unavailable()
 
-    async def _show_status(self, request: web.Request) -> web.Response:
+    async def _show_status(self, request: ApiRequest) -> web.Response:
         answers = await self._request_all_json(request)
         if not answers:
             return _unavailable()
@@ -152,11 +153,11 @@ class WorkersApi:
             return worker
         return None
 
-    async def _request_all_json(self, request: web.Request) -> list[dict[str, Any]]:
+    async def _request_all_json(self, request: ApiRequest) -> list[dict[str, Any]]:
         """Return the successful answers."""
         return [answer.json() for answer in await self._request_all(request) if answer.status == _OK]
 
-    async def _request_all(self, request: web.Request) -> list[WorkerAnswer]:
+    async def _request_all(self, request: ApiRequest) -> list[WorkerAnswer]:
         requests = [
             worker.client.request(
                 request.rel_url.raw_path_qs, within=_LIST_WITHIN, identity=request[IDENTITY]
