@@ -184,6 +184,8 @@ async def test_operators_see_the_state_of_all_workers(run_workers: RunWorkers) -
         delivery = f"{events['events'][0]['id']}%3Aapp"
         status, retried = await workers.ask(f"/api/v1/deliveries/{delivery}/retry", "POST")
         assert (status, retried["retried"]) == (200, {})
+        nothing: dict[str, Any] = {"groups": [], "cursor": None, "searched_to": None}
+        assert await workers.ask("/api/v1/deliveries/dead") == (200, nothing)
         assert (await workers.ask("/api/v1/handshakes")) == (200, {"handshakes": []})
         assert (await workers.ask("/api/v1/nope"))[0] == 404
         status, paused = await workers.ask("/api/v1/destinations/app/pause", "POST")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conformance.builders import NOW, accept, accept_and_lease, arrival, event, lease, result
 from gatehouse.language.patterns import matches
+from gatehouse.store import searching
 from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventQuery, EventRow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from gatehouse.store.base import Arrival, Store
-    from gatehouse.store.records import Page, Status
+    from gatehouse.store.records import DeadGroup, Page, Status
 
     Ask = Callable[..., Awaitable[Page[Any]]]
 
@@ -299,6 +301,85 @@ async def test_the_deliveries_of_one_event_are_found_by_its_id(store: Store, sta
             await store.record([result(each, "dead") for each in await lease(store, name)])
     assert await ids(store.deliveries, DeliveryQuery(event_id=wanted, status=status), 1) == [wanted] * 2
     assert await ids(store.deliveries, DeliveryQuery(event_id=event().id, status=status)) == []
+
+
+async def test_dead_deliveries_are_counted_by_destination_reason_and_status(store: Store) -> None:
+    outcomes = [("timeout", None), ("server_error", 500), ("server_error", 503)]
+    arrivals = [
+        arrival(to=["a", "b"], of=event(source=f"s{number % 2}", received=NOW + number))
+        for number in range(9)
+    ]
+    await accept(store, *arrivals, arrival(to=["a"]))
+    ids_in_order = [each.event.id for each in arrivals]
+    expected: dict[tuple[Any, ...], list[float]] = {}
+    for name in "ab":
+        for leased in await lease(store, name):
+            number = ids_in_order.index(leased.event.id) if leased.event.id in ids_in_order else None
+            reason, http_status = outcomes[(number or 0) % 3]
+            ended = result(leased, "pending" if number is None else "dead", due_at=NOW + 60, reason=reason)
+            assert all(await store.record([msgspec.structs.replace(ended, http_status=http_status)]))
+            if number is not None:
+                key = name, reason, http_status, number % 2
+                expected.setdefault(key, []).append(leased.event.received)
+    assert await groups_of(store, DeliveryQuery()) == summed(expected, lambda _: True)
+    assert await groups_of(store, DeliveryQuery(destination="a", status="pending")) == summed(
+        expected, lambda key: key[0] == "a"
+    )
+    assert await groups_of(store, DeliveryQuery(source="s1", type="invoice.*")) == summed(
+        expected, lambda key: key[3] == 1
+    )
+    assert await groups_of(store, DeliveryQuery(source="s2")) == {}
+    assert await groups_of(store, DeliveryQuery(source="\0")) == {}
+    with pytest.raises(ValueError, match="cursor"):
+        await store.dead_groups(DeliveryQuery(), cursor="x")
+
+
+@pytest.mark.parametrize("wanted", [DeliveryQuery(), DeliveryQuery(type="*", destination="billing")], ids=str)
+async def test_the_sum_of_all_pages_counts_each_dead_delivery_once(
+    store: Store, wanted: DeliveryQuery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step scans few rows and each page has one step, so pages end within an event's deliveries."""
+    monkeypatch.setattr(searching, "GROUPS_TIME", 0.0)
+    monkeypatch.setattr(searching, "INDEX_STEPS", searching.Steps(3, 3, 3))
+    await one_after_the_other(store, 10, to=["billing", "ledger"])
+    for name in ("billing", "ledger"):
+        await store.record(
+            [result(each, "dead", reason="timeout") for each in await lease(store, name, now=NOW + 60)]
+        )
+    names = ["billing"] if wanted.destination else ["billing", "ledger"]
+    page = await store.dead_groups(wanted)
+    assert page.cursor is not None
+    assert sum(group.count for group in page.items) < 10
+    assert page.searched_to is not None
+    assert NOW < page.searched_to < NOW + 10
+    assert await groups_of(store, wanted) == {(name, "timeout", 200): (10, NOW, NOW + 9) for name in names}
+
+
+async def groups_of(store: Store, query: DeliveryQuery) -> dict[tuple[Any, ...], tuple[int, float, float]]:
+    """Return the number, and the times of the oldest and newest event, of all pages, by group."""
+    found: list[DeadGroup] = []
+    cursor: str | None = None
+    while True:
+        page = await store.dead_groups(query, cursor=cursor)
+        found += page.items
+        cursor = page.cursor
+        if cursor is None:
+            break
+    return {
+        (group.destination, group.reason, group.http_status): (group.count, group.oldest, group.newest)
+        for group in searching.merge_groups(found)
+    }
+
+
+def summed(
+    expected: Mapping[tuple[Any, ...], Sequence[float]], wanted: Callable[[tuple[Any, ...]], bool]
+) -> dict[tuple[Any, ...], tuple[int, float, float]]:
+    """Return what `groups_of` returns for the wanted of these times of events."""
+    times: dict[tuple[Any, ...], list[float]] = {}
+    for key, received in expected.items():
+        if wanted(key):
+            times.setdefault(key[:3], []).extend(received)
+    return {key: (len(all_), min(all_), max(all_)) for key, all_ in times.items()}
 
 
 @pytest.mark.parametrize("status", ["pending", "dead", "delivered"])

@@ -119,6 +119,17 @@ async def test_dead_letters_are_listed_shown_and_retried(
         *(f"{third}:app", f"{second}:app", f"{first}:app"),
     ]
     assert listed.stdout.count("gone 410") == 3
+    _, counted = await operator.get("/api/v1/deliveries/dead?source=mando&type=sale.*&destination=app")
+    (group,) = counted["groups"]
+    assert (group["destination"], group["reason"], group["http_status"], group["count"]) == (
+        *("app", "gone", 410),
+        3,
+    )
+    events = (await operator.get("/api/v1/events"))[1]["events"]
+    assert [group["newest"], group["oldest"]] == [events[0]["received"], events[-1]["received"]]
+    assert (counted["cursor"], counted["searched_to"]) == (None, None)
+    for query in ("status=dead", "cursor=x", "type="):
+        assert (await operator.get(f"/api/v1/deliveries/dead?{query}"))[0] == 400
     shown = await operator.run("events", second)
     assert "delivery     app: dead, 1 attempt, gone 410\n" in shown.stdout
     assert '"id": "evt_1"' in shown.stdout

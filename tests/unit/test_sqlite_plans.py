@@ -60,7 +60,9 @@ EVERY_DELIVERY = DeliveryQuery(
 
 def with_every_filter(statement: str) -> str:
     is_of_deliveries = (
-        "deliveries.status, deliveries.attempts" in statement or "deliveries.updated_ms" in statement
+        "deliveries.status, deliveries.attempts" in statement
+        or "deliveries.updated_ms" in statement
+        or "GROUP BY 1, 2, 3" in statement
     )
     return queries.with_filters(
         statement,
@@ -123,6 +125,7 @@ OF_PARAMETERS = (
                 queries.RANGE_OF_NUMBERS,
                 queries.DELIVERIES_BY_NUMBER,
                 queries.EVENTS_BY_NUMBER,
+                queries.DEAD_GROUPS_OF_EVENTS,
                 replaying._RANGE,
                 replaying._DEAD,
             )
@@ -240,6 +243,7 @@ async def test_a_page_scans_a_bounded_number_of_rows_even_if_few_match(
         for work in (
             partial(listing.events, query=events, limit=50, cursor=None),
             partial(listing.deliveries, query=deliveries, limit=50, cursor=None),
+            partial(listing.dead_groups, query=deliveries, cursor=None),
             partial(replaying.find_dead, query=deliveries, now=NOW, after=-1, limit=50),
         ):
             assert await steps_of(full, work) < MOST_STEPS

@@ -20,6 +20,8 @@ from gatehouse.operator.request_types import (
     MAX_TEXT,
     AuditFilters,
     AuditListQuery,
+    DeadFilters,
+    DeadListQuery,
     DeliveryFilters,
     DeliveryListQuery,
     EventFilters,
@@ -95,6 +97,14 @@ def delivery_query(given: Mapping[str, str], now: float = 0.0) -> DeliveryQuery:
     """Parse the filters of a list of deliveries. Raises `BadQueryError`."""
     _check_names(given, DeliveryListQuery, DeliveryFilters)
     return _delivery_query(given, now)
+
+
+def dead_query(given: Mapping[str, str]) -> DeliveryQuery:
+    """Parse the filters of the groups of dead letters. Raises `BadQueryError`."""
+    _check_names(given, DeadListQuery, DeadFilters)
+    return DeliveryQuery(
+        source=_text(given, "source"), type=_text(given, "type"), destination=_text(given, "destination")
+    )
 
 
 def audit_query(given: Mapping[str, str], now: float = 0.0) -> AuditQuery:

@@ -175,6 +175,29 @@ class DeliveryPage(TypedDict):
     searched_to: _SearchedTo
 
 
+class DeadGroupState(TypedDict):
+    """Dead letters of one destination whose last attempts had the same result."""
+
+    destination: Annotated[str, Meta(description="The name of the destination.", examples=["billing"])]
+    reason: Annotated[
+        str | None, Meta(description="The reason of the last attempt.", examples=["server_error"])
+    ]
+    http_status: Annotated[int | None, Meta(description="The HTTP status of the last reply.", examples=[500])]
+    count: Annotated[int, Meta(description="How many.", examples=[42])]
+    oldest: Annotated[Rfc3339, Meta(description="When Gatehouse received the event of the oldest one.")]
+    newest: Annotated[Rfc3339, Meta(description="When Gatehouse received the event of the newest one.")]
+
+
+class DeadGroupPage(TypedDict):
+    """The groups of a part of the dead letters, the largest first."""
+
+    groups: Annotated[list[DeadGroupState], Meta(description="The groups of this part.")]
+    cursor: Annotated[
+        str | None, Meta(description="Asks for the next part; `null` on the last one.", examples=[None])
+    ]
+    searched_to: _SearchedTo
+
+
 class BodyShown(TypedDict):
     """The bytes of an event, as text or as base64."""
 

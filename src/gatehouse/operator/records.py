@@ -16,6 +16,7 @@ from gatehouse.operator.body import json_object
 from gatehouse.operator.error_answers import page_of, with_error_answers
 from gatehouse.operator.queries import BadQueryError
 from gatehouse.operator.record_types import (
+    DeadGroupPage,
     DeliveryPage,
     DeliveryRetried,
     DestinationList,
@@ -25,7 +26,13 @@ from gatehouse.operator.record_types import (
     RetryCount,
     RetryProgress,
 )
-from gatehouse.operator.request_types import DeliveryListQuery, EventListQuery, ReplayBody, RetryBody
+from gatehouse.operator.request_types import (
+    DeadListQuery,
+    DeliveryListQuery,
+    EventListQuery,
+    ReplayBody,
+    RetryBody,
+)
 from gatehouse.operator.responses import error_answer
 from gatehouse.operator.route_docs import describe_route
 from gatehouse.store.records import DeliveryQuery, Retried
@@ -99,6 +106,7 @@ class RecordsApi:
             web.get("/api/v1/events/{id}", with_error_answers(self._show_event)),
             web.post("/api/v1/events/{id}/replay", with_error_answers(self._replay)),
             web.get("/api/v1/deliveries", with_error_answers(self._list_deliveries)),
+            web.get("/api/v1/deliveries/dead", with_error_answers(self._list_dead_groups)),
             web.post("/api/v1/deliveries/retry", with_error_answers(self._retry)),
             web.post("/api/v1/deliveries/{id}/retry", with_error_answers(self._retry_one)),
             web.get("/api/v1/destinations", with_error_answers(self._list_destinations)),
@@ -188,6 +196,17 @@ class RecordsApi:
         return responses.search_answer(
             "deliveries", page, lambda row: responses.delivery_state(row, self._deliveries.starts_at)
         )
+
+    @describe_route("Deliveries", {200: (DeadGroupPage,)}, query=DeadListQuery)
+    async def _list_dead_groups(self, request: web.Request) -> web.Response:
+        """Count the dead letters by destination, and by the reason and HTTP status of the last attempt.
+
+        An answer ends after about 100 ms, newest dead letters first. Repeat the request with its `cursor`
+        until that is `null`, and add up the groups: a group can be in several answers.
+        """
+        query = queries.dead_query(request.query)
+        page = await page_of(self._store.dead_groups(query, cursor=request.query.get("cursor")))
+        return responses.search_answer("groups", page, responses.dead_group_state)
 
     @reads_with_dry_run
     @describe_route("Deliveries", {200: (RetryProgress, RetryCount)}, body=RetryBody)

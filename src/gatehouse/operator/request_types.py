@@ -125,6 +125,20 @@ class DeliveryListQuery(DeliveryFilters, _Paging, total=False):
     """The query of a list of deliveries."""
 
 
+class DeadFilters(_Filters, total=False):
+    """Which dead letters: all given conditions have to hold."""
+
+    destination: Annotated[_Text, Meta(description="The name of a destination.", examples=["billing"])]
+
+
+class DeadListQuery(DeadFilters, total=False):
+    """The query of the groups of dead letters."""
+
+    cursor: Annotated[
+        str, Meta(description="The `cursor` of the answer before. The filters have to be the same.")
+    ]
+
+
 class AuditFilters(TypedDict, total=False):
     """Which audit entries: all given conditions have to hold."""
 

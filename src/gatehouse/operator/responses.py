@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gatehouse.operator.record_types import (
         AttemptDetails,
         BodyShown,
+        DeadGroupState,
         DeliveryDetails,
         DeliveryFacts,
         DeliveryState,
@@ -24,7 +25,15 @@ if TYPE_CHECKING:
         EventSummary,
     )
     from gatehouse.operator.response_types import ErrorAnswer
-    from gatehouse.store.records import Attempt, DeliveryQuery, DeliveryRow, EventRow, Page, StoredEvent
+    from gatehouse.store.records import (
+        Attempt,
+        DeadGroup,
+        DeliveryQuery,
+        DeliveryRow,
+        EventRow,
+        Page,
+        StoredEvent,
+    )
 
 
 def error_answer(status: int, code: str, message: str) -> web.Response:
@@ -82,6 +91,18 @@ StartsAt: TypeAlias = "Callable[[str, float], float | None]"
 def delivery_state(row: DeliveryRow, starts_at: StartsAt) -> DeliveryState:
     """Return a delivery. Its id is the event's id, a colon and the destination."""
     return {**_delivery_facts(row, starts_at), "attempts": row.attempts}
+
+
+def dead_group_state(group: DeadGroup) -> DeadGroupState:
+    """Return a group of dead letters."""
+    return {
+        "destination": group.destination,
+        "reason": group.reason,
+        "http_status": group.http_status,
+        "count": group.count,
+        "oldest": rfc3339(group.oldest),
+        "newest": rfc3339(group.newest),
+    }
 
 
 def _delivery_details(row: DeliveryRow, attempts: Iterable[Attempt], starts_at: StartsAt) -> DeliveryDetails:

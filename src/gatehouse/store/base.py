@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Attempt,
         AuditEntry,
         AuditQuery,
+        DeadGroup,
         DeliveryQuery,
         DeliveryRow,
         EventFacts,
@@ -282,6 +283,14 @@ class Store(OperationStore, Protocol):
         self, query: DeliveryQuery, *, limit: int, cursor: str | None = None
     ) -> Page[DeliveryRow]:
         """List deliveries, from new to old. Pages and errors are the same as those of `events`."""
+
+    async def dead_groups(self, query: DeliveryQuery, *, cursor: str | None = None) -> Page[DeadGroup]:
+        """Count dead deliveries by destination, last reason and last HTTP status, from new to old.
+
+        Only dead deliveries are counted, whatever `query.status` says. `query.event_id` is ignored. A page
+        has the numbers of the deliveries that the call scanned: the sum over all pages is the whole. Errors
+        are those of `events`.
+        """
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
         """Make dead deliveries pending and due at once, at most `limit` in one step. Repeat it until `done`.

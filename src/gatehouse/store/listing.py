@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from gatehouse.store.records import Page
+from gatehouse.store.records import DeadGroup, Page
 from gatehouse.store.rows import first_id_at, time_of_id
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventFacts, EventQuery, EventRow
 
 T = TypeVar("T", bound="EventRow | DeliveryRow")
+U = TypeVar("U")
 
 #: How many rows one step of a page scans at first.
 SCAN_ROWS: Final = 5000
@@ -101,6 +102,12 @@ def last_id(query: EventQuery | DeliveryQuery) -> str:
     return LAST_NAME if query.until is None else first_id_at(query.until + _ROUNDING)
 
 
+def reads_events(query: DeliveryQuery) -> bool:
+    """Tell whether a query has conditions on events, not only on deliveries and attempts."""
+    given = query.source, query.type, query.external_id, query.since, query.until
+    return any(value is not None for value in given)
+
+
 def make_page(
     found: Sequence[Any],
     limit: int,
@@ -113,10 +120,28 @@ def make_page(
     items = tuple(map(item_of, rows))
     if len(found) > limit:
         return Page(items, encode_cursor(position_of(rows[-1])), items[-1].received)
+    return scanned_page(items, scanned)
+
+
+def scanned_page(items: tuple[U, ...], scanned: ScanRange) -> Page[U]:
+    """Make a page of everything that a step found in its range."""
     if scanned.is_last:
         return Page(items, None)
     time = time_of_id(str(scanned.end)) if scanned.time is None else scanned.time
     return Page(items, encode_cursor(Position(scanned.end, "")), time)
+
+
+def dead_group(columns: Sequence[Any]) -> DeadGroup:
+    """Return a group from its row."""
+    destination, reason, http_status, count, oldest_ms, newest_ms = columns
+    return DeadGroup(
+        destination=destination,
+        reason=reason,
+        http_status=http_status,
+        count=count,
+        oldest=oldest_ms / 1000,
+        newest=newest_ms / 1000,
+    )
 
 
 def make_page_onward(items: Sequence[EventFacts], limit: int, scanned_to: str | None) -> Page[EventFacts]:

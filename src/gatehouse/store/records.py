@@ -99,6 +99,19 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
     discarded_by: str | None = None
 
 
+class DeadGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Dead deliveries to one destination whose last attempts had the same result, and their number."""
+
+    destination: str
+    #: Of the last attempt.
+    reason: str | None
+    http_status: int | None
+    count: int
+    #: When their first and their last event was received (unix seconds).
+    oldest: float
+    newest: float
+
+
 class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     """An event in a list, without its body."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from gatehouse.errors import StoreError
 from gatehouse.store.accepting import HELD
 from gatehouse.store.attempts import duration_from
@@ -17,11 +19,14 @@ from gatehouse.store.listing import (
     SCAN_ROWS,
     Position,
     ScanRange,
+    dead_group,
     decode_cursor,
     driver_of,
     first_id,
     last_id,
     make_page,
+    reads_events,
+    scanned_page,
 )
 from gatehouse.store.postgres import queries
 from gatehouse.store.postgres.attempts import attempts_by_destination
@@ -42,7 +47,7 @@ if TYPE_CHECKING:
 
     from gatehouse.store.postgres.clock import DatabaseClock
     from gatehouse.store.postgres.connection import Connection
-    from gatehouse.store.records import DeliveryQuery, EventQuery
+    from gatehouse.store.records import DeadGroup, DeliveryQuery, EventQuery
 
 
 async def deliveries(
@@ -120,6 +125,29 @@ def _with_driver(
     found.add("event_id <= {}", position.event)
     found.add("event_id >= {}", scanned.end)
     return statement.replace("{table}", driver.table).replace("{found}", str(found))
+
+
+async def dead_groups(
+    connection: Connection, query: DeliveryQuery, *, cursor: str | None, scan_rows: int = SCAN_ROWS
+) -> Page[DeadGroup]:
+    """Return the groups of what one step scans. Raises `ValueError` for an invalid cursor."""
+    query = msgspec.structs.replace(query, status="dead", event_id=None)
+    position = _position(cursor, last_id(query), LAST_NAME)
+    driver = await _driver(connection, query) if can_match(query) else None
+    if driver is None:
+        return Page((), None)
+    scanned = await _range(connection, query, position, driver, scan_rows)
+    wanted = Conditions()
+    wanted.add("deliveries.event_id <= {}", position.event)
+    wanted.add("deliveries.event_id >= {}", scanned.end)
+    wanted.add(
+        "(deliveries.event_id < {} OR deliveries.destination < {})", position.event, position.destination
+    )
+    add_delivery_filters(wanted, query)
+    add_filters(wanted, query)
+    statement = queries.DEAD_GROUPS_OF_EVENTS if reads_events(query) else queries.DEAD_GROUPS
+    rows = await connection.fetch(statement.replace("{conditions}", str(wanted)), *wanted.parameters)
+    return scanned_page(tuple(dead_group(tuple(row)) for row in rows), scanned)
 
 
 async def event(connection: Connection, event_id: str, *, clock: DatabaseClock) -> StoredEvent | None:

@@ -37,14 +37,17 @@ END: Final = """
 SELECT {column} FROM {table} WHERE {conditions} ORDER BY {column} DESC OFFSET {rows} - 1 LIMIT 1
 """
 
-_DELIVERIES: Final = """
+_WITH_EVENTS: Final = (
+    "CROSS JOIN LATERAL (SELECT * FROM events WHERE id = deliveries.event_id LIMIT 1) AS events"
+)
+_DELIVERIES: Final = f"""
 SELECT events.id, events.source, events.type, deliveries.destination, deliveries.status, deliveries.attempts,
   deliveries.received_ms, deliveries.due_ms, deliveries.leased_until_ms, deliveries.last_reason,
   deliveries.last_http_status, deliveries.updated_ms, deliveries.last_duration_ms,
   CASE WHEN deliveries.status = 'discarded' THEN deliveries.note END,
   CASE WHEN deliveries.status = 'discarded' THEN deliveries.discarded_by END
-FROM deliveries CROSS JOIN LATERAL (SELECT * FROM events WHERE id = deliveries.event_id LIMIT 1) AS events
-"""
+FROM deliveries {_WITH_EVENTS}
+"""  # noqa: S608 - of a constant
 DELIVERIES: Final = f"""
 {_DELIVERIES}
 WHERE {{conditions}} ORDER BY deliveries.event_id DESC, deliveries.destination DESC LIMIT {{limit}}
@@ -57,6 +60,18 @@ CROSS JOIN LATERAL (
   SELECT * FROM deliveries WHERE event_id = found.event_id AND destination = found.destination LIMIT 1
 ) AS deliveries""",
 )
+#: Needs no row of events. The position is no condition on the primary key, so that PostgreSQL has no reason
+#: to scan it instead of the index of dead deliveries. OFFSET keeps it from choosing the index of destinations
+#: for its order, which would scan all of them.
+DEAD_GROUPS: Final = """
+SELECT destination, last_reason, last_http_status, count(*), min(received_ms), max(received_ms)
+FROM (
+  SELECT deliveries.destination, deliveries.last_reason, deliveries.last_http_status, deliveries.received_ms
+  FROM deliveries WHERE {conditions} OFFSET 0
+) AS found
+GROUP BY 1, 2, 3
+"""
+DEAD_GROUPS_OF_EVENTS: Final = DEAD_GROUPS.replace("FROM deliveries", f"FROM deliveries {_WITH_EVENTS}")
 DELIVERIES_OF_EVENT: Final = f"""
 {_DELIVERIES}
 WHERE deliveries.event_id = $1 ORDER BY deliveries.destination

@@ -45,7 +45,7 @@ from gatehouse.store.postgres.pool import FEW_ROWS, ConnectionPools, Pool
 from gatehouse.store.postgres.rows import is_storable
 from gatehouse.store.postgres.schema import migrate
 from gatehouse.store.records import Page, Retried
-from gatehouse.store.searching import BodySearches, fill_page, steps_for
+from gatehouse.store.searching import BodySearches, fill_groups, fill_page, steps_for
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from gatehouse.store.records import (
         AuditEntry,
         AuditQuery,
+        DeadGroup,
         DeliveryQuery,
         DeliveryRow,
         EventFacts,
@@ -248,6 +249,13 @@ class PostgresStore(OperationMethods):
             return await self._run(self._slow, partial(find, limit=left, cursor=at, scan_rows=rows))
 
         return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
+
+    async def dead_groups(self, query: DeliveryQuery, *, cursor: str | None = None) -> Page[DeadGroup]:
+        async def step(_: int, at: str | None, rows: int) -> Page[DeadGroup]:
+            work = partial(listing.dead_groups, query=query, cursor=at, scan_rows=rows)
+            return await self._run(self._slow, work)
+
+        return await fill_groups(step, cursor)
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
         rows, is_done = await self._find_dead(query, now, limit)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+import msgspec
+
 from gatehouse.errors import StoreError
 from gatehouse.store.accepting import HELD
 from gatehouse.store.attempts import duration_from
@@ -18,11 +20,14 @@ from gatehouse.store.listing import (
     SCAN_ROWS,
     Position,
     ScanRange,
+    dead_group,
     decode_cursor,
     driver_of,
     first_id,
     last_id,
     make_page,
+    reads_events,
+    scanned_page,
 )
 from gatehouse.store.records import DeliveryRow, EventRow, Page, StoredEvent
 from gatehouse.store.sqlite import queries
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gatehouse.store.listing import Driver
-    from gatehouse.store.records import DeliveryQuery, EventQuery
+    from gatehouse.store.records import DeadGroup, DeliveryQuery, EventQuery
     from gatehouse.store.sqlite.filters import Parameters
     from gatehouse.store.sqlite.queries import NumberIndex
 
@@ -110,6 +115,20 @@ def events(
         key_column = 0
     rows = _select(connection, scan, parameters)
     return make_page(rows, limit, scan.range, lambda row: Position(row[key_column], ""), _event_row)
+
+
+def dead_groups(
+    connection: sqlite3.Connection, query: DeliveryQuery, *, cursor: str | None, scan_rows: int = SCAN_ROWS
+) -> Page[DeadGroup]:
+    """Return the groups of what one step scans. Raises `ValueError` for an invalid cursor."""
+    query = msgspec.structs.replace(query, status="dead", event_id=None)
+    parameters = filter_parameters(query)
+    position = Position(LAST_SEQ, LAST_NAME) if cursor is None else decode_cursor(cursor, int)
+    _add_paging(parameters, position, 0, scan_rows)
+    statement = queries.DEAD_GROUPS_OF_EVENTS if reads_events(query) else queries.DEAD_GROUPS
+    statement = with_filters(statement, delivery_filters(query))
+    scan = _scan_by_number(connection, "dead", parameters, statement)
+    return scanned_page(tuple(map(dead_group, _select(connection, scan, parameters))), scan.range)
 
 
 def event(connection: sqlite3.Connection, event_id: str) -> StoredEvent | None:

@@ -105,6 +105,20 @@ FROM events CROSS JOIN deliveries ON deliveries.event_seq = events.seq
 WHERE events.seq = (SELECT seq FROM events WHERE id = ?) ORDER BY deliveries.destination
 """.replace("{columns}", _DELIVERY_COLUMNS)
 
+#: Needs no row of events.
+DEAD_GROUPS: Final = """
+SELECT deliveries.destination, deliveries.last_reason, deliveries.last_http_status, count(*),
+  min(deliveries.received_ms), max(deliveries.received_ms)
+FROM {table}
+WHERE {condition} AND deliveries.event_seq >= :end AND deliveries.event_seq <= :event
+  AND (deliveries.event_seq < :event OR deliveries.destination < :destination_before)
+  AND {filters}
+GROUP BY 1, 2, 3
+"""
+DEAD_GROUPS_OF_EVENTS: Final = DEAD_GROUPS.replace(
+    "{table}", "{table} CROSS JOIN events ON events.seq = deliveries.event_seq"
+)
+
 #: Counts the deliveries only of the events on the page.
 _WITH_COUNTS: Final = """
 SELECT page.*,
