@@ -198,7 +198,7 @@ class RecordsApi:
         )
 
     @describe_route("Deliveries", {200: (DeadGroupPage,)}, query=DeadListQuery)
-    async def _list_dead_groups(self, request: web.Request) -> web.Response:
+    async def _list_dead_groups(self, request: ApiRequest) -> web.Response:
         """Count the dead letters by destination, and by the reason and HTTP status of the last attempt.
 
         An answer ends after about 100 ms, newest dead letters first. Repeat the request with its `cursor`
