@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -72,43 +72,51 @@ class Serving:
 
 
 class Supervised(Running):
-    """A worker, and what its supervisor knows of it."""
+    """The first worker of a supervisor, what the supervisor knows of its workers, and all their gateways."""
 
-    def __init__(self, gateway: Gateway, client: aiohttp.ClientSession, workers: Any) -> None:
-        super().__init__(gateway, client)
+    def __init__(self, gateways: list[Gateway], client: aiohttp.ClientSession, workers: Any) -> None:
+        super().__init__(gateways[0], client)
         self.workers = workers
+        self.all = [Running(gateway, client) for gateway in gateways]
 
 
 @asynccontextmanager
-async def supervised(url: str, tmp_path: Path) -> AsyncIterator[tuple[Supervised, str]]:
-    """Run a worker, and the operator server of a supervisor in front of it. Yield the URL of the latter."""
-    loaded = parse(WITH_TOKENS.format(url=url), directory=tmp_path)
+async def supervised(
+    url: str, tmp_path: Path, config: str = WITH_TOKENS, *, workers: int = 1
+) -> AsyncIterator[tuple[Supervised, str]]:
+    """Run workers, and the operator server of a supervisor in front of them. Yield the URL of the latter.
+
+    Each of several workers has a store of its own.
+    """
     environment = {
         "SECRET": providers.SECRET,
         "EINVOICE": "secret",
         "SIGNING": SIGNING_SECRET,
         "BASIC": BASIC,
     } | VALUES
-    with tempfile.TemporaryDirectory() as folder:  # the path of a socket must be short
-        socket = Path(folder, "1.sock")
-        client = WorkerClient(socket)
+    async with AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())  # the path of a socket must be short
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        known, gateways = [], []
+        for number in range(workers):
+            directory = tmp_path / str(number) if number else tmp_path
+            directory.mkdir(exist_ok=True)
+            loaded = parse(config.format(url=url), directory=directory)
+            assignment = Assignment(Path(folder, f"{number}.sock"), loaded)
+            gateway = Gateway(loaded, environment=environment, worker=assignment)
+            gateways.append(await stack.enter_async_context(gateway))
+            client = WorkerClient(assignment.socket)
+            stack.push_async_callback(client.close)
+            known.append(Serving(client))
         tokens = OperatorTokens(loaded.config.operator, Secrets(tmp_path, environment))
-        workers = cast("Any", [Serving(client)])
-        async with (
-            Gateway(loaded, environment=environment, worker=Assignment(socket, loaded)) as gateway,
-            aiohttp.ClientSession() as session,
-        ):
-            server = OperatorServer(
-                Address("127.0.0.1", 0),
-                tokens,
-                SupervisorMetrics(1),
-                {},
-                WorkersApi(workers, lambda: LastReload(successful=True, at=0.0)).routes(),
-                reload=gateway.reload,
-            )
-            await server.start()
-            try:
-                yield Supervised(gateway, session, workers), f"http://127.0.0.1:{server.port}"
-            finally:
-                await server.stop()
-                await client.close()
+        server = OperatorServer(
+            Address("127.0.0.1", 0),
+            tokens,
+            SupervisorMetrics(workers),
+            {},
+            WorkersApi(cast("Any", known), lambda: LastReload(successful=True, at=0.0)).routes(),
+            reload=gateways[0].reload,
+        )
+        await server.start()
+        stack.push_async_callback(server.stop)
+        yield Supervised(gateways, session, known), f"http://127.0.0.1:{server.port}"

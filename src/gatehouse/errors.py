@@ -106,6 +106,10 @@ OUTCOME_REASONS: tuple[OutcomeReason, ...] = (
 RelayFault = Literal["paused", "breaker_open", "unusable_reply", "no_destination"]
 
 
+#: Why something does not allow what an operator asks for: the `code` of an answer with the status 409.
+ConflictCode = Literal["busy", "paused", "breaker_closed"]
+
+
 class GatewayError(Exception):
     """The base class: a message, and a hint about what to do."""
 
@@ -159,6 +163,14 @@ class StoreInUseError(StoreError):
 
 class SchemaVersionError(StoreError):
     """The store has a newer schema than this version of Gatehouse supports."""
+
+
+class ConflictError(GatewayError):
+    """The state of something does not allow what an operator asks for."""
+
+    def __init__(self, code: ConflictCode, message: str) -> None:
+        super().__init__(message)
+        self.code: ConflictCode = code
 
 
 class RequestRejectedError(GatewayError):

@@ -172,7 +172,8 @@ async def test_the_answers_of_every_route_match_the_reference(
         assert "event: event" in await api.get("/api/v1/stream", query="?since=1h&until=now")
         await api.get("/api/v1/destinations")
         assert (await api.get("/api/v1/status"))["reload"]["successful"]
-        await api.post("/api/v1/destinations/{name}/pause", name="app")
+        for action, code in (("probe", 409), ("pause", 200)):
+            await api.post(f"/api/v1/destinations/{{name}}/{action}", code, name="app")
         for kind, number in (("replays", 3), ("retries", 2)):
             path, chosen = f"/api/v1/{kind}", {"filter": {"since": "1h", "type": "sale.*"}}
             plan = await api.post(path, body=chosen | {"dry_run": True})
@@ -210,7 +211,9 @@ async def test_a_breaker_that_is_open_is_described(
         await running.send("mando", body, providers.mando(body))
         await running.until(("gatehouse_breaker_open", "app"), 1)
 
-        (shown,) = (await Api(running).get("/api/v1/destinations"))["destinations"]
+        api = Api(running)
+        (shown,) = (await api.get("/api/v1/destinations"))["destinations"]
+        await api.post("/api/v1/destinations/{name}/probe", name="app")
 
     assert (shown["breaker"], shown["open_since"] is None) == ("open", False)
 
@@ -358,6 +361,7 @@ async def test_the_answers_of_several_workers_match_the_reference(
             await api.get("/api/v1/events/{id}", id=dead)
             await api.get("/api/v1/environment", query="?name=T")
             await api.post("/api/v1/destinations/{name}/pause", name="app")
+            await api.post("/api/v1/destinations/{name}/probe", 409, name="app")
 
 
 async def test_every_route_answers_503_when_no_worker_answers(running: Running) -> None:

@@ -46,6 +46,20 @@ def test_nothing_is_admitted_for_thirty_seconds_then_one_probe() -> None:
     assert breaker.delay(1000) == math.inf
 
 
+def test_a_hastened_probe_may_start_at_once_but_never_a_second_one() -> None:
+    breaker = failing()
+    breaker.hasten_probe(10)
+    assert breaker.admit(10)
+    breaker.hasten_probe(10)
+    assert not breaker.admit(10)
+    breaker.observe("connect", 10, probe=True)
+    assert breaker.delay(10) == 60
+    breaker.hasten_probe(20)
+    probe(breaker, 20, "ok")
+    breaker.hasten_probe(20)
+    assert not breaker.is_open
+
+
 @pytest.mark.case("O-11")
 def test_a_failed_probe_doubles_the_time_up_to_a_minute() -> None:
     breaker, now, pauses = failing(), 0.0, []

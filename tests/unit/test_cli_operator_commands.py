@@ -7,9 +7,10 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 from urllib.parse import parse_qs, urlsplit
 
+import click
 import pytest
 from aiohttp import web
 from click.testing import CliRunner, Result
@@ -17,6 +18,7 @@ from rich.cells import cell_len
 
 from gatehouse.cli import main
 from gatehouse.cli.output import visible
+from gatehouse.store.records import Action
 
 CONFIG = """\
 sources:
@@ -182,6 +184,12 @@ async def test_no_changes_are_one_line_and_json_is_the_answer(api: ScriptedApi) 
 
     assert table.stdout == "no changes\n"
     assert json.loads(as_json.stdout) == answer
+
+
+def test_the_audit_can_be_filtered_by_every_action() -> None:
+    command = cast("Any", main.get_command(click.Context(main), "audit"))
+    (option,) = (one for one in command.params if one.name == "action")
+    assert set(option.type.choices) == set(get_args(Action))
 
 
 async def test_events_are_a_table(api: ScriptedApi) -> None:

@@ -27,16 +27,20 @@ _COLUMNS = {
     "count": "count",
     "changed": "what",
 }
+#: As in `store.records.Action`, whose module would have to be imported for each `--help`.
+_ACTIONS = (
+    *("replay", "retry", "discard", "pause", "resume", "probe", "test"),
+    *("reload", "verify", "sweep", "forget"),
+)
 
 
 @click.command("audit")
 @click.option("--who", metavar="NAME", help="Only changes by this token, by `local` or by `SIGHUP`.")
 @click.option(
     "--action",
-    type=click.Choice(
-        ["replay", "retry", "discard", "pause", "resume", "reload", "verify", "sweep", "forget"]
-    ),
-    help="Only changes of this kind.",
+    metavar="ACTION",
+    type=click.Choice(_ACTIONS),
+    help=f"Only changes of this kind: {', '.join(_ACTIONS)}.",
 )
 @click.option("--since", metavar="TIME", help=f"Only changes at this time (UTC) or later: {TIME_FORMS}.")
 @click.option("--until", metavar="TIME", help="Only changes before this time.")

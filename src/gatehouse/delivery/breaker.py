@@ -98,6 +98,10 @@ class Breaker:
             return 0.0
         return math.inf if self._probing else max(0.0, self._probe_at - now)
 
+    def hasten_probe(self, now: float) -> None:
+        """Let the next probe start now. A probe that is in progress stays the only one."""
+        self._probe_at = min(self._probe_at, now)
+
     def admit(self, now: float) -> bool:
         """Return whether an attempt may start now. While `is_open`, that attempt is the probe."""
         if not self._open_for:

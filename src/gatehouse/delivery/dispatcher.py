@@ -16,7 +16,7 @@ from gatehouse.delivery.lane import Lane, RetiredLanes
 from gatehouse.delivery.pauses import Pauses
 from gatehouse.delivery.recorder import Recorder, batch_results
 from gatehouse.delivery.throttle import Throttle
-from gatehouse.errors import RelayFailedError
+from gatehouse.errors import ConflictError, RelayFailedError
 from gatehouse.language.times import rfc3339
 from gatehouse.telemetry.log import get_logger
 
@@ -169,6 +169,21 @@ class Dispatcher:
         await self._pauses.change(name, paused=False)
         if lane := self._lanes.get(name):
             lane.resume()
+
+    def probe(self, name: str) -> None:
+        """Let the next probe of an open circuit breaker start now.
+
+        Raises `KeyError` for a destination that is not in the config, and `ConflictError` if the destination
+        is paused or its breaker is closed.
+        """
+        lane = self._lanes[name]
+        if lane.throttle.paused:
+            raise ConflictError("paused", f"{name} is paused; resume it to deliver to it")
+        if not lane.throttle.breaker_open:
+            raise ConflictError(
+                "breaker_closed", f"the circuit breaker of {name} is closed; nothing to probe"
+            )
+        lane.probe()
 
     def configured(self) -> frozenset[str]:
         """Return the names of the destinations in the config."""

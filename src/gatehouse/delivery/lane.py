@@ -109,6 +109,11 @@ class Lane:
         self.throttle.resume()
         self.check_store()
 
+    def probe(self) -> None:
+        """Let the next probe of the open circuit breaker start now, with the next delivery that is found."""
+        self.throttle.hasten_probe()
+        self.check_store()
+
     def check_store(self) -> None:
         """Check the store as soon as there is room, because it may hold a due delivery."""
         self._leaser.check_store()

@@ -60,6 +60,10 @@ class Throttle:
         self._breaker = Breaker(self._settings)
         self._metrics.breaker_open.set(0)
 
+    def hasten_probe(self) -> None:
+        """Let the next probe of the open circuit breaker start now."""
+        self._breaker.hasten_probe(time.monotonic())
+
     def retire(self) -> None:
         """Stop updating the gauges. They belong to the destination's next throttle, if there is one."""
         if self._breaker.is_open:

@@ -28,6 +28,7 @@ from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.audit import Audit, reload_change
 from gatehouse.operator.discarding import DiscardApi
 from gatehouse.operator.operations import OperationsApi
+from gatehouse.operator.probing import ProbingApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.reload_result import ReloadResult
 from gatehouse.operator.server import OperatorServer
@@ -244,6 +245,7 @@ class Gateway:
             [
                 *self._api.routes(),
                 *records.routes(),
+                *ProbingApi(dispatcher, self._audit).routes(),
                 *DiscardApi(store, dispatcher, self._steady, self._audit).routes(),
                 *OperationsApi(store, self._operations, dispatcher, self._steady, self._audit).routes(),
                 *self._audit.routes(),

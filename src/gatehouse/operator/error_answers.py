@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from gatehouse.errors import StoreError
+from gatehouse.errors import ConflictError, StoreError
 from gatehouse.operator.queries import BadQueryError
 from gatehouse.operator.responses import error_answer
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def with_error_answers(handler: Handler) -> Handler:
-    """Answer 400 if the request is not valid, and 503 if the store is unavailable."""
+    """Answer 400 to an invalid request, 409 to a conflict, and 503 if the store is unavailable."""
 
     @wraps(handler)
     async def answer(request: ApiRequest) -> web.StreamResponse:
@@ -29,6 +29,8 @@ def with_error_answers(handler: Handler) -> Handler:
             return await handler(request)
         except BadQueryError as error:
             return error_answer(400, "bad_request", error.message)
+        except ConflictError as error:
+            return error_answer(409, error.code, error.message)
         except StoreError:
             return error_answer(503, "unavailable", "the store is unavailable; try again later")
 

@@ -9,17 +9,19 @@ import json
 import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, get_args
 
 from aiohttp import hdrs
 
 from gatehouse import __version__
 from gatehouse.config.addresses import Address
+from gatehouse.errors import ConflictCode
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.audit import Audit
 from gatehouse.operator.discarding import DiscardApi
 from gatehouse.operator.operations import OperationsApi
+from gatehouse.operator.probing import ProbingApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.response_types import ErrorAnswer
 from gatehouse.operator.route_docs import RouteDescription, route_description
@@ -80,7 +82,12 @@ ERRORS = {
         ),
     ),
     404: ErrorKind("NotFound", ("not_found",), "Nothing has this id or name, or it is no longer kept."),
-    409: ErrorKind("TooManyOperations", ("busy",), "16 replays and retries are running already."),
+    409: ErrorKind(
+        "Conflict",
+        get_args(ConflictCode),
+        "The state of something does not allow the request. `message` says why. `busy`: 16 replays and "
+        "retries are running already.",
+    ),
     413: ErrorKind(
         "BodyTooLarge",
         # Python 3.13 renamed the status.
@@ -145,6 +152,7 @@ def router() -> web.UrlDispatcher:
     routes = [
         *OperatorApi({}, RejectedRequests((), time.time), metrics=metrics).routes(),
         *RecordsApi(nothing, nothing, audit=nothing).routes(),
+        *ProbingApi(nothing, nothing).routes(),
         *DiscardApi(nothing, nothing, time.time, nothing).routes(),
         *OperationsApi(nothing, nothing, nothing, time.time, nothing).routes(),
         *Audit(nothing, nothing).routes(),
@@ -161,7 +169,7 @@ def described_routes() -> Iterator[tuple[str, str, RouteDescription]]:
     for method, path, handler in served(router()):
         about = route_description(handler)
         if about is None:
-            raise LookupError(f"{method} {path} has no description: put `@described` on its handler")
+            raise LookupError(f"{method} {path} has no description: put `@describe_route` on its handler")
         yield method, path, about
 
 

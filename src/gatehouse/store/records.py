@@ -13,7 +13,9 @@ T = TypeVar("T")
 
 Status = Literal["pending", "delivered", "dead", "discarded"]
 #: What an operator can change.
-Action = Literal["replay", "retry", "discard", "pause", "resume", "reload", "verify", "sweep", "forget"]
+Action = Literal[
+    "replay", "retry", "discard", "pause", "resume", "probe", "test", "reload", "verify", "sweep", "forget"
+]
 
 
 class DeliveryQuery(msgspec.Struct, frozen=True, kw_only=True):

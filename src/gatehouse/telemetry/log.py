@@ -48,6 +48,7 @@ EVENTS = (
     "destination.parked",
     "destination.paused",
     "destination.resumed",
+    "destination.probed",
     "deliveries.retried",
     "deliveries.discarded",
     "event.replayed",

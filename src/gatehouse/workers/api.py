@@ -10,15 +10,16 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gatehouse.errors import Problem
 from gatehouse.language.times import rfc3339
 from gatehouse.operator.access import IDENTITY, forwards_identity
-from gatehouse.operator.audit import FORWARDED_PATH, log_change
+from gatehouse.operator.audit import FORWARDED_PATH, Change, log_change
 from gatehouse.operator.response_types import ConfigProblem
 from gatehouse.operator.responses import error_answer
 from gatehouse.operator.status import reload_state
+from gatehouse.operator.tokens import SUPERVISOR
 from gatehouse.telemetry.log import get_logger
 from gatehouse.workers.merging import merge_destinations, merge_sources, merge_status
 from gatehouse.workers.process import NoAnswerError, WorkerAnswer
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
 
     from gatehouse.config.load import LoadedConfig
     from gatehouse.operator.api_request import ApiRequest
-    from gatehouse.operator.audit import Change
     from gatehouse.operator.reload_result import LastReload
     from gatehouse.operator.tokens import Identity
     from gatehouse.workers.process import WorkerProcess
     from gatehouse.workers.worker import SharedFolder
 
 _OK, _NO_CONTENT, _NOT_FOUND = 200, 204, 404
+_DESTINATIONS = "/api/v1/destinations"
 #: Seconds for the body of an operator's request, which is short.
 _BODY_WITHIN = 10.0
 #: Seconds for a worker to prove that it is alive, and to list what it holds in memory.
@@ -68,7 +69,8 @@ class WorkersApi:
             web.get("/api/v1/rejected", self._list_rejected),
             web.get("/api/v1/rejected/{id}", self._show_rejected),
             web.get("/api/v1/handshakes", self._list_handshakes),
-            web.get("/api/v1/destinations", self._list_destinations),
+            web.get(_DESTINATIONS, self._list_destinations),
+            web.post(_DESTINATIONS + "/{name}/probe", self._probe),
             web.get("/api/v1/sources", self._list_sources),
             web.get("/api/v1/status", self._show_status),
             web.route("*", "/api/v1/{rest:.*}", self._forward),
@@ -122,6 +124,19 @@ class WorkersApi:
         lists = [answer["destinations"] for answer in await self._request_all_json(request)]
         return _json({"destinations": merge_destinations(lists)}) if lists else _unavailable()
 
+    async def _probe(self, request: ApiRequest) -> web.Response:
+        """Let all workers probe a destination. A worker whose breaker is closed refuses."""
+        answers = await self._send_all(request.rel_url.raw_path_qs, SUPERVISOR, method=hdrs.METH_POST)
+        if not any(answer.status == _OK for answer in answers):
+            return _pass_on(answers[0]) if answers else _unavailable()
+        name = request.match_info["name"]
+        await record_change(self._workers, request[IDENTITY], Change("probe", {"destination": name}))
+        lists = await self._send_all(_DESTINATIONS, request[IDENTITY])
+        states = merge_destinations([answer.json()["destinations"] for answer in lists])
+        # A reload may have removed it meanwhile.
+        found = [one for one in states if one["name"] == name]
+        return _json(found[0]) if found else _unavailable()
+
     async def _list_sources(self, request: ApiRequest) -> web.Response:
         lists = [answer["sources"] for answer in await self._request_all_json(request)]
         return _json({"sources": merge_sources(lists)}) if lists else _unavailable()
@@ -158,10 +173,13 @@ class WorkersApi:
         return [answer.json() for answer in await self._request_all(request) if answer.status == _OK]
 
     async def _request_all(self, request: ApiRequest) -> list[WorkerAnswer]:
+        return await self._send_all(request.rel_url.raw_path_qs, request[IDENTITY])
+
+    async def _send_all(
+        self, path: str, identity: Identity, *, method: str = hdrs.METH_GET
+    ) -> list[WorkerAnswer]:
         requests = [
-            worker.client.request(
-                request.rel_url.raw_path_qs, within=_LIST_WITHIN, identity=request[IDENTITY]
-            )
+            worker.client.request(path, method=method, within=_LIST_WITHIN, identity=identity)
             for worker in self._serving()
         ]
         answers = await asyncio.gather(*requests, return_exceptions=True)
