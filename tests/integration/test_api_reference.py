@@ -172,7 +172,7 @@ async def test_the_answers_of_every_route_match_the_reference(
         assert "event: event" in await api.get("/api/v1/stream", query="?since=1h&until=now")
         await api.get("/api/v1/destinations")
         assert (await api.get("/api/v1/status"))["reload"]["successful"]
-        for action, code in (("probe", 409), ("pause", 200)):
+        for action, code in (("probe", 409), ("pause", 200), ("test", 200)):
             await api.post(f"/api/v1/destinations/{{name}}/{action}", code, name="app")
         for kind, number in (("replays", 3), ("retries", 2)):
             path, chosen = f"/api/v1/{kind}", {"filter": {"since": "1h", "type": "sale.*"}}
@@ -362,6 +362,7 @@ async def test_the_answers_of_several_workers_match_the_reference(
             await api.get("/api/v1/environment", query="?name=T")
             await api.post("/api/v1/destinations/{name}/pause", name="app")
             await api.post("/api/v1/destinations/{name}/probe", 409, name="app")
+            await api.post("/api/v1/destinations/{name}/test", name="app")
 
 
 async def test_every_route_answers_503_when_no_worker_answers(running: Running) -> None:

@@ -17,6 +17,7 @@
         faults        explains the error of a POST
       recorder        decides what an outcome means for the delivery, stores it, counts it and logs it
         retry         delivered, due later or dead (pure)
+    testing           makes the test event that an operator sends to a destination (pure)
     operations        runs replays and retries of many events, step by step
       pacing          keeps their steps to a rate (pure)
     destination       a destination, compiled from the config

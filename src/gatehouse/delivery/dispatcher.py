@@ -15,6 +15,7 @@ from gatehouse.delivery.http_client import open_session
 from gatehouse.delivery.lane import Lane, RetiredLanes
 from gatehouse.delivery.pauses import Pauses
 from gatehouse.delivery.recorder import Recorder, batch_results
+from gatehouse.delivery.testing import make_test_event
 from gatehouse.delivery.throttle import Throttle
 from gatehouse.errors import ConflictError, RelayFailedError
 from gatehouse.language.times import rfc3339
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from gatehouse.delivery.destination import Destination
+    from gatehouse.delivery.outcome import Outcome
     from gatehouse.delivery.state import DestinationState
     from gatehouse.events.event import Event
     from gatehouse.store.base import Counts, Delivery, Reply, Store
@@ -184,6 +186,16 @@ class Dispatcher:
                 "breaker_closed", f"the circuit breaker of {name} is closed; nothing to probe"
             )
         lane.probe()
+
+    async def send_test(self, name: str) -> Outcome:
+        """Send a test event to a destination, and return the outcome. Nothing is stored, retried or counted.
+
+        Raises `KeyError` for a destination that is not in the config, and `ConflictError` if it is not ready.
+        """
+        lane = self._lanes[name]
+        if lane.destination.not_ready is not None:
+            raise ConflictError("not_ready", f"{name} is not ready: {lane.destination.not_ready}")
+        return await lane.attempt_test(make_test_event(name, self._wall_clock()))
 
     def configured(self) -> frozenset[str]:
         """Return the names of the destinations in the config."""

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from gatehouse.events.event import Event
     from gatehouse.store.base import Delivery
 
+#: How many bytes of the reply to a test event are shown.
+TEST_REPLY = 1024
 _USER_AGENT = f"Gatehouse/{__version__}"
 
 
@@ -86,6 +88,21 @@ class Forwarder:
             return self._failure(error, event.id, started), None
         took = time.perf_counter() - started
         return Outcome(reason_for(reply.status), reply.status, took, reply.retry_after), reply
+
+    async def attempt_test(self, event: Event) -> Outcome:
+        """POST an event that is not stored, as a delivery would be. The start of the reply is always kept."""
+        started, key = time.perf_counter(), event.id
+        try:
+            headers, body = encode(event, self._destination.format, allowed=self._destination.allowed)
+            if self._destination.batch is not None:
+                key = batch_id([key])
+            reply = await self._client.post(self._sign(headers, key, 1, body), body)
+        except Exception as error:  # noqa: BLE001 - every error becomes an outcome
+            return self._failure(error, key, started)
+        took, code = time.perf_counter() - started, reply.status
+        if self._destination.batch is not None and reason_for(code) == "ok" and reply.body:
+            (code,) = item_statuses(reply.body, [event]) or (code,)
+        return Outcome(reason_for(code), code, took, reply.retry_after, reply=start_of(reply, TEST_REPLY))
 
     def encode_item(self, delivery: Delivery) -> BatchItem | Outcome:
         """Encode an event as an element of a batch, or return the outcome if that fails."""

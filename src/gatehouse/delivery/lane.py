@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from gatehouse.delivery.attempts import Claim
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.forwarder import Forwarder
+    from gatehouse.delivery.outcome import Outcome
     from gatehouse.delivery.recorder import Recorder
     from gatehouse.delivery.throttle import Throttle
+    from gatehouse.events.event import Event
     from gatehouse.store.base import Delivery, Store
 
 #: Seconds to record results after the grace period of a stop.
@@ -48,6 +50,7 @@ class Lane:
     ) -> None:
         self.destination = destination
         self.throttle = throttle
+        self._forwarder = forwarder
         self._leaser = Leaser(destination, store, self, clock=clock)
         self._attempts = (BatchAttempts if destination.batch else Attempts)(
             destination,
@@ -113,6 +116,14 @@ class Lane:
         """Let the next probe of the open circuit breaker start now, with the next delivery that is found."""
         self.throttle.hasten_probe()
         self.check_store()
+
+    async def attempt_test(self, event: Event) -> Outcome:
+        """Attempt an event that is not stored, also while paused or while the circuit breaker is open.
+
+        The breaker does not learn the outcome, but the rate limit counts the event.
+        """
+        self.throttle.count_started(1)
+        return await self._forwarder.attempt_test(event)
 
     def check_store(self) -> None:
         """Check the store as soon as there is room, because it may hold a due delivery."""

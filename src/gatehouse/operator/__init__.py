@@ -13,7 +13,7 @@ records            /api/v1 from the store: events, deliveries, destinations; rep
   queries          parses filters, limits, times and bodies (pure)
   responses        builds the answers
   error_answers    turns expected errors of a handler into answers
-probing            probes destinations whose circuit breaker is open
+probing            probes destinations, and sends test events to them
 request_types      the types of queries and bodies
 response_types     the types of answers about the gateway
 record_types       the types of answers about events, deliveries and destinations

@@ -1,4 +1,4 @@
-"""The operator API to find out whether a destination is back: `POST /api/v1/destinations/{name}/probe`."""
+"""The operator API to find out whether a destination is back: probes, and test events."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from aiohttp import web
 
 from gatehouse.delivery.state import DestinationState
 from gatehouse.operator.error_answers import with_error_answers
+from gatehouse.operator.record_types import DestinationTested
 from gatehouse.operator.responses import error_answer, json_answer
 from gatehouse.operator.route_docs import describe_route
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
+    from gatehouse.delivery.outcome import Outcome
     from gatehouse.operator.api_request import ApiRequest
     from gatehouse.operator.audit import Audit
 
+_UNKNOWN = "no destination has this name"
 _DESTINATION_NAME = {"name": "The name of the destination."}
 
 
@@ -25,12 +28,15 @@ class ProbingControl(Protocol):
     def probe(self, name: str) -> None:
         """Let the next probe start now. Raises `KeyError` or `ConflictError`."""
 
+    async def send_test(self, name: str) -> Outcome:
+        """Send a test event. Raises `KeyError` or `ConflictError`."""
+
     def describe(self) -> list[DestinationState]:
         """Return the state of every destination."""
 
 
 class ProbingApi:
-    """Probes destinations whose circuit breaker is open."""
+    """Probes destinations whose circuit breaker is open, and sends test events."""
 
     def __init__(self, destinations: ProbingControl, audit: Audit) -> None:
         self._destinations = destinations
@@ -38,7 +44,10 @@ class ProbingApi:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, for the operator server."""
-        return [web.post("/api/v1/destinations/{name}/probe", with_error_answers(self._probe))]
+        return [
+            web.post("/api/v1/destinations/{name}/probe", with_error_answers(self._probe)),
+            web.post("/api/v1/destinations/{name}/test", with_error_answers(self._test)),
+        ]
 
     @describe_route("Destinations", {200: (DestinationState,)}, errors=(404, 409), path=_DESTINATION_NAME)
     async def _probe(self, request: ApiRequest) -> web.Response:
@@ -53,9 +62,44 @@ class ProbingApi:
         try:
             self._destinations.probe(name)
         except KeyError:
-            return error_answer(404, "not_found", "no destination has this name")
+            return error_answer(404, "not_found", _UNKNOWN)
         get_logger().info("destination.probed", destination=name)
         await self._audit.record(request, "probe", {"destination": name}, 1)
         # A reload may have removed it meanwhile.
         found = next((one for one in self._destinations.describe() if one["name"] == name), None)
         return json_answer(found) if found else error_answer(404, "not_found", "the destination is gone")
+
+    @describe_route("Destinations", {200: (DestinationTested,)}, errors=(404, 409), path=_DESTINATION_NAME)
+    async def _test(self, request: ApiRequest) -> web.Response:
+        """Send a test event to a destination, and show the outcome.
+
+        The event has the type `gatehouse.test` and the source `gatehouse`. It is sent once, like a delivery:
+        in the format of the destination, signed, and within its `timeout`. It is sent even while the
+        destination is paused or its circuit breaker is open. Nothing is stored, retried or counted as an
+        attempt, and the breaker stays as it is. The status is 409 if the destination is not ready
+        (`not_ready`).
+        """
+        name = request.match_info["name"]
+        try:
+            outcome = await self._destinations.send_test(name)
+        except KeyError:
+            return error_answer(404, "not_found", _UNKNOWN)
+        reply = outcome.reply
+        tested: DestinationTested = {
+            "reason": outcome.reason,
+            "http_status": outcome.http_status,
+            "duration_ms": round(outcome.duration * 1000),
+            "error": outcome.error,
+            "reply": None if reply is None else reply.decode("utf-8", "replace"),
+        }
+        get_logger().info(
+            "destination.tested",
+            destination=name,
+            reason=outcome.reason,
+            http_status=outcome.http_status,
+            duration_ms=tested["duration_ms"],
+            error=outcome.error,
+        )
+        what = {"destination": name, "reason": outcome.reason}
+        await self._audit.record(request, "test", what, 1)
+        return json_answer(tested)

@@ -79,11 +79,7 @@ class EventPage(TypedDict):
     searched_to: _SearchedTo
 
 
-class AttemptDetails(TypedDict):
-    """One try to deliver an event to a destination."""
-
-    number: Annotated[int, Meta(description="Counted from 1 for each delivery.", examples=[1])]
-    at: Annotated[Rfc3339, Meta(description="When it ended.")]
+class _AttemptFacts(TypedDict):
     reason: Annotated[
         str,
         Meta(
@@ -94,10 +90,6 @@ class AttemptDetails(TypedDict):
     http_status: Annotated[
         int | None, Meta(description="The HTTP status of the reply; `null` without a reply.", examples=[500])
     ]
-    duration_ms: Annotated[
-        int | None,
-        Meta(description="How long it took, in milliseconds; `null` if that is not known.", examples=[38]),
-    ]
     error: Annotated[
         str | None,
         Meta(
@@ -106,11 +98,36 @@ class AttemptDetails(TypedDict):
             examples=[None],
         ),
     ]
+
+
+class AttemptDetails(_AttemptFacts):
+    """One try to deliver an event to a destination."""
+
+    number: Annotated[int, Meta(description="Counted from 1 for each delivery.", examples=[1])]
+    at: Annotated[Rfc3339, Meta(description="When it ended.")]
+    duration_ms: Annotated[
+        int | None,
+        Meta(description="How long it took, in milliseconds; `null` if that is not known.", examples=[38]),
+    ]
     reply: Annotated[
         str | None,
         Meta(
             description="The start of the body of the reply, up to `store.keep_replies`; `null` if nothing "
             "was kept. Bytes that are not UTF-8 are replaced.",
+            examples=["<h1>Server Error (500)</h1>"],
+        ),
+    ]
+
+
+class DestinationTested(_AttemptFacts):
+    """The outcome of a test event."""
+
+    duration_ms: Annotated[int, Meta(description="How long it took, in milliseconds.", examples=[38])]
+    reply: Annotated[
+        str | None,
+        Meta(
+            description="The start of the body of the reply, up to 1 KiB; `null` without one. Bytes that are "
+            "not UTF-8 are replaced.",
             examples=["<h1>Server Error (500)</h1>"],
         ),
     ]

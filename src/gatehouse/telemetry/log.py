@@ -49,6 +49,7 @@ EVENTS = (
     "destination.paused",
     "destination.resumed",
     "destination.probed",
+    "destination.tested",
     "deliveries.retried",
     "deliveries.discarded",
     "event.replayed",

@@ -38,6 +38,8 @@ _OK, _NO_CONTENT, _NOT_FOUND = 200, 204, 404
 _DESTINATIONS = "/api/v1/destinations"
 #: Seconds for the body of an operator's request, which is short.
 _BODY_WITHIN = 10.0
+#: Seconds for a worker to answer, and to make an attempt. The `timeout` of a destination has no upper limit.
+_ANSWER_WITHIN, _TEST_WITHIN = 15.0, 3600.0
 #: Seconds for a worker to prove that it is alive, and to list what it holds in memory.
 _ALIVE_WITHIN, _LIST_WITHIN = 1.0, 5.0
 #: The default limit of a worker's lists.
@@ -71,6 +73,7 @@ class WorkersApi:
             web.get("/api/v1/handshakes", self._list_handshakes),
             web.get(_DESTINATIONS, self._list_destinations),
             web.post(_DESTINATIONS + "/{name}/probe", self._probe),
+            web.post(_DESTINATIONS + "/{name}/test", self._test),
             web.get("/api/v1/sources", self._list_sources),
             web.get("/api/v1/status", self._show_status),
             web.route("*", "/api/v1/{rest:.*}", self._forward),
@@ -78,6 +81,13 @@ class WorkersApi:
 
     @forwards_identity
     async def _forward(self, request: ApiRequest) -> web.Response:
+        return await self._send_to_one(request)
+
+    async def _test(self, request: ApiRequest) -> web.Response:
+        """Let a worker send a test event, which may take as long as an attempt."""
+        return await self._send_to_one(request, within=_TEST_WITHIN)
+
+    async def _send_to_one(self, request: ApiRequest, *, within: float = _ANSWER_WITHIN) -> web.Response:
         try:
             async with asyncio.timeout(_BODY_WITHIN):
                 body = await request.read()
@@ -92,6 +102,7 @@ class WorkersApi:
                     request.rel_url.raw_path_qs,
                     method=request.method,
                     body=body or None,
+                    within=within,
                     identity=request[IDENTITY],
                 )
             )
