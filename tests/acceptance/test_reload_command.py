@@ -82,6 +82,11 @@ async def test_sighup_reloads_the_file(config: Path) -> None:
 async def test_reload_prints_the_changes_and_what_needs_a_restart(config: Path) -> None:
     async with serving(config, **SECRETS) as gateway:
         assert await reload(gateway, config) == (0, "reloaded: nothing changed\n", "")
+        assert await reload(gateway, config, options=["--dry-run"]) == (
+            0,
+            "a reload would change nothing\n",
+            "",
+        )
 
         config.write_text(
             CONFIG.replace(
@@ -91,20 +96,19 @@ async def test_reload_prints_the_changes_and_what_needs_a_restart(config: Path) 
             + 'destinations: {app: {url: "http://127.0.0.1:1/"}}\n'
             + "routes: [{from: shop, to: app}]\n"
         )
-        assert await reload(gateway, config) == (
-            0,
-            (
-                "reloaded\n"
-                "  sources: added shop\n"
-                "  destinations: added app\n"
-                "  routes: added from shop, types *, to app\n"
-                "  settings: changed server.max_body\n"
-            ),
-            (
-                "Warning: server.listen changes only after a restart\n"
-                "Warning: source shop: env:UNSET is not set\n"
-            ),
+        changes = (
+            "  sources: added shop\n"
+            "  destinations: added app\n"
+            "  routes: added from shop, types *, to app\n"
+            "  settings: changed server.max_body\n"
         )
+        warnings = (
+            "Warning: server.listen changes only after a restart\n"
+            "Warning: source shop: env:UNSET is not set\n"
+        )
+        checked = await reload(gateway, config, options=["--dry-run"])
+        assert checked == (0, f"a reload would change:\n{changes}", warnings)
+        assert await reload(gateway, config) == (0, f"reloaded\n{changes}", warnings)
 
 
 @pytest.mark.case("F-53")

@@ -54,10 +54,11 @@ class Workers:
         async with self.client.post(url, data=body, headers=headers) as answer:
             return answer.status
 
-    async def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Any]:
+    async def ask(self, path: str, method: str = "GET", body: Any = None, **headers: str) -> tuple[int, Any]:
         """Send a request to the operator server. Return the status and the JSON of the answer."""
         given = {"Authorization": f"Bearer {TOKEN}"} | headers
-        async with self.client.request(method, self.gateway.operator_url + path, headers=given) as answer:
+        url = self.gateway.operator_url + path
+        async with self.client.request(method, url, headers=given, json=body) as answer:
             return answer.status, await answer.json()
 
     async def metric(self, name: str, **labels: str) -> float:
@@ -252,6 +253,8 @@ async def test_a_reload_reaches_both_workers_and_an_invalid_file_neither(run_wor
         good = workers.config.read_text()
         more = good.replace("sources:\n", "sources:\n  shop: {provider: mando, secrets: env:SECRET}\n")
         workers.config.write_text(more)
+        status, answer = await workers.ask("/-/reload", "POST", {"dry_run": True})
+        assert (status, answer["status"], answer["sources"]["added"]) == (200, "checked", ["shop"])
         status, answer = await workers.ask("/-/reload", "POST")
         assert (status, answer["sources"]["added"]) == (200, ["shop"])
         await workers.until(lambda: workers.that_logged("config.reloaded") == {1, 2})

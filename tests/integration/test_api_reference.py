@@ -152,8 +152,8 @@ async def test_the_answers_of_every_route_match_the_reference(
         dead = await filled(running, destination)
 
         assert "gatehouse_requests_total" in await api.get("/metrics")
-        await api.get("/healthz")
-        await api.get("/readyz")
+        for path in ("/healthz", "/readyz", "/api/v1/destinations"):
+            await api.get(path)
         page = await api.get("/api/v1/events", query="?limit=2&since=1h")
         assert len(page["events"]) == 2
         rest = await api.get("/api/v1/events", query=f"?limit=2&since=1h&cursor={page['cursor']}")
@@ -162,6 +162,8 @@ async def test_the_answers_of_every_route_match_the_reference(
             await api.get("/api/v1/events/{id}", id=event["id"])
         listed = await api.get("/api/v1/deliveries", query="?status=dead&type=sale.*&destination=app")
         assert len(listed["deliveries"]) == 2
+        (group,) = (await api.get("/api/v1/deliveries/dead", query="?type=sale.*"))["groups"]
+        assert (group["http_status"], group["count"]) == (410, 2)
         (refused,) = (await api.get("/api/v1/rejected", query="?source=mando&limit=10"))["rejected"]
         assert refused["headers"]
         await api.get("/api/v1/rejected/{id}", id=refused["id"])
@@ -170,7 +172,6 @@ async def test_the_answers_of_every_route_match_the_reference(
         variables = await api.get("/api/v1/environment", query="?name=T&name=U")
         assert variables["set"] == {"T": True, "U": False}
         assert "event: event" in await api.get("/api/v1/stream", query="?since=1h&until=now")
-        await api.get("/api/v1/destinations")
         assert (await api.get("/api/v1/status"))["reload"]["successful"]
         for action, code in (("probe", 409), ("pause", 200), ("test", 200)):
             await api.post(f"/api/v1/destinations/{{name}}/{action}", code, name="app")
@@ -193,7 +194,8 @@ async def test_the_answers_of_every_route_match_the_reference(
         await api.get("/api/v1/deliveries", query="?status=pending")
         await api.post("/api/v1/destinations/{name}/resume", name="app")
         (tmp_path / "gateway.yaml").write_text(config.replace("hisab:", "hisab2:"))
-        assert (await api.post("/-/reload"))["sources"]["added"] == ["hisab2"]
+        for body in ({"dry_run": True}, {}):
+            assert (await api.post("/-/reload", body=body))["sources"]["added"] == ["hisab2"]
         changes = await api.get("/api/v1/audit", query="?who=operator&since=1h&limit=3")
         assert [entry["action"] for entry in changes["audit"]] == ["reload", "resume", "retry"]
         await api.get("/api/v1/audit", query=f"?who=operator&since=1h&cursor={changes['cursor']}")
@@ -226,6 +228,7 @@ async def test_every_error_is_described(
         api = Api(running)
         for path in ("/api/v1/events", "/api/v1/deliveries", "/api/v1/rejected"):
             await api.get(path, 400, query="?limit=0")
+        await api.get("/api/v1/deliveries/dead", 400, query="?limit=1")
         await api.get("/api/v1/environment", 400)
         await api.get("/api/v1/stream", 400, query="?kinds=events")
         await api.post("/api/v1/deliveries/retry", 400, body={})
@@ -242,6 +245,7 @@ async def test_every_error_is_described(
             await api.post(path, 400, body={"filter": {"since": "soon"}})
             await api.post(path, 409, body={"all": True})
         await api.post("/-/reload", 400)
+        await api.post("/-/reload", 400, body={"dry_run": "yes"})
         for path in DOCUMENT["paths"]:
             for method, operation in DOCUMENT["paths"][path].items():
                 ask = getattr(api, method)
@@ -352,7 +356,15 @@ async def test_the_answers_of_several_workers_match_the_reference(
     async with run_gateway(WITH_ASANA.format(url=destination.url)) as running:
         dead = await filled(running, destination)
         async with in_front_of_workers(running, is_serving=True) as api:
-            for path in ("events", "deliveries", "sources", "handshakes", "destinations", "status"):
+            for path in (
+                "events",
+                "deliveries",
+                "deliveries/dead",
+                "sources",
+                "handshakes",
+                "destinations",
+                "status",
+            ):
                 await api.get(f"/api/v1/{path}")
             refused, _ = (await api.get("/api/v1/rejected"))["rejected"]
             await api.get("/api/v1/rejected/{id}", id=refused["id"])

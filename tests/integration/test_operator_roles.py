@@ -108,6 +108,8 @@ async def test_the_role_read_may_ask_what_a_retry_would_do(
     async with running.client.post(running.operator_url + path, headers=CI, data=twice) as answer:
         assert answer.status == 403
     assert (await ask(running, "POST", "/api/v1/destinations/app/pause", CI, {"dry_run": True}))[0] == 403
+    code, checked = await ask(running, "POST", "/-/reload", CI, {"dry_run": True})
+    assert (code, checked.get("status", "refused")) in ((200, "checked"), (400, "refused"))
 
 
 async def test_everyone_on_this_machine_may_operate_without_a_token(

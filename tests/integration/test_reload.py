@@ -69,6 +69,11 @@ async def post_reload(running: Running, **headers: str) -> tuple[int, Any]:
         return answer.status, await answer.json()
 
 
+async def show(running: Running, name: str) -> Any:
+    async with running.client.get(f"{running.operator_url}/api/v1/{name}") as answer:
+        return await answer.json()
+
+
 def lines(logged: io.StringIO, event: str) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, logged.getvalue().splitlines()) if line["event"] == event]
 
@@ -180,6 +185,50 @@ async def test_an_invalid_file_changes_nothing_and_reports_every_problem(
     assert (await post_reload(running))[0] == 200
     assert (await running.metrics())["gatehouse_config_last_reload_successful",] == 1
     assert (await send(running, "new"))[0] == 200
+
+
+async def test_a_dry_run_reports_the_changes_or_problems_of_a_reload_and_changes_nothing(
+    running: Running, file: Path, logged: io.StringIO
+) -> None:
+    async def ask(body: Any) -> tuple[int, Any]:
+        async with running.client.post(f"{running.operator_url}/-/reload", json=body) as answer:
+            return answer.status, await answer.json()
+
+    metrics, before = await running.metrics(), running.gateway.config
+    at = (await show(running, "status"))["reload"]
+    shop = '  shop: {provider: mando, secrets: "file:other"}\ndestinations:'
+    rewrite(
+        file, ("destinations:", shop), ("max: 20ms", "max: 30ms"), ('server: {listen: "127.0.0.1:0"}', "")
+    )
+    answered, found = await ask({"dry_run": True})
+    assert (answered, found["status"], found["dry_run"]) == (200, "checked", True)
+    assert found["sources"] == {"added": ["shop"], "removed": [], "changed": []}
+    assert (found["destinations"]["changed"], found["needs_restart"]) == (["app"], ["server.listen"])
+    assert "other" in found["not_ready"][0]
+    assert (await send(running, "shop"))[0] == 404
+
+    rewrite(file, ('{provider: mando, secrets: ["file:secret"]', '{provider: nope, secrets: ["file:secret"]'))
+    answered, refused = await ask({"dry_run": True})
+    assert (answered, refused["error"]["problems"][0]["path"]) == (400, "sources.mando.provider")
+    assert running.gateway.config is before
+    assert (await show(running, "status"))["reload"] == at
+    names = [
+        ("gatehouse_config_last_reload_" + name,) for name in ("successful", "success_timestamp_seconds")
+    ]
+    after = await running.metrics()
+    assert [after[name] for name in names] == [metrics[name] for name in names]
+    assert (await show(running, "audit"))["audit"] == []
+    assert not lines(logged, "config.reloaded") + lines(logged, "config.reload_failed")
+
+    for body in ({"dry_run": 1}, {"dryrun": True}, ["dry_run"]):
+        assert (await ask(body))[0] == 400
+    rewrite(file, ("provider: nope", "provider: mando"))
+    answered, done = await ask({"dry_run": False})
+    assert (answered, done) == (
+        200,
+        found | {"status": "reloaded", "dry_run": False, "sha256": done["sha256"]},
+    )
+    assert done["sha256"] == found["sha256"]
 
 
 async def test_a_missing_file_changes_nothing(running: Running, file: Path) -> None:

@@ -28,17 +28,18 @@ _PARTS = ("sources", "destinations", "routes")
 
 
 @click.command("reload")
+@click.option("--dry-run", is_flag=True, help="Only check the file, and list what would change.")
 @json_option
 @operator_option
 @config_option
-def reload(as_json: bool, operator: str | None, config: str | None) -> None:
+def reload(dry_run: bool, as_json: bool, operator: str | None, config: str | None) -> None:
     """Reload the config file of a running gateway, and list the changes.
 
     The gateway applies the whole file or nothing: if the file has problems, they are printed, and the gateway
     keeps its config. The gateway reads the file that it was started with. It is an error if the file named
-    here is another one.
+    here is another one. With --dry-run, the gateway checks the file as for a reload, and changes nothing.
 
-    Exits 0 if the config is in use, and 1 if it is not.
+    Exits 0 if the config is in use (with --dry-run: if a reload would use it), and 1 if not.
     """
     from gatehouse.cli.access import access_of
     from gatehouse.cli.operator_client import change
@@ -46,8 +47,9 @@ def reload(as_json: bool, operator: str | None, config: str | None) -> None:
 
     # The file is checked here first: the gateway would refuse it too.
     loaded = load_config(config)
-    answer = change("POST", access_of(loaded, operator), "/-/reload", {})
-    if answer.get("status") != "reloaded":
+    body = {"dry_run": True} if dry_run else {}
+    answer = change("POST", access_of(loaded, operator), "/-/reload", body)
+    if answer.get("status") != ("checked" if dry_run else "reloaded"):
         raise GatewayError(
             "the server that answered is not the operator listener of a gateway",
             hint="pass the URL of the gateway's operator listener with --operator http://host:port",
@@ -128,7 +130,10 @@ def _changes(answer: dict[str, Any]) -> Iterator[str]:
         for name in names
     ]
     lines += [f"settings: changed {key}" for key in answer["settings"]]
-    yield "reloaded" if lines else "reloaded: nothing changed"
+    if answer.get("dry_run"):
+        yield "a reload would change:" if lines else "a reload would change nothing"
+    else:
+        yield "reloaded" if lines else "reloaded: nothing changed"
     yield from (f"  {line}" for line in lines)
 
 

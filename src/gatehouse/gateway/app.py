@@ -144,13 +144,13 @@ class Gateway:
         """List the parts that cannot serve because a secret is missing."""
         return self._compiled.not_ready_lines()
 
-    async def reload(self, identity: Identity = HANGUP) -> ReloadResult:
+    async def reload(self, identity: Identity = HANGUP, *, dry_run: bool = False) -> ReloadResult:
         """Read the config file again and use it, or change nothing when it has a problem.
 
         Requests and attempts in progress finish with the previous config. Raises nothing. Only one reload
-        runs at a time.
+        runs at a time. With `dry_run`, the file is only checked.
         """
-        result = await self._reloader.reload()
+        result = await self._reloader.reload(dry_run=dry_run)
         change = reload_change(result)
         # A supervisor records its reload once, and not for each worker.
         if change is not None and identity != SUPERVISOR:

@@ -72,22 +72,30 @@ class Reloader:
         #: Whether a reload is possible: only after the gateway has started and before it stops.
         self.active = False
 
-    async def reload(self) -> ReloadResult:
-        """Use the current content of the file, or change nothing when it has a problem. Raises nothing."""
+    async def reload(self, *, dry_run: bool = False) -> ReloadResult:
+        """Use the current content of the file, or change nothing when it has a problem. Raises nothing.
+
+        With `dry_run`, it only reads and checks the file, and returns what would change.
+        """
         async with self._lock:
             try:
                 compiled, kept = await asyncio.to_thread(self._read)
             except ConfigError as error:
-                return self._refuse(error.problems)
+                return self._refuse(error.problems, dry_run=dry_run)
             except Exception as error:  # noqa: BLE001 - whatever a file causes, the gateway keeps running
-                return self._refuse([Problem(str(self._file), 0, "", f"a defect: {type(error).__name__}")])
+                problem = Problem(str(self._file), 0, "", f"a defect: {type(error).__name__}")
+                return self._refuse([problem], dry_run=dry_run)
             if not self.active:
                 return ReloadResult(
                     problems=(Problem(str(self._file), 0, "", _NOT_RUNNING, "try again later"),)
                 )
+            result = self._compare(compiled, kept)
+            if dry_run:
+                return result._replace(dry_run=True)
             if self._distribute is not None and (problems := await self._distribute(compiled.loaded)):
                 return self._refuse(problems)
-            return self._use(compiled, kept)
+            self._use(compiled, result)
+            return result
 
     def _read(self) -> tuple[CompiledConfig, tuple[str, ...]]:
         loaded = self._read_config()
@@ -101,34 +109,38 @@ class Reloader:
             kept = tuple(dict.fromkeys((*kept, "store.password")))
         return compiled, kept
 
-    def _use(self, compiled: CompiledConfig, kept: tuple[str, ...]) -> ReloadResult:
-        changes = compare(self._current, compiled)
-        lost = lost_keys(self._current.config, compiled.config)
+    def _compare(self, compiled: CompiledConfig, kept: tuple[str, ...]) -> ReloadResult:
+        return ReloadResult(
+            compare(self._current, compiled),
+            needs_restart=kept,
+            not_ready=tuple(compiled.not_ready_lines()),
+            keys_lost=lost_keys(self._current.config, compiled.config),
+            file=str(self._file),
+            sha256=hashlib.sha256(compiled.loaded.text).hexdigest(),
+        )
+
+    def _use(self, compiled: CompiledConfig, result: ReloadResult) -> None:
+        changes = result.changes or Changes()
         self._swap(compiled, changes)
         self._current = compiled
         self._metrics.reload_successful.set(1)
         self.last = LastReload(successful=True, at=self._clock())
         self._metrics.reload_success_time.set(self.last.at)
         get_logger().info("config.reloaded", file=str(self._file), **changes.named())
-        if kept:
-            get_logger().warning("config.needs_restart", keys=kept)
-        for source, keys in lost.items():
+        if result.needs_restart:
+            get_logger().warning("config.needs_restart", keys=result.needs_restart)
+        for source, keys in result.keys_lost.items():
             get_logger().warning("dedupe.keys_lost", source=source, keys=keys)
-        return ReloadResult(
-            changes,
-            needs_restart=kept,
-            not_ready=tuple(compiled.not_ready_lines()),
-            keys_lost=lost,
-            file=str(self._file),
-            sha256=hashlib.sha256(compiled.loaded.text).hexdigest(),
-        )
 
-    def _refuse(self, problems: Sequence[Problem]) -> ReloadResult:
+    def _refuse(self, problems: Sequence[Problem], *, dry_run: bool = False) -> ReloadResult:
+        result = ReloadResult(problems=tuple(problems), file=str(self._file), dry_run=dry_run)
+        if dry_run:
+            return result
         self._metrics.reload_successful.set(0)
         lines = [clean(str(problem)) for problem in problems]
         self.last = LastReload(successful=False, at=self._clock(), problems=tuple(lines))
         get_logger().error("config.reload_failed", file=str(self._file), problems=lines)
-        return ReloadResult(problems=tuple(problems), file=str(self._file))
+        return result
 
 
 def keep_restart_only(old: Config, new: Config) -> tuple[Config, tuple[str, ...]]:

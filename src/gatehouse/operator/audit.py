@@ -46,8 +46,8 @@ class Change(msgspec.Struct, frozen=True):
 
 
 def reload_change(result: ReloadResult) -> Change | None:
-    """Return what a reload changed; None if the config was refused."""
-    if result.changes is None:
+    """Return what a reload changed; None if the config was refused, and after a dry run."""
+    if result.changes is None or result.dry_run:
         return None
     return Change("reload", {"file": result.file} | result.changes.named())
 

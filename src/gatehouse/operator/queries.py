@@ -26,6 +26,7 @@ from gatehouse.operator.request_types import (
     DeliveryListQuery,
     EventFilters,
     EventListQuery,
+    ReloadBody,
     ReplayBody,
     RetryBody,
     StreamFilters,
@@ -198,6 +199,13 @@ def replay_destinations(given: Mapping[str, Any]) -> list[str] | None:
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise BadQueryError("destinations must be a list of names")
     return list(dict.fromkeys(names))
+
+
+def reload_is_dry_run(given: Mapping[str, Any]) -> bool:
+    """Parse whether a reload only checks the file. Raises `BadQueryError`."""
+    if given.keys() - ReloadBody.__annotations__.keys():
+        raise BadQueryError("a reload has no members except dry_run")
+    return flag(given, "dry_run")
 
 
 def check_text(text: str, name: str) -> str:

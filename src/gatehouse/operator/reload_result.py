@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 import msgspec
 from aiohttp import web
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from gatehouse.errors import Problem
     from gatehouse.operator.response_types import ConfigProblem, ReloadRefused, ReloadReport
+    from gatehouse.operator.tokens import Identity
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +64,15 @@ class ReloadResult(NamedTuple):
     #: The file that was read, and the SHA-256 of its content.
     file: str = ""
     sha256: str = ""
+    #: True: the file was only read and checked.
+    dry_run: bool = False
+
+
+class Reload(Protocol):
+    """Reloads the config file on behalf of an operator."""
+
+    async def __call__(self, identity: Identity, *, dry_run: bool = False) -> ReloadResult:
+        """Use the file, or only check it with `dry_run`."""
 
 
 class LastReload(NamedTuple):
@@ -89,7 +99,8 @@ def reload_answer(result: ReloadResult) -> web.Response:
         return web.json_response(refused, status=400)
     changes = msgspec.to_builtins(result.changes)
     report: ReloadReport = {
-        "status": "reloaded",
+        "status": "checked" if result.dry_run else "reloaded",
+        "dry_run": result.dry_run,
         "file": result.file,
         "sha256": result.sha256,
         "sources": changes["sources"],

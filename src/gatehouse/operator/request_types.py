@@ -226,6 +226,18 @@ class EnvironmentQuery(TypedDict):
     ]
 
 
+class ReloadBody(TypedDict, total=False):
+    """How to reload the config."""
+
+    dry_run: Annotated[
+        bool,
+        Meta(
+            description="`true` only reads and checks the file, and answers what would change.",
+            extra_json_schema={"default": False},
+        ),
+    ]
+
+
 class ReplayBody(TypedDict, total=False):
     """Where to deliver an event again."""
 

@@ -190,9 +190,13 @@ class NameChanges(TypedDict):
 
 
 class ReloadReport(TypedDict):
-    """What a reload changed."""
+    """What a reload changed, or what it would change."""
 
-    status: Annotated[Literal["reloaded"], Meta(description="Always `reloaded`.")]
+    status: Annotated[
+        Literal["reloaded", "checked"],
+        Meta(description="`checked` after a dry run, in which nothing changed.", examples=["reloaded"]),
+    ]
+    dry_run: Annotated[bool, Meta(description="As in the request.", examples=[False])]
     file: _File
     sha256: Annotated[str, Meta(description="The SHA-256 of its content.", examples=["9f86d081884c7d65…"])]
     sources: Annotated[

@@ -12,14 +12,19 @@ from aiohttp import hdrs, web
 
 from gatehouse.config.addresses import is_loopback
 from gatehouse.language.request import as_sent
+from gatehouse.operator import queries
 from gatehouse.operator.access import (
     IDENTITY,
     IDENTITY_HEADER,
     WrongTokens,
     cross_site_refusal,
+    reads_with_dry_run,
     role_refusal,
 )
+from gatehouse.operator.body import json_object
+from gatehouse.operator.error_answers import with_error_answers
 from gatehouse.operator.reload_result import reload_answer
+from gatehouse.operator.request_types import ReloadBody
 from gatehouse.operator.response_types import ErrorAnswer, Liveness, Readiness, ReloadRefused, ReloadReport
 from gatehouse.operator.responses import error_answer
 from gatehouse.operator.route_docs import describe_route
@@ -30,7 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from gatehouse.config.addresses import Address
-    from gatehouse.operator.reload_result import ReloadResult
+    from gatehouse.operator.api_request import ApiRequest
+    from gatehouse.operator.reload_result import Reload
     from gatehouse.operator.tokens import OperatorTokens
     from gatehouse.telemetry.metric_types import Counter
 
@@ -75,7 +81,7 @@ class OperatorServer:
         probes: Mapping[str, Callable[[], Awaitable[str | None]]],
         routes: Sequence[web.RouteDef],
         *,
-        reload: Callable[[Identity], Awaitable[ReloadResult]],
+        reload: Reload,
         exposition: Callable[[], Awaitable[bytes]] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,7 +115,7 @@ class OperatorServer:
                 web.get("/metrics", self._show_metrics),
                 web.get("/healthz", self._show_health),
                 web.get("/readyz", self._show_readiness),
-                web.post("/-/reload", self._do_reload),
+                web.post("/-/reload", with_error_answers(self._do_reload)),
                 *self._routes,
             ]
         )
@@ -198,13 +204,18 @@ class OperatorServer:
             self._metrics.operator_refused["cross_site"].inc()
         return refusal
 
-    @describe_route("Configuration", {200: (ReloadReport,), 400: (ReloadRefused, ErrorAnswer)})
-    async def _do_reload(self, request: web.Request) -> web.Response:
+    @reads_with_dry_run
+    @describe_route(
+        "Configuration", {200: (ReloadReport,), 400: (ReloadRefused, ErrorAnswer)}, body=ReloadBody
+    )
+    async def _do_reload(self, request: ApiRequest) -> web.Response:
         """Read the config file again.
 
-        The gateway uses the new config as a whole or not at all. No request is lost.
+        The gateway uses the new config as a whole or not at all. No request is lost. With `dry_run`, it reads
+        and checks the file in the same way and answers what would change, but changes nothing.
         """
-        return reload_answer(await self._reload(request[IDENTITY]))
+        dry_run = queries.reload_is_dry_run(await json_object(request))
+        return reload_answer(await self._reload(request[IDENTITY], dry_run=dry_run))
 
     @describe_route("Health", {200: "text/plain"})
     async def _show_metrics(self, _: web.Request) -> web.Response:

@@ -78,9 +78,9 @@ class Supervisor:
         """List the parts that cannot serve because a secret is missing."""
         return self._compiled.not_ready_lines()
 
-    async def reload(self, identity: Identity = HANGUP) -> ReloadResult:
-        """Reload the config file in all workers, or in none of them."""
-        result = await self._reloader.reload()
+    async def reload(self, identity: Identity = HANGUP, *, dry_run: bool = False) -> ReloadResult:
+        """Reload the config file in all workers, or in none of them. With `dry_run`, only check it."""
+        result = await self._reloader.reload(dry_run=dry_run)
         if change := reload_change(result):
             await record_change(self._workers, identity, change)
         return result
