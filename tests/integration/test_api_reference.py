@@ -141,6 +141,30 @@ async def filled(running: Running, destination: ScriptedDestination) -> str:
     return ids[-1]
 
 
+async def change_deliveries(api: Api, dead: str) -> None:
+    """Change deliveries and their destination in every way, while the destination is paused."""
+    for action, code in (("probe", 409), ("pause", 200), ("test", 200)):
+        await api.post(f"/api/v1/destinations/{{name}}/{action}", code, name="app")
+    for kind, number in (("replays", 3), ("retries", 2)):
+        path, chosen = f"/api/v1/{kind}", {"filter": {"since": "1h", "type": "sale.*"}}
+        plan = await api.post(path, body=chosen | {"dry_run": True})
+        assert plan["events"] == number
+        started = await api.post(path, 202, body=chosen | {"to": ["app"], "rate": "20/m"})
+        await api.get(path + "/{id}", id=started["id"])
+        await api.delete(path + "/{id}", id=started["id"])
+        assert len((await api.get(path))[kind]) == 1
+    counted = await api.post("/api/v1/deliveries/retry", body={"type": "sale.*", "dry_run": True})
+    assert counted["would_retry"] == {"app": 2}
+    await api.post("/api/v1/deliveries/{id}/retry", id=f"{dead}:app")
+    await api.post("/api/v1/events/{id}/replay", id=dead, body={"destinations": ["app"]})
+    unneeded = {"ids": ["nothing:app"], "note": "not needed"}
+    assert (await api.post("/api/v1/deliveries/discard", body=unneeded))["done"]
+    retried = await api.post("/api/v1/deliveries/retry", body={"all": True})
+    assert retried["done"] is True
+    await api.get("/api/v1/deliveries", query="?status=pending")
+    await api.post("/api/v1/destinations/{name}/resume", name="app")
+
+
 async def test_the_answers_of_every_route_match_the_reference(
     run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
 ) -> None:
@@ -169,30 +193,12 @@ async def test_the_answers_of_every_route_match_the_reference(
         await api.get("/api/v1/rejected/{id}", id=refused["id"])
         assert len((await api.get("/api/v1/sources"))["sources"]) == 6
         assert len((await api.get("/api/v1/handshakes"))["handshakes"]) == 1
-        variables = await api.get("/api/v1/environment", query="?name=T&name=U")
-        assert variables["set"] == {"T": True, "U": False}
+        in_environment = (await api.get("/api/v1/environment", query="?name=T&name=U"))["set"]
+        routed = (await api.get("/api/v1/routes", query="?source=mando&type=sale.created"))["destinations"]
+        assert (in_environment, len(routed)) == ({"T": True, "U": False}, 1)
         assert "event: event" in await api.get("/api/v1/stream", query="?since=1h&until=now")
         assert (await api.get("/api/v1/status"))["reload"]["successful"]
-        for action, code in (("probe", 409), ("pause", 200), ("test", 200)):
-            await api.post(f"/api/v1/destinations/{{name}}/{action}", code, name="app")
-        for kind, number in (("replays", 3), ("retries", 2)):
-            path, chosen = f"/api/v1/{kind}", {"filter": {"since": "1h", "type": "sale.*"}}
-            plan = await api.post(path, body=chosen | {"dry_run": True})
-            assert plan["events"] == number
-            started = await api.post(path, 202, body=chosen | {"to": ["app"], "rate": "20/m"})
-            await api.get(path + "/{id}", id=started["id"])
-            await api.delete(path + "/{id}", id=started["id"])
-            assert len((await api.get(path))[kind]) == 1
-        counted = await api.post("/api/v1/deliveries/retry", body={"type": "sale.*", "dry_run": True})
-        assert counted["would_retry"] == {"app": 2}
-        await api.post("/api/v1/deliveries/{id}/retry", id=f"{dead}:app")
-        await api.post("/api/v1/events/{id}/replay", id=dead, body={"destinations": ["app"]})
-        unneeded = {"ids": ["nothing:app"], "note": "not needed"}
-        assert (await api.post("/api/v1/deliveries/discard", body=unneeded))["done"]
-        retried = await api.post("/api/v1/deliveries/retry", body={"all": True})
-        assert retried["done"] is True
-        await api.get("/api/v1/deliveries", query="?status=pending")
-        await api.post("/api/v1/destinations/{name}/resume", name="app")
+        await change_deliveries(api, dead)
         (tmp_path / "gateway.yaml").write_text(config.replace("hisab:", "hisab2:"))
         for body in ({"dry_run": True}, {}):
             assert (await api.post("/-/reload", body=body))["sources"]["added"] == ["hisab2"]
@@ -229,7 +235,8 @@ async def test_every_error_is_described(
         for path in ("/api/v1/events", "/api/v1/deliveries", "/api/v1/rejected"):
             await api.get(path, 400, query="?limit=0")
         await api.get("/api/v1/deliveries/dead", 400, query="?limit=1")
-        await api.get("/api/v1/environment", 400)
+        for path in ("environment", "routes"):
+            await api.get(f"/api/v1/{path}", 400)
         await api.get("/api/v1/stream", 400, query="?kinds=events")
         await api.post("/api/v1/deliveries/retry", 400, body={})
         await api.post("/api/v1/deliveries/{id}/retry", 400, id="no-colon")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatehouse.config.model import RouteConfig
-from gatehouse.events.routing import compile_routes
+from gatehouse.events.routing import compile_routes, selecting_routes
 from gatehouse.language.patterns import matches
 
 
@@ -71,3 +71,19 @@ def test_an_event_without_a_matching_route_has_no_destination() -> None:
 
     assert compile_routes(routes, "a")("y") == ()
     assert compile_routes(routes, "c")("x") == ()
+
+
+def test_each_destination_is_named_with_the_routes_that_select_it() -> None:
+    routes = [
+        route(**{"from": "shop", "types": ("invoice.*",), "to": ("billing", "ledger")}),
+        route(**{"from": "other", "to": ("nobody",)}),
+        route(**{"from": "*", "to": ("archive", "billing")}),
+    ]
+
+    assert selecting_routes(routes, "shop", "invoice.paid") == {
+        "billing": [0, 2],
+        "ledger": [0],
+        "archive": [2],
+    }
+    assert selecting_routes(routes, "shop", "sale.created") == {"archive": [2], "billing": [2]}
+    assert selecting_routes(routes[:2], "shop", "sale.created") == {}

@@ -199,15 +199,15 @@ def _count(things: object, noun: str) -> str:
 
 def _routed_destinations(loaded: LoadedConfig, source: str, event_type: str) -> dict[str, list[_Place]]:
     """Find the destinations, each with the routes that lead to it."""
-    from gatehouse.events.routing import compile_routes
+    from gatehouse.events.routing import selecting_routes
 
-    found: dict[str, list[_Place]] = {}
-    for index, settings in enumerate(loaded.config.routes):
-        line, _ = loaded.document.locate(("routes", index))
-        # One route at a time, with the function that the gateway itself uses.
-        for destination in compile_routes([settings], source)(event_type):
-            found.setdefault(destination, []).append((f"routes.{index}", loaded.document.file, line))
-    return found
+    selecting = selecting_routes(loaded.config.routes, source, event_type)
+    return {name: [_place(loaded, index) for index in indexes] for name, indexes in selecting.items()}
+
+
+def _place(loaded: LoadedConfig, index: int) -> _Place:
+    line, _ = loaded.document.locate(("routes", index))
+    return f"routes.{index}", loaded.document.file, line
 
 
 def _print_route(source: str, event_type: str, found: dict[str, list[_Place]]) -> None:

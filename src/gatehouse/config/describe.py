@@ -1,4 +1,4 @@
-"""Describes verifiers, templates and dedupe keys in words, for `check`, `providers` and docs/providers.md."""
+"""Describes verifiers, templates, dedupe keys and routes in words."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ from gatehouse.config.model import (
 from gatehouse.config.quantities import format_duration
 
 if TYPE_CHECKING:
-    from gatehouse.config.model import DedupeKeyConfig, ProviderConfig, SignatureConfig, VerifyEntry
+    from gatehouse.config.model import (
+        DedupeKeyConfig,
+        ProviderConfig,
+        RouteConfig,
+        SignatureConfig,
+        VerifyEntry,
+    )
     from gatehouse.language.template import Template
 
 #: Verifiers whose description never changes.
@@ -49,6 +55,12 @@ _SHORT = {
     "ebay": "ECDSA-SHA1",
     "none": "nothing",
 }
+
+
+def route(config: RouteConfig) -> str:
+    """Describe a route: `from shop, types invoice.*, to billing, ledger`."""
+    sources, types, to = map(", ".join, (config.sources, config.types, config.to))
+    return f"from {sources}, types {types}, to {to}"
 
 
 def verification(config: ProviderConfig) -> str:

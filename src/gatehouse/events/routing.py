@@ -33,6 +33,16 @@ def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str]
     return destinations
 
 
+def selecting_routes(routes: Iterable[RouteConfig], source: str, event_type: str) -> dict[str, list[int]]:
+    """Return the destinations of an event, each with the indexes of the routes that select it."""
+    found: dict[str, list[int]] = {}
+    for index, route in enumerate(routes):
+        # One route at a time, with the function that is used for events.
+        for name in compile_routes([route], source)(event_type):
+            found.setdefault(name, []).append(index)
+    return found
+
+
 def reachable_destinations(routes: Iterable[RouteConfig], source: str) -> tuple[str, ...]:
     """Return every destination that events of this source may go to."""
     return tuple(dict.fromkeys(name for route in _own(routes, source) for name in route.to))

@@ -31,6 +31,7 @@ from gatehouse.operator.operations import OperationsApi
 from gatehouse.operator.probing import ProbingApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.reload_result import ReloadResult
+from gatehouse.operator.routing import RoutingApi
 from gatehouse.operator.server import OperatorServer
 from gatehouse.operator.status import StatusApi, StatusParts
 from gatehouse.operator.stream.api import StreamApi
@@ -47,7 +48,7 @@ from gatehouse.telemetry.metrics import Metrics
 from gatehouse.verify.remote_keys import RemoteKeys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gatehouse.config.addresses import Address
@@ -236,7 +237,8 @@ class Gateway:
             overlap=lambda: self._compiled.longest_commit,
             counted=not self._worker,
         )
-        records = RecordsApi(store, dispatcher, self._steady, routed=self._routed, audit=self._audit)
+        routed = lambda *event: self._compiled.routed(*event)  # noqa: E731, PLW0108 - by the config in use
+        records = RecordsApi(store, dispatcher, self._steady, routed=routed, audit=self._audit)
         self.operator = OperatorServer(
             self._operator_listen,
             self._compiled.operator_tokens,
@@ -248,6 +250,7 @@ class Gateway:
                 *ProbingApi(dispatcher, self._audit).routes(),
                 *DiscardApi(store, dispatcher, self._steady, self._audit).routes(),
                 *OperationsApi(store, self._operations, dispatcher, self._steady, self._audit).routes(),
+                *RoutingApi(lambda: self._compiled.loaded).routes(),
                 *self._audit.routes(),
                 *(self._audit.forwarded_routes() if self._worker else ()),
                 *EnvironmentApi(self._environment).routes(),
@@ -270,11 +273,6 @@ class Gateway:
             lambda: self._reloader.last,
         )
         return StatusApi(parts, self.metrics, self._clock)
-
-    def _routed(self, source: str, event_type: str) -> Iterable[str]:
-        """Return the destinations that the current routes select for a source and an event type."""
-        found = self.sources.get(source)
-        return () if found is None else found.route(event_type)
 
     async def _open_store(self) -> OpenedStore:
         if reason := self._compiled.store_not_ready:

@@ -63,6 +63,11 @@ class CompiledConfig:
         relays = [source.relay_timeout or 0.0 for source in self.sources.values()]
         return _COMMIT_MARGIN + self.config.server.commit_deadline + max(relays, default=0.0)
 
+    def routed(self, source: str, event_type: str) -> tuple[str, ...]:
+        """Return the destinations that the routes select for a source and an event type."""
+        found = self.sources.get(source)
+        return () if found is None else found.route(event_type)
+
     def not_ready(self) -> dict[KeyPath, str]:
         """Return why parts cannot serve because a secret is missing, by their path in the config."""
         found: dict[KeyPath, str | None] = {}

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatehouse.config import describe
 from gatehouse.config.addresses import is_loopback
-from gatehouse.config.describe import alternatives
 from gatehouse.config.load import load
 from gatehouse.errors import ConfigError, Problem
 from gatehouse.events.dedupe import scopes_of
@@ -22,7 +22,7 @@ from gatehouse.operator.reload_result import Changes, Difference, LastReload, Re
 from gatehouse.telemetry.log import clean, get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from gatehouse.config.base import Model
     from gatehouse.config.document import KeyPath
@@ -218,17 +218,12 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], differing: Itera
 
 
 def _routes(old: Iterable[RouteConfig], new: Iterable[RouteConfig]) -> Difference:
-    before, after = Counter(map(_describe, old)), Counter(map(_describe, new))
+    before, after = Counter(map(describe.route, old)), Counter(map(describe.route, new))
     return Difference(added=_surplus(after, before), removed=_surplus(before, after))
 
 
 def _surplus(more: Counter[str], less: Counter[str]) -> tuple[str, ...]:
     return tuple((more - less).elements())
-
-
-def _describe(route: RouteConfig) -> str:
-    parts: Iterator[str] = (", ".join(names) for names in (route.sources, route.types, route.to))
-    return "from {}, types {}, to {}".format(*parts)
 
 
 def lost_keys(before: Config, after: Config) -> dict[str, list[str]]:
@@ -246,7 +241,7 @@ def _lost(before: DedupeConfig, after: DedupeConfig) -> list[str]:
     return [
         text
         for template in before.templates
-        for number, text in enumerate(alternatives(template))
+        for number, text in enumerate(describe.alternatives(template))
         if not any(_still_reads(scopes, scopes_of(template), number) for scopes in new)
     ]
 

@@ -14,6 +14,7 @@ records            /api/v1 from the store: events, deliveries, destinations; rep
   responses        builds the answers
   error_answers    turns expected errors of a handler into answers
 probing            probes destinations, and sends test events to them
+routing            tells where an event would go, and which routes say so
 request_types      the types of queries and bodies
 response_types     the types of answers about the gateway
 record_types       the types of answers about events, deliveries and destinations

@@ -238,6 +238,13 @@ class ReloadBody(TypedDict, total=False):
     ]
 
 
+class RouteQuery(TypedDict):
+    """Which event to find the destinations of."""
+
+    source: Required[Annotated[str, Meta(description="The name of a source.", examples=["shop"])]]
+    type: Required[Annotated[str, Meta(description="The type of the event.", examples=["invoice.paid"])]]
+
+
 class ReplayBody(TypedDict, total=False):
     """Where to deliver an event again."""
 

@@ -25,6 +25,7 @@ from gatehouse.operator.probing import ProbingApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.response_types import ErrorAnswer
 from gatehouse.operator.route_docs import RouteDescription, route_description
+from gatehouse.operator.routing import RoutingApi
 from gatehouse.operator.server import PUBLIC_PATHS, OperatorServer
 from gatehouse.operator.status import StatusApi
 from gatehouse.operator.stream.api import StreamApi
@@ -155,6 +156,7 @@ def router() -> web.UrlDispatcher:
         *ProbingApi(nothing, nothing).routes(),
         *DiscardApi(nothing, nothing, time.time, nothing).routes(),
         *OperationsApi(nothing, nothing, nothing, time.time, nothing).routes(),
+        *RoutingApi(nothing).routes(),
         *Audit(nothing, nothing).routes(),
         *EnvironmentApi({}).routes(),
         *StatusApi(nothing, metrics, time.time).routes(),
