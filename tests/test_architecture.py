@@ -30,6 +30,8 @@ PURE = (
     *("delivery/pacing.py", "store/operations.py"),
     *(
         "telemetry/live.py",
+        "telemetry/buckets.py",
+        "telemetry/history.py",
         "operator/stream/wanted.py",
         "operator/stream/entries.py",
         "operator/stream/view.py",

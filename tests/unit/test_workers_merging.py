@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
-from gatehouse.workers.merging import merge_destinations, merge_sources, merge_status
+from gatehouse.workers.merging import merge_destinations, merge_history, merge_sources, merge_status
 
 
 def source(**changes: Any) -> dict[str, Any]:
@@ -70,3 +71,65 @@ def test_the_store_is_available_if_it_is_for_every_worker() -> None:
     merged = merge_status([status(), status(available=False, disk_low=True, size_bytes=7), status()])
 
     assert merged["store"] == {"available": False, "disk_low": True, "size_bytes": 7}
+
+
+def history(**changes: Any) -> dict[str, Any]:
+    """Return the history of a worker, with three buckets instead of 288."""
+    rates = {"accepted_per_minute": 1.5, "refused_per_minute": 0.0, "unavailable_per_minute": 0.0}
+    counts = {"accepted": [None, 2, 3], "refused": [None, 0, 1], "unavailable": [None, 0, 0]}
+    app = {
+        "name": "billing",
+        "delivered_per_minute": 1.0,
+        "failed_per_minute": 0.25,
+        "rate_seconds": 320,
+        "delivered": [None, 2, 3],
+        "failed": [None, 0, 1],
+        "reasons": {"timeout": [None, 0, 1]},
+        "lag": [None, 7, 0],
+    }
+    return {
+        "from": "2026-01-31T09:50:00Z",
+        "until": "2026-01-31T10:05:00Z",
+        "step_seconds": 300,
+        "since": "2026-01-31T09:56:02Z",
+        "complete_since": "2026-01-31T09:56:02Z",
+        "sources": [{"name": "shop", "rate_seconds": 320} | rates | counts],
+        "destinations": [app],
+    } | changes
+
+
+def test_the_history_of_all_workers_is_added_bucket_by_bucket() -> None:
+    later = history(since="2026-01-31T10:00:02Z")
+    later["sources"][0] |= {"accepted": [None, None, 4], "accepted_per_minute": 2.0, "rate_seconds": 311}
+    later["destinations"][0] |= {
+        "failed": [None, None, 2],
+        "lag": [None, None, 60],
+        "reasons": {"dns": [None, None, 2]},
+    }
+    started = history(since="2026-01-31T10:04:50Z")
+    started["sources"][0] |= {"accepted": [None, None, 9], "rate_seconds": 5}
+    started["sources"][0] |= {f"{name}_per_minute": None for name in ("accepted", "refused", "unavailable")}
+
+    merged = merge_history([history(), later, started], complete=True)
+
+    (shop,), (billing,) = merged["sources"], merged["destinations"]
+    assert (merged["since"], merged["complete_since"]) == ("2026-01-31T09:56:02Z", "2026-01-31T10:04:50Z")
+    assert (shop["accepted"], shop["refused"]) == ([None, 2, 16], [None, 0, 3])
+    # The worker that has just started has no rates, and does not shorten what the others cover.
+    assert (shop["accepted_per_minute"], shop["rate_seconds"]) == (3.5, 311)
+    assert (billing["failed"], billing["failed_per_minute"]) == ([None, 0, 4], 0.75)
+    assert billing["reasons"] == {"timeout": [None, 0, 2], "dns": [None, None, 2]}
+    assert billing["lag"] == [None, 7, 60]
+    assert merge_history([history()], complete=False) == history(complete_since=None)
+
+
+def test_a_worker_that_answered_before_a_bucket_began_is_added_to_the_buckets_that_it_means() -> None:
+    next_bucket = {"from": "2026-01-31T09:55:00Z", "until": "2026-01-31T10:10:00Z"}
+    newer = history(**next_bucket)
+    newer["sources"][0]["accepted"] = [1, 10, 0]
+
+    for answers in ([history(), newer], [newer, history()]):
+        merged = merge_history(deepcopy(answers), complete=True)
+        assert {name: merged[name] for name in next_bucket} == next_bucket
+        assert merged["sources"][0]["accepted"] == [3, 13, 0]
+        assert merged["destinations"][0]["reasons"] == {"timeout": [0, 1, 1]}

@@ -15,6 +15,7 @@ from gatehouse.delivery.operations import Operations
 from gatehouse.errors import StoreError
 from gatehouse.gateway.compiled import CompiledConfig
 from gatehouse.gateway.reload import Reloader
+from gatehouse.gateway.sampling import Sampler
 from gatehouse.ingest.committer import Committer, Reviver
 from gatehouse.ingest.confirmation import confirm
 from gatehouse.ingest.handshakes import HandshakeResponder, HandshakeSecrets
@@ -22,11 +23,11 @@ from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.relay import Relay
 from gatehouse.ingest.server import IngestServer
-from gatehouse.ingest.source import set_readiness_metrics
 from gatehouse.network.sockets import start_listening
 from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.audit import Audit, reload_change
 from gatehouse.operator.discarding import DiscardApi
+from gatehouse.operator.history import HistoryApi
 from gatehouse.operator.operations import OperationsApi
 from gatehouse.operator.probing import ProbingApi
 from gatehouse.operator.records import RecordsApi
@@ -175,8 +176,7 @@ class Gateway:
 
     async def _start(self) -> None:
         """Start the parts in order of dependency. They stop in reverse order."""
-        set_readiness_metrics(self.sources, self.metrics)
-        self._log_not_ready()
+        self._compiled.report_readiness(self.metrics)
         self.metrics.reload_success_time.set(self._clock())
         closing = self._running.push_async_callback
 
@@ -199,6 +199,9 @@ class Gateway:
             wall_clock=self._clock,
             live=self._live,
         )
+        self._sampler = Sampler(self.metrics, lambda: self._compiled, wall=self._clock, steady=self._steady)
+        self._sampler.start()
+        self._running.callback(self._sampler.stop)
         self._operations = Operations(store, dispatcher, self.metrics, self._steady)
         # The disk watch starts before the operator server, whose /readyz uses it.
         await self._watch_disk(opened)
@@ -254,6 +257,7 @@ class Gateway:
                 *self._audit.routes(),
                 *(self._audit.forwarded_routes() if self._worker else ()),
                 *EnvironmentApi(self._environment).routes(),
+                *HistoryApi(self._sampler.sample).routes(),
                 *self._status_api(opened.place, dispatcher).routes(),
                 *self._stream.routes(),
             ],
@@ -355,17 +359,9 @@ class Gateway:
         self.operator.use_tokens(compiled.operator_tokens)
         for name in changes.sources.removed:
             self.metrics.forget_source(name)
-        set_readiness_metrics(sources, self.metrics)
-        self._log_not_ready()
-
-    def _log_not_ready(self) -> None:
-        for source in self.sources.values():
-            if source.not_ready:
-                get_logger().error("source.not_ready", source=source.name, reason=source.not_ready)
-        for source in self._compiled.sources_without_handshake():
-            get_logger().warning("source.not_ready", source=source.name, reason=source.handshake_not_ready)
-        for reason in self._compiled.operator_tokens.not_ready.values():
-            get_logger().error("operator.not_ready", reason=reason)
+        compiled.report_readiness(self.metrics)
+        # What was added begins at zero, although its counters may be older.
+        self._sampler.sample()
 
     @property
     def _operator_listen(self) -> Address | Path:

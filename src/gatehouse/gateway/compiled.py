@@ -16,14 +16,16 @@ from gatehouse.delivery.destination import build_destinations
 from gatehouse.diagnosis.known import known_sources
 from gatehouse.errors import ConfigError
 from gatehouse.ingest.client_address import client_address
-from gatehouse.ingest.source import Source, build_sources
+from gatehouse.ingest.source import Source, build_sources, set_readiness_metrics
 from gatehouse.operator.tokens import DUPLICATE_HINT, OperatorTokens, duplicate_message
+from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from gatehouse.config.document import KeyPath
     from gatehouse.config.load import LoadedConfig
+    from gatehouse.telemetry.metrics import Metrics
     from gatehouse.verify.base import KnownKeys
 
 #: Seconds that a commit may take beyond its deadline.
@@ -88,6 +90,17 @@ class CompiledConfig:
     def sources_without_handshake(self) -> list[Source]:
         """List the sources that cannot answer handshakes."""
         return [source for source in self.sources.values() if source.handshake_not_ready]
+
+    def report_readiness(self, metrics: Metrics) -> None:
+        """Set the gauges of the sources, and log what lacks its secrets."""
+        set_readiness_metrics(self.sources, metrics)
+        for source in self.sources.values():
+            if source.not_ready:
+                get_logger().error("source.not_ready", source=source.name, reason=source.not_ready)
+        for source in self.sources_without_handshake():
+            get_logger().warning("source.not_ready", source=source.name, reason=source.handshake_not_ready)
+        for reason in self.operator_tokens.not_ready.values():
+            get_logger().error("operator.not_ready", reason=reason)
 
     def _refuse_duplicate_tokens(self) -> None:
         """Raise `ConfigError` if two tokens have the same value. A role would be a matter of chance."""

@@ -20,6 +20,7 @@ from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.operator.api import EnvironmentApi, OperatorApi
 from gatehouse.operator.audit import Audit
 from gatehouse.operator.discarding import DiscardApi
+from gatehouse.operator.history import HistoryApi
 from gatehouse.operator.operations import OperationsApi
 from gatehouse.operator.probing import ProbingApi
 from gatehouse.operator.records import RecordsApi
@@ -159,6 +160,7 @@ def router() -> web.UrlDispatcher:
         *RoutingApi(nothing).routes(),
         *Audit(nothing, nothing).routes(),
         *EnvironmentApi({}).routes(),
+        *HistoryApi(nothing).routes(),
         *StatusApi(nothing, metrics, time.time).routes(),
         *StreamApi(Hub(), nothing, metrics).routes(),
     ]

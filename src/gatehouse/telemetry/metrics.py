@@ -41,6 +41,16 @@ OUTCOMES = (
     "unavailable",
     "relay_failed",
 )
+#: The outcomes of a refused request, and those of a fault of the gateway or of a destination (5xx).
+REFUSED_OUTCOMES = (
+    "malformed",
+    "unauthorized",
+    "method_not_allowed",
+    "timeout",
+    "too_large",
+    "unsupported_encoding",
+)
+FAULT_OUTCOMES = ("unavailable", "relay_failed")
 #: The reasons why the operator server refuses a request.
 REFUSALS = ("unauthorized", "throttled", "cross_site", "forbidden")
 #: The kinds of operations: replays and retries of many events.

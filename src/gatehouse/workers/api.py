@@ -21,7 +21,7 @@ from gatehouse.operator.responses import error_answer
 from gatehouse.operator.status import reload_state
 from gatehouse.operator.tokens import SUPERVISOR
 from gatehouse.telemetry.log import get_logger
-from gatehouse.workers.merging import merge_destinations, merge_sources, merge_status
+from gatehouse.workers.merging import merge_destinations, merge_history, merge_sources, merge_status
 from gatehouse.workers.process import NoAnswerError, WorkerAnswer
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class WorkersApi:
             web.post(_DESTINATIONS + "/{name}/probe", self._probe),
             web.post(_DESTINATIONS + "/{name}/test", self._test),
             web.get("/api/v1/sources", self._list_sources),
+            web.get("/api/v1/history", self._show_history),
             web.get("/api/v1/status", self._show_status),
             web.route("*", "/api/v1/{rest:.*}", self._forward),
         ]
@@ -152,6 +153,14 @@ class WorkersApi:
         lists = [answer["sources"] for answer in await self._request_all_json(request)]
         return _json({"sources": merge_sources(lists)}) if lists else _unavailable()
 
+    async def _show_history(self, request: ApiRequest) -> web.Response:
+        answers = await self._request_all(request)
+        histories = [answer.json() for answer in answers if answer.status == _OK]
+        if not histories:
+            return _pass_on(answers[0]) if answers else _unavailable()
+        complete = len(histories) == len(self._workers)
+        return _json(merge_history(histories, complete=complete), compact=True)
+
     async def _show_status(self, request: ApiRequest) -> web.Response:
         answers = await self._request_all_json(request)
         if not answers:
@@ -206,8 +215,9 @@ def _pass_on(answer: WorkerAnswer) -> web.Response:
     return web.Response(body=answer.body, status=answer.status, headers={"Content-Type": answer.content_type})
 
 
-def _json(value: object) -> web.Response:
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+def _json(value: object, *, compact: bool = False) -> web.Response:
+    text = msgspec.json.encode(value)
+    text = text if compact else msgspec.json.format(text, indent=2) + b"\n"
     return web.Response(body=text, content_type="application/json", charset="utf-8")
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+
+from gatehouse.language.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 Entries = list[dict[str, Any]]
+#: A number by bucket, the oldest first; None where nobody counted.
+_Buckets = list[int | None]
 
 
 def merge_destinations(lists: Sequence[Entries]) -> Entries:
@@ -32,6 +36,74 @@ def merge_status(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "size_bytes": max(store["size_bytes"] for store in stores),
     }
     return merged
+
+
+def merge_history(answers: Sequence[dict[str, Any]], *, complete: bool) -> dict[str, Any]:
+    """Merge the history of all workers, bucket by bucket. `complete`: every worker has answered.
+
+    The newest bucket of a worker that answered just before the others may be the one before theirs.
+    """
+    first, *others = sorted(answers, key=lambda answer: str(answer["until"]), reverse=True)
+    for answer in others:
+        _shift(answer, round((_seconds(first["until"]) - _seconds(answer["until"])) / first["step_seconds"]))
+    sources, destinations = ([answer[kind] for answer in answers] for kind in ("sources", "destinations"))
+    return first | {
+        "since": min(answer["since"] for answer in answers),
+        "complete_since": max(answer["since"] for answer in answers) if complete else None,
+        "sources": list(_merged(sources, _add_source_history)),
+        "destinations": list(_merged(destinations, _add_destination_history)),
+    }
+
+
+def _shift(answer: dict[str, Any], missing: int) -> None:
+    """Drop the oldest buckets of an answer, and add as many that are not known."""
+    if missing <= 0:
+        return
+    for entry in (*answer["sources"], *answer["destinations"]):
+        for lists in (entry, entry.get("reasons", {})):
+            for name, value in lists.items():
+                if isinstance(value, list):
+                    lists[name] = (value + [None] * missing)[-len(value) :]
+
+
+def _add_source_history(merged: dict[str, Any], other: dict[str, Any]) -> None:
+    _add_counts(merged, other, ("accepted", "refused", "unavailable"))
+
+
+def _add_destination_history(merged: dict[str, Any], other: dict[str, Any]) -> None:
+    reasons, more = merged["reasons"], other["reasons"]
+    _add_counts(merged, other, ("delivered", "failed"))
+    merged["lag"] = _by_bucket(merged["lag"], other["lag"], max)
+    for reason, counts in more.items():
+        reasons[reason] = _by_bucket(reasons[reason], counts, sum) if reason in reasons else counts
+
+
+def _add_counts(merged: dict[str, Any], other: dict[str, Any], names: Sequence[str]) -> None:
+    for name in names:
+        merged[name] = _by_bucket(merged[name], other[name], sum)
+    _add_rates(merged, other, [f"{name}_per_minute" for name in names])
+
+
+def _add_rates(merged: dict[str, Any], other: dict[str, Any], names: Sequence[str]) -> None:
+    # A worker that has just started has no rates yet.
+    if other[names[0]] is None:
+        return
+    if merged[names[0]] is None:
+        merged |= {name: other[name] for name in (*names, "rate_seconds")}
+        return
+    merged |= {name: round(merged[name] + other[name], 2) for name in names}
+    merged["rate_seconds"] = min(merged["rate_seconds"], other["rate_seconds"])
+
+
+def _by_bucket(one: _Buckets, other: _Buckets, combine: Callable[[Sequence[int]], int]) -> _Buckets:
+    return [
+        right if left is None else left if right is None else combine((left, right))
+        for left, right in zip(one, other, strict=True)
+    ]
+
+
+def _seconds(time: str) -> float:
+    return cast("float", parse_time(time))
 
 
 def _merged(
