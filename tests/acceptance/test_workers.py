@@ -203,6 +203,10 @@ async def test_operators_see_the_state_of_all_workers(run_workers: RunWorkers) -
         assert source["secrets"][0]["matched"] == 5
         assert whole["sources"] == (await workers.ask("/api/v1/sources"))[1]["sources"]
         assert whole["destinations"][0]["paused"]
+        _, history = await workers.ask("/api/v1/history?source=mando")
+        (seen,) = history["sources"]
+        counted = [sum(number or 0 for number in seen[name]) for name in ("accepted", "refused")]
+        assert (counted, history["destinations"]) == ([5, len(times)], [])
 
 
 async def test_the_operator_listener_of_several_workers_is_protected(run_workers: RunWorkers) -> None:

@@ -176,7 +176,7 @@ async def test_the_answers_of_every_route_match_the_reference(
         dead = await filled(running, destination)
 
         assert "gatehouse_requests_total" in await api.get("/metrics")
-        for path in ("/healthz", "/readyz", "/api/v1/destinations"):
+        for path in ("/healthz", "/readyz", "/api/v1/destinations", "/api/v1/history"):
             await api.get(path)
         page = await api.get("/api/v1/events", query="?limit=2&since=1h")
         assert len(page["events"]) == 2
@@ -371,6 +371,7 @@ async def test_the_answers_of_several_workers_match_the_reference(
                 "handshakes",
                 "destinations",
                 "status",
+                "history",
             ):
                 await api.get(f"/api/v1/{path}")
             refused, _ = (await api.get("/api/v1/rejected"))["rejected"]

@@ -180,12 +180,15 @@ def test_a_clock_that_is_set_a_little_neither_loses_nor_repeats_a_bucket() -> No
 
 def test_numbers_take_no_more_than_their_buckets_and_nothing_while_they_are_zero() -> None:
     numbers = Numbers()
+
+    def size() -> int:
+        return 0 if numbers._values is None else len(numbers._values.tobytes())
+
     numbers.add(5, 0)
     numbers.raise_to(5, 0)
-    assert numbers._values is None
+    assert size() == 0
 
     numbers.add(5, 2**40)
     numbers.raise_to(6, 2**40)
     assert numbers.until(6)[-2:] == [2**32 - 1] * 2
-    assert numbers._values is not None
-    assert len(numbers._values.tobytes()) == BUCKETS * 4
+    assert size() == BUCKETS * 4

@@ -78,7 +78,10 @@ class Sampler:
 
     def _destination(self, name: str) -> Sampled:
         attempts = self._metrics.attempts.labels
-        failed = {reason: int(value) for reason in _FAILURES if (value := attempts(name, reason).value)}
+        failed: dict[str, int] = {}
+        for reason in _FAILURES:
+            if number := int(attempts(name, reason).value):
+                failed[reason] = number
         return Sampled(
             {
                 "delivered": int(self._metrics.deliveries.labels(name, "delivered").value),
