@@ -28,8 +28,10 @@ HTML = (
 GETS = (
     *("/healthz", "/readyz", "/metrics", "/api/v1/events", "/api/v1/deliveries", "/api/v1/destinations"),
     *("/api/v1/sources", "/api/v1/rejected", "/api/v1/handshakes", "/api/v1/events/nope"),
-    *("/api/v1/events?limit=0", "/-/reload", "/", "/nope"),
+    *("/api/v1/events?limit=0", "/-/reload", "/api/nope", "/metrics/nope"),
 )
+#: What the page answers with HTML, if the client accepts it.
+PAGES = ("/events", "/login", "/nope")
 DATA = ("application/json", "text/plain")
 NOT_THERE = (
     *("/static", "/static/", "/static/x.js", "/static/../gatehouse.db", "/static/%2e%2e/gatehouse.db"),
@@ -85,6 +87,21 @@ async def test_no_answer_can_be_run_cached_or_framed(running: Running, accept: s
         assert_is_inert(headers)
 
 
+@pytest.mark.case("S-49", "S-52")
+async def test_the_page_runs_only_its_own_script_and_cannot_be_framed(running: Running) -> None:
+    for path in PAGES:
+        _, _, headers = await ask(running, path, Accept="text/html")
+        policy = headers["content-security-policy"].split("; ")
+        assert {"default-src 'none'", "script-src 'self'", "style-src 'self'", "form-action 'self'"} < set(
+            policy
+        )
+        assert {"frame-ancestors 'none'", "base-uri 'none'", "trusted-types 'none'"} < set(policy)
+        assert headers["cache-control"] == "no-store"
+        assert headers["server"] == "gatehouse"
+    _, _, headers = await ask(running, "/nope")
+    assert_is_inert(headers)
+
+
 @pytest.mark.case("S-52")
 async def test_no_refusal_can_be_run_cached_or_framed(locked: Running) -> None:
     for number in range(12):
@@ -137,7 +154,7 @@ async def test_markup_in_every_field_comes_back_as_json_text(
 @pytest.mark.case("S-49")
 async def test_markup_in_a_request_comes_back_as_json_text(running: Running) -> None:
     asked = "%3Cscript%3Ealert(1)%3C/script%3E"
-    for path in ("/{}", "/api/v1/events/{}", "/api/v1/events?{}=1", "/api/v1/rejected/{}"):
+    for path in ("/api/v1/{}", "/api/v1/events/{}", "/api/v1/events?{}=1", "/api/v1/rejected/{}"):
         code, text, headers = await ask(running, path.format(asked), Accept="text/html")
         assert code in (400, 404)
         assert_is_inert(headers)

@@ -12,6 +12,7 @@ from yarl import URL
 
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
+from gatehouse.operator.page.page import DATA_PATHS
 from gatehouse.operator.server import PUBLIC_PATHS
 from gateways import CONFIG, RunGateway, Running
 from operators import ALICE, CI, OPERATOR, VALUES, WITH_TOKENS, ask, supervised
@@ -27,12 +28,14 @@ async def running(run_gateway: RunGateway, destination: ScriptedDestination) -> 
 
 
 def routes(running: Running) -> list[tuple[str, str]]:
-    """Return method and path of each route that needs a token, with a value for each parameter."""
+    """Return method and path of each route of the API that needs a token, with a value for each parameter."""
     resources = ((route.method, route.resource) for route in running.gateway.operator.app().router.routes())
     return [
         (method, str(URL(resource.canonical.replace("{id}", "x").replace("{name}", "app"))))
         for method, resource in resources
-        if resource is not None and resource.canonical not in PUBLIC_PATHS
+        if resource is not None
+        and resource.canonical.startswith(DATA_PATHS)
+        and resource.canonical not in PUBLIC_PATHS
     ]
 
 

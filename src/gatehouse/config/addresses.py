@@ -214,6 +214,11 @@ def parse_path(value: Any) -> Any:
     return value
 
 
+def parse_path_prefix(value: Any) -> Any:
+    """Check the path under which a proxy serves a listener. Removes a final slash."""
+    return parse_path(value).removesuffix("/")
+
+
 def parse_trusted_proxy(value: Any) -> Any:
     """Check that a value is an IP address, a network, or `unix`."""
     if value == UNIX:
@@ -253,6 +258,7 @@ PublicUrl = Annotated[
     text_schema("URL", r"https?://[^@#/?\s]+/?", "https://hooks.example.com"),
 ]
 PathText = Annotated[str, BeforeValidator(parse_path), text_schema("path", _PATH, "/in/shop")]
+PathPrefix = Annotated[str, BeforeValidator(parse_path_prefix), text_schema("path", _PATH, "/gatehouse")]
 Network = Annotated[str, BeforeValidator(parse_network), text_schema("network", r".+", "10.0.0.0/8")]
 TrustedProxy = Annotated[
     str, BeforeValidator(parse_trusted_proxy), text_schema("network or `unix`", r".+", "10.0.0.0/8", "unix")

@@ -16,6 +16,7 @@ from gatehouse.config.addresses import (
     HttpUrl,
     ListenAddress,
     ListenAddresses,
+    PathPrefix,
     PublicUrl,
     TrustedProxy,
 )
@@ -143,6 +144,9 @@ class OperatorConfig(Model):
 
     listen: ListenAddress = Address("127.0.0.1", 9090)
     """The address for metrics, health checks, the API and the web page."""
+    path: PathPrefix = ""
+    """The path under which a proxy in front serves this listener, as in `/gatehouse`. All links of the web
+    page start with it. The listener accepts requests with this path and without it."""
     token: SecretReference | None = None
     """A bearer token with the role `operate`. Every request except health checks needs a token if the config
     has one. If `listen` is not a loopback address, the config needs one, here or in `tokens`."""

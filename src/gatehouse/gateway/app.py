@@ -262,6 +262,8 @@ class Gateway:
                 *self._stream.routes(),
             ],
             reload=self.reload,
+            page_path=None if self._worker else self.config.operator.path,
+            clock=self._clock,
         )
         await start_listening(self.operator.start(), "operator.listen", self._operator_listen)
         closing(self.operator.stop)

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 #: Settings of a socket or of the store, which stay open for the whole life of the process.
 _RESTART_ONLY = (
-    *(("server", "listen"), ("operator", "listen"), ("store", "url"), ("store", "password")),
-    *(("store", "connections"), ("store", "allow_unsynced")),
+    *(("server", "listen"), ("operator", "listen"), ("operator", "path")),
+    *(("store", "url"), ("store", "password"), ("store", "connections"), ("store", "allow_unsynced")),
 )
 _NOT_RUNNING = "can't be reloaded while the gateway starts or stops"
 

@@ -1,6 +1,7 @@
-"""Operator: the second listener, with metrics, health and the API for operators.
+"""Operator: the second listener, with metrics, health, the API and the web page for operators.
 
 server             the listener: `/metrics`, `/healthz`, `/readyz`, `/-/reload`, and who may use it
+  authentication   checks tokens, and refuses foreign hosts
   access           checks roles; blocks addresses that send wrong tokens, and requests of other sites' pages
   tokens           the tokens of the config: who has which token, and with which role (pure)
   reload_result    the result of a reload, and its answer

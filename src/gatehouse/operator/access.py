@@ -91,24 +91,25 @@ _FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data", "text
 _OWN_SITE = frozenset({"same-origin", "none"})
 
 
-def cross_site_refusal(request: web.Request) -> web.Response | None:
+def cross_site_refusal(request: web.Request, *, forms: bool = False) -> web.Response | None:
     """Return the refusal of a request that may come from another site's page; None if it is allowed.
 
     Browsers send the origin of a request in Origin or Sec-Fetch-Site. A request without these headers comes
-    from a tool, unless it has the content type of a form: old browsers send forms without them.
+    from a tool, unless it has the content type of a form: old browsers send forms without them. With `forms`,
+    such a form is allowed, because the caller checks the token that the form has to contain.
     """
-    if request.method in _SAFE_METHODS or not _may_be_cross_site(request.headers, request.host):
+    if request.method in _SAFE_METHODS or not _may_be_cross_site(request.headers, request.host, forms=forms):
         return None
     message = "requests from other sites and from forms are refused; send content-type: application/json"
     return error_answer(403, "cross_site", message)
 
 
-def _may_be_cross_site(headers: CIMultiDictProxy[str], host: str) -> bool:
+def _may_be_cross_site(headers: CIMultiDictProxy[str], host: str, *, forms: bool) -> bool:
     sites, origins = headers.getall("Sec-Fetch-Site", ()), headers.getall(hdrs.ORIGIN, ())
     if any(site not in _OWN_SITE for site in sites) or any(not _is_own(origin, host) for origin in origins):
         return True
     has_origin = bool(sites or origins)
-    return not has_origin and any(
+    return not (has_origin or forms) and any(
         value.strip().lower().startswith(_FORM_TYPES) for value in headers.getall(hdrs.CONTENT_TYPE, ())
     )
 

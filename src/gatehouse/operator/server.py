@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import hdrs, web
 
-from gatehouse.config.addresses import is_loopback
-from gatehouse.language.request import as_sent
 from gatehouse.operator import queries
-from gatehouse.operator.access import (
-    IDENTITY,
-    IDENTITY_HEADER,
-    WrongTokens,
-    cross_site_refusal,
-    reads_with_dry_run,
-    role_refusal,
-)
+from gatehouse.operator.access import IDENTITY, IDENTITY_HEADER, reads_with_dry_run, role_refusal
+from gatehouse.operator.authentication import Authentication
 from gatehouse.operator.body import json_object
 from gatehouse.operator.error_answers import with_error_answers
+from gatehouse.operator.page.page import Page
 from gatehouse.operator.reload_result import reload_answer
 from gatehouse.operator.request_types import ReloadBody
 from gatehouse.operator.response_types import ErrorAnswer, Liveness, Readiness, ReloadRefused, ReloadReport
 from gatehouse.operator.responses import error_answer
 from gatehouse.operator.route_docs import describe_route
-from gatehouse.operator.tokens import LOCAL, SUPERVISOR, Identity
-from gatehouse.telemetry.log import get_logger
+from gatehouse.operator.tokens import SUPERVISOR, Identity
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -44,10 +35,9 @@ if TYPE_CHECKING:
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
 #: Bytes. Operators send only a few names.
 _LONGEST_BODY = 64 * 1024
-#: On every answer, including the answer to an internal error.
+#: On every answer, including the answer to an internal error. The page sets some of them itself.
 _HEADERS = {
     hdrs.CACHE_CONTROL: "no-store",
-    hdrs.SERVER: "gatehouse",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -83,22 +73,38 @@ class OperatorServer:
         *,
         reload: Reload,
         exposition: Callable[[], Awaitable[bytes]] | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
+        page_path: str | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        """`page_path` is the prefix of all paths of the page; without one, there is no page.
+
+        `clock` returns Unix time.
+        """
         self._listen = listen
         self._reload = reload
         self._exposition = exposition
-        self.use_tokens(tokens)
+        self._authentication = Authentication(tokens, metrics)
         self._metrics = metrics
         self._probes = probes
-        self._routes = routes
-        self._monotonic = monotonic
-        self._wrong_tokens = WrongTokens()
+        self._public = {f"{prefix}{path}" for path in PUBLIC_PATHS for prefix in ("", page_path or "")}
+        self._routes: list[web.RouteDef] = [
+            web.get("/metrics", self._show_metrics),
+            web.get("/healthz", self._show_health),
+            web.get("/readyz", self._show_readiness),
+            web.post("/-/reload", with_error_answers(self._do_reload)),
+            *routes,
+        ]
+        self._page: Page | None = None
+        if page_path is not None:
+            self._page = Page(self._routes, self._authentication, clock, page_path)
+            self._routes += self._page.routes()
+        if page_path:
+            self._routes += [with_prefix(page_path, route) for route in self._routes]
         self._runner: web.AppRunner | None = None
 
     def use_tokens(self, tokens: OperatorTokens | None) -> None:
         """Require one of these tokens from the next request on. Without any, no token is required."""
-        self._tokens = tokens if tokens is not None and tokens.required else None
+        self._authentication.use(tokens)
 
     @property
     def port(self) -> int:
@@ -110,15 +116,7 @@ class OperatorServer:
         """Create the application with every route."""
         app = web.Application(middlewares=[self._authorize], client_max_size=_LONGEST_BODY)
         app.on_response_prepare.append(_add_headers)
-        app.add_routes(
-            [
-                web.get("/metrics", self._show_metrics),
-                web.get("/healthz", self._show_health),
-                web.get("/readyz", self._show_readiness),
-                web.post("/-/reload", with_error_answers(self._do_reload)),
-                *self._routes,
-            ]
-        )
+        app.add_routes(self._routes)
         return app
 
     async def start(self) -> None:
@@ -142,7 +140,9 @@ class OperatorServer:
     async def _authorize(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        is_public = request.path in PUBLIC_PATHS and not isinstance(self._listen, Path)
+        if self._page is not None and self._page.serves(request):
+            return await self._page.answer(request, handler)
+        is_public = request.path in self._public and not isinstance(self._listen, Path)
         try:
             # To find out whether a request only counts, the refusal reads the body, which may be too long.
             refusal = None if is_public else await self._refusal(request)
@@ -153,55 +153,15 @@ class OperatorServer:
     async def _refusal(self, request: web.Request) -> web.Response | None:
         """Find out who sent a request, and return its refusal if it is not allowed."""
         is_forwarded = isinstance(self._listen, Path)
-        found = _forwarded_identity(request) if is_forwarded else self._authenticate(request)
+        found = _forwarded_identity(request) if is_forwarded else self._authentication.by_header(request)
         if isinstance(found, web.Response):
             return found
         request[IDENTITY] = found
-        if not is_forwarded and (refusal := self._cross_site_refusal(request)):
+        if not is_forwarded and (refusal := self._authentication.cross_site_refusal(request)):
             return refusal
         refusal = await role_refusal(request)
         if refusal is not None:
-            self._metrics.operator_refused["forbidden"].inc()
-        return refusal
-
-    def _authenticate(self, request: web.Request) -> Identity | web.Response:
-        """Return who sent a request, or its refusal."""
-        if self._tokens is None:
-            return self._foreign_host_refusal(request) or LOCAL
-        address = request.remote or ""
-        if wait := self._wrong_tokens.wait(address, self._monotonic()):
-            return self._throttled(wait)
-        given = [as_sent(value) for value in request.headers.getall(hdrs.AUTHORIZATION, ())]
-        identity = self._tokens.find(given)
-        if identity is not None:
-            return identity
-        # A request without a token is no guess: a scraper without its token is misconfigured, not an attack.
-        if given and self._wrong_tokens.count(address, self._monotonic()):
-            get_logger().warning("operator.throttled", client=address)
-        self._metrics.operator_refused["unauthorized"].inc()
-        return error_answer(401, "unauthorized", "send an operator token as a bearer token")
-
-    def _throttled(self, wait: float) -> web.Response:
-        self._metrics.operator_refused["throttled"].inc()
-        answer = error_answer(429, "throttled", "too many wrong tokens came from this address")
-        answer.headers[hdrs.RETRY_AFTER] = str(math.ceil(wait))
-        return answer
-
-    def _foreign_host_refusal(self, request: web.Request) -> web.Response | None:
-        try:
-            host = request.url.host
-        except ValueError:
-            return error_answer(400, "bad_request", "the Host header is not a valid host and port")
-        if is_loopback(host or ""):
-            return None
-        # Without a token, only this machine may ask. A page could lead a local browser here under any name.
-        self._metrics.operator_refused["cross_site"].inc()
-        return error_answer(403, "forbidden", "use a loopback address, or configure an operator token")
-
-    def _cross_site_refusal(self, request: web.Request) -> web.Response | None:
-        refusal = cross_site_refusal(request)
-        if refusal is not None:
-            self._metrics.operator_refused["cross_site"].inc()
+            self._authentication.count_forbidden()
         return refusal
 
     @reads_with_dry_run
@@ -245,9 +205,16 @@ class OperatorServer:
         return web.json_response(body, status=200 if is_ready else 503)
 
 
+def with_prefix(prefix: str, route: web.RouteDef) -> web.RouteDef:
+    """Return the route at the prefix. A proxy may pass on the whole path, or remove the prefix."""
+    return web.RouteDef(route.method, f"{prefix}{route.path}", route.handler, route.kwargs)
+
+
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
     """Mark an answer as data: not to be cached, run, or shown in another site's page."""
-    response.headers.update(_HEADERS)
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers[hdrs.SERVER] = "gatehouse"
 
 
 def _forwarded_identity(request: web.Request) -> Identity | web.Response:

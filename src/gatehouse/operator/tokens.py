@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from itertools import combinations
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Self, TypeAlias, get_args
 
@@ -107,6 +108,20 @@ class OperatorTokens:
             if ct_equal(authorization[0], expected):
                 found = token.identity
         return found
+
+    def identity(self, name: str) -> Identity | None:
+        """Return the identity with this name, if its token can be used."""
+        return next((token.identity for token, _ in self._usable if token.identity.name == name), None)
+
+    def sign(self, name: str, message: bytes) -> bytes:
+        """Sign a message with the token of this name: HMAC-SHA256. Raises `KeyError` if no token has it.
+
+        Another value of the token makes the signature invalid.
+        """
+        for token, expected in self._usable:
+            if token.identity.name == name:
+                return hmac.digest(expected, message, "sha256")
+        raise KeyError(name)
 
     def duplicates(self) -> Iterator[tuple[KeyPath, str]]:
         """Yield the path of each token with the value of an earlier one, and the name of that one."""

@@ -161,6 +161,8 @@ class Supervisor:
             ],
             reload=self.reload,
             exposition=self._merged_metrics.exposition,
+            page_path=self._compiled.config.operator.path,
+            clock=self._clock,
         )
 
     def _log_started(self, ports: Sequence[int]) -> None:

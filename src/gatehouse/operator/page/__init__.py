@@ -1,0 +1,16 @@
+"""The page for operators, at `/` of the operator listener: HTML from templates. It works without scripts.
+
+page          all screens, and the check in front of them
+  access      who may see and use the page: sessions, the origin of requests, form tokens
+    sessions  cookies of sessions, and form tokens (pure)
+  site        what all screens share: links, answers, redirects, errors
+    asking    asks the operator API in the same process; screens get their data nowhere else
+    rendering renders the templates in `templates/`, and finds the files in `static/`
+      wording   words for times, numbers and sizes (pure)
+      visible   makes hidden characters visible (pure)
+      charts    draws charts as SVG (pure)
+    filters   the filters of a list, as fields of a form (pure)
+login         login, logout, and the files in `static/`
+events        the list of events
+live          what happens at the moment
+"""

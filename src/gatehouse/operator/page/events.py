@@ -1,0 +1,101 @@
+"""The list of events: filters in the address, pages by cursor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
+
+from aiohttp import web
+
+from gatehouse.errors import OUTCOME_REASONS
+from gatehouse.operator.page.asking import ApiError
+from gatehouse.operator.page.filters import Field, filled, given, has_empty
+from gatehouse.store.records import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gatehouse.operator.page.site import Site
+
+#: Conditions that the stream knows, so that the list can count new events.
+_COUNTED: Final = frozenset({"source", "type", "destination"})
+_PAGE: Final = "50"
+_BAD: Final = 400
+
+
+class EventsScreen:
+    """`/events`."""
+
+    #: The path and the name in the menu.
+    menu: ClassVar[tuple[str, str] | None] = ("/events", "Events")
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [web.get("/events", self._list)]
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        state = await self._site.api.get(request, "/api/v1/status")
+        fields = event_fields(state)
+        values = given(request.query, (field.name for field in fields))
+        cursor = request.query.get("cursor", "")
+        if has_empty(request.query):
+            return self._site.redirect("/events", values | {"cursor": cursor})
+        page, problem = await self._page(request, values, cursor)
+        return self._site.render(
+            request,
+            "events.html",
+            status=_BAD if problem else 200,
+            page=page,
+            problem=problem,
+            fields=filled(fields, values),
+            filters=values,
+            cursor=cursor,
+            can_count=not cursor and values.keys() <= _COUNTED,
+        )
+
+    async def _page(
+        self, request: web.Request, values: Mapping[str, str], cursor: str
+    ) -> tuple[dict[str, Any], str]:
+        """Return a page of events, or what is wrong with the filters."""
+        asked = {**values, "limit": _PAGE} | ({"cursor": cursor} if cursor else {})
+        try:
+            page = await self._site.api.get(request, "/api/v1/events", asked)
+        except ApiError as error:
+            if error.status != _BAD:
+                raise
+            return {"events": [], "cursor": None, "searched_to": None}, error.message
+        for event in page["events"]:
+            event["state"] = event_state(event["deliveries"])
+        return page, ""
+
+
+def event_state(counts: Mapping[str, int]) -> str:
+    """Return the state of an event: that of the delivery that needs most attention."""
+    for state in ("dead", "pending", "delivered", "discarded"):
+        if counts[state]:
+            return state
+    return "unrouted"
+
+
+def event_fields(status: Mapping[str, Any]) -> list[Field]:
+    """Return the filters of events, with the names of the config to choose from."""
+    return [
+        Field("source", "Source", options=_names(status["sources"]), is_main=True),
+        Field("type", "Type", hint="invoice.*", is_main=True),
+        Field("status", "Status", options=get_args(Status), is_main=True),
+        Field("since", "Since", hint="1h, today, 2026-01-31", is_main=True),
+        Field("until", "Until", hint="10m, yesterday"),
+        Field("external_id", "Provider's id", hint="evt_…"),
+        Field("subject", "Subject"),
+        Field("account", "Account"),
+        Field("contains", "Text in the body", hint="as it was sent", is_main=True),
+        Field("destination", "Destination", options=_names(status["destinations"])),
+        Field("reason", "Reason of an attempt", options=tuple(sorted(OUTCOME_REASONS))),
+        Field("http_status", "HTTP status of a reply", hint="503"),
+    ]
+
+
+def _names(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(entry["name"] for entry in entries)
