@@ -14,6 +14,7 @@ from gatehouse.delivery.dispatcher import Dispatcher
 from gatehouse.delivery.operations import Operations
 from gatehouse.errors import StoreError
 from gatehouse.gateway.compiled import CompiledConfig
+from gatehouse.gateway.operator_routes import ApiParts, api_routes
 from gatehouse.gateway.reload import Reloader
 from gatehouse.gateway.sampling import Sampler
 from gatehouse.ingest.committer import Committer, Reviver
@@ -24,17 +25,11 @@ from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.ingest.relay import Relay
 from gatehouse.ingest.server import IngestServer
 from gatehouse.network.sockets import start_listening
-from gatehouse.operator.api import EnvironmentApi, OperatorApi
+from gatehouse.operator.api import OperatorApi
 from gatehouse.operator.audit import Audit, reload_change
-from gatehouse.operator.discarding import DiscardApi
-from gatehouse.operator.history import HistoryApi
-from gatehouse.operator.operations import OperationsApi
-from gatehouse.operator.probing import ProbingApi
-from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.reload_result import ReloadResult
-from gatehouse.operator.routing import RoutingApi
 from gatehouse.operator.server import OperatorServer
-from gatehouse.operator.status import StatusApi, StatusParts
+from gatehouse.operator.status import StatusParts
 from gatehouse.operator.stream.api import StreamApi
 from gatehouse.operator.stream.catching_up import StoredPast
 from gatehouse.operator.tokens import HANGUP, SUPERVISOR
@@ -240,27 +235,28 @@ class Gateway:
             overlap=lambda: self._compiled.longest_commit,
             counted=not self._worker,
         )
-        routed = lambda *event: self._compiled.routed(*event)  # noqa: E731, PLW0108 - by the config in use
-        records = RecordsApi(store, dispatcher, self._steady, routed=routed, audit=self._audit)
+        parts = ApiParts(
+            store,
+            dispatcher,
+            self._operations,
+            self._api,
+            self._stream,
+            self._audit,
+            self._status_parts(opened.place, dispatcher),
+            self.metrics,
+            lambda: self._compiled,
+            self._environment,
+            self._steady,
+            self._clock,
+            self._sampler.sample,
+            is_worker=self._worker is not None,
+        )
         self.operator = OperatorServer(
             self._operator_listen,
             self._compiled.operator_tokens,
             self.metrics,
             {"store": self._probe_store, "disk": self._probe_disk, "ingest": self._probe_ingest},
-            [
-                *self._api.routes(),
-                *records.routes(),
-                *ProbingApi(dispatcher, self._audit).routes(),
-                *DiscardApi(store, dispatcher, self._steady, self._audit).routes(),
-                *OperationsApi(store, self._operations, dispatcher, self._steady, self._audit).routes(),
-                *RoutingApi(lambda: self._compiled.loaded).routes(),
-                *self._audit.routes(),
-                *(self._audit.forwarded_routes() if self._worker else ()),
-                *EnvironmentApi(self._environment).routes(),
-                *HistoryApi(self._sampler.sample).routes(),
-                *self._status_api(opened.place, dispatcher).routes(),
-                *self._stream.routes(),
-            ],
+            api_routes(parts),
             reload=self.reload,
             page_path=None if self._worker else self.config.operator.path,
             clock=self._clock,
@@ -269,8 +265,8 @@ class Gateway:
         closing(self.operator.stop)
         closing(self._stream.stop)
 
-    def _status_api(self, store: str, dispatcher: Dispatcher) -> StatusApi:
-        parts = StatusParts(
+    def _status_parts(self, store: str, dispatcher: Dispatcher) -> StatusParts:
+        return StatusParts(
             self._api.describe_sources,
             dispatcher.describe,
             store,
@@ -278,7 +274,6 @@ class Gateway:
             self._probe_disk,
             lambda: self._reloader.last,
         )
-        return StatusApi(parts, self.metrics, self._clock)
 
     async def _open_store(self) -> OpenedStore:
         if reason := self._compiled.store_not_ready:

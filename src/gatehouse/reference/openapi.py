@@ -16,19 +16,13 @@ from aiohttp import hdrs
 from gatehouse import __version__
 from gatehouse.config.addresses import Address
 from gatehouse.errors import ConflictCode
+from gatehouse.gateway.operator_routes import ApiParts, api_routes
 from gatehouse.ingest.rejected import RejectedRequests
-from gatehouse.operator.api import EnvironmentApi, OperatorApi
+from gatehouse.operator.api import OperatorApi
 from gatehouse.operator.audit import Audit
-from gatehouse.operator.discarding import DiscardApi
-from gatehouse.operator.history import HistoryApi
-from gatehouse.operator.operations import OperationsApi
-from gatehouse.operator.probing import ProbingApi
-from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.response_types import ErrorAnswer
 from gatehouse.operator.route_docs import RouteDescription, route_description
-from gatehouse.operator.routing import RoutingApi
 from gatehouse.operator.server import PUBLIC_PATHS, OperatorServer
-from gatehouse.operator.status import StatusApi
 from gatehouse.operator.stream.api import StreamApi
 from gatehouse.reference.components import Schema, components, example, members, reference
 from gatehouse.telemetry.live import Hub
@@ -151,19 +145,21 @@ def router() -> web.UrlDispatcher:
     """Return the router of the operator server. Nothing is behind it: no handler is ever called."""
     nothing = cast("Any", None)
     metrics = Metrics()
-    routes = [
-        *OperatorApi({}, RejectedRequests((), time.time), metrics=metrics).routes(),
-        *RecordsApi(nothing, nothing, audit=nothing).routes(),
-        *ProbingApi(nothing, nothing).routes(),
-        *DiscardApi(nothing, nothing, time.time, nothing).routes(),
-        *OperationsApi(nothing, nothing, nothing, time.time, nothing).routes(),
-        *RoutingApi(nothing).routes(),
-        *Audit(nothing, nothing).routes(),
-        *EnvironmentApi({}).routes(),
-        *HistoryApi(nothing).routes(),
-        *StatusApi(nothing, metrics, time.time).routes(),
-        *StreamApi(Hub(), nothing, metrics).routes(),
-    ]
+    parts = ApiParts(
+        *(nothing, nothing, nothing),
+        memory=OperatorApi({}, RejectedRequests((), time.time), metrics=metrics),
+        stream=StreamApi(Hub(), nothing, metrics),
+        audit=Audit(nothing, nothing),
+        status=nothing,
+        metrics=metrics,
+        compiled=nothing,
+        environment={},
+        steady=time.time,
+        clock=time.time,
+        sample=nothing,
+        is_worker=False,
+    )
+    routes = api_routes(parts)
     server = OperatorServer(Address("127.0.0.1", 9090), None, metrics, {}, routes, reload=nothing)
     return server.app().router
 

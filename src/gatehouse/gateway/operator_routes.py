@@ -1,0 +1,78 @@
+"""Puts the operator API together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from gatehouse.operator.api import EnvironmentApi
+from gatehouse.operator.discarding import DiscardApi
+from gatehouse.operator.history import HistoryApi
+from gatehouse.operator.operations import OperationsApi
+from gatehouse.operator.probing import ProbingApi
+from gatehouse.operator.records import RecordsApi
+from gatehouse.operator.routing import RoutingApi
+from gatehouse.operator.status import StatusApi
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from aiohttp import web
+
+    from gatehouse.delivery.dispatcher import Dispatcher
+    from gatehouse.delivery.operations import Operations
+    from gatehouse.gateway.compiled import CompiledConfig
+    from gatehouse.operator.api import OperatorApi
+    from gatehouse.operator.audit import Audit
+    from gatehouse.operator.status import StatusParts
+    from gatehouse.operator.stream.api import StreamApi
+    from gatehouse.store.base import Store
+    from gatehouse.telemetry.history import History
+    from gatehouse.telemetry.metrics import Metrics
+
+
+class ApiParts(NamedTuple):
+    """What the operator API reads and changes."""
+
+    store: Store
+    dispatcher: Dispatcher
+    operations: Operations
+    #: What the gateway holds in memory.
+    memory: OperatorApi
+    stream: StreamApi
+    audit: Audit
+    status: StatusParts
+    metrics: Metrics
+    #: Returns the config in use.
+    compiled: Callable[[], CompiledConfig]
+    #: The environment variables of the process; None for those of the system.
+    environment: Mapping[str, str] | None
+    #: The time for comparisons, and the time of the system clock (Unix seconds).
+    steady: Callable[[], float]
+    clock: Callable[[], float]
+    #: Returns the history of rates, up to now.
+    sample: Callable[[], History]
+    #: Whether a supervisor sends its changes here, to be recorded.
+    is_worker: bool
+
+
+def api_routes(parts: ApiParts) -> list[web.RouteDef]:
+    """Return the routes of the API, for the operator server."""
+    store, dispatcher, steady, audit = parts.store, parts.dispatcher, parts.steady, parts.audit
+
+    def routed(source: str, event_type: str) -> Iterable[str]:
+        return parts.compiled().routed(source, event_type)
+
+    return [
+        *parts.memory.routes(),
+        *RecordsApi(store, dispatcher, steady, routed=routed, audit=audit).routes(),
+        *ProbingApi(dispatcher, audit).routes(),
+        *DiscardApi(store, dispatcher, steady, audit).routes(),
+        *OperationsApi(store, parts.operations, dispatcher, steady, audit).routes(),
+        *RoutingApi(lambda: parts.compiled().loaded).routes(),
+        *audit.routes(),
+        *(audit.forwarded_routes() if parts.is_worker else ()),
+        *EnvironmentApi(parts.environment).routes(),
+        *HistoryApi(parts.sample).routes(),
+        *StatusApi(parts.status, parts.metrics, parts.clock).routes(),
+        *parts.stream.routes(),
+    ]
