@@ -113,7 +113,7 @@ def test_the_options_in_comments_load_too() -> None:
 def test_the_options_in_comments_are_the_defaults() -> None:
     """Checks the sections in which every option has a default."""
     live, full = load(EXAMPLE).config, parse(uncommented()).config
-    examples = {"public_url", "trusted_proxies", "token", "tokens"}
+    examples = {"public_url", "trusted_proxies", "token", "tokens", "path"}
 
     assert full.server.model_dump(exclude=examples) == live.server.model_dump(exclude=examples)
     assert full.operator.model_dump(exclude=examples) == live.operator.model_dump(exclude=examples)
