@@ -220,6 +220,49 @@ def test_such_a_comparison_would_be_found(source: str) -> None:
     assert list(plain_comparisons(ast.parse(source))) == [source]
 
 
+#: Types that msgspec does not keep anything for.
+SIMPLE = {"Any", "None", "Raw", "bool", "bytes", "dict", "float", "int", "list", "msgspec", "str", "tuple"}
+DECODING = {"msgspec.json.decode", "msgspec.json.Decoder", "msgspec.convert"}
+
+
+def decoded_types(*trees: ast.AST) -> Iterator[str]:
+    """Name every type that msgspec decodes in this code."""
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Call) and (function := ast.unparse(node.func)) in DECODING:
+            by_position = node.args[:1] if function.endswith("Decoder") else node.args[1:2]
+            by_name = (given.value for given in node.keywords if given.arg == "type")
+            parts = [part for kind in (*by_position, *by_name) for part in ast.walk(kind)]
+            yield from (part.id for part in parts if isinstance(part, ast.Name))
+            yield from (part.attr for part in parts if isinstance(part, ast.Attribute))
+
+
+def prepared_late(module: ast.Module) -> set[str]:
+    """Name the types that msgspec decodes in functions, and that the module does not prepare."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    at_import = [node for node in module.body if not isinstance(node, functions)]
+    return {*decoded_types(module)} - {*decoded_types(*at_import)} - SIMPLE
+
+
+@pytest.mark.parametrize("file", MODULES, ids=name)
+def test_a_decoder_of_the_module_prepares_each_type_that_msgspec_decodes(file: Path) -> None:
+    # msgspec prepares a type at its first use. Before 0.23, the process crashed if a second thread used the
+    # type meanwhile. Modules are imported by one thread.
+    assert prepared_late(ast.parse(file.read_text())) == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(): msgspec.json.decode(x, type=Query | None)",
+        "def f(): msgspec.convert(x, list[records.Query])",
+        "class C:\n def f(): msgspec.json.Decoder(Query)",
+    ],
+)
+def test_a_type_that_is_prepared_late_would_be_found(source: str) -> None:
+    assert "Query" in prepared_late(ast.parse(source))
+    assert "Query" not in prepared_late(ast.parse(f"decode = msgspec.json.Decoder(Query).decode\n{source}"))
+
+
 @pytest.mark.parametrize("file", MODULES, ids=name)
 def test_every_module_says_what_it_is_for(file: Path) -> None:
     assert ast.get_docstring(ast.parse(file.read_text()))

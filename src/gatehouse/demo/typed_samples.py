@@ -58,7 +58,7 @@ class SampleFile(msgspec.Struct, forbid_unknown_fields=True):
     @classmethod
     def read(cls, raw: bytes) -> SampleFile:
         """Read a file."""
-        return msgspec.json.decode(raw, type=cls)
+        return _decode_file(raw)
 
     def make(self, event_type: str) -> Sample:
         """Return a sample as written."""
@@ -87,6 +87,9 @@ class SampleFile(msgspec.Struct, forbid_unknown_fields=True):
         )
         headers = {name: fresh(value) for name, value in self.headers.items()}
         return SampleFile(headers, [], {event_type: made}).make(event_type)
+
+
+_decode_file = msgspec.json.Decoder(SampleFile).decode
 
 
 @cache

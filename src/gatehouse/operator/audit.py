@@ -45,6 +45,9 @@ class Change(msgspec.Struct, frozen=True):
     count: int = 1
 
 
+_decode_change = msgspec.json.Decoder(Change).decode
+
+
 def reload_change(result: ReloadResult) -> Change | None:
     """Return what a reload changed; None if the config was refused, and after a dry run."""
     if result.changes is None or result.dry_run:
@@ -119,7 +122,7 @@ class Audit:
 
     async def _add_forwarded(self, request: ApiRequest) -> web.Response:
         """Record a change that the supervisor made."""
-        change = msgspec.json.decode(await request.read(), type=Change)
+        change = _decode_change(await request.read())
         await self.add(request[IDENTITY], change)
         return web.Response(status=204)
 

@@ -50,6 +50,9 @@ class Position(NamedTuple):
     destination: str
 
 
+_decode_position = msgspec.json.Decoder(Position).decode
+
+
 class ScanRange(NamedTuple):
     """How far down a step scans."""
 
@@ -73,7 +76,7 @@ def decode_cursor(cursor: str, kind: type[str | int]) -> Position:
     """
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        position = msgspec.json.decode(raw, type=Position)
+        position = _decode_position(raw)
     except (msgspec.MsgspecError, ValueError) as error:
         raise ValueError("the cursor does not belong to this list") from error
     if not isinstance(position.event, kind) or (kind is int and not 0 <= int(position.event) <= LAST_SEQ):

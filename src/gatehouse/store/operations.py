@@ -34,6 +34,8 @@ COLUMNS: Final = (
 #: Where in `COLUMNS` the filter is.
 _FILTER: Final = 2
 
+_decode_query = msgspec.json.Decoder(EventQuery).decode
+
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """A replay or a retry of many events."""
@@ -205,7 +207,7 @@ def from_row(row: Sequence[Any], to_seconds: Callable[[int], float] = from_ms) -
     return Operation(
         id=operation_id,
         kind=cast("Kind", kind),
-        query=msgspec.json.decode(query, type=EventQuery),
+        query=_decode_query(query),
         to=None if to is None else msgspec.json.decode(to, type=tuple[str, ...]),
         rate=rate,
         state=cast("State", state),

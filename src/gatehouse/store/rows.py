@@ -124,6 +124,11 @@ class _StoredEvent(msgspec.Struct, frozen=True, array_like=True, gc=False):
     document: bytes | None
 
 
+# Rows are converted on the threads of several connections. This prepares the type before any of them uses it:
+# msgspec does that at the first use, and crashed when two threads did it at the same moment (before 0.23).
+msgspec.json.Decoder(_StoredEvent)
+
+
 def encode_headers(headers: tuple[tuple[str, str], ...]) -> bytes:
     """Encode headers as JSON. Bytes that were not UTF-8, which are lone surrogates, are escaped."""
     try:

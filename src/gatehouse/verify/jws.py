@@ -150,6 +150,10 @@ class _JwkSet(msgspec.Struct, frozen=True):
     keys: list[msgspec.Raw]
 
 
+_decode_key = msgspec.json.Decoder(_Jwk).decode
+_decode_key_set = msgspec.json.Decoder(_JwkSet).decode
+
+
 @lru_cache(maxsize=16)
 def key_set_checks(document: bytes, algorithm: Algorithm) -> tuple[tuple[str | None, SignatureCheck], ...]:
     """Return the checks for the keys of a JWKS that fit this algorithm, each with its key id.
@@ -157,7 +161,7 @@ def key_set_checks(document: bytes, algorithm: Algorithm) -> tuple[tuple[str | N
     Keys of other kinds and malformed keys are ignored, because a provider may publish keys for other uses.
     """
     try:
-        entries = msgspec.json.decode(document, type=_JwkSet).keys[:_MAX_KEYS]
+        entries = _decode_key_set(document).keys[:_MAX_KEYS]
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return ()
     found = (_key_id_and_check(bytes(entry), algorithm) for entry in entries)
@@ -168,13 +172,16 @@ class _KeyAnswer(msgspec.Struct, frozen=True):
     key: msgspec.Raw = msgspec.Raw()
 
 
+_decode_key_answer = msgspec.json.Decoder(_KeyAnswer).decode
+
+
 def jwk_check(secret: bytes, algorithm: Algorithm) -> SignatureCheck:
     """Create the check for a configured JWK. Raises `ValueError`.
 
     The JWK may be inside a provider's API response, such as Plaid's `{"key": {…}}`.
     """
     try:
-        entry = bytes(msgspec.json.decode(secret, type=_KeyAnswer).key)
+        entry = bytes(_decode_key_answer(secret).key)
     except msgspec.MsgspecError as error:
         raise ValueError("not a JWK") from error
     found = _key_id_and_check(entry or secret, algorithm)
@@ -185,7 +192,7 @@ def jwk_check(secret: bytes, algorithm: Algorithm) -> SignatureCheck:
 
 def _key_id_and_check(entry: bytes, algorithm: Algorithm) -> tuple[str | None, SignatureCheck] | None:
     try:
-        key = msgspec.json.decode(entry, type=_Jwk)
+        key = _decode_key(entry)
         if key.use != "sig" or key.alg not in (None, algorithm):
             return None
         if algorithm == "RS256" and key.kty == "RSA":

@@ -47,6 +47,8 @@ _DEFAULT_LIMIT = "50"
 #: Seconds for a starting worker to become ready, and for its reload. The operator's client waits 15 seconds.
 _SETTLE_WITHIN, _RELOAD_WITHIN = 4.0, 8.0
 
+msgspec.json.Decoder(list[ConfigProblem])  # prepares the type, see store/rows.py
+
 
 class WorkersApi:
     """Forwards the requests of operators to the workers.

@@ -21,7 +21,7 @@ from gatehouse.telemetry.live import MAX_ENTRIES, AttemptSeen, Hub, RequestSeen
 from gatehouse.workers.process import NoAnswerError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from gatehouse.workers.process import WorkerProcess
 
@@ -35,12 +35,13 @@ _PAUSE: Final = 0.1
 _FUTURE: Final = 3600.0
 _PATH: Final = "/api/v1/stream?"
 _ALL: Final = f"{_PATH}bodies=1&envelope=1"
-#: What the data of each kind is.
-_TYPES: Final[dict[str, type[Any]]] = {
-    "request": RequestSeen,
-    "event": EventSeen,
-    "attempt": AttemptSeen,
-    "left_out": LeftOut,
+_decode_event = msgspec.json.Decoder(EventSeen).decode
+#: The decoder for the data of each kind.
+_DECODERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
+    "request": msgspec.json.Decoder(RequestSeen).decode,
+    "event": _decode_event,
+    "attempt": msgspec.json.Decoder(AttemptSeen).decode,
+    "left_out": msgspec.json.Decoder(LeftOut).decode,
 }
 
 
@@ -118,9 +119,9 @@ class WorkersFeed:
             await asyncio.sleep(_PAUSE)
 
     def _publish(self, block: Block, *, tell_unknown: bool) -> None:
-        if block.kind not in _TYPES:
+        if block.kind not in _DECODERS:
             return
-        seen = msgspec.json.decode(block.data, type=_TYPES[block.kind])
+        seen = _DECODERS[block.kind](block.data)
         publish, size = self._hub.publish, len(block.data)
         if isinstance(seen, EventSeen):
             if not self._is_new(seen, block.position):
@@ -186,5 +187,5 @@ class WorkersPast:
             position = None if block is None else Position.parse(block.position)
             if block is None or position is None or block.kind != "event":
                 continue
-            event = msgspec.json.decode(block.data, type=EventSeen)
+            event = _decode_event(block.data)
             yield [PastEvent(event.id, position.ms / 1000, block.data)]

@@ -38,6 +38,9 @@ class _Settings(msgspec.Struct):
     supervisor: int
 
 
+_decode_settings = msgspec.json.Decoder(_Settings).decode
+
+
 class SharedFolder(NamedTuple):
     """The folder of the supervisor, readable only by its user: the config in use, and sockets.
 
@@ -113,7 +116,7 @@ class Worker(NamedTuple):
         return parse((self.folder / name).read_bytes(), settings.file, Path(settings.directory))
 
     def _settings(self) -> _Settings:
-        return msgspec.json.decode((self.folder / _SETTINGS).read_bytes(), type=_Settings)
+        return _decode_settings((self.folder / _SETTINGS).read_bytes())
 
 
 def stop_with_supervisor(stop: asyncio.Event) -> None:
