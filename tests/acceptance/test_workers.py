@@ -265,6 +265,8 @@ async def test_a_reload_reaches_both_workers_and_an_invalid_file_neither(run_wor
         _, changes = await workers.ask("/api/v1/audit")
         assert [(entry["who"], entry["action"]) for entry in changes["audit"]] == [("operator", "reload")]
 
+        _, used = await workers.ask("/api/v1/config")
+        assert (used["file"], used["text"]) == (str(workers.config), more.lstrip("\n"))
         workers.config.write_text("sources: 7\n")
         workers.gateway.process.send_signal(signal.SIGHUP)
         await workers.until(lambda: workers.logged("config.reload_failed"))
@@ -274,6 +276,7 @@ async def test_a_reload_reaches_both_workers_and_an_invalid_file_neither(run_wor
         assert await workers.metric("gatehouse_config_last_reload_successful") == 0
         reload = (await workers.ask("/api/v1/status"))[1]["reload"]
         assert not reload["successful"]
+        assert (await workers.ask("/api/v1/config")) == (200, used)
         assert "gateway.yaml:1: sources" in reload["problems"][0]
 
         # A worker that starts now must not use the config that the others refused.

@@ -177,7 +177,7 @@ async def test_the_answers_of_every_route_match_the_reference(
         dead = await filled(running, destination)
 
         assert "gatehouse_requests_total" in await api.get("/metrics")
-        for path in ("/healthz", "/readyz", "/api/v1/destinations", "/api/v1/history"):
+        for path in ("/healthz", "/readyz", "/api/v1/destinations", "/api/v1/history", "/api/v1/config"):
             await api.get(path)
         page = await api.get("/api/v1/events", query="?limit=2&since=1h")
         assert len(page["events"]) == 2
@@ -369,6 +369,7 @@ async def test_the_answers_of_several_workers_match_the_reference(
                 "events",
                 "deliveries",
                 "deliveries/dead",
+                "config",
                 "sources",
                 "handshakes",
                 "destinations",

@@ -194,7 +194,7 @@ async def test_a_dry_run_reports_the_changes_or_problems_of_a_reload_and_changes
         async with running.client.post(f"{running.operator_url}/-/reload", json=body) as answer:
             return answer.status, await answer.json()
 
-    metrics, before = await running.metrics(), running.gateway.config
+    metrics, before, before_text = await running.metrics(), running.gateway.config, file.read_text().lstrip()
     at = (await show(running, "status"))["reload"]
     shop = '  shop: {provider: mando, secrets: "file:other"}\ndestinations:'
     rewrite(
@@ -223,12 +223,17 @@ async def test_a_dry_run_reports_the_changes_or_problems_of_a_reload_and_changes
     for body in ({"dry_run": 1}, {"dryrun": True}, ["dry_run"]):
         assert (await ask(body))[0] == 400
     rewrite(file, ("provider: nope", "provider: mando"))
+    old = await show(running, "config")
+    assert old == {"file": str(file), "loaded": at["at"], "text": before_text, "needs_restart": []}
     answered, done = await ask({"dry_run": False})
     assert (answered, done) == (
         200,
         found | {"status": "reloaded", "dry_run": False, "sha256": done["sha256"]},
     )
     assert done["sha256"] == found["sha256"]
+    new = await show(running, "config")
+    assert (new["text"], new["needs_restart"]) == (file.read_text().lstrip(), ["server.listen"])
+    assert new["loaded"] > old["loaded"]
 
 
 async def test_a_missing_file_changes_nothing(running: Running, file: Path) -> None:

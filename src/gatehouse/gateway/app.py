@@ -245,6 +245,7 @@ class Gateway:
             self._status_parts(opened.place, dispatcher),
             self.metrics,
             lambda: self._compiled,
+            lambda: self._reloader.in_use,
             self._environment,
             self._steady,
             self._clock,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from gatehouse.operator.api import EnvironmentApi
+from gatehouse.operator.config_in_use import ConfigApi
 from gatehouse.operator.discarding import DiscardApi
 from gatehouse.operator.history import HistoryApi
 from gatehouse.operator.operations import OperationsApi
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from gatehouse.gateway.compiled import CompiledConfig
     from gatehouse.operator.api import OperatorApi
     from gatehouse.operator.audit import Audit
+    from gatehouse.operator.reload_result import ConfigInUse
     from gatehouse.operator.status import StatusParts
     from gatehouse.operator.stream.api import StreamApi
     from gatehouse.store.base import Store
@@ -42,8 +44,9 @@ class ApiParts(NamedTuple):
     audit: Audit
     status: StatusParts
     metrics: Metrics
-    #: Returns the config in use.
+    #: Return the config in use, compiled and as it was loaded.
     compiled: Callable[[], CompiledConfig]
+    in_use: Callable[[], ConfigInUse]
     #: The environment variables of the process; None for those of the system.
     environment: Mapping[str, str] | None
     #: The time for comparisons, and the time of the system clock (Unix seconds).
@@ -72,6 +75,7 @@ def api_routes(parts: ApiParts) -> list[web.RouteDef]:
         *audit.routes(),
         *(audit.forwarded_routes() if parts.is_worker else ()),
         *EnvironmentApi(parts.environment).routes(),
+        *ConfigApi(parts.in_use).routes(),
         *HistoryApi(parts.sample).routes(),
         *StatusApi(parts.status, parts.metrics, parts.clock).routes(),
         *parts.stream.routes(),

@@ -18,7 +18,7 @@ from gatehouse.config.addresses import is_loopback
 from gatehouse.config.load import load
 from gatehouse.errors import ConfigError, Problem
 from gatehouse.events.dedupe import scopes_of
-from gatehouse.operator.reload_result import Changes, Difference, LastReload, ReloadResult
+from gatehouse.operator.reload_result import Changes, ConfigInUse, Difference, LastReload, ReloadResult
 from gatehouse.telemetry.log import clean, get_logger
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class Reloader:
         self._lock = asyncio.Lock()
         #: For operators.
         self.last = LastReload(successful=True, at=clock())
+        self.in_use = ConfigInUse(str(self._file), current.loaded.text, self.last.at)
         #: Whether a reload is possible: only after the gateway has started and before it stops.
         self.active = False
 
@@ -125,6 +126,7 @@ class Reloader:
         self._current = compiled
         self._metrics.reload_successful.set(1)
         self.last = LastReload(successful=True, at=self._clock())
+        self.in_use = ConfigInUse(str(self._file), compiled.loaded.text, self.last.at, result.needs_restart)
         self._metrics.reload_success_time.set(self.last.at)
         get_logger().info("config.reloaded", file=str(self._file), **changes.named())
         if result.needs_restart:

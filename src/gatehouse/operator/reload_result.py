@@ -75,6 +75,17 @@ class Reload(Protocol):
         """Use the file, or only check it with `dry_run`."""
 
 
+class ConfigInUse(NamedTuple):
+    """The content of the config file when it was loaded."""
+
+    file: str
+    text: bytes
+    #: Unix seconds.
+    loaded: float
+    #: Keys that take effect after a restart.
+    needs_restart: tuple[str, ...] = ()
+
+
 class LastReload(NamedTuple):
     """The last time that the config was loaded or refused: at the start, or by a reload."""
 

@@ -224,6 +224,23 @@ class RoutesTested(TypedDict):
     ]
 
 
+class ConfigShown(TypedDict):
+    """The config in use."""
+
+    file: _File
+    loaded: Annotated[Rfc3339, Meta(description="When the file was read.")]
+    text: Annotated[
+        str,
+        Meta(
+            description="The YAML as loaded. `…` stands for what can be a credential. Comments are left out.",
+            examples=["sources:\n  shop: {provider: mando, secrets: env:SHOP_SECRET}\n"],
+        ),
+    ]
+    needs_restart: Annotated[
+        list[str], Meta(description="Keys of it that are used only after a restart.", examples=[[]])
+    ]
+
+
 class NameChanges(TypedDict):
     """What differs between the config before a reload and after it."""
 

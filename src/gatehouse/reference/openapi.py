@@ -153,6 +153,7 @@ def router() -> web.UrlDispatcher:
         status=nothing,
         metrics=metrics,
         compiled=nothing,
+        in_use=nothing,
         environment={},
         steady=time.time,
         clock=time.time,

@@ -20,6 +20,7 @@ from gatehouse.gateway.compiled import CompiledConfig
 from gatehouse.gateway.reload import Reloader
 from gatehouse.network.sockets import bind, start_listening
 from gatehouse.operator.audit import reload_change
+from gatehouse.operator.config_in_use import ConfigApi
 from gatehouse.operator.server import OperatorServer
 from gatehouse.operator.stream.api import StreamApi
 from gatehouse.operator.tokens import HANGUP
@@ -157,6 +158,7 @@ class Supervisor:
             {f"worker {worker.number}": partial(_probe, worker) for worker in self._workers},
             [
                 *self._stream.routes(),
+                *ConfigApi(lambda: self._reloader.in_use).routes(),
                 *WorkersApi(self._workers, lambda: self._reloader.last, self._clock).routes(),
             ],
             reload=self.reload,
