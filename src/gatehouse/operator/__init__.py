@@ -14,6 +14,7 @@ records            /api/v1 from the store: events, deliveries, destinations; rep
   queries          parses filters, limits, times and bodies (pure)
   responses        builds the answers
   error_answers    turns expected errors of a handler into answers
+history            the last 24 hours of sources and destinations
 probing            probes destinations, and sends test events to them
 routing            tells where an event would go, and which routes say so
 request_types      the types of queries and bodies

@@ -1,1 +1,1 @@
-"""Log lines and metrics."""
+"""Log lines, metrics, and the history of the last 24 hours."""
