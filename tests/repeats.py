@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from gatehouse.demo.sample import Sample, sign_sample
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
+from gatehouse.samples.sample import Sample, sign_sample
 from presets import source
 
 NOW = 1_800_000_000

@@ -26,6 +26,7 @@ PURE = (
         "ingest/handshakes.py",
         "ingest/relay.py",
     ),
+    "samples",
     *("delivery/retry.py", "delivery/breaker.py", "delivery/throttle.py", "delivery/backlog.py"),
     *("delivery/pacing.py", "store/operations.py"),
     *(
@@ -160,6 +161,13 @@ def test_only_the_command_line_imports_the_composition_root(file: Path) -> None:
 
     assert "gatehouse.gateway.app" not in modules
     assert not any(module.startswith("gatehouse.cli") for module in modules)
+
+
+@pytest.mark.parametrize("file", within("gateway", "operator", "workers"), ids=name)
+def test_a_gateway_loads_samples_only_when_it_sends_one(file: Path) -> None:
+    at_start = [node for node in ast.parse(file.read_text()).body if isinstance(node, ast.ImportFrom)]
+
+    assert not [node.module for node in at_start if (node.module or "").startswith("gatehouse.samples")]
 
 
 #: The modules that compare secrets in constant time. The demo's app plays the role of another program.

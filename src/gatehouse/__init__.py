@@ -19,11 +19,12 @@ How a request passes through the code:
 The packages, from the top down. A package imports only from itself and from packages below it:
 
     cli/          the commands
-    demo/         `gatehouse demo`, and sample requests signed as each provider signs them
+    demo/         `gatehouse demo`
     reference/    generates parts of docs/: the JSON Schema, config tables, provider pages, API reference
     workers/      `serve --workers N`: several gateways on one machine
     gateway/      builds the gateway from a config, starts, reloads and stops it
     operator/     the second listener: metrics, health checks, the API and the web page for operators
+    samples/      sample requests, signed as each provider signs them
     ingest/       the listener for providers: from a connection to a committed event
     delivery/     lanes, attempts, retries, circuit breakers, dead letters
     store/        durable storage: the protocol, SQLite, PostgreSQL, retention, free disk space

@@ -107,7 +107,7 @@ RelayFault = Literal["paused", "breaker_open", "unusable_reply", "no_destination
 
 
 #: Why something does not allow what an operator asks for: the `code` of an answer with the status 409.
-ConflictCode = Literal["busy", "paused", "breaker_closed", "not_ready"]
+ConflictCode = Literal["busy", "paused", "breaker_closed", "not_ready", "cannot_sign", "no_sample"]
 
 
 class GatewayError(Exception):

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from gatehouse import providers
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.sample import Sample, documented_sample, sign_sample
 from gatehouse.errors import GatewayError
 from gatehouse.language.request import Request
+from gatehouse.samples.sample import Sample, documented_sample, sign_sample
 from presets import is_symmetric, source
 
 NOW = 1_800_000_000.0

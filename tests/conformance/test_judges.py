@@ -26,11 +26,11 @@ from standardwebhooks import Webhook as StandardWebhook
 from svix.webhooks import Webhook as SvixWebhook
 
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.sample import documented_sample, sign_sample, tampered, with_new_ids
 from gatehouse.errors import VerificationError
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
 from gatehouse.language.scope import Scope
+from gatehouse.samples.sample import documented_sample, sign_sample, tampered, with_new_ids
 from presets import FILES, made_secrets, source
 
 with warnings.catch_warnings():

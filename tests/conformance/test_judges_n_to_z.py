@@ -19,9 +19,9 @@ from twilio.request_validator import RequestValidator  # type: ignore[import-unt
 from workos.webhooks._verification import verify_header
 
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.sample import documented_sample, sign_sample, tampered, with_new_ids
 from gatehouse.errors import VerificationError
 from gatehouse.language.request import Request
+from gatehouse.samples.sample import documented_sample, sign_sample, tampered, with_new_ids
 from presets import FILES, made_secrets, source
 
 #: Raises or returns a false value if the request is not genuine.

@@ -7,8 +7,8 @@ import json
 import pytest
 from multidict import CIMultiDict
 
-from gatehouse.demo.sample import Sample, sign_sample
 from gatehouse.language.request import Request
+from gatehouse.samples.sample import Sample, sign_sample
 from gatehouse.verify.base import VerifiedRequest
 from presets import FILES, Vector, built, source
 from repeats import DAY, HOUR, NOW, Repeat, Seen, assert_two_events, changed, delivery

@@ -14,13 +14,13 @@ from gatehouse import providers
 from gatehouse.config.coverage import effective_max_age, limits_age, resists_replay, signs, signs_time
 from gatehouse.config.model import BasicConfig, SigningConfig, TokenConfig
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.sample import Sample, documented_sample, sign_sample, type_of, with_new_ids, with_time
 from gatehouse.errors import VerificationError
 from gatehouse.events.event import UNREADABLE, Event
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
 from gatehouse.language.scope import Scope
 from gatehouse.language.times import rfc3339
+from gatehouse.samples.sample import Sample, documented_sample, sign_sample, type_of, with_new_ids, with_time
 from gatehouse.verify.base import VerifiedRequest
 from presets import FILES, VECTORS, Vector, built, entries, is_symmetric, made_secrets, source
 

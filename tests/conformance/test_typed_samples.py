@@ -15,14 +15,14 @@ from multidict import CIMultiDict
 from doubles.keys import Known
 from gatehouse import providers
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.event_type import with_type
-from gatehouse.demo.sample import Sample, documented_sample, sign_sample, type_of, with_new_ids, with_time
-from gatehouse.demo.typed_samples import WRITTEN_AT, SampleFile, Samples, sample_file
 from gatehouse.errors import GatewayError
 from gatehouse.events.event import ReadEvent
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
 from gatehouse.language.times import rfc3339
+from gatehouse.samples.event_type import with_type
+from gatehouse.samples.sample import Sample, documented_sample, sign_sample, type_of, with_new_ids, with_time
+from gatehouse.samples.typed import WRITTEN_AT, SampleFile, Samples, sample_file
 from presets import is_symmetric, source
 from published_keys import issued_certificate, signed, with_fetched_keys
 

@@ -195,6 +195,7 @@ async def test_the_answers_of_every_route_match_the_reference(
         assert len((await api.get("/api/v1/sources"))["sources"]) == 6
         assert len((await api.get("/api/v1/handshakes"))["handshakes"]) == 1
         in_environment = (await api.get("/api/v1/environment", query="?name=T&name=U"))["set"]
+        await api.post("/api/v1/sources/{name}/sample", name="hisab", body={"type": "invoice.paid"})
         routed = (await api.get("/api/v1/routes", query="?source=mando&type=sale.created"))["destinations"]
         assert (in_environment, len(routed)) == ({"T": True, "U": False}, 1)
         assert "event: event" in await api.get("/api/v1/stream", query="?since=1h&until=now")

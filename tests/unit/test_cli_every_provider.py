@@ -20,13 +20,13 @@ from gatehouse.config.load import LoadedConfig, parse
 from gatehouse.config.model import Model
 from gatehouse.config.presets import raw_preset
 from gatehouse.config.secrets import Secrets
-from gatehouse.demo.sample import documented_sample, sign_sample, with_time
 from gatehouse.diagnosis.diagnose import diagnose
 from gatehouse.diagnosis.known import known_source
 from gatehouse.errors import ConfigError, Reason, VerificationError
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
 from gatehouse.language.template import Template
+from gatehouse.samples.sample import documented_sample, sign_sample, with_time
 
 NOW = 1_750_000_000.0
 RAW = "0123456789abcdef0123456789abcdef"

@@ -11,10 +11,10 @@ from multidict import CIMultiDict
 
 from doubles.keys import certificate, ec_key, rsa_key
 from gatehouse import providers
-from gatehouse.demo.sample import documented_sample
 from gatehouse.errors import RequestRejectedError, VerificationError
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
+from gatehouse.samples.sample import documented_sample
 from presets import FILES, built, source
 from verifying import NOW
 

@@ -104,7 +104,7 @@ def send(
 
 
 def _list_types(source: Source, *, as_json: bool) -> None:
-    from gatehouse.demo.typed_samples import Samples
+    from gatehouse.samples.typed import Samples
 
     types = Samples(source.settings).types()
     if as_json:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gatehouse.config.addresses import BindAddresses
-    from gatehouse.demo.sample import Sample
     from gatehouse.ingest.source import Source
+    from gatehouse.samples.sample import Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ class RequestBuilder:
 
     def build(self) -> SignedRequest:
         """Build and sign one request. Raises `GatewayError`."""
-        from gatehouse.demo.sample import Sample, sign_sample
+        from gatehouse.samples.sample import Sample, sign_sample
 
         options, source = self._options, self._source
         now = time.time() if options.now is None else options.now
@@ -85,8 +85,8 @@ class RequestBuilder:
         return SignedRequest(url, self._with_given_headers(request.headers), request.body)
 
     def _sample(self, now: float) -> Sample:
-        from gatehouse.demo.editing import with_setting
-        from gatehouse.demo.event_type import with_type
+        from gatehouse.samples.editing import with_setting
+        from gatehouse.samples.event_type import with_type
 
         options, settings = self._options, self._source.settings
         sample = self._with_body(self._documented(now), now)
@@ -98,9 +98,9 @@ class RequestBuilder:
 
     def _documented(self, now: float) -> Sample:
         """Make the sample that is nearest to the type. Its headers are used with `--body` too."""
-        from gatehouse.demo.sample import Sample
-        from gatehouse.demo.typed_samples import Samples
         from gatehouse.errors import GatewayError
+        from gatehouse.samples.sample import Sample
+        from gatehouse.samples.typed import Samples
 
         options, samples = self._options, Samples(self._source.settings)
         wanted = samples.nearest(options.event_type)
@@ -112,7 +112,7 @@ class RequestBuilder:
 
     def _with_body(self, sample: Sample, now: float) -> Sample:
         """Replace the body by the bytes of the file, if the options name one."""
-        from gatehouse.demo.sample import Sample, with_new_ids, with_time
+        from gatehouse.samples.sample import Sample, with_new_ids, with_time
 
         if self.given_body is None:
             return sample
@@ -187,8 +187,8 @@ def _parse_value(text: str) -> tuple[str, str]:
 def _complete_type(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """List the types that have a sample; none if the config does not load."""
     from gatehouse.cli.options import load_config
-    from gatehouse.demo.typed_samples import Samples
     from gatehouse.errors import GatewayError
+    from gatehouse.samples.typed import Samples
 
     # An option without its value ends click's parsing before it reads the argument.
     name = ctx.params.get("source") or next(iter(ctx.args), "")

@@ -5,5 +5,4 @@ workspace    the temporary directory with a config and new secrets
 app          the destination, which checks what it receives as a real app should
 cases        the requests of each provider, the answers expected, and the comparison with what happened
 screen       the output
-sample       a provider's documented example, changed and signed; also for `sign`, `send` and tests
 """

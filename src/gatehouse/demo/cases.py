@@ -14,7 +14,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from gatehouse.config.model import HmacConfig
-from gatehouse.demo.sample import (
+from gatehouse.samples.sample import (
     Sample,
     documented_sample,
     sign_sample,

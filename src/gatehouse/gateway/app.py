@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from gatehouse import __version__
+from gatehouse.config.addresses import BindAddresses
 from gatehouse.delivery.dispatcher import Dispatcher
 from gatehouse.delivery.operations import Operations
 from gatehouse.errors import StoreError
@@ -250,6 +251,7 @@ class Gateway:
             self._steady,
             self._clock,
             self._sampler.sample,
+            self._listening,
             is_worker=self._worker is not None,
         )
         self.operator = OperatorServer(
@@ -364,6 +366,10 @@ class Gateway:
     @property
     def _operator_listen(self) -> Address | Path:
         return self._worker.socket if self._worker else self.config.operator.listen
+
+    def _listening(self) -> BindAddresses:
+        """Return the addresses of the listener for providers; none before it listens."""
+        return self.config.server.listen.at(self.ingest.ports) if self._is_open else BindAddresses()
 
     def _log_started(self, store: str) -> None:
         listen, operator = self.config.server.listen, self.config.operator.listen._replace

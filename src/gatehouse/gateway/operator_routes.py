@@ -12,6 +12,7 @@ from gatehouse.operator.operations import OperationsApi
 from gatehouse.operator.probing import ProbingApi
 from gatehouse.operator.records import RecordsApi
 from gatehouse.operator.routing import RoutingApi
+from gatehouse.operator.sample_requests import SampleRequestsApi
 from gatehouse.operator.status import StatusApi
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from gatehouse.config.addresses import BindAddresses
     from gatehouse.delivery.dispatcher import Dispatcher
     from gatehouse.delivery.operations import Operations
     from gatehouse.gateway.compiled import CompiledConfig
@@ -54,6 +56,8 @@ class ApiParts(NamedTuple):
     clock: Callable[[], float]
     #: Returns the history of rates, up to now.
     sample: Callable[[], History]
+    #: Returns the addresses of the listener for providers; none before it listens.
+    listening: Callable[[], BindAddresses]
     #: Whether a supervisor sends its changes here, to be recorded.
     is_worker: bool
 
@@ -71,6 +75,7 @@ def api_routes(parts: ApiParts) -> list[web.RouteDef]:
         *ProbingApi(dispatcher, audit).routes(),
         *DiscardApi(store, dispatcher, steady, audit).routes(),
         *OperationsApi(store, parts.operations, dispatcher, steady, audit).routes(),
+        *SampleRequestsApi(lambda: parts.compiled().sources, parts.listening, audit, parts.clock).routes(),
         *RoutingApi(lambda: parts.compiled().loaded).routes(),
         *audit.routes(),
         *(audit.forwarded_routes() if parts.is_worker else ()),

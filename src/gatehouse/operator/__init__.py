@@ -17,6 +17,7 @@ records            /api/v1 from the store: events, deliveries, destinations; rep
 history            the last 24 hours of sources and destinations
 probing            probes destinations, and sends test events to them
 routing            tells where an event would go, and which routes say so
+sample_requests    sends sample requests to the gateway's own listener
 request_types      the types of queries and bodies
 response_types     the types of answers about the gateway
 record_types       the types of answers about events, deliveries and destinations

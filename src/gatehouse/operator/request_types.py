@@ -238,6 +238,21 @@ class ReloadBody(TypedDict, total=False):
     ]
 
 
+class SampleBody(TypedDict, total=False):
+    """Which sample to send."""
+
+    type: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=1024,
+            description="The event type. If it has no sample, another sample gets this type. Without it, the "
+            "provider's documented example is sent.",
+            examples=["sale.created"],
+        ),
+    ]
+
+
 class RouteQuery(TypedDict):
     """Which event to find the destinations of."""
 

@@ -181,6 +181,31 @@ class EnvironmentNames(TypedDict):
     ]
 
 
+class SampleSent(TypedDict):
+    """The answer to a sample request, as a provider gets it."""
+
+    status: Annotated[int, Meta(description="The HTTP status.", examples=[200])]
+    type: Annotated[
+        str | None,
+        Meta(description="The type of its event; of a batch, that of the first.", examples=["sale.created"]),
+    ]
+    event_ids: Annotated[
+        list[str],
+        Meta(
+            description="The ids of its events. Empty if it was refused, if the source has an `answers.body` "
+            "or if it relays the reply of a destination.",
+            examples=[[_ID]],
+        ),
+    ]
+    answer: Annotated[
+        str,
+        Meta(
+            description="The start of the body, up to 1 KiB. Bytes that are not UTF-8 are replaced.",
+            examples=[f'{{"status":"accepted","id":"{_ID}"}}'],
+        ),
+    ]
+
+
 _SelectingRoute = TypedDict(
     "_SelectingRoute",
     {

@@ -158,6 +158,7 @@ def router() -> web.UrlDispatcher:
         steady=time.time,
         clock=time.time,
         sample=nothing,
+        listening=nothing,
         is_worker=False,
     )
     routes = api_routes(parts)

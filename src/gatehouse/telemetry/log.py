@@ -38,6 +38,7 @@ EVENTS = (
     "breaker.closed",
     "handshake.secret_shown",
     "source.not_ready",
+    "source.sampled",
     "destination.not_ready",
     "operator.not_ready",
     "keys.unavailable",

@@ -76,6 +76,7 @@ class WorkersApi:
             web.get(_DESTINATIONS, self._list_destinations),
             web.post(_DESTINATIONS + "/{name}/probe", self._probe),
             web.post(_DESTINATIONS + "/{name}/test", self._test),
+            web.post("/api/v1/sources/{name}/sample", self._test),
             web.get("/api/v1/sources", self._list_sources),
             web.get("/api/v1/history", self._show_history),
             web.get("/api/v1/status", self._show_status),
@@ -87,7 +88,7 @@ class WorkersApi:
         return await self._send_to_one(request)
 
     async def _test(self, request: ApiRequest) -> web.Response:
-        """Let a worker send a test event, which may take as long as an attempt."""
+        """Let a worker send a test event or a sample, which may take as long as an attempt."""
         return await self._send_to_one(request, within=_TEST_WITHIN)
 
     async def _send_to_one(self, request: ApiRequest, *, within: float = _ANSWER_WITHIN) -> web.Response:

@@ -20,7 +20,7 @@ import msgspec
 
 from gatehouse import providers
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.sample import Sample, documented_sample, type_of, with_new_ids, with_time
+from gatehouse.samples.sample import Sample, documented_sample, type_of, with_new_ids, with_time
 
 if TYPE_CHECKING:
     from gatehouse.config.model import SourceConfig

@@ -9,11 +9,11 @@ from urllib.parse import parse_qs
 import pytest
 
 from gatehouse.config.presets import shipped_preset
-from gatehouse.demo.editing import edited_items, renamed, with_field, with_setting, without
-from gatehouse.demo.event_type import with_type
-from gatehouse.demo.sample import Sample, type_of
 from gatehouse.errors import GatewayError
 from gatehouse.language.document import MalformedDocumentError, with_value
+from gatehouse.samples.editing import edited_items, renamed, with_field, with_setting, without
+from gatehouse.samples.event_type import with_type
+from gatehouse.samples.sample import Sample, type_of
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 

@@ -12,12 +12,12 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
-from gatehouse.demo.sample import Sample, is_form
 from gatehouse.errors import GatewayError
 from gatehouse.language.document import Document, MalformedDocumentError, Path, with_value
 from gatehouse.language.placeholders import steps
 from gatehouse.language.split import body_paths
 from gatehouse.language.template import Placeholder
+from gatehouse.samples.sample import Sample, is_form
 
 if TYPE_CHECKING:
     from gatehouse.config.model import ProviderConfig

@@ -13,8 +13,10 @@ import pytest
 from doubles.dedupe import values
 from gatehouse.config.load import parse
 from gatehouse.config.secrets import Secrets
-from gatehouse.demo.event_type import with_type
-from gatehouse.demo.sample import (
+from gatehouse.errors import GatewayError, VerificationError
+from gatehouse.ingest.source import Source
+from gatehouse.samples.event_type import with_type
+from gatehouse.samples.sample import (
     Sample,
     documented_sample,
     fresh_id,
@@ -24,8 +26,6 @@ from gatehouse.demo.sample import (
     with_delivery_id,
     with_new_ids,
 )
-from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.ingest.source import Source
 
 NOW = 1_750_000_000.0
 FIRST = ("mandato", "mando", "e-invoice-be", "getpeppr", "hisab")

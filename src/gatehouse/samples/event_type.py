@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gatehouse.config import describe
-from gatehouse.demo.editing import edited_document, edited_items, renamed, with_field, without
-from gatehouse.demo.sample import Sample, replaced, scopes_of, type_of
 from gatehouse.errors import GatewayError
 from gatehouse.language.document import Document, MalformedDocumentError, with_value
 from gatehouse.language.template import Placeholder
+from gatehouse.samples.editing import edited_document, edited_items, renamed, with_field, without
+from gatehouse.samples.sample import Sample, replaced, scopes_of, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
