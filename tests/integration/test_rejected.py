@@ -140,6 +140,10 @@ async def test_the_sources_are_listed_with_their_verification(running: Running) 
         "name": "mandato",
         "path": "/webhooks/mandato",
         "provider": "mandato",
+        "register": "https://hooks.example.com/webhooks/mandato",
+        "methods": ["POST"],
+        "answer_within": 30.0,
+        "retried_for": 14.6 * 3600,
         "ready": True,
         "not_ready": None,
         "verified_by": "HMAC-SHA256 of {body} in X-Mandato-Signature",
@@ -148,6 +152,25 @@ async def test_the_sources_are_listed_with_their_verification(running: Running) 
         "last_refused": None,
         "secrets": [{"position": 1, "name": "env:SECRET", "matched": 0, "last_used": None}],
     }
+
+
+async def test_facts_of_a_provider_that_nobody_knows_are_null(run_gateway: RunGateway) -> None:
+    config = """
+        server: {listen: "127.0.0.1:0"}
+        operator: {listen: "127.0.0.1:0"}
+        sources:
+          own: {verify: {type: none, insecure: true}, event: {type: x}, path: /in/own}
+          meta: {provider: meta, secrets: env:SECRET, handshake_secrets: env:SECRET, answer_deadline: 7s}
+    """
+    async with run_gateway(config) as running:
+        own, meta = (await api(running, "sources"))[1]["sources"]
+        (_, status), listed = await api(running, "status"), (own, meta)
+
+    assert (own["register"], own["answer_within"], own["retried_for"]) == ("/in/own", None, None)
+    assert (meta["methods"], meta["answer_within"]) == (["POST", "GET"], 7.0)
+    assert [(one["register"], one["methods"]) for one in status["sources"]] == [
+        (one["register"], one["methods"]) for one in listed
+    ]
 
 
 async def test_secrets_from_handshakes_are_listed(running: Running) -> None:

@@ -139,6 +139,36 @@ class SourceState(TypedDict):
     provider: Annotated[
         str | None, Meta(description="The preset; `null` when the source has none.", examples=["mando"])
     ]
+    register: Annotated[
+        str,
+        Meta(
+            description="The address to register at the provider: `server.public_url` and the path, or only "
+            "the path without `server.public_url`.",
+            examples=["https://hooks.example.com/webhooks/shop"],
+        ),
+    ]
+    methods: Annotated[
+        list[str],
+        Meta(
+            description="The HTTP methods that it accepts; more than `POST` for handshakes.",
+            examples=[["POST"]],
+        ),
+    ]
+    answer_within: Annotated[
+        float | None,
+        Meta(
+            description="How many seconds the provider waits for an answer; `null` if that is not known.",
+            examples=[5.0],
+        ),
+    ]
+    retried_for: Annotated[
+        float | None,
+        Meta(
+            description="How many seconds after a request the provider may still retry it; `null` if that is "
+            "not known.",
+            examples=[9360.0],
+        ),
+    ]
     ready: Annotated[bool, Meta(description="`false`: the source answers 503.", examples=[True])]
     not_ready: Annotated[str | None, Meta(description="Why it is not ready.", examples=[None])]
     verified_by: Annotated[
