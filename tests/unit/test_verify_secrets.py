@@ -52,6 +52,13 @@ def test_the_position_is_the_one_in_the_configured_list() -> None:
     assert [verified(of, {"X-Sig": signature(secret)}).secret for secret in "AB"] == [1, 2]
 
 
+def test_a_secret_that_is_listed_twice_has_one_position() -> None:
+    of = source(HMAC, ("env:A", "env:A", "env:B"))
+
+    assert of.secrets == ("env:A", "env:B")
+    assert [verified(of, {"X-Sig": signature(secret)}).secret for secret in "AB"] == [1, 2]
+
+
 def test_a_secret_with_two_key_encodings_has_one_position() -> None:
     of = source(HMAC | {"key": ("sha1", "utf8")})
     hashed = hmac.new(

@@ -102,10 +102,13 @@ def _key_forms(key: str | tuple[str, ...]) -> str:
 
 
 def _secret_references(entry: VerifyEntry, source: SourceConfig) -> tuple[SecretRef, ...]:
-    """Return the secrets of a verifier: its own or those of the source; none if it needs none."""
+    """Return the secrets of a verifier: its own or those of the source; none if it needs none.
+
+    One that is listed twice counts once, so that all positions are those of `verification_secrets`.
+    """
     if not isinstance(entry, VerifierConfig) or getattr(entry, "jwks", None):
         return ()
-    return entry.secrets or source.secrets
+    return tuple(dict.fromkeys(entry.secrets or source.secrets))
 
 
 def build_verifier(entry: VerifyEntry, secrets: Sequence[bytes]) -> Verifier:
