@@ -50,6 +50,12 @@ class Running:
         async with self.client.post(url, data=data, headers=headers, chunked=chunked) as answer:
             return answer.status, await answer.json()
 
+    async def ask(self, path: str) -> Any:
+        """Get a path of the operator's listener. Returns the JSON of the answer."""
+        async with self.client.get(f"{self.operator_url}{path}") as answer:
+            assert answer.status == 200, await answer.text()
+            return await answer.json()
+
     async def metrics(self) -> dict[tuple[str, ...], float]:
         """Scrape the metrics. The keys are the name and the label values, in the order of the label names."""
         async with self.client.get(f"{self.operator_url}/metrics") as answer:

@@ -63,7 +63,11 @@ async def _fill(store: SqliteStore, now: float, plain: int) -> Filled:
     await store.replay(replayed, ["billing"], now=now)
     relayed = event(b"relayed", received=now)
     reply = Reply(201, "text/plain; x=\udce9", b"\x00answer")
-    await accept(store, arrival(b"k-relayed", of=relayed, to=["relay"], until=now + 1e6, reply=reply))
+    by = "HMAC-SHA256 with file:/run/caf\u00e9"
+    await accept(
+        store,
+        arrival(b"k-relayed", of=relayed, to=["relay"], until=now + 1e6, reply=reply, verified_by=by),
+    )
     ordered = [event(b"%d" % number, received=now) for number in range(4)]
     for number, each in enumerate(ordered):
         key = b"k-ordered-%d" % number

@@ -208,6 +208,13 @@ async def test_operators_see_the_state_of_all_workers(run_workers: RunWorkers) -
         counted = [sum(number or 0 for number in seen[name]) for name in ("accepted", "refused")]
         assert (counted, history["destinations"]) == ([5, len(times)], [])
 
+        sent = 0
+        while len(workers.that_logged("request.duplicate")) < 2:
+            sent += await workers.send(0) == 200
+        event_id = workers.logged("request.duplicate")[0]["event_id"]
+        _, duplicates = await workers.ask(f"/api/v1/events/{event_id}/duplicates")
+        assert (duplicates["count"], len(duplicates["latest"])) == (sent, min(20, sent))
+
 
 async def test_the_operator_listener_of_several_workers_is_protected(run_workers: RunWorkers) -> None:
     async with run_workers() as workers:

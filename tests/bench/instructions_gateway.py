@@ -17,6 +17,7 @@ from gatehouse.gateway.compiled import CompiledConfig
 from gatehouse.ingest.answer import Answer
 from gatehouse.ingest.committer import Committer, Reviver
 from gatehouse.ingest.confirmation import confirm
+from gatehouse.ingest.duplicates import Duplicates
 from gatehouse.ingest.handshakes import HandshakeResponder, HandshakeSecrets
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
@@ -151,7 +152,9 @@ async def start_ingest(
     responder = HandshakeResponder(HandshakeSecrets(), confirm)
     # Without additional verifications, use the real pipeline, so that no extra code is measured.
     make = _Verifying if extra_verifications else Pipeline
-    pipeline = make(committer, lambda _: True, clock, responder, keys, relay, reviver)
+    pipeline = make(
+        committer, lambda _: True, clock, responder, keys, relay, reviver, duplicates=Duplicates(NOW)
+    )
     if isinstance(pipeline, _Verifying):
         pipeline.extra = extra_verifications
     rejected = RejectedRequests(compiled.known, clock)

@@ -61,10 +61,11 @@ def arrival(
     of: Event | None = None,
     order: bytes | None = None,
     reply: Reply | None = None,
+    verified_by: str | None = None,
 ) -> Arrival:
     """Make an arrival for these destinations with these dedupe keys, whose scopes are their positions."""
     assignments = tuple(Assignment(destination, leased, order) for destination in to)
-    return Arrival(of or event(), dedupe_keys(*keys, until=until), assignments, reply)
+    return Arrival(of or event(), dedupe_keys(*keys, until=until), assignments, reply, verified_by)
 
 
 def result(

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from conformance.builders import NOW, accept, accept_and_lease, arrival, event, lease, result
 from gatehouse.language.patterns import matches
@@ -18,6 +19,7 @@ from gatehouse.store.records import DeliveryQuery, DeliveryRow, EventQuery, Even
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+    from conformance.conftest import Clock
     from gatehouse.store.base import Arrival, Store
     from gatehouse.store.records import DeadGroup, Page, Status
 
@@ -140,6 +142,25 @@ async def test_an_event_is_shown_with_its_body_and_deliveries(store: Store) -> N
     assert [(row.destination, row.status) for row in found.deliveries] == [
         ("billing", "pending"),
         ("ledger", "pending"),
+    ]
+
+
+async def test_an_event_is_shown_with_how_it_was_verified_and_when_it_was_written(
+    store: Store, clock: Clock
+) -> None:
+    first, ordered, unknown = arrival(verified_by="HMAC-SHA256 with env:A"), arrival(order=b"k"), arrival()
+    ordered = replace(ordered, verified_by="Basic and address with file:/run/b \u00e9")
+    clock.now = NOW + 0.125
+    await accept(store, first, unknown)
+    clock.now = NOW + 2
+    await accept(store, ordered)
+    await store.replay(first.event.id, ["billing", "archive"], now=NOW + 3)
+
+    found = [await store.event(each.event.id) for each in (first, unknown, ordered)]
+    assert [each and (each.verified_by, each.stored) for each in found] == [
+        ("HMAC-SHA256 with env:A", NOW + 0.125),
+        (None, NOW + 0.125),
+        ("Basic and address with file:/run/b \u00e9", NOW + 2),
     ]
 
 

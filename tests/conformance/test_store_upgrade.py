@@ -201,7 +201,10 @@ async def test_a_new_store_has_no_legacy_keys(store: Store) -> None:
 
 
 @pytest.mark.case("F-08")
-async def test_deliveries_keep_their_status_during_the_upgrade(upgraded: Store) -> None:
+async def test_deliveries_keep_their_status_during_the_upgrade_and_events_lack_what_was_not_stored(
+    upgraded: Store, ask: Ask
+) -> None:
+    assert set(map(tuple, await ask("SELECT verified_by, stored_ms FROM events"))) == {(None, None)}
     assert await upgraded.counts() == {
         "to-pending": Counts(pending=3, dead=0, oldest_pending=NOW - 60),
         "to-dead": Counts(pending=0, dead=3, oldest_pending=None),

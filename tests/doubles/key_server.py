@@ -18,6 +18,7 @@ from gatehouse.errors import UnavailableError, VerificationError
 from gatehouse.language.request import Request
 from gatehouse.verify.base import Facts, KnownKeys, NoKeys, RemoteVerifier, Verification, fetched_key
 from gatehouse.verify.remote_keys import RemoteKeys
+from gatehouse.verify.verified_by import VerifiedBy
 
 HOST = "sns.eu-west-1.amazonaws.com"
 URL = f"https://{HOST}/SimpleNotificationService-f3ecfb7224c7233fe7bb5f59f96de52f.pem"
@@ -117,7 +118,7 @@ class Setting:
 
     async def key_of(self, url: str | None = URL, source: str = "s") -> bytes:
         """Prepare and verify a request, as the pipeline does."""
-        verification = Verification((self.verifier,))
+        verification = Verification((self.verifier,), VerifiedBy([["RSA"]], []))
         asked = Request("POST", "/", "", CIMultiDict({"url": url} if url else {}), b"")
         prepared = await self.keys.prepare(source, verification.needing_keys(asked, 0), asked)
         if prepared.unavailable is not None:

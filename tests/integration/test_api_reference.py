@@ -130,6 +130,8 @@ async def filled(running: Running, destination: ScriptedDestination) -> str:
         ids.append(str((await running.send("mando", body, providers.mando(body)))[1]["id"]))
         await destination.wait_for(number + 1)
     await running.until(("gatehouse_deliveries_dead", "app"), 2)
+    again = providers.body(id="evt_0", type="sale.created", data={"id": "0"})
+    assert (await running.send("mando", again, providers.mando(again)))[1]["status"] == "duplicate"
     unreadable = b"\xff\xfe is not UTF-8"
     assert (await running.send("mando", unreadable, providers.mando(unreadable)))[0] == 200
     forged = providers.mando(b"{}") | {"X-Mando-Signature": "sha256=" + "0" * 64}
@@ -180,11 +182,11 @@ async def test_the_answers_of_every_route_match_the_reference(
         for path in ("/healthz", "/readyz", "/api/v1/destinations", "/api/v1/history", "/api/v1/config"):
             await api.get(path)
         page = await api.get("/api/v1/events", query="?limit=2&since=1h")
-        assert len(page["events"]) == 2
         rest = await api.get("/api/v1/events", query=f"?limit=2&since=1h&cursor={page['cursor']}")
-        assert (len(rest["events"]), rest["cursor"]) == (2, None)
-        for event in [*page["events"], *rest["events"]]:
-            await api.get("/api/v1/events/{id}", id=event["id"])
+        assert (len(page["events"]), len(rest["events"]), rest["cursor"]) == (2, 2, None)
+        for path in ("/api/v1/events/{id}", "/api/v1/events/{id}/duplicates"):
+            last = [await api.get(path, id=one["id"]) for one in (*page["events"], *rest["events"])][-1]
+        assert len(last["latest"]) == 1
         listed = await api.get("/api/v1/deliveries", query="?status=dead&type=sale.*&destination=app")
         assert len(listed["deliveries"]) == 2
         (group,) = (await api.get("/api/v1/deliveries/dead", query="?type=sale.*"))["groups"]
@@ -383,6 +385,7 @@ async def test_the_answers_of_several_workers_match_the_reference(
             await api.get("/api/v1/rejected/{id}", 404, id="nothing")
             await api.get("/api/v1/rejected", 400, query="?limit=0")
             await api.get("/api/v1/events/{id}", id=dead)
+            await api.get("/api/v1/events/{id}/duplicates", id=dead)
             await api.get("/api/v1/environment", query="?name=T")
             await api.post("/api/v1/destinations/{name}/pause", name="app")
             await api.post("/api/v1/destinations/{name}/probe", 409, name="app")

@@ -113,7 +113,9 @@ async def test_a_batch_with_known_items_stores_the_rest(
         second = await send(2, 3)
         third = await send(3, 1)
         received = await destination.wait_for(3)
+        duplicates = [await gateway.ask(f"/api/v1/events/{one}/duplicates") for one in second["ids"]]
 
+    assert [one["count"] for one in duplicates] == [1, 1]
     assert [answer["status"] for answer in (first, second, third)] == ["accepted", "accepted", "duplicate"]
     assert second["ids"][0] == first["ids"][1]
     assert third["ids"] == [second["ids"][1], first["ids"][0]]

@@ -79,6 +79,10 @@ async def test_operators_see_the_same_data_after_a_copy(path: Path, empty_databa
     assert copied.comparison.is_equal, copied.comparison
     assert len(events) == 3 + 1 + 4 + 5
     assert [each.event for each in copied_events] == [each.event for each in events]
+    facts = [(each.verified_by, each.stored) for each in events]
+    assert [(each.verified_by, each.stored) for each in copied_events] == facts
+    assert {by for by, _ in facts} == {None, "HMAC-SHA256 with file:/run/caf\u00e9"}
+    assert None not in {stored for _, stored in facts}
     assert list(map(keeps, copied_rows)) == list(map(keeps, rows))
     # Opening the SQLite store has counted the attempt of the lease, and so has the copy.
     assert [row.attempts for row in copied_rows] == [row.attempts for row in rows]
@@ -346,6 +350,7 @@ async def test_a_second_concurrent_copy_is_refused(
     [
         ("UPDATE events SET body = '' WHERE body = 'k-dead'", "events"),
         ("UPDATE events SET subject = 'x' WHERE body = 'k-dead'", "events"),
+        ("UPDATE events SET stored_ms = NULL WHERE body = 'k-dead'", "events"),
         ("DELETE FROM events WHERE body = 'k-dead'", "events"),
         ("UPDATE deliveries SET attempts = 7 WHERE status = 'dead'", "deliveries dead"),
         ("DELETE FROM deliveries WHERE status = 'delivered'", "deliveries delivered"),

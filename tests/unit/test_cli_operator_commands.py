@@ -74,6 +74,8 @@ EVENT = {
 NOTHING: dict[str, Any] = {"events": [], "cursor": None, "searched_to": None}
 SHOWN = EVENT | {
     "content_type": "application/json",
+    "verified": {"by": "HMAC-SHA256", "secret": "file:/run/shop\x1b[2J"},
+    "stored": "2025-06-15T15:06:40.504Z",
     "headers": [["user-agent", "Mando/1\x1b[2J"]],
     "body": '{"note":\t"' + "x" * 2000 + '\x1b[31m"}\n',
     "deliveries": [
@@ -269,6 +271,11 @@ async def test_an_event_is_found_by_the_id_of_the_provider(api: ScriptedApi) -> 
     )
     asked = [path for _, path, _ in api.asked]
     assert asked == ["/api/v1/events?limit=50&external_id=evt_1", f"/api/v1/events/{ID}"]
+    assert found.stdout.splitlines()[6:9] == [
+        "received     2025-06-15T15:06:40.5Z",
+        r"verified     by HMAC-SHA256 with file:/run/shop\x1b[2J",
+        "stored       2025-06-15T15:06:40.504Z",
+    ]
     assert "header       user-agent" in found.stdout
 
     several = {"events": [EVENT, EVENT], "cursor": None, "searched_to": None}

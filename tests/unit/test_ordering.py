@@ -217,7 +217,9 @@ async def keys_of(tmp_path: Path, body: bytes, **headers: str) -> list[dict[str,
     assert set(source.orders) == {"ordered", "either"}
     committer = Recorded()
     nothing: Any = Nothing()
-    pipeline = Pipeline(committer, lambda _: True, time.time, nothing, nothing, nothing, nothing)
+    pipeline = Pipeline(
+        committer, lambda _: True, time.time, nothing, nothing, nothing, nothing, duplicates=nothing
+    )
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     counted: Any = Counted()
     await pipeline.receive(source, counted, Request("POST", "/webhooks/shop", "", named, body))

@@ -17,6 +17,7 @@ from gatehouse.config.secrets import Secrets
 from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
 from gatehouse.verify.base import VerifiedRequest
+from gatehouse.verify.verified_by import scheme_and_secret
 from verifying import NOW
 
 pytestmark = pytest.mark.case("F-59")
@@ -94,6 +95,32 @@ def test_with_several_verifiers_each_position_is_reported() -> None:
 
     assert of.secrets == ("env:A", "env:B", "env:C", "env:D")
     assert (made.secret, made.other_secrets) == (2, (4,))
+
+
+def test_a_request_says_by_which_scheme_and_secret_it_was_verified() -> None:
+    listed = source(HMAC)
+    sha1 = HMAC | {"digest": "sha1"}
+    alternatives = source({"type": "any", "of": (sha1, HMAC, {"type": "allowlist", "networks": ("::1",)})})
+    several = source((HMAC, {"type": "basic", "username": "u", "secrets": ("env:C", "env:B")}))
+    nothing = source({"type": "none", "insecure": True}, None)
+    both = {"X-Sig": signature("B")}
+
+    assert [verified(listed, {"X-Sig": signature(one)}).verified_by for one in "AB"] == [
+        "HMAC-SHA256 with env:A",
+        "HMAC-SHA256 with env:B",
+    ]
+    assert verified(alternatives, both).verified_by == "HMAC-SHA256 with env:B"
+    assert verified(alternatives, both).facts == verified(listed, both).facts
+    from_here = Request("POST", "/", "", CIMultiDict(), b"{}", client="::1")
+    assert alternatives.verification.verify(from_here, NOW).verified_by == "address"
+    by_both = [verified(several, both | {"Authorization": basic(one)}).verified_by for one in "CB"]
+    assert by_both == ["HMAC-SHA256 and Basic with env:B, env:C", "HMAC-SHA256 and Basic with env:B"]
+    assert [scheme_and_secret(text or "") for text in by_both] == [
+        ("HMAC-SHA256 and Basic", "env:B, env:C"),
+        ("HMAC-SHA256 and Basic", "env:B"),
+    ]
+    assert verified(nothing, {}).verified_by == "nothing"
+    assert scheme_and_secret("nothing") == ("nothing", None)
 
 
 def test_with_separately_signed_items_the_highest_position_is_reported() -> None:

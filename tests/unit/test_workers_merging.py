@@ -5,7 +5,13 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import Any
 
-from gatehouse.workers.merging import merge_destinations, merge_history, merge_sources, merge_status
+from gatehouse.workers.merging import (
+    merge_destinations,
+    merge_duplicates,
+    merge_history,
+    merge_sources,
+    merge_status,
+)
 
 
 def source(**changes: Any) -> dict[str, Any]:
@@ -49,6 +55,23 @@ def test_the_counts_of_a_source_are_those_of_all_workers() -> None:
         last_accepted="2026-01-01T00:00:03Z",
         secrets=[{"position": 1, "matched": 6, "last_used": None}],
     )
+
+
+def test_the_duplicates_of_all_workers_are_listed_newest_first_and_counted_since_the_latest_start() -> None:
+    def seen(*seconds: float) -> list[dict[str, Any]]:
+        return [{"at": f"2026-01-01T00:00:{each}Z", "client": None} for each in seconds]
+
+    answers = [
+        {"since": "2026-01-01T00:00:04Z", "count": 30, "latest": seen(*range(58, 18, -2))},
+        {"since": "2026-01-01T00:00:04.5Z", "count": 2, "latest": seen(50.5, 17)},
+        {"since": "2026-01-01T00:00:00Z", "count": 0, "latest": []},
+    ]
+
+    assert merge_duplicates(answers) == {
+        "since": "2026-01-01T00:00:04.5Z",
+        "count": 32,
+        "latest": seen(58, 56, 54, 52, 50.5, *range(50, 20, -2)),
+    }
 
 
 def test_an_open_breaker_of_any_worker_shows_with_the_earliest_probe() -> None:

@@ -50,6 +50,13 @@ _ATTEMPT_COLUMNS = {
 }
 
 
+#: What an event's page shows in a line each, if it is known.
+_FACTS = (
+    *("id", "source", "provider", "external_id", "type", "time", "received", "verified", "stored"),
+    *("subject", "account", "content_type"),
+)
+
+
 @click.command("events")
 @click.argument("event_id", metavar="[ID]", required=False, shell_complete=complete_event)
 @event_filter_options
@@ -151,10 +158,10 @@ def _dead_letters(answer: dict[str, Any]) -> Iterator[str]:
 
 
 def _event(event: dict[str, Any]) -> Iterator[str]:
-    names = ("id", "source", "provider", "external_id", "type", "time", "received", "subject", "account")
-    for name in (*names, "content_type"):
-        if event[name] is not None:
-            yield f"{name:<13}{visible(event[name])}"
+    facts = event | {"verified": _verified(event.get("verified")), "stored": event.get("stored")}
+    for name in _FACTS:
+        if facts[name] is not None:
+            yield f"{name:<13}{visible(facts[name])}"
     for name, value in event["headers"]:
         yield f"header       {visible(name)}: {visible(value)}"
     for delivery in event["deliveries"]:
@@ -164,6 +171,12 @@ def _event(event: dict[str, Any]) -> Iterator[str]:
     # The body keeps its lines and tabs; other control characters are escaped.
     body = event["body"] if "body" in event else f"in base64: {event['body_base64']}"
     yield "\n".join("\t".join(map(visible, line.split("\t"))) for line in body.split("\n"))
+
+
+def _verified(verified: dict[str, str | None] | None) -> str | None:
+    if verified is None:
+        return None
+    return "by " + " with ".join(part for part in (verified["by"], verified["secret"]) if part)
 
 
 def _delivery(delivery: dict[str, Any]) -> str:

@@ -71,10 +71,11 @@ def verification(config: ProviderConfig) -> str:
 def scheme(config: ProviderConfig) -> str:
     """Return a short name of the scheme: `HMAC-SHA256`."""
     entries = [one for entry in config.verify for one in getattr(entry, "of", (entry,))]
-    return " + ".join(dict.fromkeys(map(_scheme, entries)))
+    return " + ".join(dict.fromkeys(map(scheme_of, entries)))
 
 
-def _scheme(entry: VerifyEntry) -> str:
+def scheme_of(entry: VerifyEntry) -> str:
+    """Return a short name of the scheme of one verifier, which is not `any`."""
     match entry:
         case SigningConfig():
             return _algorithm(entry)

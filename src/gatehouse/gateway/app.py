@@ -20,6 +20,7 @@ from gatehouse.gateway.reload import Reloader
 from gatehouse.gateway.sampling import Sampler
 from gatehouse.ingest.committer import Committer, Reviver
 from gatehouse.ingest.confirmation import confirm
+from gatehouse.ingest.duplicates import Duplicates
 from gatehouse.ingest.handshakes import HandshakeResponder, HandshakeSecrets
 from gatehouse.ingest.pipeline import Pipeline
 from gatehouse.ingest.rejected import RejectedRequests
@@ -109,15 +110,10 @@ class Gateway:
         self._environment = environment
         self._compiled = self._compile(loaded)
         self.rejected = RejectedRequests(self._compiled.known, clock)
+        self._duplicates = Duplicates(self._steady())
         self._worker = worker
-        self._reloader = Reloader(
-            self._compiled,
-            self._compile,
-            self._swap,
-            self.metrics,
-            clock,
-            read=worker.load if worker else None,
-        )
+        read = worker.load if worker else None
+        self._reloader = Reloader(self._compiled, self._compile, self._swap, self.metrics, clock, read=read)
         self._running = contextlib.AsyncExitStack()
         self._store: Store | None = None
         self._is_open = False
@@ -241,6 +237,7 @@ class Gateway:
             dispatcher,
             self._operations,
             self._api,
+            self._duplicates,
             self._stream,
             self._audit,
             self._status_parts(opened.place, dispatcher),
@@ -312,19 +309,17 @@ class Gateway:
             live=self._live,
         )
         closing(committer.drain)
-        responder = HandshakeResponder(self.handshake_secrets, self._confirm)
         closing(self._remote_keys.close)
-        relay = Relay(committer, store, dispatcher)
-        reviver = Reviver(store, dispatcher)
         pipeline = Pipeline(
             committer,
             dispatcher.has_room,
             self._clock,
-            responder,
+            HandshakeResponder(self.handshake_secrets, self._confirm),
             self._remote_keys,
-            relay,
-            reviver,
-            self._steady,
+            Relay(committer, store, dispatcher),
+            Reviver(store, dispatcher),
+            duplicates=self._duplicates,
+            steady=self._steady,
         )
         self.ingest = IngestServer(
             self.config.server,

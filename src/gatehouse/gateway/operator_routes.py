@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gatehouse.operator.api import EnvironmentApi
 from gatehouse.operator.config_in_use import ConfigApi
 from gatehouse.operator.discarding import DiscardApi
+from gatehouse.operator.duplicates import DuplicatesApi
 from gatehouse.operator.history import HistoryApi
 from gatehouse.operator.operations import OperationsApi
 from gatehouse.operator.probing import ProbingApi
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gatehouse.delivery.dispatcher import Dispatcher
     from gatehouse.delivery.operations import Operations
     from gatehouse.gateway.compiled import CompiledConfig
+    from gatehouse.ingest.duplicates import Duplicates
     from gatehouse.operator.api import OperatorApi
     from gatehouse.operator.audit import Audit
     from gatehouse.operator.reload_result import ConfigInUse
@@ -42,6 +44,7 @@ class ApiParts(NamedTuple):
     operations: Operations
     #: What the gateway holds in memory.
     memory: OperatorApi
+    duplicates: Duplicates
     stream: StreamApi
     audit: Audit
     status: StatusParts
@@ -72,6 +75,7 @@ def api_routes(parts: ApiParts) -> list[web.RouteDef]:
     return [
         *parts.memory.routes(),
         *RecordsApi(store, dispatcher, steady, routed=routed, audit=audit).routes(),
+        *DuplicatesApi(parts.duplicates).routes(),
         *ProbingApi(dispatcher, audit).routes(),
         *DiscardApi(store, dispatcher, steady, audit).routes(),
         *OperationsApi(store, parts.operations, dispatcher, steady, audit).routes(),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gatehouse.events.event import Event, ReadEvent
+    from gatehouse.ingest.duplicates import Duplicates
     from gatehouse.ingest.handshakes import HandshakeResponder
     from gatehouse.ingest.source import Source
     from gatehouse.language.request import Request
@@ -76,6 +77,8 @@ class Pipeline:
         remote_keys: KeyProvider,
         relay: EventRelay,
         reviver: DeliveryReviver,
+        *,
+        duplicates: Duplicates,
         steady: Callable[[], float] | None = None,
     ) -> None:
         """`clock` is the system clock, for signed timestamps. `steady` is a clock that never jumps."""
@@ -84,6 +87,7 @@ class Pipeline:
         self._remote_keys = remote_keys
         self._relay = relay
         self._reviver = reviver
+        self._duplicates = duplicates
         self._has_room = has_room
         self._clock = clock
         self._steady = steady or clock
@@ -115,19 +119,21 @@ class Pipeline:
         received = int(self._steady() * 1000) / 1000
         read = source.reader.read(verified, received, source.kept_headers(request.headers))
         if source.splits:
-            return await self._accept_batch(source, metrics, read, received, verified.secret)
-        arrival = self._arrival(source, read[0])
+            return await self._accept_batch(source, metrics, read, received, verified)
+        arrival = self._arrival(source, read[0], verified.verified_by)
         if source.relay_timeout and arrival.assignments:
             # The provider is answered with the destination's reply, so the event is forwarded now.
             receipt = await self._relay.accept(arrival, now=received, within=source.relay_timeout)
         else:
             (receipt,) = await self._committer.accept([arrival])
+        revived = 0
         if receipt.status == "accepted":
             _count(metrics, arrival.event, received)
-        elif receipt.dead is not None:
-            revived = await self._reviver.revive([(arrival, receipt)], received)
-            return committed(arrival.event, receipt, source.settings.answers, revived, verified.secret)
-        return committed(arrival.event, receipt, source.settings.answers, 0, verified.secret)
+        else:
+            self._duplicates.add(receipt.event_id, received, request.client or None)
+            if receipt.dead is not None:
+                revived = await self._reviver.revive([(arrival, receipt)], received)
+        return committed(arrival.event, receipt, source.settings.answers, revived, verified.secret)
 
     async def _verify_with_keys(
         self, source: Source, verification: Verification, request: Request, now: float
@@ -150,23 +156,32 @@ class Pipeline:
         return verified
 
     async def _accept_batch(
-        self, source: Source, metrics: SourceMetrics, read: Sequence[ReadEvent], now: float, secret: int
+        self,
+        source: Source,
+        metrics: SourceMetrics,
+        read: Sequence[ReadEvent],
+        now: float,
+        verified: VerifiedRequest,
     ) -> Answer:
         receipts: list[Receipt] = []
         dead: list[tuple[Arrival, Receipt]] = []
-        for part in self._split_batch(source, read):
+        for part in self._split_batch(source, read, verified.verified_by):
             committed_part = await self._committer.accept(part)
             receipts += committed_part
             for arrival, receipt in zip(part, committed_part, strict=True):
                 if receipt.status == "accepted":
                     _count(metrics, arrival.event, now)
-                elif receipt.dead is not None:
+                    continue
+                self._duplicates.add(receipt.event_id, now, verified.request.client or None)
+                if receipt.dead is not None:
                     dead.append((arrival, receipt))
         revived = await self._reviver.revive(dead, now) if dead else 0
         events = [one.event for one in read]
-        return committed_batch(events, receipts, source.settings.answers, revived, secret)
+        return committed_batch(events, receipts, source.settings.answers, revived, verified.secret)
 
-    def _split_batch(self, source: Source, read: Sequence[ReadEvent]) -> Iterator[list[Arrival]]:
+    def _split_batch(
+        self, source: Source, read: Sequence[ReadEvent], verified_by: str | None
+    ) -> Iterator[list[Arrival]]:
         """Split a batch into parts that one commit can write in time. Almost every batch is one part.
 
         When a later part cannot be committed, the provider sends the whole batch again. Then the events of
@@ -175,7 +190,7 @@ class Pipeline:
         part: list[Arrival] = []
         rows = 0
         for one in read:
-            arrival = self._arrival(source, one)
+            arrival = self._arrival(source, one, verified_by)
             part.append(arrival)
             rows += 1 + len(arrival.keys) + len(arrival.assignments)
             if rows >= MAX_ROWS:
@@ -184,12 +199,12 @@ class Pipeline:
         if part:
             yield part
 
-    def _arrival(self, source: Source, read: ReadEvent) -> Arrival:
+    def _arrival(self, source: Source, read: ReadEvent, verified_by: str | None) -> Arrival:
         assignments: list[Assignment] = []
         for name in source.route(read.event.type):
             order_key = source.order_key(name, read.scope) if source.orders else None
             assignments.append(Assignment(name, self._has_room(name), order_key))
-        return Arrival(read.event, read.keys, tuple(assignments))
+        return Arrival(read.event, read.keys, tuple(assignments), None, verified_by)
 
 
 def _count_other_secrets(metrics: SourceMetrics, verified: VerifiedRequest, now: float) -> None:

@@ -232,6 +232,23 @@ class BodyShown(TypedDict):
     ]
 
 
+class VerifiedBy(TypedDict):
+    """How the request with an event was verified."""
+
+    by: Annotated[
+        str,
+        Meta(description="The scheme. `nothing` if the source has `verify: none`.", examples=["HMAC-SHA256"]),
+    ]
+    secret: Annotated[
+        str | None,
+        Meta(
+            description="Where the secret that verified it is kept; `null` if the scheme has none. If "
+            "several verifiers had to pass, all their secrets.",
+            examples=["env:SHOP_SECRET"],
+        ),
+    ]
+
+
 class EventDetails(_EventFacts, BodyShown):
     """An event with its headers, its body, its deliveries and their attempts."""
 
@@ -246,6 +263,18 @@ class EventDetails(_EventFacts, BodyShown):
             examples=[[["content-type", "application/json"]]],
         ),
     ]
+    verified: Annotated[
+        VerifiedBy | None,
+        Meta(description="How its request was verified; `null` if an older version stored the event."),
+    ]
+    stored: Annotated[
+        Rfc3339 | None,
+        Meta(
+            description="When the transaction that holds the event was written; `null` if an older version "
+            "stored it. The provider gets its answer after that.",
+            examples=["2026-01-31T10:00:16.004Z"],
+        ),
+    ]
     deliveries: Annotated[list[DeliveryDetails], Meta(description="One for each destination.")]
     routed: Annotated[
         list[str],
@@ -253,6 +282,27 @@ class EventDetails(_EventFacts, BodyShown):
             description="The destinations that the routes give such an event to now.", examples=[["billing"]]
         ),
     ]
+
+
+class DuplicateSeen(TypedDict):
+    """A later request with the same event."""
+
+    at: Annotated[Rfc3339, Meta(description="When it was received.")]
+    client: Annotated[str | None, Meta(description="The address it came from.", examples=["192.0.2.7"])]
+
+
+class DuplicateList(TypedDict):
+    """The later requests with the same event."""
+
+    since: Annotated[
+        Rfc3339,
+        Meta(
+            description="All duplicates from then on are counted: when the process started, or later if "
+            "older ones were forgotten to make room."
+        ),
+    ]
+    count: Annotated[int, Meta(description="How many are known.", examples=[1])]
+    latest: Annotated[list[DuplicateSeen], Meta(description="The last ones, newest first, at most 20.")]
 
 
 class ReplayResult(TypedDict):

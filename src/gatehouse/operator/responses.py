@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web
 
 from gatehouse.language.times import rfc3339
+from gatehouse.verify.verified_by import scheme_and_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         DeliveryState,
         EventDetails,
         EventSummary,
+        VerifiedBy,
     )
     from gatehouse.operator.response_types import ErrorAnswer
     from gatehouse.store.records import (
@@ -159,6 +161,8 @@ def event_details(stored: StoredEvent, starts_at: StartsAt, routed: Iterable[str
         "account": event.account,
         "content_type": event.content_type,
         "headers": list(event.headers),
+        "verified": _verified(stored.verified_by),
+        "stored": None if stored.stored is None else rfc3339(stored.stored),
         **_body(event.body),
         "deliveries": [
             _delivery_details(row, stored.attempts.get(row.destination, ()), starts_at)
@@ -166,6 +170,13 @@ def event_details(stored: StoredEvent, starts_at: StartsAt, routed: Iterable[str
         ],
         "routed": sorted(routed),
     }
+
+
+def _verified(text: str | None) -> VerifiedBy | None:
+    if text is None:
+        return None
+    scheme, secret = scheme_and_secret(text)
+    return {"by": scheme, "secret": secret}
 
 
 def filters(query: DeliveryQuery) -> dict[str, Any]:

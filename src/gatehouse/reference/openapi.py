@@ -148,6 +148,7 @@ def router() -> web.UrlDispatcher:
     parts = ApiParts(
         *(nothing, nothing, nothing),
         memory=OperatorApi({}, RejectedRequests((), time.time), metrics=metrics),
+        duplicates=nothing,
         stream=StreamApi(Hub(), nothing, metrics),
         audit=Audit(nothing, nothing),
         status=nothing,

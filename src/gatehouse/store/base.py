@@ -68,6 +68,8 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
     #: Set if the event was already delivered, during its request. Its deliveries are stored as delivered, and
     #: the reply is stored for duplicates of the event.
     reply: Reply | None = None
+    #: How its request was verified (see `gatehouse.verify.verified_by`).
+    verified_by: str | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True, gc=False):

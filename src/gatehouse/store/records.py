@@ -154,6 +154,11 @@ class StoredEvent(msgspec.Struct, frozen=True):
     deliveries: tuple[DeliveryRow, ...]
     #: By destination, each in the order in which they were made. Of many, the first and the last ones.
     attempts: dict[str, tuple[Attempt, ...]]
+    #: How its request was verified (see `gatehouse.verify.verified_by`). This and the next value are None if
+    #: version 0.1 stored the event.
+    verified_by: str | None = None
+    #: When the transaction that holds the event was written (unix seconds, by the clock of `event.received`).
+    stored: float | None = None
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.verify.base import remote_verifiers
+from gatehouse.verify.base import AlternativeFacts, ProvenFacts, remote_verifiers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,11 +44,13 @@ class AnyVerifier:
 
     def verify(self, request: Request, now: float) -> Facts:
         reasons: list[Reason] = []
-        for verifier in self._verifiers:
+        for number, verifier in enumerate(self._verifiers):
             try:
-                return verifier.verify(request, now)
+                facts = verifier.verify(request, now)
             except VerificationError as error:
                 reasons.append(error.reason)
+            else:
+                return _of_alternative(number, facts)
         raise VerificationError(most_informative(reasons))
 
     def needing_keys(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
@@ -73,6 +75,12 @@ class AnyVerifier:
 
     def credential_headers(self) -> frozenset[str]:
         return frozenset().union(*(verifier.credential_headers() for verifier in self._verifiers))
+
+
+def _of_alternative(number: int, facts: Facts) -> AlternativeFacts:
+    found = AlternativeFacts(facts)
+    found.alternative, found.secret = number, facts.secret if isinstance(facts, ProvenFacts) else 0
+    return found
 
 
 def _passes(verifier: Verifier, request: Request, now: float) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gatehouse.errors import UnavailableError
     from gatehouse.language.request import Request
     from gatehouse.language.scope import Scope
+    from gatehouse.verify.verified_by import VerifiedBy
 
 
 #: What a verifier read from a request that it accepted, by placeholder: `timestamp` (as sent), `id` (the
@@ -48,6 +49,14 @@ def proven_with(secret: int) -> ProvenFacts:
     return facts
 
 
+class AlternativeFacts(ProvenFacts):
+    """Facts of one alternative of `type: any`, with the number of the alternative, from 0."""
+
+    __slots__ = ("alternative",)
+
+    alternative: int
+
+
 class VerifiedRequest(msgspec.Struct, frozen=True, gc=False):
     """A request that passed every verifier of its source. Events are read only from such requests."""
 
@@ -60,6 +69,8 @@ class VerifiedRequest(msgspec.Struct, frozen=True, gc=False):
     other_secrets: tuple[int, ...] = ()
     #: What the templates of the events can read, if verification needed it already; otherwise None.
     scopes: tuple[Scope, ...] | None = None
+    #: How it was verified, as `VerifiedBy` says it.
+    verified_by: str | None = None
 
 
 class AgeLimit(Protocol):
@@ -98,20 +109,26 @@ class Verification:
     """All verifiers of a source: each must pass. Without verifiers, every request passes (`type: none`)."""
 
     verifiers: tuple[Verifier, ...]
+    #: The texts that say how a request was verified.
+    verified_by: VerifiedBy
     #: The limit for the age of a request; None if there is no limit.
     age: AgeLimit | None = None
     #: The verifiers that need a published key before they can verify. Most sources have none.
     remote: tuple[RemoteVerifier, ...] = field(init=False)
+    #: The texts by the position of the secret, for one verifier without alternatives. Most sources have that.
+    _by_secret: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "remote", remote_verifiers(self.verifiers))
+        object.__setattr__(self, "_by_secret", self.verified_by.by_secret)
 
     def verify(self, request: Request, now: float) -> VerifiedRequest:
         """Return the verified request, or raise `VerificationError`."""
         other_secrets: tuple[int, ...] = ()
-        if len(self.verifiers) == 1:
+        if self._by_secret:
             facts = self.verifiers[0].verify(request, now)
             secret = facts.secret if facts.__class__ is ProvenFacts else 0
+            verified_by = self._by_secret[secret]
         else:
             found = [verifier.verify(request, now) for verifier in self.verifiers]
             facts = {name: value for one in reversed(found) for name, value in one.items()}
@@ -119,8 +136,9 @@ class Verification:
                 0
             ]
             other_secrets = tuple(rest)
+            verified_by = self.verified_by.of(tuple(map(_alternative_and_secret, found)))
         scopes = None if self.age is None else self.age.check(request, facts, now)
-        return VerifiedRequest(request, facts, secret, other_secrets, scopes)
+        return VerifiedRequest(request, facts, secret, other_secrets, scopes, verified_by)
 
     def needing_keys(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
         """Return the verifiers that need a published key, unless an alternative passes without one."""
@@ -135,6 +153,11 @@ class Verification:
         for verifier in self.verifiers:
             request = verifier.sign(request, now)
         return request
+
+
+def _alternative_and_secret(facts: Facts) -> tuple[int, int]:
+    alternative = facts.alternative if isinstance(facts, AlternativeFacts) else 0
+    return alternative, facts.secret if isinstance(facts, ProvenFacts) else 0
 
 
 class OwnSecretsVerifier:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gatehouse.config.coverage import all_verifiers
+from gatehouse.config.describe import scheme_of
 from gatehouse.config.handshakes import HashProof, HmacProof
 from gatehouse.config.model import (
     AllowlistConfig,
@@ -32,6 +33,7 @@ from gatehouse.verify.handshake import Handshake, Handshakes, Proof, hash_proof,
 from gatehouse.verify.hmac import HmacScheme
 from gatehouse.verify.signature import SignedVerifier
 from gatehouse.verify.token import TokenVerifier
+from gatehouse.verify.verified_by import VerifiedBy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,7 +64,16 @@ _ASYMMETRIC = (*_SIGNATURE_SCHEMES, "ebay")
 def build_verification(source: SourceConfig, secrets: Secrets) -> Verification:
     """Build all verifiers of a source. Raises `SecretError` if a secret is missing, short or malformed."""
     built = (_build_entry(entry, source, secrets) for entry in source.verify)
-    return Verification(tuple(verifier for verifier in built if verifier is not None), age_limit(source))
+    verifiers = tuple(verifier for verifier in built if verifier is not None)
+    return Verification(verifiers, _verified_by(source), age_limit(source))
+
+
+def _verified_by(source: SourceConfig) -> VerifiedBy:
+    entries = (entry for entry in source.verify if not isinstance(entry, NoneConfig))
+    schemes = [
+        tuple(map(scheme_of, entry.of if isinstance(entry, AnyConfig) else (entry,))) for entry in entries
+    ]
+    return VerifiedBy(schemes, list(map(str, verification_secrets(source))))
 
 
 def _build_entry(entry: VerifyEntry, source: SourceConfig, secrets: Secrets) -> Verifier | None:

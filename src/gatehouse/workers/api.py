@@ -21,7 +21,13 @@ from gatehouse.operator.responses import error_answer
 from gatehouse.operator.status import reload_state
 from gatehouse.operator.tokens import SUPERVISOR
 from gatehouse.telemetry.log import get_logger
-from gatehouse.workers.merging import merge_destinations, merge_history, merge_sources, merge_status
+from gatehouse.workers.merging import (
+    merge_destinations,
+    merge_duplicates,
+    merge_history,
+    merge_sources,
+    merge_status,
+)
 from gatehouse.workers.process import NoAnswerError, WorkerAnswer
 
 if TYPE_CHECKING:
@@ -77,6 +83,7 @@ class WorkersApi:
             web.post(_DESTINATIONS + "/{name}/probe", self._probe),
             web.post(_DESTINATIONS + "/{name}/test", self._test),
             web.post("/api/v1/sources/{name}/sample", self._test),
+            web.get("/api/v1/events/{id}/duplicates", self._list_duplicates),
             web.get("/api/v1/sources", self._list_sources),
             web.get("/api/v1/history", self._show_history),
             web.get("/api/v1/status", self._show_status),
@@ -134,6 +141,10 @@ class WorkersApi:
             if answers
             else _unavailable()
         )
+
+    async def _list_duplicates(self, request: ApiRequest) -> web.Response:
+        answers = await self._request_all_json(request)
+        return _json(merge_duplicates(answers)) if answers else _unavailable()
 
     async def _list_destinations(self, request: ApiRequest) -> web.Response:
         lists = [answer["destinations"] for answer in await self._request_all_json(request)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from gatehouse.ingest.duplicates import MAX_LATEST
 from gatehouse.language.times import parse_time
 
 if TYPE_CHECKING:
@@ -22,6 +23,16 @@ def merge_destinations(lists: Sequence[Entries]) -> Entries:
 def merge_sources(lists: Sequence[Entries]) -> Entries:
     """List the sources of the first worker, with the counts of all workers."""
     return list(_merged(lists, _add_source))
+
+
+def merge_duplicates(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Merge the duplicates of one event. All workers count them from the latest `since` on."""
+    latest = (one for answer in answers for one in answer["latest"])
+    return {
+        "since": max((answer["since"] for answer in answers), key=_seconds),
+        "count": sum(answer["count"] for answer in answers),
+        "latest": sorted(latest, key=lambda one: _seconds(one["at"]), reverse=True)[:MAX_LATEST],
+    }
 
 
 def merge_status(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:

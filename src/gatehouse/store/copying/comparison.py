@@ -16,11 +16,12 @@ from gatehouse.store.copying.rows import (
     ATTEMPT_COLUMNS,
     AUDIT_TYPES,
     DELIVERY_COLUMNS,
+    EVENT_COLUMNS,
     REPLY_COLUMNS,
     convert_batch,
     convert_key,
 )
-from gatehouse.store.postgres.rows import CHECKED_COLUMNS, arrays, columns
+from gatehouse.store.postgres.rows import arrays, columns
 from gatehouse.store.rows import digest
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 NAMED: Final = 20
 _TIMEOUT: Final = 300.0
 
-_BUT_BODY: Final = CHECKED_COLUMNS.removesuffix(", body")
+_BUT_BODY: Final = EVENT_COLUMNS.removesuffix(", body")
 _EVENTS: Final = f"SELECT {_BUT_BODY}, sha256(body) FROM events WHERE id = ANY($1::text[])"  # noqa: S608
 _DELIVERIES: Final = f"""
 SELECT {DELIVERY_COLUMNS}, due_ms, token FROM deliveries WHERE event_id = ANY($1::text[])

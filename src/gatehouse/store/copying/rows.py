@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gatehouse.store.copying.source import named_columns
-from gatehouse.store.postgres.rows import encode, event_row, is_storable, short_key
+from gatehouse.store.postgres.rows import (
+    CHECKED_COLUMNS,
+    CHECKED_TYPES,
+    encode,
+    event_row,
+    is_storable,
+    short_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +32,8 @@ _BIGINT: Final = 2**63
 #: No checksum is negative, so a row with this one is never taken for intact.
 _IMPOSSIBLE_CHECKSUM: Final = -1
 
+EVENT_TYPES: Final = ("text", "bigint", *CHECKED_TYPES)
+EVENT_COLUMNS: Final = f"verified_by, stored_ms, {CHECKED_COLUMNS}"
 DELIVERY_TYPES: Final = (
     *("text", "text", "bigint", "text", "integer", "text", "integer"),
     *("bigint", "integer", "bytea", "bigint", "integer", "bytea", "text"),
@@ -72,7 +81,7 @@ class CopiedAttempt(NamedTuple):
 class CopiedBatch(NamedTuple):
     """The converted rows of a batch."""
 
-    #: The values of `CHECKED_COLUMNS`, by the event's id.
+    #: The values of `EVENT_COLUMNS`, by the event's id.
     events: dict[str, tuple[Any, ...]]
     deliveries: list[CopiedDelivery]
     attempts: list[CopiedAttempt]
@@ -102,7 +111,7 @@ def convert_batch(batch: SourceBatch) -> CopiedBatch:
 def _add_event(result: CopiedBatch, ids: dict[int, str], each: SourceEvent) -> None:
     event = each.event
     if event is not None and is_storable(event.id, event.source, event.provider):
-        values = event_row(event, each.digest)
+        values, event_id = event_row(event, each.digest), event.id
     else:
         values = _damaged(each)
         event_id = values[2]
@@ -110,12 +119,13 @@ def _add_event(result: CopiedBatch, ids: dict[int, str], each: SourceEvent) -> N
             result.left_behind.append(f"number {each.seq}")
             return
         result.damaged.append(event_id)
-    ids[each.seq] = values[2]
-    result.events[values[2]] = values
+    ids[each.seq] = event_id
+    facts = _text(each.verified_by) or None, _number(each.stored_ms, _BIGINT)
+    result.events[event_id] = facts + values
 
 
 def _damaged(each: SourceEvent) -> tuple[Any, ...]:
-    """Convert what can be read of a damaged event, for people to look at."""
+    """Return the values of `CHECKED_COLUMNS` as far as they can be read, for people to look at."""
     row = named_columns(each.columns)
     return (
         _bytes(each.digest),

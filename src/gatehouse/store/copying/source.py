@@ -44,7 +44,7 @@ FROM events
 WHERE seq > ? ORDER BY seq LIMIT ?
 """
 _EVENTS: Final = f"""
-SELECT seq, {CHECKED_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq
+SELECT seq, verified_by, stored_ms, {CHECKED_COLUMNS} FROM events WHERE seq > ? AND seq <= ? ORDER BY seq
 """  # noqa: S608 - of constants
 #: A delivery that was leased when the gateway ended may have been attempted: the attempt is counted, and the
 #: delivery is due at once.
@@ -100,6 +100,9 @@ class SourceEvent(NamedTuple):
     digest: Any
     #: The values of `EVENT_COLUMNS`. Damaged text is bytes.
     columns: Sequence[Any]
+    #: They may be damaged too.
+    verified_by: Any
+    stored_ms: Any
 
     @property
     def id(self) -> str:
@@ -294,8 +297,8 @@ def _batch(connection: sqlite3.Connection, after: int) -> SourceBatch | None:
         return None
     span = (after, last)
     events = [
-        SourceEvent(seq, intact_event(row), row[0], row[2:])
-        for seq, *row in fetch(connection, _EVENTS, span, text_or_bytes)
+        SourceEvent(seq, intact_event(row), row[0], row[2:], verified_by, stored_ms)
+        for seq, verified_by, stored_ms, *row in fetch(connection, _EVENTS, span, text_or_bytes)
     ]
     deliveries = [SourceDelivery(*row) for row in fetch(connection, _DELIVERIES, span, text_with_marks)]
     attempts = [SourceAttempt(*row) for row in fetch(connection, _ATTEMPTS, span, text_with_marks)]

@@ -19,12 +19,14 @@ from gatehouse.store.copying.rows import (
     AUDIT_TYPES,
     DELIVERY_COLUMNS,
     DELIVERY_TYPES,
+    EVENT_COLUMNS,
+    EVENT_TYPES,
     REPLY_COLUMNS,
     REPLY_TYPES,
     convert_key,
 )
 from gatehouse.store.postgres import ordering
-from gatehouse.store.postgres.rows import CHECKED_COLUMNS, CHECKED_TYPES, arrays, columns, first_behind
+from gatehouse.store.postgres.rows import arrays, columns, first_behind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +87,7 @@ WHERE NOT EXISTS (
 #: $1: the copy, $2: the mark, $3: now.
 _FIRST: Final = 4
 _DELIVERY_ARRAYS: Final = (*DELIVERY_TYPES, "bigint", "bigint")
-_FIRST_DELIVERY: Final = first_behind(_FIRST, CHECKED_TYPES)
+_FIRST_DELIVERY: Final = first_behind(_FIRST, EVENT_TYPES)
 _ATTEMPT_ARRAYS: Final = (*ATTEMPT_TYPES, "bigint")
 _FIRST_ATTEMPT: Final = first_behind(_FIRST_DELIVERY, _DELIVERY_ARRAYS)
 _FIRST_REPLY: Final = first_behind(_FIRST_ATTEMPT, _ATTEMPT_ARRAYS)
@@ -93,7 +95,7 @@ _WRITE: Final = f"""
 WITH mark AS (
   UPDATE gatehouse_copies SET event_seq = $2 WHERE state = $1
 ), new_events AS (
-  INSERT INTO events ({CHECKED_COLUMNS}) SELECT * FROM unnest({arrays(_FIRST, CHECKED_TYPES)})
+  INSERT INTO events ({EVENT_COLUMNS}) SELECT * FROM unnest({arrays(_FIRST, EVENT_TYPES)})
   ON CONFLICT (id) DO NOTHING
 ), new_deliveries AS (
   INSERT INTO deliveries ({DELIVERY_COLUMNS}, updated_ms, due_ms, place, leased_until_ms, token)
@@ -220,7 +222,7 @@ class CopyTarget:
             self._state,
             last,
             self._clock.now(),
-            *columns(list(batch.events.values()), CHECKED_TYPES),
+            *columns(list(batch.events.values()), EVENT_TYPES),
             *columns(rows, _DELIVERY_ARRAYS),
             *columns([self._attempt_row(each) for each in batch.attempts], _ATTEMPT_ARRAYS),
             *columns(batch.replies, REPLY_TYPES),

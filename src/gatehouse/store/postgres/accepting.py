@@ -80,29 +80,33 @@ _UNUSUAL_TYPES: Final = (
 )
 _REPLY_TYPES: Final = ("text", "integer", "bytea", "bytea")
 #: The number of the first parameter that is an array.
-_FIRST: Final = 4
+_FIRST: Final = 5
+#: The columns of new events, except the one that is the same for all of a batch.
+_EVENT_COLUMNS: Final = f"verified_by, {CHECKED_COLUMNS}"
+_EVENT_TYPES: Final = ("text", *CHECKED_TYPES)
 _SEVERAL: Final = 2
 #: The column by which the deliveries of a batch are sorted.
 _RECEIVED: Final = itemgetter(2)
-#: $1: now, $2: the token, $3: the deadline. After the deadline the digest is null, which ends the
-#: transaction, even if the server was suspended in the meantime.
+#: $1: now, $2: the token, $3: the deadline, $4: now, in the time of this gateway. After the deadline the
+#: digest is null, which ends the transaction, even if the server was suspended in the meantime.
 _WRITE: Final = (
     """
 WITH new_events AS (
-  INSERT INTO events ({columns})
-  SELECT CASE WHEN clock_timestamp() <= to_timestamp($3) THEN digest END, {but_digest}
+  INSERT INTO events (stored_ms, verified_by, digest, {but_digest})
+  SELECT $4::bigint, verified_by,
+    CASE WHEN clock_timestamp() <= to_timestamp($3) THEN digest END, {but_digest}
   FROM unnest({events}) AS new ({columns})
 ), {others}
 INSERT INTO dedupe_keys AS keys (source, place, key, event_id, expires_ms)
 SELECT * FROM unnest({keys})
 ON CONFLICT (source, place, key) DO UPDATE
 SET event_id = excluded.event_id, expires_ms = CASE WHEN keys.expires_ms <= $1 THEN excluded.expires_ms END
-""".replace("{columns}", CHECKED_COLUMNS)
+""".replace("{columns}", _EVENT_COLUMNS)
     .replace("{but_digest}", CHECKED_COLUMNS.partition(", ")[2])
-    .replace("{events}", arrays(_FIRST, CHECKED_TYPES))
-    .replace("{keys}", arrays(first_behind(_FIRST, CHECKED_TYPES), _KEY_TYPES))
+    .replace("{events}", arrays(_FIRST, _EVENT_TYPES))
+    .replace("{keys}", arrays(first_behind(_FIRST, _EVENT_TYPES), _KEY_TYPES))
 )
-_FIRST_OTHER: Final = first_behind(_FIRST, CHECKED_TYPES, _KEY_TYPES)
+_FIRST_OTHER: Final = first_behind(_FIRST, _EVENT_TYPES, _KEY_TYPES)
 _WRITE_PLAIN: Final = _WRITE.replace(
     "{others}",
     """new_deliveries AS (
@@ -224,7 +228,7 @@ class _Rows(Batch):
 
     def _add_rows(self, arrival: Arrival, body_digest: bytes) -> Receipt:
         event = arrival.event
-        self._events.append(event_row(event, body_digest))
+        self._events.append((arrival.verified_by, *event_row(event, body_digest)))
         if arrival.reply is not None:
             self._add_relayed(arrival, arrival.reply)
             return Receipt("accepted", event.id)
@@ -271,7 +275,7 @@ class _Rows(Batch):
             for (source, place, key), recorded in sorted(new_keys.items())
         ]
         self._plain.sort(key=_RECEIVED)
-        rows = [*columns(self._events, CHECKED_TYPES), *columns(keys, _KEY_TYPES)]
+        rows = [*columns(self._events, _EVENT_TYPES), *columns(keys, _KEY_TYPES)]
         if self._unusual:
             plain = [(*row, "pending", 0, self._now_ms, None, None, None) for row in self._plain]
             rows += columns(plain + self._unusual, _UNUSUAL_TYPES)
@@ -280,7 +284,8 @@ class _Rows(Batch):
             rows += columns(self._plain, _PLAIN_TYPES)
         statement = _WRITE_UNUSUAL if self._unusual else _WRITE_PLAIN
         by = self._clock.deadline(deadline)
-        await connection.execute(statement, self._now_ms, self._token, by, *rows)
+        stored_ms = milliseconds(self._clock.from_database(self._now_ms))
+        await connection.execute(statement, self._now_ms, self._token, by, stored_ms, *rows)
 
 
 def _without_repetition(assignments: tuple[Assignment, ...]) -> Iterable[Assignment]:

@@ -157,13 +157,15 @@ async def event(connection: Connection, event_id: str, *, clock: DatabaseClock) 
     row = await connection.fetchrow(queries.EVENT, event_id)
     if row is None:
         return None
-    intact = intact_event(tuple(row))
+    verified_by, stored_ms, *columns = row
+    intact = intact_event(columns)
     if intact is None:
         raise StoreError(f"the event {event_id} is damaged on the disk of the store")
     rows = await connection.fetch(queries.DELIVERIES_OF_EVENT, event_id)
     found_deliveries = tuple(_delivery_row(tuple(row), clock) for row in rows)
     attempts = await attempts_by_destination(connection, event_id, found_deliveries, clock=clock)
-    return StoredEvent(intact, found_deliveries, attempts)
+    stored = None if stored_ms is None else stored_ms / 1000
+    return StoredEvent(intact, found_deliveries, attempts, verified_by, stored)
 
 
 def _position(cursor: str | None, event_id: str, destination: str) -> Position:

@@ -97,4 +97,6 @@ ORDER BY page.id DESC
 """
 EVENTS: Final = _PAGE.replace("{events}", "events")
 EVENTS_FOUND: Final = _PAGE.replace("{events}", _EVENTS_FOUND)
-EVENT: Final = f"SELECT {CHECKED_COLUMNS} FROM events WHERE id = $1"  # noqa: S608 - of a constant
+EVENT: Final = f"""
+SELECT verified_by, stored_ms, {CHECKED_COLUMNS} FROM events WHERE id = $1
+"""  # noqa: S608 - of a constant

@@ -33,8 +33,9 @@ LEFT JOIN replies ON replies.event_seq = events.seq
 WHERE keys.expires_ms > ?
 """
 _INSERT_EVENTS: Final = """
-INSERT INTO events (seq, digest, checksum, id, source, path, provider, external_id, type, time,
-  received_ms, subject, account, content_type, headers, data_start, data_end, data_is_json, body, document)
+INSERT INTO events (seq, stored_ms, verified_by, digest, checksum, id, source, path, provider, external_id,
+  type, time, received_ms, subject, account, content_type, headers, data_start, data_end, data_is_json,
+  body, document)
 VALUES {rows}
 """
 #: REPLACE: the key may still be there, expired and not yet purged.
@@ -120,7 +121,8 @@ class _Rows(Batch):
         event = arrival.event
         self.last_seq += 1
         columns = event_row(event)
-        self._events.append((self.last_seq, body_digest, checksum(columns), *columns))
+        own = (self.last_seq, self._now_ms, arrival.verified_by, body_digest, checksum(columns))
+        self._events.append(own + columns)
         if arrival.reply is not None:
             self._add_relayed(arrival, arrival.reply)
             return Receipt("accepted", event.id)

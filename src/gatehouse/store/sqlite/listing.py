@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from gatehouse.store.sqlite.filters import Parameters
     from gatehouse.store.sqlite.queries import NumberIndex
 
-_EVENT: Final = f"SELECT {CHECKED_COLUMNS} FROM events WHERE id = ?"  # noqa: S608 - of a constant
-
+_EVENT: Final = f"""
+SELECT verified_by, stored_ms, {CHECKED_COLUMNS} FROM events WHERE id = ?
+"""  # noqa: S608 - of a constant
 
 #: The drivers that are indexes of attempts.
 _OF_ATTEMPTS: Final = ("reason", "http_status")
@@ -136,13 +137,22 @@ def event(connection: sqlite3.Connection, event_id: str) -> StoredEvent | None:
     found = fetch(connection, _EVENT, (event_id,), text_or_bytes)
     if not found:
         return None
-    intact = intact_event(found[0])
+    verified_by, stored_ms, *row = found[0]
+    intact = intact_event(row)
     if intact is None:
         raise StoreError(f"the event {event_id} is damaged on the disk of the store")
     rows = connection.execute(queries.DELIVERIES_OF_EVENT, (event_id,)).fetchall()
     found_deliveries = tuple(map(_delivery_row, rows))
     attempts = attempts_by_destination(connection, event_id, found_deliveries)
-    return StoredEvent(intact, found_deliveries, attempts)
+    return StoredEvent(intact, found_deliveries, attempts, *_unchecked(verified_by, stored_ms))
+
+
+def _unchecked(verified_by: object, stored_ms: object) -> tuple[str | None, float | None]:
+    """Return two values that the checksum does not cover. None if one is damaged so that it can't be read."""
+    return (
+        verified_by if isinstance(verified_by, str) else None,
+        stored_ms / 1000 if isinstance(stored_ms, int) else None,
+    )
 
 
 def _add_paging(parameters: Parameters, position: Position, limit: int, scan_rows: int) -> None:
