@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format schema api providers demo-picture bench bench-verification bench-flat bench-stores bench-search bench-guard crash clean
+.PHONY: help install demo test fuzz check format schema api providers demo-picture screenshots bench bench-verification bench-flat bench-stores bench-search bench-guard crash clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -84,6 +84,10 @@ providers: install ## Write docs/providers.md and docs/providers/ from the prese
 
 demo-picture: venv ## Write docs/images/demo.svg from a run of the demo
 	$(BIN)/python -m gatehouse.reference.demo_picture docs/images/demo.svg
+
+screenshots: install ## Write pictures of the operator page to docs/images/
+	@tests/browser/fetch_chromium.sh
+	@PYTHONPATH=tests $(BIN)/python -m browser.screenshots docs/images
 
 # The applications that only the benchmark needs.
 $(VENV)/.bench: $(VENV)/.installed

@@ -1,0 +1,33 @@
+"""Checks a page with axe-core, which the package axe-playwright-python brings."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+#: The rules of WCAG 2.2, levels A and AA.
+_TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+_AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+_RUN = """async tags => {
+  const found = await axe.run(document, {runOnly: {type: "tag", values: tags}, resultTypes: ["violations"]});
+  return found.violations.flatMap(one => one.nodes.map(node =>
+    `${one.id}: ${node.target.join(" ")}: ${node.failureSummary.replaceAll(/\\s+/g, " ")}`));
+}"""
+
+
+async def violations(page: Page) -> list[str]:
+    """Return what axe finds: the rule, the element, and what to fix."""
+    await page.evaluate(_AXE)
+    found: list[str] = await page.evaluate(_RUN, _TAGS)
+    return found
+
+
+async def overflow(page: Page) -> int:
+    """Return by how many pixels the page is wider than its window."""
+    found: int = await page.evaluate(
+        "document.scrollingElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    return found
