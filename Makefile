@@ -34,7 +34,7 @@ $(VENV)/.demo: pyproject.toml deploy/constraints.txt
 	$(call into_venv,Gatehouse and what it runs on (20 MB to download, 100 MB on disk, once),-e .)
 
 $(VENV)/.installed: pyproject.toml deploy/constraints.txt
-	$(call into_venv,Gatehouse and its test tools (120 MB to download, 590 MB on disk, once),-e '.[dev$(comma)judges]')
+	$(call into_venv,Gatehouse and its test tools (175 MB to download, 760 MB on disk, once),-e '.[dev$(comma)judges]')
 
 install: $(VENV)/.installed ## Make .venv with Gatehouse and its test tools
 

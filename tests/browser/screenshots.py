@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 1400
 #: Pixels. Longer pages are cut off.
-_HEIGHTS = (500, 1000)
+_HEIGHTS = (480, 760)
 #: Pictures are in the repository, so they must stay small (bytes).
 _LARGEST = 150_000
 
@@ -39,23 +39,7 @@ def _fixed(path: str) -> Callable[[Deployment], Awaitable[str]]:
     return find
 
 
-async def _dead_event(deployment: Deployment) -> str:
-    """Find an event that ledger refused with a reply."""
-    found = await deployment.read("deliveries?status=dead&destination=ledger&limit=50")
-    refused = next(one for one in found["deliveries"] if one["last_reason"] == "rejected")
-    return f"/events/{refused['event_id']}"
-
-
-PICTURES = (
-    Picture("overview", _fixed("/")),
-    Picture("overview-dark", _fixed("/"), "dark"),
-    Picture("events", _fixed("/events")),
-    Picture("event", _dead_event),
-    Picture("dead", _fixed("/dead")),
-    Picture("destination", _fixed("/destinations/crm")),
-    Picture("source", _fixed("/sources/payments")),
-    Picture("refused", _fixed("/refused")),
-)
+PICTURES = (Picture("events", _fixed("/events")), Picture("events-dark", _fixed("/events"), "dark"))
 
 
 async def write_pictures(folder: Path) -> None:

@@ -23,8 +23,8 @@ async def test_a_screen_shows_data_at_every_width_in_light_and_dark(
     visitor: Visitor, operator: StorageState, path: str
 ) -> None:
     page = await visitor.open(path, state=operator)
-    for text in SCREENS[path]:
-        assert await page.get_by_text(text).first.is_visible(), text
+    shown = await page.locator("main").inner_text()
+    assert [text for text in SCREENS[path] if text not in shown] == []
     assert await page.title() != ""
     assert await page.locator("h1").count() == 1
     found: dict[str, object] = {}

@@ -67,7 +67,7 @@ class Visitor:
 
     async def sign_in(self, token: str) -> StorageState:
         """Log in with the form. Returns the cookies, with which other windows can open pages."""
-        page = await self.open("/login")
+        page = await self.open("/login?next=/events")
         await page.locator("input[name=token]").fill(token)
         await page.keyboard.press("Enter")
         await page.wait_for_url(lambda url: urlsplit(url).path != "/login")
