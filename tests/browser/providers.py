@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 
 from gatehouse.config.load import LoadedConfig
 from gatehouse.config.secrets import Secrets
-from gatehouse.demo.sample import Sample, sign_sample
-from gatehouse.demo.typed_samples import Samples
 from gatehouse.ingest.source import build_sources
 from gatehouse.language.request import Request
+from gatehouse.samples.sample import Sample, sign_sample
+from gatehouse.samples.typed import Samples
 
 
 class Providers:
