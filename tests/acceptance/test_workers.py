@@ -160,6 +160,20 @@ async def test_two_workers_serve_one_port_and_are_counted_as_one(
         assert len({request.event_id for request in received}) == 40
 
 
+async def try_what_operators_try(workers: Workers) -> None:
+    """Probe and test a paused destination, test the routes, and send a sample."""
+    status, closed = await workers.ask("/api/v1/destinations/app/probe", "POST")
+    assert (status, closed["error"]["code"]) == (409, "paused")
+    status, tested = await workers.ask("/api/v1/destinations/app/test", "POST")
+    assert (status, tested["reason"]) == (200, "ok")
+    _, routed = await workers.ask("/api/v1/routes?source=mando&type=sale.created")
+    assert [one["name"] for one in routed["destinations"]] == ["app"]
+    status, sample = await workers.ask("/api/v1/sources/mando/sample", "POST")
+    assert (status, sample["status"]) == (200, 200)
+    (event_id,) = sample["event_ids"]
+    assert (await workers.ask(f"/api/v1/events/{event_id}"))[1]["type"] == sample["type"]
+
+
 async def test_operators_see_the_state_of_all_workers(run_workers: RunWorkers) -> None:
     async with run_workers() as workers:
         assert await workers.ask("/healthz") == (200, {"status": "alive"})
@@ -207,6 +221,7 @@ async def test_operators_see_the_state_of_all_workers(run_workers: RunWorkers) -
         (seen,) = history["sources"]
         counted = [sum(number or 0 for number in seen[name]) for name in ("accepted", "refused")]
         assert (counted, history["destinations"]) == ([5, len(times)], [])
+        await try_what_operators_try(workers)
 
         sent = 0
         while len(workers.that_logged("request.duplicate")) < 2:

@@ -16,7 +16,6 @@ from gatehouse.operator.error_answers import page_of, with_error_answers
 from gatehouse.operator.record_types import AuditPage
 from gatehouse.operator.request_types import AuditListQuery
 from gatehouse.operator.route_docs import describe_route
-from gatehouse.operator.tokens import SUPERVISOR
 from gatehouse.store.records import Action, AuditEntry
 from gatehouse.telemetry.log import get_logger
 
@@ -86,11 +85,9 @@ class Audit:
     async def record(self, request: ApiRequest, action: Action, what: dict[str, Any], count: int) -> None:
         """Record the change that a request made, after it was made. Raises nothing.
 
-        Call it only if something has changed. `count` says how many things of the kind. A supervisor records
-        its change once, and not for each worker.
+        Call it only if something has changed. `count` says how many things of the kind.
         """
-        if request[IDENTITY] != SUPERVISOR:
-            await self.add(request[IDENTITY], Change(action, what, count))
+        await self.add(request[IDENTITY], Change(action, what, count))
 
     async def add(self, identity: Identity, change: Change) -> None:
         """Record a change. Raises nothing: if the store is unavailable, the change is only in the log."""

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp import web
 
 from gatehouse.delivery.state import DestinationState
+from gatehouse.operator.access import IDENTITY
 from gatehouse.operator.error_answers import with_error_answers
 from gatehouse.operator.record_types import DestinationTested
 from gatehouse.operator.responses import error_answer, json_answer
 from gatehouse.operator.route_docs import describe_route
+from gatehouse.operator.tokens import SUPERVISOR
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -64,7 +66,9 @@ class ProbingApi:
         except KeyError:
             return error_answer(404, "not_found", _UNKNOWN)
         get_logger().info("destination.probed", destination=name)
-        await self._audit.record(request, "probe", {"destination": name}, 1)
+        # A supervisor records its change once, and not for each worker.
+        if request[IDENTITY] != SUPERVISOR:
+            await self._audit.record(request, "probe", {"destination": name}, 1)
         # A reload may have removed it meanwhile.
         found = next((one for one in self._destinations.describe() if one["name"] == name), None)
         return json_answer(found) if found else error_answer(404, "not_found", "the destination is gone")

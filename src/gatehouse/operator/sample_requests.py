@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import aiohttp
 import msgspec
 from aiohttp import hdrs, web
+from multidict import CIMultiDict
 from yarl import URL
 
 from gatehouse import __version__
@@ -150,7 +151,8 @@ async def _post(listening: BindAddresses, request: Request) -> tuple[int, bytes]
     connector, authority = _connection(listening)
     query = f"?{request.query}" if request.query else ""
     url = URL(f"http://{authority}{request.path}{query}", encoded=True)
-    headers = {hdrs.USER_AGENT: f"Gatehouse/{__version__}"} | dict(request.headers)
+    headers = CIMultiDict(request.headers)
+    headers.setdefault(hdrs.USER_AGENT, f"Gatehouse/{__version__}")
     timeout = aiohttp.ClientTimeout(total=_ANSWER_WITHIN)
     try:
         async with (
