@@ -36,6 +36,10 @@ PURE = (
         "operator/stream/wanted.py",
         "operator/stream/entries.py",
         "operator/stream/view.py",
+        "operator/attention.py",
+        "operator/page/advice.py",
+        "operator/page/series.py",
+        "operator/page/states.py",
     ),
     *("delivery/intake.py", "delivery/reply_head.py", "delivery/outcome.py", "delivery/destination.py"),
 )

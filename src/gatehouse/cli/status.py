@@ -12,9 +12,12 @@ from gatehouse.cli.options import config_option, json_option, operator_option
 from gatehouse.cli.output import table, visible
 from gatehouse.cli.states import DESTINATION_COLUMNS, SOURCE_COLUMNS, destination_row, size, source_row
 from gatehouse.cli.times import ago, duration, unix, until
+from gatehouse.operator import attention
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    State = Mapping[str, Any]
 
 
 class Finding(NamedTuple):
@@ -49,59 +52,72 @@ def status(as_json: bool, operator: str | None, config: str | None) -> None:
 
 def findings(answer: dict[str, Any]) -> Iterator[Finding]:
     """Return what needs an operator, with the most serious first."""
-    yield from _store_findings(answer["store"])
-    for worker in answer.get("workers", ()):
-        if not worker["serving"]:
-            yield Finding(f"worker {worker['number']} does not serve", "look for its error in the log")
-    for source in answer["sources"]:
-        if not source["ready"]:
-            yield _not_ready("source", source)
-    yield from _reload_findings(answer["reload"])
     now = unix(answer["now"])
-    for destination in answer["destinations"]:
-        yield from _destination_findings(destination, now)
+    return (_WORDS[found.kind](found.about, now) for found in attention.findings(answer))
 
 
-def _store_findings(store: dict[str, Any]) -> Iterator[Finding]:
-    if not store["available"]:
-        hint = "look for store.unavailable or store.file_lost in the log"
-        yield Finding("the store does not answer; providers get 503", hint)
-    if store["disk_low"]:
-        free = size(store["free_bytes"])
-        what = f"the disk of the store has only {free} free; providers get 503"
-        yield Finding(what, "free space on it, or lower store.min_free and run gatehouse reload")
+def _store_unavailable(_: State, __: float) -> Finding:
+    hint = "look for store.unavailable or store.file_lost in the log"
+    return Finding("the store does not answer; providers get 503", hint)
 
 
-def _reload_findings(reload: dict[str, Any]) -> Iterator[Finding]:
-    if not reload["successful"]:
-        problems = reload["problems"]
-        first = f": {visible(problems[0])}" if problems else ""
-        what = f"the last reload failed; the previous config is in use{first}"
-        yield Finding(what, "gatehouse check, then gatehouse reload")
+def _disk_low(store: State, _: float) -> Finding:
+    what = f"the disk of the store has only {size(store['free_bytes'])} free; providers get 503"
+    return Finding(what, "free space on it, or lower store.min_free and run gatehouse reload")
 
 
-def _destination_findings(destination: dict[str, Any], now: float) -> Iterator[Finding]:
-    name = destination["name"]
-    if not destination["ready"]:
-        yield _not_ready("destination", destination)
-    if destination["breaker"] == "open":
-        opened, probe = destination["open_since"], destination["next_probe"]
-        since = f" has been open for {duration(now - unix(opened))}" if opened else " is open"
-        then = f"; next probe {until(probe, now)}" if probe else ""
-        what = f"the circuit breaker of destination {name}{since}{then}"
-        yield Finding(what, f"gatehouse resume {name}, to try again now")
-    if destination["dead"]:
-        number = f"{destination['dead']:,} dead letter" + ("s" if destination["dead"] > 1 else "")
-        hint = f"gatehouse dead --destination {name}, then gatehouse retry --destination {name}"
-        yield Finding(f"destination {name} has {number}", hint)
+def _worker(worker: State, _: float) -> Finding:
+    return Finding(f"worker {worker['number']} does not serve", "look for its error in the log")
 
 
-def _not_ready(kind: str, state: dict[str, Any]) -> Finding:
+def _reload_failed(reload: State, _: float) -> Finding:
+    problems = reload["problems"]
+    first = f": {visible(problems[0])}" if problems else ""
+    what = f"the last reload failed; the previous config is in use{first}"
+    return Finding(what, "gatehouse check, then gatehouse reload")
+
+
+def _breaker_open(destination: State, now: float) -> Finding:
+    name, opened, probe = destination["name"], destination["open_since"], destination["next_probe"]
+    since = f" has been open for {duration(now - unix(opened))}" if opened else " is open"
+    then = f"; next probe {until(probe, now)}" if probe else ""
+    what = f"the circuit breaker of destination {name}{since}{then}"
+    return Finding(what, f"gatehouse resume {name}, to try again now")
+
+
+def _dead_letters(destination: State, _: float) -> Finding:
+    name, count = destination["name"], destination["dead"]
+    number = f"{count:,} dead letter" + ("s" if count > 1 else "")
+    hint = f"gatehouse dead --destination {name}, then gatehouse retry --destination {name}"
+    return Finding(f"destination {name} has {number}", hint)
+
+
+def _source_not_ready(source: State, _: float) -> Finding:
+    return _not_ready("source", source)
+
+
+def _destination_not_ready(destination: State, _: float) -> Finding:
+    return _not_ready("destination", destination)
+
+
+def _not_ready(kind: str, state: State) -> Finding:
     reason = visible(state["not_ready"] or "")
-    hint = "set the variable and restart the gateway"
-    if "env:" not in reason:
-        hint = "correct it, then run gatehouse reload"
+    hint = "correct it, then run gatehouse reload"
+    if attention.needs_restart(reason):
+        hint = "set the variable and restart the gateway"
     return Finding(f"{kind} {state['name']} is not ready: {reason}", hint)
+
+
+_WORDS: dict[attention.Kind, Callable[[State, float], Finding]] = {
+    "store_unavailable": _store_unavailable,
+    "disk_low": _disk_low,
+    "worker_not_serving": _worker,
+    "source_not_ready": _source_not_ready,
+    "reload_failed": _reload_failed,
+    "destination_not_ready": _destination_not_ready,
+    "breaker_open": _breaker_open,
+    "dead_letters": _dead_letters,
+}
 
 
 def _lines(answer: dict[str, Any], found: list[Finding]) -> Iterator[str]:

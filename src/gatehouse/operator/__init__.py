@@ -15,6 +15,7 @@ records            /api/v1 from the store: events, deliveries, destinations; rep
   responses        builds the answers
   error_answers    turns expected errors of a handler into answers
 history            the last 24 hours of sources and destinations
+attention          what needs operator action, according to the status (pure)
 probing            probes destinations, and sends test events to them
 routing            tells where an event would go, and which routes say so
 sample_requests    sends sample requests to the gateway's own listener

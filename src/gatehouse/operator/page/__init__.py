@@ -10,7 +10,11 @@ page          all screens, and the check in front of them
       visible   makes hidden characters visible (pure)
       charts    draws charts as SVG (pure)
     filters   the filters of a list, as fields of a form (pure)
+    states    the states of sources and destinations, in words (pure)
+    series    sums and parts of the history's buckets (pure)
 login         login, logout, and the files in `static/`
+overview      what needs operator action, and all sources and destinations
+  advice      what needs operator action, in words, with what to do (pure)
 events        the list of events
 live          what happens at the moment
 """

@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
-from gatehouse.operator.page import wording
+from gatehouse.operator.page import series, wording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,6 +51,7 @@ class Templates:
             number=wording.number,
             size=wording.size,
             seconds=wording.seconds,
+            total=series.total,
         )
         return engine
 

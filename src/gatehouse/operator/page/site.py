@@ -92,7 +92,7 @@ class Site:
             "here": request.rel_url.raw_path_qs,
             "notice": notice,
             "now": now,
-            "as_of": rfc3339(now),
+            "as_of": rfc3339(int(now)),
             "version": __version__,
         }
         text = self._templates.render(template, everywhere | values)

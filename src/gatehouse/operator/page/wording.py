@@ -29,6 +29,12 @@ def ago(time: str | None, now: float) -> str:
     return f"{seconds(distance)} ago" if distance > 0 else f"in {seconds(-distance)}"
 
 
+def how_long(since: str, now: float) -> str:
+    """Say how long something has lasted that began at a time: `41 s`."""
+    at = parse_time(since)
+    return seconds(max(now - (now if at is None else at), 1))
+
+
 def seconds(duration: float) -> str:
     """Say a duration in one or two units: `41 s`, `3 min`, `2 h 5 min`, `4 d`."""
     whole = int(duration)

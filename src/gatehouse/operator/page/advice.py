@@ -1,0 +1,155 @@
+"""What needs operator action, and what else an operator should know: in words, with what to do. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gatehouse.operator import attention
+from gatehouse.operator.page.states import State, next_probe, open_for, paused_for
+from gatehouse.operator.page.wording import ago, number, size
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+#: So many refused requests the gateway keeps for each source.
+MOST_REFUSED: Final = 20
+
+
+class Link(NamedTuple):
+    """A link to a screen."""
+
+    label: str
+    path: str
+    query: Mapping[str, str] = {}
+
+
+class Advice(NamedTuple):
+    """One entry of the list. `state` names what is wrong, `what` and `do` are sentences."""
+
+    state: State
+    what: str
+    do: str
+    links: tuple[Link, ...]
+
+
+def problems(status: Mapping[str, Any], now: float) -> list[Advice]:
+    """Return what needs operator action, with the most serious first. `status` is that of the API."""
+    return [_WORDS[found.kind](found.about, now) for found in attention.findings(status)]
+
+
+def remarks(status: Mapping[str, Any], now: float, paused_since: Mapping[str, str]) -> list[Advice]:
+    """Return what an operator should know, beside the problems: paused destinations and refused requests.
+
+    `paused_since` has the times at which destinations were paused, as far as they are known.
+    """
+    paused = [one for one in status["destinations"] if one["paused"]]
+    refusing = [one for one in status["sources"] if one["refused_last_hour"]]
+    return [
+        *(_paused(one, now, paused_since.get(one["name"])) for one in paused),
+        *(_refusing(one, now) for one in refusing),
+    ]
+
+
+_SYSTEM: Final = Link("System", "/system")
+
+
+def _destination(state: Mapping[str, Any]) -> Link:
+    return Link("Destination", f"/destinations/{state['name']}")
+
+
+def _store_unavailable(_: Mapping[str, Any], __: float) -> Advice:
+    return Advice(
+        State("bad", "dead", "Store unavailable"),
+        "The store does not answer. Providers get 503, and send again later.",
+        "Look for store.unavailable or store.file_lost in the log.",
+        (_SYSTEM,),
+    )
+
+
+def _disk_low(store: Mapping[str, Any], _: float) -> Advice:
+    return Advice(
+        State("bad", "dead", "Disk low"),
+        f"The disk of the store has only {size(store['free_bytes'])} free. Providers get 503.",
+        "Free space on it, or lower store.min_free and reload the config.",
+        (_SYSTEM,),
+    )
+
+
+def _worker_not_serving(worker: Mapping[str, Any], _: float) -> Advice:
+    what = f"Worker {worker['number']} does not serve. The others do its work."
+    do = "Look for its error in the log."
+    return Advice(State("bad", "dead", "Worker down"), what, do, (_SYSTEM,))
+
+
+def _source_not_ready(source: Mapping[str, Any], _: float) -> Advice:
+    what = f"Source {source['name']} answers 503: {source['not_ready']}."
+    return _not_ready(what, source, Link("Source", f"/sources/{source['name']}"))
+
+
+def _destination_not_ready(destination: Mapping[str, Any], _: float) -> Advice:
+    what = f"Nothing is delivered to {destination['name']}: {destination['not_ready']}."
+    return _not_ready(what, destination, _destination(destination))
+
+
+def _not_ready(what: str, state: Mapping[str, Any], link: Link) -> Advice:
+    do = "Correct it, then reload the config."
+    if attention.needs_restart(state["not_ready"] or ""):
+        do = "Set the variable, then restart the gateway."
+    return Advice(State("bad", "dead", "Not ready"), what, do, (link,))
+
+
+def _reload_failed(state: Mapping[str, Any], now: float) -> Advice:
+    first = f": {state['problems'][0]}" if state["problems"] else "."
+    what = f"The config was refused {ago(state['at'], now)}, and the previous one is in use{first}"
+    do = "Correct the file, then reload the config."
+    return Advice(State("bad", "dead", "Reload failed"), what, do, (_SYSTEM,))
+
+
+def _breaker_open(state: Mapping[str, Any], now: float) -> Advice:
+    name = state["name"]
+    what = f"The circuit breaker of {name} {open_for(state, now)}{next_probe(state, now)}."
+    pending = Link("Pending events", "/events", {"destination": name, "status": "pending"})
+    do = "Find out why the destination fails. If it is back, probe it now."
+    return Advice(State("bad", "open", "Breaker open"), what, do, (_destination(state), pending))
+
+
+def _dead_letters(state: Mapping[str, Any], _: float) -> Advice:
+    name, count = state["name"], state["dead"]
+    what = f"{number(count)} dead {'letters' if count > 1 else 'letter'} of {name}. Nothing retries them."
+    do = "Correct the cause, then retry them, or discard them."
+    link = Link("Dead letters", "/dead", {"destination": name})
+    return Advice(State("bad", "dead", "Dead letters"), what, do, (link,))
+
+
+def _paused(state: Mapping[str, Any], now: float, since: str | None) -> Advice:
+    what = f"{state['name']} {paused_for(since, now)}. {_waiting(state['pending'])}"
+    do = "Resume it when it should get events again."
+    return Advice(State("warn", "paused", "Paused"), what, do, (_destination(state),))
+
+
+def _waiting(pending: int) -> str:
+    if not pending:
+        return "No delivery waits."
+    return "1 delivery waits." if pending == 1 else f"{number(pending)} deliveries wait."
+
+
+def _refusing(state: Mapping[str, Any], now: float) -> Advice:
+    name, count, last = state["name"], state["refused_last_hour"], state["last_refused"]
+    how_many = f"{count} or more" if count >= MOST_REFUSED else str(count)
+    what = f"{name} refused {how_many} {'requests' if count > 1 else 'request'} in the last hour"
+    latest = f", the latest {ago(last['time'], now)}: {last['reason']}." if last else "."
+    do = "Read what was found, and correct the secret or the config."
+    link = Link("Refused requests", "/refused", {"source": name})
+    return Advice(State("warn", "open", "Refused"), what + latest, do, (link,))
+
+
+_WORDS: Final[dict[attention.Kind, Callable[[Mapping[str, Any], float], Advice]]] = {
+    "store_unavailable": _store_unavailable,
+    "disk_low": _disk_low,
+    "worker_not_serving": _worker_not_serving,
+    "source_not_ready": _source_not_ready,
+    "reload_failed": _reload_failed,
+    "destination_not_ready": _destination_not_ready,
+    "breaker_open": _breaker_open,
+    "dead_letters": _dead_letters,
+}

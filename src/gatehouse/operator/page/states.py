@@ -1,0 +1,60 @@
+"""The states of sources and destinations, in words. Pure: `now` is Unix time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from gatehouse.operator.page.wording import ago, how_long, seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gatehouse.operator.page.series import Silence
+
+
+class State(NamedTuple):
+    """A state, as the macro `state` shows it."""
+
+    kind: Literal["ok", "wait", "warn", "bad", "quiet"]
+    #: The name of a shape in `parts.html`.
+    icon: str
+    words: str
+
+
+def source_state(source: Mapping[str, Any], silent: Silence | None) -> State:
+    """Return the state of a source. `silent` is its unusual silence, if there is one."""
+    if not source["ready"]:
+        return State("bad", "dead", "not ready")
+    if silent is not None:
+        return State("warn", "paused", f"silent for {seconds(silent.lasts)}")
+    if source["last_accepted"] is None:
+        return State("quiet", "unrouted", "ready, no event yet")
+    return State("ok", "delivered", "ready")
+
+
+def destination_state(destination: Mapping[str, Any], now: float) -> State:
+    """Return the state of a destination."""
+    if destination["paused"]:
+        return State("warn", "paused", "paused")
+    if not destination["ready"]:
+        return State("bad", "dead", "not ready")
+    if destination["breaker"] == "open":
+        return State("bad", "open", f"breaker open{next_probe(destination, now)}")
+    return State("ok", "delivered", "delivering")
+
+
+def next_probe(destination: Mapping[str, Any], now: float) -> str:
+    """Say when the next probe is due, as an addition to a sentence; nothing if there is none."""
+    probe = destination["next_probe"]
+    return f", next probe {ago(probe, now)}" if probe else ""
+
+
+def open_for(destination: Mapping[str, Any], now: float) -> str:
+    """Say for how long a circuit breaker has been open: `has been open for 3 min`."""
+    since = destination["open_since"]
+    return f"has been open for {how_long(since, now)}" if since else "is open"
+
+
+def paused_for(since: str | None, now: float) -> str:
+    """Say for how long a destination has been paused, if that is known: `has been paused for 3 min`."""
+    return f"has been paused for {how_long(since, now)}" if since else "is paused"

@@ -1,0 +1,65 @@
+"""The overview of the operator page: what needs operator action, and numbers with links."""
+
+from __future__ import annotations
+
+from doubles import providers
+from doubles.destination import ScriptedDestination, status
+from gateways import CONFIG, RunGateway, Running
+from operators import ask
+from pages import look
+
+_FAILING = CONFIG.replace("max: 20ms}}", "max: 20ms}}, breaker: {{failures: 1, open: 60s}}")
+TROUBLED = _FAILING.replace("secrets: [env:EINVOICE]", "secrets: [env:ABSENT]")
+
+
+async def send(running: Running, event_id: str, **headers: str) -> int:
+    body = providers.body(id=event_id, type="sale.created")
+    return (await running.send("mando", body, providers.mando(body) | headers))[0]
+
+
+async def test_an_overview_without_trouble_says_so_and_links_each_number_to_its_list(
+    running: Running,
+) -> None:
+    assert await send(running, "evt_1") == 200
+    await running.until(("gatehouse_deliveries_total", "app", "delivered"), 1)
+    page = await look(running, "/")
+
+    assert page.status == 200
+    assert "Nothing needs operator action." in page.words
+    assert "mando ready" in page.words
+    assert "hisab ready, no event yet" in page.words
+    assert "app delivering 0 none 0" in page.words
+    assert "accepted events in the last 24 hours: 1" in page.html
+    assert page.links >= {
+        "/events?source=mando",
+        "/events?source=mando&since=24h",
+        "/refused?source=mando",
+        "/sources/mando",
+        "/destinations/app",
+        "/dead?destination=app",
+        "/events?destination=app&status=pending",
+    }
+
+
+async def test_what_needs_operator_action_comes_first_with_what_to_do(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    destination.always(status(503))
+    async with run_gateway(TROUBLED.format(url=destination.url)) as running:
+        assert await send(running, "evt_1") == 200
+        assert await send(running, "evt_2", **{"X-Mando-Signature": "sha256=" + "0" * 64}) == 401
+        await running.until(("gatehouse_breaker_open", "app"), 1)
+        open_breaker = await look(running, "/")
+        assert (await ask(running, "POST", "/api/v1/destinations/app/pause", {}))[0] == 200
+        paused = await look(running, "/")
+
+    assert open_breaker.words.startswith(
+        "Overview Needs operator action Not ready Source e-invoice answers 503: env:ABSENT is not set."
+        " Set the variable, then restart the gateway. Source"
+        " Breaker open The circuit breaker of app has been open for"
+    )
+    assert ", next probe in " in open_breaker.words
+    assert "mando refused 1 request in the last hour, the latest" in open_breaker.words
+    assert ": wrong_signature. Read what was found" in open_breaker.words
+    assert "Paused app has been paused for 1 s. 1 delivery waits." in paused.words
+    assert "Paused" not in open_breaker.words

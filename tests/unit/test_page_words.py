@@ -1,0 +1,82 @@
+"""Words and rules of the overview and of the screens of sources and destinations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gatehouse.operator.page import advice
+from gatehouse.operator.page.series import Silence, parts, silence
+from gatehouse.operator.page.states import source_state
+
+NOW = 1_800_000_000.0
+STEP = 300.0
+
+
+def test_each_problem_is_said_with_what_to_do_and_where() -> None:
+    status: dict[str, Any] = {
+        "store": {"available": False, "disk_low": True, "free_bytes": 3 * 1024**2},
+        "workers": [{"number": 2, "serving": False}],
+        "sources": [],
+        "reload": {"successful": False, "at": "2027-01-15T07:57:00Z", "problems": ["gateway.yaml:3: no"]},
+        "destinations": [
+            {
+                "name": "billing",
+                "ready": True,
+                "breaker": "closed",
+                "dead": 1204,
+                "paused": False,
+                "open_since": None,
+                "next_probe": None,
+            }
+        ],
+    }
+    said = advice.problems(status, NOW)
+
+    assert [(one.state.words, one.what, one.links[0].path) for one in said] == [
+        (
+            "Store unavailable",
+            "The store does not answer. Providers get 503, and send again later.",
+            "/system",
+        ),
+        ("Disk low", "The disk of the store has only 3.0 MiB free. Providers get 503.", "/system"),
+        ("Worker down", "Worker 2 does not serve. The others do its work.", "/system"),
+        (
+            "Reload failed",
+            "The config was refused 3 min ago, and the previous one is in use: gateway.yaml:3: no",
+            "/system",
+        ),
+        ("Dead letters", "1,204 dead letters of billing. Nothing retries them.", "/dead"),
+    ]
+    assert said[-1].links[0].query == {"destination": "billing"}
+    assert all(one.do for one in said)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "expected"),
+    [
+        # Two hours of silence after an hour with events in every bucket.
+        ([1] * 12 + [0] * 24 + [0], Silence(7200.0, 300.0)),
+        # It was silent for as long before.
+        ([1] * 6 + [0] * 24 + [1] * 6 + [0] * 24 + [0], None),
+        # The last event was only 25 minutes ago, or has just come.
+        ([1] * 12 + [0] * 5 + [0], None),
+        ([1] * 12 + [0] * 24 + [1], None),
+        # Too few events to know what is usual, and times that nobody counted.
+        ([1] * 11 + [0] * 200, None),
+        ([None] * 200 + [1] * 12 + [0] * 25, Silence(7200.0, 300.0)),
+        ([1] * 12 + [0] * 24 + [None], None),
+    ],
+)
+def test_a_silence_is_unusual_when_it_is_much_longer_than_those_before(
+    accepted: list[int | None], expected: Silence | None
+) -> None:
+    assert silence(accepted, STEP) == expected
+    source = {"ready": True, "last_accepted": "2027-01-15T05:57:00Z"}
+    assert source_state(source, expected).words == ("silent for 2 h" if expected else "ready")
+
+
+def test_unknown_buckets_stay_unknown_when_neighbors_are_combined() -> None:
+    assert parts([None, None, None, 2, 3, 4, 5], 2) == [None, 2, 7, 5]
+    assert parts([None, 3, 1, 4], 2, max) == [3, 4]
