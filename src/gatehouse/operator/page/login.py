@@ -34,7 +34,7 @@ class LoginScreen:
         return [
             web.get("/login", public(self._show)),
             web.post("/login", public(self._login)),
-            web.post("/logout", self._logout),
+            web.post("/logout", public(self._logout)),
             *(web.get(f"/static/{name}", public(partial(_serve_file, name))) for name in ASSETS),
         ]
 

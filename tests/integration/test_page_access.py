@@ -1,0 +1,270 @@
+"""Who may see and use the operator page: sessions, form tokens, origins, roles, and the path prefix."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import NamedTuple
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from doubles.destination import ScriptedDestination
+from gatehouse.operator.page.page import DATA_PATHS
+from gatehouse.operator.page.sessions import LIFETIME
+from gatehouse.operator.page.site import SESSION
+from gateways import RunGateway, Running
+from operators import VALUES, WITH_TOKENS
+
+HTML = {"Accept": "text/html"}
+#: What a browser sends with a form of another site.
+FOREIGN = (("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site"), ("Origin", "null"))
+PREFIXED = WITH_TOKENS.replace("operator: {{", 'operator: {{path: "/gatehouse", ')
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Scene(NamedTuple):
+    """A gateway with tokens, and the clock of its sessions."""
+
+    running: Running
+    clock: Clock
+
+
+class Seen(NamedTuple):
+    """What a browser got."""
+
+    status: int
+    text: str
+    headers: dict[str, str]
+
+
+class Browser:
+    """A browser that keeps cookies and follows no redirect."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), headers=HTML)
+
+    async def get(self, path: str, **headers: str) -> Seen:
+        return await self._ask("GET", path, None, headers)
+
+    async def post(self, path: str, form: dict[str, str] | None = None, **headers: str) -> Seen:
+        return await self._ask("POST", path, form or {}, headers)
+
+    async def log_in(self, token: str, **form: str) -> Seen:
+        return await self.post("/login", {"token": token, **form})
+
+    async def form_token(self) -> str:
+        found = re.search(r'name="form_token" value="(\w+)"', (await self.get("/events")).text)
+        assert found is not None
+        return found.group(1)
+
+    async def _ask(
+        self, method: str, path: str, form: dict[str, str] | None, headers: dict[str, str]
+    ) -> Seen:
+        url = URL(f"{self.url}{path}", encoded=True)
+        async with self.session.request(
+            method, url, data=form, headers=headers, allow_redirects=False
+        ) as answer:
+            return Seen(answer.status, await answer.text(), {k.lower(): v for k, v in answer.headers.items()})
+
+
+@pytest.fixture
+async def scene(run_gateway: RunGateway, destination: ScriptedDestination) -> AsyncIterator[Scene]:
+    """Run a gateway with the tokens operator and alice (role operate) and ci (role read)."""
+    clock = Clock()
+    async with run_gateway(WITH_TOKENS.format(url=destination.url), clock=clock, **VALUES) as running:
+        yield Scene(running, clock)
+
+
+@pytest.fixture
+async def browser(scene: Scene) -> AsyncIterator[Browser]:
+    """Yield a browser that has not logged in."""
+    browser = Browser(scene.running.operator_url)
+    yield browser
+    await browser.session.close()
+
+
+def changing(running: Running) -> list[str]:
+    """Return the path of each screen's form, with a value for each parameter."""
+    resources = [
+        route.resource.canonical
+        for route in running.gateway.operator.app().router.routes()
+        if route.method == "POST" and route.resource is not None
+    ]
+    return [
+        re.sub(r"\{\w+\}", "app", path)
+        for path in resources
+        if not path.startswith(DATA_PATHS) and path not in ("/login", "/logout")
+    ]
+
+
+async def test_a_login_leads_to_where_the_browser_wanted_to_go(browser: Browser) -> None:
+    first = await browser.get("/events?source=mando")
+    assert (first.status, first.headers["location"]) == (303, "/login?next=%2Fevents%3Fsource%3Dmando")
+
+    seen = await browser.log_in(VALUES["ALICE"], next="/events?source=mando")
+
+    assert (seen.status, seen.headers["location"]) == (303, "/events?source=mando")
+    cookie = seen.headers["set-cookie"]
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    assert "Secure" not in cookie
+    assert VALUES["ALICE"] not in cookie
+    page = await browser.get("/events")
+    assert page.status == 200
+    assert "alice" in page.text
+    secure = await browser.post("/login", {"token": VALUES["ALICE"]}, **{"X-Forwarded-Proto": "https"})
+    assert "Secure" in secure.headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:x", ""]
+)
+async def test_a_login_never_leads_to_another_site(browser: Browser, target: str) -> None:
+    assert (await browser.log_in(VALUES["ALICE"], next=target)).headers["location"] == "/"
+
+
+async def test_a_session_ends_after_twelve_hours_and_at_logout(scene: Scene, browser: Browser) -> None:
+    await browser.log_in(VALUES["ALICE"])
+    scene.clock.now += LIFETIME - 1
+    assert (await browser.get("/events")).status == 200
+    scene.clock.now += 2
+    assert (await browser.get("/events")).status == 303
+    assert "The session has ended" in (await browser.get("/login")).text
+
+    await browser.log_in(VALUES["CI_TOKEN"])
+    assert (await browser.get("/events")).status == 200
+    assert (await browser.post("/logout")).status == 303
+    assert (await browser.get("/events")).status == 303
+
+
+async def test_wrong_tokens_are_refused_counted_and_throttled(
+    scene: Scene, browser: Browser, logged: io.StringIO
+) -> None:
+    codes = [(await browser.log_in(f"guess-number-{number}")).status for number in range(12)]
+    assert codes == [401] * 10 + [429] * 2
+    seen = await browser.log_in(VALUES["ALICE"])
+    assert (seen.status, "set-cookie" in seen.headers) == (429, False)
+    assert "Too many wrong tokens" in seen.text
+    assert "guess-number" not in logged.getvalue() + seen.text
+    assert scene.running.gateway.metrics.operator_refused["throttled"].value == 3
+
+
+async def test_a_changed_cookie_or_another_token_opens_nothing(scene: Scene, browser: Browser) -> None:
+    await browser.log_in(VALUES["ALICE"])
+    (cookie,) = (one.value for one in browser.session.cookie_jar if one.key == SESSION)
+    claim, signature = cookie.rsplit(".", 1)
+    name, expires = claim.split(".")
+    for forged in (
+        f"{name}.{int(expires) + 1}.{signature}",
+        f"{claim}.{signature[:-1]}{'0' if signature[-1] != '0' else '1'}",
+        f"{name}.{expires}.",
+        "..",
+        "x",
+        f"{'A' * 5000}.9.a",
+        "é.9999999999.a",
+    ):
+        browser.session.cookie_jar.clear()
+        seen = await browser.get("/events", Cookie=f"{SESSION}={forged}")
+        assert seen.status == 303, forged
+    assert (await browser.get("/events", Cookie=f"{SESSION}={cookie}")).status == 200
+
+    tokens = scene.running.gateway.operator
+    tokens.use_tokens(None)  # the config after a reload: without tokens, the page needs no session
+    assert (await browser.get("/events")).status == 200
+
+
+async def test_every_form_needs_a_session_our_origin_and_its_token(scene: Scene, browser: Browser) -> None:
+    paths = changing(scene.running)
+    assert paths, "the page has forms"
+    for path in paths:
+        assert (await browser.post(path)).status == 401, path
+    await browser.log_in(VALUES["ALICE"])
+    token = await browser.form_token()
+    for path in paths:
+        assert (await browser.post(path)).status == 403, path
+        assert (await browser.post(path, {"form_token": "0" * 64})).status == 403, path
+        for headers in (
+            {"Origin": "https://evil.example"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Origin": "null"},
+        ):
+            assert (await browser.post(path, {"form_token": token}, **headers)).status == 403, path
+    # The form token of another session is of no use.
+    other = Browser(browser.url)
+    await other.log_in(VALUES["OPERATOR"])
+    for path in paths:
+        assert (await other.post(path, {"form_token": token})).status == 403, path
+    await other.session.close()
+    audit = await browser.get("/api/v1/audit", Authorization=f"Bearer {VALUES['ALICE']}")
+    assert '"audit": []' in audit.text
+
+
+async def test_the_role_read_may_look_but_not_change(scene: Scene, browser: Browser) -> None:
+    await browser.log_in(VALUES["CI_TOKEN"])
+    token = await browser.form_token()
+    for path in changing(scene.running):
+        seen = await browser.post(path, {"form_token": token})
+        assert seen.status == 403, path
+        assert "ci has the role read" in seen.text
+    for path in ("/events", "/"):
+        text = (await browser.get(path)).text
+        assert set(re.findall(r'<form[^>]* action="([^"]*)"', text.replace('method="get"', ""))) <= {
+            "/logout",
+            "/events",
+        }
+
+
+async def test_without_tokens_only_this_machine_sees_the_page(running: Running) -> None:
+    browser = Browser(running.operator_url)
+    try:
+        assert (await browser.get("/events")).status == 200
+        for host in ("evil.example", "192.0.2.1:9090", "localhost.evil.example"):
+            assert (await browser.get("/events", Host=host)).status == 403
+            assert (await browser.post("/logout", Host=host)).status == 403
+        assert (await browser.get("/login")).status == 303
+    finally:
+        await browser.session.close()
+
+
+async def test_with_a_path_prefix_all_links_and_cookies_have_it(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    config = WITH_TOKENS.replace("operator: {{", 'operator: {{path: "/gatehouse", ').format(
+        url=destination.url
+    )
+    async with run_gateway(config, **VALUES) as running:
+        browser = Browser(running.operator_url)
+        try:
+            first = await browser.get("/gatehouse/events")
+            assert first.headers["location"] == "/gatehouse/login?next=%2Fgatehouse%2Fevents"
+            seen = await browser.post(
+                "/gatehouse/login", {"token": VALUES["ALICE"], "next": "/gatehouse/events"}
+            )
+            assert seen.headers["location"] == "/gatehouse/events"
+            assert "Path=/gatehouse" in seen.headers["set-cookie"]
+            text = (await browser.get("/gatehouse/events")).text
+            links = re.findall(r'(?:href|src|action|data-new)="(/[^"]*)"', text)
+            assert links
+            assert [link for link in links if not link.startswith("/gatehouse/")] == []
+            for name in ("page.css", "page.js", "icon.svg"):
+                assert (await browser.get(f"/gatehouse/static/{name}")).status == 200
+            # A proxy may remove the prefix, and programs may use it.
+            assert (await browser.get("/login")).status == 200
+            assert (await browser.get("/gatehouse/healthz")).status == 200
+            asked = {"Authorization": f"Bearer {VALUES['ALICE']}"}
+            assert (await browser.get("/gatehouse/api/v1/status", **asked)).status == 200
+        finally:
+            await browser.session.close()
