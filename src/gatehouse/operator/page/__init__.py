@@ -16,5 +16,7 @@ login         login, logout, and the files in `static/`
 overview      what needs operator action, and all sources and destinations
   advice      what needs operator action, in words, with what to do (pure)
 events        the list of events
+refused       refused requests
 live          what happens at the moment
+system        the gateway and its config, the reload, routes, and the audit
 """

@@ -12,7 +12,9 @@ from gatehouse.operator.page.events import EventsScreen
 from gatehouse.operator.page.live import LiveScreen
 from gatehouse.operator.page.login import LoginScreen
 from gatehouse.operator.page.overview import OverviewScreen
+from gatehouse.operator.page.refused import RefusedScreen
 from gatehouse.operator.page.site import Site
+from gatehouse.operator.page.system import SystemScreen
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -39,7 +41,14 @@ class Page:
         self._path = path
         site = Site(Api(api), authentication, clock, path)
         self._access = PageAccess(site, authentication)
-        screens = (LoginScreen(site), OverviewScreen(site), EventsScreen(site), LiveScreen(site))
+        screens = (
+            LoginScreen(site),
+            OverviewScreen(site),
+            EventsScreen(site),
+            RefusedScreen(site),
+            LiveScreen(site),
+            SystemScreen(site),
+        )
         site.menu += [screen.menu for screen in screens if screen.menu]
         self._routes = [route for screen in screens for route in screen.routes()]
         self._handlers = {route.handler for route in self._routes}

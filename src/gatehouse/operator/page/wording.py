@@ -52,9 +52,9 @@ def seconds(duration: float) -> str:
 
 
 def precisely(time: str | None) -> str:
-    """Return the time as people read it, in UTC: `2026-01-31 10:00:16 UTC`."""
+    """Return the time as people read it, in UTC, with milliseconds: `2026-01-31 10:00:16.25 UTC`."""
     at = None if time is None else parse_time(time)
-    return "" if at is None else rfc3339(at).replace("T", " ").replace("Z", " UTC")
+    return "" if at is None else rfc3339(round(at, 3)).replace("T", " ").replace("Z", " UTC")
 
 
 def clock(time: str | None) -> str:

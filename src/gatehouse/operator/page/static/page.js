@@ -68,3 +68,106 @@ for (const button of all("[data-copy]")) {
     setTimeout(() => { button.textContent = label; }, 2000);
   });
 }
+
+// The live stream. Entries wait while it is paused, so that nobody loses their place.
+const live = one("[data-live]");
+if (live) {
+  const rows = one("tbody", live);
+  const state = one("[data-live-state]");
+  const pause = one("[data-live-pause]");
+  const leftOut = one("[data-live-left-out]");
+  const shown = 500;
+  let waiting = [];
+  let dropped = 0;
+  let isPaused = false;
+  let missing = 0;
+
+  const cell = (text, name) => {
+    const made = document.createElement("td");
+    made.textContent = text ?? "";
+    if (name) made.className = name;
+    return made;
+  };
+  const link = (text, id) => {
+    const made = document.createElement("td");
+    const anchor = document.createElement("a");
+    anchor.className = "row";
+    anchor.href = live.dataset.event + encodeURIComponent(id);
+    anchor.textContent = text;
+    made.append(anchor);
+    return made;
+  };
+  const results = {
+    request: (entry) => [`${entry.outcome}${entry.reason ? `: ${entry.reason}` : ""} (${entry.status})`, entry.status < 400 ? "ok" : "bad"],
+    event: (entry) => [entry.destinations?.length ? `for ${entry.destinations.join(", ")}` : "not routed", ""],
+    attempt: (entry) => [
+      `${entry.destination}: ${entry.reason}${entry.http_status ? ` ${entry.http_status}` : ""} in ${entry.duration_ms} ms`,
+      entry.reason === "ok" ? "ok" : "bad",
+    ],
+  };
+
+  const row = (kind, entry) => {
+    const made = document.createElement("tr");
+    const id = entry.id ?? entry.event_id ?? entry.event_ids?.[0];
+    const [result, color] = results[kind](entry);
+    const what = kind === "attempt" ? `attempt ${entry.number}` : kind;
+    made.append(
+      cell(entry.at.slice(11, 19), "n"),
+      id ? link(what, id) : cell(what),
+      cell(entry.source),
+      cell(entry.type),
+      cell(result, color ? `state-${color}` : ""),
+    );
+    return made;
+  };
+  const show = () => {
+    const news = waiting.map(([kind, entry]) => row(kind, entry)).reverse();
+    waiting = [];
+    rows.prepend(...news);
+    while (rows.children.length > shown) rows.lastChild.remove();
+    if (rows.children.length) one("[data-live-empty]").hidden = true;
+  };
+  const tell = () => {
+    if (isPaused) state.textContent = `paused, ${waiting.length + dropped} waiting`;
+    const lost = missing + dropped;
+    leftOut.hidden = lost === 0;
+    leftOut.textContent = `${lost} entries were left out: they came faster than they could be shown.`;
+  };
+  const stream = new EventSource(live.dataset.live);
+  let isDue = false;
+  for (const kind of Object.keys(results)) {
+    stream.addEventListener(kind, (message) => {
+      waiting.push([kind, JSON.parse(message.data)]);
+      if (waiting.length > shown) {
+        waiting.shift();
+        dropped += 1;
+      }
+      if (isPaused) {
+        tell();
+      } else if (!isDue) {
+        // Several entries at a time: the browser draws once.
+        isDue = true;
+        requestAnimationFrame(() => { isDue = false; if (!isPaused) show(); });
+      }
+    });
+  }
+  stream.addEventListener("left_out", (message) => {
+    missing += JSON.parse(message.data).count ?? 0;
+    tell();
+  });
+  stream.addEventListener("open", () => { if (!isPaused) state.textContent = "connected"; });
+  stream.addEventListener("error", () => { if (!isPaused) state.textContent = "disconnected; trying again"; });
+  const toggle = () => {
+    isPaused = !isPaused;
+    pause.setAttribute("aria-pressed", String(isPaused));
+    pause.firstChild.textContent = isPaused ? "Continue " : "Pause ";
+    if (!isPaused) {
+      state.textContent = stream.readyState === EventSource.OPEN ? "connected" : "connecting";
+      show();
+    }
+    tell();
+  };
+  pause.addEventListener("click", toggle);
+  keys.p = toggle;
+  window.addEventListener("pagehide", () => stream.close());
+}
