@@ -8,10 +8,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-import aiohttp
 import pytest
-from yarl import URL
 
+from browsing import Browser
 from doubles.destination import ScriptedDestination
 from gatehouse.operator.page.page import DATA_PATHS
 from gatehouse.operator.page.sessions import LIFETIME
@@ -19,7 +18,6 @@ from gatehouse.operator.page.site import SESSION
 from gateways import RunGateway, Running
 from operators import VALUES, WITH_TOKENS
 
-HTML = {"Accept": "text/html"}
 #: What a browser sends with a form of another site.
 FOREIGN = (("Origin", "https://evil.example"), ("Sec-Fetch-Site", "cross-site"), ("Origin", "null"))
 PREFIXED = WITH_TOKENS.replace("operator: {{", 'operator: {{path: "/gatehouse", ')
@@ -42,45 +40,6 @@ class Scene(NamedTuple):
     clock: Clock
 
 
-class Seen(NamedTuple):
-    """What a browser got."""
-
-    status: int
-    text: str
-    headers: dict[str, str]
-
-
-class Browser:
-    """A browser that keeps cookies and follows no redirect."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), headers=HTML)
-
-    async def get(self, path: str, **headers: str) -> Seen:
-        return await self._ask("GET", path, None, headers)
-
-    async def post(self, path: str, form: dict[str, str] | None = None, **headers: str) -> Seen:
-        return await self._ask("POST", path, form or {}, headers)
-
-    async def log_in(self, token: str, **form: str) -> Seen:
-        return await self.post("/login", {"token": token, **form})
-
-    async def form_token(self) -> str:
-        found = re.search(r'name="form_token" value="(\w+)"', (await self.get("/events")).text)
-        assert found is not None
-        return found.group(1)
-
-    async def _ask(
-        self, method: str, path: str, form: dict[str, str] | None, headers: dict[str, str]
-    ) -> Seen:
-        url = URL(f"{self.url}{path}", encoded=True)
-        async with self.session.request(
-            method, url, data=form, headers=headers, allow_redirects=False
-        ) as answer:
-            return Seen(answer.status, await answer.text(), {k.lower(): v for k, v in answer.headers.items()})
-
-
 @pytest.fixture
 async def scene(run_gateway: RunGateway, destination: ScriptedDestination) -> AsyncIterator[Scene]:
     """Run a gateway with the tokens operator and alice (role operate) and ci (role read)."""
@@ -92,9 +51,8 @@ async def scene(run_gateway: RunGateway, destination: ScriptedDestination) -> As
 @pytest.fixture
 async def browser(scene: Scene) -> AsyncIterator[Browser]:
     """Yield a browser that has not logged in."""
-    browser = Browser(scene.running.operator_url)
-    yield browser
-    await browser.session.close()
+    async with Browser(scene.running.operator_url) as browser:
+        yield browser
 
 
 def changing(running: Running) -> list[str]:
@@ -203,11 +161,10 @@ async def test_every_form_needs_a_session_our_origin_and_its_token(scene: Scene,
         ):
             assert (await browser.post(path, {"form_token": token}, **headers)).status == 403, path
     # The form token of another session is of no use.
-    other = Browser(browser.url)
-    await other.log_in(VALUES["OPERATOR"])
-    for path in paths:
-        assert (await other.post(path, {"form_token": token})).status == 403, path
-    await other.session.close()
+    async with Browser(browser.url) as other:
+        await other.log_in(VALUES["OPERATOR"])
+        for path in paths:
+            assert (await other.post(path, {"form_token": token})).status == 403, path
     audit = await browser.get("/api/v1/audit", Authorization=f"Bearer {VALUES['ALICE']}")
     assert '"audit": []' in audit.text
 
@@ -220,7 +177,7 @@ async def test_the_role_read_may_look_but_not_change(scene: Scene, browser: Brow
         assert seen.status == 403, path
         assert "ci has the role read" in seen.text
     for path in ("/events", "/"):
-        text = (await browser.get(path)).text
+        text = (await browser.get(path)).html
         assert set(re.findall(r'<form[^>]* action="([^"]*)"', text.replace('method="get"', ""))) <= {
             "/logout",
             "/events",
@@ -228,15 +185,12 @@ async def test_the_role_read_may_look_but_not_change(scene: Scene, browser: Brow
 
 
 async def test_without_tokens_only_this_machine_sees_the_page(running: Running) -> None:
-    browser = Browser(running.operator_url)
-    try:
+    async with Browser(running.operator_url) as browser:
         assert (await browser.get("/events")).status == 200
         for host in ("evil.example", "192.0.2.1:9090", "localhost.evil.example"):
             assert (await browser.get("/events", Host=host)).status == 403
             assert (await browser.post("/logout", Host=host)).status == 403
         assert (await browser.get("/login")).status == 303
-    finally:
-        await browser.session.close()
 
 
 async def test_with_a_path_prefix_all_links_and_cookies_have_it(
@@ -245,26 +199,20 @@ async def test_with_a_path_prefix_all_links_and_cookies_have_it(
     config = WITH_TOKENS.replace("operator: {{", 'operator: {{path: "/gatehouse", ').format(
         url=destination.url
     )
-    async with run_gateway(config, **VALUES) as running:
-        browser = Browser(running.operator_url)
-        try:
-            first = await browser.get("/gatehouse/events")
-            assert first.headers["location"] == "/gatehouse/login?next=%2Fgatehouse%2Fevents"
-            seen = await browser.post(
-                "/gatehouse/login", {"token": VALUES["ALICE"], "next": "/gatehouse/events"}
-            )
-            assert seen.headers["location"] == "/gatehouse/events"
-            assert "Path=/gatehouse" in seen.headers["set-cookie"]
-            text = (await browser.get("/gatehouse/events")).text
-            links = re.findall(r'(?:href|src|action|data-new)="(/[^"]*)"', text)
-            assert links
-            assert [link for link in links if not link.startswith("/gatehouse/")] == []
-            for name in ("page.css", "page.js", "icon.svg"):
-                assert (await browser.get(f"/gatehouse/static/{name}")).status == 200
-            # A proxy may remove the prefix, and programs may use it.
-            assert (await browser.get("/login")).status == 200
-            assert (await browser.get("/gatehouse/healthz")).status == 200
-            asked = {"Authorization": f"Bearer {VALUES['ALICE']}"}
-            assert (await browser.get("/gatehouse/api/v1/status", **asked)).status == 200
-        finally:
-            await browser.session.close()
+    async with run_gateway(config, **VALUES) as running, Browser(running.operator_url) as browser:
+        first = await browser.get("/gatehouse/events")
+        assert first.headers["location"] == "/gatehouse/login?next=%2Fgatehouse%2Fevents"
+        seen = await browser.post("/gatehouse/login", {"token": VALUES["ALICE"], "next": "/gatehouse/events"})
+        assert seen.headers["location"] == "/gatehouse/events"
+        assert "Path=/gatehouse" in seen.headers["set-cookie"]
+        text = (await browser.get("/gatehouse/events")).html
+        links = re.findall(r'(?:href|src|action|data-new)="(/[^"]*)"', text)
+        assert links
+        assert [link for link in links if not link.startswith("/gatehouse/")] == []
+        for name in ("page.css", "page.js", "icon.svg"):
+            assert (await browser.get(f"/gatehouse/static/{name}")).status == 200
+        # A proxy may remove the prefix, and programs may use it.
+        assert (await browser.get("/login")).status == 200
+        assert (await browser.get("/gatehouse/healthz")).status == 200
+        asked = {"Authorization": f"Bearer {VALUES['ALICE']}"}
+        assert (await browser.get("/gatehouse/api/v1/status", **asked)).status == 200
