@@ -12,8 +12,9 @@ WIDTHS = (1400, 800, 360)
 
 #: Path, and text that the traffic must have put there.
 SCREENS = {
-    "/events": ["orders/create", "payment_intent.succeeded"],
-    "/events?source=shop&status=delivered": ["orders/create"],
+    "/events": ["delivered"],
+    "/events?source=payments": ["payment_intent.succeeded", "invoice.paid"],
+    "/events?source=shop&status=pending": ["orders/create"],
     "/events?type=no.such.type": [],
 }
 
