@@ -61,6 +61,10 @@ async def test_a_rejected_request_is_listed_with_its_reason_and_without_secrets(
     assert (record["method"], record["path"], record["client"]) == ("POST", "/webhooks/mandato", "127.0.0.1")
     assert record["body"] == {"length": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()[:16]}
     assert record["findings"][0].startswith("The signature does not match the secret `env:SECRET`.")
+    assert [one["text"] for one in record["explained"]] == record["findings"]
+    assert (record["explained"][0]["change"], record["explained"][0]["certain"]) == (
+        *("sources.mandato.secrets: env:SECRET", False),
+    )
     seen = dict(record["headers"])
     assert seen["Content-Type"] == "application/json"
     assert seen["X-Mandato-Delivery-Id"] == "dlv_1"
@@ -285,7 +289,7 @@ def test_a_flood_costs_no_diagnosis() -> None:
     for _ in range(1000):
         refuse(kept, "a", b"{}")
 
-    assert all(one.findings is None for one in kept.newest())
+    assert all(one.explained is None for one in kept.newest())
 
 
 def test_a_dropped_request_is_still_listed_as_dropped() -> None:
@@ -296,7 +300,7 @@ def test_a_dropped_request_is_still_listed_as_dropped() -> None:
 
     assert oldest is not None
     assert oldest.request is None
-    assert kept.findings(oldest) == (
+    assert tuple(one.text for one in kept.explain(oldest)) == (
         "Gatehouse did not keep this request: it was too large, or newer requests replaced it.",
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gatehouse.diagnosis.diagnose import Diagnosis
+from gatehouse.diagnosis.finding import Finding
 from refusals import BODY, NOW, TIMED, acme, digest, explained, request
 
 
@@ -17,11 +18,13 @@ def test_an_old_timestamp_is_reported_with_its_age_and_the_limit() -> None:
     assert found == Diagnosis(
         "stale_timestamp",
         (
-            "The timestamp is 812 s old; the limit is 5m.",
-            (
+            Finding("The timestamp is 812 s old; the limit is 5m.", "at most 5m old", "812 s old"),
+            Finding(
                 "Except for its age, the request is valid. It is a late retry or a replayed request, or a "
                 "clock is wrong. Check the clock of this machine. To accept late retries, raise "
-                "`timestamp.tolerance` in `sources.acme.verify`."
+                "`timestamp.tolerance` in `sources.acme.verify`.",
+                change="sources.acme.verify.timestamp.tolerance: 15m",
+                certain=False,
             ),
         ),
         sent,

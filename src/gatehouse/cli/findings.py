@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gatehouse.cli.output import is_terminal, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 #: The width of a paragraph on a wide terminal, in cells.
 _MAX_WIDTH = 100
@@ -17,14 +17,29 @@ _MAX_WIDTH = 100
 
 def refused_request(record: dict[str, Any]) -> Iterator[str]:
     """Describe a refused request of the API: the reason, the findings, and the request."""
-    yield from refusal(record["reason"] or record["outcome"], record["findings"])
+    yield from refusal(record["reason"] or record["outcome"], record["findings"], record.get("explained", ()))
     yield from _request(record)
 
 
-def refusal(reason: str | None, findings: Iterable[str]) -> Iterator[str]:
+def refusal(
+    reason: str | None, findings: Iterable[str], explained: Iterable[Mapping[str, Any]] = ()
+) -> Iterator[str]:
     """Describe why a request is refused."""
     yield f"Refused: {reason}"
-    yield from map(finding, findings)
+    yield from each_finding(findings, explained)
+
+
+def each_finding(findings: Iterable[str], explained: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """Write each finding, and below it the keys of the config whose new values are known.
+
+    A finding about a secret names it already.
+    """
+    changes = {each["text"]: (each["change"] or "").splitlines() for each in explained}
+    for text in findings:
+        yield finding(text)
+        for change in changes.get(text, ()):
+            if ": " in change and ".secrets: " not in change:
+                yield f"   change  {visible(change)}"
 
 
 def finding(text: str) -> str:

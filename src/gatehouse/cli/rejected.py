@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gatehouse.cli.findings import client, finding, refused_request
+from gatehouse.cli.findings import client, each_finding, refused_request
 from gatehouse.cli.options import complete_source, config_option, json_option, operator_option
 
 if TYPE_CHECKING:
@@ -69,4 +69,4 @@ def _list(records: list[dict[str, Any]]) -> Iterator[str]:
         reason = click.style(record["reason"] or record["outcome"], fg="red")
         where = f"{record['source']}  {reason}  from {client(record)}"
         yield f"{record['id']}  {ago(record['time'])}  {where}"
-        yield from map(finding, record["findings"])
+        yield from each_finding(record["findings"], record.get("explained", ()))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from multidict import CIMultiDict
 
 from gatehouse.config import describe
+from gatehouse.diagnosis.before_verification import about_error
 from gatehouse.diagnosis.diagnose import diagnose
 from gatehouse.diagnosis.known import known_sources
-from gatehouse.diagnosis.wording import as_sentence
 from gatehouse.errors import (
     BodyTooLargeError,
     GatewayError,
@@ -137,6 +137,8 @@ class Verdict(NamedTuple):
     events: tuple[dict[str, Any], ...] = ()
     #: When the request was signed, according to its timestamp (Unix seconds).
     signed_at: float | None = None
+    #: The findings about a refusal, each with its parts, as in the API.
+    explained: tuple[dict[str, Any], ...] = ()
 
 
 async def verify_request(
@@ -162,9 +164,13 @@ async def verify_request(
         known = known_sources(config.sources, secrets, config.server.max_body, keys)
         own = next(one for one in known if one.name == source.name)
         diagnosis = diagnose(request, own, known, now, error.reason)
-        findings = (*diagnosis.findings, *_notes(source, request))
         return Verdict(
-            verified=False, by=None, reason=error.reason, findings=findings, signed_at=diagnosis.signed_at
+            verified=False,
+            by=None,
+            reason=error.reason,
+            findings=(*diagnosis.findings, *_notes(source, request)),
+            explained=tuple(finding._asdict() for finding in diagnosis.explained),
+            signed_at=diagnosis.signed_at,
         )
     except RequestRejectedError as error:
         return _refused(source, request, error)
@@ -187,14 +193,21 @@ def _accepted(source: Source, request: Request, now: float) -> Verdict:
 
 
 def _refused(source: Source, request: Request, error: RequestRejectedError) -> Verdict:
-    findings = (as_sentence(error.message), *_notes(source, request))
-    return Verdict(verified=False, by=None, reason=error.reason or error.outcome, findings=findings)
+    finding = about_error(error, request, source.name, source.max_body)
+    return Verdict(
+        verified=False,
+        by=None,
+        reason=error.reason or error.outcome,
+        findings=(finding.text, *_notes(source, request)),
+        explained=(finding._asdict(),),
+    )
 
 
 def _check_limits(source: Source, request: Request) -> None:
     if request.method not in source.methods:
         methods = " or ".join(source.methods)
-        raise MethodNotAllowedError(f"the method is {request.method}, but the source accepts only {methods}")
+        message = f"the method is {request.method}, but the source accepts only {methods}"
+        raise MethodNotAllowedError(message, allow=methods)
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedEncodingError(
             "the body is compressed, but Gatehouse accepts only bodies without Content-Encoding"

@@ -96,7 +96,8 @@ def _read(file: str) -> bytes:
 
 
 def _print_verdict(verdict: Verdict) -> None:
-    for line in _verified(verdict) if verdict.verified else refusal(verdict.reason, verdict.findings):
+    refused = refusal(verdict.reason, verdict.findings, verdict.explained)
+    for line in _verified(verdict) if verdict.verified else refused:
         click.echo(line)
     if verdict.reason in ("stale_timestamp", "future_timestamp") and verdict.signed_at is not None:
         click.echo(

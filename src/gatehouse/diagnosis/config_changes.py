@@ -184,35 +184,33 @@ class SecretChange(NamedTuple):
     condition: str
     advice: str
     secret: bytes
+    #: Where the secret is kept, such as `env:SHOP_SECRET`.
+    reference: str
 
 
 def secret_changes(verifier: KnownVerifier) -> Iterator[SecretChange]:
     """Iterate over the secrets as the provider may have issued them, without what was copied by mistake."""
     for reference, secret in zip(verifier.references, verifier.secrets, strict=True):
-        for change in _changes_of(secret, f"`{reference}`"):
-            if change.secret and change.secret != secret:
-                yield change
+        for condition, advice, changed in _changes_of(secret, f"`{reference}`"):
+            if changed and changed != secret:
+                yield SecretChange(condition, advice, changed, reference)
 
 
-def _changes_of(secret: bytes, name: str) -> Iterator[SecretChange]:
-    yield SecretChange(
-        f"the white space around the secret {name} is removed", f"Remove it from {name}.", secret.strip()
-    )
-    yield SecretChange(
+def _changes_of(secret: bytes, name: str) -> Iterator[tuple[str, str, bytes]]:
+    yield (f"the white space around the secret {name} is removed", f"Remove it from {name}.", secret.strip())
+    yield (
         f"the quotes around the secret {name} are removed",
         f"Remove them from {name}.",
         secret.strip(b" \t\r\n\"'`"),
     )
-    yield SecretChange(
+    yield (
         f"the secret {name} ends with a newline",
         "Gatehouse ignores white space at the end of a secret: choose a secret without it at the provider.",
         secret + b"\n",
     )
-    yield SecretChange(
+    yield (
         f"the secret {name} does not start with whsec_",
         f"Remove whsec_ from {name}.",
         secret.removeprefix(b"whsec_"),
     )
-    yield SecretChange(
-        f"the secret {name} starts with whsec_", f"Add whsec_ to the start of {name}.", b"whsec_" + secret
-    )
+    yield (f"the secret {name} starts with whsec_", f"Add whsec_ to the start of {name}.", b"whsec_" + secret)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gatehouse.config.model import AllowlistConfig, BasicConfig, SigningConfig, TokenConfig
 from gatehouse.config.quantities import format_duration
+from gatehouse.diagnosis.finding import Finding, limit_for
 from gatehouse.diagnosis.items import about_items, of_one_item, refused_items, some_verify
 from gatehouse.diagnosis.observations import (
     SignedTime,
@@ -41,17 +42,22 @@ class Diagnosis(NamedTuple):
 
     #: The reason that the verifier gave.
     reason: str
-    #: What was found and what to do, as full sentences. The most important findings come first.
-    findings: tuple[str, ...]
+    #: What was found and what to do. The most important findings come first.
+    explained: tuple[Finding, ...]
     #: When the request was signed, according to its timestamp (Unix seconds). None without a timestamp.
     signed_at: float | None = None
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """The findings as full sentences."""
+        return tuple(finding.text for finding in self.explained)
 
 
 def diagnose(
     request: Request, source: KnownSource, others: Iterable[KnownSource], now: float, reason: Reason
 ) -> Diagnosis:
     """Explain why `source` refused a request at `now` (Unix seconds). Never raises."""
-    findings: list[str] = []
+    findings: list[Finding] = []
     signed_at: float | None = None
     # If one step fails, whatever the input, the findings of the other steps are kept.
     with contextlib.suppress(Exception):
@@ -67,26 +73,40 @@ def diagnose(
             findings.append(finding)  # noqa: PERF402 - keeps the findings before a step fails
     with contextlib.suppress(Exception):
         findings.extend(about_request(request))
-    return Diagnosis(reason, tuple(dict.fromkeys(findings)), signed_at)
+    return Diagnosis(reason, _each_text_once(findings), signed_at)
 
 
-def _too_old(source: KnownSource, max_age: float, reason: Reason) -> str:
-    """Explain the refusal of a request that every verifier accepts."""
+def _each_text_once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    found: dict[str, Finding] = {}
+    for finding in findings:
+        found.setdefault(finding.text, finding)
+    return tuple(found.values())
+
+
+def _too_old(source: KnownSource, max_age: float, reason: Reason, age: float | None = None) -> Finding:
+    """Explain the refusal of a request that every verifier accepts. `age` is in seconds, if it is known."""
     limit = f"`max_age: {format_duration(max_age)}`"
     if reason == "malformed_timestamp":
-        return (
+        return Finding(
             f"The signature is valid, but the request has no signed time, which {limit} needs. Check "
-            f"`event.time` in `sources.{source.name}`, or remove `max_age` there."
+            f"`event.time` in `sources.{source.name}`, or remove `max_age` there.",
+            expected="a signed time",
+            received="none",
+            change=f"sources.{source.name}.event.time",
         )
-    return (
+    key = f"sources.{source.name}.max_age"
+    return Finding(
         f"The signature is valid, but the request is older than {limit}. It is an old event that was sent "
-        f"again, or a replayed request. To accept such requests, raise `max_age` in `sources.{source.name}`."
+        f"again, or a replayed request. To accept such requests, raise `max_age` in `sources.{source.name}`.",
+        expected=f"signed at most {format_duration(max_age)} ago",
+        received="signed earlier" if age is None else f"signed {age:.0f} s ago",
+        change=key if age is None else limit_for(key, age),
     )
 
 
 def diagnose_head(request: Request, source: KnownSource, now: float, reason: Reason) -> Diagnosis:
     """Explain a refusal from the head of the request, if the body was not kept. Never raises."""
-    findings: list[str] = []
+    findings: list[Finding] = []
     verifiers = list(source.each_verifier())
     times = [(one, found) for one in verifiers if (found := _signed_time(one, request))]
     with contextlib.suppress(Exception):
@@ -97,8 +117,11 @@ def diagnose_head(request: Request, source: KnownSource, now: float, reason: Rea
         elif reason in ("stale_timestamp", "future_timestamp"):
             findings.extend(_about_age(source, times, now, reason))
     findings.append(
-        "The body was too long to keep, so this is all that is known. Save the whole request, and run "
-        f"`gatehouse verify {source.name} FILE`."
+        Finding(
+            "The body was too long to keep, so this is all that is known. Save the whole request, and run "
+            f"`gatehouse verify {source.name} FILE`.",
+            certain=False,
+        )
     )
     return Diagnosis(reason, tuple(findings), times[0][1].seconds if times else None)
 
@@ -111,7 +134,7 @@ def _signed_time(verifier: KnownVerifier, request: Request) -> SignedTime | None
 
 def _about_age(
     source: KnownSource, times: Iterable[tuple[KnownVerifier, SignedTime]], now: float, reason: Reason
-) -> Iterator[str]:
+) -> Iterator[Finding]:
     """Compare the timestamps with the limits of their verifiers, or else with the one of the source."""
     for verifier, time in times:
         entry, age = verifier.entry, now - time.seconds
@@ -119,13 +142,18 @@ def _about_age(
             yield _age(age, entry.timestamp.tolerance)
             return
     if source.max_age is not None and reason == "stale_timestamp":
-        yield _too_old(source, source.max_age, reason)
+        oldest = max((now - time.seconds for _, time in times), default=None)
+        yield _too_old(source, source.max_age, reason, oldest)
 
 
-def _age(age: float, limit: float) -> str:
+def _age(age: float, limit: float) -> Finding:
     """Compare the age of a timestamp with the limit, both in seconds."""
     where = "old" if age > 0 else "in the future"
-    return f"The timestamp is {abs(age):.0f} s {where}; the limit is {format_duration(limit)}."
+    return Finding(
+        f"The timestamp is {abs(age):.0f} s {where}; the limit is {format_duration(limit)}.",
+        expected=f"at most {format_duration(limit)} {where}",
+        received=f"{abs(age):.0f} s {where}",
+    )
 
 
 def _refusal(
@@ -158,7 +186,7 @@ def _narrowed(refusal: Refusal) -> Refusal:
     )
 
 
-def _explain_missing_signature(refusal: Refusal) -> Iterator[str]:
+def _explain_missing_signature(refusal: Refusal) -> Iterator[Finding]:
     groups = [group for group in refusal.source.verifiers if refusal.verifier in group]
     alternatives = [one for group in groups for one in group] or [refusal.verifier]
     others = list(explain_other_sources(refusal))
@@ -166,35 +194,49 @@ def _explain_missing_signature(refusal: Refusal) -> Iterator[str]:
     yield from about_missing_signature(alternatives, refusal.request, with_suggestions=not others)
 
 
-def _explain_duplicates(refusal: Refusal) -> Iterator[str]:
+def _explain_duplicates(refusal: Refusal) -> Iterator[Finding]:
     yield from about_duplicates(refusal.verifier.entry, refusal.request)
 
 
-def _explain_timestamp(refusal: Refusal) -> Iterator[str]:
+def _explain_timestamp(refusal: Refusal) -> Iterator[Finding]:
     verifier, entry, time = refusal.verifier, refusal.verifier.entry, refusal.signed_time
     if not isinstance(entry, SigningConfig) or entry.timestamp is None:
         return
     if time is None:
-        yield about_unreadable_timestamp(entry, refusal.request)
+        yield about_unreadable_timestamp(verifier.path, entry, refusal.request)
         return
     unit, age = entry.timestamp.unit, refusal.now - time.seconds
     if time.unit != unit:
-        yield f"The timestamp has the unit `{time.unit}`, but the source has `unit: {unit}`."
+        yield Finding(
+            f"The timestamp has the unit `{time.unit}`, but the source has `unit: {unit}`.",
+            expected=f"unit: {unit}",
+            received=f"unit: {time.unit}",
+            change=f"{verifier.path}.timestamp.unit: {time.unit}",
+        )
     if abs(age) > entry.timestamp.tolerance:
         yield _age(age, entry.timestamp.tolerance)
     other = _with_unit(verifier.without_age_limit(), time.unit)
     if not other.accepts(refusal.request, refusal.now):
         yield from explain_signature(refusal._replace(verifier=other))
     elif time.unit != unit:
-        yield f"{matches(entry)} with `timestamp: {{unit: {time.unit}}}`. Change it in `{verifier.path}`."
+        yield Finding(
+            f"{matches(entry)} with `timestamp: {{unit: {time.unit}}}`. Change it in `{verifier.path}`.",
+            expected=f"unit: {unit}",
+            received=f"unit: {time.unit}",
+            change=f"{verifier.path}.timestamp.unit: {time.unit}",
+        )
     elif age > 0:
-        yield (
+        yield Finding(
             "Except for its age, the request is valid. It is a late retry or a replayed request, or a clock "
             "is wrong. Check the clock of this machine. To accept late retries, raise `timestamp.tolerance` "
-            f"in `{verifier.path}`."
+            f"in `{verifier.path}`.",
+            change=limit_for(f"{verifier.path}.timestamp.tolerance", age),
+            certain=False,
         )
     else:
-        yield "Except for its timestamp, the request is valid. Check the clock of this machine."
+        yield Finding(
+            "Except for its timestamp, the request is valid. Check the clock of this machine.", certain=False
+        )
 
 
 def _with_unit(verifier: KnownVerifier, unit: str) -> KnownVerifier:
@@ -205,18 +247,18 @@ def _with_unit(verifier: KnownVerifier, unit: str) -> KnownVerifier:
     return verifier._replace(entry=entry.model_copy(update={"timestamp": timestamp}))
 
 
-def _explain_body(refusal: Refusal) -> Iterator[str]:
+def _explain_body(refusal: Refusal) -> Iterator[Finding]:
     yield from about_body(refusal.verifier, refusal.request)
 
 
-def _explain_credentials(refusal: Refusal) -> Iterator[str]:
+def _explain_credentials(refusal: Refusal) -> Iterator[Finding]:
     if isinstance(refusal.verifier.entry, AllowlistConfig):
         yield from about_allowlist(refusal.verifier, refusal.request)
     elif isinstance(refusal.verifier.entry, TokenConfig | BasicConfig):
         yield from explain_signature(refusal)
 
 
-_EXPLANATIONS: dict[Reason, Callable[[Refusal], Iterator[str]]] = {
+_EXPLANATIONS: dict[Reason, Callable[[Refusal], Iterator[Finding]]] = {
     "missing_signature": _explain_missing_signature,
     "malformed_signature": explain_signature,
     "duplicate_header": _explain_duplicates,

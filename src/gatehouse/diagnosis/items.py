@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from gatehouse.config.model import SigningConfig, TokenConfig
+from gatehouse.diagnosis.finding import Finding
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import is_json
 from gatehouse.language.split import Split
@@ -36,11 +37,16 @@ class RefusedItem(NamedTuple):
     request: Request
 
 
-def about_items(verifier: KnownVerifier, request: Request, now: float) -> Iterator[str]:
+def about_items(verifier: KnownVerifier, request: Request, now: float) -> Iterator[Finding]:
     """Name the elements that are refused."""
     each, total = _each(verifier.entry), _count(verifier.entry, request)
     if each and not total and is_json(request.body):
-        yield f"The body has no elements in `{each}`. Check `each` in `{verifier.path}`."
+        yield Finding(
+            f"The body has no elements in `{each}`. Check `each` in `{verifier.path}`.",
+            expected=f"elements in {each}",
+            received="none",
+            change=f"{verifier.path}.each",
+        )
     refused = refused_items(verifier, request, now)
     if refused and total > 1:
         reasons = ", ".join(dict.fromkeys(one.reason for one in refused))
@@ -50,7 +56,7 @@ def about_items(verifier: KnownVerifier, request: Request, now: float) -> Iterat
             if some_verify(verifier, request, refused)
             else ""
         )
-        yield f"{_numbers(refused, total)} in `{each}` {were} refused: {reasons}.{others}"
+        yield Finding(f"{_numbers(refused, total)} in `{each}` {were} refused: {reasons}.{others}")
 
 
 def some_verify(verifier: KnownVerifier, request: Request, refused: Sequence[RefusedItem]) -> bool:

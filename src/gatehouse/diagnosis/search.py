@@ -19,6 +19,7 @@ from gatehouse.config.model import (
 )
 from gatehouse.diagnosis.combined_bodies import combined_bodies
 from gatehouse.diagnosis.config_changes import config_changes, secret_changes
+from gatehouse.diagnosis.finding import Finding, keys, plain, secrets_key
 from gatehouse.diagnosis.observations import about_credentials, about_digest, about_signature_form
 from gatehouse.diagnosis.request_variants import other_addresses, other_bodies
 from gatehouse.diagnosis.signature_headers import ebay_key_id
@@ -57,7 +58,7 @@ class Refusal(NamedTuple):
     is_secret_right: bool = False
 
 
-def explain_signature(refusal: Refusal) -> Iterator[str]:
+def explain_signature(refusal: Refusal) -> Iterator[Finding]:
     """Name the change with which the request verifies. Without one, name what is known of the mismatch."""
     refusal = refusal._replace(verifier=refusal.verifier.without_age_limit())
     for search in (_other_sources, _one_change, _two_changes, _combined_bodies):
@@ -75,7 +76,7 @@ def explain_signature(refusal: Refusal) -> Iterator[str]:
         yield _mismatch(verifier, refusal.request, is_body_proved=digest is not None)
 
 
-def _mismatch(verifier: KnownVerifier, request: Request, *, is_body_proved: bool) -> str:
+def _mismatch(verifier: KnownVerifier, request: Request, *, is_body_proved: bool) -> Finding:
     """Say that no secret matches, and what to compare."""
     kind = "public key" if isinstance(verifier.entry, _ASYMMETRIC) else "secret"
     names = [f"`{reference}`" for reference in verifier.references]
@@ -83,12 +84,14 @@ def _mismatch(verifier: KnownVerifier, request: Request, *, is_body_proved: bool
     if len(names) > 1:
         which = f"any of the {len(names)} {kind}s ({listed(names)})"
     compare = _comparison(verifier.entry, kind, request)
+    finding = Finding(f"{does_not_match(verifier.entry)} {which}. {compare}.", change=secrets_key(verifier))
     if is_body_proved or not _covers_body(verifier.entry):
-        return f"{does_not_match(verifier.entry)} {which}. {compare}."
-    return (
+        return finding
+    text = (
         f"{does_not_match(verifier.entry)} {which}. Either the {kind} is wrong, or the body was changed on "
         f"the way. {compare}, and check that no proxy in front of Gatehouse changes bodies."
     )
+    return finding._replace(text=text, certain=False)
 
 
 def _comparison(entry: VerifyEntry, kind: str, request: Request) -> str:
@@ -106,17 +109,19 @@ def _covers_body(entry: VerifyEntry) -> bool:
     return any(part.name.startswith(("body", "item_", "form")) for part in entry.signed.placeholders)
 
 
-def explain_other_sources(refusal: Refusal) -> Iterator[str]:
+def explain_other_sources(refusal: Refusal) -> Iterator[Finding]:
     """Name the other sources for which the request verifies."""
     for other in refusal.others:
         if other.accepts(refusal.whole_request, refusal.now):
-            yield (
+            yield Finding(
                 f"The request verifies for the source {other.name}. Enter the address of {other.name}, not "
-                f"of {refusal.source.name}, at its provider."
+                f"of {refusal.source.name}, at its provider.",
+                expected=f"the address of {other.name}",
+                received=f"the address of {refusal.source.name}",
             )
 
 
-def _other_sources(refusal: Refusal) -> Iterator[str]:
+def _other_sources(refusal: Refusal) -> Iterator[Finding]:
     verifier, name = refusal.verifier, refusal.source.name
     for other in refusal.others:
         for theirs in other.each_verifier():
@@ -124,25 +129,45 @@ def _other_sources(refusal: Refusal) -> Iterator[str]:
             if is_comparable and verifier._replace(secrets=theirs.secrets).accepts(
                 refusal.request, refusal.now
             ):
-                yield (
+                yield Finding(
                     f"{matches(verifier.entry)} a secret of the source {other.name}. Either the request was "
-                    f"sent to {name} by mistake, or the secrets of the two sources are swapped."
+                    f"sent to {name} by mistake, or the secrets of the two sources are swapped.",
+                    expected=f"a secret of {name}",
+                    received=f"a secret of {other.name}",
                 )
     yield from explain_other_sources(refusal)
 
 
-def _one_change(refusal: Refusal) -> Iterator[str]:
+def _one_change(refusal: Refusal) -> Iterator[Finding]:
     verifier, request, now = refusal.verifier, refusal.request, refusal.now
     start = matches(verifier.entry)
     for change in config_changes(verifier.entry, request):
         if verifier._replace(entry=change.applied(verifier.entry)).accepts(request, now):
-            yield f"{start} with {change.new}, not with {change.old}. {_change(verifier, change.new)}"
+            yield Finding(
+                f"{start} with {change.new}, not with {change.old}. {_change(verifier, change.new)}",
+                expected=plain(change.old),
+                received=plain(change.new),
+                change=keys(verifier.path, change.new),
+            )
     for secret in secret_changes(verifier):
         if verifier._replace(secrets=(secret.secret,)).accepts(request, now):
-            yield f"{start} if {secret.condition}. {secret.advice}"
+            change_of_secret = secrets_key(verifier, [secret.reference])
+            yield Finding(f"{start} if {secret.condition}. {secret.advice}", change=change_of_secret)
     for variant in (*other_bodies(request, refusal.source.max_body), *other_addresses(request)):
         if verifier.accepts(variant.request, now):
-            yield f"{start} if {variant.condition}. {variant.advice}"
+            finding = Finding(f"{start} if {variant.condition}. {variant.advice}")
+            yield _with_address(finding, variant.request, request)
+
+
+def _with_address(finding: Finding, variant: Request, request: Request) -> Finding:
+    """Add what differs between the address of the request and that of a variant of it."""
+    if variant.public_url != request.public_url:
+        return finding._replace(
+            expected=f"server.public_url: {request.public_url or 'not set'}",
+            received=f"signed for {variant.public_url}",
+            change=f"server.public_url: {variant.public_url}",
+        )
+    return finding
 
 
 def _change(verifier: KnownVerifier, new: str) -> str:
@@ -150,7 +175,7 @@ def _change(verifier: KnownVerifier, new: str) -> str:
     return f"Change {keys} in `{verifier.path}`."
 
 
-def _two_changes(refusal: Refusal) -> Iterator[str]:
+def _two_changes(refusal: Refusal) -> Iterator[Finding]:
     verifier, request = refusal.verifier, refusal.request
     if len(request.body) > _MAX_LENGTH_FOR_PAIRS:
         return
@@ -158,17 +183,20 @@ def _two_changes(refusal: Refusal) -> Iterator[str]:
         if first.kind != second.kind:
             entry = second.applied(first.applied(verifier.entry))
             if verifier._replace(entry=entry).accepts(request, refusal.now):
-                yield (
+                yield Finding(
                     f"{matches(verifier.entry)} with {first.new} and {second.new}, not with {first.old} and "
-                    f"{second.old}. Change these keys in `{verifier.path}`."
+                    f"{second.old}. Change these keys in `{verifier.path}`.",
+                    expected=plain(f"{first.old} and {second.old}"),
+                    received=plain(f"{first.new} and {second.new}"),
+                    change=keys(verifier.path, f"{first.new} {second.new}"),
                 )
 
 
-def _combined_bodies(refusal: Refusal) -> Iterator[str]:
+def _combined_bodies(refusal: Refusal) -> Iterator[Finding]:
     verifier = refusal.verifier
     if not _covers_body(verifier.entry):
         return
     accepts = verifier.acceptance_check(refusal.now)
     for variant in combined_bodies(refusal.request):
         if accepts(variant.request):
-            yield f"{matches(verifier.entry)} if {variant.condition}. {variant.advice}"
+            yield Finding(f"{matches(verifier.entry)} if {variant.condition}. {variant.advice}")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gatehouse import providers
 from gatehouse.config.model import BasicConfig, JwtConfig, SigningConfig, TokenConfig
 from gatehouse.config.presets import raw_preset
+from gatehouse.diagnosis.finding import Finding, plain
 from gatehouse.diagnosis.observations import about_signed_parts, in_words, text_of
 from gatehouse.diagnosis.wording import counted
 from gatehouse.language.document import Document, MalformedDocumentError
@@ -43,7 +44,7 @@ _KEY_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 def about_missing_signature(
     verifiers: Sequence[KnownVerifier], request: Request, *, with_suggestions: bool = True
-) -> Iterator[str]:
+) -> Iterator[Finding]:
     """Name the place where a signature or token is missing, and suggest the headers that may contain it."""
     present = [one for one in verifiers if _has_signature(one.entry, request)]
     for one in present:  # the signature is there, so another signed part is missing
@@ -53,7 +54,8 @@ def about_missing_signature(
     expected = [name for one in verifiers for name in header_names(one.entry)]
     for name in expected:
         if not any(request.headers.getall(name, ())):
-            yield f"The header {name} is {'empty' if name in request.headers else 'missing'}."
+            state = "empty" if name in request.headers else "missing"
+            yield Finding(f"The header {name} is {state}.", expected=f"the header {name}", received=state)
     for one in verifiers:
         if not header_names(one.entry):
             yield _missing_outside_headers(one.entry)
@@ -62,9 +64,10 @@ def about_missing_signature(
     others = list(other_headers(verifiers, request))
     yield from others
     if expected and not others and not any(request.headers.getall(name, ()) for name in expected):
-        yield (
+        yield Finding(
             "No header looks like a signature. Check at the provider that a secret is set and that requests "
-            "are signed, and check that no proxy removes headers."
+            "are signed, and check that no proxy removes headers.",
+            certain=False,
         )
 
 
@@ -81,17 +84,18 @@ def header_names(entry: VerifyEntry) -> tuple[str, ...]:
             return _FIXED.get(entry.type, ())
 
 
-def _missing_outside_headers(entry: VerifyEntry) -> str:
+def _missing_outside_headers(entry: VerifyEntry) -> Finding:
     what = "token" if isinstance(entry, TokenConfig | JwtConfig) else "signature"
     place = in_words(entry.signature if isinstance(entry, SigningConfig) else entry)
     where = f": expected in {place}" if place else ""
     each = getattr(entry, "each", None)
-    return (
+    text = (
         f"The elements of `{each}` have no {what}{where}." if each else f"The request has no {what}{where}."
     )
+    return Finding(text, expected=f"a {what} in {plain(place)}" if place else f"a {what}", received="missing")
 
 
-def about_duplicates(entry: VerifyEntry, request: Request) -> Iterator[str]:
+def about_duplicates(entry: VerifyEntry, request: Request) -> Iterator[Finding]:
     """Name the headers that occur more than once."""
     names = list(header_names(entry))
     if isinstance(entry, SigningConfig) and entry.timestamp and entry.timestamp.header:
@@ -100,9 +104,11 @@ def about_duplicates(entry: VerifyEntry, request: Request) -> Iterator[str]:
         count = len(request.headers.getall(name, ()))
         if count > 1:
             times = "twice" if count == 2 else counted(count, "time")  # noqa: PLR2004
-            yield (
+            yield Finding(
                 f"The header {name} occurs {times}, but Gatehouse expects it once. Find the proxy that adds "
-                "it, and configure it to forward the provider's header only."
+                "it, and configure it to forward the provider's header only.",
+                expected=f"the header {name} once",
+                received=times,
             )
 
 
@@ -110,28 +116,50 @@ def _has_signature(entry: VerifyEntry, request: Request) -> bool:
     return isinstance(entry, SigningConfig) and entry.each is None and bool(text_of(entry.signature, request))
 
 
-def other_headers(verifiers: Sequence[KnownVerifier], request: Request) -> Iterator[str]:
+def other_headers(verifiers: Sequence[KnownVerifier], request: Request) -> Iterator[Finding]:
     """Name the headers, other than the expected ones, that may be a signature."""
     expected = {name.lower() for one in verifiers for name in header_names(one.entry)}
     present = {name.lower(): name for name in request.headers if name.lower() not in expected}
     for lower, name in present.items():
         titles = _owners(lower)
         if titles:
-            yield (
+            yield Finding(
                 f"The header {name} is present: {_listed(titles)} signs in it. If that is the provider, use "
-                "its preset (`provider: NAME`); `gatehouse providers` lists the names."
+                "its preset (`provider: NAME`); `gatehouse providers` lists the names.",
+                expected=_expected_headers(verifiers),
+                received=f"the header {name}, as {_listed(titles)} sends it",
+                change=_provider_key(verifiers),
+                certain=False,
             )
         elif _SIGNATURE_WORDS.search(name) or difflib.get_close_matches(lower, expected, 1, cutoff=_SIMILAR):
-            yield f"The header {name} is present. If it is the signature, {_advice(verifiers, name)}."
+            key, path = _header_key(verifiers, name)
+            advice = f"set `{key}` in `{path}`" if key else "the source needs another `verify`"
+            yield Finding(
+                f"The header {name} is present. If it is the signature, {advice}.",
+                expected=_expected_headers(verifiers),
+                received=f"the header {name}",
+                change=f"{path}.{key}" if key else None,
+                certain=False,
+            )
 
 
-def _advice(verifiers: Sequence[KnownVerifier], name: str) -> str:
+def _expected_headers(verifiers: Sequence[KnownVerifier]) -> str | None:
+    names = dict.fromkeys(name for one in verifiers for name in header_names(one.entry))
+    return f"the header {' or '.join(names)}" if names else None
+
+
+def _provider_key(verifiers: Sequence[KnownVerifier]) -> str | None:
+    return next((f"{'.'.join(one.path.split('.')[:2])}.provider" for one in verifiers), None)
+
+
+def _header_key(verifiers: Sequence[KnownVerifier], name: str) -> tuple[str, str]:
+    """Return the key that sets the header of a verifier, and the verifier's path; empty if none has one."""
     for one in verifiers:
         if isinstance(one.entry, SigningConfig):
-            return f"set `signature: {{header: {name}}}` in `{one.path}`"
+            return f"signature: {{header: {name}}}", one.path
         if isinstance(one.entry, TokenConfig | JwtConfig):
-            return f"set `header: {name}` in `{one.path}`"
-    return "the source needs another `verify`"
+            return f"header: {name}", one.path
+    return "", ""
 
 
 def _owners(name: str) -> tuple[str, ...]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from gatehouse.diagnosis.before_verification import about_error
 from gatehouse.diagnosis.diagnose import diagnose, diagnose_head
-from gatehouse.diagnosis.wording import as_sentence
+from gatehouse.diagnosis.finding import Finding
 from gatehouse.errors import VerificationError
 from gatehouse.events.event import new_id
 
@@ -31,6 +32,7 @@ MAX_BODY = 16 * 1024
 MAX_HEAD = 16 * 1024
 #: Bytes of all kept requests together.
 MAX_BYTES = 1024 * 1024
+_NOT_KEPT = "Gatehouse did not keep this request: it was too large, or newer requests replaced it."
 #: The estimated overhead of a header, in bytes.
 _HEADER_BYTES = 100
 
@@ -61,7 +63,8 @@ class KeptRequest(msgspec.Struct, kw_only=True):
     has_body: bool
     #: Bytes that count towards the limit.
     weight: int
-    findings: tuple[str, ...] | None = None
+    #: None until an operator asks.
+    explained: tuple[Finding, ...] | None = None
     #: The timestamp that the request claims to be signed at (unix seconds).
     signed_at: float | None = None
 
@@ -118,7 +121,7 @@ class RejectedRequests:
             request=request,
             has_body=body_length == len(request.body),
             weight=0,
-            findings=None if verdict else (as_sentence(error.message),),
+            explained=None if verdict else (self._about(error, request, source),),
         )
         _drop_oversized(refused)
         self._keep(refused)
@@ -133,25 +136,29 @@ class RejectedRequests:
         """Return the request with this id; None when it is not kept."""
         return next((one for one in self.newest() if one.id == refused_id), None)
 
-    def findings(self, refused: KeptRequest) -> tuple[str, ...]:
+    def explain(self, refused: KeptRequest) -> tuple[Finding, ...]:
         """Return the findings of the diagnosis.
 
         The first call computes them; it is safe in another thread.
         """
-        if refused.findings is None:
-            refused.findings = self._diagnosed(refused)
-        return refused.findings
+        if refused.explained is None:
+            refused.explained = self._diagnosed(refused)
+        return refused.explained
 
-    def _diagnosed(self, refused: KeptRequest) -> tuple[str, ...]:
+    def _about(self, error: RequestRejectedError, request: Request, source: str) -> Finding:
+        known = self._known.get(source)
+        return about_error(error, request, source, known.max_body if known else None)
+
+    def _diagnosed(self, refused: KeptRequest) -> tuple[Finding, ...]:
         request, source = refused.request, self._known.get(refused.source)
         if request is None or source is None or refused.verdict is None:
-            return ("Gatehouse did not keep this request: it was too large, or newer requests replaced it.",)
+            return (Finding(_NOT_KEPT, certain=False),)
         if refused.has_body:
             found = diagnose(request, source, self._known.values(), refused.time, refused.verdict)
         else:
             found = diagnose_head(request, source, refused.time, refused.verdict)
         refused.signed_at = found.signed_at
-        return found.findings
+        return found.explained
 
     def _keep(self, refused: KeptRequest) -> None:
         name = refused.source

@@ -19,6 +19,7 @@ from gatehouse.operator.queries import BadQueryError, page_limit
 from gatehouse.operator.request_types import MAX_NAMES, EnvironmentQuery, RejectedListQuery
 from gatehouse.operator.response_types import (
     EnvironmentNames,
+    ExplainedFinding,
     HandshakeList,
     LastRefused,
     RejectedList,
@@ -33,6 +34,7 @@ from gatehouse.operator.route_docs import describe_route
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from gatehouse.diagnosis.finding import Finding
     from gatehouse.ingest.handshakes import HandshakeSecret
     from gatehouse.ingest.rejected import KeptRequest, RejectedRequests
     from gatehouse.ingest.source import Source
@@ -136,7 +138,7 @@ class OperatorApi:
         return await asyncio.to_thread(lambda: [self._describe(refused) for refused in chosen])
 
     def _describe(self, refused: KeptRequest) -> RejectedRequest:
-        findings = self._rejected.findings(refused)
+        explained = self._rejected.explain(refused)
         signed_at = refused.signed_at
         return {
             "id": refused.id,
@@ -152,7 +154,8 @@ class OperatorApi:
             "headers": self._headers(refused),
             "body": {"length": refused.body_length, "sha256": _body_hash(refused)},
             "signed_at": None if signed_at is None else int(signed_at),
-            "findings": list(findings),
+            "findings": [finding.text for finding in explained],
+            "explained": [_explained(finding) for finding in explained],
         }
 
     def _headers(self, refused: KeptRequest) -> list[tuple[str, str]]:
@@ -190,6 +193,16 @@ class OperatorApi:
             "matched": int(verifications.value),
             "last_used": rfc3339(last_used.value) if last_used.value else None,
         }
+
+
+def _explained(finding: Finding) -> ExplainedFinding:
+    return {
+        "text": finding.text,
+        "expected": finding.expected,
+        "received": finding.received,
+        "change": finding.change,
+        "certain": finding.certain,
+    }
 
 
 def _last_refused(refused: Sequence[KeptRequest]) -> LastRefused | None:

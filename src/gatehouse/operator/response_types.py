@@ -70,6 +70,33 @@ class BodyDigest(TypedDict):
     ]
 
 
+class ExplainedFinding(TypedDict):
+    """One finding about a refused request, and its parts where the diagnosis knows them."""
+
+    text: Annotated[
+        str,
+        Meta(description="Full sentences.", examples=["The timestamp is 812 s old; the limit is 5m."]),
+    ]
+    expected: Annotated[str | None, Meta(description="What the source expects.", examples=["at most 5m old"])]
+    received: Annotated[str | None, Meta(description="What the request has.", examples=["812 s old"])]
+    change: Annotated[
+        str | None,
+        Meta(
+            description="The keys of the config to change or to check, one a line: a path and, if it is "
+            "known, the new value.",
+            examples=["sources.shop.verify.timestamp.tolerance: 15m"],
+        ),
+    ]
+    certain: Annotated[
+        bool,
+        Meta(
+            description="`true`: it was observed in the request, or the request verifies with the change. "
+            "`false`: it is a possible cause.",
+            examples=[True],
+        ),
+    ]
+
+
 class RejectedRequest(TypedDict):
     """A refused request, with masked values."""
 
@@ -104,6 +131,7 @@ class RejectedRequest(TypedDict):
             examples=[["The timestamp is 812 s old; the limit is 5m."]],
         ),
     ]
+    explained: Annotated[list[ExplainedFinding], Meta(description="The same findings, each with its parts.")]
 
 
 class RejectedList(TypedDict):
