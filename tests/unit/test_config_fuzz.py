@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -15,9 +14,7 @@ from gatehouse.config.model import Config
 from gatehouse.errors import ConfigError
 from gatehouse.reference.configuration import TABLES
 from gatehouse.reference.schema import model_schema
-
-#: Seconds of CPU time, so that other processes have no influence. Each case needs far less.
-SOON = 20.0
+from growth import growing
 
 #: The models by their names. Making the schema takes a tenth of a second.
 DEFINITIONS = model_schema()["$defs"]
@@ -150,18 +147,15 @@ HUGE: dict[str, str | bytes] = {
 }
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("name", HUGE)
 @pytest.mark.case("S-56")
-def test_huge_files_are_refused_quickly(name: str) -> None:
-    started = time.process_time()
-
+def test_huge_files_are_refused(name: str) -> None:
     assert loads(HUGE[name]) is None
-    assert time.process_time() - started < SOON
 
 
-def test_a_large_config_loads_quickly() -> None:
-    sources = "".join(f"  s{index}: {{provider: mandato, secrets: env:A{index}}}\n" for index in range(3000))
-    started = time.process_time()
+def test_a_source_costs_the_same_however_many_there_are() -> None:
+    for number in growing(1000):
+        sources = (f"  s{index}: {{provider: mandato, secrets: env:A{index}}}\n" for index in range(number))
 
-    assert loads(f"sources:\n{sources}")
-    assert time.process_time() - started < SOON
+        assert loads("sources:\n" + "".join(sources))

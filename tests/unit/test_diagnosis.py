@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from gatehouse.diagnosis.diagnose import diagnose, diagnose_head
 from gatehouse.errors import REASONS, Reason
+from growth import growing
 from refusals import ANY, NOW, PLAIN, SECRET, TIMED, URL, acme, digest, explained, known, request, settings
 
 
@@ -56,12 +56,10 @@ def test_a_diagnosis_is_made_for_every_request(
 
 def test_the_time_for_a_long_body_is_limited() -> None:
     """The work is a fixed number of variants, each about as long as verifying is."""
-    body = json.dumps({"text": "x" * 1_000_000}).encode()
-    started = time.perf_counter()
+    for size in growing(1_000_000):
+        body = json.dumps({"text": "x" * size}).encode()
 
-    explained(PLAIN, request(acme(b"another"), body), SECRET, SECRET + "2")
-
-    assert time.perf_counter() - started < 10
+        explained(PLAIN, request(acme(b"another"), body), SECRET, SECRET + "2")
 
 
 @pytest.mark.parametrize(

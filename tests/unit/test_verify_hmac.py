@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import time
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatehouse.config.secrets import SecretError
+from growth import growing
 from hmac_sources import LIST, NOW, PAIRS, PLAIN, PREFIXED, SECRET, hexdigest, verification
 from verifying import refusal_reason, request
 
@@ -195,14 +195,14 @@ class TestPairs:
 
         assert refusal_reason(verification(PAIRS), request(b"x", {"X-Sig": value})) == "wrong_signature"
 
-    def test_a_hundred_thousand_entries_are_refused_quickly(self) -> None:
+    def test_an_entry_costs_the_same_however_many_there_are(self) -> None:
         signature = {"form": "s", "format": "pairs", "key": "*", "between": ";", "assign": ":"}
-        entries = ";".join(map(str, range(100_000))).encode()
-        asked = request(b"s=" + entries, {"Content-Type": "application/x-www-form-urlencoded"})
-        began = time.process_time()
+        checks = verification(PLAIN | {"signature": signature})
+        for number in growing(100_000):
+            entries = ";".join(map(str, range(number))).encode()
+            asked = request(b"s=" + entries, {"Content-Type": "application/x-www-form-urlencoded"})
 
-        assert refusal_reason(verification(PLAIN | {"signature": signature}), asked) == "malformed_signature"
-        assert time.process_time() - began < 5  # quadratic counting would take a minute
+            assert refusal_reason(checks, asked) == "malformed_signature"
 
     def test_one_correct_signature_in_any_set_is_enough(self) -> None:
         sets = verification(in_pairs(sets=" "))
