@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,12 @@ settings.load_profile(os.environ.get("GATEHOUSE_HYPOTHESIS", "same"))
 
 ROOT = Path(__file__).parents[1]
 FETCHED = ROOT / ".tools/usr/bin/promtool"
+
+
+# A background job of a script ignores SIGINT, and so would the commands that the tests start and interrupt.
+# Unlike that, a handler is not inherited.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, lambda *_: None)
 
 
 def pytest_collection_finish() -> None:
