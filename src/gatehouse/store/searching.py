@@ -75,13 +75,14 @@ async def fill_page(
     steps: Steps,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    page_time: float = PAGE_TIME,
+    page_time: float | None = None,
 ) -> Page[T]:
     """Return a page of at most `limit` items.
 
     `step` is called with the number of items that are still missing, the cursor, and how many rows to scan.
-    The page ends after `page_time` seconds, full or not.
+    The page ends after `page_time` seconds (`PAGE_TIME` by default), full or not.
     """
+    within = PAGE_TIME if page_time is None else page_time
     items: list[T] = []
     rows = steps.first
     started = clock()
@@ -92,7 +93,7 @@ async def fill_page(
         cursor = page.cursor
         now = clock()
         rest = steps.rest * (now - before)
-        if cursor is None or len(items) >= limit or now + rest - started >= page_time:
+        if cursor is None or len(items) >= limit or now + rest - started >= within:
             return Page(tuple(items), cursor, page.searched_to)
         rows = next_rows(rows, now - before, steps)
         if rest:
