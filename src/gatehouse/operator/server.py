@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -44,6 +45,7 @@ _HEADERS = {
 }
 #: The text format of Prometheus.
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_NEXT_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class OperatorMetrics(Protocol):
@@ -148,7 +150,7 @@ class OperatorServer:
             refusal = None if is_public else await self._refusal(request)
             return await handler(request) if refusal is None else refusal
         except web.HTTPException as error:
-            return error_answer(error.status, error.reason.lower().replace(" ", "_"), error.reason)
+            return error_answer(error.status, _code(error), error.reason)
 
     async def _refusal(self, request: web.Request) -> web.Response | None:
         """Find out who sent a request, and return its refusal if it is not allowed."""
@@ -224,3 +226,8 @@ def _forwarded_identity(request: web.Request) -> Identity | web.Response:
         return Identity.from_header(*given) if given else SUPERVISOR
     except (TypeError, ValueError):
         return error_answer(403, "forbidden", f"{IDENTITY_HEADER} does not name an identity")
+
+
+def _code(error: web.HTTPException) -> str:
+    """Return `not_found` for `HTTPNotFound`. Reasons differ between versions of Python."""
+    return _NEXT_WORD.sub("_", type(error).__name__.removeprefix("HTTP")).lower()

@@ -86,8 +86,7 @@ ERRORS = {
     ),
     413: ErrorKind(
         "BodyTooLarge",
-        # Python 3.13 renamed the status.
-        ("request_entity_too_large", "content_too_large"),
+        ("request_entity_too_large",),
         "The body is longer than 64 KiB.",
     ),
     429: ErrorKind(
