@@ -8,6 +8,7 @@ page          all screens, and the check in front of them
     rendering renders the templates in `templates/`, and finds the files in `static/`
       wording   words for times, numbers and sizes (pure)
       visible   makes hidden characters visible (pure)
+        hidden  which characters are hidden (pure)
       charts    draws charts as SVG (pure)
     filters   the filters of a list, as fields of a form (pure)
     states    the states of sources and destinations, in words (pure)
@@ -16,6 +17,12 @@ login         login, logout, and the files in `static/`
 overview      what needs operator action, and all sources and destinations
   advice      what needs operator action, in words, with what to do (pure)
 events        the list of events
+  export      the list as a file
+event         one event: its timeline, its body, and what can be done with it
+  timeline    what happened to it at each destination, and what happens next (pure)
+    reasons   why an attempt failed, in words (pure)
+  bodies      what is shown of a body (pure)
+  curl        a curl command that sends it again (pure)
 refused       refused requests
 live          what happens at the moment
 system        the gateway and its config, the reload, routes, and the audit

@@ -9,6 +9,7 @@ from aiohttp import web
 from gatehouse.errors import OUTCOME_REASONS
 from gatehouse.operator.page.asking import ApiError
 from gatehouse.operator.page.filters import Field, filled, given, has_empty
+from gatehouse.operator.request_types import EventFilters
 from gatehouse.store.records import Status
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class EventsScreen:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
-        return [web.get("/events", self._list)]
+        return [web.get("/events", self._list), web.get("/events/selected", self._plan_selected)]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         state = await self._site.api.get(request, "/api/v1/status")
@@ -54,6 +55,14 @@ class EventsScreen:
             cursor=cursor,
             can_count=not cursor and values.keys() <= _COUNTED,
         )
+
+    async def _plan_selected(self, request: web.Request) -> web.StreamResponse:
+        """Go on to the plan of a replay. Without a selection, a plan would be about every event."""
+        chosen = request.query.getall("id", [])
+        if chosen:
+            return self._site.redirect("/events/replay", {"id": chosen})
+        filters = given(request.query, EventFilters.__annotations__)
+        return self._site.redirect("/events", filters, notice="Select at least one event.")
 
     async def _page(
         self, request: web.Request, values: Mapping[str, str], cursor: str

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from gatehouse.operator.request_types import MAX_TEXT
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -35,3 +37,8 @@ def has_empty(query: Mapping[str, str]) -> bool:
 def filled(fields: Sequence[Field], values: Mapping[str, str]) -> list[Field]:
     """Return the fields with what they were set to."""
     return [field._replace(value=values.get(field.name, "")) for field in fields]
+
+
+def is_usable(value: str | None) -> bool:
+    """Return whether a value of an event can be used as a filter, and be read in one."""
+    return value is not None and 0 < len(value) <= MAX_TEXT and value.isprintable() and value == value.strip()

@@ -8,7 +8,9 @@ from aiohttp import hdrs, web
 
 from gatehouse.operator.page.access import PageAccess
 from gatehouse.operator.page.asking import Api
+from gatehouse.operator.page.event import EventScreen
 from gatehouse.operator.page.events import EventsScreen
+from gatehouse.operator.page.export import ExportScreen
 from gatehouse.operator.page.live import LiveScreen
 from gatehouse.operator.page.login import LoginScreen
 from gatehouse.operator.page.overview import OverviewScreen
@@ -45,6 +47,8 @@ class Page:
             LoginScreen(site),
             OverviewScreen(site),
             EventsScreen(site),
+            EventScreen(site),
+            ExportScreen(site),
             RefusedScreen(site),
             LiveScreen(site),
             SystemScreen(site),

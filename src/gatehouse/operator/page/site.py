@@ -63,9 +63,9 @@ class Site:
         self.menu: list[tuple[str, str]] = []
 
     def url(self, path: str, query: Mapping[str, object] | None = None) -> str:
-        """Return a link to a screen. Parameters without a value are left out."""
+        """Return a link to a screen. Parameters without a value are left out; a list is repeated."""
         given = {name: value for name, value in (query or {}).items() if value not in (None, "")}
-        return f"{self._path}{path}" + (f"?{urlencode(given)}" if given else "")
+        return f"{self._path}{path}" + (f"?{urlencode(given, doseq=True)}" if given else "")
 
     def local(self, target: str) -> str:
         """Return a link that a request named, if it leads to this page; otherwise the overview."""

@@ -1,0 +1,75 @@
+"""The list of events as a file: one JSON object a line."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import msgspec
+from aiohttp import hdrs, web
+
+from gatehouse.operator.page.asking import ApiError
+from gatehouse.operator.page.filters import given
+from gatehouse.operator.request_types import EventFilters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gatehouse.operator.page.site import Site
+
+#: Events of one page. A larger page would keep the event loop busy for longer.
+_PAGE: Final = "100"
+_HEADERS: Final = {
+    hdrs.CONTENT_TYPE: "application/x-ndjson",
+    hdrs.CONTENT_DISPOSITION: 'attachment; filename="events.jsonl"',
+    # Tells nginx not to collect the file before it passes it on.
+    "X-Accel-Buffering": "no",
+}
+_LINE: Final = msgspec.json.Encoder()
+
+
+class ExportScreen:
+    """`/events/export`: all events that match the filters, newest first, as summaries of the API."""
+
+    #: The path and the name in the menu.
+    menu: ClassVar[tuple[str, str] | None] = None
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [web.get("/events/export", self._export, allow_head=False)]
+
+    async def _export(self, request: web.Request) -> web.StreamResponse:
+        filters = given(request.query, EventFilters.__annotations__)
+        page = await self._page(request, filters, None)  # an error here still gets a page of its own
+        response = web.StreamResponse(headers=_HEADERS)
+        await response.prepare(request)
+        while not _has_left(request):
+            if page["events"]:
+                await response.write(b"".join(_LINE.encode(event) + b"\n" for event in page["events"]))
+            if page["cursor"] is None:
+                await response.write_eof()
+                return response
+            await asyncio.sleep(0)  # lets requests of providers go first
+            try:
+                page = await self._page(request, filters, page["cursor"])
+            except ApiError:
+                break
+        return _cut_off(request, response)
+
+    async def _page(self, request: web.Request, filters: Mapping[str, str], cursor: str | None) -> Any:  # noqa: ANN401
+        asked = {**filters, "limit": _PAGE} | ({"cursor": cursor} if cursor else {})
+        return await self._site.api.get(request, "/api/v1/events", asked)
+
+
+def _has_left(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
+
+
+def _cut_off(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+    """Close the connection before the end of the answer, so that nobody takes the file for complete."""
+    if request.transport is not None:
+        request.transport.abort()
+    return response
