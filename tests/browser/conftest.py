@@ -68,3 +68,12 @@ async def sessions(chromium: Browser, deployment: Deployment) -> dict[str, Stora
 def operator(sessions: dict[str, StorageState]) -> StorageState:
     """The cookies of an operator who may change things."""
     return sessions[OPERATOR]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def ids(deployment: Deployment) -> dict[str, str]:
+    """Return ids of the traffic of the day, for addresses."""
+    refused = (await deployment.read("rejected?source=payments"))["rejected"]
+    dead = (await deployment.read("deliveries?status=dead"))["deliveries"]
+    by_reason = {one["last_reason"]: one["event_id"] for one in dead}
+    return by_reason | {"old": next(one["id"] for one in refused if one["reason"] == "stale_timestamp")}

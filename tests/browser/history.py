@@ -13,7 +13,7 @@ import aiohttp
 
 from browser.deployment import CONFIG, ENVIRONMENT, App, Deployment
 from browser.providers import Providers
-from browser.traffic import send_duplicates, send_refused
+from browser.traffic import refused_requests, send_duplicates
 from doubles.destination import ScriptedDestination, status
 from gatehouse.config.load import load
 from gatehouse.gateway.app import Gateway
@@ -21,9 +21,16 @@ from gatehouse.store.clock import elapsed
 from gatehouse.telemetry import log
 
 _MINUTES = 60.0
-_HOURS = 3600.0
+_DAY = 24 * 60 * _MINUTES
+#: As long as a bar of a chart.
+_STEP = 5 * _MINUTES
+_STEPS_PER_HOUR = 12
 #: How many rounds of events arrive in each hour of the day: few at night, most in the evening.
 _ROUNDS = (2, 1, 1, 1, 1, 2, 3, 4, 5, 6, 6, 7, 7, 6, 6, 7, 8, 9, 10, 11, 9, 7, 5, 3)
+#: The hours of the day in which search was too slow, and in which billing was deployed.
+_SLOW, _DEPLOYED = (9, 10), (16,)
+#: How long ago the problems began that an operator sees (seconds).
+_BEGIN = 25 * _MINUTES
 _ROUND = (
     ("shop", "orders/create"),
     ("payments", "payment_intent.succeeded"),
@@ -42,13 +49,14 @@ class Clock:
     """The clocks of a gateway that lives in the past until they are set to now."""
 
     def __init__(self) -> None:
-        self.behind = 24 * _HOURS
+        self.behind = _DAY
 
     def set_to(self, behind: float, gateway: Gateway) -> None:
         """Set the clocks to so many seconds before now. The lanes wait in real time, so they are woken."""
         self.behind = behind
         for lane in gateway._dispatcher._lanes.values():
             lane._leaser._wakeup.set()
+        gateway._sampler.sample()
 
     def wall(self) -> float:
         """Return Unix time."""
@@ -83,27 +91,27 @@ async def running_with_history(folder: Path) -> AsyncIterator[Deployment]:
 
 
 async def _live(deployment: Deployment, set_clock: Callable[[float], None]) -> None:
-    """Live through a day. The problems begin in its last hour, and a shorter one is long over."""
+    """Live through a day. Most problems begin in its last hour, and one of the morning is long over."""
     broken, answers = dict(deployment.app.answers), deployment.app.answers
-    healthy = {"/crm": status(200), "/search": status(200), "/ledger": status(200)}
-    answers.update(healthy)
-    for hour, rounds in enumerate(_ROUNDS):
-        is_last = hour == len(_ROUNDS) - 1
-        answers["/search"] = broken["/search"] if hour in (9, 10) else status(200)
-        for number in range(rounds):
-            set_clock((len(_ROUNDS) - hour) * _HOURS - (number + 0.5) / rounds * _HOURS)
-            if is_last and number == rounds - 1:
-                break
+    answers.update({"/crm": status(200), "/search": status(200), "/ledger": status(200)})
+    for step in range(int(_DAY / _STEP)):
+        set_clock(_DAY - step * _STEP)
+        hour, position = divmod(step, _STEPS_PER_HOUR)
+        answers["/search"] = broken["/search"] if hour in _SLOW else status(200)
+        answers["/billing"] = broken["/billing"] if hour in _DEPLOYED else status(200)
+        if _DAY - step * _STEP == _BEGIN:
+            answers["/ledger"] = broken["/ledger"]
+            await deployment.ask("POST", "/api/v1/destinations/warehouse/pause")
+            await _send_problems(deployment)
+        rounds = _ROUNDS[hour]
+        for number in range(position * rounds // _STEPS_PER_HOUR, (position + 1) * rounds // _STEPS_PER_HOUR):
             await _send(deployment, number)
-    set_clock(25 * _MINUTES)
-    answers.update({"/ledger": broken["/ledger"]})
-    await deployment.ask("POST", "/api/v1/destinations/warehouse/pause")
-    await _send_problems(deployment)
     set_clock(3 * _MINUTES)
-    answers.update({"/crm": broken["/crm"]})
+    answers["/crm"] = broken["/crm"]
     for _ in range(4):
         await deployment.accept(deployment.providers.request("shop", "customers/create"))
-    await send_refused(deployment)
+    for request in list(refused_requests(deployment).values())[-2:]:
+        await deployment.send(request)
     await deployment.settle()
     set_clock(0.0)
     await _send(deployment, 1)

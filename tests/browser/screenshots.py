@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _WIDTH = 1400
 #: Pixels. Longer pages are cut off.
-_HEIGHTS = (480, 760)
+_HEIGHTS = (480, 1400)
 #: Pictures are in the repository, so they must stay small (bytes).
 _LARGEST = 150_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import StorageState
 
 from browser.accessibility import overflow, violations
@@ -10,22 +11,31 @@ from browser.watching import Visitor
 
 WIDTHS = (1400, 800, 360)
 
-#: Path, and text that the traffic must have put there.
+#: Path, and text that the traffic must have put there. `{name}` stands for an id that `ids` has.
 SCREENS = {
+    "/": ["breaker open", "SUPPORT_SECRET", "paused", "dead letter", "stale_timestamp"],
     "/events": ["delivered"],
     "/events?source=payments": ["payment_intent.succeeded", "invoice.paid"],
     "/events?source=shop&status=pending": ["orders/create"],
-    "/events?type=no.such.type": [],
+    "/events?type=no.such.type": ["No event matches"],
+    "/refused": ["X-Hub-Signature-256", "wrong_signature"],
+    "/refused/{old}": ["stale_timestamp", "POST /webhooks/payments", "t=17"],
+    "/live": ["connected"],
+    "/system": ["gateway.yaml", "warehouse"],
+    "/login": ["Operator token"],
+    "/no-such-screen": ["Not found"],
 }
 
 
 @pytest.mark.parametrize("path", SCREENS)
 async def test_a_screen_shows_data_at_every_width_in_light_and_dark(
-    visitor: Visitor, operator: StorageState, path: str
+    visitor: Visitor, operator: StorageState, ids: dict[str, str], path: str
 ) -> None:
-    page = await visitor.open(path, state=operator)
-    shown = await page.locator("main").inner_text()
-    assert [text for text in SCREENS[path] if text not in shown] == []
+    if path == "/no-such-screen":
+        visitor.expected.append("status of 404")
+    page = await visitor.open(path.format(**ids), state=None if path == "/login" else operator)
+    for text in SCREENS[path]:
+        await page.locator("main").filter(has_text=text).wait_for()
     assert await page.title() != ""
     assert await page.locator("h1").count() == 1
     found: dict[str, object] = {}
@@ -37,3 +47,26 @@ async def test_a_screen_shows_data_at_every_width_in_light_and_dark(
     await page.set_viewport_size({"width": WIDTHS[0], "height": 900})
     found["axe, 1400, dark"] = await violations(page)
     assert {name: value for name, value in found.items() if value} == {}
+
+
+async def test_the_checks_of_these_tests_find_faults(visitor: Visitor) -> None:
+    page = await visitor.open("/login")
+    await page.evaluate(
+        """() => {
+          const added = document.querySelector("main").appendChild(document.createElement("p"));
+          Object.assign(added.style, {width: "2000px", color: "#bbb", background: "#fff"});
+          added.textContent = "gray on white";
+          console.error("an error of the test");
+        }"""
+    )
+    assert await overflow(page) > 500
+    assert [fault for fault in await violations(page) if fault.startswith("color-contrast")]
+    assert "an error of the test" in "".join(visitor.reports)
+    # Trusted types: the policy forbids markup from scripts, and the console says so.
+    with pytest.raises(PlaywrightError, match="TrustedHTML"):
+        await page.evaluate("document.body.insertAdjacentHTML('beforeend', '<b>markup</b>')")
+    await page.evaluate(
+        "document.body.appendChild(document.createElement('script')).src = 'https://a.example'"
+    )
+    assert "Content Security Policy" in "".join(visitor.reports)
+    visitor.reports.clear()
