@@ -58,6 +58,11 @@ async def test_the_routes_in_use_are_tested(
                 ],
             },
         )
+        _, every = await ask(running, "GET", "/api/v1/routes?source=hisab", {})
+        assert (every["type"], [(one["name"], one["routes"]) for one in every["destinations"]]) == (
+            None,
+            [("app", [first]), ("ledger", [first])],
+        )
         body = providers.body(id="evt_1", type="sale.created")
         _, accepted = await running.send("mando", body, providers.mando(body))
         _, event = await ask(running, "GET", f"/api/v1/events/{accepted['id']}", {})
@@ -72,7 +77,7 @@ async def test_the_routes_in_use_are_tested(
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("source=mando", "type is required"),
+        ("source=mando&type=", "type is required"),
         ("type=sale.created&source=", "source is required"),
         ("source=mandoo&type=sale.created", "no source has this name"),
     ],

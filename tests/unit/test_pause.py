@@ -199,6 +199,7 @@ async def test_destinations_are_described_without_their_credentials(file: Path) 
         "not_ready": None,
         "paused": False,
         "breaker": "open",
+        "failures": 1,
         "open_since": opened,
         "next_probe": probe,
         "pending": 1,

@@ -31,6 +31,7 @@ def destination(**changes: Any) -> dict[str, Any]:
         "name": "billing",
         "waiting": 1,
         "breaker": "closed",
+        "failures": 2,
         "open_since": None,
         "next_probe": None,
     } | changes
@@ -81,7 +82,7 @@ def test_an_open_breaker_of_any_worker_shows_with_the_earliest_probe() -> None:
 
     assert merge_destinations([[destination()], [first], [second, other]]) == [
         destination(
-            waiting=3, breaker="open", open_since="2026-01-01T00:00:01Z", next_probe="2026-01-01T00:00:07Z"
+            waiting=3, failures=6, breaker="open", open_since="2026-01-01T00:00:01Z", next_probe="2026-01-01T00:00:07Z"
         )
     ]
 

@@ -261,6 +261,7 @@ class Dispatcher:
             "not_ready": destination.not_ready,
             "paused": lane is not None and lane.throttle.paused,
             "breaker": "open" if lane is not None and lane.throttle.breaker_open else "closed",
+            "failures": 0 if lane is None else lane.throttle.failures,
             "open_since": _moment(None if lane is None else lane.throttle.open_since),
             "next_probe": _moment(None if lane is None else lane.throttle.next_probe),
             "pending": gauges.pending.number,

@@ -28,6 +28,14 @@ class DestinationState(TypedDict):
         Literal["open", "closed"],
         Meta(description="The circuit breaker. While it is open, only probes are sent.", examples=["closed"]),
     ]
+    failures: Annotated[
+        int,
+        Meta(
+            description="How many events failed since the last success, each counted once. At the number in "
+            "`breaker.failures`, the circuit breaker opens.",
+            examples=[0],
+        ),
+    ]
     open_since: Annotated[
         Rfc3339 | None, Meta(description="When the circuit breaker opened.", examples=[None])
     ]

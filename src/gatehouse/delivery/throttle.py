@@ -93,6 +93,11 @@ class Throttle:
         return self._breaker.suspects_poison(time.monotonic())
 
     @property
+    def failures(self) -> int:
+        """How many events failed for the first time since the last success."""
+        return self._breaker.failures
+
+    @property
     def open_since(self) -> float | None:
         """When the breaker opened (Unix time); None while it is closed."""
         return self._unix(self._breaker.opened_at) if self.breaker_open else None

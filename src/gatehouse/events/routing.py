@@ -33,12 +33,22 @@ def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str]
     return destinations
 
 
-def selecting_routes(routes: Iterable[RouteConfig], source: str, event_type: str) -> dict[str, list[int]]:
-    """Return the destinations of an event, each with the indexes of the routes that select it."""
+def selecting_routes(
+    routes: Iterable[RouteConfig], source: str, event_type: str | None
+) -> dict[str, list[int]]:
+    """Return the destinations of an event, each with the indexes of the routes that select it.
+
+    Without a type, these are all destinations that events of the source may go to.
+    """
     found: dict[str, list[int]] = {}
     for index, route in enumerate(routes):
         # One route at a time, with the function that is used for events.
-        for name in compile_routes([route], source)(event_type):
+        selected = (
+            reachable_destinations([route], source)
+            if event_type is None
+            else compile_routes([route], source)(event_type)
+        )
+        for name in selected:
             found.setdefault(name, []).append(index)
     return found
 

@@ -170,6 +170,7 @@ class OperatorApi:
             "name": source.name,
             "path": source.path,
             "provider": source.settings.provider or None,
+            "docs": source.settings.docs or None,
             "register": source.public_url + source.path,
             "methods": list(source.methods),
             "answer_within": source.settings.answer_deadline,

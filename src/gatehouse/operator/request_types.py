@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Required, TypedDict
+from typing import Annotated, Literal, NotRequired, Required, TypedDict
 
 from msgspec import Meta
 
@@ -257,7 +257,15 @@ class RouteQuery(TypedDict):
     """Which event to find the destinations of."""
 
     source: Required[Annotated[str, Meta(description="The name of a source.", examples=["shop"])]]
-    type: Required[Annotated[str, Meta(description="The type of the event.", examples=["invoice.paid"])]]
+    type: NotRequired[
+        Annotated[
+            str,
+            Meta(
+                description="The type of the event. Without it, the answer has all routes of the source.",
+                examples=["invoice.paid"],
+            ),
+        ]
+    ]
 
 
 class ReplayBody(TypedDict, total=False):

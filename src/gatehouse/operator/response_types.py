@@ -167,6 +167,13 @@ class SourceState(TypedDict):
     provider: Annotated[
         str | None, Meta(description="The preset; `null` when the source has none.", examples=["mando"])
     ]
+    docs: Annotated[
+        str | None,
+        Meta(
+            description="The provider's documentation of its webhooks; `null` if the preset names none.",
+            examples=["https://docs.example.com/webhooks"],
+        ),
+    ]
     register: Annotated[
         str,
         Meta(
@@ -297,10 +304,13 @@ class SelectedDestination(TypedDict):
 
 
 class RoutesTested(TypedDict):
-    """Where an event of a source and a type goes."""
+    """Where events of a source go."""
 
     source: _Name
-    type: Annotated[str, Meta(description="The type of the event.", examples=["invoice.paid"])]
+    type: Annotated[
+        str | None,
+        Meta(description="The type of the event; `null`: any type.", examples=["invoice.paid"]),
+    ]
     destinations: Annotated[
         list[SelectedDestination],
         Meta(description="Empty if no route matches: such an event is stored, and not delivered."),

@@ -38,7 +38,8 @@ class RoutingApi:
 
         The routes are those in use now. An event that was accepted earlier may have gone elsewhere.
         """
-        loaded, source, event_type = self._loaded(), _given(request, "source"), _given(request, "type")
+        loaded, source = self._loaded(), _given(request, "source")
+        event_type = _given(request, "type") if "type" in request.query else None
         if source not in loaded.config.sources:
             raise BadQueryError("no source has this name")
         selecting = selecting_routes(loaded.config.routes, source, event_type)
