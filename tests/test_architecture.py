@@ -38,6 +38,7 @@ PURE = (
         "operator/stream/view.py",
         "operator/attention.py",
         "operator/page/advice.py",
+        "operator/page/day.py",
         "operator/page/series.py",
         "operator/page/states.py",
     ),

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from gatehouse.operator.page import advice
-from gatehouse.operator.page.series import Silence, parts, silence
+from gatehouse.language.times import rfc3339
+from gatehouse.operator.page import advice, charts, day
+from gatehouse.operator.page.series import Series, Silence, parts, silence
 from gatehouse.operator.page.states import source_state
 
 NOW = 1_800_000_000.0
@@ -80,3 +81,53 @@ def test_a_silence_is_unusual_when_it_is_much_longer_than_those_before(
 def test_unknown_buckets_stay_unknown_when_neighbors_are_combined() -> None:
     assert parts([None, None, None, 2, 3, 4, 5], 2) == [None, 2, 7, 5]
     assert parts([None, 3, 1, 4], 2, max) == [3, 4]
+
+
+def test_a_chart_stacks_its_series_to_the_maximum_and_labels_hours() -> None:
+    start = NOW // 86400 * 86400 + 23 * 3600  # 23:00
+    drawn = str(
+        charts.chart(
+            [Series("timeout", "0", [None, 1, 0]), Series("dns", "1", [None, 2, 1])],
+            *(start, 3600.0),
+            *("Failures: <3>.", "max 3"),
+        )
+    )
+
+    assert 'aria-label="Failures: &lt;3&gt;."' in drawn
+    assert '<rect class="gap" x="0" y="0" width="1" height="120"/>' in drawn
+    assert '<rect class="c-0" x="1" y="80.0" width="0.85" height="40.0"/>' in drawn
+    assert '<rect class="c-1" x="1" y="0.0" width="0.85" height="80.0"/>' in drawn
+    assert '<rect class="c-1" x="2" y="80.0" width="0.85" height="40.0"/>' in drawn
+    assert drawn.count('class="hour"') == 1
+    assert '<text class="hour" x="33.33%" y="150">00:00</text>' in drawn
+
+
+def test_the_day_of_a_destination_has_its_reasons_by_frequency_and_its_hours_as_a_table() -> None:
+    hour = NOW // 3600 * 3600
+    history = {"from": rfc3339(hour + 1800), "step_seconds": 300}
+    buckets = {
+        name: [None] * 6 + [count] * 6
+        for count, name in enumerate(("tls", "dns", "gone", "timeout", "connect", "redirect", "rejected"), 1)
+    }
+    shown = day.of_destination(
+        history,
+        {"reasons": buckets, "delivered": [None] * 6 + [200] * 6, "failed": [], "lag": [0] * 11 + [90]},
+    )
+
+    _, failed, lag = shown.charts
+    unknown = "\u2013"
+    assert [(one.name, one.total) for one in failed.legend] == [
+        ("rejected", 42),
+        ("redirect", 36),
+        ("connect", 30),
+        ("timeout", 24),
+        ("gone", 18),
+        ("other", 18),
+    ]
+    assert failed.highest == "max 84"
+    assert lag.highest == "max 1 min"
+    assert shown.columns[:2] == ["Delivered", "rejected"]
+    assert [(time, cells[0], cells[1], cells[-1]) for time, cells in shown.rows] == [
+        (rfc3339(hour + 3600), "1,200", "42", "1 min"),
+        (rfc3339(hour), unknown, unknown, "0"),
+    ]

@@ -82,7 +82,11 @@ def test_an_open_breaker_of_any_worker_shows_with_the_earliest_probe() -> None:
 
     assert merge_destinations([[destination()], [first], [second, other]]) == [
         destination(
-            waiting=3, failures=6, breaker="open", open_since="2026-01-01T00:00:01Z", next_probe="2026-01-01T00:00:07Z"
+            waiting=3,
+            failures=6,
+            breaker="open",
+            open_since="2026-01-01T00:00:01Z",
+            next_probe="2026-01-01T00:00:07Z",
         )
     ]
 

@@ -45,12 +45,17 @@ def findings(status: Mapping[str, Any]) -> Iterator[Finding]:
     if not last_reload["successful"]:
         yield Finding("reload_failed", last_reload)
     for destination in status["destinations"]:
-        if not destination["ready"]:
-            yield Finding("destination_not_ready", destination)
-        if destination["breaker"] == "open":
-            yield Finding("breaker_open", destination)
-        if destination["dead"]:
-            yield Finding("dead_letters", destination)
+        yield from destination_findings(destination)
+
+
+def destination_findings(destination: Mapping[str, Any]) -> Iterator[Finding]:
+    """Return what one destination needs."""
+    if not destination["ready"]:
+        yield Finding("destination_not_ready", destination)
+    if destination["breaker"] == "open":
+        yield Finding("breaker_open", destination)
+    if destination["dead"]:
+        yield Finding("dead_letters", destination)
 
 
 def needs_restart(not_ready: str) -> bool:

@@ -13,9 +13,11 @@ page          all screens, and the check in front of them
     filters   the filters of a list, as fields of a form (pure)
     states    the states of sources and destinations, in words (pure)
     series    sums and parts of the history's buckets (pure)
+    day       the last 24 hours of a source or a destination, as charts and as a table (pure)
 login         login, logout, and the files in `static/`
 overview      what needs operator action, and all sources and destinations
   advice      what needs operator action, in words, with what to do (pure)
+destinations  all destinations, and one of them: pause, resume, probe, test
 events        the list of events
   export      the list as a file
 event         one event: its timeline, its body, and what can be done with it

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gatehouse.operator import attention
-from gatehouse.operator.page.states import State, next_probe, open_for, paused_for
-from gatehouse.operator.page.wording import ago, number, size
+from gatehouse.operator.page.states import State, events, next_probe, open_for, paused_for
+from gatehouse.operator.page.wording import ago, number, seconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from gatehouse.operator.page.series import Silence
 
 #: So many refused requests the gateway keeps for each source.
 MOST_REFUSED: Final = 20
@@ -35,6 +37,20 @@ class Advice(NamedTuple):
 def problems(status: Mapping[str, Any], now: float) -> list[Advice]:
     """Return what needs operator action, with the most serious first. `status` is that of the API."""
     return [_WORDS[found.kind](found.about, now) for found in attention.findings(status)]
+
+
+def about_destination(state: Mapping[str, Any], now: float, paused_since: str | None) -> list[Advice]:
+    """Return what to know about a destination, and what to do."""
+    found = [_WORDS[one.kind](one.about, now) for one in attention.destination_findings(state)]
+    return ([_paused(state, now, paused_since)] if state["paused"] else []) + found
+
+
+def about_source(state: Mapping[str, Any], now: float, silent: Silence | None) -> list[Advice]:
+    """Return what to know about a source, and what to do."""
+    found = [] if state["ready"] else [_source_not_ready(state, now)]
+    if silent:
+        found.append(_silent(state["name"], silent))
+    return found + ([_refusing(state, now)] if state["refused_last_hour"] else [])
 
 
 def remarks(status: Mapping[str, Any], now: float, paused_since: Mapping[str, str]) -> list[Advice]:
@@ -107,7 +123,10 @@ def _reload_failed(state: Mapping[str, Any], now: float) -> Advice:
 
 def _breaker_open(state: Mapping[str, Any], now: float) -> Advice:
     name = state["name"]
-    what = f"The circuit breaker of {name} {open_for(state, now)}{next_probe(state, now)}."
+    what = (
+        f"The circuit breaker of {name} {open_for(state, now)}, after {events(state['failures'])} failed"
+        f"{next_probe(state, now)}."
+    )
     pending = Link("Pending events", "/events", {"destination": name, "status": "pending"})
     do = "Find out why the destination fails. If it is back, probe it now."
     return Advice(State("bad", "open", "Breaker open"), what, do, (_destination(state), pending))
@@ -131,6 +150,15 @@ def _waiting(pending: int) -> str:
     if not pending:
         return "No delivery waits."
     return "1 delivery waits." if pending == 1 else f"{number(pending)} deliveries wait."
+
+
+def _silent(name: str, silent: Silence) -> Advice:
+    what = (
+        f"{name} got no event for {seconds(silent.lasts)}. In the last 24 hours, it was silent for at most "
+        f"{seconds(silent.longest_before)} before."
+    )
+    do = "Look at the provider whether it still sends, and to this address."
+    return Advice(State("warn", "paused", "Silent"), what, do, ())
 
 
 def _refusing(state: Mapping[str, Any], now: float) -> Advice:

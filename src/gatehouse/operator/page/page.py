@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 
 from gatehouse.operator.page.access import PageAccess
 from gatehouse.operator.page.asking import Api
+from gatehouse.operator.page.destinations import DestinationsScreen
 from gatehouse.operator.page.event import EventScreen
 from gatehouse.operator.page.events import EventsScreen
 from gatehouse.operator.page.export import ExportScreen
@@ -49,6 +50,7 @@ class Page:
             EventsScreen(site),
             EventScreen(site),
             ExportScreen(site),
+            DestinationsScreen(site),
             RefusedScreen(site),
             LiveScreen(site),
             SystemScreen(site),

@@ -42,7 +42,9 @@ class Templates:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        engine.globals.update(url=self._url, asset=asset_version, sparkline=charts.sparkline)
+        engine.globals.update(
+            url=self._url, asset=asset_version, sparkline=charts.sparkline, draw=charts.chart
+        )
         engine.filters.update(
             visible=visible,
             ago=wording.ago,

@@ -20,6 +20,14 @@ _UNUSUAL: Final = 2
 _SHORT: Final = 1800.0
 
 
+class Series(NamedTuple):
+    """One color of a chart: its name, its class (`c-…`), and a value for each part of the time."""
+
+    name: str
+    kind: str
+    values: Buckets
+
+
 class Silence(NamedTuple):
     """A source has been silent for unusually long (seconds)."""
 
@@ -42,6 +50,23 @@ def parts(buckets: Buckets, each: int, combine: Callable[[list[int]], int] = sum
     cut = [buckets[first : first + each] for first in range(0, len(buckets), each)]
     known = [[value for value in part if value is not None] for part in cut]
     return [combine(part) if part else None for part in known]
+
+
+def added(lists: Sequence[Buckets]) -> Buckets:
+    """Add up several histories of the same time."""
+    together = (([value for value in values if value is not None]) for values in zip(*lists, strict=True))
+    return [sum(known) if known else None for known in together]
+
+
+def hourly(
+    start: float, step: float, buckets: Buckets, combine: Callable[[list[int]], int] = sum
+) -> dict[float, int | None]:
+    """Combine the buckets of each full hour, the newest first. The keys are when the hours begin."""
+    by_hour: dict[float, list[int]] = {}
+    for position, value in reversed(list(enumerate(buckets))):
+        hour = (start + position * step) // 3600 * 3600
+        by_hour.setdefault(hour, []).extend([] if value is None else [value])
+    return {hour: combine(known) if known else None for hour, known in by_hour.items()}
 
 
 def silence(accepted: Buckets, step: float) -> Silence | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from gatehouse.operator.page.wording import ago, how_long, seconds
+from gatehouse.operator.page.wording import ago, how_long, number, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,8 +39,16 @@ def destination_state(destination: Mapping[str, Any], now: float) -> State:
     if not destination["ready"]:
         return State("bad", "dead", "not ready")
     if destination["breaker"] == "open":
-        return State("bad", "open", f"breaker open{next_probe(destination, now)}")
+        failed = f"{events(destination['failures'])} failed"
+        return State("bad", "open", f"breaker open: {failed}{next_probe(destination, now)}")
+    if destination["failures"]:
+        return State("warn", "open", f"failing: {events(destination['failures'])} since the last success")
     return State("ok", "delivered", "delivering")
+
+
+def events(count: int) -> str:
+    """Say how many events: `1 event`, `1,204 events`."""
+    return "1 event" if count == 1 else f"{number(count)} events"
 
 
 def next_probe(destination: Mapping[str, Any], now: float) -> str:
