@@ -21,6 +21,7 @@ routing            tells where an event would go, and which routes say so
 sample_requests    sends sample requests to the gateway's own listener
 request_types      the types of queries and bodies
 response_types     the types of answers about the gateway
+source_types       the types of answers about sources
 record_types       the types of answers about events, deliveries and destinations
 route_docs         the description of each route, for the API reference
 """

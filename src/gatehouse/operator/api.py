@@ -21,15 +21,12 @@ from gatehouse.operator.response_types import (
     EnvironmentNames,
     ExplainedFinding,
     HandshakeList,
-    LastRefused,
     RejectedList,
     RejectedRequest,
-    SecretUse,
-    SourceList,
-    SourceState,
 )
 from gatehouse.operator.responses import error_answer
 from gatehouse.operator.route_docs import describe_route
+from gatehouse.operator.source_types import LastRefused, SecretUse, SourceList, SourceState
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

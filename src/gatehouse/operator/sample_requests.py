@@ -23,9 +23,9 @@ from gatehouse.operator.body import json_object
 from gatehouse.operator.error_answers import with_error_answers
 from gatehouse.operator.queries import BadQueryError
 from gatehouse.operator.request_types import SampleBody
-from gatehouse.operator.response_types import SampleSent
 from gatehouse.operator.responses import error_answer, json_answer
 from gatehouse.operator.route_docs import describe_route
+from gatehouse.operator.source_types import SampleSent
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gatehouse.delivery.state import DestinationState
     from gatehouse.operator.api_request import ApiRequest
     from gatehouse.operator.reload_result import LastReload
-    from gatehouse.operator.response_types import SourceState
+    from gatehouse.operator.source_types import SourceState
     from gatehouse.telemetry.metrics import Metrics
 
 

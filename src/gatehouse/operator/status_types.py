@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from gatehouse.delivery.state import DestinationState
 from gatehouse.language.times import Rfc3339
-from gatehouse.operator.response_types import SourceState
+from gatehouse.operator.source_types import SourceState
 
 
 class StoreState(TypedDict):
