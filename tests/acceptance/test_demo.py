@@ -14,12 +14,24 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
+
+from pages import Seen
 
 ROOT = Path(__file__).parents[2]
 DEMO = (sys.executable, "-m", "gatehouse", "demo", "--port", "0", "--operator-port", "0")
 TIMEOUT = 45
+#: The end of what the demo shows before it waits.
+READY = "(Ctrl-C ends the demo)"
+#: What a demo that stays offers to look at, and words of the screen that it leads to.
+ON_THE_PAGE = {
+    "refused requests, and why": r"mandato The signature matches if the JSON in the body is written in",
+    "a dead letter, and what ledger replied": r"replied: {.*The ledger has no sale.*} Dead letter",
+    "the open circuit breaker of archive": r"archive breaker open, next probe in (9|10) min",
+    "when mailer gets the next attempt": r"HTTP 429 .* Next attempt \S+ \S+ UTC \(in (29|30) min\)",
+}
 
 
 @pytest.fixture
@@ -145,7 +157,7 @@ def test_a_demo_that_stays_stops_cleanly(
     environment: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
     with staying(environment) as demo:
-        shown = demo.read_until("Ctrl-C to stop")
+        shown = demo.read_until(READY)
         demo.process.send_signal(number)
         assert demo.process.wait(timeout=TIMEOUT) == 0
     ports = [int(port) for port in re.findall(r"http://127\.0\.0\.1:(\d+)", shown)]
@@ -180,7 +192,7 @@ def test_a_demo_with_an_unexpected_result_names_it_and_exits_1(environment: dict
 
 def test_the_suggested_commands_work_from_another_shell(environment: dict[str, str]) -> None:
     with staying(environment) as demo:
-        shown = demo.read_until("Ctrl-C to stop")
+        shown = demo.read_until(READY)
         commands = re.findall(r"^  (.* (?:send|sign) .*)$", shown, re.MULTILINE)
         assert len(commands) == 3
         for command in commands:
@@ -200,6 +212,8 @@ def test_the_demo_exits_by_itself_without_a_terminal(environment: dict[str, str]
     assert (result.returncode, result.stderr) == (0, "")
     assert "All as expected" in result.stdout
     assert "Ctrl-C" not in result.stdout
+    again = f"{shlex.join(DEMO[:3])} demo --stay"
+    assert result.stdout.endswith(f"\nThe demo has ended. To look at the operator page, run: {again}\n")
 
 
 @pytest.fixture
@@ -233,8 +247,16 @@ def test_make_demo_installs_gatehouse_and_make_test_adds_the_test_tools(clone: P
     assert plan(clone, ".venv/.bench") == ["-e '.[dev,bench]'"]
 
 
-@pytest.mark.case("F-58")
-def test_ctrl_c_ends_make_demo_on_a_terminal_with_0(clone: Path, environment: dict[str, str]) -> None:
+def look(address: str) -> str:
+    """Return the words of a screen of the operator page."""
+    asked = Request(address, headers={"Accept": "text/html"})  # noqa: S310 - http
+    with urlopen(asked, timeout=TIMEOUT) as answer:  # noqa: S310 - likewise
+        return Seen(answer.status, answer.read().decode(), None).words
+
+
+@contextmanager
+def made_on_a_terminal(clone: Path, environment: dict[str, str]) -> Iterator[Demo]:
+    """Run `make demo` on a pseudo-terminal, which passes on what is written to the standard input."""
     programs = clone / ".venv" / "bin"
     programs.mkdir(parents=True)
     (clone / ".venv" / ".demo").touch()
@@ -244,19 +266,43 @@ def test_ctrl_c_ends_make_demo_on_a_terminal_with_0(clone: Path, environment: di
     with subprocess.Popen(
         [sys.executable, "-c", on_a_terminal],
         cwd=clone,
-        env=environment,
+        env=environment | {"TERM": "dumb"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
-        assert process.stdin is not None
         try:
-            Demo(process).read_until("Ctrl-C to stop")
-            process.stdin.write(b"\x03")
-            process.stdin.flush()
-            assert process.wait(timeout=TIMEOUT) == 0
+            yield Demo(process)
         finally:
             # Without its terminal, the demo ends too.
             process.kill()
+
+
+@pytest.mark.case("F-58")
+def test_make_demo_on_a_terminal_leaves_an_operator_page_to_look_at_until_ctrl_c(
+    clone: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with made_on_a_terminal(clone, environment) as demo:
+        lines = demo.read_until(READY).rstrip().split("\r\n")
+        address = re.fullmatch(r"The operator page: (http://127\.0\.0\.1:\d+)/ \(Ctrl-C .*\)", lines[-1])
+        assert address is not None, lines[-3:]
+        page = address.group(1)
+        listed = "\n".join(lines).partition("The operator page shows")[2]
+        places = dict(re.findall(rf"^  (.+?) +({re.escape(page)}/\S*)$", listed, re.MULTILINE))
+        screens = {what: look(place) for what, place in places.items()}
+        for what, words in ON_THE_PAGE.items():
+            assert re.search(words, screens[what]), screens[what]
+        overview = look(f"{page}/")
+        assert "1 dead letter of ledger." in overview
+        assert "app delivering 0 none 0 " in overview
+
+        stdin = demo.process.stdin
+        assert stdin is not None
+        stdin.write(b"\x03")
+        stdin.flush()
+        assert demo.process.wait(timeout=TIMEOUT) == 0
+    with socket.socket() as client:
+        assert client.connect_ex(("127.0.0.1", int(page.rpartition(":")[2]))) != 0
+    assert list(tmp_path.glob("gatehouse-demo-*")) == []
 
 
 def test_a_demo_that_is_stopped_too_early_leaves_nothing(environment: dict[str, str], tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def workspace(tmp_path: Path) -> Workspace:
     """Write a demo's files."""
     made = Workspace(tmp_path)
     secret = new_app_secret()
-    made.write(server_port=1, operator_port=2, app_url="http://127.0.0.1:3/events", app_secret=secret)
+    made.write(server_port=1, operator_port=2, app_url="http://127.0.0.1:3", app_secret=secret)
     return made
 
 
@@ -213,6 +213,7 @@ def test_counter_increases_are_summed_over_sources() -> None:
         'gatehouse_requests_total{source="b",outcome="duplicate"} 4\n'
         "# TYPE gatehouse_deliveries_pending gauge\n"
         'gatehouse_deliveries_pending{destination="app"} 2\n'
+        'gatehouse_deliveries_pending{destination="archive"} 3\n'
         "# TYPE gatehouse_store_bytes gauge\n"
         "gatehouse_store_bytes 4096\n"
     )
@@ -244,7 +245,7 @@ async def test_the_app_accepts_signed_events_only(changed: dict[str, str], is_si
         "webhook-signature": "v1,AAAA v1," + base64.b64encode(mac).decode(),
     }
     async with App(secret).serve() as app, aiohttp.ClientSession() as client:
-        async with client.post(app.url, data=body, headers=headers | changed) as answer:
+        async with client.post(f"{app.url}/events", data=body, headers=headers | changed) as answer:
             assert answer.status == (204 if is_signed else 401)
         (got,) = app.received
         assert got.is_signed is is_signed

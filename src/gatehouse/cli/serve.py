@@ -112,8 +112,14 @@ def demo(once: bool | None, port: int | None, operator_port: int | None, no_colo
     from gatehouse.demo.run import Options, run
     from gatehouse.demo.screen import Screen
 
-    once = not sys.stdout.isatty() if once is None else once
-    options = Options(once=once, server_port=port, operator_port=operator_port, program=_program())
+    ends = not sys.stdout.isatty() if once is None else once
+    options = Options(
+        once=ends,
+        hint=ends and once is None,
+        server_port=port,
+        operator_port=operator_port,
+        program=_program(),
+    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         as_expected = runner.run(run(options, Screen(color=not no_color)))
     sys.exit(0 if as_expected else 1)

@@ -1,4 +1,4 @@
-"""The app behind the gateway: accepts signed events, and keeps what it received."""
+"""The apps behind the gateway: one accepts signed events, and keeps what it received. The others fail."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from gatehouse.demo.workspace import HOST
 
@@ -40,13 +41,34 @@ class Received:
         return self.headers.get("webhook-id", "")
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What an app answers that handles no event."""
+
+    status: int
+    body: str
+    content_type: str = "application/json"
+    #: Seconds until the gateway should try again; 0 leaves it to the gateway.
+    retry_after: int = 0
+
+
+#: By destination.
+FAILURES = {
+    "ledger": Failure(422, '{"error": "sale_not_found", "message": "The ledger has no sale with this id."}'),
+    "archive": Failure(500, "<h1>Internal Server Error</h1><p>No space left on device</p>", "text/html"),
+    "mailer": Failure(429, '{"error": "The limit of 100 messages per hour is reached."}', retry_after=1800),
+}
+
+
 class App:
-    """An HTTP server that receives events."""
+    """An HTTP server that receives events, and plays the apps that fail."""
 
     def __init__(self, secret: str) -> None:
         self._key = base64.b64decode(secret.removeprefix("whsec_"))
         self._changed = asyncio.Condition()
+        #: What arrived at `/events`.
         self.received: list[Received] = []
+        #: The address of all apps, without a path.
         self.url = ""
         #: Called with each event received, once the demo's own requests are done.
         self.on_received: Callable[[Received], None] | None = None
@@ -56,11 +78,13 @@ class App:
         """Serve on a free port until the block ends."""
         server = web.Application()
         server.router.add_post("/events", self._receive)
+        for name, failure in FAILURES.items():
+            server.router.add_post(f"/{name}", partial(_fail, failure))
         runner = web.AppRunner(server, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         try:
             await web.TCPSite(runner, HOST, 0).start()
-            self.url = f"http://{HOST}:{runner.addresses[0][1]}/events"
+            self.url = f"http://{HOST}:{runner.addresses[0][1]}"
             yield self
         finally:
             await runner.cleanup()
@@ -98,3 +122,10 @@ class App:
         given = headers.get("webhook-signature", "").encode("utf-8", "surrogateescape").split(b" ")
         is_recent = bool(_UNIX_TIME.fullmatch(sent)) and abs(int(sent) - time.time()) < _TOLERANCE_SECONDS
         return bool(event_id) and is_recent and any(hmac.compare_digest(one, expected) for one in given)
+
+
+async def _fail(failure: Failure, _: web.Request) -> web.Response:
+    headers = {hdrs.RETRY_AFTER: str(failure.retry_after)} if failure.retry_after else {}
+    return web.Response(
+        status=failure.status, text=failure.body, content_type=failure.content_type, headers=headers
+    )

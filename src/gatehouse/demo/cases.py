@@ -14,6 +14,7 @@ import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
 from gatehouse.config.model import HmacConfig
+from gatehouse.demo.workspace import APP
 from gatehouse.samples.sample import (
     Sample,
     documented_sample,
@@ -41,7 +42,7 @@ _HOUR = 60 * _MINUTE
 _OLD = 15 * _MINUTE
 #: Seconds beyond a tolerance that is larger than `_OLD`, as for providers that retry for hours.
 _BEYOND_TOLERANCE = _HOUR
-#: Gauges that the demo shows: no delivery is pending or dead at the end.
+#: Gauges of the app that the demo shows: no delivery is pending or dead at the end.
 _GAUGES = ("gatehouse_deliveries_pending", "gatehouse_deliveries_dead")
 
 
@@ -247,7 +248,7 @@ def parse_metrics(text: str) -> Metrics:
         for sample in family.samples:
             if is_counter:
                 counters[_series(sample.name, sample.labels)] += sample.value
-            elif sample.name in _GAUGES:
+            elif sample.name in _GAUGES and sample.labels.get("destination") == APP:
                 gauges[_series(sample.name, sample.labels)] += sample.value
     return Metrics(dict(counters), dict(gauges))
 

@@ -17,6 +17,7 @@ from gatehouse import __version__
 from gatehouse.config.load import load
 from gatehouse.demo.app import App
 from gatehouse.demo.cases import CaseRunner, Results
+from gatehouse.demo.trouble import TroubleMaker
 from gatehouse.demo.workspace import HOST, Workspace, choose_port, new_app_secret
 from gatehouse.gateway.app import Gateway
 from gatehouse.telemetry import log
@@ -38,6 +39,8 @@ class Options:
     """The options of the command."""
 
     once: bool
+    #: Whether nobody asked for `once`, so that the demo says how to keep it running.
+    hint: bool
     server_port: int | None
     operator_port: int | None
     #: How this program was called, for commands to paste.
@@ -64,15 +67,18 @@ async def run(options: Options, screen: Screen) -> bool:
     async with _start(options) as running:
         screen.show_introduction()
         results = await _unless_stopped(stop, _send_requests(running, screen))
-        if results is not None:
+        if results is None:
+            as_expected = not options.once
+        else:
             screen.show_results(results)
+            as_expected = not results.differences
             if not options.once:
-                await _stay(running, options, screen, stop)
+                as_expected &= await _stay(running, options, screen, stop)
     if stop.is_set():
         screen.show_end(running.workspace)
-    if results is None:
-        return not options.once
-    return not results.differences
+    elif options.hint:
+        screen.show_hint(options.program)
+    return as_expected
 
 
 @contextlib.asynccontextmanager
@@ -110,12 +116,23 @@ async def _send_requests(running: _Running, screen: Screen) -> Results:
         return await runner.run(list(running.gateway.sources.values()), show)
 
 
-async def _stay(running: _Running, options: Options, screen: Screen, stop: asyncio.Event) -> None:
-    """Keep running, and show what the app receives."""
+async def _stay(running: _Running, options: Options, screen: Screen, stop: asyncio.Event) -> bool:
+    """Keep running, with an operator page worth looking at, and show what the app receives.
+
+    Returns whether the page shows what it should, up to Ctrl-C.
+    """
+    maker = TroubleMaker(
+        running.session, running.app, running.gateway.sources, running.server, running.operator
+    )
+    trouble = await _unless_stopped(stop, maker.run())
+    if trouble is None:
+        return True
     screen.show_addresses(running.server, running.operator, running.app.url, running.workspace)
     screen.show_commands(options.program, running.operator, running.workspace)
+    screen.show_page(running.operator, trouble)
     running.app.on_received = screen.show_received
     await stop.wait()
+    return not trouble.differences
 
 
 async def _unless_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:

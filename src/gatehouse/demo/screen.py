@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gatehouse.demo.app import Received
     from gatehouse.demo.cases import Case, Kind, Results, Row
+    from gatehouse.demo.trouble import Trouble
     from gatehouse.demo.workspace import Workspace
 
 _INTRODUCTION = (
@@ -99,7 +100,7 @@ class Screen:
         for name, where in (
             ("for providers", f"{server}/webhooks/<source>"),
             ("for operators", f"{operator}/metrics  /healthz  /readyz"),
-            ("the app", app),
+            ("the app", f"{app}/events"),
             ("config, secrets, store", f"{workspace.directory}/"),
             ("log", str(workspace.log)),
         ):
@@ -119,7 +120,21 @@ class Screen:
         ):
             self._line(f"  {command}", style="cyan")
         self._line()
-        self._heading("Press Ctrl-C to stop. Until then, events that the app receives are shown here:")
+
+    def show_page(self, operator: str, trouble: Trouble) -> None:
+        """Show what is on the operator page, and its address."""
+        self._show_differences(trouble.differences)
+        self._heading("The operator page shows what this gateway did, and what needs an operator:")
+        for what, path in trouble.places:
+            self._line(Text.assemble(f"  {what:<40}", (f"{operator}{path}", "cyan")))
+        self._line()
+        self._line("The events that the app receives from now on are shown below.")
+        address = Text.assemble("The operator page: ", (f"{operator}/", "cyan"), " (Ctrl-C ends the demo)")
+        self._line(address, style="bold")
+
+    def show_hint(self, program: str) -> None:
+        """Say how to keep the demo running."""
+        self._line(f"The demo has ended. To look at the operator page, run: {program} demo --stay")
 
     def show_received(self, received: Received) -> None:
         """Show an event that another command sent."""
@@ -152,13 +167,18 @@ class Screen:
     def _show_verdict(self, results: Results) -> None:
         answers = sum(len(row.answers) for row in results.rows)
         received = sum(row.received is not None for row in results.rows)
-        if results.differences:
-            self._line("Not as expected:", style="bold red")
-            for difference in results.differences:
-                self._line(f"  {difference}", style="red")
-        else:
+        self._show_differences(results.differences)
+        if not results.differences:
             text = f"All as expected: {answers} answers, and {received} events at the app, each once."
             self._line(text, style="bold green")
+            self._line()
+
+    def _show_differences(self, differences: Sequence[str]) -> None:
+        if not differences:
+            return
+        self._line("Not as expected:", style="bold red")
+        for difference in differences:
+            self._line(f"  {difference}", style="red")
         self._line()
 
     def _heading(self, text: str) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: The providers in the demo.
 PROVIDERS = ("e-invoice-be", "getpeppr", "hisab", "mandato", "mando")
-#: The only destination.
+#: The destination of every event.
 APP = "app"
 HOST = "127.0.0.1"
 
@@ -28,11 +28,19 @@ store: {{url: "sqlite:///gatehouse.db"}}
 sources:
 {sources}
 destinations:
-  {app}:
-    url: {app_url}
+  {app}: {{url: "{app_url}/events", secret: file:secrets/{app}}}
+  # These fail, each in another way, so that the operator page has something to show.
+  ledger: {{url: "{app_url}/ledger", secret: file:secrets/{app}, retry_on: "!422"}}
+  archive:
+    url: "{app_url}/archive"
     secret: file:secrets/{app}
+    breaker: {{failures: 3, open: 10m, max_open: 10m}}
+  mailer: {{url: "{app_url}/mailer", secret: file:secrets/{app}}}
 routes:
-  - {{from: "*", to: [{app}]}}
+  - {{from: "*", to: {app}}}
+  - {{from: mando, types: [sale.voided], to: ledger}}
+  - {{from: e-invoice-be, types: [document.received], to: archive}}
+  - {{from: getpeppr, types: [invoice.paid], to: mailer}}
 """
 
 
@@ -53,7 +61,7 @@ class Workspace:
         return self.directory / "gatehouse.log"
 
     def write(self, *, server_port: int, operator_port: int, app_url: str, app_secret: str) -> None:
-        """Write the config, and a new secret for each source."""
+        """Write the config, and a new secret for each source. `app_url` has no path."""
         for provider in PROVIDERS:
             self._write_secret(provider, secrets.token_hex(32))
         self._write_secret(APP, app_secret)
