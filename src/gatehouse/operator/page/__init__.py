@@ -18,6 +18,7 @@ login         login, logout, and the files in `static/`
 overview      what needs operator action, and all sources and destinations
   advice      what needs operator action, in words, with what to do (pure)
 destinations  all destinations, and one of them: pause, resume, probe, test
+sources       all sources, and one of them: what to register, and a sample to send
 events        the list of events
   export      the list as a file
 event         one event: its timeline, its body, and what can be done with it

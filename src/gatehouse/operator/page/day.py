@@ -89,7 +89,7 @@ def of_source(history: Mapping[str, Any], seen: Mapping[str, Any]) -> Day:
     ]
     drawn = [
         _counted(history, "Accepted events", accepted),
-        _counted(history, "Refused requests, and requests that got 5xx", refused),
+        _counted(history, "Requests not accepted", refused),
     ]
     columns = [
         Column("Accepted", seen["accepted"]),

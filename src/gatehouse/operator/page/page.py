@@ -17,6 +17,7 @@ from gatehouse.operator.page.login import LoginScreen
 from gatehouse.operator.page.overview import OverviewScreen
 from gatehouse.operator.page.refused import RefusedScreen
 from gatehouse.operator.page.site import Site
+from gatehouse.operator.page.sources import SourcesScreen
 from gatehouse.operator.page.system import SystemScreen
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Page:
             EventScreen(site),
             ExportScreen(site),
             DestinationsScreen(site),
+            SourcesScreen(site),
             RefusedScreen(site),
             LiveScreen(site),
             SystemScreen(site),
