@@ -85,7 +85,7 @@ async def test_the_timeline_tells_what_happened_and_each_action_takes_effect(sho
         "Attempt 1: gone, HTTP 410",
         "so there is no further attempt",
         "<h1>Server Error (500)</h1>",
-        "As attempt 1.",
+        "Same as attempt 1.",
         "Dead letter since",
         "Discard …",
         "Sent again by the provider 1 time.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import msgspec
@@ -46,30 +47,34 @@ class ExportScreen:
         page = await self._page(request, filters, None)  # an error here still gets a page of its own
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        while not _has_left(request):
+        # The client has left, or the store does not answer.
+        with suppress(ConnectionError, ApiError):
+            await self._write_all(request, response, filters, page)
+            return response
+        if request.transport is not None:
+            request.transport.abort()  # so that nobody takes the file for complete
+        return response
+
+    async def _write_all(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        filters: Mapping[str, str],
+        page: Any,  # noqa: ANN401
+    ) -> None:
+        """Write all pages. Raises `ConnectionError` if the client leaves, and `ApiError`."""
+        while True:
             if page["events"]:
                 await response.write(b"".join(_LINE.encode(event) + b"\n" for event in page["events"]))
             if page["cursor"] is None:
-                await response.write_eof()
-                return response
-            await asyncio.sleep(0)  # lets requests of providers go first
-            try:
-                page = await self._page(request, filters, page["cursor"])
-            except ApiError:
                 break
-        return _cut_off(request, response)
+            # A search that finds nothing writes nothing, and would not notice.
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionError("the client has left")
+            await asyncio.sleep(0)  # lets requests of providers go first
+            page = await self._page(request, filters, page["cursor"])
+        await response.write_eof()
 
     async def _page(self, request: web.Request, filters: Mapping[str, str], cursor: str | None) -> Any:  # noqa: ANN401
         asked = {**filters, "limit": _PAGE} | ({"cursor": cursor} if cursor else {})
         return await self._site.api.get(request, "/api/v1/events", asked)
-
-
-def _has_left(request: web.Request) -> bool:
-    return request.transport is None or request.transport.is_closing()
-
-
-def _cut_off(request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-    """Close the connection before the end of the answer, so that nobody takes the file for complete."""
-    if request.transport is not None:
-        request.transport.abort()
-    return response
