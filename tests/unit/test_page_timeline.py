@@ -13,7 +13,14 @@ from gatehouse.operator.page.timeline import Attempt, Missing, steps, what_next
 
 NOW = 1_800_000_000.0
 BEFORE, AFTER = "2027-01-15T07:59:00Z", "2027-01-15T08:04:00Z"
-READY = {"ready": True, "not_ready": None, "paused": False, "breaker": "closed", "next_probe": None}
+READY = {
+    "ready": True,
+    "not_ready": None,
+    "paused": False,
+    "breaker": "closed",
+    "failures": 0,
+    "next_probe": None,
+}
 
 
 def attempt(number: int, **given: Any) -> dict[str, Any]:
@@ -64,7 +71,12 @@ def test_a_long_reply_is_shown_on_request() -> None:
         (delivery("pending", due=BEFORE), READY, "Next attempt soon", None),
         (delivery("pending"), READY, "Waits for an earlier event", None),
         (delivery("pending", due=AFTER), None, "Waits: the destination is gone", None),
-        (delivery("pending"), READY | {"paused": True}, "Waits: the destination is paused", None),
+        (
+            delivery("pending"),
+            READY | {"paused": True},
+            "Waits: the destination is paused",
+            None,
+        ),
         (
             delivery("pending", due=AFTER),
             READY | {"breaker": "open", "next_probe": AFTER},

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from gatehouse.operator.page.site import Site
 
-_BAD, _NOT_FOUND = 400, 404
+_BAD: Final = 400
 #: The facts of an event that lead to a list of others with the same.
 _SHARED: Final = ("type", "external_id", "subject", "account")
 
@@ -59,7 +59,7 @@ class EventScreen:
             source=source,
             stored_after=stored_after(event),
             passages=passages(event, destinations, routes, self._site.clock()),
-            duplicates=await self._duplicates(request, event["id"]),
+            duplicates=await self._api.get(request, "/api/v1/events/{id}/duplicates", id=event["id"]),
             targets=replay_targets(event, destinations),
             links=self._links(event),
             body=shown_body(body),
@@ -139,18 +139,6 @@ class EventScreen:
             return None
         return {one["name"]: one["routes"] for one in tested["destinations"]}
 
-    async def _duplicates(self, request: web.Request, event_id: str) -> dict[str, Any] | None:
-        """Return the later requests with the same event; None if the gateway does not remember them."""
-        try:
-            found: dict[str, Any] = await self._api.get(
-                request, "/api/v1/events/{id}/duplicates", id=event_id
-            )
-        except ApiError as error:
-            if error.status != _NOT_FOUND:
-                raise
-            return None
-        return found
-
     def _links(self, event: Mapping[str, Any]) -> dict[str, str]:
         """Return links to the events of the same source that share a fact with this one."""
         return {
@@ -168,7 +156,7 @@ def counts(deliveries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
 
 def stored_after(event: Mapping[str, Any]) -> float | None:
     """Return the seconds between the receipt of an event and its commit; None if they are not known."""
-    stored = parse_time(event["stored"]) if event.get("stored") else None
+    stored = parse_time(event["stored"]) if event["stored"] else None
     received = parse_time(event["received"])
     return None if stored is None or received is None else max(stored - received, 0.0)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from gatehouse.language.times import parse_time
 from gatehouse.operator.page.hidden import hidden_count
 from gatehouse.operator.page.reasons import Explained, explain
+from gatehouse.operator.page.states import events
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -178,13 +179,14 @@ def _obstacle(destination: Mapping[str, Any] | None) -> Next | None:
     """Return why no delivery to a destination can start now; None if one can."""
     if destination is None:
         return Next("warn", "open", "Waits: the destination is gone", advice=_NO_DESTINATION)
+    if destination["paused"]:
+        return Next("warn", "paused", "Waits: the destination is paused", advice="Resume the destination.")
     if not destination["ready"]:
         advice = f"{destination['not_ready']}. Correct it and reload."
         return Next("warn", "open", "Waits: the destination is not ready", advice=advice)
-    if destination["paused"]:
-        return Next("warn", "paused", "Waits: the destination is paused", advice="Resume the destination.")
     if destination["breaker"] == "open":
         words = "Waits: the circuit breaker is open, next probe"
-        advice = "The app fails. Until a probe succeeds, only one event at a time is tried."
+        failed = f"{events(destination['failures'])} failed since the last success."
+        advice = f"{failed} Until a probe succeeds, one event at a time is tried."
         return Next("warn", "open", words, destination["next_probe"], advice=advice)
     return None
