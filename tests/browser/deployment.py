@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,16 @@ class App:
         """The scheme, host and port."""
         return f"http://127.0.0.1:{self.server.port}"
 
+    @contextmanager
+    def answering(self, path: str, answer: Answer) -> Iterator[None]:
+        """Answer differently at a path for a while."""
+        usual = self.answers.get(path)
+        self.answers[path] = answer
+        try:
+            yield
+        finally:
+            self.answers[path] = usual or status(200)
+
     def received(self, path: str) -> list[str]:
         """Return the ids of the events that arrived at a path, one for each attempt."""
         return [request.event_id for request in self.server.requests if request.path == path]
@@ -174,6 +184,26 @@ class Deployment:
         code, answer = await self.ask("GET", f"/api/v1/{path}")
         assert code == 200, answer
         return answer
+
+    async def delivery(self, event_id: str, destination: str) -> dict[str, Any]:
+        """Read the delivery of an event to a destination."""
+        found = (await self.read(f"events/{event_id}"))["deliveries"]
+        return next(one for one in found if one["destination"] == destination)
+
+    async def until_delivery(self, event_id: str, destination: str, status: str) -> dict[str, Any]:
+        """Wait until a delivery has a status, and return it."""
+
+        async def has_status() -> bool:
+            return bool((await self.delivery(event_id, destination))["status"] == status)
+
+        await self.until(has_status)
+        return await self.delivery(event_id, destination)
+
+    async def make_dead_letter(self) -> str:
+        """Let ledger refuse an event for good. Returns the id of the event."""
+        event_id = await self.accept(self.providers.request("payments", "invoice.payment_failed"))
+        await self.until_delivery(event_id, "ledger", "dead")
+        return event_id
 
     async def destination(self, name: str) -> dict[str, Any]:
         """Read the state of a destination."""

@@ -24,6 +24,7 @@ MARKUP = (
 BIDI = "user\u202egnp.exe\u2066\u2069\u200b\u2028\u2029end"
 #: Paths and queries that must not change which event a link names.
 PATHS = ("../../dead", "a/b?c=d#e&f", "%2e%2e%2f", "%00", " leading and trailing ", "'\"`\\")
+TEXTS = (*MARKUP, BIDI, *PATHS)
 
 #: The largest body that the gateway takes by default.
 _MIB = 1024 * 1024
@@ -34,7 +35,7 @@ def events() -> dict[str, bytes]:
     bodies = {
         f"{place} {number}": _body(f"{place}-{number}", **{place: text})
         for place in ("id", "type", "subject", "account")
-        for number, text in enumerate((*MARKUP, BIDI, *PATHS))
+        for number, text in enumerate(TEXTS)
     }
     return bodies | {
         "data": _body("data", note=[*MARKUP, BIDI]),
@@ -56,10 +57,9 @@ async def send_hostile(deployment: Deployment) -> dict[str, str]:
     ids = {}
     for name, body in events().items():
         ids[name] = await deployment.accept(deployment.providers.partner(body, headers))
-    deployment.app.answers["/ledger"], repaired = replies, deployment.app.answers["/ledger"]
-    ids["reply"] = await deployment.accept(deployment.providers.request("payments", "charge.succeeded"))
+    with deployment.app.answering("/ledger", replies):
+        ids["reply"] = await deployment.make_dead_letter()
     await deployment.settle()
-    deployment.app.answers["/ledger"] = repaired
     await _send_refused(deployment, headers)
     return ids
 
