@@ -349,6 +349,10 @@ async def test_dead_deliveries_are_counted_by_destination_reason_and_status(stor
     assert await groups_of(store, DeliveryQuery(source="s1", type="invoice.*")) == summed(
         expected, lambda key: key[3] == 1
     )
+    late = {key: [time for time in times if time >= NOW + 5] for key, times in expected.items()}
+    assert await groups_of(store, DeliveryQuery(reason="server_error", http_status=503, since=NOW + 5)) == (
+        summed({key: times for key, times in late.items() if times}, lambda key: key[2] == 503)
+    )
     assert await groups_of(store, DeliveryQuery(source="s2")) == {}
     assert await groups_of(store, DeliveryQuery(source="\0")) == {}
     with pytest.raises(ValueError, match="cursor"):

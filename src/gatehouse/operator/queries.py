@@ -100,12 +100,10 @@ def delivery_query(given: Mapping[str, str], now: float = 0.0) -> DeliveryQuery:
     return _delivery_query(given, now)
 
 
-def dead_query(given: Mapping[str, str]) -> DeliveryQuery:
+def dead_query(given: Mapping[str, str], now: float = 0.0) -> DeliveryQuery:
     """Parse the filters of the groups of dead letters. Raises `BadQueryError`."""
     _check_names(given, DeadListQuery, DeadFilters)
-    return DeliveryQuery(
-        source=_text(given, "source"), type=_text(given, "type"), destination=_text(given, "destination")
-    )
+    return _delivery_query(given, now)
 
 
 def audit_query(given: Mapping[str, str], now: float = 0.0) -> AuditQuery:

@@ -201,10 +201,12 @@ class RecordsApi:
     async def _list_dead_groups(self, request: ApiRequest) -> web.Response:
         """Count the dead letters by destination, and by the reason and HTTP status of the last attempt.
 
+        The filters `reason` and `http_status` match any attempt, as in the lists.
+
         An answer ends after about 100 ms, newest dead letters first. Repeat the request with its `cursor`
         until that is `null`, and add up the groups: a group can be in several answers.
         """
-        query = queries.dead_query(request.query)
+        query = queries.dead_query(request.query, self._clock())
         page = await page_of(self._store.dead_groups(query, cursor=request.query.get("cursor")))
         return responses.search_answer("groups", page, responses.dead_group_state)
 

@@ -125,10 +125,12 @@ class DeliveryListQuery(DeliveryFilters, _Paging, total=False):
     """The query of a list of deliveries."""
 
 
-class DeadFilters(_Filters, total=False):
+class DeadFilters(_Filters, _Times, total=False):
     """Which dead letters: all given conditions have to hold."""
 
     destination: Annotated[_Text, Meta(description="The name of a destination.", examples=["billing"])]
+    reason: _Reason
+    http_status: _HttpStatus
 
 
 class DeadListQuery(DeadFilters, total=False):
