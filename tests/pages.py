@@ -55,6 +55,41 @@ class _Reader(HTMLParser):
             self.links.add(dict(attrs).get("href") or "")
 
 
+class _Form(HTMLParser):
+    """Collects what a browser sends with one form, if nobody changes anything."""
+
+    def __init__(self, action: str) -> None:
+        super().__init__()
+        self.fields: list[tuple[str, str]] = []
+        self._action = action
+        self._is_inside = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag == "form":
+            self._is_inside = (given.get("method"), given.get("action")) == ("post", self._action)
+        if not self._is_inside or tag != "input" or "name" not in given:
+            return
+        if given.get("type") != "checkbox" or "checked" in given:
+            self.fields.append((given["name"], given.get("value", "")))
+
+
+def form_of(seen: Seen, action: str) -> list[tuple[str, str]]:
+    """Return the fields of a form as a browser sends them. A name can be there several times."""
+    assert action in seen.actions
+    reader = _Form(action)
+    reader.feed(seen.html)
+    return reader.fields
+
+
+async def send(running: Running, action: str, fields: list[tuple[str, str]]) -> Seen:
+    """Send a form with exactly these fields."""
+    async with running.client.post(
+        running.operator_url + action, data=fields, headers=_HTML, allow_redirects=False
+    ) as answer:
+        return Seen(answer.status, await answer.text(), answer.headers.get("Location"))
+
+
 async def look(running: Running, path: str, url: str = "") -> Seen:
     """Get a screen. `url` is that of another listener."""
     async with running.client.get(

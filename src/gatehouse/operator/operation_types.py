@@ -81,7 +81,14 @@ class OperationProgress(TypedDict):
         Literal["running", "done", "cancelled"], Meta(description="What it does.", examples=["running"])
     ]
     total: Annotated[int, Meta(description="How many events matched at the start.", examples=[1204])]
-    done: Annotated[int, Meta(description="Events that are due again.", examples=[600])]
+    done: Annotated[
+        int,
+        Meta(
+            description="Events that are due again. At the end, `done` and `failed` can be less than "
+            "`total`: the other events did not match any more when their turn came.",
+            examples=[600],
+        ),
+    ]
     failed: Annotated[
         int,
         Meta(

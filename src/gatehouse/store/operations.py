@@ -51,7 +51,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     state: State = "running"
     #: How many events matched at the start.
     total: int = 0
-    #: How many events were processed, and how many could not be.
+    #: How many events were made due again, and how many could not be.
     done: int = 0
     failed: int = 0
     #: The operator who started it.
@@ -260,6 +260,9 @@ class StepPlan(NamedTuple):
 
     #: Event ids and destinations.
     wanted: list[tuple[str, str]]
+    #: How many events are due again, and how many can't be. An event of a retry that is not dead any more is
+    #: neither: something else was first.
+    done: int
     failed: int
 
 
@@ -279,16 +282,19 @@ def plan_step(
             if each.destination in names and each.status == "dead" and each.updated_ms <= started_ms:
                 chosen[each.event_id].append(each.destination)
         failed = len(step.event_ids) - len(chosen)
+        done = sum(1 for destinations in chosen.values() if destinations)
     elif operation.to is None:
         for each in known:
             if each.destination in names:
                 chosen[each.event_id].append(each.destination)
-        failed = len(step.event_ids) - sum(1 for destinations in chosen.values() if destinations)
+        done = sum(1 for destinations in chosen.values() if destinations)
+        failed = len(step.event_ids) - done
     else:
         chosen = {event_id: sorted(names) for event_id in chosen}
-        failed = len(step.event_ids) - (0 if is_incomplete else len(chosen))
+        done = 0 if is_incomplete else len(chosen)
+        failed = len(step.event_ids) - done
     wanted = [(event_id, name) for event_id, found in chosen.items() for name in found]
-    return StepPlan(wanted, failed)
+    return StepPlan(wanted, done, failed)
 
 
 def count_due(changed: Sequence[tuple[str, str]], known: Sequence[KnownDelivery]) -> dict[str, Due]:

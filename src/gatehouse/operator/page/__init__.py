@@ -26,6 +26,13 @@ event         one event: its timeline, its body, and what can be done with it
     reasons   why an attempt failed, in words (pure)
   bodies      what is shown of a body (pure)
   curl        a curl command that sends it again (pure)
+dead          dead letters by destination and cause; discards them
+  dead_groups how they are grouped (pure)
+plans         plans of replays and retries of many events, and their start
+  planning    what a plan shows, and what its form holds (pure)
+  selection   which events are chosen, in words (pure)
+operations    replays and retries of many events, with their progress
+  progress    how far one is, in words (pure)
 refused       refused requests
 live          what happens at the moment
 system        the gateway and its config, the reload, routes, and the audit

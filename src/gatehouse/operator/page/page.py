@@ -8,13 +8,16 @@ from aiohttp import hdrs, web
 
 from gatehouse.operator.page.access import PageAccess
 from gatehouse.operator.page.asking import Api
+from gatehouse.operator.page.dead import DeadScreen
 from gatehouse.operator.page.destinations import DestinationsScreen
 from gatehouse.operator.page.event import EventScreen
 from gatehouse.operator.page.events import EventsScreen
 from gatehouse.operator.page.export import ExportScreen
 from gatehouse.operator.page.live import LiveScreen
 from gatehouse.operator.page.login import LoginScreen
+from gatehouse.operator.page.operations import OperationsScreen
 from gatehouse.operator.page.overview import OverviewScreen
+from gatehouse.operator.page.plans import PlansScreen
 from gatehouse.operator.page.refused import RefusedScreen
 from gatehouse.operator.page.site import Site
 from gatehouse.operator.page.sources import SourcesScreen
@@ -51,6 +54,9 @@ class Page:
             EventsScreen(site),
             EventScreen(site),
             ExportScreen(site),
+            DeadScreen(site),
+            PlansScreen(site),
+            OperationsScreen(site),
             DestinationsScreen(site),
             SourcesScreen(site),
             RefusedScreen(site),

@@ -282,11 +282,10 @@ async def run_step(
     planned = plan_step(operation, step, stored, known, clock.to_database(operation.started))
     change = replaying.revive_rows if operation.kind == "retry" else replaying.replay_rows
     changed = await change(connection, planned.wanted, now=step.now, clock=clock)
-    done = len(step.event_ids) - planned.failed
-    await _advance(connection, operation.id, step, (done, planned.failed), clock)
+    await _advance(connection, operation.id, step, (planned.done, planned.failed), clock)
     await connection.execute(NOTIFY, sorted({name for _, name in changed}))
     await connection.execute("COMMIT")
-    return StepResult(count_due(changed, known), done, planned.failed)
+    return StepResult(count_due(changed, known), planned.done, planned.failed)
 
 
 async def _known(

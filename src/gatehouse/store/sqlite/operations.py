@@ -267,9 +267,8 @@ def run_step(
     change = replaying.revive_rows if operation.kind == "retry" else replaying.replay_rows
     by_number = {number: event_id for event_id, number in numbers.items()}
     changed = [(by_number[number], name) for number, name in change(connection, rows, now=step.now)]
-    done = len(step.event_ids) - planned.failed
-    _advance(connection, operation.id, step, done, planned.failed)
-    return StepResult(count_due(changed, known), done, planned.failed)
+    _advance(connection, operation.id, step, planned.done, planned.failed)
+    return StepResult(count_due(changed, known), planned.done, planned.failed)
 
 
 def _known(connection: sqlite3.Connection, operation: Operation, step: Step) -> list[KnownDelivery]:

@@ -170,4 +170,25 @@ if (live) {
   pause.addEventListener("click", toggle);
   keys.p = toggle;
   window.addEventListener("pagehide", () => stream.close());
+
+// Numbers that change while someone looks at them, such as a progress: their texts change in place, and nothing
+// moves. The answer has texts and values by name, and says which one of several states is shown.
+for (const box of all("[data-poll]")) {
+  const update = (now) => {
+    for (const element of all("[data-text]", box)) element.textContent = now.text[element.dataset.text] ?? "";
+    for (const element of all("[data-value]", box)) element.value = now.value[element.dataset.value] ?? 0;
+    for (const element of all("[data-shown]", box)) element.hidden = element.dataset.shown !== now.shown;
+  };
+  const timer = setInterval(async () => {
+    if (document.hidden) return;
+    try {
+      const answer = await fetch(box.dataset.poll, { headers: { Accept: "application/json" } });
+      if (!answer.ok) return;  // the texts still say as of when they are
+      const now = await answer.json();
+      update(now);
+      if (now.ended) clearInterval(timer);
+    } catch {
+      // The gateway can't be reached. The next try may succeed.
+    }
+  }, 2000);
 }
