@@ -85,7 +85,7 @@ async def test_the_timeline_tells_what_happened_and_each_action_takes_effect(sho
         "Attempt 1: gone, HTTP 410",
         "so there is no further attempt",
         "<h1>Server Error (500)</h1>",
-        "Same as attempt 1.",
+        "same as attempt 1",
         "Dead letter since",
         "Discard …",
         "Sent again by the provider 1 time.",
@@ -195,3 +195,20 @@ async def test_the_role_read_sees_no_action(
             )
             assert "data-replay" not in html
             assert 'type="checkbox"' not in html
+
+
+async def test_attempts_that_are_not_kept_are_said_to_be_missing(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    retried = "ledger: {{url: '{url}', retry: {{first: 1ms, max: 1ms}}, breaker: {{failures: 1000}}}}"
+    config = re.sub("ledger: .*", retried, CONFIG).format(url=destination.url)
+    destination.script(*[status(503)] * 60)
+    async with run_gateway(config.replace("[app, ledger]", "ledger")) as running:
+        shop = Shop(running, destination)
+        event_id = await shop.send(EXACT.encode())
+        await shop.until(event_id, statuses(ledger="delivered"))
+        words = (await look(running, f"/events/{event_id}")).words
+    assert "Attempts 11 to 21 are not kept." in words
+    assert "Attempts 4 to 56" in words
+    assert "Attempt 60: error in the app, HTTP 503" in words
+    assert "Attempt 61: accepted, HTTP 200" in words

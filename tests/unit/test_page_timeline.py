@@ -9,7 +9,7 @@ import pytest
 from gatehouse.errors import OUTCOME_REASONS
 from gatehouse.operator.page.bodies import shown_body
 from gatehouse.operator.page.reasons import EXPLAINED, explain
-from gatehouse.operator.page.timeline import Attempt, Missing, steps, what_next
+from gatehouse.operator.page.timeline import Attempt, Missing, folded, steps, what_next
 
 NOW = 1_800_000_000.0
 BEFORE, AFTER = "2027-01-15T07:59:00Z", "2027-01-15T08:04:00Z"
@@ -43,7 +43,7 @@ def test_every_reason_is_explained_and_says_what_to_do() -> None:
 
 def test_attempts_that_are_not_kept_are_named_and_repeated_results_point_to_the_first() -> None:
     given = [attempt(2), attempt(3), attempt(4, reason="connect"), attempt(8, reason="connect")]
-    found = steps(given, 10)
+    found, between, last = folded(steps(given, 10))
     assert [one if isinstance(one, Missing) else (one.number, one.same_as) for one in found] == [
         Missing(1, 1),
         *((2, None), (3, 2), (4, None)),
@@ -51,7 +51,17 @@ def test_attempts_that_are_not_kept_are_named_and_repeated_results_point_to_the_
         (8, None),
         Missing(9, 10),
     ]
+    assert (between, last) == ([], [])
     assert steps([], 0) == []
+
+
+def test_of_many_attempts_those_in_between_are_shown_on_request() -> None:
+    parts = folded(steps(map(attempt, range(1, 31)), 30))
+    seen = [[(one.number, one.same_as) for one in part if isinstance(one, Attempt)] for part in parts]
+    assert seen[0] == [(1, None), (2, 1), (3, 1)]
+    assert len(seen[1]) == 22
+    # What it repeats is in sight.
+    assert seen[2] == [(26, None), *((number, 26) for number in range(27, 31))]
 
 
 def test_a_long_reply_is_shown_on_request() -> None:

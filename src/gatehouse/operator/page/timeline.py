@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from gatehouse.language.times import parse_time
 from gatehouse.operator.page.hidden import hidden_count
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: A reply with more characters or lines than this is shown on request.
 _LONG_REPLY, _LONG_LINES = 240, 4
+#: With more steps than this, only the first and the last ones are shown at once.
+_MOST_STEPS, _FIRST_STEPS, _LAST_STEPS = 12, 3, 5
 
 
 class Attempt(NamedTuple):
@@ -29,6 +31,16 @@ class Attempt(NamedTuple):
     reply: str | None
     #: The first of the attempts before it that had the same result; None if the one before had another.
     same_as: int | None = None
+
+    @property
+    def first(self) -> int:
+        """The number, as of `Missing`."""
+        return self.number
+
+    @property
+    def last(self) -> int:
+        """The number, as of `Missing`."""
+        return self.number
 
     @property
     def is_ok(self) -> bool:
@@ -49,6 +61,9 @@ class Missing(NamedTuple):
 
     first: int
     last: int
+
+
+Step: TypeAlias = "Attempt | Missing"
 
 
 class Next(NamedTuple):
@@ -73,7 +88,8 @@ class Passage(NamedTuple):
     is_configured: bool
     #: The routes in use that select the destination for such an event; None if that is not known.
     routes: list[Mapping[str, Any]] | None
-    steps: list[Attempt | Missing]
+    #: The first steps, those in between that are shown on request, and the last ones.
+    parts: tuple[list[Step], ...]
     next: Next
 
 
@@ -94,26 +110,35 @@ def passages(
             delivery=delivery,
             is_configured=name in destinations,
             routes=None if routes is None else routes.get(name, []),
-            steps=steps(delivery["attempts"], delivery["attempts_made"]),
+            parts=folded(steps(delivery["attempts"], delivery["attempts_made"])),
             next=what_next(delivery, destinations.get(name), now),
         )
         for delivery in event["deliveries"]
     ]
 
 
-def steps(attempts: Iterable[Mapping[str, Any]], made: int) -> list[Attempt | Missing]:
+def steps(attempts: Iterable[Mapping[str, Any]], made: int) -> list[Step]:
     """Return attempts in order, with those in between that are not kept."""
-    found: list[Attempt | Missing] = []
+    found: list[Step] = []
     expected = 1
     for given in attempts:
         attempt = _attempt(given)
         if attempt.number > expected:
             found.append(Missing(expected, attempt.number - 1))
-        found.append(_compared(attempt, found[-1] if found else None))
+        found.append(attempt)
         expected = attempt.number + 1
     if expected <= made:
         found.append(Missing(expected, made))
     return found
+
+
+def folded(all_steps: list[Step]) -> tuple[list[Step], ...]:
+    """Divide steps into the first, those that are shown on request, and the last."""
+    if len(all_steps) <= _MOST_STEPS:
+        return _compared(all_steps), [], []
+    end = len(all_steps) - _LAST_STEPS
+    parts = all_steps[:_FIRST_STEPS], all_steps[_FIRST_STEPS:end], all_steps[end:]
+    return tuple(map(_compared, parts))
 
 
 def _attempt(given: Mapping[str, Any]) -> Attempt:
@@ -129,11 +154,16 @@ def _attempt(given: Mapping[str, Any]) -> Attempt:
     )
 
 
-def _compared(attempt: Attempt, before: Attempt | Missing | None) -> Attempt:
-    """Return the attempt with the number of the attempt that it repeats."""
-    if not isinstance(before, Attempt) or _result(before) != _result(attempt):
-        return attempt
-    return attempt._replace(same_as=before.same_as or before.number)
+def _compared(some: list[Step]) -> list[Step]:
+    """Return steps in which each attempt names the one that it repeats."""
+    found: list[Step] = []
+    for step in some:
+        before = found[-1] if found else None
+        if isinstance(step, Attempt) and isinstance(before, Attempt) and _result(step) == _result(before):
+            found.append(step._replace(same_as=before.same_as or before.number))
+        else:
+            found.append(step)
+    return found
 
 
 def _result(attempt: Attempt) -> tuple[object, ...]:
