@@ -31,3 +31,14 @@ async def overflow(page: Page) -> int:
         "document.scrollingElement.scrollWidth - document.documentElement.clientWidth"
     )
     return found
+
+
+async def uneven_rows(page: Page) -> list[str]:
+    """Return the rows of tables whose cells are not beside each other."""
+    found: list[str] = await page.evaluate(
+        """[...document.querySelectorAll("tr")].filter(row => {
+          const tops = [...row.cells].map(cell => cell.getBoundingClientRect().top);
+          return Math.max(...tops) - Math.min(...tops) > 1;
+        }).map(row => row.textContent.trim())"""
+    )
+    return found

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import StorageState
 
-from browser.accessibility import overflow, violations
+from browser.accessibility import overflow, uneven_rows, violations
 from browser.watching import Visitor
 
 WIDTHS = (1400, 800, 360)
@@ -23,6 +23,11 @@ SCREENS = {
     "/refused": ["X-Hub-Signature-256", "wrong_signature"],
     "/refused/{old}": ["stale_timestamp", "POST /webhooks/payments", "t=17"],
     "/live": ["connected"],
+    "/destinations": ["breaker open", "paused", "search"],
+    "/destinations/crm": ["breaker open: 3 events failed", "server_error 3", "customers/create"],
+    "/sources": ["not ready", "partner"],
+    "/sources/payments": ["https://hooks.example.com/webhooks/payments", "env:PAYMENTS_SECRET"],
+    "/dead": ["ledger", "rejected", "gone", "timeout"],
     "/system": ["gateway.yaml", "warehouse"],
     "/login": ["Operator token"],
     "/no-such-screen": ["Not found"],
@@ -48,6 +53,7 @@ async def test_a_screen_shows_data_at_every_width_in_light_and_dark(
     await page.emulate_media(color_scheme="dark")
     await page.set_viewport_size({"width": WIDTHS[0], "height": 900})
     found["axe, 1400, dark"] = await violations(page)
+    found["uneven rows at 1400"] = await uneven_rows(page)
     assert {name: value for name, value in found.items() if value} == {}
 
 

@@ -170,6 +170,7 @@ if (live) {
   pause.addEventListener("click", toggle);
   keys.p = toggle;
   window.addEventListener("pagehide", () => stream.close());
+}
 
 // Numbers that change while someone looks at them, such as a progress: their texts change in place, and nothing
 // moves. The answer has texts and values by name, and says which one of several states is shown.
