@@ -2,8 +2,8 @@
 
 `make bench-guard` and the tests run it. Valgrind's callgrind counts instructions and not time, so the result
 does not depend on the machine or on its load. All stages run together and are compared with the reference of
-the same run, because a change of Python, aiohttp or the processor affects both. `make bench-guard RECORD=1`
-writes the ratios to `instructions.json`.
+the same run, because a change of aiohttp or the processor affects both. The ratios differ between versions of
+Python, so each version has a record. `make bench-guard RECORD=1` writes the ratios to `instructions.json`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RECORD = Path(__file__).with_name("instructions.json")
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 #: The maximum ratio of a stage to its record. The same code varies far less than this between runs.
 MOST = 1.08
 #: Below this ratio of a stage to its record, the record should be lowered.
@@ -110,9 +111,13 @@ def ratios(found: Instructions) -> Ratios:
 
 
 def recorded() -> Ratios:
-    """Return the ratios on record."""
-    ratios: Ratios = json.loads(RECORD.read_text())
-    return ratios
+    """Return the ratios on record for this version of Python; none if it has no record."""
+    return _records().get(PYTHON, {})
+
+
+def _records() -> dict[str, Ratios]:
+    records: dict[str, Ratios] = json.loads(RECORD.read_text())
+    return records
 
 
 def regressions(recorded: Ratios, found: Ratios) -> list[str]:
@@ -136,7 +141,7 @@ def gains(recorded: Ratios, found: Ratios) -> list[str]:
 
 
 def _show(found: Instructions) -> None:
-    before = recorded() if RECORD.is_file() else {}
+    before = recorded()
     print(f"{'stage':12} {'per event':>14} {'ratio':>8} {'on record':>10}")
     for stage, number in found.items():
         on_record = f"{before[stage]:.3f}" if stage in before else "-"
@@ -149,7 +154,7 @@ def main(arguments: Sequence[str]) -> int:
     _show(found)
     if "--record" in arguments:
         rounded = {stage: round(ratio, 3) for stage, ratio in ratios(found).items()}
-        RECORD.write_text(json.dumps(rounded, indent=2) + "\n")
+        RECORD.write_text(json.dumps({**_records(), PYTHON: rounded}, indent=2, sort_keys=True) + "\n")
         return 0
     before, now = recorded(), ratios(found)
     problems = regressions(before, now)
