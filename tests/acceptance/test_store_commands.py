@@ -260,7 +260,7 @@ def test_migrate_reports_the_schema_versions(place: Place, kind: str) -> None:
 
 
 def test_migrate_continues_from_an_older_version(place: Place) -> None:
-    with sqlite3.connect(place.folder / "gatehouse.db") as connection:
+    with closing(sqlite3.connect(place.folder / "gatehouse.db")) as connection:
         connection.executescript(f"{migrations()[0]}; PRAGMA user_version = 1")
     shown = place.run("info", config=place.sqlite).stdout
     refused = place.run("copy", *FROM, config=place.postgres, ends=1).stderr

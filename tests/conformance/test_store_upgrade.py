@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -99,7 +100,8 @@ def ask(request: pytest.FixtureRequest, old: SqliteBackend | PostgresBackend) ->
 
     async def ask(statement: str) -> list[tuple[Any, ...]]:
         if isinstance(old, SqliteBackend):
-            with sqlite3.connect(request.getfixturevalue("tmp_path") / "gatehouse.db") as file:
+            path = request.getfixturevalue("tmp_path") / "gatehouse.db"
+            with closing(sqlite3.connect(path, isolation_level=None)) as file:
                 return file.execute(statement).fetchall()
         database = request.getfixturevalue("empty_database")
         connection = await asyncpg.connect(database.url, password=database.password)

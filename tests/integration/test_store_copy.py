@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
@@ -211,7 +212,7 @@ async def test_a_dead_letter_can_be_retried(path: Path, empty_database: Database
 
 async def test_damaged_events_are_copied_as_dead_and_listed(path: Path, empty_database: Database) -> None:
     filled = await fill(path)
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("UPDATE events SET body = x'00' WHERE id = ?", (filled.ordered[0],))
         connection.execute("UPDATE events SET type = CAST(x'ff' AS TEXT) WHERE id = ?", (filled.pending[0],))
         connection.execute("UPDATE events SET id = CAST(x'ff' AS TEXT) WHERE id = ?", (filled.pending[1],))
@@ -248,7 +249,7 @@ async def test_a_store_of_another_schema_is_refused(
     path: Path, empty_database: Database, version: int, said: str
 ) -> None:
     await (await SqliteStore.open(path)).close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
     with pytest.raises(SchemaVersionError, match=said):
         await copy(path, empty_database)
