@@ -30,10 +30,12 @@ class Seen(NamedTuple):
 class Browser:
     """Asks the operator page. It follows no redirect on its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, connector: aiohttp.BaseConnector | None = None) -> None:
         self.url = url
         jar = aiohttp.CookieJar(unsafe=True)  # the host is an IP address
-        self.session = aiohttp.ClientSession(cookie_jar=jar, headers={"Accept": "text/html"})
+        self.session = aiohttp.ClientSession(
+            connector=connector, cookie_jar=jar, headers={"Accept": "text/html"}
+        )
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,9 +64,9 @@ class Browser:
         target = sent.headers.get("location")
         return sent if target is None else await self.get(target)
 
-    async def form_token(self) -> str:
+    async def form_token(self, prefix: str = "") -> str:
         """Return the token of the forms of this session."""
-        found = re.search(r'name="form_token" value="(\w+)"', (await self.get("/events")).html)
+        found = re.search(r'name="form_token" value="(\w+)"', (await self.get(f"{prefix}/events")).html)
         assert found is not None
         return found.group(1)
 

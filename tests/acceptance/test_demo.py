@@ -29,7 +29,7 @@ READY = "(Ctrl-C ends the demo)"
 ON_THE_PAGE = {
     "refused requests, and why": r"mandato The signature matches if the JSON in the body is written in",
     "a dead letter, and what ledger replied": r"replied: {.*The ledger has no sale.*} Dead letter",
-    "the open circuit breaker of archive": r"archive breaker open, next probe in (9|10) min",
+    "the open circuit breaker of archive": r"archive breaker open\b.* next probe in (9|10) min",
     "when mailer gets the next attempt": r"HTTP 429 .* Next attempt \S+ \S+ UTC \(in (29|30) min\)",
 }
 

@@ -120,7 +120,8 @@ def _replaced(text: str, replacements: Mapping[str, str]) -> str:
     return text
 
 
-_CONFIGS: Mapping[str, tuple[str, Callable[[int, int, Path], str], list[str]]] = {
+Configure = Callable[[int, int, Path], str]
+_CONFIGS: Mapping[str, tuple[str, Configure, list[str]]] = {
     "nginx": ("nginx.conf", nginx_config, ["-p", ".", "-c", "nginx.conf", "-e", "error.log"]),
     "haproxy": ("haproxy.cfg", haproxy_config, ["-db", "-f", "haproxy.cfg"]),
     "haproxy, http-reuse always": (
@@ -132,12 +133,32 @@ _CONFIGS: Mapping[str, tuple[str, Callable[[int, int, Path], str], list[str]]] =
 }
 
 
+def nginx_host(port: int, certificate: Path, inside: str) -> str:
+    """Return a config of nginx with one host, and this inside its block."""
+    return _NGINX.format(
+        f"server {{ listen 127.0.0.1:{port} ssl; server_name {HOST}; ssl_certificate {certificate}; "
+        f"ssl_certificate_key {certificate}; access_log off;\n{inside} }}"
+    )
+
+
+def caddy_host(port: int, certificate: Path, inside: str) -> str:
+    """Return a config of Caddy with one host, and this inside its block."""
+    return f"{_CADDY_GLOBALS}}}\nhttps://{HOST}:{port} {{\n\ttls {certificate} {certificate}\n{inside}\n}}\n"
+
+
 @asynccontextmanager
-async def proxying(name: str, upstream: int, folder: Path) -> AsyncIterator[Front]:
-    """Run a proxy in front of a gateway's port. It ends with the block."""
+async def proxying(
+    name: str, upstream: int, folder: Path, configure: Configure | None = None
+) -> AsyncIterator[Front]:
+    """Run a proxy in front of a gateway's port. It ends with the block.
+
+    `configure` makes its config from the port, that of the gateway and a certificate; without it, the config
+    is that of deploy/.
+    """
     program = find(name)
     assert program is not None
-    file, configure, arguments = _CONFIGS[name]
+    file, configure_as_deployed, arguments = _CONFIGS[name]
+    configure = configure or configure_as_deployed
     _, client_tls = tls_server(folder, HOST)
     port = _free_port()
     (folder / file).write_text(configure(port, upstream, folder / "server.pem"))

@@ -74,7 +74,7 @@ class TroubleMaker:
         places = [
             ("refused requests, and why", "/refused"),
             ("a dead letter, and what ledger replied", f"/events/{voided}"),
-            ("the open circuit breaker of archive", "/"),
+            ("the open circuit breaker of archive", "/destinations/archive"),
             ("when mailer gets the next attempt", f"/events/{paid}"),
         ]
         return Trouble(places, self._differences + await self._missing_results())

@@ -78,8 +78,8 @@ class PageAccess:
     def _login(self, request: web.Request) -> web.StreamResponse:
         if request.method not in _SAFE:
             return self._site.error(request, 401, "the session has ended; log in and try again")
-        here = str(request.rel_url)
-        return self._site.redirect("/login", {} if request.path == self._site.url("/") else {"next": here})
+        here = self._site.here(request)
+        return self._site.redirect("/login", {} if here == self._site.url("/") else {"next": here})
 
     async def _form_refusal(self, request: web.Request, identity: Identity) -> web.StreamResponse | None:
         given = (await request.post()).get(FORM_TOKEN, "")

@@ -67,6 +67,11 @@ class Site:
         given = {name: value for name, value in (query or {}).items() if value not in (None, "")}
         return f"{self._path}{path}" + (f"?{urlencode(given, doseq=True)}" if given else "")
 
+    def here(self, request: web.Request) -> str:
+        """Return the link to what was asked for, also if a proxy has removed the prefix."""
+        asked = request.rel_url.raw_path_qs
+        return self.local(asked if asked.startswith(f"{self._path}/") else f"{self._path}{asked}")
+
     def local(self, target: str) -> str:
         """Return a link that a request named, if it leads to this page; otherwise the overview."""
         is_local = target.startswith(f"{self._path}/") and not target.startswith("//") and "\\" not in target
@@ -89,7 +94,7 @@ class Site:
             "has_sessions": self.authentication.tokens is not None,
             "form_token": self.form_token(request) if identity else "",
             "screens": self.menu,
-            "here": request.rel_url.raw_path_qs,
+            "here": self.here(request),
             "notice": notice,
             "now": now,
             "as_of": rfc3339(int(now)),
