@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gatehouse.operator import attention
-from gatehouse.operator.page.states import State, events, next_probe, open_for, paused_for
-from gatehouse.operator.page.wording import ago, number, seconds, size
+from gatehouse.operator.page.states import State, events, open_for, paused_for
+from gatehouse.operator.page.wording import ago, clock, number, seconds, size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -124,12 +124,17 @@ def _reload_failed(state: Mapping[str, Any], now: float) -> Advice:
 def _breaker_open(state: Mapping[str, Any], now: float) -> Advice:
     name = state["name"]
     what = (
-        f"The circuit breaker of {name} {open_for(state, now)}, after {events(state['failures'])} failed"
-        f"{next_probe(state, now)}."
+        f"The circuit breaker of {name} {open_for(state, now)}, after {events(state['failures'])} failed."
+        f"{_probe(state['next_probe'], now)}"
     )
     pending = Link("Pending events", "/events", {"destination": name, "status": "pending"})
     do = "Find out why the destination fails. If it is back, probe it now."
     return Advice(State("bad", "open", "Breaker open"), what, do, (_destination(state), pending))
+
+
+def _probe(time: str | None, now: float) -> str:
+    """Say when the next probe starts, and at which time of day, since the page may be read later."""
+    return f" The next probe starts {ago(time, now)}, at {clock(time).partition('.')[0]} UTC." if time else ""
 
 
 def _dead_letters(state: Mapping[str, Any], _: float) -> Advice:

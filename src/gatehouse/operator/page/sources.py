@@ -110,13 +110,20 @@ class SourcesScreen:
             api.get(request, "/api/v1/handshakes"),
             api.get(request, "/api/v1/routes", named),
             api.get(request, "/api/v1/rejected", {**named, "limit": _REFUSED}),
-            api.get(request, "/api/v1/events", {**named, "limit": _EVENTS}),
+            self._latest(request, source),
         )
-        latest = [{**event, "state": event_state(event["deliveries"])} for event in events["events"]]
         return source_row(source, history), {
             "history": history,
             "handshakes": [one for one in shown["handshakes"] if one["source"] == source["name"]],
             "destinations": routes["destinations"],
             "refused": refused["rejected"],
-            "events": latest,
+            "events": events,
         }
+
+    async def _latest(self, request: web.Request, source: dict[str, Any]) -> list[dict[str, Any]] | None:
+        """Return the latest events; None without an event since the start, since a search would take long."""
+        if source["last_accepted"] is None:
+            return None
+        wanted = {"source": source["name"], "limit": _EVENTS}
+        page = await self._site.api.get(request, "/api/v1/events", wanted)
+        return [{**event, "state": event_state(event["deliveries"])} for event in page["events"]]
