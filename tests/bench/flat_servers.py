@@ -122,15 +122,17 @@ def destination(cores: set[int]) -> Iterator[int]:
 
 
 @contextmanager
-def serving(name: str, folder: Path, cores: set[int], port: int, **environment: str) -> Iterator[Server]:
+def serving(
+    name: str, folder: Path, cores: set[int], port: int, *, settings: str = _CONFIG, **environment: str
+) -> Iterator[Server]:
     """Run a gateway on `gatehouse.db` in a folder, creating the file if needed. Its destination is at the
-    port.
+    port, which replaces `{port}` in `settings`.
 
     With an additional environment, it runs bench/flat_serve.py.
     """
     folder.mkdir(exist_ok=True)
     config, log = folder / "gateway.yaml", folder / "log"
-    config.write_text(_CONFIG.format(port=port))
+    config.write_text(settings.format(port=port))
     cpus = ",".join(map(str, sorted(cores)))
     module = "bench.flat_serve" if environment else "gatehouse"
     command = ["taskset", "-c", cpus, sys.executable, "-m", module, "serve", "-c", str(config)]

@@ -56,6 +56,12 @@ def cpu_seconds(process: int) -> float:
     return ticks / _TICK
 
 
+def precise_cpu_seconds(process: int) -> float:
+    """Return the processor time of the threads of a process that have not ended, to the nanosecond."""
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+
+
 def busy_seconds() -> float:
     """Return the processor time of the whole machine, including the time stolen by the hypervisor."""
     fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]

@@ -12,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+from bench import machine
 from bench.contestants import environment, pinned, settings
 from bench.report import Section, Table, goal
 
@@ -26,13 +28,20 @@ _TEXT = (
 )
 
 
+class Start(NamedTuple):
+    """What a start took until the gateway was ready, in seconds."""
+
+    wall: float
+    cpu: float
+
+
 def measure(cores: set[int], say: Callable[[str], object], turns: int = _TURNS) -> Section:
     """Run each a few times, by turns."""
     helps, readies = [], []
     for _ in range(turns):
         helps.append(_help(cores))
         with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as folder:
-            readies.append(_ready(Path(folder), cores))
+            readies.append(start(Path(folder), cores, _program()).wall)
     found = section(helps, readies)
     say(f"  start-up of {turns}")
     return found
@@ -57,23 +66,26 @@ def section(helps: list[float], readies: list[float]) -> Section:
 
 def _help(cores: set[int]) -> float:
     started = time.perf_counter()
-    subprocess.run(_command(cores, "--help"), env=environment(), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        pinned([*_program(), "--help"], cores), env=environment(), check=True, stdout=subprocess.DEVNULL
+    )
     return time.perf_counter() - started
 
 
-def _ready(folder: Path, cores: set[int]) -> float:
+def start(folder: Path, cores: set[int], program: list[str]) -> Start:
+    """Start a gateway in an empty folder, wait until it is ready, and end it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = settings({"url": "sqlite:///gatehouse.db", "min_free": 0}, {})
     config["operator"] = {"listen": f"127.0.0.1:{port}"}
     file = folder / "gateway.yaml"
     file.write_text(json.dumps(config))
-    command = _command(cores, "serve", "-c", str(file))
+    command = pinned([*program, "serve", "-c", str(file)], cores)
     started = time.perf_counter()
     process = subprocess.Popen(command, env=environment(), stderr=subprocess.DEVNULL, cwd=folder)
     try:
         _wait(port)
-        return time.perf_counter() - started
+        return Start(time.perf_counter() - started, machine.precise_cpu_seconds(process.pid))
     finally:
         process.terminate()
         process.wait()
@@ -99,7 +111,6 @@ def _status(port: int) -> int:
         connection.close()
 
 
-def _command(cores: set[int], *arguments: str) -> list[str]:
+def _program() -> list[str]:
     installed = Path(sys.executable).with_name("gatehouse")
-    command = [str(installed)] if installed.exists() else [sys.executable, "-m", "gatehouse"]
-    return pinned([*command, *arguments], cores)
+    return [str(installed)] if installed.exists() else [sys.executable, "-m", "gatehouse"]

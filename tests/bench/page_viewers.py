@@ -1,0 +1,58 @@
+"""People who look at the operator page: each reads the live stream, and loads one screen after another.
+
+`python -m bench.page_viewers PORT VIEWERS SECONDS FILE` reads the addresses from a file, one a line. It
+prints the milliseconds until the first byte of each screen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from pathlib import Path
+
+import aiohttp
+
+_DRAWN = random.Random(1)  # noqa: S311 - an order, no secrets
+_HTML = {"Accept": "text/html"}
+
+
+async def view(client: aiohttp.ClientSession, targets: list[str], pace: float, begin: float) -> None:
+    """Load screens in random order, one in `pace` seconds. The first one comes after `begin` seconds."""
+    await asyncio.sleep(begin)
+    while True:
+        started = time.perf_counter()
+        async with client.get(_DRAWN.choice(targets), headers=_HTML) as answer:
+            await answer.content.readany()
+            print(f"{(time.perf_counter() - started) * 1000:.1f}", flush=True)
+            await answer.read()
+        await asyncio.sleep(max(0.0, pace - (time.perf_counter() - started)))
+
+
+async def follow(client: aiohttp.ClientSession) -> None:
+    """Read the stream of the screen Live."""
+    async with client.get("/live/stream") as answer:
+        async for _ in answer.content.iter_any():
+            pass
+
+
+async def run(port: int, viewers: int, pace: float, targets: list[str]) -> None:
+    """Look until the process is killed."""
+    everything = aiohttp.ClientTimeout(total=None)
+    connector = aiohttp.TCPConnector(limit=0)
+    url = f"http://127.0.0.1:{port}"
+    async with aiohttp.ClientSession(url, connector=connector, timeout=everything) as client:
+        begins = [pace * number / viewers for number in range(viewers)]
+        looking = [view(client, targets, pace, begin) for begin in begins]
+        await asyncio.gather(*looking, *(follow(client) for _ in range(viewers)))
+
+
+def main() -> None:
+    """Parse the arguments, and look."""
+    port, viewers, pace, file = sys.argv[1:]
+    asyncio.run(run(int(port), int(viewers), float(pace), Path(file).read_text().split()))
+
+
+if __name__ == "__main__":
+    main()
