@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format schema api providers demo-picture screenshots bench bench-verification bench-flat bench-stores bench-search bench-guard crash clean
+.PHONY: help install demo test fuzz check format schema api providers demo-picture screenshots bench bench-verification bench-flat bench-stores bench-search bench-page bench-guard crash clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -118,6 +118,13 @@ SEARCH ?=
 
 bench-search: install ## Measure searches in stores of a million events, and what they cost ingest
 	@PYTHONPATH=tests $(BIN)/python -m bench.search $(SEARCH)
+
+# PAGE="--parts screens --times 5" is shorter, and PAGE="--folder FOLDER" keeps the store. Needs 3 GB of disk.
+PAGE ?=
+
+bench-page: install ## Measure the screens of the operator page, what viewers cost ingest, and the start
+	@tests/bench/fetch_wrk.sh
+	@PYTHONPATH=tests $(BIN)/python -m bench.page $(PAGE)
 
 # PART=keys, purge or pending: one part; FLAT="--keys 1000000 --rounds 2": smaller. Needs 5 GB of disk.
 PART ?= keys purge pending

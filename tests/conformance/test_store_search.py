@@ -194,7 +194,6 @@ async def test_a_needle_is_found_wherever_it_is_in_a_long_body(store: Store) -> 
 async def test_a_page_tells_how_far_back_the_search_has_come(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(searching, "PAGE_TIME", 0.0)
     monkeypatch.setattr(searching, "INDEX_STEPS", Steps(4, 4, 4))
     monkeypatch.setattr(searching, "BODY_STEPS", Steps(4, 4, 4))
     await accept(store, *[arrival(of=event(received=NOW + number)) for number in range(10)])
@@ -202,7 +201,7 @@ async def test_a_page_tells_how_far_back_the_search_has_come(
         reached: list[float | None] = []
         cursor = None
         while not reached or cursor is not None:
-            page = await store.events(query, limit=5, cursor=cursor)
+            page = await store.events(query, limit=5, cursor=cursor, page_time=0.0)
             assert page.items == ()
             reached.append(page.searched_to)
             cursor = page.cursor

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from gatehouse import providers
+from gatehouse.diagnosis import signature_headers
 from refusals import BODY, PLAIN, URL, acme, explained, request
 
 
@@ -30,6 +32,13 @@ def test_a_missing_header_is_named_with_a_similar_one() -> None:
             "X-Acme-Sig}` in `sources.acme.verify`."
         ),
     )
+
+
+def test_each_header_in_which_a_preset_signs_is_found_without_reading_all_presets() -> None:
+    mentioned = signature_headers._mentioned_headers()
+    for name in providers.names():
+        signed_in = signature_headers._signature_headers(name)
+        assert signed_in <= mentioned[name], name
 
 
 def test_a_known_providers_signature_is_recognized() -> None:

@@ -14,6 +14,7 @@ from gatehouse.operator.queries import (
     delivery_query,
     event_query,
     page_limit,
+    page_time,
     replay_destinations,
     retry_request,
 )
@@ -108,6 +109,13 @@ def test_a_limit_is_a_number_from_1_to_500(text: str) -> None:
 
 def test_a_valid_limit_is_accepted() -> None:
     assert [page_limit({}), page_limit({"limit": "1"}), page_limit({"limit": "500"})] == [50, 1, 500]
+
+
+@pytest.mark.parametrize("text", ["9ms", "151ms", "1h", "50", "", "0ms", "-50ms"])
+def test_the_time_for_a_page_is_a_duration_up_to_that_of_a_page_without_it(text: str) -> None:
+    assert [page_time({}), page_time({"within": "50ms"})] == [0.15, 0.05]
+    with pytest.raises(BadQueryError, match="10ms to 150ms"):
+        page_time({"within": text})
 
 
 def test_a_retry_concerns_dead_deliveries_as_of_now() -> None:

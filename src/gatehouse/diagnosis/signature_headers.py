@@ -35,6 +35,8 @@ _SIGNATURE_WORDS = re.compile(
 )
 #: Names that any provider may use, so they do not identify one.
 _GENERIC = frozenset({"authorization", "signature", "x-signature", "x-webhook-signature"})
+#: A header after the key `header` in the text of a preset.
+_PLACE = re.compile(r"\bheader:\s*[\"']?((?:{n}|[^\s\"',}])+)")
 #: How many providers a finding names. Many sign through Svix.
 _MAX_NAMED = 3
 #: How similar a header must be to an expected one, from 0 to 1.
@@ -165,12 +167,16 @@ def _header_key(verifiers: Sequence[KnownVerifier], name: str) -> tuple[str, str
 def _owners(name: str) -> tuple[str, ...]:
     """Return the providers that sign in this header, or in a newer one whose name only adds to this one."""
     found = [
-        title
-        for header, titles in signature_headers().items()
-        if header == name or header.startswith(f"{name}-")
-        for title in titles
+        raw_preset(provider).get("title") or provider
+        for provider, mentioned in _mentioned_headers().items()
+        if any(_is_or_adds_to(header, name) for header in mentioned)
+        and any(_is_or_adds_to(header, name) for header in _signature_headers(provider))
     ]
     return tuple(dict.fromkeys(found))
+
+
+def _is_or_adds_to(header: str, name: str) -> bool:
+    return header == name or header.startswith(f"{name}-")
 
 
 def _listed(titles: tuple[str, ...]) -> str:
@@ -179,14 +185,24 @@ def _listed(titles: tuple[str, ...]) -> str:
 
 
 @cache
-def signature_headers() -> dict[str, tuple[str, ...]]:
-    """Map the signature header of each preset (lower case) to the titles of the presets that use it."""
-    found: dict[str, list[str]] = {}
-    for name in providers.names():
-        preset = raw_preset(name)
-        for header in _headers(preset.get("verify")):
-            found.setdefault(header.lower(), []).append(preset.get("title") or name)
-    return {header: tuple(titles) for header, titles in found.items() if header not in _GENERIC}
+def _mentioned_headers() -> dict[str, frozenset[str]]:
+    """Map each preset to the headers (lower case) that its text mentions as a place.
+
+    To read the text as YAML takes a hundred times as long, so that is only done for the few that matter.
+    """
+    return {
+        name: frozenset(_numbered(header) for header in _PLACE.findall(providers.text(name)))
+        for name in providers.names()
+    }
+
+
+def _signature_headers(provider: str) -> frozenset[str]:
+    """Return the headers (lower case) in which a provider signs, except those that any provider may use."""
+    return frozenset(map(_numbered, _headers(raw_preset(provider).get("verify")))) - _GENERIC
+
+
+def _numbered(header: str) -> str:
+    return header.replace("{n}", "1").lower()
 
 
 def _headers(verify: Any) -> Iterator[str]:  # noqa: ANN401 - a preset's data
@@ -199,7 +215,7 @@ def _headers(verify: Any) -> Iterator[str]:  # noqa: ANN401 - a preset's data
         place = verify.get("signature", verify)
         header = place.get("header", ()) if isinstance(place, dict) else ()
         names = (header,) if isinstance(header, str) else header
-        yield from (name.replace("{n}", "1") for name in names)
+        yield from names
 
 
 def ebay_key_id(header: str) -> str | None:

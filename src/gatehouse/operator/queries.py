@@ -34,6 +34,7 @@ from gatehouse.operator.request_types import (
 )
 from gatehouse.operator.stream.wanted import KINDS, Position, Wanted
 from gatehouse.store.records import Action, AuditQuery, DeliveryQuery, EventQuery, Status
+from gatehouse.store.searching import PAGE_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +46,8 @@ _HTTP_STATUS = re.compile(r"[1-5]\d\d", re.ASCII)
 _ACTIONS = get_args(Action)
 #: The longest time between the first and the last step of one retry, in seconds.
 _LONGEST_RETRY = 24 * 3600.0
+#: Seconds. A search needs time for at least one step.
+_SHORTEST_PAGE = 0.01
 
 
 class BadQueryError(GatewayError):
@@ -168,6 +171,16 @@ def page_limit(given: Mapping[str, str]) -> int:
     if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_LIMIT)) and 0 < int(text) <= MAX_LIMIT:
         return int(text)
     raise BadQueryError(f"limit must be a number from 1 to {MAX_LIMIT}")
+
+
+def page_time(given: Mapping[str, str]) -> float:
+    """Parse how long the search for one page may take, in seconds. Raises `BadQueryError`."""
+    if "within" not in given:
+        return PAGE_TIME
+    seconds = _seconds(given["within"])
+    if seconds is None or not _SHORTEST_PAGE <= seconds <= PAGE_TIME:
+        raise BadQueryError("within must be a duration from 10ms to 150ms")
+    return seconds
 
 
 def retry_request(given: Mapping[str, Any], now: float) -> RetryRequest:

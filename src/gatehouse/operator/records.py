@@ -118,13 +118,16 @@ class RecordsApi:
     async def _list_events(self, request: ApiRequest) -> web.Response:
         """List events, newest first.
 
-        A page ends after about 150 ms. So it can have fewer entries than `limit`, or none, and still have a
-        `cursor` for the next page. `contains` reads every body that the other filters leave: `searched_to`
-        tells how far back the search has come.
+        A page ends after the time in `within`. So it can have fewer entries than `limit`, or none, and still
+        have a `cursor` for the next page. `contains` reads every body that the other filters leave:
+        `searched_to` tells how far back the search has come.
         """
         given = request.query
         query, limit = queries.event_query(given, self._clock()), queries.page_limit(given)
-        page = await page_of(self._store.events(query, limit=limit, cursor=given.get("cursor")))
+        page_time = queries.page_time(given)
+        page = await page_of(
+            self._store.events(query, limit=limit, cursor=given.get("cursor"), page_time=page_time)
+        )
         return responses.search_answer("events", page, responses.event_summary)
 
     @describe_route("Events", {200: (EventDetails,)}, errors=(404,), path=_EVENT_ID)

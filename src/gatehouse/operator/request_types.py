@@ -120,6 +120,15 @@ class DeliveryFilters(_OfDeliveries, total=False):
 class EventListQuery(EventFilters, _Paging, total=False):
     """The query of a list of events."""
 
+    within: Annotated[
+        str,
+        Meta(
+            description="How long the search for one page may take: from `10ms` to `150ms`.",
+            examples=["50ms"],
+            extra_json_schema={"default": "150ms"},
+        ),
+    ]
+
 
 class DeliveryListQuery(DeliveryFilters, _Paging, total=False):
     """The query of a list of deliveries."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlia
 import msgspec
 
 from gatehouse.store.operations import OperationStore
+from gatehouse.store.searching import PAGE_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -260,10 +261,17 @@ class Store(OperationStore, Protocol):
     async def known(self, source: str, keys: Sequence[DedupeKey | None], *, now: float) -> Receipt | None:
         """Return the receipt that an arrival with these keys would get as a duplicate; None if it is new."""
 
-    async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
+    async def events(
+        self,
+        query: EventQuery,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        page_time: float = PAGE_TIME,
+    ) -> Page[EventRow]:
         """List events, from new to old. Raises `ValueError` for an invalid cursor.
 
-        A page that is short or empty need not be the last one, because a call scans a bounded number of rows.
+        A page that is short or empty need not be the last one, because a call ends after `page_time` seconds.
         """
 
     async def events_onward(

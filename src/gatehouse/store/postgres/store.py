@@ -45,7 +45,7 @@ from gatehouse.store.postgres.pool import FEW_ROWS, ConnectionPools, Pool
 from gatehouse.store.postgres.rows import is_storable
 from gatehouse.store.postgres.schema import migrate
 from gatehouse.store.records import Page, Retried
-from gatehouse.store.searching import BodySearches, fill_groups, fill_page, steps_for
+from gatehouse.store.searching import PAGE_TIME, BodySearches, fill_groups, fill_page, steps_for
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -221,13 +221,22 @@ class PostgresStore(OperationMethods):
         )
         return await self._run(self._hot, work)
 
-    async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
+    async def events(
+        self,
+        query: EventQuery,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        page_time: float = PAGE_TIME,
+    ) -> Page[EventRow]:
         async def step(left: int, at: str | None, rows: int) -> Page[EventRow]:
             work = partial(listing.events, query=query, limit=left, cursor=at, scan_rows=rows)
             return await self._run(self._slow, work)
 
         async with self._body_searches.turn(query):
-            return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
+            return await fill_page(
+                step, limit=limit, cursor=cursor, steps=steps_for(query), page_time=page_time
+            )
 
     async def events_onward(
         self, query: EventQuery, *, destination: str | None = None, limit: int, cursor: str | None = None

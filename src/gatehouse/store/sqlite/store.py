@@ -19,7 +19,7 @@ from gatehouse.store import audit as audit_entries
 from gatehouse.store.accepting import resolved_keys
 from gatehouse.store.base import Cutoffs
 from gatehouse.store.records import Retried
-from gatehouse.store.searching import BodySearches, fill_groups, fill_page, steps_for
+from gatehouse.store.searching import PAGE_TIME, BodySearches, fill_groups, fill_page, steps_for
 from gatehouse.store.sqlite import (
     audit,
     following,
@@ -166,13 +166,22 @@ class SqliteStore(OperationMethods):
         self._database.check()
         return found
 
-    async def events(self, query: EventQuery, *, limit: int, cursor: str | None = None) -> Page[EventRow]:
+    async def events(
+        self,
+        query: EventQuery,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        page_time: float = PAGE_TIME,
+    ) -> Page[EventRow]:
         async def step(left: int, at: str | None, rows: int) -> Page[EventRow]:
             work = partial(listing.events, query=query, limit=left, cursor=at, scan_rows=rows)
             return await self._read(work)
 
         async with self._body_searches.turn(query):
-            return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
+            return await fill_page(
+                step, limit=limit, cursor=cursor, steps=steps_for(query), page_time=page_time
+            )
 
     async def events_onward(
         self, query: EventQuery, *, destination: str | None = None, limit: int, cursor: str | None = None
