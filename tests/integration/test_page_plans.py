@@ -12,6 +12,7 @@ import pytest
 from browsing import Browser
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
+from gatehouse.operator.page import waiting
 from gateways import RunGateway, Running
 from operators import VALUES, ask
 from pages import Seen, form_of, look, send
@@ -286,3 +287,21 @@ async def test_the_role_read_sees_plans_and_changes_nothing(
                 path == "/dead",  # the button of the filters
             )
         assert "Your token has the role read" in (await browser.get("/dead/retry")).text
+
+
+async def test_a_page_that_takes_time_begins_at_once_and_ends_complete(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE", 0)
+    for path in ("/dead", "/dead/retry?type=sale.*", "/events/replay", "/dead/discard?destination=app"):
+        async with shop.running.client.get(
+            shop.running.operator_url + path, headers={"Cookie": "gatehouse_notice=Discarded"}
+        ) as answer:
+            html = await answer.text()
+        assert (answer.status, answer.headers["Transfer-Encoding"]) == (200, "chunked")
+        assert "form-action 'self'" in answer.headers["Content-Security-Policy"]
+        assert 'gatehouse_notice=""' in answer.headers["Set-Cookie"]
+        for once in ("<main", "</main>", "<h1>", "</html>", "Counting …", "Discarded</p>"):
+            assert html.count(once) == 1, (path, once)
+    assert "3 events, 6 deliveries" in (await shop.look("/dead/retry?type=sale.*")).words
+    assert "reason must be one of" in (await shop.look("/events/replay?reason=x")).words

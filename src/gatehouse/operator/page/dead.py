@@ -11,6 +11,7 @@ from gatehouse.operator.page.asking import ApiError
 from gatehouse.operator.page.dead_groups import add_groups, by_destination, discarded_in_words
 from gatehouse.operator.page.filters import Field, filled, given, has_empty
 from gatehouse.operator.page.selection import fixed, in_words
+from gatehouse.operator.page.waiting import with_beginning
 from gatehouse.operator.request_types import DeadFilters
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class DeadScreen:
         parts = _parts(request.query.get("parts", ""))
         if has_empty(request.query):
             return self._site.redirect("/dead", filters | ({"parts": parts} if parts > 1 else {}))
+        screen = self._groups(request, filters, parts)
+        return await with_beginning(self._site, request, "Dead letters", screen)
+
+    async def _groups(self, request: web.Request, filters: Mapping[str, str], parts: int) -> web.Response:
         status = await self._api.get(request, "/api/v1/status")
         counted, problem = await self._count(request, filters, parts)
         groups = by_destination(counted["groups"], status["destinations"], filters)
@@ -88,11 +93,12 @@ class DeadScreen:
 
     async def _plan_discard(self, request: web.Request) -> web.StreamResponse:
         filters = fixed(request.query, DeadFilters.__annotations__, self._site.clock())
-        return await self._show_discard(request, filters)
+        screen = self._show_discard(request, filters)
+        return await with_beginning(self._site, request, "Discard dead letters", screen)
 
     async def _show_discard(
         self, request: web.Request, filters: Mapping[str, str], problem: str = ""
-    ) -> web.StreamResponse:
+    ) -> web.Response:
         """Show what would be discarded. A filter for a result also matches an earlier attempt."""
         counted, refused = await self._count(request, filters, _BEFORE_DISCARD)
         return self._site.render(

@@ -19,6 +19,7 @@ from gatehouse.operator.page.planning import (
 )
 from gatehouse.operator.page.progress import NOUNS, lasts, shown
 from gatehouse.operator.page.selection import in_words
+from gatehouse.operator.page.waiting import with_beginning
 
 if TYPE_CHECKING:
     from gatehouse.operator.page.progress import Operations
@@ -51,10 +52,12 @@ class PlansScreen:
 
     async def _plan_replay(self, request: web.Request) -> web.StreamResponse:
         form = read_form(request.query, self._site.clock())
-        return await (self._show_selected if form.ids else self._show)(request, "replays", form)
+        screen = (self._show_selected if form.ids else self._show)(request, "replays", form)
+        return await with_beginning(self._site, request, "Plan a replay", screen)
 
     async def _plan_retry(self, request: web.Request) -> web.StreamResponse:
-        return await self._show(request, "retries", read_form(request.query, self._site.clock()))
+        screen = self._show(request, "retries", read_form(request.query, self._site.clock()))
+        return await with_beginning(self._site, request, "Plan a retry", screen)
 
     async def _start_replay(self, request: web.Request) -> web.StreamResponse:
         return await self._sent(request, "replays")
@@ -102,7 +105,7 @@ class PlansScreen:
         same: dict[str, Any] | None = None,
         problem: str = "",
         status: int = 200,
-    ) -> web.StreamResponse:
+    ) -> web.Response:
         """Show the plan. `same` is an operation that already does it."""
         plan, refused = await self._plan(request, kind, form)
         return await self._render(
@@ -132,7 +135,7 @@ class PlansScreen:
 
     async def _show_selected(
         self, request: web.Request, kind: Operations, form: Form, *, problem: str = ""
-    ) -> web.StreamResponse:
+    ) -> web.Response:
         """Show the plan of selected events, which are few enough to be listed."""
         if len(form.ids) > MOST_SELECTED:
             problem = f"Select at most {MOST_SELECTED} events, or use filters."
@@ -162,7 +165,7 @@ class PlansScreen:
         *,
         counted: dict[str, int],
         **values: Any,  # noqa: ANN401 - for the template
-    ) -> web.StreamResponse:
+    ) -> web.Response:
         listed = await self._api.get(request, "/api/v1/destinations")
         return self._site.render(
             request,

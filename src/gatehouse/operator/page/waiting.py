@@ -1,0 +1,51 @@
+"""Sends the beginning of a page while the rest of it takes time, so that a person sees what it waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import hdrs, web
+
+from gatehouse.operator.page.asking import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from gatehouse.operator.page.site import Site
+
+#: Seconds after which the beginning is sent.
+PATIENCE: Final = 0.05
+#: Where the content of a page begins and ends.
+_BEGIN, _END = '<main id="main" tabindex="-1">', "</main>"
+
+
+async def with_beginning(
+    site: Site, request: web.Request, title: str, screen: Coroutine[object, object, web.Response]
+) -> web.StreamResponse:
+    """Answer with a screen. If it takes long, its beginning comes first, and says that the gateway counts.
+
+    The status of such an answer is 200, whatever the screen then says.
+    """
+    task = asyncio.ensure_future(screen)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=PATIENCE)
+        if done or request.method != hdrs.METH_GET:
+            return await task
+        # The screen shows the notice, and this part only removes its cookie.
+        beginning = site.render(request, "waiting.html", title=title, notice="")
+        response = web.StreamResponse(headers=beginning.headers)
+        response.headers.popall(hdrs.CONTENT_LENGTH, None)
+        response.headers["X-Accel-Buffering"] = "no"  # nginx would wait for the rest
+        response.cookies.update(beginning.cookies)
+        await response.prepare(request)
+        await response.write((beginning.text or "").partition(_END)[0].encode())
+        try:
+            page = await task
+        except ApiError as error:
+            page = site.error(request, error.status, str(error))
+        await response.write((page.text or "").partition(_BEGIN)[2].encode())
+        await response.write_eof()
+    finally:
+        task.cancel()
+    return response
