@@ -11,6 +11,7 @@ from gatehouse.workers.merging import (
     merge_history,
     merge_sources,
     merge_status,
+    newest_first,
 )
 
 
@@ -56,6 +57,27 @@ def test_the_counts_of_a_source_are_those_of_all_workers() -> None:
         last_accepted="2026-01-01T00:00:03Z",
         secrets=[{"position": 1, "matched": 6, "last_used": None}],
     )
+
+
+def test_times_of_workers_are_compared_as_times() -> None:
+    """As text, a whole second would be after its fractions."""
+    whole, half = "2026-01-01T00:00:16Z", "2026-01-01T00:00:16.5Z"
+
+    def at(time: str) -> dict[str, Any]:
+        secret = {"position": 1, "matched": 1, "last_used": time}
+        return source(last_accepted=time, last_refused={"id": "01", "time": time}, secrets=[secret])
+
+    for first, second in ((whole, half), (half, whole)):
+        (merged,) = merge_sources([[at(first)], [at(second)]])
+        assert (merged["last_accepted"], merged["last_refused"]["time"]) == (half, half)
+        assert merged["secrets"][0]["last_used"] == half
+        states = [destination(breaker="open", open_since=time, next_probe=time) for time in (first, second)]
+        (state,) = merge_destinations([[each] for each in states])
+        assert (state["open_since"], state["next_probe"]) == (whole, whole)
+        listed = newest_first([{"time": first}, {"time": second}], by="time")
+        assert listed == [{"time": half}, {"time": whole}]
+        histories = merge_history([history(since=first), history(since=second)], complete=True)
+        assert (histories["since"], histories["complete_since"]) == (whole, half)
 
 
 def test_the_duplicates_of_all_workers_are_listed_newest_first_and_counted_since_the_latest_start() -> None:

@@ -27,6 +27,7 @@ from gatehouse.workers.merging import (
     merge_history,
     merge_sources,
     merge_status,
+    newest_first,
 )
 from gatehouse.workers.process import NoAnswerError, WorkerAnswer
 
@@ -222,7 +223,7 @@ class WorkersApi:
 
 def _newest_first(answers: Sequence[WorkerAnswer], name: str, *, by: str) -> list[dict[str, Any]]:
     listed = [entry for answer in answers for entry in answer.json()[name]]
-    return sorted(listed, key=lambda entry: str(entry[by]), reverse=True)
+    return newest_first(listed, by=by)
 
 
 def _pass_on(answer: WorkerAnswer) -> web.Response:

@@ -29,9 +29,9 @@ def merge_duplicates(answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Merge the duplicates of one event. All workers count them from the latest `since` on."""
     latest = (one for answer in answers for one in answer["latest"])
     return {
-        "since": max((answer["since"] for answer in answers), key=_seconds),
+        "since": _latest(*(answer["since"] for answer in answers)),
         "count": sum(answer["count"] for answer in answers),
-        "latest": sorted(latest, key=lambda one: _seconds(one["at"]), reverse=True)[:MAX_LATEST],
+        "latest": newest_first(latest, by="at")[:MAX_LATEST],
     }
 
 
@@ -54,16 +54,21 @@ def merge_history(answers: Sequence[dict[str, Any]], *, complete: bool) -> dict[
 
     The newest bucket of a worker that answered just before the others may be the one before theirs.
     """
-    first, *others = sorted(answers, key=lambda answer: str(answer["until"]), reverse=True)
+    first, *others = newest_first(answers, by="until")
     for answer in others:
         _shift(answer, round((_seconds(first["until"]) - _seconds(answer["until"])) / first["step_seconds"]))
     sources, destinations = ([answer[kind] for answer in answers] for kind in ("sources", "destinations"))
     return first | {
-        "since": min(answer["since"] for answer in answers),
-        "complete_since": max(answer["since"] for answer in answers) if complete else None,
+        "since": _earliest(*(answer["since"] for answer in answers)),
+        "complete_since": _latest(*(answer["since"] for answer in answers)) if complete else None,
         "sources": list(_merged(sources, _add_source_history)),
         "destinations": list(_merged(destinations, _add_destination_history)),
     }
+
+
+def newest_first(entries: Iterable[dict[str, Any]], *, by: str) -> Entries:
+    """Sort entries by the time in the member `by`."""
+    return sorted(entries, key=lambda entry: _seconds(entry[by]), reverse=True)
 
 
 def _shift(answer: dict[str, Any], missing: int) -> None:
@@ -113,7 +118,16 @@ def _by_bucket(one: _Buckets, other: _Buckets, combine: Callable[[Sequence[int]]
     ]
 
 
+def _earliest(*times: str | None) -> str | None:
+    return min(_given(*times), key=_seconds, default=None)
+
+
+def _latest(*times: str | None) -> str | None:
+    return max(_given(*times), key=_seconds, default=None)
+
+
 def _seconds(time: str) -> float:
+    # As text, `…16Z` would be after `…16.5Z`.
     return cast("float", parse_time(time))
 
 
@@ -133,21 +147,20 @@ def _add_destination(merged: dict[str, Any], other: dict[str, Any]) -> None:
     if other["breaker"] != "closed":
         merged["breaker"] = other["breaker"]
         for time in ("open_since", "next_probe"):
-            merged[time] = min(_given(merged[time], other[time]), default=None)
+            merged[time] = _earliest(merged[time], other[time])
 
 
 def _add_source(merged: dict[str, Any], other: dict[str, Any]) -> None:
     if not other["ready"]:
         merged["ready"], merged["not_ready"] = False, other["not_ready"]
-    merged["last_accepted"] = max(_given(merged["last_accepted"], other["last_accepted"]), default=None)
+    merged["last_accepted"] = _latest(merged["last_accepted"], other["last_accepted"])
     merged["refused_last_hour"] += other["refused_last_hour"]
     refused = _given(merged["last_refused"], other["last_refused"])
-    merged["last_refused"] = max(refused, key=lambda one: str(one["time"]), default=None)
+    merged["last_refused"] = next(iter(newest_first(refused, by="time")), None)
     for secret, same in zip(merged["secrets"], other["secrets"], strict=False):
         secret["matched"] += same["matched"]
-        secret["last_used"] = max(_given(secret["last_used"], same["last_used"]), default=None)
+        secret["last_used"] = _latest(secret["last_used"], same["last_used"])
 
 
-def _given(*values: Any) -> Iterable[Any]:  # noqa: ANN401 - JSON
-    """Return the values that are not None. RFC 3339 times in UTC sort as text."""
+def _given(*values: Any) -> list[Any]:  # noqa: ANN401 - JSON
     return [value for value in values if value is not None]
