@@ -16,6 +16,7 @@ import pytest
 
 from gatehouse.errors import StoreError
 from gatehouse.store.sqlite.backup import back_up
+from machine import lacking
 
 ROWS = 3_000
 
@@ -118,7 +119,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     mount = shutil.which("mount")
     options = ("-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder))
     if os.geteuid() != 0 or mount is None or subprocess.run([mount, *options], check=False).returncode:
-        pytest.skip("nothing can be mounted here")
+        lacking("nothing can be mounted here")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
