@@ -6,8 +6,10 @@ import contextlib
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -109,6 +111,37 @@ def test_a_source_that_cannot_be_copied_is_refused(
         back_up(store, tmp_path / "copy.db", lambda _done, _total: None)
 
     assert names(tmp_path) == set()
+
+
+def test_what_a_killed_copy_left_is_removed_and_what_another_copy_writes_is_not(
+    store: Path, tmp_path: Path
+) -> None:
+    """A child is killed in the middle of its copy, while another one to the same file is in progress."""
+    target, running = tmp_path / "copy.db", f"copy.db.{os.getpid()}.partial"
+    program = (
+        "import os, pathlib, signal, sys; from gatehouse.store.sqlite.backup import back_up;"
+        "back_up(*map(pathlib.Path, sys.argv[1:]), lambda *_: os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    foreign = {"copy.db.partial", "copy.db.old.partial", "other.db.12.partial"}
+    for name in foreign:
+        (tmp_path / name).write_text("not of a copy to this file")
+    (tmp_path / "copy.db.1.partial").symlink_to(store)
+    left: list[set[str]] = []
+
+    def kill_another(_done: int, _total: int) -> None:
+        if not left:
+            killed = subprocess.run([sys.executable, "-c", program, str(store), str(target)], check=False)
+            assert killed.returncode == -signal.SIGKILL
+            left.append(names(tmp_path) - foreign - {running, "copy.db.1.partial"})
+
+    back_up(store, target, kill_another)
+    assert len(left[0]) == 1, "the killed copy did not remove the file of the running one"
+    target.unlink()
+    back_up(store, target, lambda _done, _total: None)
+
+    assert rows(target) == ROWS
+    assert names(tmp_path) == foreign | {"copy.db", "copy.db.1.partial"}
+    assert store.is_file()
 
 
 @pytest.fixture

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
+import re
 import shutil
 import sqlite3
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -41,12 +44,13 @@ def back_up(path: Path, target: Path, report: Callable[[int, int], None]) -> int
     """Copy the file at `path` to `target`, which must not exist. Returns the size of the copy in bytes.
 
     The copy is what was committed when it began. It is fsynced and checked before it gets its name. Raises
-    `StoreError`, and then leaves nothing behind.
+    `StoreError`, and then leaves nothing behind. What a killed copy to the same target left is removed first.
     """
     if not path.is_file():
         raise StoreError(f"{path} is not a file", hint="name the config of the gateway with -c FILE")
     if os.path.lexists(target):
         raise _exists(target)
+    _remove_left_over(target)
     _check_space(path, target)
     with _partial(target) as (partial, descriptor):
         try:
@@ -58,6 +62,26 @@ def back_up(path: Path, target: Path, report: Callable[[int, int], None]) -> int
             raise _unwritable(target, error) from error
         _publish(partial, target)
     return target.stat().st_size
+
+
+def _remove_left_over(target: Path) -> None:
+    """Remove the files into which killed processes of this user copied. A running copy locks its file."""
+    name = re.compile(re.escape(target.name) + r"\.[0-9]+\.partial")
+    with contextlib.suppress(OSError):
+        for path in [path for path in target.absolute().parent.iterdir() if name.fullmatch(path.name)]:
+            with contextlib.suppress(OSError):
+                _remove_unless_locked(path)
+
+
+def _remove_unless_locked(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _check_space(path: Path, target: Path) -> None:
@@ -76,7 +100,7 @@ def _check_space(path: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _partial(target: Path) -> Iterator[tuple[Path, int]]:
-    """Create the file to copy into, which only this user can read. It is removed at the end.
+    """Create and lock the file to copy into, which only this user can read. It is removed at the end.
 
     Yields its path and a descriptor.
     """
@@ -86,17 +110,26 @@ def _partial(target: Path) -> Iterator[tuple[Path, int]]:
     except OSError as error:
         raise _unwritable(target, error) from error
     try:
+        _lock(partial, descriptor)
         yield partial, descriptor
     finally:
         os.close(descriptor)
         partial.unlink(missing_ok=True)  # after a success, the copy keeps its other name
 
 
+def _lock(partial: Path, descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # a file system without locks: nothing that is left there is removed
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    if not partial.exists():
+        raise StoreError(f"{partial} was removed before it was locked", hint="run the command again")
+
+
 def _copy(path: Path, partial: Path, descriptor: int, report: Callable[[int, int], None]) -> None:
     with (
         # A read-only connection never writes the log back into the file, not even when it closes.
         contextlib.closing(_connect(path, "mode=ro")) as source,
-        contextlib.closing(sqlite3.connect(partial, isolation_level=None)) as copy,
+        # No other process uses the copy. On network file systems, SQLite's locks can collide with `_lock`.
+        contextlib.closing(_connect(partial, "mode=rw&nolock=1")) as copy,
     ):
         # The copy has no name yet, so it needs no journal.
         copy.execute("PRAGMA journal_mode = OFF")
