@@ -291,9 +291,10 @@ def test_make_demo_on_a_terminal_leaves_an_operator_page_to_look_at_until_ctrl_c
         screens = {what: look(place) for what, place in places.items()}
         for what, words in ON_THE_PAGE.items():
             assert re.search(words, screens[what]), screens[what]
-        overview = look(f"{page}/")
-        assert "1 dead letter of ledger." in overview
-        assert "app delivering 0 none 0 " in overview
+        assert "1 dead letter of ledger." in look(f"{page}/")
+        assert "ledger 1 dead letter" in look(f"{page}/dead")
+        states = look(f"{page}/destinations")
+        assert re.search(r"\bapp delivering 0 none 0 .* archive breaker open", states), states
 
         stdin = demo.process.stdin
         assert stdin is not None

@@ -99,7 +99,7 @@ class Screen:
         self._heading("Addresses and files")
         for name, where in (
             ("for providers", f"{server}/webhooks/<source>"),
-            ("for operators", f"{operator}/metrics  /healthz  /readyz"),
+            ("metrics and health", f"{operator}/metrics  /healthz  /readyz"),
             ("the app", f"{app}/events"),
             ("config, secrets, store", f"{workspace.directory}/"),
             ("log", str(workspace.log)),
