@@ -67,7 +67,8 @@ class Serving:
 
     is_serving = True
 
-    def __init__(self, client: WorkerClient) -> None:
+    def __init__(self, number: int, client: WorkerClient) -> None:
+        self.number = number
         self.client = client
 
 
@@ -86,7 +87,7 @@ async def supervised(
 ) -> AsyncIterator[tuple[Supervised, str]]:
     """Run workers, and the operator server of a supervisor in front of them. Yield the URL of the latter.
 
-    Each of several workers has a store of its own.
+    Each of several workers has a store of its own. Without tokens in the config, nobody needs one.
     """
     environment = {
         "SECRET": providers.SECRET,
@@ -107,15 +108,16 @@ async def supervised(
             gateways.append(await stack.enter_async_context(gateway))
             client = WorkerClient(assignment.socket)
             stack.push_async_callback(client.close)
-            known.append(Serving(client))
+            known.append(Serving(number + 1, client))
         tokens = OperatorTokens(loaded.config.operator, Secrets(tmp_path, environment))
         server = OperatorServer(
             Address("127.0.0.1", 0),
-            tokens,
+            tokens if tokens.required else None,
             SupervisorMetrics(workers),
             {},
             WorkersApi(cast("Any", known), lambda: LastReload(successful=True, at=0.0)).routes(),
             reload=gateways[0].reload,
+            page_path=loaded.config.operator.path,
         )
         await server.start()
         stack.push_async_callback(server.stop)

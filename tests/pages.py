@@ -98,14 +98,14 @@ async def look(running: Running, path: str, url: str = "") -> Seen:
         return Seen(answer.status, await answer.text(), answer.headers.get("Location"))
 
 
-async def submit(running: Running, screen: str, action: str, **fields: str) -> Seen:
-    """Send a form of a screen, which must have it."""
-    shown = await look(running, screen)
+async def submit(running: Running, screen: str, action: str, url: str = "", **fields: str) -> Seen:
+    """Send a form of a screen, which must have it. `url` is that of another listener."""
+    shown = await look(running, screen, url)
     assert action in shown.actions
     token = re.search(r'name="form_token" value="(\w+)"', shown.html)
     assert token is not None
     form = {"form_token": token.group(1), **fields}
     async with running.client.post(
-        running.operator_url + action, data=form, headers=_HTML, allow_redirects=False
+        (url or running.operator_url) + action, data=form, headers=_HTML, allow_redirects=False
     ) as answer:
         return Seen(answer.status, await answer.text(), answer.headers.get("Location"))

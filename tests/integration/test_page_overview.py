@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gateways import CONFIG, RunGateway, Running
-from operators import ask
-from pages import look
+from operators import ask, supervised
+from pages import look, submit
 
 _FAILING = CONFIG.replace("max: 20ms}}", "max: 20ms}}, breaker: {{failures: 1, open: 60s}}")
 TROUBLED = _FAILING.replace("secrets: [env:EINVOICE]", "secrets: [env:ABSENT]")
@@ -63,3 +65,25 @@ async def test_what_needs_operator_action_comes_first_with_what_to_do(
     assert ": wrong_signature. Read what was found" in open_breaker.words
     assert "Paused app has been paused for 1 s. 1 delivery waits." in paused.words
     assert "Paused" not in open_breaker.words
+
+
+async def test_the_screens_show_and_change_what_all_workers_have(
+    destination: ScriptedDestination, tmp_path: Path
+) -> None:
+    async with supervised(destination.url, tmp_path, CONFIG, workers=2) as (running, url):
+        for number, worker in enumerate(running.all):
+            assert await send(worker, f"evt_{number}") == 200
+        await destination.wait_for(2)
+        overview = await look(running, "/", url)
+        screens = [
+            await look(running, path, url)
+            for path in ("/destinations", "/destinations/app", "/sources", "/sources/mando")
+        ]
+        paused = await submit(running, "/destinations/app", "/destinations/app/pause", url)
+        (app,) = (await ask(running, "GET", "/api/v1/destinations", {}, url=url))[1]["destinations"]
+
+    assert "accepted events in the last 24 hours: 2" in overview.html
+    assert "Workers 2 of 2 serve" in overview.words
+    assert [one.status for one in screens] == [200] * 4
+    assert "accepted 2" in screens[-1].words
+    assert (paused.location, app["paused"]) == ("/destinations/app", True)

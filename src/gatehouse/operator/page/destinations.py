@@ -18,7 +18,7 @@ _FAILED: Final = 10
 #: What the next page says after an action.
 _DONE: Final = {
     "pause": "{name} is paused. Its deliveries wait, and attempts in progress end.",
-    "resume": "{name} is resumed. Its pending deliveries are attempted now.",
+    "resume": "{name} is resumed. Its pending deliveries start again.",
     "probe": "The next probe of {name} starts now. Refresh in a moment to see whether it succeeded.",
 }
 
