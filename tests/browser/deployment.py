@@ -151,10 +151,18 @@ class Deployment:
     """A running gateway, its providers, and the apps behind it."""
 
     def __init__(
-        self, ingest: str, operator: str, providers: Providers, app: App, client: aiohttp.ClientSession
+        self,
+        ingest: str,
+        operator: str,
+        config: Path,
+        providers: Providers,
+        app: App,
+        client: aiohttp.ClientSession,
     ) -> None:
         self.ingest = ingest
         self.operator = operator
+        #: The config file.
+        self.config = config
         self.providers = providers
         self.app = app
         self.client = client
@@ -237,4 +245,4 @@ async def running_deployment(folder: Path) -> AsyncIterator[Deployment]:
         file.write_text(CONFIG.format(app=app.url))
         async with serving(file, **ENVIRONMENT) as gateway:
             providers = Providers(load(file), ENVIRONMENT)
-            yield Deployment(gateway.url, gateway.operator_url, providers, app, client)
+            yield Deployment(gateway.url, gateway.operator_url, file, providers, app, client)

@@ -82,6 +82,7 @@ async def running_with_history(folder: Path) -> AsyncIterator[Deployment]:
             deployment = Deployment(
                 f"http://127.0.0.1:{gateway.ingest.port}",
                 f"http://127.0.0.1:{gateway.operator.port}",
+                file,
                 Providers(loaded, ENVIRONMENT, clock.wall),
                 app,
                 client,

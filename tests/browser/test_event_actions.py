@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from browser.deployment import ALICE, OPERATOR, Deployment
-from browser.watching import Visitor
+from browser.watching import Visitor, notice
 from doubles.destination import after, status
 
 if TYPE_CHECKING:
-    from playwright.async_api import Page, StorageState
-
-
-async def _notice(page: Page) -> str:
-    return await page.locator(".notice").inner_text()
+    from playwright.async_api import StorageState
 
 
 @pytest.mark.parametrize("javascript", [True, False])
@@ -27,7 +23,7 @@ async def test_retry_delivers_a_dead_letter(
     page = await visitor.open(f"/events/{event_id}", state=operator, javascript=javascript)
     with deployment.app.answering("/ledger", status(200)):
         await page.locator("form[action$='/retry'] button").click()
-        assert "ledger is tried again" in await _notice(page)
+        assert "ledger is tried again" in await notice(page)
         delivery = await deployment.until_delivery(event_id, "ledger", "delivered")
     assert [attempt["reason"] for attempt in delivery["attempts"]] == ["rejected", "ok"]
     await page.reload()
@@ -53,7 +49,7 @@ async def test_replay_delivers_to_the_chosen_destinations_only(
     await page.locator("input[name=to][value=ledger]").uncheck()
     await page.locator("input[name=to][value=archive]").check()
     await page.locator("form[action$='/replay'] button").click()
-    assert "Replayed to billing, archive" in await _notice(page)
+    assert "Replayed to billing, archive" in await notice(page)
     await deployment.until_delivery(event_id, "archive", "delivered")
     await deployment.until_delivery(event_id, "billing", "delivered")
     received = deployment.app.received
@@ -70,7 +66,7 @@ async def test_discard_needs_a_note_and_keeps_it(
     assert (await deployment.delivery(event_id, "ledger"))["status"] == "dead"
     await page.locator("input[name=note]").fill("a test account <b>of ours</b>")
     await page.locator("form[action$='/discard'] button").click()
-    assert "is discarded" in await _notice(page)
+    assert "is discarded" in await notice(page)
     delivery = await deployment.delivery(event_id, "ledger")
     assert (delivery["status"], delivery["discarded_by"]) == ("discarded", "operator")
     assert delivery["note"] == "a test account <b>of ours</b>"
@@ -87,7 +83,7 @@ async def test_two_operators_who_retry_at_the_same_time_retry_once(
     with deployment.app.answering("/ledger", after(0.3, status(200))):
         await asyncio.gather(*(page.locator("form[action$='/retry'] button").click() for page in pages))
         await deployment.until_delivery(event_id, "ledger", "delivered")
-    notices = [await _notice(page) for page in pages]
+    notices = [await notice(page) for page in pages]
     assert sum("is tried again" in notice for notice in notices) == 1, notices
     assert sum("Nothing was changed" in notice for notice in notices) == 3, notices
     assert deployment.app.received("/ledger").count(event_id) == 2

@@ -24,7 +24,7 @@ SCREENS = {
     "/refused/{old}": ["stale_timestamp", "POST /webhooks/payments", "t=17"],
     "/live": ["connected"],
     "/destinations": ["breaker open", "paused", "search"],
-    "/destinations/crm": ["breaker open: 3 events failed", "server_error 3", "customers/create"],
+    "/destinations/crm": ["breaker open: 3 events failed", "server_error", "customers/create"],
     "/sources": ["not ready", "partner"],
     "/sources/payments": ["https://hooks.example.com/webhooks/payments", "env:PAYMENTS_SECRET"],
     "/dead": ["ledger", "rejected", "gone", "timeout"],

@@ -69,6 +69,13 @@ async def send_refused(deployment: Deployment) -> None:
         assert status == 401, (name, answer)
 
 
+async def open_breaker(deployment: Deployment) -> None:
+    """Send as many events to crm, which is down, as its breaker needs to open."""
+    for _ in range(3):
+        await deployment.accept(deployment.providers.request("shop", "customers/create"))
+    await deployment.settle()
+
+
 async def send_a_day(deployment: Deployment) -> None:
     """Send everything, and wait until only what is down or paused has pending deliveries."""
     status, _ = await deployment.ask("POST", "/api/v1/destinations/warehouse/pause")

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 Scheme = Literal["light", "dark"]
 
 
+async def notice(page: Page) -> str:
+    """Return what a page says about the last action."""
+    return await page.locator(".notice").inner_text()
+
+
 class Visitor:
     """A person with a browser of their own: cookies, window size and settings."""
 
