@@ -17,7 +17,7 @@ class Form(NamedTuple):
     """A form that changes something: where it is sent, and with what."""
 
     action: str
-    fields: dict[str, str]
+    fields: dict[str, str | float | bool]
 
 
 async def forms_of(page: Page) -> list[Form]:
