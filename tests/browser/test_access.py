@@ -34,6 +34,8 @@ async def test_a_token_opens_the_screen_that_was_asked_for_until_the_operator_lo
     await page.keyboard.press("Enter")
     await page.wait_for_url("**/events?source=shop")
     assert "alice" in await page.locator("header").inner_text()
+    await page.goto("/login?next=/dead")
+    assert urlsplit(page.url).path == "/dead"
     (cookie,) = await page.context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["secure"]) == (True, "Strict", False)
     assert ALICE not in cookie["value"]

@@ -26,7 +26,7 @@ async def test_keys_move_through_a_list_and_open_an_entry(visitor: Visitor, oper
     target = await page.evaluate("document.activeElement.href")
 
     await page.keyboard.press("/")
-    assert await page.evaluate("document.activeElement.closest('[data-filters]') !== null")
+    assert await page.evaluate("document.activeElement.name") == "contains"
     await page.keyboard.type("jk?r")  # letters of a filter are no keys of the page
     assert await page.locator("dialog#keys").is_hidden()
 
@@ -47,3 +47,13 @@ async def test_keys_move_through_a_list_and_open_an_entry(visitor: Visitor, oper
     assert await page.locator("input[name=to]").first.is_hidden()
     await page.keyboard.press("r")
     await page.locator("input[name=to]").first.wait_for()
+
+
+async def test_keys_work_after_events_were_selected(visitor: Visitor, operator: StorageState) -> None:
+    page = await visitor.open("/events?source=payments", state=operator)
+    await page.locator("input[name=id]").first.check()
+    await page.keyboard.press("j")
+    assert await page.evaluate(_FOCUSED) == 0
+    await page.locator("input[name=id]").nth(1).check()
+    await page.keyboard.press("r")
+    await page.wait_for_url("**/events/replay?source=payments")

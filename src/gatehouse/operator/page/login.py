@@ -39,9 +39,11 @@ class LoginScreen:
         ]
 
     async def _show(self, request: web.Request) -> web.Response:
-        if self._site.authentication.tokens is None:
-            return self._site.redirect("/")
-        return self._form(request, request.query.get("next", ""))
+        tokens, target = self._site.authentication.tokens, request.query.get("next", "")
+        cookie = request.cookies.get(SESSION, "")
+        if tokens is None or sessions.session_identity(tokens, cookie, self._site.clock()):
+            return self._lead_to(target)
+        return self._form(request, target)
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
         tokens = self._site.authentication.tokens
@@ -58,14 +60,18 @@ class LoginScreen:
                 else "This is not an operator token of this gateway."
             )
             return self._form(request, target, message, status=found.status)
-        response = self._site.redirect("/")
-        response.headers[hdrs.LOCATION] = self._site.local(target)
+        response = self._lead_to(target)
         self._site.start_session(request, response, sessions.issue(tokens, found, self._site.clock()))
         return response
 
     async def _logout(self, _: web.Request) -> web.StreamResponse:
         response = self._site.redirect("/login")
         self._site.end_session(response)
+        return response
+
+    def _lead_to(self, target: str) -> web.Response:
+        response = self._site.redirect("/")
+        response.headers[hdrs.LOCATION] = self._site.local(target)
         return response
 
     def _form(

@@ -4,8 +4,14 @@
 const one = (selector, root = document) => root.querySelector(selector);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
+// Characters that a browser would hide or obey are shown by their codes, as on the server.
+function visible(text) {
+  return text.replaceAll(/(?![\t\n])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) =>
+    `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
+}
+
 function isTyping(target) {
-  return target.closest("input, select, textarea, dialog, [contenteditable]") !== null;
+  return target.closest("input:not([type=checkbox]), select, textarea, dialog, [contenteditable]") !== null;
 }
 
 function moveFocus(step) {
@@ -18,7 +24,7 @@ function moveFocus(step) {
 }
 
 const keys = {
-  "/": () => one("[data-filters] input, [data-filters] select")?.focus(),
+  "/": () => (one("[data-filters] [name=contains]") ?? one("[data-filters] input, [data-filters] select"))?.focus(),
   j: () => moveFocus(1),
   k: () => moveFocus(-1),
   r: () => one("[data-replay]")?.click(),
@@ -84,7 +90,7 @@ if (live) {
 
   const cell = (text, name) => {
     const made = document.createElement("td");
-    made.textContent = text ?? "";
+    made.textContent = visible(text ?? "");
     if (name) made.className = name;
     return made;
   };
