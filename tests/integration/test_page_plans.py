@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,7 +15,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gatehouse.operator.page import waiting
 from gateways import RunGateway, Running
-from operators import VALUES, ask
+from operators import VALUES, ask, supervised
 from pages import Seen, form_of, look, send
 
 CONFIG = """
@@ -305,3 +306,23 @@ async def test_a_page_that_takes_time_begins_at_once_and_ends_complete(
             assert html.count(once) == 1, (path, once)
     assert "3 events, 6 deliveries" in (await shop.look("/dead/retry?type=sale.*")).words
     assert "reason must be one of" in (await shop.look("/events/replay?reason=x")).words
+
+
+async def test_in_front_of_workers_a_plan_is_shown_to_readers_and_started_by_others(
+    destination: ScriptedDestination, tmp_path: Path
+) -> None:
+    destination.always(status(410))
+    async with supervised(destination.url, tmp_path) as (running, url), Browser(url) as browser:
+        body = providers.body(id="evt_1", type="sale.created")
+        await running.send("mando", body, providers.mando(body))
+        await browser.log_in(VALUES["CI_TOKEN"])
+        async with asyncio.timeout(10):
+            while "1 event, 1 delivery" not in (await browser.get("/dead/retry")).text:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        destination.always(status(200))
+        await browser.log_in(VALUES["ALICE"])
+        form = {"was": "app", "to": "app", "form_token": await browser.form_token()}
+        seen = await browser.post("/dead/retry", form)
+        assert seen.status == 303
+        assert "Started by alice" in (await browser.get(seen.headers["location"])).text
+        assert (await destination.wait_for(2))[1].attempt == 2

@@ -62,10 +62,10 @@ def processed(operation: Mapping[str, Any]) -> int:
     return int(operation["done"] + operation["failed"])
 
 
-def percent(operation: Mapping[str, Any]) -> int:
+def percent(operation: Mapping[str, Any]) -> float:
     """Return how much is done. An operation without events has nothing left to do."""
     total = operation["total"]
-    return min(100, processed(operation) * 100 // total) if total else 100
+    return min(100.0, round(processed(operation) * 100 / total, 1)) if total else 100.0
 
 
 def per_second(rate: str) -> float | None:
