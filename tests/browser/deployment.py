@@ -237,12 +237,13 @@ class Deployment:
 
 
 @asynccontextmanager
-async def running_deployment(folder: Path) -> AsyncIterator[Deployment]:
-    """Run a gateway in a process of its own, and the apps in this one."""
+async def running_deployment(folder: Path, *, path: str | None = None) -> AsyncIterator[Deployment]:
+    """Run a gateway in a process of its own, and the apps in this one. `path` is `operator.path`."""
     async with ScriptedDestination() as server, aiohttp.ClientSession() as client:
         app = App(server)
         file = folder / "gateway.yaml"
-        file.write_text(CONFIG.format(app=app.url))
+        under = f"operator:\n  path: {path}\n" if path else "operator:\n"
+        file.write_text(CONFIG.format(app=app.url).replace("operator:\n", under))
         async with serving(file, **ENVIRONMENT) as gateway:
             providers = Providers(load(file), ENVIRONMENT)
             yield Deployment(gateway.url, gateway.operator_url, file, providers, app, client)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Page
 
 _WIDTH = 1400
-#: Pixels. Longer pages are cut off.
-_HEIGHTS = (480, 1400)
+#: Pixels.
+_LEAST = 480
 #: Pictures are in the repository, so they must stay small (bytes).
 _LARGEST = 150_000
 
@@ -30,6 +30,8 @@ class Picture(NamedTuple):
     name: str
     path: Callable[[Deployment], Awaitable[str]]
     scheme: Scheme = "light"
+    #: Pixels. A longer page is cut off.
+    height: int = 1180
 
 
 def _fixed(path: str) -> Callable[[Deployment], Awaitable[str]]:
@@ -39,7 +41,26 @@ def _fixed(path: str) -> Callable[[Deployment], Awaitable[str]]:
     return find
 
 
-PICTURES = (Picture("events", _fixed("/events")), Picture("events-dark", _fixed("/events"), "dark"))
+async def _dead_event(deployment: Deployment) -> str:
+    """Find an event that ledger refused with a reply."""
+    found = (await deployment.read("deliveries?status=dead&destination=ledger"))["deliveries"]
+    return "/events/" + str(next(one["event_id"] for one in found if one["last_reason"] == "rejected"))
+
+
+async def _refused(deployment: Deployment) -> str:
+    """Find a refused request that was sent to the wrong source."""
+    found = (await deployment.read("rejected?source=partner"))["rejected"]
+    return "/refused/" + str(next(one["id"] for one in found if one["reason"] == "missing_signature"))
+
+
+PICTURES = (
+    Picture("overview", _fixed("/")),
+    Picture("overview-dark", _fixed("/"), "dark"),
+    Picture("event", _dead_event, height=1000),
+    Picture("dead", _fixed("/dead")),
+    Picture("destination", _fixed("/destinations/crm")),
+    Picture("refused", _refused),
+)
 
 
 async def write_pictures(folder: Path) -> None:
@@ -54,15 +75,14 @@ async def write_pictures(folder: Path) -> None:
             for picture in PICTURES:
                 path = await picture.path(deployment)
                 page = await visitor.open(path, width=_WIDTH, scheme=picture.scheme, state=state)
-                await _write(page, folder / f"{picture.name}.png")
+                await _write(page, folder / f"{picture.name}.png", picture.height)
             if reports := await visitor.close():
                 raise SystemExit("\n".join(reports))
 
 
-async def _write(page: Page, file: Path) -> None:
-    least, most = _HEIGHTS
+async def _write(page: Page, file: Path, most: int) -> None:
     needed: int = await page.evaluate("document.body.scrollHeight")
-    await page.set_viewport_size({"width": _WIDTH, "height": max(least, min(needed, most))})
+    await page.set_viewport_size({"width": _WIDTH, "height": max(_LEAST, min(needed, most))})
     await page.screenshot(path=file)
     size = file.stat().st_size
     if size > _LARGEST:

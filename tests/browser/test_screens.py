@@ -17,7 +17,13 @@ SCREENS = {
     "/events": ["delivered"],
     "/events?source=payments": ["payment_intent.succeeded", "invoice.paid"],
     "/events?source=shop&status=pending": ["orders/create"],
-    "/events/{rejected}": ["invoice.payment_failed", "Refused", "unknown account", "Attempt 1", "billing"],
+    "/events/{rejected}": [
+        "invoice.payment_failed",
+        "refused by the app",
+        "unknown account",
+        "Attempt 1",
+        "billing",
+    ],
     "/events/{timeout}": ["products/update", "search", "Attempt 3"],
     "/events?type=no.such.type": ["No event matches"],
     "/refused": ["X-Hub-Signature-256", "wrong_signature"],
@@ -55,6 +61,26 @@ async def test_a_screen_shows_data_at_every_width_in_light_and_dark(
     found["axe, 1400, dark"] = await violations(page)
     found["uneven rows at 1400"] = await uneven_rows(page)
     assert {name: value for name, value in found.items() if value} == {}
+
+
+async def test_every_screen_works_without_javascript(
+    visitor: Visitor, operator: StorageState, ids: dict[str, str]
+) -> None:
+    visitor.expected.append("status of 404")
+    page = await visitor.open("/", state=operator, javascript=False)
+    for path, texts in SCREENS.items():
+        if path not in ("/live", "/login"):
+            await page.goto(path.format(**ids))
+            shown = await page.locator("main").inner_text()
+            assert [text for text in texts if text not in shown] == [], path
+            assert await page.locator(".needs-script:visible").count() == 0, path
+    await page.goto("/live")
+    assert "needs JavaScript" in await page.locator("main").inner_text()
+    await page.goto("/events?source=shop")
+    await page.locator("select[name=source]").select_option("repos")
+    await page.get_by_role("button", name="Filter").click()
+    assert "source=repos" in page.url
+    assert "orders/create" not in await page.locator("main").inner_text()
 
 
 async def test_the_checks_of_these_tests_find_faults(visitor: Visitor) -> None:
