@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -273,7 +274,7 @@ def made_on_a_terminal(clone: Path, environment: dict[str, str]) -> Iterator[Dem
         try:
             yield Demo(process)
         finally:
-            # Without its terminal, the demo ends too.
+            # This closes the terminal, so the demo ends too.
             process.kill()
 
 
@@ -304,6 +305,18 @@ def test_make_demo_on_a_terminal_leaves_an_operator_page_to_look_at_until_ctrl_c
     with socket.socket() as client:
         assert client.connect_ex(("127.0.0.1", int(page.rpartition(":")[2]))) != 0
     assert list(tmp_path.glob("gatehouse-demo-*")) == []
+
+
+def test_make_demo_ends_when_its_terminal_is_closed(
+    clone: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with made_on_a_terminal(clone, environment) as demo:
+        demo.read_until(READY)
+        assert list(tmp_path.glob("gatehouse-demo-*")) != []
+    deadline = time.monotonic() + TIMEOUT
+    while list(tmp_path.glob("gatehouse-demo-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # only its files show that it is still there
 
 
 def test_a_demo_that_is_stopped_too_early_leaves_nothing(environment: dict[str, str], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import signal
 import tempfile
 from collections.abc import Coroutine
@@ -32,6 +33,8 @@ T = TypeVar("T")
 SERVER_PORT = 8080
 OPERATOR_PORT = 9090
 _TIMEOUT_SECONDS = 15.0
+#: Seconds between two looks at whether the terminal is still there.
+_HANG_UP_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +65,7 @@ class _Running:
 async def run(options: Options, screen: Screen) -> bool:
     """Run the demo. Returns whether all results were as expected, up to Ctrl-C."""
     stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with _start(options) as running:
         screen.show_introduction()
@@ -74,6 +77,8 @@ async def run(options: Options, screen: Screen) -> bool:
             as_expected = not results.differences
             if not options.once:
                 as_expected &= await _stay(running, options, screen, stop)
+    if _has_hung_up():
+        return as_expected
     if stop.is_set():
         screen.show_end(running.workspace)
     elif options.hint:
@@ -131,8 +136,25 @@ async def _stay(running: _Running, options: Options, screen: Screen, stop: async
     screen.show_commands(options.program, running.operator, running.workspace)
     screen.show_page(running.operator, trouble)
     running.app.on_received = screen.show_received
-    await stop.wait()
+    await _until_stopped(stop)
     return not trouble.differences
+
+
+async def _until_stopped(stop: asyncio.Event) -> None:
+    """Wait for a signal, or until the terminal is closed.
+
+    No signal tells about the latter if `make demo` is the only program of the terminal.
+    """
+    while not stop.is_set() and not _has_hung_up():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), _HANG_UP_INTERVAL)
+
+
+def _has_hung_up() -> bool:
+    """Return whether the output goes to a terminal that is closed."""
+    output = select.poll()
+    output.register(1, 0)
+    return any(state & select.POLLHUP for _, state in output.poll(0))
 
 
 async def _unless_stopped(stop: asyncio.Event, work: Coroutine[None, None, T]) -> T | None:
