@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from aiohttp import web
 from gatehouse.config import describe
 from gatehouse.language.times import rfc3339
 from gatehouse.operator.masking import masked_headers, query_names
-from gatehouse.operator.queries import BadQueryError, page_limit
+from gatehouse.operator.queries import BadQueryError, page_limit, page_time
 from gatehouse.operator.request_types import MAX_NAMES, EnvironmentQuery, RejectedListQuery
 from gatehouse.operator.response_types import (
     EnvironmentNames,
@@ -61,6 +62,9 @@ class OperatorApi:
         self._sources = sources
         self._rejected = rejected
         self._handshakes = handshakes
+        #: They go on after the answer to a request that did not wait for them.
+        self._examinations: set[asyncio.Task[None]] = set()
+        self._examining = threading.Lock()
 
     def replace(self, sources: Mapping[str, Source]) -> None:
         """Show these sources from now on."""
@@ -79,18 +83,19 @@ class OperatorApi:
     async def _list_rejected(self, request: ApiRequest) -> web.Response:
         """List the last refused requests, newest first, and what to check for each.
 
-        The gateway keeps 20 per source, in memory only. Values that can be credentials are masked, and
-        bodies are never shown.
+        The gateway keeps 20 per source, in memory only. It looks for findings when it is first asked. Values
+        that can be credentials are masked, and bodies are never shown.
         """
         source = request.query.get("source")
         if source is not None and source not in self._sources:
             return error_answer(400, "bad_request", "no source has this name")
         try:
             limit = page_limit(request.query)
+            within = page_time(request.query) if "within" in request.query else None
         except BadQueryError as error:
             return error_answer(400, "bad_request", error.message)
         chosen = self._rejected.newest(source)[:limit]
-        answer: RejectedList = {"rejected": await self._describe_all(chosen)}
+        answer: RejectedList = {"rejected": await self._describe_all(chosen, within)}
         return _json(answer)
 
     @describe_route(
@@ -130,12 +135,27 @@ class OperatorApi:
         """Return the state of every source, in the order of the config."""
         return [self._source(source) for source in self._sources.values()]
 
-    async def _describe_all(self, chosen: Sequence[KeptRequest]) -> list[RejectedRequest]:
+    async def _describe_all(
+        self, chosen: Sequence[KeptRequest], within: float | None = None
+    ) -> list[RejectedRequest]:
+        """Describe refused requests, after `within` seconds without the findings that are still missing."""
         # A diagnosis takes milliseconds and there may be hundreds, so they run in a thread.
+        examining = asyncio.create_task(asyncio.to_thread(self._examine, chosen))
+        self._examinations.add(examining)
+        examining.add_done_callback(self._examinations.discard)
+        done, _ = await asyncio.wait([examining], timeout=within)
+        for each in done:
+            each.result()
         return await asyncio.to_thread(lambda: [self._describe(refused) for refused in chosen])
 
+    def _examine(self, chosen: Sequence[KeptRequest]) -> None:
+        for refused in chosen:
+            # Operators often look at the same requests at the same time.
+            with self._examining:
+                self._rejected.explain(refused)
+
     def _describe(self, refused: KeptRequest) -> RejectedRequest:
-        explained = self._rejected.explain(refused)
+        explained = refused.explained or ()
         signed_at = refused.signed_at
         return {
             "id": refused.id,
@@ -151,6 +171,7 @@ class OperatorApi:
             "headers": self._headers(refused),
             "body": {"length": refused.body_length, "sha256": _body_hash(refused)},
             "signed_at": None if signed_at is None else int(signed_at),
+            "examined": refused.explained is not None,
             "findings": [finding.text for finding in explained],
             "explained": [_explained(finding) for finding in explained],
         }

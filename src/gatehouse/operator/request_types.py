@@ -176,6 +176,14 @@ class RejectedListQuery(TypedDict, total=False):
             extra_json_schema={"default": DEFAULT_LIMIT},
         ),
     ]
+    within: Annotated[
+        str,
+        Meta(
+            description="How long to wait for findings: from `10ms` to `150ms`. Without it, the answer waits "
+            "for all of them. The gateway looks for the rest after the answer.",
+            examples=["50ms"],
+        ),
+    ]
 
 
 class StreamFilters(_Filters, _Times, total=False):

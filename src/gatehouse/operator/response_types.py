@@ -124,6 +124,9 @@ class RejectedRequest(TypedDict):
         int | None,
         Meta(description="When the provider signed it, as it says (Unix seconds).", examples=[1_769_853_600]),
     ]
+    examined: Annotated[
+        bool, Meta(description="Whether the search for findings has ended. If not, there are none yet.")
+    ]
     findings: Annotated[
         list[str],
         Meta(

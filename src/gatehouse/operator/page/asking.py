@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+#: How long a list may search. The rest of the 100 ms of a screen is for all else.
+WITHIN: Final = "60ms"
 #: The first status that is an error.
 _ERRORS: Final = 400
 #: In front of several workers, one route takes what the others don't.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
 from aiohttp import web
 
 from gatehouse.errors import OUTCOME_REASONS
-from gatehouse.operator.page.asking import ApiError
+from gatehouse.operator.page.asking import WITHIN, ApiError
 from gatehouse.operator.page.filters import Field, filled, given, has_empty
 from gatehouse.operator.request_types import EventFilters
 from gatehouse.store.records import Status
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 #: Conditions that the stream knows, so that the list can count new events.
 _COUNTED: Final = frozenset({"source", "type", "destination"})
 _PAGE: Final = "50"
-#: How long a search may take. The rest of the 100 ms of a screen is for all else.
-_WITHIN: Final = "60ms"
 _BAD: Final = 400
 
 
@@ -70,7 +68,7 @@ class EventsScreen:
         self, request: web.Request, values: Mapping[str, str], cursor: str
     ) -> tuple[dict[str, Any], str]:
         """Return a page of events, or what is wrong with the filters."""
-        asked = {**values, "limit": _PAGE, "within": _WITHIN} | ({"cursor": cursor} if cursor else {})
+        asked = {**values, "limit": _PAGE, "within": WITHIN} | ({"cursor": cursor} if cursor else {})
         try:
             page = await self._site.api.get(request, "/api/v1/events", asked)
         except ApiError as error:

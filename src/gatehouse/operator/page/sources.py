@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from aiohttp import web
 
 from gatehouse.operator.page import advice, day
-from gatehouse.operator.page.asking import ApiError
+from gatehouse.operator.page.asking import WITHIN, ApiError
 from gatehouse.operator.page.events import event_state
 from gatehouse.operator.page.overview import source_row
 
@@ -109,7 +109,7 @@ class SourcesScreen:
             api.get(request, "/api/v1/history", named),
             api.get(request, "/api/v1/handshakes"),
             api.get(request, "/api/v1/routes", named),
-            api.get(request, "/api/v1/rejected", {**named, "limit": _REFUSED}),
+            api.get(request, "/api/v1/rejected", {**named, "limit": _REFUSED, "within": WITHIN}),
             self._latest(request, source),
         )
         return source_row(source, history), {
@@ -124,6 +124,6 @@ class SourcesScreen:
         """Return the latest events; None without an event since the start, since a search would take long."""
         if source["last_accepted"] is None:
             return None
-        wanted = {"source": source["name"], "limit": _EVENTS}
+        wanted = {"source": source["name"], "limit": _EVENTS, "within": WITHIN}
         page = await self._site.api.get(request, "/api/v1/events", wanted)
         return [{**event, "state": event_state(event["deliveries"])} for event in page["events"]]
