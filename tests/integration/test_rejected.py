@@ -144,6 +144,7 @@ async def test_the_sources_are_listed_with_their_verification(running: Running) 
         "name": "mandato",
         "path": "/webhooks/mandato",
         "provider": "mandato",
+        "docs": "https://docs.getmandato.dev/guides/webhooks-guide",
         "register": "https://hooks.example.com/webhooks/mandato",
         "methods": ["POST"],
         "answer_within": 30.0,
