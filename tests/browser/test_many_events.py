@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from browser.accessibility import violations
 from browser.deployment import Deployment
 from browser.watching import Visitor, notice
 from doubles.destination import status
@@ -44,6 +45,8 @@ async def test_a_planned_retry_can_be_stopped_and_started_again(
         await page.get_by_role("button", name="Start the retry").click()
         await page.wait_for_url("**/operations/retries/*")
         assert (await _operation(deployment, page))["state"] == "running"
+        if javascript:
+            assert await violations(page) == []
         await page.get_by_role("button", name="Stop the retry").click()
         assert "stopped" in await notice(page)
         stopped = await _operation(deployment, page)
@@ -63,6 +66,10 @@ async def test_a_planned_retry_can_be_stopped_and_started_again(
     else:
         await page.reload()
     assert (await _operation(deployment, page))["state"] == "done"
+    await page.goto("/operations")
+    assert "retry" in (await page.locator("table a.row").first.inner_text()).lower()
+    if javascript:
+        assert await violations(page) == []
     await page.goto(dead)
     assert await page.locator("table.groups").count() == 0
 
