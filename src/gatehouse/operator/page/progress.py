@@ -110,7 +110,7 @@ def result(kind: Operations, operation: Mapping[str, Any]) -> str:
     if state == "running":
         return ""
     if state == "cancelled":
-        return f"Stopped after {number(done)} of {number(total)} events. What was due by then is delivered."
+        return f"Stopped after {number(done)} of {number(total)} events. What was due is still delivered."
     if not total:
         return f"Nothing was {DONE[kind]}: no event matched any more."
     parts = [f"{number(done)} of {number(total)} events were {DONE[kind]}."]

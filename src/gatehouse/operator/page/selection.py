@@ -54,6 +54,8 @@ def in_words(filters: Mapping[str, str], chosen: Chosen) -> str:
         name: _to_the_second(value) if name in ("since", "until") else value
         for name, value in filters.items()
     }
+    if "since" in shown and "until" in shown:
+        shown["since"] = f"{shown.pop('since')} and before {shown.pop('until')}"
     parts = [text.format(shown[name]) for name, text in _ABOUT_EVENTS.items() if name in shown]
     parts += _about_deliveries(shown, chosen)
     head = "Events" if chosen == "events" else "Dead letters"
