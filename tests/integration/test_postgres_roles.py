@@ -11,10 +11,13 @@ import asyncpg
 import pytest
 
 from conformance.builders import NEVER, arrival, event, result
+from gatehouse.errors import StoreError
 from gatehouse.store.base import Reply
+from gatehouse.store.operations import Operation
 from gatehouse.store.postgres import PostgresSettings, PostgresStore
+from gatehouse.store.postgres.rights import NEEDED
 from gatehouse.store.postgres.schema import describe, migrations
-from gatehouse.store.records import DeliveryQuery
+from gatehouse.store.records import AuditEntry, AuditQuery, DeliveryQuery, EventQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,6 +30,12 @@ GRANTS = [
     for block in re.findall(r"^```sql\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     for statement in block.strip().splitlines()
     if statement.startswith(("GRANT", "ALTER ROLE gateways"))
+]
+#: The page grants the same on all tables, and a gateway needs less.
+REVOKES = [
+    f"REVOKE {right} ON {table} FROM gateways"
+    for table, rights in NEEDED.items()
+    for right in {"SELECT", "INSERT", "UPDATE", "DELETE"} - set(rights)
 ]
 PASSWORD = "a-password-of-the-gateways"
 
@@ -42,14 +51,14 @@ async def settings(postgres: PostgresServer, empty_database: Database) -> AsyncI
         database=name,
     )
     await (await PostgresStore.open(PostgresSettings(empty_database.url, empty_database.password))).close()
-    postgres.sql("SET search_path = gatehouse", *GRANTS, database=name)
+    postgres.sql("SET search_path = gatehouse", *GRANTS, *REVOKES, database=name)
     yield PostgresSettings(empty_database.url.replace(f"//{postgres.user}@", f"//{user}@"), PASSWORD)
     postgres.drop_database(name)
     postgres.sql(f"DROP ROLE {user}")
 
 
 def test_the_page_lists_rights_to_grant() -> None:
-    assert len(GRANTS) == 5
+    assert len(GRANTS) == 6
 
 
 async def test_a_role_with_these_rights_can_run_a_gateway(settings: PostgresSettings) -> None:
@@ -62,11 +71,21 @@ async def test_a_role_with_these_rights_can_run_a_gateway(settings: PostgresSett
             arrival(of=event(received=now), until=now + 60, to=("ledger",)),
             arrival(of=event(received=now), until=now + 60, to=("archive",), reply=reply),
         ]
+        await store.use_legacy_places(dict)
         receipts = await store.accept(arrivals, deadline=NEVER)
         (leased,) = await store.lease("ledger", now=time.time() + 1, until=time.time() + 30, limit=5)
-        assert await store.record([result(leased, "dead", at=time.time())]) == [True]
+        assert await store.record([result(leased, "dead", reason="rejected", at=time.time())]) == [True]
         assert (await store.retry(DeliveryQuery(), now=time.time(), limit=5)).done
         await store.replay(receipts[2].event_id, ["billing"], now=time.time())
+        operation = Operation(
+            id="01", kind="replay", query=EventQuery(), to=None, rate=1.0, by="ci", started=now
+        )
+        assert await store.add_operation(operation)
+        assert await store.take_operations("gateway-1", now=now, until=now + 15)
+        assert await store.cancel_operation(operation.id, now=now)
+        await store.forget_operations(before=now + 120)
+        await store.add_audit(AuditEntry(at=now, who="ci", role="operate", action="pause", what={}, count=1))
+        assert len((await store.audit(AuditQuery(), limit=5)).items) == 1
         await store.pause("billing", paused=True)
         assert await store.paused() == {"billing"}
         await store.pause("billing", paused=False)
@@ -76,6 +95,30 @@ async def test_a_role_with_these_rights_can_run_a_gateway(settings: PostgresSett
         assert await store.event(receipts[2].event_id) is not None, "it was replayed, and is pending"
     finally:
         await store.close()
+
+
+async def test_a_role_that_lacks_a_right_is_refused_at_the_start(
+    postgres: PostgresServer, settings: PostgresSettings, empty_database: Database
+) -> None:
+    owner = await asyncpg.connect(empty_database.url, password=empty_database.password)
+    tables = {
+        name
+        for (name,) in await owner.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'gatehouse'")
+    }
+    assert set(NEEDED) == tables - {"gatehouse_schema"}
+    rights = {(table, right) for table, rights in NEEDED.items() for right in rights}
+
+    for table, right in [*sorted(rights), ("SEQUENCE deliveries_order", "USAGE")]:
+        await owner.execute(f"REVOKE {right} ON {table} FROM gateways")
+        with pytest.raises(StoreError) as caught:
+            await PostgresStore.open(settings)
+        assert str(caught.value) == f"the role gateways lacks rights in the database: {right} on {table}"
+        assert caught.value.hint is not None
+        await owner.execute(caught.value.hint.partition(" run: ")[2])
+    await owner.execute("REVOKE INSERT, DELETE ON attempts, events FROM gateways")
+    with pytest.raises(StoreError, match=r": INSERT, DELETE on events; INSERT, DELETE on attempts$"):
+        await PostgresStore.open(settings)
+    await owner.close()
 
 
 async def test_a_role_with_these_rights_cannot_change_tables(settings: PostgresSettings) -> None:

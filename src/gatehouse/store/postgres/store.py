@@ -42,6 +42,7 @@ from gatehouse.store.postgres.filters import can_match
 from gatehouse.store.postgres.notifications import Notifications
 from gatehouse.store.postgres.operation_methods import OperationMethods
 from gatehouse.store.postgres.pool import FEW_ROWS, ConnectionPools, Pool
+from gatehouse.store.postgres.rights import check_rights
 from gatehouse.store.postgres.rows import is_storable
 from gatehouse.store.postgres.schema import migrate
 from gatehouse.store.records import Page, Retried
@@ -102,13 +103,14 @@ class PostgresStore(OperationMethods):
         """Connect, and migrate the database to the schema of this version.
 
         Raises `StoreUnavailableError` if there is no server, `SchemaVersionError` if a newer version migrated
-        the database, and `StoreError` if it can't be used as it is.
+        the database, and `StoreError` if it can't be used as it is, or if the role lacks a right.
         """
         store = cls(settings, clock)
         try:
             connection = await store._pools.connect(SLOW)
             try:
                 await migrate(connection)
+                await check_rights(connection)
                 await store._clock.measure(connection)
                 store._size = await purging.size(connection)
             finally:
