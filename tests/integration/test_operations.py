@@ -332,6 +332,7 @@ async def test_dead_letters_are_retried_at_the_rate(
         ({"filter": "1h"}, "filter must be an object"),
         ({"filter": {"since": "1h"}, "rate": "fast"}, "rate must be"),
         ({"filter": {"since": "1h"}, "rate": 0}, "rate must be"),
+        ({"filter": {"since": "1h"}, "rate": "0.000000001/h"}, "at least one event per day"),
         ({"filter": {"since": "1h"}, "to": []}, "to must be a list of names"),
         ({"filter": {"since": "1h"}, "to": ["nowhere"]}, "no destination 'nowhere'"),
         ({"filter": {"since": "1h"}, "speed": "1/s"}, "unknown member"),

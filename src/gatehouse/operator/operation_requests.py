@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gatehouse.store.operations import Kind
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+#: The longest time per event, in seconds. A slower rate is a typing error, and would hardly ever end.
+_SLOWEST = 86_400
 
 
 class OperationRequest(NamedTuple):
@@ -78,9 +80,12 @@ def _names(given: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 def _rate(given: Mapping[str, Any]) -> float:
     try:
-        return float(parse_rate(given.get("rate", DEFAULT_RATE)))
+        rate = float(parse_rate(given.get("rate", DEFAULT_RATE)))
     except PydanticCustomError as error:
         raise BadQueryError('rate must be a number per s, m or h: "50/s"') from error
+    if rate * _SLOWEST < 1:
+        raise BadQueryError('rate must be at least one event per day: "0.05/h" or more')
+    return rate
 
 
 def format_rate(rate: float) -> str:

@@ -31,7 +31,7 @@ class OperationBody(TypedDict, total=False):
     rate: Annotated[
         str,
         Meta(
-            description="How many events at most, per `s`, `m` or `h`.",
+            description="How many events at most, per `s`, `m` or `h`; at least one per day.",
             examples=[DEFAULT_RATE],
             extra_json_schema={"default": DEFAULT_RATE},
         ),
