@@ -135,6 +135,14 @@ async def test_a_pipe_with_yes_waits_until_the_replay_is_done(shell: Shell) -> N
         f"replay {shown['id']} is done: {EVENTS} of {EVENTS} events\nrate      at most 200/s\n"
     )
     assert "by local, ended" in out
+    code, out, _ = await shell.run("replay", "--list")
+    heading, row = out.splitlines()
+    assert (code, heading.split()) == (0, ["id", "started", "by", "state", "events", "rate", "filter"])
+    assert row.split()[::2][:4] == [shown["id"], "local", str(EVENTS), str(EVENTS)]
+    assert row.split()[3] == "done"
+    assert row.split()[7] == "200/s"
+    assert row.endswith(" to=app")
+    assert (await shell.run("retry", "--list"))[:2] == (0, "no retries\n")
 
 
 async def test_a_terminal_is_asked_and_shows_the_progress(shell: Shell) -> None:
@@ -167,6 +175,11 @@ async def test_ctrl_c_leaves_the_replay_running(shell: Shell) -> None:
         operation = terminal.text.rpartition("--watch ")[2].split()[0]
     code, out, _ = await shell.run("replay", "--watch", operation, "--json")
     assert (code, json.loads(out)["state"]) == (0, "running")
+    code, out, _ = await shell.run("replay", "--list", "--json")
+    assert (code, [(one["id"], one["state"]) for one in json.loads(out)["replays"]]) == (
+        0,
+        [(operation, "running")],
+    )
     code, out, _ = await shell.run("replay", "--stop", operation)
     assert code == 0
     assert out.startswith(f"replay {operation} was stopped: ")

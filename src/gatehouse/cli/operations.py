@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import time
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import click
 
 from gatehouse.cli.operator_client import change, fetch
-from gatehouse.cli.output import INTERRUPTED, to_seconds, visible
+from gatehouse.cli.output import INTERRUPTED, page, to_seconds, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,18 +30,61 @@ _PLAN_WITHIN: Final = 300.0
 #: How many types a plan lists.
 _TYPES_SHOWN: Final = 10
 _BAR_CELLS: Final = 30
+_STATES: Final = {"running": "running", "done": "done", "cancelled": "stopped"}
+_OPTIONS: Final = (
+    click.option("--rate", metavar="RATE", help="At most this many events: 50/s, 600/m."),
+    click.option("--list", "is_listed", is_flag=True, help="List the latest operations."),
+    click.option("--watch", "watched", metavar="ID", help="Show how far the operation with this ID is."),
+    click.option("--stop", "stopped", metavar="ID", help="Stop the operation with this ID."),
+)
+_COLUMNS: Final = {
+    "id": "id",
+    "started_at": "started",
+    "by": "by",
+    "shown_state": "state",
+    "progress": "events",
+    "rate": "rate",
+    "chosen": "filter",
+}
 
 
-def operation_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a command that starts, shows and stops operations."""
-    options = (
-        click.option("--rate", metavar="RATE", help="At most this many events: 50/s, 600/m."),
-        click.option("--watch", "watched", metavar="ID", help="Show how far the operation with this ID is."),
-        click.option("--stop", "stopped", metavar="ID", help="Stop the operation with this ID."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What the options say about operations that were started before."""
+
+    is_listed: bool
+    watched: str | None
+    stopped: str | None
+
+    def is_given(self) -> bool:
+        """Tell whether there is such an option."""
+        return self.is_listed or self.watched is not None or self.stopped is not None
+
+    def handle(self, kind: str, access: Access, *, as_json: bool) -> None:
+        """List, show or stop operations, as the options say."""
+        if self.is_listed:
+            _list(kind, access, as_json=as_json)
+        if self.watched is not None:
+            show(kind, access, self.watched, as_json=as_json)
+        if self.stopped is not None:
+            stop(kind, access, self.stopped, as_json=as_json)
+
+
+def operation_options(command: Callable[..., None]) -> Callable[..., Any]:
+    """Add the options of a command that starts, lists, shows and stops operations.
+
+    The command gets `rate` and `started`.
+    """
+
+    @functools.wraps(command)
+    def with_started(**given: Any) -> None:  # noqa: ANN401 - click's own
+        started = Started(**{field.name: given.pop(field.name) for field in fields(Started)})
+        command(started=started, **given)
+
+    decorated: Callable[..., Any] = with_started
+    for option in reversed(_OPTIONS):
+        decorated = option(decorated)
+    return decorated
 
 
 def run_operation(
@@ -60,6 +105,30 @@ def run_operation(
         click.confirm(f"{present.capitalize()} {_number(plan['events'], 'event')}?", abort=True, err=True)
     started = change("POST", access, _PATHS[kind], body, within=_PLAN_WITHIN)
     watch(kind, access, started["id"], as_json=as_json)
+
+
+def _list(kind: str, access: Access, *, as_json: bool) -> None:
+    path = _PATHS[kind]
+    answer = fetch(access, path)
+    plural = path.rpartition("/")[2]
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    rows = [_row(progress) for progress in answer[plural]]
+    uncut = ("id", "started_at", "shown_state", "progress", "rate")
+    click.echo("\n".join(page(rows, _COLUMNS, None, uncut=uncut, empty=f"no {plural}")))
+
+
+def _row(progress: dict[str, Any]) -> dict[str, Any]:
+    processed, failed = progress["done"] + progress["failed"], progress["failed"]
+    state = _STATES[progress["state"]]
+    chosen = progress["filter"] | ({"to": ",".join(progress["to"])} if progress["to"] else {})
+    return progress | {
+        "started_at": to_seconds(progress["started"]),
+        "shown_state": f"{state}, waits" if progress["waiting_for"] else state,
+        "progress": f"{processed:,} of {progress['total']:,}" + (f", {failed:,} failed" if failed else ""),
+        "chosen": " ".join(f"{name}={value}" for name, value in chosen.items()),
+    }
 
 
 def show(kind: str, access: Access, operation_id: str, *, as_json: bool) -> None:

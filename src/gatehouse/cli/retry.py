@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from gatehouse.cli.access import Access
+    from gatehouse.cli.operations import Started
     from gatehouse.cli.options import Filters
 
 _RETRY_PATH = "/api/v1/deliveries/retry"
@@ -50,8 +51,7 @@ def retry(
     dry_run: bool,
     yes: bool,
     rate: str | None,
-    watched: str | None,
-    stopped: str | None,
+    started: Started,
     as_json: bool,
     operator: str | None,
     config: str | None,
@@ -63,10 +63,12 @@ def retry(
     command twice.
 
     With --rate, the gateway retries them at that rate, and goes on when this command or the gateway ends. The
-    command shows the plan, asks, and shows the progress.
+    command shows the plan, asks, and shows the progress. --list lists such retries, running and recent ones.
     """
     given = filters.given()
-    if _is_about_operation("retry", watched, stopped, operator, config, as_json=as_json):
+    if started.is_given():
+        _check_alone(delivery_ids, given, every=every)
+        started.handle("retry", find_access(config, operator), as_json=as_json)
         return
     if delivery_ids and (given or every or dry_run):
         raise click.UsageError("IDs can't be combined with filters, --all or --dry-run")
@@ -119,8 +121,7 @@ def replay(
     dry_run: bool,
     yes: bool,
     rate: str | None,
-    watched: str | None,
-    stopped: str | None,
+    started: Started,
     as_json: bool,
     operator: str | None,
     config: str | None,
@@ -134,12 +135,14 @@ def replay(
     question.
 
     With filters: the command shows the plan, asks, and shows the progress. The gateway replays the events at
-    --rate (50/s by default), and goes on when this command or the gateway ends. --watch ID shows a replay,
-    and --stop ID stops it.
+    --rate (50/s by default), and goes on when this command or the gateway ends. --list lists running and
+    recent replays, --watch ID shows one, and --stop ID stops it.
     """
-    if _is_about_operation("replay", watched, stopped, operator, config, as_json=as_json):
-        return
     given = filters.given()
+    if started.is_given():
+        _check_alone(event_ids, given, every=every)
+        started.handle("replay", find_access(config, operator), as_json=as_json)
+        return
     if event_ids and (given or every or rate or dry_run):
         raise click.UsageError("IDs can't be combined with filters, --all, --rate or --dry-run")
     if given and every:
@@ -158,21 +161,9 @@ def replay(
     operations.run_operation("replay", access, body, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
-def _is_about_operation(
-    kind: str,
-    watched: str | None,
-    stopped: str | None,
-    operator: str | None,
-    config: str | None,
-    *,
-    as_json: bool,
-) -> bool:
-    """Show or stop an operation, if the command asks for that."""
-    if watched is not None:
-        operations.show(kind, find_access(config, operator), watched, as_json=as_json)
-    elif stopped is not None:
-        operations.stop(kind, find_access(config, operator), stopped, as_json=as_json)
-    return watched is not None or stopped is not None
+def _check_alone(ids: tuple[str, ...], given: Mapping[str, str], *, every: bool) -> None:
+    if ids or given or every:
+        raise click.UsageError("--list, --watch and --stop can't be combined with IDs, filters or --all")
 
 
 def _replay_each(
