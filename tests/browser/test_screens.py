@@ -38,6 +38,8 @@ SCREENS = {
     "/dead/discard?destination=ledger": ["Discard dead letters", "rejected"],
     "/events/replay?source=shop": ["Plan a replay", "orders/create", "paused"],
     "/operations": ["Replays and retries"],
+    "/system/reload": ["The file has no changes"],
+    "/system/audit": ["warehouse", "pause"],
     "/system": ["gateway.yaml", "warehouse"],
     "/login": ["Operator token"],
     "/no-such-screen": ["Not found"],
