@@ -42,3 +42,13 @@ async def uneven_rows(page: Page) -> list[str]:
         }).map(row => row.textContent.trim())"""
     )
     return found
+
+
+async def sideways(page: Page) -> list[str]:
+    """Return the parts of a page that have to be scrolled sideways, except for what is folded."""
+    found: list[str] = await page.evaluate(
+        """[...document.querySelectorAll("main .scroll, main pre")]
+          .filter(part => !part.closest("details") && part.scrollWidth > part.clientWidth + 1)
+          .map(part => part.textContent.replaceAll(/\\s+/g, " ").slice(0, 200))"""
+    )
+    return found

@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import StorageState
 
-from browser.accessibility import overflow, uneven_rows, violations
+from browser.accessibility import overflow, sideways, uneven_rows, violations
 from browser.watching import Visitor
 
 WIDTHS = (1400, 800, 360)
@@ -61,6 +61,7 @@ async def test_a_screen_shows_data_at_every_width_in_light_and_dark(
     for width in WIDTHS:
         await page.set_viewport_size({"width": width, "height": 900})
         found[f"overflow at {width}"] = await overflow(page)
+    found["sideways at 360"] = await sideways(page)
     found["axe, 360, light"] = await violations(page)
     await page.emulate_media(color_scheme="dark")
     await page.set_viewport_size({"width": WIDTHS[0], "height": 900})
