@@ -27,7 +27,12 @@ SCREENS = {
     "/events/{timeout}": ["products/update", "search", "Attempt 3"],
     "/events?type=no.such.type": ["No event matches"],
     "/refused": ["X-Hub-Signature-256", "wrong_signature"],
-    "/refused/{old}": ["stale_timestamp", "POST /webhooks/payments", "t=17"],
+    "/refused/{old}": [
+        "stale_timestamp",
+        "raise timestamp.tolerance in sources.payments",
+        "POST /webhooks/payments",
+        "t=17",
+    ],
     "/live": ["connected"],
     "/destinations": ["breaker open", "paused", "search"],
     "/destinations/crm": ["breaker open: 3 events failed", "server_error", "customers/create"],

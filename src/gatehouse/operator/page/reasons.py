@@ -35,7 +35,8 @@ EXPLAINED: Final[dict[OutcomeReason, Explained]] = {
     ),
     "rejected": Explained(
         "refused by the app",
-        "The app refused the event. After five refusals the delivery is a dead letter.",
+        "The app refused the event. The delivery is a dead letter after five refusals, or at once if "
+        "retry_on says so.",
         _LOOK,
     ),
     "throttled": Explained(
