@@ -52,7 +52,7 @@ class DeadScreen:
         if has_empty(request.query):
             return self._site.redirect("/dead", filters | ({"parts": parts} if parts > 1 else {}))
         screen = self._groups(request, filters, parts)
-        return await with_beginning(self._site, request, "Dead letters", screen)
+        return await with_beginning(self._site, request, "/dead", "Dead letters", screen)
 
     async def _groups(self, request: web.Request, filters: Mapping[str, str], parts: int) -> web.Response:
         status = await self._api.get(request, "/api/v1/status")
@@ -94,7 +94,7 @@ class DeadScreen:
     async def _plan_discard(self, request: web.Request) -> web.StreamResponse:
         filters = fixed(request.query, DeadFilters.__annotations__, self._site.clock())
         screen = self._show_discard(request, filters)
-        return await with_beginning(self._site, request, "Discard dead letters", screen)
+        return await with_beginning(self._site, request, "/dead", "Discard dead letters", screen)
 
     async def _show_discard(
         self, request: web.Request, filters: Mapping[str, str], problem: str = ""

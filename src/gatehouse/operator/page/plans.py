@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from gatehouse.operator.page.site import Site
 
 _BAD, _NOT_FOUND, _CONFLICT = 400, 404, 409
+#: How many plans are counted at a time.
+_AT_A_TIME: Final = 2
 _PATHS: Final[dict[Operations, str]] = {"replays": "/events/replay", "retries": "/dead/retry"}
 
 
@@ -40,6 +42,8 @@ class PlansScreen:
         self._api = site.api
         #: Two people who start the same thing at the same moment start it once.
         self._starting = asyncio.Lock()
+        #: A plan of many events reads the store for seconds.
+        self._counting = asyncio.Semaphore(_AT_A_TIME)
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -53,11 +57,11 @@ class PlansScreen:
     async def _plan_replay(self, request: web.Request) -> web.StreamResponse:
         form = read_form(request.query, self._site.clock())
         screen = (self._show_selected if form.ids else self._show)(request, "replays", form)
-        return await with_beginning(self._site, request, "Plan a replay", screen)
+        return await with_beginning(self._site, request, "/events", "Plan a replay", screen)
 
     async def _plan_retry(self, request: web.Request) -> web.StreamResponse:
         screen = self._show(request, "retries", read_form(request.query, self._site.clock()))
-        return await with_beginning(self._site, request, "Plan a retry", screen)
+        return await with_beginning(self._site, request, "/dead", "Plan a retry", screen)
 
     async def _start_replay(self, request: web.Request) -> web.StreamResponse:
         return await self._sent(request, "replays")
@@ -126,8 +130,10 @@ class PlansScreen:
         self, request: web.Request, kind: Operations, form: Form
     ) -> tuple[dict[str, Any] | None, str]:
         """Return the numbers, or what is wrong with the filters."""
+        body = form.body(kind) | {"dry_run": True}
         try:
-            return await self._api.post(request, f"/api/v1/{kind}", form.body(kind) | {"dry_run": True}), ""
+            async with self._counting:
+                return await self._api.post(request, f"/api/v1/{kind}", body), ""
         except ApiError as error:
             if error.status != _BAD:
                 raise

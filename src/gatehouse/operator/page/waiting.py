@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import hdrs, web
@@ -21,11 +22,16 @@ _BEGIN, _END = '<main id="main" tabindex="-1">', "</main>"
 
 
 async def with_beginning(
-    site: Site, request: web.Request, title: str, screen: Coroutine[object, object, web.Response]
+    site: Site,
+    request: web.Request,
+    menu: str,
+    title: str,
+    screen: Coroutine[object, object, web.Response],
 ) -> web.StreamResponse:
     """Answer with a screen. If it takes long, its beginning comes first, and says that the gateway counts.
 
-    The status of such an answer is 200, whatever the screen then says.
+    `menu` is the entry of the menu, and `title` that of the screen. The status of such an answer is 200,
+    whatever the screen then says.
     """
     task = asyncio.ensure_future(screen)
     try:
@@ -33,19 +39,24 @@ async def with_beginning(
         if done or request.method != hdrs.METH_GET:
             return await task
         # The screen shows the notice, and this part only removes its cookie.
-        beginning = site.render(request, "waiting.html", title=title, notice="")
+        beginning = site.render(request, "waiting.html", menu=menu, title=title, notice="")
         response = web.StreamResponse(headers=beginning.headers)
         response.headers.popall(hdrs.CONTENT_LENGTH, None)
         response.headers["X-Accel-Buffering"] = "no"  # nginx would wait for the rest
         response.cookies.update(beginning.cookies)
-        await response.prepare(request)
-        await response.write((beginning.text or "").partition(_END)[0].encode())
-        try:
-            page = await task
-        except ApiError as error:
-            page = site.error(request, error.status, str(error))
-        await response.write((page.text or "").partition(_BEGIN)[2].encode())
-        await response.write_eof()
+        with suppress(ConnectionError):  # whoever asked may be gone by now
+            await response.prepare(request)
+            await response.write((beginning.text or "").partition(_END)[0].encode())
+            await response.write((await _text(site, request, task)).partition(_BEGIN)[2].encode())
+            await response.write_eof()
     finally:
         task.cancel()
     return response
+
+
+async def _text(site: Site, request: web.Request, screen: asyncio.Task[web.Response]) -> str:
+    try:
+        page = await screen
+    except ApiError as error:
+        page = site.error(request, error.status, str(error))
+    return page.text or ""
