@@ -135,18 +135,20 @@ def refusal(status: int, message: str) -> tuple[int, Any]:
 
 
 async def test_dead_letters_are_a_table(api: ScriptedApi) -> None:
+    unreachable = DEAD | {"last_reason": "connect", "last_http_status": None}
     result = await api.run(
         *("dead", "--destination", "billing", "--type", "sale.*", "--limit", "2"),
-        answers=[{"deliveries": [DEAD], "cursor": "abc"}],
+        answers=[{"deliveries": [DEAD, unreachable], "cursor": "abc"}],
     )
 
     assert result.exit_code == 0, result.output
     asked = "/api/v1/deliveries?status=dead&limit=2&destination=billing&type=sale.*"
     assert api.asked == [("GET", asked, None)]
-    head, row, more = result.stdout.splitlines()
-    assert head.split() == ["id", "dead", "since", "type", "attempts", "last", "outcome"]
+    head, row, other, more = result.stdout.splitlines()
+    assert head.split() == ["id", "dead", "since", "type", "attempts", "last", "outcome", "meaning"]
     assert row.startswith(f"{ID}:billing  2025-06-15T15:21:40Z  sale.created")
-    assert row.endswith("5         rejected 422")
+    assert row.endswith("5         rejected 422  refused by the app")
+    assert other.endswith("5         connect       no connection")
     assert more == "more: --cursor abc"
 
 

@@ -39,6 +39,7 @@ _DEAD_COLUMNS = {
     "type": "type",
     "attempts": "attempts",
     "outcome": "last outcome",
+    "meaning": "meaning",
 }
 _ATTEMPT_COLUMNS = {
     "number": "attempt",
@@ -121,8 +122,8 @@ def dead(
 ) -> None:
     """List the dead letters of a running gateway, newest first.
 
-    A dead letter is a delivery that the gateway has given up on. gatehouse retry delivers it again. Times are
-    in UTC.
+    A dead letter is a delivery that the gateway has given up on. gatehouse events ID shows the errors and
+    replies of its attempts, and gatehouse retry delivers it again. Times are in UTC.
     """
     from gatehouse.cli.access import find_access
     from gatehouse.cli.operator_client import fetch, with_query
@@ -149,8 +150,12 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def _dead_letters(answer: dict[str, Any]) -> Iterator[str]:
+    from gatehouse.operator.page.reasons import explain
+
     rows = [
-        row | {"dead_since": to_seconds(row["updated"]), "outcome": last_outcome(row)}
+        row
+        | {"dead_since": to_seconds(row["updated"]), "outcome": last_outcome(row)}
+        | {"meaning": explain(row["last_reason"] or "", row["last_http_status"]).short or None}
         for row in answer["deliveries"]
     ]
     uncut = ("id", "dead_since", "outcome")
