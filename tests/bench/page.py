@@ -56,31 +56,40 @@ class Place(NamedTuple):
         return serving("page", self.folder, self.places.one, self.destination.port, settings=CONFIG)
 
 
+class Cold(NamedTuple):
+    """The first answer of a gateway: milliseconds until its first byte, and processor time (ms)."""
+
+    first: float
+    cpu: float
+
+
 def screens(place: Place, times: int) -> None:
     """Print how long each screen takes: after a start, while events arrive, and alone."""
     with place.serving() as server:
         refuse(server.port)
         found, unknown = addresses(server.operator_port)
-        with arriving(server.port, place.folder, place.places.load) as events:
-            began = time.monotonic()
-            warm = _warm(server.operator_port, found, times)
-            seconds = time.monotonic() - began
+        warm: dict[Address, list[Answer]] = {}
+        for some in (
+            [each for each in found if each.is_cheap],
+            [each for each in found if not each.is_cheap],
+        ):
+            with arriving(server.port, place.folder, place.places.load) as arrived:
+                warm |= _warm(server.operator_port, some, times)
+            name = "cheap screens" if some[0].is_cheap else "screens that count"
+            print(f"  {RATE} events per second during {name}: {arrived}", flush=True)
         alone = {each: _alone(server, each) for each in found}
     cold = _cold(place, found)
-    print(
-        f"\n{len(events):,} events arrived at {RATE} per second, for {seconds:.0f} s of them with screens: "
-        f"p50 {percentile(events, 0.5):.1f} ms, p99 {percentile(events, 0.99):.1f} ms"
-    )
-    print(f"{'first byte, ms':60}  cold    min  median    p95    max   CPU alone")
+    print(f"{'':60} {'first after a start':>19} {'while events arrive':>27} {'alone':>9}")
+    print(f"{'first byte, ms':60} {'':>9} {'CPU':>9}    min  median    p95    max       CPU")
     for each in found:
         first = sorted(answer.first for answer in warm[each])
         figures = (first[0], statistics.median(first), percentile(first, 0.95), first[-1])
-        after_start = f"{cold[each].first:6.0f}" if each in cold else "      "
+        after_start = f"{cold[each].first:9.0f} {cold[each].cpu:9.0f}" if each in cold else " " * 19
         statuses = {answer.status for answer in warm[each] if answer.status >= _ERRORS}
         print(
             f"{each.title:60} {after_start} "
             + " ".join(f"{figure:6.1f}" for figure in figures)
-            + f"  {alone[each]:7.1f}   {_verdict(each, figures[1], statuses)}",
+            + f"   {alone[each]:7.1f}  {_verdict(each, figures[1], statuses)}",
             flush=True,
         )
     for path in unknown:
@@ -114,9 +123,9 @@ def _alone(server: Server, address: Address) -> float:
         return (machine.precise_cpu_seconds(server.process) - before) / _ALONE * 1000
 
 
-def _cold(place: Place, found: list[Address]) -> dict[Address, Answer]:
+def _cold(place: Place, found: list[Address]) -> dict[Address, Cold]:
     """Load the first address of each route as the first screen of a gateway."""
-    cold: dict[Address, Answer] = {}
+    cold: dict[Address, Cold] = {}
     first = {each.route: each for each in reversed(found)}
     for route, address in first.items():
         with place.serving() as server, contextlib.closing(Browser(server.operator_port)) as browser:
@@ -127,7 +136,10 @@ def _cold(place: Place, found: list[Address]) -> dict[Address, Answer]:
                     "id"
                 ]
                 target = route.replace("{id}", newest)
-            cold[address] = browser.load(address._replace(target=target))
+            before = machine.precise_cpu_seconds(server.process)
+            answer = browser.load(address._replace(target=target))
+            used = machine.precise_cpu_seconds(server.process) - before
+            cold[address] = Cold(answer.first, used * 1000)
     return cold
 
 
@@ -197,7 +209,7 @@ def _visited(found: list[Address]) -> list[str]:
     return [
         each.target
         for each in found
-        if each.target == each.route and each.is_cheap and not each.is_endless and "." not in each.route
+        if "?" not in each.target and each.is_cheap and not each.is_endless and "." not in each.route
     ]
 
 

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 #: Hex digits of the body's SHA-256: enough to tell bodies apart.
 _HASH_DIGITS = 16
+#: How long the search for findings rests while nobody waits for it: a multiple of the time of its last step.
+_REST = 2.0
 #: Seconds.
 _LATELY = 3600.0
 
@@ -140,7 +142,8 @@ class OperatorApi:
     ) -> list[RejectedRequest]:
         """Describe refused requests, after `within` seconds without the findings that are still missing."""
         # A diagnosis takes milliseconds and there may be hundreds, so they run in a thread.
-        examining = asyncio.create_task(asyncio.to_thread(self._examine, chosen))
+        rest = 0.0 if within is None else _REST
+        examining = asyncio.create_task(asyncio.to_thread(self._examine, chosen, rest))
         self._examinations.add(examining)
         examining.add_done_callback(self._examinations.discard)
         done, _ = await asyncio.wait([examining], timeout=within)
@@ -148,11 +151,14 @@ class OperatorApi:
             each.result()
         return await asyncio.to_thread(lambda: [self._describe(refused) for refused in chosen])
 
-    def _examine(self, chosen: Sequence[KeptRequest]) -> None:
+    def _examine(self, chosen: Sequence[KeptRequest], rest: float) -> None:
         for refused in chosen:
             # Operators often look at the same requests at the same time.
             with self._examining:
+                started = time.perf_counter()
                 self._rejected.explain(refused)
+            if rest:
+                time.sleep(rest * (time.perf_counter() - started))
 
     def _describe(self, refused: KeptRequest) -> RejectedRequest:
         explained = refused.explained or ()

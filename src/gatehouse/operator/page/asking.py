@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 #: How long a list may search. The rest of the 100 ms of a screen is for all else.
 WITHIN: Final = "60ms"
+#: How long a list of refused requests waits for findings. Their search goes on while the screen is made.
+FINDINGS_WITHIN: Final = "20ms"
 #: The first status that is an error.
 _ERRORS: Final = 400
 #: In front of several workers, one route takes what the others don't.

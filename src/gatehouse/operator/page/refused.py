@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from aiohttp import web
 
-from gatehouse.operator.page.asking import WITHIN
+from gatehouse.operator.page.asking import FINDINGS_WITHIN
 from gatehouse.operator.page.filters import Field, filled, given, has_empty
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class RefusedScreen:
         if has_empty(request.query):
             return self._site.redirect("/refused", values)
         state = await self._site.api.get(request, "/api/v1/sources")
-        asked = {"limit": _MOST, "within": WITHIN} | (
+        asked = {"limit": _MOST, "within": FINDINGS_WITHIN} | (
             {"source": values["source"]} if "source" in values else {}
         )
         answer = await self._site.api.get(request, "/api/v1/rejected", asked)

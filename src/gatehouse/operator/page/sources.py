@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from aiohttp import web
 
 from gatehouse.operator.page import advice, day
-from gatehouse.operator.page.asking import WITHIN, ApiError
+from gatehouse.operator.page.asking import FINDINGS_WITHIN, WITHIN, ApiError
 from gatehouse.operator.page.events import event_state
 from gatehouse.operator.page.overview import source_row
 
@@ -109,7 +109,7 @@ class SourcesScreen:
             api.get(request, "/api/v1/history", named),
             api.get(request, "/api/v1/handshakes"),
             api.get(request, "/api/v1/routes", named),
-            api.get(request, "/api/v1/rejected", {**named, "limit": _REFUSED, "within": WITHIN}),
+            api.get(request, "/api/v1/rejected", {**named, "limit": _REFUSED, "within": FINDINGS_WITHIN}),
             self._latest(request, source),
         )
         return source_row(source, history), {
