@@ -44,8 +44,8 @@ SCREENS = {
     "/events/replay?source=shop": ["Plan a replay", "orders/create", "paused"],
     "/operations": ["Replays and retries"],
     "/system/reload": ["The file has no changes"],
-    "/system/audit": ["warehouse", "pause"],
-    "/system": ["gateway.yaml", "warehouse"],
+    "/system/audit": ["operator"],
+    "/system": ["gateway.yaml", "Latest changes"],
     "/login": ["Operator token"],
     "/no-such-screen": ["Not found"],
 }
