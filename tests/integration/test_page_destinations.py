@@ -53,7 +53,7 @@ async def test_an_open_breaker_is_said_and_can_be_probed(
         assert (probed.status, probed.location) == (303, APP)
         await running.until(("gatehouse_deliveries_total", "app", "delivered"), 1)
         delivering = await look(running, APP)
-        assert delivering.words.startswith("Destination app delivering Pause Send a test event")
+        assert delivering.words.startswith("Destinations Destination app delivering Pause Send a test event")
         assert "No pending delivery has failed, and none is dead." in delivering.words
 
 

@@ -87,7 +87,7 @@ async def test_the_timeline_tells_what_happened_and_each_action_takes_effect(sho
         "<h1>Server Error (500)</h1>",
         "same as attempt 1",
         "Dead letter since",
-        "Discard …",
+        "Discard…",
         "Sent again by the provider 1 time.",
         "app had it: dead",
         "archive never had it",

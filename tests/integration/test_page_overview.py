@@ -57,12 +57,12 @@ async def test_what_needs_operator_action_comes_first_with_what_to_do(
 
     assert open_breaker.words.startswith(
         "Overview Needs operator action Not ready Source e-invoice answers 503: env:ABSENT is not set."
-        " Set the variable, then restart the gateway. Source"
+        " Set the variable, then restart the gateway. Source e-invoice"
         " Breaker open The circuit breaker of app has been open for"
     )
     assert ", next probe in " in open_breaker.words
     assert "mando refused 1 request in the last hour, the latest" in open_breaker.words
-    assert ": wrong_signature. Read what was found" in open_breaker.words
+    assert ": wrong_signature. See what was found" in open_breaker.words
     assert "Paused app has been paused for 1 s. 1 delivery waits." in paused.words
     assert "Paused" not in open_breaker.words
 

@@ -150,7 +150,7 @@ async def test_the_plan_of_a_retry_starts_what_it_shows_and_its_progress_is_foll
 
     for rate in ("fast", "0/s"):
         refused = await shop.start(changed.location, replaced("rate", rate))
-        assert (refused.status, "rate must be a number per s, m or h" in refused.words) == (400, True)
+        assert (refused.status, "Rate must be a number per s, m or h" in refused.words) == (400, True)
         assert f'value="{rate}"' in refused.html
         assert "3 events, 3 deliveries" in refused.words
     started = await shop.start(changed.location, replaced("rate", "100/s"))
@@ -305,7 +305,7 @@ async def test_a_page_that_takes_time_begins_at_once_and_ends_complete(
         for once in ("<main", "</main>", "<h1>", "</html>", "Counting …", "Discarded</p>"):
             assert html.count(once) == 1, (path, once)
     assert "3 events, 6 deliveries" in (await shop.look("/dead/retry?type=sale.*")).words
-    assert "reason must be one of" in (await shop.look("/events/replay?reason=x")).words
+    assert "Reason must be one of" in (await shop.look("/events/replay?reason=x")).words
 
 
 async def test_in_front_of_workers_a_plan_is_shown_to_readers_and_started_by_others(

@@ -25,10 +25,10 @@ async def test_a_source_shows_what_to_register_what_was_verified_and_what_was_re
     assert (await running.send("mando", body, {"X-Mando-Signature": "sha256=" + "0" * 64}))[0] == 401
     listed, page = await look(running, "/sources"), await look(running, MANDO)
 
-    assert "mando ready now" in listed.words
+    assert "mando ready, last request refused now" in listed.words
     assert "https://hooks.example.com/webhooks/mando Copy Provider mando" in page.words
     assert "HMAC-SHA256 of {body} in X-Mando-Signature" in page.words
-    assert "The provider waits for an answer 5 s The provider retries for 2 h 36 min" in page.words
+    assert "Answer deadline of the provider 5 s Retry horizon of the provider 2 h 36 min" in page.words
     assert "env:SECRET 1 now" in page.words
     assert "Refused in the last hour 1" in page.words
     assert "wrong_signature 401" in page.words
@@ -74,8 +74,8 @@ async def test_a_source_that_is_not_ready_says_why_and_sends_no_sample(
         shown = await look(running, "/sources/asana")
 
     assert page.words.startswith(
-        "Source closed not ready Send a sample Not ready Source closed answers 503: env:ABSENT is not set."
-        " Set the variable, then restart the gateway."
+        "Sources Source closed not ready Send a sample Not ready"
+        " Source closed answers 503: env:ABSENT is not set. Set the variable, then restart the gateway."
     )
     assert sent.status == 409
     assert "env:ABSENT" in sent.words.partition("Not ready")[0]

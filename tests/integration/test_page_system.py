@@ -102,7 +102,7 @@ async def test_the_system_screen_shows_config_routes_and_audit(running: Running,
         "Such an event is stored, and not delivered"
         in (await browser.get("/system?source=mando&type=other")).text
     )
-    assert "no source" in (await browser.get("/system?source=nope&type=x")).text
+    assert "No source" in (await browser.get("/system?source=nope&type=x")).text
 
     async with running.client.post(f"{running.operator_url}/api/v1/destinations/app/pause") as answer:
         assert answer.status == 200

@@ -10,6 +10,7 @@ from gatehouse.language.times import rfc3339
 from gatehouse.operator.page import advice, charts, day
 from gatehouse.operator.page.series import Series, Silence, parts, silence
 from gatehouse.operator.page.states import source_state
+from gatehouse.operator.page.wording import sentence
 
 NOW = 1_800_000_000.0
 STEP = 300.0
@@ -74,8 +75,28 @@ def test_a_silence_is_unusual_when_it_is_much_longer_than_those_before(
     accepted: list[int | None], expected: Silence | None
 ) -> None:
     assert silence(accepted, STEP) == expected
-    source = {"ready": True, "last_accepted": "2027-01-15T05:57:00Z"}
+    source = {"ready": True, "last_accepted": "2027-01-15T05:57:00Z", "refused_last_hour": 0}
     assert source_state(source, expected).words == ("silent for 2 h" if expected else "ready")
+
+
+@pytest.mark.parametrize(
+    ("refused", "accepted", "words"),
+    [
+        ("2027-01-15T07:59:00.5Z", "2027-01-15T07:59:00Z", "ready, last request refused"),
+        ("2027-01-15T07:59:00.5Z", None, "ready, last request refused"),
+        ("2027-01-15T07:59:00Z", "2027-01-15T07:59:00.5Z", "ready"),
+    ],
+)
+def test_a_source_is_not_only_ready_when_the_last_request_was_refused(
+    refused: str, accepted: str | None, words: str
+) -> None:
+    source = {"ready": True, "last_accepted": accepted, "refused_last_hour": 1}
+    assert source_state(source | {"last_refused": {"time": refused}}, None).words == words
+
+
+def test_messages_become_sentences_and_keys_stay_as_they_are() -> None:
+    assert sentence("no source has this name") == "No source has this name."
+    assert sentence("http_status: not a number.") == "http_status: not a number."
 
 
 def test_unknown_buckets_stay_unknown_when_neighbors_are_combined() -> None:

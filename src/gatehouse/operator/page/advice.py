@@ -70,7 +70,11 @@ _SYSTEM: Final = Link("System", "/system")
 
 
 def _destination(state: Mapping[str, Any]) -> Link:
-    return Link("Destination", f"/destinations/{state['name']}")
+    return Link(f"Destination {state['name']}", f"/destinations/{state['name']}")
+
+
+def _source(state: Mapping[str, Any]) -> Link:
+    return Link(f"Source {state['name']}", f"/sources/{state['name']}")
 
 
 def _store_unavailable(_: Mapping[str, Any], __: float) -> Advice:
@@ -99,7 +103,7 @@ def _worker_not_serving(worker: Mapping[str, Any], _: float) -> Advice:
 
 def _source_not_ready(source: Mapping[str, Any], _: float) -> Advice:
     what = f"Source {source['name']} answers 503: {source['not_ready']}."
-    return _not_ready(what, source, Link("Source", f"/sources/{source['name']}"))
+    return _not_ready(what, source, _source(source))
 
 
 def _destination_not_ready(destination: Mapping[str, Any], _: float) -> Advice:
@@ -162,7 +166,7 @@ def _silent(name: str, silent: Silence) -> Advice:
         f"{name} got no event for {seconds(silent.lasts)}. In the last 24 hours, it was silent for at most "
         f"{seconds(silent.longest_before)} before."
     )
-    do = "Look at the provider whether it still sends, and to this address."
+    do = "Check at the provider whether it still sends, and that it sends to this address."
     return Advice(State("warn", "paused", "Silent"), what, do, ())
 
 
@@ -171,9 +175,10 @@ def _refusing(state: Mapping[str, Any], now: float) -> Advice:
     how_many = f"{count} or more" if count >= MOST_REFUSED else str(count)
     what = f"{name} refused {how_many} {'requests' if count > 1 else 'request'} in the last hour"
     latest = f", the latest {ago(last['time'], now)}: {last['reason']}." if last else "."
-    do = "Read what was found, and correct the secret or the config."
-    link = Link("Refused requests", "/refused", {"source": name})
-    return Advice(State("warn", "open", "Refused"), what + latest, do, (link,))
+    do = "See what was found, then correct the secret or the config."
+    latest_one = (Link("Latest one", f"/refused/{last['id']}"),) if last else ()
+    links = (*latest_one, Link("Refused requests", "/refused", {"source": name}))
+    return Advice(State("warn", "open", "Refused"), what + latest, do, links)
 
 
 _WORDS: Final[dict[attention.Kind, Callable[[Mapping[str, Any], float], Advice]]] = {

@@ -32,7 +32,7 @@ class DeadScreen:
     """`/dead`."""
 
     #: The path and the name in the menu.
-    menu: ClassVar[tuple[str, str] | None] = ("/dead", "Dead")
+    menu: ClassVar[tuple[str, str] | None] = ("/dead", "Dead letters")
 
     def __init__(self, site: Site) -> None:
         self._site = site

@@ -48,8 +48,9 @@ class DestinationsScreen:
         listed, history = await asyncio.gather(
             api.get(request, "/api/v1/destinations"), api.get(request, "/api/v1/history")
         )
+        since = await paused_since(site, request, listed["destinations"])
         now = site.clock()
-        rows = [destination_row(one, history, now) for one in listed["destinations"]]
+        rows = [destination_row(one, history, now, since) for one in listed["destinations"]]
         return site.render(request, "destinations.html", destinations=rows, history=history)
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
@@ -79,7 +80,7 @@ class DestinationsScreen:
         history = await site.api.get(request, "/api/v1/history", {"destination": name})
         since = await paused_since(site, request, [found])
         now = site.clock()
-        row = destination_row(found, history, now)
+        row = destination_row(found, history, now, since)
         return site.render(
             request,
             "destination.html",

@@ -45,7 +45,7 @@ class OverviewScreen:
             problems=advice.problems(status, now),
             remarks=advice.remarks(status, now, since),
             sources=[source_row(one, history) for one in status["sources"]],
-            destinations=[destination_row(one, history, now) for one in status["destinations"]],
+            destinations=[destination_row(one, history, now, since) for one in status["destinations"]],
             serving=sum(worker["serving"] for worker in status.get("workers", ())),
         )
 
@@ -70,7 +70,10 @@ def source_row(source: Mapping[str, Any], history: Mapping[str, Any]) -> dict[st
     return {**source, "seen": seen, "silent": silent, "state": source_state(source, silent)}
 
 
-def destination_row(destination: Mapping[str, Any], history: Mapping[str, Any], now: float) -> dict[str, Any]:
-    """Return a destination with its history and its state, for a table."""
-    seen = named(history["destinations"], destination["name"])
-    return {**destination, "seen": seen, "state": destination_state(destination, now)}
+def destination_row(
+    destination: Mapping[str, Any], history: Mapping[str, Any], now: float, since: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return a destination with its history and its state, for a table. `since` is from `paused_since`."""
+    name = destination["name"]
+    seen = named(history["destinations"], name)
+    return {**destination, "seen": seen, "state": destination_state(destination, now, since.get(name))}

@@ -52,6 +52,7 @@ class Templates:
             precisely=wording.precisely,
             clock=wording.clock,
             number=wording.number,
+            sentence=wording.sentence,
             size=wording.size,
             seconds=wording.seconds,
             total=series.total,

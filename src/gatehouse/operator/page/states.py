@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from gatehouse.language.times import parse_time
 from gatehouse.operator.page.wording import ago, how_long, number, seconds
 
 if TYPE_CHECKING:
@@ -27,15 +28,24 @@ def source_state(source: Mapping[str, Any], silent: Silence | None) -> State:
         return State("bad", "dead", "not ready")
     if silent is not None:
         return State("warn", "paused", f"silent for {seconds(silent.lasts)}")
+    if source["refused_last_hour"] and is_refusing(source):
+        return State("warn", "open", "ready, last request refused")
     if source["last_accepted"] is None:
         return State("quiet", "unrouted", "ready, no event yet")
     return State("ok", "delivered", "ready")
 
 
-def destination_state(destination: Mapping[str, Any], now: float) -> State:
-    """Return the state of a destination."""
+def is_refusing(source: Mapping[str, Any]) -> bool:
+    """Return whether a source refused a request after its last event."""
+    last = parse_time(source["last_refused"]["time"]) if source["last_refused"] else None
+    accepted = parse_time(source["last_accepted"] or "")
+    return last is not None and (accepted is None or last > accepted)
+
+
+def destination_state(destination: Mapping[str, Any], now: float, paused_since: str | None = None) -> State:
+    """Return the state of a destination. `paused_since` is when it was paused, if that is known."""
     if destination["paused"]:
-        return State("warn", "paused", "paused")
+        return State("warn", "paused", f"paused {ago(paused_since, now)}" if paused_since else "paused")
     if not destination["ready"]:
         return State("bad", "dead", "not ready")
     if destination["breaker"] == "open":

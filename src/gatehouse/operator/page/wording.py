@@ -79,3 +79,10 @@ def size(value: float | None) -> str:
             return f"{left:.0f} {unit}" if unit == "B" or left >= 100 else f"{left:.1f} {unit}"  # noqa: PLR2004
         left /= _KIBI
     return f"{left:.1f} TiB"
+
+
+def sentence(message: str) -> str:
+    """Return a message of the API, which begins with a small letter and has no full stop, as a sentence."""
+    first, space, rest = message.partition(" ")
+    begin = first.capitalize() if first.isalpha() and first.islower() else first
+    return f"{begin}{space}{rest}" + ("" if message.endswith((".", "?")) else ".")
