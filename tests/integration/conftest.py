@@ -19,6 +19,7 @@ from gatehouse.gateway.app import Gateway
 from gatehouse.store.clock import elapsed
 from gatehouse.telemetry import log
 from gateways import BASIC, CONFIG, SIGNING_SECRET, RunGateway, Running
+from operating import Operator, run
 
 
 @pytest.fixture
@@ -67,3 +68,12 @@ def logged() -> Iterator[io.StringIO]:
     log.configure(json=True, stream=stream)
     yield stream
     log.reset()
+
+
+@pytest.fixture
+async def operator(
+    run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
+) -> AsyncIterator[Operator]:
+    """Run a gateway with one destination, `app`."""
+    async with run(run_gateway, destination, tmp_path) as it:
+        yield it
