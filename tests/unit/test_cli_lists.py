@@ -36,6 +36,38 @@ async def test_dead_letters_are_a_table(api: ScriptedApi) -> None:
     assert more == "more: --cursor abc"
 
 
+async def test_operations_are_a_table(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatehouse.cli.output.is_terminal", lambda: True)
+    running = {
+        "id": ID,
+        "state": "running",
+        "total": 1204,
+        "done": 400,
+        "failed": 2,
+        "rate": "50/s",
+        "started": "2025-06-15T15:06:40.5Z",
+        "ended": None,
+        "by": "ci",
+        "filter": {"source": "shop", "until": "2025-06-15T15:06:40.5Z"},
+        "to": ["billing"],
+        "waiting_for": ["billing"],
+    }
+    stopped = running | {"state": "cancelled", "to": None, "failed": 0, "filter": {}, "waiting_for": []}
+    answer = {"retries": [running, stopped]}
+    listed = await api.run("retry", "--list", answers=[answer])
+    as_json = await api.run("retry", "--list", "--json", answers=[answer])
+    empty = await api.run("replay", "--list", answers=[{"replays": []}])
+
+    assert api.asked == [("GET", "/api/v1/replays", None)]
+    _, first, second = listed.stdout.splitlines()
+    start = f"{ID}  2025-06-15T15:06:40Z  ci  "
+    assert first.startswith(f"{start}waiting  402 of 1,204, 2 failed  50/s")
+    assert second.startswith(f"{start}stopped  400 of 1,204            50/s")
+    assert cell_len(first) <= 100
+    assert json.loads(as_json.stdout) == answer
+    assert empty.stdout == "no replays\n"
+
+
 async def test_changes_are_a_table(api: ScriptedApi) -> None:
     change = {"at": "2025-06-15T15:06:40.5Z", "who": "alice", "role": "operate", "count": 2}
     replayed = {"event_id": ID, "destinations": ["billing", "ledger"]}

@@ -14,7 +14,7 @@ from gatehouse.cli.options import (
     operator_option,
     page_options,
 )
-from gatehouse.cli.output import page, to_seconds
+from gatehouse.cli.output import page, print_answer, to_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def audit(
 
     path = with_query("/api/v1/audit", limit=limit, cursor=cursor, **filters)
     answer = fetch(find_access(config, operator), path)
-    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_entries(answer)))
+    print_answer(answer, _entries, as_json=as_json)
 
 
 def _entries(answer: dict[str, Any]) -> Iterator[str]:

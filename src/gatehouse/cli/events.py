@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from gatehouse.cli.options import (
     operator_option,
     page_options,
 )
-from gatehouse.cli.output import last_outcome, page, table, to_seconds, visible
+from gatehouse.cli.output import last_outcome, page, print_answer, table, to_seconds, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +90,7 @@ def events(
     answer, exit_code = search(access, filters.given(), limit=limit, cursor=cursor)
     if not answer["events"] and not exit_code:
         filters.check(config)
-    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_events(answer)))
+    print_answer(answer, _events, as_json=as_json)
     if exit_code:
         sys.exit(exit_code)
 
@@ -100,10 +99,10 @@ def _show_event(access: Access, given: str, *, limit: int, as_json: bool) -> Non
     from gatehouse.cli.searching import find
 
     event, answer = find(access, given, limit=limit)
-    if as_json:
-        click.echo(json.dumps(event or answer, indent=2))
+    if event is None:
+        print_answer(answer, _events, as_json=as_json)
     else:
-        click.echo("\n".join(_events(answer) if event is None else _event(event)))
+        print_answer(event, _event, as_json=as_json)
 
 
 @click.command("dead")
@@ -133,7 +132,7 @@ def dead(
     answer = fetch(access, path)
     if not answer["deliveries"]:
         filters.check(config)
-    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_dead_letters(answer)))
+    print_answer(answer, _dead_letters, as_json=as_json)
 
 
 def _events(answer: dict[str, Any]) -> Iterator[str]:

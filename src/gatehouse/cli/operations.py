@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 import time
 from dataclasses import dataclass, fields
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 import click
 
 from gatehouse.cli.operator_client import change, fetch
-from gatehouse.cli.output import INTERRUPTED, page, to_seconds, visible
+from gatehouse.cli.output import INTERRUPTED, page, print_answer, to_seconds, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ def operation_options(command: Callable[..., None]) -> Callable[..., Any]:
     The command gets `rate` and `started`.
     """
 
-    @functools.wraps(command)
+    @wraps(command)
     def with_started(**given: Any) -> None:  # noqa: ANN401 - click's own
         started = Started(**{field.name: given.pop(field.name) for field in fields(Started)})
         command(started=started, **given)
@@ -109,23 +109,22 @@ def run_operation(
 
 def _list(kind: str, access: Access, *, as_json: bool) -> None:
     path = _PATHS[kind]
-    answer = fetch(access, path)
-    plural = path.rpartition("/")[2]
-    if as_json:
-        click.echo(json.dumps(answer, indent=2))
-        return
-    rows = [_row(progress) for progress in answer[plural]]
+    print_answer(fetch(access, path), partial(_listed, path.rpartition("/")[2]), as_json=as_json)
+
+
+def _listed(plural: str, answer: dict[str, Any]) -> Iterator[str]:
+    rows = list(map(_row, answer[plural]))
     uncut = ("id", "started_at", "shown_state", "progress", "rate")
-    click.echo("\n".join(page(rows, _COLUMNS, None, uncut=uncut, empty=f"no {plural}")))
+    return page(rows, _COLUMNS, None, uncut=uncut, empty=f"no {plural}")
 
 
 def _row(progress: dict[str, Any]) -> dict[str, Any]:
     processed, failed = progress["done"] + progress["failed"], progress["failed"]
-    state = _STATES[progress["state"]]
+    state = "waiting" if progress["waiting_for"] else _STATES[progress["state"]]
     chosen = progress["filter"] | ({"to": ",".join(progress["to"])} if progress["to"] else {})
     return progress | {
         "started_at": to_seconds(progress["started"]),
-        "shown_state": f"{state}, waits" if progress["waiting_for"] else state,
+        "shown_state": state,
         "progress": f"{processed:,} of {progress['total']:,}" + (f", {failed:,} failed" if failed else ""),
         "chosen": " ".join(f"{name}={value}" for name, value in chosen.items()),
     }
@@ -178,7 +177,7 @@ def _plan(kind: str, plan: dict[str, Any]) -> Iterator[str]:
 
 
 def _print(kind: str, progress: dict[str, Any], *, as_json: bool) -> None:
-    click.echo(json.dumps(progress, indent=2) if as_json else "\n".join(_operation(kind, progress)))
+    print_answer(progress, partial(_operation, kind), as_json=as_json)
 
 
 def _operation(kind: str, progress: dict[str, Any]) -> Iterator[str]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+import click
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 #: The exit code of a command that Ctrl-C ended: 128 and the number of SIGINT.
 INTERRUPTED: Final = 130
@@ -49,6 +52,13 @@ def page(
         yield "none on this page" if cursor else empty
     if cursor:
         yield f"more: --cursor {cursor}"
+
+
+def print_answer(
+    answer: dict[str, Any], lines: Callable[[dict[str, Any]], Iterable[str]], *, as_json: bool
+) -> None:
+    """Print an answer of the API as JSON, or as the lines that `lines` writes about it."""
+    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(lines(answer)))
 
 
 def table(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gatehouse.cli.findings import client, each_finding, refused_request
 from gatehouse.cli.options import complete_source, config_option, json_option, operator_option
+from gatehouse.cli.output import print_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,19 +53,18 @@ def rejected(
     access = find_access(config, operator)
     if rejected_id is not None:
         answer = fetch(access, f"/api/v1/rejected/{quote(rejected_id, safe='')}")
-        lines = refused_request(answer)
+        print_answer(answer, refused_request, as_json=as_json)
     else:
         answer = fetch(access, with_query("/api/v1/rejected", limit=limit, source=source))
-        lines = _list(answer["rejected"])
-    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(lines))
+        print_answer(answer, _list, as_json=as_json)
 
 
-def _list(records: list[dict[str, Any]]) -> Iterator[str]:
+def _list(answer: dict[str, Any]) -> Iterator[str]:
     from gatehouse.cli.times import ago
 
-    if not records:
+    if not answer["rejected"]:
         yield "no refused requests since the start of the gateway"
-    for record in records:
+    for record in answer["rejected"]:
         reason = click.style(record["reason"] or record["outcome"], fg="red")
         where = f"{record['source']}  {reason}  from {client(record)}"
         yield f"{record['id']}  {ago(record['time'])}  {where}"

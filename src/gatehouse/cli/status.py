@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from gatehouse.cli.options import config_option, json_option, operator_option
-from gatehouse.cli.output import table, visible
+from gatehouse.cli.output import print_answer, table, visible
 from gatehouse.cli.states import DESTINATION_COLUMNS, SOURCE_COLUMNS, destination_row, size, source_row
 from gatehouse.cli.times import ago, duration, unix, until
 from gatehouse.operator import attention
@@ -46,7 +46,7 @@ def status(as_json: bool, operator: str | None, config: str | None) -> None:
 
     answer = fetch(find_access(config, operator), "/api/v1/status")
     found = list(findings(answer))
-    click.echo(json.dumps(answer, indent=2) if as_json else "\n".join(_lines(answer, found)))
+    print_answer(answer, partial(_lines, found=found), as_json=as_json)
     sys.exit(1 if found else 0)
 
 
