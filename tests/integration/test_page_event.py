@@ -74,6 +74,7 @@ async def test_the_timeline_tells_what_happened_and_each_action_takes_effect(sho
     assert await shop.send(EXACT.encode()) == event_id
     await shop.until(event_id, lambda found: all(one["attempts_made"] == 2 for one in found.values()))
     path = f"/events/{event_id}"
+    assert (await look(shop.running, f"/events?external_id={event_id}")).location == path
     words = (await look(shop.running, path)).words
     for said in (
         "sale.created dead",

@@ -167,6 +167,8 @@ async def test_the_plan_of_a_retry_starts_what_it_shows_and_its_progress_is_foll
     listed = (await shop.look("/operations")).words
     assert "Retry Dead letters of type sale.*" in listed
     assert "done 3 of 3 0 100/s local" in listed
+    assert "3 of 3" in (await shop.look("/operations?kind=retry&state=done&by=local")).words
+    assert "No replay or retry matches" in (await shop.look("/operations?state=running")).words
 
 
 async def test_a_running_operation_says_what_it_waits_for_and_is_stopped(shop: Shop) -> None:

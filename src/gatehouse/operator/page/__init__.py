@@ -36,5 +36,7 @@ operations    replays and retries of many events, with their progress
   progress    how far one is, in words (pure)
 refused       refused requests
 live          what happens at the moment
-system        the gateway and its config, the reload, routes, and the audit
+system        the gateway and its config, the reload, and routes
+audit         what operators changed
+  changes     one change in words, with links to what was changed (pure)
 """

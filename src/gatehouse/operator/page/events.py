@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _COUNTED: Final = frozenset({"source", "type", "destination"})
 _PAGE: Final = "50"
 _BAD: Final = 400
+_MISSING: Final = 404
 
 
 class EventsScreen:
@@ -43,6 +44,8 @@ class EventsScreen:
         cursor = request.query.get("cursor", "")
         if has_empty(request.query):
             return self._site.redirect("/events", values | {"cursor": cursor})
+        if values.keys() == {"external_id"} and await self._has(request, values["external_id"]):
+            return self._site.redirect(f"/events/{values['external_id']}")
         page, problem = await self._page(request, values, cursor)
         return self._site.render(
             request,
@@ -63,6 +66,16 @@ class EventsScreen:
             return self._site.redirect("/events/replay", {"id": chosen})
         filters = given(request.query, EventFilters.__annotations__)
         return self._site.redirect("/events", filters, notice="Select at least one event.")
+
+    async def _has(self, request: web.Request, event_id: str) -> bool:
+        """Return whether the gateway itself gave an event this id, as an app knows it: the webhook-id."""
+        try:
+            await self._site.api.get(request, "/api/v1/events/{id}", id=event_id)
+        except ApiError as error:
+            if error.status not in (_BAD, _MISSING):
+                raise
+            return False
+        return True
 
     async def _page(
         self, request: web.Request, values: Mapping[str, str], cursor: str
@@ -93,10 +106,10 @@ def event_fields(status: Mapping[str, Any]) -> list[Field]:
     return [
         Field("source", "Source", options=_names(status["sources"]), is_main=True),
         Field("type", "Type", hint="invoice.*", is_main=True),
-        Field("status", "Status", options=get_args(Status), is_main=True),
+        Field("status", "Status of a delivery", options=get_args(Status), is_main=True),
         Field("since", "Since", hint="1h, today, 2026-01-31", is_main=True),
         Field("until", "Until", hint="10m, yesterday"),
-        Field("external_id", "Provider's id", hint="evt_…"),
+        Field("external_id", "Id", hint="evt_… or webhook-id", is_main=True),
         Field("subject", "Subject"),
         Field("account", "Account"),
         Field("contains", "Text in the body", hint="as it was sent", is_main=True),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from gatehouse.operator.request_types import MAX_TEXT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+T = TypeVar("T")
 
 
 class Field(NamedTuple):
@@ -37,6 +39,11 @@ def has_empty(query: Mapping[str, str]) -> bool:
 def filled(fields: Sequence[Field], values: Mapping[str, str]) -> list[Field]:
     """Return the fields with what they were set to."""
     return [field._replace(value=values.get(field.name, "")) for field in fields]
+
+
+def matching(entries: Iterable[T], values: Mapping[str, str], member: Callable[[T, str], str]) -> list[T]:
+    """Return the entries of a short list that have all values. `member` returns what one has by a name."""
+    return [one for one in entries if all(member(one, name) == value for name, value in values.items())]
 
 
 def is_usable(value: str | None) -> bool:

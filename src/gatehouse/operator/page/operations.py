@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from aiohttp import web
 
 from gatehouse.language.times import rfc3339
+from gatehouse.operator.page.filters import Field, filled, given, has_empty, matching
 from gatehouse.operator.page.progress import NOUNS, shown, states
 from gatehouse.operator.page.wording import number, precisely
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from gatehouse.operator.page.progress import Operations
     from gatehouse.operator.page.site import Site
+    from gatehouse.operator.page.states import State
 
-_ONE = "/operations/{kind}/{id}"
+_ONE: Final = "/operations/{kind}/{id}"
+#: What the list can be filtered by. It is short, so the page does it.
+_MEMBERS: Final = ("kind", "state", "by")
 
 
 class OperationsScreen:
@@ -38,11 +44,20 @@ class OperationsScreen:
         ]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
+        values = given(request.query, _MEMBERS)
+        if has_empty(request.query):
+            return self._site.redirect("/operations", values)
         kinds: tuple[Operations, ...] = ("replays", "retries")
         lists = await asyncio.gather(*(self._api.get(request, f"/api/v1/{kind}") for kind in kinds))
         found = [shown(kind, one) for kind, listed in zip(kinds, lists, strict=True) for one in listed[kind]]
         found.sort(key=lambda one: str(one["id"]), reverse=True)  # an id begins with the time of the start
-        return self._site.render(request, "operations.html", operations=found)
+        return self._site.render(
+            request,
+            "operations.html",
+            operations=matching(found, values, _member),
+            fields=filled(_fields(found), values),
+            filters=values,
+        )
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         return self._site.render(
@@ -85,6 +100,19 @@ class OperationsScreen:
         return shown(
             kind, await self._api.get(request, f"/api/v1/{kind}/{{id}}", id=request.match_info["id"])
         )
+
+
+def _member(operation: Mapping[str, Any], name: str) -> str:
+    shown_state: State = operation["shown_state"]
+    return shown_state.words if name == "state" else str(operation["noun" if name == "kind" else name])
+
+
+def _fields(operations: Sequence[Mapping[str, Any]]) -> list[Field]:
+    labels = {"kind": "What", "state": "State", "by": "By"}
+    return [
+        Field(name, label, options=tuple(sorted({_member(one, name) for one in operations})), is_main=True)
+        for name, label in labels.items()
+    ]
 
 
 def _kind(request: web.Request) -> Operations:

@@ -8,6 +8,7 @@ from aiohttp import hdrs, web
 
 from gatehouse.operator.page.access import PageAccess
 from gatehouse.operator.page.asking import Api
+from gatehouse.operator.page.audit import AuditScreen
 from gatehouse.operator.page.dead import DeadScreen
 from gatehouse.operator.page.destinations import DestinationsScreen
 from gatehouse.operator.page.event import EventScreen
@@ -62,6 +63,7 @@ class Page:
             RefusedScreen(site),
             LiveScreen(site),
             SystemScreen(site),
+            AuditScreen(site),
         )
         site.menu += [screen.menu for screen in screens if screen.menu]
         self._routes = [route for screen in screens for route in screen.routes()]

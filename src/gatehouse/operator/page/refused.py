@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from aiohttp import web
 
 from gatehouse.operator.page.asking import FINDINGS_WITHIN
-from gatehouse.operator.page.filters import Field, filled, given, has_empty
+from gatehouse.operator.page.filters import Field, filled, given, has_empty, matching
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,7 +47,7 @@ class RefusedScreen:
         return self._site.render(
             request,
             "refused.html",
-            refused=matching(kept, values),
+            refused=matching(kept, values, _member),
             fields=filled(fields, values),
             filters=values,
         )
@@ -58,12 +58,6 @@ class RefusedScreen:
         answer = await self._site.api.get(request, "/api/v1/sources")
         source = next((source for source in answer["sources"] if source["name"] == one["source"]), None)
         return self._site.render(request, "refused_one.html", one=one, source=source)
-
-
-def matching(kept: Iterable[Mapping[str, Any]], values: Mapping[str, str]) -> list[Mapping[str, Any]]:
-    """Return the refused requests that meet all conditions."""
-    wanted = {name: values[name] for name in _MEMBERS if name in values}
-    return [one for one in kept if all(_member(one, name) == value for name, value in wanted.items())]
 
 
 def _member(one: Mapping[str, Any], name: str) -> str:

@@ -39,9 +39,6 @@ document.addEventListener("keydown", (event) => {
   action();
 });
 
-// In a narrow window the menu can be scrolled sideways.
-one("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
-
 // A form with empty filters would make a long link.
 for (const form of all("[data-filters]")) {
   form.addEventListener("submit", () => {
