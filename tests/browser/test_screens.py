@@ -24,7 +24,7 @@ SCREENS = {
         "Attempt 1",
         "billing",
     ],
-    "/events/{timeout}": ["products/update", "search", "Attempt 3"],
+    "/events/{timeout}": ["products/update", "search", "Attempt 1"],
     "/events?type=no.such.type": ["No event matches"],
     "/refused": ["X-Hub-Signature-256", "wrong_signature"],
     "/refused/{old}": [

@@ -62,7 +62,7 @@ class Visitor:
             locale="en-GB",
             timezone_id="UTC",
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(20_000)
         self._contexts.append(context)
         page = await context.new_page()
         self._watch(page)
