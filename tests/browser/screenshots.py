@@ -31,7 +31,7 @@ class Picture(NamedTuple):
     path: Callable[[Deployment], Awaitable[str]]
     scheme: Scheme = "light"
     #: Pixels. A longer page is cut off.
-    height: int = 1180
+    height: int = 1100
 
 
 def _fixed(path: str) -> Callable[[Deployment], Awaitable[str]]:
@@ -54,8 +54,8 @@ async def _refused(deployment: Deployment) -> str:
 
 
 PICTURES = (
-    Picture("overview", _fixed("/")),
-    Picture("overview-dark", _fixed("/"), "dark"),
+    Picture("overview", _fixed("/"), height=1225),
+    Picture("overview-dark", _fixed("/"), "dark", height=1225),
     Picture("event", _dead_event, height=1000),
     Picture("dead", _fixed("/dead")),
     Picture("destination", _fixed("/destinations/crm")),
