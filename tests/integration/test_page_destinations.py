@@ -36,6 +36,8 @@ async def test_an_open_breaker_is_said_and_can_be_probed(
         await send(running, "evt_1")
         await running.until(("gatehouse_breaker_open", "app"), 1)
         listed, page = await look(running, "/destinations"), await look(running, APP)
+        assert APP in (await look(running, "/destinations?name=ap&state=breaker+open")).links
+        assert "No destination matches" in (await look(running, "/destinations?state=paused")).words
         assert "app breaker open: 1 event failed, next probe in" in listed.words
         assert "The circuit breaker of app has been open for" in page.words
         assert "If it is back, probe it now." in page.words

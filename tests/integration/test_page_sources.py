@@ -24,6 +24,8 @@ async def test_a_source_shows_what_to_register_what_was_verified_and_what_was_re
     assert (await running.send("mando", body, providers.mando(body)))[0] == 200
     assert (await running.send("mando", body, {"X-Mando-Signature": "sha256=" + "0" * 64}))[0] == 401
     listed, page = await look(running, "/sources"), await look(running, MANDO)
+    assert MANDO in (await look(running, "/sources?state=ready,+last+request+refused")).links
+    assert "No source matches" in (await look(running, "/sources?name=mango")).words
 
     assert "mando ready, last request refused now" in listed.words
     assert "https://hooks.example.com/webhooks/mando Copy Provider mando" in page.words

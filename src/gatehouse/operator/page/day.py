@@ -114,7 +114,7 @@ def _counted(history: Mapping[str, Any], title: str, found: Sequence[Series]) ->
     unit = f"per {seconds(history['step_seconds'] * _EACH)}"
     said = ", ".join(f"{number(one.total)} {one.name}" for one in legend)
     label = f"{title} in the last 24 hours: {said}. At most {number(highest)} {unit}."
-    return Chart(title, unit, bars, label, f"max {number(highest)}", legend)
+    return Chart(title, unit, bars, label, _maximum(number(highest)), legend)
 
 
 def _lag(history: Mapping[str, Any], lag: series.Buckets) -> Chart:
@@ -122,7 +122,7 @@ def _lag(history: Mapping[str, Any], lag: series.Buckets) -> Chart:
     highest = _duration(max(filter(None, lag), default=0))
     label = f"Age of the oldest pending delivery in the last 24 hours: at most {highest}."
     unit = f"highest age in {seconds(history['step_seconds'] * _EACH)}"
-    return Chart("Oldest pending", unit, [bars], label, f"max {highest}")
+    return Chart("Oldest pending", unit, [bars], label, _maximum(highest))
 
 
 def _day(history: Mapping[str, Any], drawn: Sequence[Chart], columns: Sequence[Column]) -> Day:
@@ -141,6 +141,10 @@ def _rows(history: Mapping[str, Any], columns: Sequence[Column]) -> list[tuple[s
 
 def _start(history: Mapping[str, Any]) -> float:
     return parse_time(history["from"]) or 0.0
+
+
+def _maximum(highest: str) -> str:
+    return "none" if highest == "0" else f"max {highest}"
 
 
 def _duration(value: int | None) -> str:

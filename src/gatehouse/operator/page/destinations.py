@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from aiohttp import web
 
 from gatehouse.operator.page import advice, day
-from gatehouse.operator.page.overview import destination_row, paused_since
+from gatehouse.operator.page.filters import filled, given, has_empty
+from gatehouse.operator.page.overview import chosen_rows, destination_row, paused_since, row_fields
+from gatehouse.operator.page.states import DESTINATION_STATES
 
 if TYPE_CHECKING:
     from gatehouse.operator.page.site import Site
@@ -45,13 +47,24 @@ class DestinationsScreen:
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         site, api = self._site, self._site.api
+        fields = row_fields(DESTINATION_STATES)
+        values = given(request.query, (field.name for field in fields))
+        if has_empty(request.query):
+            return site.redirect("/destinations", values)
         listed, history = await asyncio.gather(
             api.get(request, "/api/v1/destinations"), api.get(request, "/api/v1/history")
         )
         since = await paused_since(site, request, listed["destinations"])
         now = site.clock()
         rows = [destination_row(one, history, now, since) for one in listed["destinations"]]
-        return site.render(request, "destinations.html", destinations=rows, history=history)
+        return site.render(
+            request,
+            "destinations.html",
+            destinations=chosen_rows(rows, values),
+            fields=filled(fields, values),
+            filters=values,
+            history=history,
+        )
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         return await self._page(request, tested=None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aiohttp import web
 
 from gatehouse.operator.page import advice
+from gatehouse.operator.page.filters import Field
 from gatehouse.operator.page.series import named, silence
 from gatehouse.operator.page.states import destination_state, source_state
 
@@ -61,6 +62,20 @@ async def paused_since(
     newest_last = reversed(audit["audit"])
     found = {entry["what"].get("destination"): entry["at"] for entry in newest_last}
     return {name: at for name, at in found.items() if name in names}
+
+
+def row_fields(states: tuple[str, ...]) -> list[Field]:
+    """Return the filters of a list of sources or destinations. `states` are the beginnings of their words."""
+    return [
+        Field("name", "Name", hint="a part of it", is_main=True),
+        Field("state", "State", options=states, is_main=True),
+    ]
+
+
+def chosen_rows(rows: list[dict[str, Any]], values: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return the rows that meet the filters of `row_fields`."""
+    name, state = values.get("name", ""), values.get("state", "")
+    return [row for row in rows if name in row["name"] and row["state"].words.startswith(state)]
 
 
 def source_row(source: Mapping[str, Any], history: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from aiohttp import web
 from gatehouse.operator.page import advice, day
 from gatehouse.operator.page.asking import FINDINGS_WITHIN, WITHIN, ApiError
 from gatehouse.operator.page.events import event_state
-from gatehouse.operator.page.overview import source_row
+from gatehouse.operator.page.filters import filled, given, has_empty
+from gatehouse.operator.page.overview import chosen_rows, row_fields, source_row
+from gatehouse.operator.page.states import SOURCE_STATES
 
 if TYPE_CHECKING:
     from gatehouse.operator.page.site import Site
@@ -43,11 +45,22 @@ class SourcesScreen:
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         site, api = self._site, self._site.api
+        fields = row_fields(SOURCE_STATES)
+        values = given(request.query, (field.name for field in fields))
+        if has_empty(request.query):
+            return site.redirect("/sources", values)
         listed, history = await asyncio.gather(
             api.get(request, "/api/v1/sources"), api.get(request, "/api/v1/history")
         )
         rows = [source_row(one, history) for one in listed["sources"]]
-        return site.render(request, "sources.html", sources=rows, history=history)
+        return site.render(
+            request,
+            "sources.html",
+            sources=chosen_rows(rows, values),
+            fields=filled(fields, values),
+            filters=values,
+            history=history,
+        )
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         return await self._page(request)

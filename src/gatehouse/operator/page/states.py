@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from gatehouse.language.times import parse_time
 from gatehouse.operator.page.wording import ago, how_long, number, seconds
@@ -20,6 +20,11 @@ class State(NamedTuple):
     #: The name of a shape in `parts.html`.
     icon: str
     words: str
+
+
+#: How the words of the states begin, for filters.
+SOURCE_STATES: Final = ("ready", "ready, last request refused", "silent", "not ready")
+DESTINATION_STATES: Final = ("delivering", "failing", "breaker open", "paused", "not ready")
 
 
 def source_state(source: Mapping[str, Any], silent: Silence | None) -> State:
