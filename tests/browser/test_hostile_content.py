@@ -93,3 +93,15 @@ async def test_a_body_is_shown_as_it_was_sent(
         await page.get_by_role("link", name="Body", exact=True).click()
         await page.locator("#body-text").wait_for()
         assert part in await page.locator("#body-text").inner_text(), name
+
+
+async def test_an_id_is_copied_as_it_was_sent(
+    visitor: Visitor, operator: StorageState, hostile: dict[str, str]
+) -> None:
+    page = await visitor.open("/events", state=operator)
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    for text in (MARKUP[1], BIDI):
+        await page.goto(f"/events/{hostile[f'text {TEXTS.index(text)}']}")
+        await page.locator("[data-copy='#external-id']").click()
+        await page.get_by_text("Copied").wait_for()
+        assert await page.evaluate("navigator.clipboard.readText()") == text

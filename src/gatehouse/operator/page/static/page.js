@@ -61,9 +61,18 @@ for (const pill of all("[data-new]")) {
   window.addEventListener("pagehide", () => stream.close());
 }
 
+// What is copied has the hidden characters themselves, and not the codes that the page shows.
+function original(element) {
+  const copied = element.cloneNode(true);
+  for (const shown of all(".hidden-char", copied)) {
+    shown.textContent = String.fromCodePoint(parseInt(shown.textContent.slice(2), 16));
+  }
+  return copied.textContent;
+}
+
 for (const button of all("[data-copy]")) {
   button.addEventListener("click", async () => {
-    const text = one(button.dataset.copy)?.textContent ?? "";
+    const text = original(one(button.dataset.copy));
     const label = button.textContent;
     try {
       await navigator.clipboard.writeText(text);
