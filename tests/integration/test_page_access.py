@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import time
+import zlib
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from browsing import Browser
 from doubles.destination import ScriptedDestination
+from gatehouse.operator.page import export, forms
 from gatehouse.operator.page.page import DATA_PATHS
 from gatehouse.operator.page.sessions import LIFETIME
 from gatehouse.operator.page.site import SESSION
@@ -169,6 +172,81 @@ async def test_every_form_needs_a_session_our_origin_and_its_token(scene: Scene,
     assert '"audit": []' in audit.text
 
 
+@pytest.mark.case("S-60")
+async def test_a_form_is_read_only_as_the_page_sends_it(scene: Scene, browser: Browser) -> None:
+    """Anyone can send a form to the login, so its head must choose neither a codec nor a parser."""
+    form, part = "application/x-www-form-urlencoded", b'--x\r\nContent-Disposition: form-data; name="token"'
+    sent = {"Content-Type": form, "Content-Encoding": "deflate"}
+    for status, headers, body in (
+        (415, {"Content-Type": "multipart/form-data; boundary=x"}, part + b"\r\n\r\nx\r\n--x--\r\n"),
+        (415, {"Content-Type": "multipart/form-data"}, b"token=x"),
+        (415, {"Content-Type": "text/plain"}, b"token=x"),
+        (401, {"Content-Type": f"{form}; charset=punycode"}, b"-" + b"zz9" * 20_000),
+        (401, {"Content-Type": f"{form}; charset=unicode_escape"}, b"token=\\ud800"),
+        (401, {"Content-Type": f"{form}; charset=nonsense"}, b"token=x"),
+        (400, {"Content-Type": form}, b"token=\xff"),
+        (400, {"Content-Type": form}, b"token=%ed%a0%80"),
+        (400, {"Content-Type": form}, b"a&" * 10_000),
+        (400, sent, zlib.compress(b"token=" + b"x" * 1_000_000)),
+        (413, {"Content-Type": form}, b"token=" + b"x" * 100_000),
+    ):
+        async with browser.session.post(f"{browser.url}/login", data=body, headers=headers) as answer:
+            assert answer.status == status, (headers, body[:20])
+    await browser.log_in(VALUES["ALICE"])
+    token = await browser.form_token()
+    pause = f"/destinations/app/pause?form_token={token}"
+    assert (await browser.post(pause)).status == 403
+    async with browser.session.post(f"{browser.url}{pause}", json={"form_token": token}) as answer:
+        assert answer.status == 415
+    assert scene.running.gateway.metrics.operator_refused["throttled"].value == 0
+
+
+@pytest.mark.case("S-60")
+async def test_a_form_that_does_not_arrive_is_given_up(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "_WITHIN", 0.05)
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"token="
+        await asyncio.sleep(20)
+
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    async with browser.session.post(f"{browser.url}/login", data=slow(), headers=form) as answer:
+        assert answer.status == 408
+
+
+@pytest.mark.case("S-60")
+async def test_hostile_names_and_methods_get_an_ordinary_answer(browser: Browser) -> None:
+    await browser.log_in(VALUES["CI_TOKEN"])
+    for path in ("/sources/{}/sample", "/destinations/{}/test"):
+        seen = await browser.get(path.format("a%0d%0aSet-Cookie:%20x=y"))
+        assert (seen.status, "set-cookie" in seen.headers) == (303, False)
+        assert seen.headers["location"].endswith("/a%0D%0ASet-Cookie%3A%20x%3Dy")
+    async with browser.session.head(f"{browser.url}/live/stream") as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.case("S-61")
+async def test_few_lists_are_exported_at_a_time(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "_MOST_AT_A_TIME", 1)
+    asked, released, page = asyncio.Event(), asyncio.Event(), export.ExportScreen._page
+
+    async def slow(*given: Any) -> Any:
+        asked.set()
+        await released.wait()
+        return await page(*given)
+
+    monkeypatch.setattr(export.ExportScreen, "_page", slow)
+    await browser.log_in(VALUES["CI_TOKEN"])
+    first = asyncio.create_task(browser.get("/events/export"))
+    await asked.wait()
+    assert (await browser.get("/events/export")).status == 503
+    released.set()
+    assert (await first).status == 200
+    assert (await browser.get("/events/export")).status == 200
+
+
 async def test_the_role_read_may_look_but_not_change(scene: Scene, browser: Browser) -> None:
     await browser.log_in(VALUES["CI_TOKEN"])
     token = await browser.form_token()
@@ -204,6 +282,15 @@ async def test_with_a_path_prefix_all_links_and_cookies_have_it(
         assert first.headers["location"] == "/gatehouse/login?next=%2Fgatehouse%2Fevents"
         seen = await browser.post("/gatehouse/login", {"token": VALUES["ALICE"], "next": "/gatehouse/events"})
         assert seen.headers["location"] == "/gatehouse/events"
+        for outside in (
+            "/gatehouse/../x",
+            "/gatehouse/%2e%2e/x",
+            "/gatehouse/.%2E",
+            "/gatehousex/",
+            "/events",
+        ):
+            seen = await browser.post("/gatehouse/login", {"token": VALUES["ALICE"], "next": outside})
+            assert seen.headers["location"] == "/gatehouse/", outside
         assert "Path=/gatehouse" in seen.headers["set-cookie"]
         text = (await browser.get("/gatehouse/events")).html
         links = re.findall(r'(?:href|src|action|data-new)="(/[^"]*)"', text)

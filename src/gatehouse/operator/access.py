@@ -116,8 +116,9 @@ def _may_be_cross_site(headers: CIMultiDictProxy[str], host: str, *, forms: bool
 
 def _is_own(origin: str, host: str) -> bool:
     # The scheme is ignored, because a proxy in front may terminate TLS.
+    # The origin "null" has no host, and must not match a request without one.
     try:
-        return urlsplit(origin).netloc.lower() == host.lower()
+        return bool(host) and urlsplit(origin).netloc.lower() == host.lower()
     except ValueError:
         return False
 

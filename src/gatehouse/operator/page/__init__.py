@@ -11,6 +11,7 @@ page          all screens, and the check in front of them
         hidden  which characters are hidden (pure)
       charts    draws charts as SVG (pure)
     waiting   sends the beginning of a page while the gateway counts
+    forms     the fields of a form that was sent
     filters   the filters of a list, as fields of a form (pure)
     states    the states of sources and destinations, in words (pure)
     series    sums and parts of the history's buckets (pure)

@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 from gatehouse.operator.access import IDENTITY
 from gatehouse.operator.page import sessions
 from gatehouse.operator.page.asking import ApiError
+from gatehouse.operator.page.forms import sent_fields
 from gatehouse.operator.page.site import SESSION
 from gatehouse.operator.tokens import LOCAL
 
@@ -82,8 +83,8 @@ class PageAccess:
         return self._site.redirect("/login", {} if here == self._site.url("/") else {"next": here})
 
     async def _form_refusal(self, request: web.Request, identity: Identity) -> web.StreamResponse | None:
-        given = (await request.post()).get(FORM_TOKEN, "")
-        if not sessions.is_form_token(str(given), self._site.form_token(request)):
+        given = (await sent_fields(request)).get(FORM_TOKEN, "")
+        if not sessions.is_form_token(given, self._site.form_token(request)):
             return self._site.error(request, 403, _EXPIRED)
         if identity.role == "operate":
             return None

@@ -107,7 +107,7 @@ class Api:
 
     async def serve(self, page: web.Request, path: str) -> web.StreamResponse:
         """Answer a request to the page as this route of the API would."""
-        return await self._handlers[page.method, path](page)
+        return await self._handlers[hdrs.METH_GET, path](page)  # its handler answers HEAD too
 
     async def _ask(
         self,

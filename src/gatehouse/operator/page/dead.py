@@ -10,6 +10,7 @@ from gatehouse.errors import OUTCOME_REASONS
 from gatehouse.operator.page.asking import ApiError
 from gatehouse.operator.page.dead_groups import add_groups, by_destination, discarded_in_words
 from gatehouse.operator.page.filters import Field, filled, given, has_empty
+from gatehouse.operator.page.forms import sent_fields
 from gatehouse.operator.page.selection import fixed, in_words
 from gatehouse.operator.page.waiting import with_beginning
 from gatehouse.operator.request_types import DeadFilters
@@ -115,7 +116,7 @@ class DeadScreen:
         )
 
     async def _discard(self, request: web.Request) -> web.StreamResponse:
-        fields = {name: str(value) for name, value in (await request.post()).items()}
+        fields = dict(await sent_fields(request))
         filters = fixed(fields, DeadFilters.__annotations__, self._site.clock())
         note = fields.get("note", "").strip()
         if not note:

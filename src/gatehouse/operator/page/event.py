@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
-from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
@@ -13,6 +12,7 @@ from gatehouse.operator.page.bodies import body_bytes, file_name, shown_body
 from gatehouse.operator.page.curl import DEFAULT_URL, curl_command, is_url
 from gatehouse.operator.page.events import event_state
 from gatehouse.operator.page.filters import is_usable
+from gatehouse.operator.page.forms import sent_fields
 from gatehouse.operator.page.timeline import passages
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class EventScreen:
         return web.Response(body=body_bytes(event), headers=headers)
 
     async def _replay(self, request: web.Request) -> web.StreamResponse:
-        chosen = [str(name) for name in (await request.post()).getall("to", [])]
+        chosen = (await sent_fields(request)).getall("to", [])
         if not chosen:
             return self._back(request, "Nothing was replayed. Choose at least one destination.")
         result = await self._api.post(
@@ -102,7 +102,7 @@ class EventScreen:
         )
 
     async def _discard(self, request: web.Request) -> web.StreamResponse:
-        name, note = await _destination(request), str((await request.post()).get("note", "")).strip()
+        name, note = await _destination(request), (await sent_fields(request)).get("note", "").strip()
         if not note:
             return self._back(request, "Nothing was discarded. The note has to say why.")
         chosen = {"ids": [f"{_id(request)}:{name}"], "note": note}
@@ -115,7 +115,7 @@ class EventScreen:
         )
 
     def _back(self, request: web.Request, notice: str) -> web.Response:
-        return self._site.redirect(f"/events/{quote(_id(request), safe='')}", notice=notice)
+        return self._site.redirect(f"/events/{_id(request)}", notice=notice)
 
     async def _event(self, request: web.Request) -> dict[str, Any]:
         event: dict[str, Any] = await self._api.get(request, "/api/v1/events/{id}", id=_id(request))
@@ -190,4 +190,4 @@ def _id(request: web.Request) -> str:
 
 
 async def _destination(request: web.Request) -> str:
-    return str((await request.post()).get("destination", ""))
+    return (await sent_fields(request)).get("destination", "")

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from gatehouse.operator.page.site import Site
 
+#: Files at a time, for all operators. Each costs the store, and memory while its client does not read.
+_MOST_AT_A_TIME: Final = 8
+#: Seconds in which a client has to read what was sent.
+_READ_WITHIN: Final = 60.0
 #: Events of one page. A larger page would keep the event loop busy for longer.
 _PAGE: Final = "100"
 _HEADERS: Final = {
@@ -37,18 +41,28 @@ class ExportScreen:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._open = 0
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
         return [web.get("/events/export", self._export, allow_head=False)]
 
     async def _export(self, request: web.Request) -> web.StreamResponse:
+        if self._open >= _MOST_AT_A_TIME:
+            return self._site.error(request, 503, "too many lists are being exported; try again later")
+        self._open += 1
+        try:
+            return await self._answer(request)
+        finally:
+            self._open -= 1
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         filters = given(request.query, EventFilters.__annotations__)
         page = await self._page(request, filters, None)  # an error here still gets a page of its own
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        # The client has left, or the store does not answer.
-        with suppress(ConnectionError, ApiError):
+        # The client has left or reads nothing, or the store does not answer.
+        with suppress(ConnectionError, TimeoutError, ApiError):
             await self._write_all(request, response, filters, page)
             return response
         if request.transport is not None:
@@ -62,10 +76,15 @@ class ExportScreen:
         filters: Mapping[str, str],
         page: Any,  # noqa: ANN401
     ) -> None:
-        """Write all pages. Raises `ConnectionError` if the client leaves, and `ApiError`."""
+        """Write all pages.
+
+        Raises `ConnectionError` if the client leaves, `TimeoutError` if it does not read, and `ApiError`.
+        """
         while True:
             if page["events"]:
-                await response.write(b"".join(_LINE.encode(event) + b"\n" for event in page["events"]))
+                lines = b"".join(_LINE.encode(event) + b"\n" for event in page["events"])
+                async with asyncio.timeout(_READ_WITHIN):
+                    await response.write(lines)
             if page["cursor"] is None:
                 break
             # A search that finds nothing writes nothing, and would not notice.
@@ -73,7 +92,8 @@ class ExportScreen:
                 raise ConnectionError("the client has left")
             await asyncio.sleep(0)  # lets requests of providers go first
             page = await self._page(request, filters, page["cursor"])
-        await response.write_eof()
+        async with asyncio.timeout(_READ_WITHIN):
+            await response.write_eof()
 
     async def _page(self, request: web.Request, filters: Mapping[str, str], cursor: str | None) -> Any:  # noqa: ANN401
         asked = {**filters, "limit": _PAGE} | ({"cursor": cursor} if cursor else {})

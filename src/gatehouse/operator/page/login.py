@@ -9,6 +9,7 @@ from aiohttp import hdrs, web
 
 from gatehouse.operator.page import sessions
 from gatehouse.operator.page.access import public
+from gatehouse.operator.page.forms import sent_fields
 from gatehouse.operator.page.rendering import ASSETS, asset
 from gatehouse.operator.page.site import HEADERS, SESSION
 
@@ -49,9 +50,9 @@ class LoginScreen:
         tokens = self._site.authentication.tokens
         if tokens is None:
             return self._site.redirect("/")
-        form = await request.post()
-        target, token = str(form.get("next", "")), str(form.get("token", "")).strip()
-        given = [b"Bearer " + token.encode("utf-8", "surrogateescape")] if token else []
+        form = await sent_fields(request)
+        target, token = form.get("next", ""), form.get("token", "").strip()
+        given = [b"Bearer " + token.encode()] if token else []
         found = self._site.authentication.by_token(request, given)
         if isinstance(found, web.Response):
             message = (

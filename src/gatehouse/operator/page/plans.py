@@ -9,6 +9,7 @@ from aiohttp import web
 
 from gatehouse.operator.page.asking import ApiError
 from gatehouse.operator.page.events import event_state
+from gatehouse.operator.page.forms import sent_fields
 from gatehouse.operator.page.planning import (
     MOST_SELECTED,
     Form,
@@ -71,7 +72,7 @@ class PlansScreen:
 
     async def _sent(self, request: web.Request, kind: Operations) -> web.StreamResponse:
         """Start what a form asks for, unless the person has not seen its numbers yet."""
-        fields = await request.post()
+        fields = await sent_fields(request)
         form = read_form(fields, self._site.clock())
         if form.is_nowhere:
             notice = "Choose at least one destination. Nothing was started."

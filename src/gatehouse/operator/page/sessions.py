@@ -44,7 +44,7 @@ def session_identity(tokens: OperatorTokens, cookie: str, now: float) -> Identit
 
 def form_token(tokens: OperatorTokens | None, identity: Identity, cookie: str) -> str:
     """Return the token that each form of a session has to contain."""
-    message = b"gatehouse form\n" + cookie.encode()
+    message = b"gatehouse form\n" + cookie.encode("utf-8", "surrogateescape")
     if tokens is None or identity == LOCAL:
         return hmac.new(_LOCAL_KEY, message, "sha256").hexdigest()
     return tokens.sign(identity.name, message).hex()

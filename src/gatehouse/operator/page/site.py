@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, unquote, urlencode
 
@@ -27,6 +28,7 @@ _NOTICE: Final = "gatehouse_notice"
 #: Seconds in which the next page has to show it.
 _NOTICE_WITHIN: Final = 60
 _LONGEST_NOTICE: Final = 400
+_PATH_END: Final = re.compile("[?#]")
 #: The page runs only its own script and style, and sends forms only to itself.
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -63,9 +65,12 @@ class Site:
         self.menu: list[tuple[str, str]] = []
 
     def url(self, path: str, query: Mapping[str, object] | None = None) -> str:
-        """Return a link to a screen. Parameters without a value are left out; a list is repeated."""
+        """Return a link to a screen. Parameters without a value are left out; a list is repeated.
+
+        `path` is as a person reads it. A name in it can have any character.
+        """
         given = {name: value for name, value in (query or {}).items() if value not in (None, "")}
-        return f"{self._path}{path}" + (f"?{urlencode(given, doseq=True)}" if given else "")
+        return f"{self._path}{quote(path)}" + (f"?{urlencode(given, doseq=True)}" if given else "")
 
     def here(self, request: web.Request) -> str:
         """Return the link to what was asked for, also if a proxy has removed the prefix."""
@@ -74,8 +79,11 @@ class Site:
 
     def local(self, target: str) -> str:
         """Return a link that a request named, if it leads to this page; otherwise the overview."""
-        is_local = target.startswith(f"{self._path}/") and not target.startswith("//") and "\\" not in target
-        return target if is_local and target.isprintable() else self.url("/")
+        is_local = target.startswith(f"{self._path}/") and not target.startswith("//")
+        # A browser takes "\\" for "/", and follows ".." out of the prefix.
+        steps = unquote(_PATH_END.split(target, 1)[0]).split("/")
+        is_straight = "\\" not in target and not {".", ".."} & set(steps)
+        return target if is_local and is_straight and target.isprintable() else self.url("/")
 
     def render(
         self,

@@ -11,6 +11,7 @@ from gatehouse.operator.page import advice, day
 from gatehouse.operator.page.asking import FINDINGS_WITHIN, WITHIN, ApiError
 from gatehouse.operator.page.events import event_state
 from gatehouse.operator.page.filters import filled, given, has_empty
+from gatehouse.operator.page.forms import sent_fields
 from gatehouse.operator.page.overview import chosen_rows, row_fields, source_row
 from gatehouse.operator.page.states import SOURCE_STATES
 
@@ -67,7 +68,7 @@ class SourcesScreen:
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
         """Send a sample, and show the answer once, above the source."""
-        wanted = str((await request.post()).get("type", "")).strip()
+        wanted = (await sent_fields(request)).get("type", "").strip()
         try:
             sent = await self._site.api.post(
                 request,
