@@ -14,7 +14,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gatehouse.config.load import parse
 from gatehouse.errors import ConfigError
-from gatehouse.operator import responses
+from gatehouse.operator import connections, responses
 from gateways import CONFIG, RunGateway, Running
 
 TOKEN = "operator-token-of-some-length"
@@ -125,6 +125,48 @@ async def test_an_internal_error_quotes_nothing(
     assert "alert" not in body
     # The fixed texts of aiohttp.
     assert_is_inert(headers, kinds=("text/plain", "text/html"))
+
+
+@pytest.mark.case("S-49", "S-52")
+async def test_a_malformed_request_is_not_quoted(running: Running) -> None:
+    for head in ({"Cookie": f"session={TOKEN * 400}"}, {"X-Note": f"{TOKEN}\0"}, {TOKEN + " ": "x"}):
+        code, body, headers = await ask(running, "/events", **head)
+        assert (code, json.loads(body)["error"]["code"]) == (400, "bad_request")
+        assert TOKEN not in body
+        assert_is_inert(headers)
+
+
+@pytest.mark.case("S-50")
+async def test_an_opaque_origin_or_a_broken_cookie_is_no_way_in(running: Running) -> None:
+    """The origin `null` of a sandboxed page must not match a request without a host."""
+    for host in ("", "127.0.0.1"):
+        code, *_ = await ask(running, "/destinations/app/pause", method="POST", Host=host, Origin="null")
+        assert code == 403
+        code, *_ = await ask(
+            running, "/api/v1/destinations/app/pause", method="POST", Host=host, Origin="null"
+        )
+        assert code == 403
+    assert not (await running.ask("/api/v1/destinations"))["destinations"][0]["paused"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.gateway.operator.port)
+    writer.write(b"GET /events HTTP/1.1\r\nHost: localhost\r\nCookie: gatehouse_session=\xff\r\n\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+@pytest.mark.case("S-61")
+async def test_idle_connections_keep_nobody_out(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 5)
+    port = running.gateway.operator.port
+    reading = await running.client.get(f"{running.operator_url}/api/v1/stream")
+    idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(20)]
+
+    assert (await ask(running, "/healthz"))[0] == 200
+    async with asyncio.timeout(5):
+        assert await idle[0][0].read() == b"", "the oldest one was closed"
+    assert not reading.content.at_eof(), "a request in progress goes on"
+    reading.close()
+    for _, writer in idle:
+        writer.close()
 
 
 @pytest.mark.case("S-49")

@@ -25,7 +25,7 @@ def test_the_soft_limit_is_raised_as_needed() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
 
     assert allowed_connections(300) == 300
-    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 812
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1324
 
 
 @pytest.mark.usefixtures("_limits")

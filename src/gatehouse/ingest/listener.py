@@ -40,7 +40,7 @@ _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 #: Seconds until the listener accepts again after such an error.
 _PAUSE: Final = 1.0
 #: File descriptors that are reserved for the store, the destinations and the operator server.
-_RESERVED: Final = 512
+_RESERVED: Final = 1024
 #: How many connections are accepted at once when there is no room. They use reserved descriptors until other
 #: connections are closed.
 _MIN_ACCEPTS: Final = 64

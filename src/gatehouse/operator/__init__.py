@@ -1,6 +1,7 @@
 """Operator: the second listener, with metrics, health, the API and the web page for operators.
 
 server             the listener: `/metrics`, `/healthz`, `/readyz`, `/-/reload`, and who may use it
+  connections      the connections of the listener, up to a limit
   authentication   checks tokens, and refuses foreign hosts
   access           checks roles; blocks addresses that send wrong tokens, and requests of other sites' pages
   tokens           the tokens of the config: who has which token, and with which role (pure)

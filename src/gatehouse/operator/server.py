@@ -14,6 +14,7 @@ from gatehouse.operator import queries
 from gatehouse.operator.access import IDENTITY, IDENTITY_HEADER, reads_with_dry_run, role_refusal
 from gatehouse.operator.authentication import Authentication
 from gatehouse.operator.body import json_object
+from gatehouse.operator.connections import DATA_HEADERS, connection_factory
 from gatehouse.operator.error_answers import with_error_answers
 from gatehouse.operator.page.page import Page
 from gatehouse.operator.reload_result import reload_answer
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
 PUBLIC_PATHS = frozenset({"/healthz", "/readyz"})
 #: Bytes. Operators send only a few names.
 _LONGEST_BODY = 64 * 1024
-#: On every answer, including the answer to an internal error. The page sets some of them itself.
-_HEADERS = {
-    hdrs.CACHE_CONTROL: "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 #: The text format of Prometheus.
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _NEXT_WORD = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -103,6 +97,7 @@ class OperatorServer:
         if page_path:
             self._routes += [with_prefix(page_path, route) for route in self._routes]
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
 
     def use_tokens(self, tokens: OperatorTokens | None) -> None:
         """Require one of these tokens from the next request on. Without any, no token is required."""
@@ -111,8 +106,8 @@ class OperatorServer:
     @property
     def port(self) -> int:
         """The port of the listener; 0 if there is none."""
-        addresses = self._runner.addresses if self._runner else []
-        return int(addresses[0][1]) if addresses and not isinstance(self._listen, Path) else 0
+        sockets = self._server.sockets if self._server else ()
+        return int(sockets[0].getsockname()[1]) if sockets and not isinstance(self._listen, Path) else 0
 
     def app(self) -> web.Application:
         """Create the application with every route."""
@@ -123,20 +118,22 @@ class OperatorServer:
 
     async def start(self) -> None:
         """Listen. Raises `OSError` if the address is not available."""
-        self._runner = web.AppRunner(self.app(), access_log=None, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(self.app(), shutdown_timeout=1.0)
         await self._runner.setup()
-        await self._site(self._runner).start()
-
-    async def stop(self) -> None:
-        """Close the listener."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    def _site(self, runner: web.AppRunner) -> web.BaseSite:
+        assert self._runner.server is not None  # noqa: S101 - the setup has created it
+        make, loop = connection_factory(self._runner.server), asyncio.get_running_loop()
         if isinstance(self._listen, Path):
             self._listen.unlink(missing_ok=True)  # left by a worker that was killed
-            return web.UnixSite(runner, str(self._listen))
-        return web.TCPSite(runner, self._listen.host, self._listen.port)
+            self._server = await loop.create_unix_server(make, str(self._listen))
+        else:
+            self._server = await loop.create_server(make, self._listen.host, self._listen.port)
+
+    async def stop(self) -> None:
+        """Close the listener and its connections."""
+        if self._server is not None:
+            self._server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
 
     @web.middleware
     async def _authorize(
@@ -213,8 +210,8 @@ def with_prefix(prefix: str, route: web.RouteDef) -> web.RouteDef:
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Mark an answer as data: not to be cached, run, or shown in another site's page."""
-    for name, value in _HEADERS.items():
+    """Mark every answer as data, also that to an internal error. The page sets some of the headers itself."""
+    for name, value in DATA_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers[hdrs.SERVER] = "gatehouse"
 
