@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from typing import NamedTuple
+from urllib.parse import urlencode
 
 from gateways import Running
+from operators import ask
 
 _HTML = {"Accept": "text/html"}
 
@@ -37,6 +39,12 @@ class Seen(NamedTuple):
     def actions(self) -> set[str]:
         """The targets of all forms that change something."""
         return set(re.findall(r'<form[^>]* method="post" action="([^"]+)"', self.html))
+
+
+async def counted_since(running: Running) -> str:
+    """Return the parameter of lists that begin when the gateway began to count."""
+    _, history = await ask(running, "GET", "/api/v1/history", {})
+    return urlencode({"since": history["since"]})
 
 
 class _Reader(HTMLParser):

@@ -8,7 +8,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gateways import CONFIG, RunGateway, Running
 from operators import ask, supervised
-from pages import look, submit
+from pages import counted_since, look, submit
 
 _FAILING = CONFIG.replace("max: 20ms}}", "max: 20ms}}, breaker: {{failures: 1, open: 60s}}")
 TROUBLED = _FAILING.replace("secrets: [env:EINVOICE]", "secrets: [env:ABSENT]")
@@ -24,17 +24,17 @@ async def test_an_overview_without_trouble_says_so_and_links_each_number_to_its_
 ) -> None:
     assert await send(running, "evt_1") == 200
     await running.until(("gatehouse_deliveries_total", "app", "delivered"), 1)
-    page = await look(running, "/")
+    page, since = await look(running, "/"), await counted_since(running)
 
     assert page.status == 200
     assert "Nothing needs operator action." in page.words
     assert "mando ready" in page.words
-    assert "hisab ready, no event yet" in page.words
+    assert "hisab ready, no event since the start" in page.words
     assert "app delivering 0 none 0" in page.words
     assert "accepted events in the last 24 hours: 1" in page.html
     assert page.links >= {
         "/events?source=mando",
-        "/events?source=mando&since=24h",
+        f"/events?source=mando&{since}",
         "/refused?source=mando",
         "/sources/mando",
         "/destinations/app",

@@ -6,7 +6,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination
 from gateways import CONFIG, RunGateway, Running
 from operators import ask
-from pages import look, submit
+from pages import counted_since, look, submit
 
 MANDO = "/sources/mando"
 CONFIGURED = CONFIG.replace(
@@ -38,10 +38,11 @@ async def test_a_source_shows_what_to_register_what_was_verified_and_what_was_re
     assert "accepted 1" in page.words
     assert "Destination Types Line in the config app *" in page.words
     _, kept = await ask(running, "GET", "/api/v1/rejected", {})
+    since = await counted_since(running)
     assert page.links >= {
         f"/refused/{kept['rejected'][0]['id']}",
         "/refused?source=mando",
-        "/events?source=mando&since=24h",
+        f"/events?source=mando&{since}",
         "/destinations/app",
     }
     assert (await look(running, "/sources/mand")).status == 404

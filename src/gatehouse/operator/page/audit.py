@@ -50,6 +50,7 @@ class AuditScreen:
             "audit.html",
             status=_BAD if problem else 200,
             page=page,
+            cursor=cursor,
             audit=[with_parts(entry) for entry in page["audit"]],
             problem=problem,
             fields=filled(fields, values),

@@ -36,7 +36,7 @@ def source_state(source: Mapping[str, Any], silent: Silence | None) -> State:
     if source["refused_last_hour"] and is_refusing(source):
         return State("warn", "open", "ready, last request refused")
     if source["last_accepted"] is None:
-        return State("quiet", "unrouted", "ready, no event yet")
+        return State("quiet", "unrouted", "ready, no event since the start")
     return State("ok", "delivered", "ready")
 
 

@@ -27,7 +27,10 @@ const keys = {
   "/": () => (one("[data-filters] [name=contains]") ?? one("[data-filters] input, [data-filters] select"))?.focus(),
   j: () => moveFocus(1),
   k: () => moveFocus(-1),
-  r: () => one("[data-replay]")?.click(),
+  r: () => {
+    one("[data-replay]")?.focus();
+    one("[data-replay]")?.click();
+  },
   "?": () => one("#keys")?.showModal(),
 };
 
