@@ -130,7 +130,7 @@ if (live) {
     const [result, color] = results[kind](entry);
     const what = kind === "attempt" ? `attempt ${entry.number}` : kind;
     made.append(
-      cell(entry.at.slice(11, 19), "n"),
+      cell(entry.at.slice(11, 19)),
       id ? link(what, id) : cell(what),
       cell(entry.source),
       cell(entry.type),
