@@ -257,7 +257,8 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel: Path) -> No
     assert {f"gatehouse/providers/samples/{name}.json" for name in with_samples} <= names
     assert "gatehouse/py.typed" in names
     assert {"sqlite", "postgres"} <= {Path(name).parts[2] for name in names if name.endswith(".sql")}
-    assert {Path(name).suffix for name in names - about} == {".py", ".yaml", ".json", ".sql", ".typed"}
+    page = {".html", ".css", ".js", ".svg"}
+    assert {Path(name).suffix for name in names - about} == {".py", ".yaml", ".json", ".sql", ".typed"} | page
 
 
 def test_the_wheel_says_what_it_depends_on_and_which_command_it_brings(wheel: Path) -> None:
