@@ -5,16 +5,14 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from aiohttp import web
 
-class Page:
-    """A page without screens."""
+
+class PageEntrance(web.PlainResource):
+    """The entrance of a page that does not exist."""
 
     def __init__(self, *_: object) -> None:
-        pass
-
-    def routes(self) -> list[object]:
-        """Return no routes."""
-        return []
+        super().__init__("/")
 
     def serves(self, _: object) -> bool:
         """Leave every request to the API."""
@@ -22,8 +20,8 @@ class Page:
 
 
 if __name__ == "__main__":
-    absent = ModuleType("gatehouse.operator.page.page")
-    vars(absent)["Page"] = Page
+    absent = ModuleType("gatehouse.operator.page.entrance")
+    vars(absent)["PageEntrance"] = PageEntrance
     sys.modules[absent.__name__] = absent
 
     from gatehouse.cli import main

@@ -20,7 +20,7 @@ from doubles import providers
 from doubles.destination import ScriptedDestination, status
 from gatehouse.config.addresses import Address
 from gatehouse.gateway.app import Gateway
-from gatehouse.operator.page.page import DATA_PATHS
+from gatehouse.operator.page.entrance import DATA_PATHS
 from gatehouse.operator.reload_result import LastReload
 from gatehouse.operator.route_docs import route_description
 from gatehouse.operator.server import OperatorServer

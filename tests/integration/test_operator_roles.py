@@ -12,7 +12,7 @@ from yarl import URL
 
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
-from gatehouse.operator.page.page import DATA_PATHS
+from gatehouse.operator.page.entrance import DATA_PATHS
 from gatehouse.operator.server import PUBLIC_PATHS
 from gateways import CONFIG, RunGateway, Running
 from operators import ALICE, CI, OPERATOR, VALUES, WITH_TOKENS, ask, supervised

@@ -15,7 +15,7 @@ from doubles import providers
 from gatehouse.ingest.rejected import RejectedRequests
 from gatehouse.operator.page.rendering import ASSETS, asset
 from gateways import Running
-from processes import serving
+from processes import GatewayProcess, serving
 
 CONFIG = """
 server: {listen: "127.0.0.1:0"}
@@ -23,23 +23,43 @@ operator: {listen: "127.0.0.1:0"}
 sources:
   mando: {provider: mando, secrets: env:SECRET}
 """
-#: A part of the template engine that is a shared library, so that the kernel knows whether it is loaded.
-ENGINE = "markupsafe"
+PAGE = "gatehouse.operator.page"
+#: Asked at the same time after the start, by programs and by the first reader.
+FIRST = ("/", "/events", "/no-such-screen", "/api/v1/status", "/live", "/system")
 
 
-async def test_the_template_engine_is_loaded_for_the_first_page_and_not_before(tmp_path: Path) -> None:
+def imported(gateway: GatewayProcess) -> set[str]:
+    """Return the modules that a gateway has imported, as Python's own log of imports tells."""
+    lines = [line["line"] for line in gateway.log if "line" in line]
+    return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+
+
+async def test_the_page_is_imported_for_its_first_request_and_not_before(tmp_path: Path) -> None:
     file = tmp_path / "gateway.yaml"
     file.write_text(CONFIG)
-    async with serving(file, SECRET="a-secret-of-some-length") as gateway, aiohttp.ClientSession() as client:
-        maps = Path(f"/proc/{gateway.process.pid}/maps")
-        for path in ("/readyz", "/metrics", "/api/v1/status", "/api/v1/events"):
-            async with client.get(gateway.operator_url + path) as answer:
-                assert answer.status == 200
-        assert ENGINE not in maps.read_text()
+    environment = {"SECRET": "a-secret-of-some-length", "PYTHONPROFILEIMPORTTIME": "1"}
+    async with serving(file, **environment) as gateway, aiohttp.ClientSession(gateway.operator_url) as client:
 
-        async with client.get(gateway.operator_url + "/") as answer:
-            assert answer.content_type == "text/html"
-        assert ENGINE in maps.read_text()
+        async def ask(path: str) -> tuple[int, str]:
+            async with client.get(path, headers={"Accept": "text/html"}) as answer:
+                return answer.status, answer.content_type
+
+        for path in ("/readyz", "/metrics", "/api/v1/status", "/api/v1/events", "/api/v1/nothing"):
+            assert (await ask(path))[1] != "text/html"
+        before = imported(gateway)
+        assert "gatehouse.operator.server" in before
+        assert {name for name in before if name.startswith(PAGE)} == {PAGE, f"{PAGE}.entrance"}
+        assert "jinja2" not in before
+
+        answers = dict(zip(FIRST, await asyncio.gather(*map(ask, FIRST)), strict=True))
+        page = (200, "text/html")
+        assert answers == dict.fromkeys(FIRST, page) | {
+            "/no-such-screen": (404, "text/html"),
+            "/api/v1/status": (200, "application/json"),
+        }
+        async with asyncio.timeout(10):
+            while not {f"{PAGE}.page", "jinja2"} <= imported(gateway):  # noqa: ASYNC110 - the log is read
+                await asyncio.sleep(0.01)
 
 
 def test_the_style_and_the_script_stay_small() -> None:

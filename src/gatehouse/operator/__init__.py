@@ -5,6 +5,7 @@ server             the listener: `/metrics`, `/healthz`, `/readyz`, `/-/reload`,
   authentication   checks tokens, and refuses foreign hosts
   access           checks roles; blocks addresses that send wrong tokens, and requests of other sites' pages
   tokens           the tokens of the config: who has which token, and with which role (pure)
+  prefix           routes below the path of the page, for a proxy in front (pure)
   reload_result    the result of a reload, and its answer
 api_request        what the API reads of a request
 api                /api/v1 from memory: refused requests, sources, handshakes, environment variables

@@ -16,7 +16,8 @@ from gatehouse.operator.authentication import Authentication
 from gatehouse.operator.body import json_object
 from gatehouse.operator.connections import DATA_HEADERS, connection_factory
 from gatehouse.operator.error_answers import with_error_answers
-from gatehouse.operator.page.page import Page
+from gatehouse.operator.page.entrance import PageEntrance
+from gatehouse.operator.prefix import with_prefix
 from gatehouse.operator.reload_result import reload_answer
 from gatehouse.operator.request_types import ReloadBody
 from gatehouse.operator.response_types import ErrorAnswer, Liveness, Readiness, ReloadRefused, ReloadReport
@@ -90,10 +91,9 @@ class OperatorServer:
             web.post("/-/reload", with_error_answers(self._do_reload)),
             *routes,
         ]
-        self._page: Page | None = None
+        self._page: PageEntrance | None = None
         if page_path is not None:
-            self._page = Page(self._routes, self._authentication, clock, page_path)
-            self._routes += self._page.routes()
+            self._page = PageEntrance(self._routes, self._authentication, clock, page_path)
         if page_path:
             self._routes += [with_prefix(page_path, route) for route in self._routes]
         self._runner: web.AppRunner | None = None
@@ -114,6 +114,8 @@ class OperatorServer:
         app = web.Application(middlewares=[self._authorize], client_max_size=_LONGEST_BODY)
         app.on_response_prepare.append(_add_headers)
         app.add_routes(self._routes)
+        if self._page is not None:
+            app.router.register_resource(self._page)
         return app
 
     async def start(self) -> None:
@@ -202,11 +204,6 @@ class OperatorServer:
         is_ready = all(state == "ok" for state in parts.values())
         body: Readiness = {"status": "ready" if is_ready else "not_ready", "parts": parts}
         return web.json_response(body, status=200 if is_ready else 503)
-
-
-def with_prefix(prefix: str, route: web.RouteDef) -> web.RouteDef:
-    """Return the route at the prefix. A proxy may pass on the whole path, or remove the prefix."""
-    return web.RouteDef(route.method, f"{prefix}{route.path}", route.handler, route.kwargs)
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from gatehouse.operator.page.access import PageAccess
 from gatehouse.operator.page.asking import Api
@@ -23,6 +23,7 @@ from gatehouse.operator.page.refused import RefusedScreen
 from gatehouse.operator.page.site import Site
 from gatehouse.operator.page.sources import SourcesScreen
 from gatehouse.operator.page.system import SystemScreen
+from gatehouse.operator.prefix import with_prefix
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
     from gatehouse.operator.authentication import Authentication
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-#: What programs ask for. Every answer to these paths is data, and none is a page.
-DATA_PATHS: Final = ("/api/", "/-/", "/metrics", "/healthz", "/readyz")
 
 
 class Page:
@@ -46,8 +43,8 @@ class Page:
         clock: Callable[[], float],
         path: str = "",
     ) -> None:
-        self._path = path
         site = Site(Api(api), authentication, clock, path)
+        self._site = site
         self._access = PageAccess(site, authentication)
         screens = (
             LoginScreen(site),
@@ -68,19 +65,28 @@ class Page:
         site.menu += [screen.menu for screen in screens if screen.menu]
         self._routes = [route for screen in screens for route in screen.routes()]
         self._handlers = {route.handler for route in self._routes}
+        #: Finds the screen of a request. A proxy may pass on the whole path, or remove the prefix.
+        self.router = web.UrlDispatcher()
+        self.router.add_routes(self._routes)
+        if path:
+            self.router.add_routes([with_prefix(path, route) for route in self._routes])
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the routes, for the operator server."""
+        """Return the routes of all screens, without the prefix."""
         return self._routes
 
-    def serves(self, request: web.Request) -> bool:
-        """Return whether a request is to a screen, or comes from a browser that got the address wrong."""
-        info = request.match_info
-        if info.http_exception is None:
-            return info.handler in self._handlers
-        is_data = request.path.removeprefix(self._path).startswith(DATA_PATHS)
-        return not is_data and "text/html" in request.headers.get(hdrs.ACCEPT, "")
+    def has(self, handler: object) -> bool:
+        """Return whether a handler is one of the page's."""
+        return handler in self._handlers
+
+    def compile_first(self) -> None:
+        """Compile the templates that every screen needs. Call it before the first request, in any thread."""
+        self._site.compile("base.html", "parts.html", "error.html")
+
+    def compile_all(self) -> None:
+        """Compile all templates, in any thread: a screen then does not keep the gateway waiting for it."""
+        self._site.compile()
 
     async def answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer a request that `serves` has accepted."""
+        """Answer a request to a screen, or of a browser that got the address wrong."""
         return await self._access.answer(request, handler)

@@ -27,6 +27,11 @@ class Templates:
         """Return a template as HTML."""
         return self._engine.get_template(name).render(values)
 
+    def compile(self, *names: str) -> None:
+        """Compile these templates, or all of them. They are kept. Any thread may do it."""
+        for name in names or self._engine.list_templates():
+            self._engine.get_template(name)
+
     @cached_property
     def _engine(self) -> jinja2.Environment:
         import jinja2  # noqa: PLC0415 - takes 30 ms, which a gateway that nobody looks at doesn't spend

@@ -85,6 +85,10 @@ class Site:
         is_straight = "\\" not in target and not {".", ".."} & set(steps)
         return target if is_local and is_straight and target.isprintable() else self.url("/")
 
+    def compile(self, *names: str) -> None:
+        """Compile these templates, or all of them, so that no screen waits for it."""
+        self._templates.compile(*names)
+
     def render(
         self,
         request: web.Request,
