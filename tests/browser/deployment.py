@@ -202,7 +202,8 @@ class Deployment:
         """Wait until a delivery has a status, and return it."""
 
         async def has_status() -> bool:
-            return bool((await self.delivery(event_id, destination))["status"] == status)
+            found = (await self.read(f"events/{event_id}"))["deliveries"]
+            return any(one["destination"] == destination and one["status"] == status for one in found)
 
         await self.until(has_status)
         return await self.delivery(event_id, destination)

@@ -58,8 +58,11 @@ async def test_a_screen_shows_data_at_every_width_in_light_and_dark(
     if path == "/no-such-screen":
         visitor.expected.append("status of 404")
     page = await visitor.open(path.format(**ids), state=None if path == "/login" else operator)
+    main = page.locator("main")
+    while "being examined" in await main.inner_text():  # the screen does not wait for slow findings
+        await page.reload()
     for text in SCREENS[path]:
-        await page.locator("main").filter(has_text=text).wait_for()
+        await main.filter(has_text=text).wait_for()
     assert await page.title() != ""
     assert await page.locator("h1").count() == 1
     found: dict[str, object] = {}

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from aiohttp import web
 
+from gatehouse.operator.attention import needs_restart
 from gatehouse.operator.page.asking import FINDINGS_WITHIN
 from gatehouse.operator.page.filters import Field, filled, given, has_empty, matching
 
@@ -57,7 +58,14 @@ class RefusedScreen:
         one = await self._site.api.get(request, "/api/v1/rejected/{id}", id=refused_id)
         answer = await self._site.api.get(request, "/api/v1/sources")
         source = next((source for source in answer["sources"] if source["name"] == one["source"]), None)
-        return self._site.render(request, "refused_one.html", one=one, source=source)
+        secrets = [secret["name"] for secret in source["secrets"]] if source else []
+        return self._site.render(
+            request,
+            "refused_one.html",
+            one=one,
+            source=source,
+            needs_restart=any(map(needs_restart, secrets)),
+        )
 
 
 def _member(one: Mapping[str, Any], name: str) -> str:
