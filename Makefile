@@ -53,6 +53,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 
 test: install ## Run all tests: JOBS=2 at a time, then the tests that need the machine alone
 	@tests/acceptance/fetch_examples.sh
+	@tests/bench/build_reference.sh
 	@echo "Tests that run $(JOBS) at a time:"; $(PYTEST) -n $(JOBS) --dist worksteal -m 'not alone'; shared=$$?; \
 	test $$shared -ne 2 || exit 2; \
 	echo "Tests that run alone:"; $(PYTEST) -m alone $(ALONE); alone=$$?; \
@@ -97,9 +98,10 @@ $(VENV)/.bench: $(VENV)/.installed
 # --rounds and --seconds too.
 BENCH ?=
 
-bench: $(VENV)/.bench ## Compare the gateway with bare servers, and with hand-written receivers
+bench: $(VENV)/.bench ## Compare the gateway with bare servers, hand-written receivers, and a compiled gateway
 	@tests/bench/fetch_wrk.sh
 	@tests/bench/fetch_express.sh
+	@tests/bench/build_reference.sh
 	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
 
 bench-verification: install ## Compare the time of verification with that of the bare digest

@@ -1,4 +1,5 @@
-"""The servers that are measured: bare servers, gateways as in production, and hand-written receivers.
+"""The servers that are measured: bare servers, gateways as in production, the compiled reference, and
+hand-written receivers.
 
 Each server is a separate process that is pinned to the given cores. Each server with a store has its own
 store.
@@ -29,7 +30,11 @@ _WITHIN = 40.0
 _HERE = Path(__file__).parent
 #: The settings of a destination with a path, by the name that its source and the destination share.
 Destinations = Mapping[str, Mapping[str, object]]
-_ENVIRONMENT = {"SECRET": SECRET, "SIGNING": "whsec_Z2F0ZWhvdXNlLWJlbmNobWFyay1zaWduaW5nLWtleQ=="}
+#: What build_reference.sh builds.
+_REFERENCE = _HERE.parents[1] / ".tools/reference/reference"
+#: The secret with which contestants sign their deliveries.
+SIGNING = "whsec_Z2F0ZWhvdXNlLWJlbmNobWFyay1zaWduaW5nLWtleQ=="
+_ENVIRONMENT = {"SECRET": SECRET, "SIGNING": SIGNING}
 
 
 class Contestant(NamedTuple):
@@ -38,8 +43,7 @@ class Contestant(NamedTuple):
     name: str
     process: int
     port: int
-    #: None for a server that is not a gateway: it has no metrics, and it can deliver only within its
-    #: requests.
+    #: The port of its metrics. None for a server that has none: it can deliver only within its requests.
     operator_port: int | None = None
     database: Database | None = None
 
@@ -65,9 +69,9 @@ class Contestant(NamedTuple):
 def program(
     name: str, command: Sequence[str], cores: set[int], folder: Path | None = None, **variables: str
 ) -> Iterator[Contestant]:
-    """Run a program that prints its port and optionally its name, in a new folder if one is given."""
+    """Run a program that prints its port and optionally its name, in a folder if one is given."""
     if folder:
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     command, given = pinned(command, cores), environment(**variables)
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=given, cwd=folder, text=True) as process:
         try:
@@ -100,6 +104,17 @@ def node(cores: set[int], url: str) -> AbstractContextManager[Contestant] | None
     command = [found, str(_HERE / "instead/express.cjs")]
     modules = _HERE.parents[1] / ".tools/express/node_modules"
     return program("Node, {}", command, cores, DESTINATION=url, NODE_PATH=str(modules))
+
+
+def reference(folder: Path, cores: set[int], url: str) -> AbstractContextManager[Contestant] | None:
+    """Run the compiled reference with its store in the folder. Returns None if it has not been built."""
+    return _reference(folder, cores, url) if _REFERENCE.is_file() else None
+
+
+@contextmanager
+def _reference(folder: Path, cores: set[int], url: str) -> Iterator[Contestant]:
+    with program("compiled reference", [str(_REFERENCE)], cores, folder, DESTINATION=url) as running:
+        yield running._replace(operator_port=running.port)  # it serves its counts on its only port
 
 
 @contextmanager

@@ -112,6 +112,14 @@ answer (shared by the requests that wait for it). It is compared with:
   this; it shows the minimum that is possible.
 - *bare proxy*: an aiohttp application with a `ClientSession` that posts the body to the destination, waits
   for the reply and answers with its status. It verifies nothing and stores nothing.
+- *compiled reference*: a small gateway in Go, in `tests/bench/reference`, with nearly the same promise. It
+  verifies the HMAC signature, drops duplicates by the event's id, and commits the event to SQLite before it
+  answers, with one fsync for all requests that wait. It delivers signed CloudEvents, 16 at a time like
+  Gatehouse, and retries with exponential backoff. After a restart it delivers what is pending. It does
+  nothing else that Gatehouse does: no config, one source, one destination, no circuit breaker, no rate
+  limits, no limits on connections or memory, no log, no diagnosis, no operator API, and no metrics except
+  three counts. It keeps events forever and all pending deliveries in memory. It uses `net/http` and
+  `mattn/go-sqlite3`.
 - *FastAPI* and *Node*: typical hand-written receivers, in `tests/bench/instead`. Both verify the signature
   and forward within the request. FastAPI first commits the event's id to SQLite, with an fsync; Node stores
   nothing. Neither retries: if the destination fails, the provider has to send the event again. Both use
@@ -135,5 +143,7 @@ make bench-stores                                 # SQLite and PostgreSQL, one a
 ```
 
 `make bench` downloads `wrk` (Debian) and Express (npm) into `.tools`, and installs FastAPI, uvicorn and httpx
-with the extra `bench`. A benchmark never fails because it is slow; it only prints its figures.
+with the extra `bench`. With Go and a C compiler, it builds the compiled reference in `.tools`: the first
+build downloads 3 MB and takes a minute. A benchmark never fails because it is slow; it only prints its
+figures.
 """

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import shutil
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
+from standardwebhooks import Webhook
 
 from bench import signed
-from bench.contestants import Contestant, bare, fastapi, gateway, node
+from bench.contestants import SIGNING, Contestant, bare, fastapi, gateway, node, reference
 from bench.latency import deliveries
 from bench.machine import places
 from bench.steady import Answer, run
+from doubles.destination import ReceivedRequest, ScriptedDestination, status
 from machine import lacking
 
 pytestmark = pytest.mark.skipif(
@@ -88,6 +92,56 @@ async def test_node_forwards(clock: Contestant, tmp_path: Path) -> None:
     await forwards(made, clock, tmp_path)
 
 
+async def test_the_compiled_reference_stores_before_it_answers_and_delivers_after_a_kill(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "store"
+    async with ScriptedDestination() as destination:
+        destination.always(status(503))
+        with compiled(store, destination) as running:
+            for source in ("stored", "sent"):
+                assert statuses(await answers(running, source, tmp_path)) == [200] * COUNT
+            assert rows(store, "SELECT count(*) FROM events") == [(2 * COUNT,)]
+        # The process was killed before it could deliver anything.
+        failed = len(destination.requests)
+        destination.script(status(500), status(503))
+        destination.always(status(200))
+        with compiled(store, destination) as running:
+            for source in ("stored", "sent"):
+                assert statuses(await answers(running, source, tmp_path)) == [200] * COUNT
+            async with asyncio.timeout(15):
+                while rows(store, "SELECT DISTINCT status FROM deliveries") != [("delivered",)]:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            counts = running.counted()
+    assert (counts["accepted"], counts["duplicate"], counts["delivered"]) == (0, 2 * COUNT, COUNT)
+    received = destination.requests[failed:]
+    assert len(received) == COUNT + 2, "two failed and were retried"
+    assert {delivered(request) for request in received} == events("sent")
+
+
+def delivered(request: ReceivedRequest) -> str:
+    """Check a signed CloudEvent, and return the id of the event."""
+    event = Webhook(SIGNING).verify(request.body, dict(request.headers))
+    id_ = str(event["id"])
+    sent = json.loads(signed.body("sent", int(id_.rpartition("_")[2])))
+    assert id_ == request.event_id
+    assert (event["specversion"], event["source"]) == ("1.0", "/webhooks/sent")
+    assert (event["type"], event["time"], event["data"]) == (sent["type"], sent["created"], sent["data"])
+    return id_
+
+
+def compiled(store: Path, to: ScriptedDestination) -> AbstractContextManager[Contestant]:
+    made = reference(store, CORES, to.url)
+    if made is None:
+        lacking("no compiled reference: run tests/bench/build_reference.sh, with Go and a C compiler")
+    return made
+
+
+def rows(store: Path, query: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(store / "reference.db")) as opened:
+        return opened.execute(query).fetchall()
+
+
 async def forwards(made: AbstractContextManager[Contestant], clock: Contestant, folder: Path) -> None:
     with made as running:
         await forwards_once(running, clock, folder)
@@ -107,12 +161,16 @@ def came(clock: Contestant) -> set[str]:
     return found
 
 
-async def test_the_hand_written_receivers_refuse_unsigned_requests(clock: Contestant, tmp_path: Path) -> None:
+async def test_the_other_receivers_refuse_unsigned_requests(clock: Contestant, tmp_path: Path) -> None:
     """Otherwise the comparison would be unfair, because the gateway verifies signatures."""
     unsigned = signed.request("/webhooks/sent", "sent", 0).replace(b"sha256=", b"sha256=0")
     file = tmp_path / "requests"
     file.write_bytes(b"%d 1\n%b" % (len(unsigned), unsigned))
-    for made in (fastapi(tmp_path / "fastapi", CORES, url(clock)), node(CORES, url(clock))):
+    for made in (
+        reference(tmp_path / "reference", CORES, url(clock)),
+        fastapi(tmp_path / "fastapi", CORES, url(clock)),
+        node(CORES, url(clock)),
+    ):
         if made is None:
             continue
         with made as running:

@@ -95,30 +95,38 @@ def test_a_new_page_keeps_only_the_section_flat_cost_of_the_old_one() -> None:
 def test_a_missing_contestant_has_a_row_that_names_it() -> None:
     one = Contestant("one", 1, 1)
     gateway = Contestant("Gatehouse", 1, 1, operator_port=2)
-    running = speed.Running(one, one, one, one, one, gateway, None, None)
+    running = speed.Running(one, one, one, one, one, gateway, None, None, None)
     cases = [*running.ingest(), *running.end_to_end()]
 
     ingest, through = speed.sections(running, {case: stretches(1000, 2000) for case in cases})
 
-    assert [row[0] for row in ingest.table.rows][-1] == "FastAPI is not installed"
-    assert [row[0] for row in through.table.rows][-2:] == [
-        "FastAPI is not installed",
+    absent = ["the compiled reference was not built", "FastAPI is not installed"]
+    assert [row[0] for row in ingest.table.rows][-2:] == absent
+    assert [row[0] for row in through.table.rows][-3:] == [
+        *absent,
         "Node is not installed",
     ]
     for table in (ingest.table, through.table):
         assert {len(row) for row in table.rows} == {len(table.columns)}
 
 
-def test_end_to_end_compares_deliveries_with_those_of_the_proxy() -> None:
+def test_end_to_end_compares_deliveries_with_those_of_the_proxy_and_of_the_compiled_reference() -> None:
     one, gateway = Contestant("one", 1, 1), Contestant("Gatehouse", 1, 1, operator_port=2)
-    running = speed.Running(one, one, one, one, one, gateway, None, None)
+    compiled = Contestant("compiled reference", 1, 3, operator_port=3)
+    running = speed.Running(one, one, one, one, one, gateway, compiled, None, None)
     found = {case: stretches(1000) for case in [*running.ingest(), *running.end_to_end(64)]}
     found[Case(gateway, SENT, "Gatehouse, one POST per event")] = [Stretch(3000, 1, 2, 0, delivered=450)]
+    (of_compiled,) = running.compiled(SENT)
+    found[of_compiled] = [Stretch(4000, 1, 2, 0, delivered=900)]
 
     through = speed.sections(running, found, 64)[1]
 
     row = through.table.rows[1]
     assert row[:5] == ("Gatehouse, one POST per event", "3,000", "450", "0.90", "≥ 0.8 ✓")
+    assert row[5:7] == ("0.50", "≥ 0.65 ✗")
+    assert through.table.columns[5] == "ratio to compiled reference"
+    of_reference = next(row for row in through.table.rows if row[0] == "compiled reference")
+    assert of_reference[:7] == ("compiled reference", "4,000", "900", "1.80", "", "1", "")
     assert "concurrency 64" in through.table.rows[3][0]
 
 
