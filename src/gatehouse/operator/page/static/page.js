@@ -6,7 +6,7 @@ const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 
 // Characters that a browser would hide or obey are shown by their codes, as on the server.
 function visible(text) {
-  return text.replaceAll(/(?![\t\n])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, (character) =>
+  return text.replaceAll(/(?![\t\n\ufe0e\ufe0f])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{DI}\u2800]/gu, (character) =>
     `U+${character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`);
 }
 
