@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 
 from gatehouse.operator.page.hidden import HIDDEN
-from gatehouse.operator.page.visible import visible
+from gatehouse.operator.page.visible import start, visible
 
 #: Unicode's default-ignorable letters and marks, a blank symbol, and the selectors of emoji.
 BLANK = "\u034f\u115f\u1160\u17b4\u180b\u2800\u3164\uffa0\ufe00\ufe0f\U000e0100\U000e0041"
@@ -40,3 +40,6 @@ def test_many_hidden_characters_cost_little() -> None:
     visible("\u200b\u200c" * 50_000)
 
     assert time.process_time() - began < 0.5
+    assert len(start("\u200b" * 1024)) < 12_000
+    assert start("<" * 161) == "&lt;" * 160 + "…"
+    assert start("<" * 160) == "&lt;" * 160

@@ -37,7 +37,7 @@ class Templates:
         import jinja2  # noqa: PLC0415 - takes 30 ms, which a gateway that nobody looks at doesn't spend
 
         from gatehouse.operator.page import charts  # noqa: PLC0415 - needs the engine's Markup
-        from gatehouse.operator.page.visible import marked, visible  # noqa: PLC0415 - likewise
+        from gatehouse.operator.page.visible import marked, start, visible  # noqa: PLC0415 - likewise
 
         engine = jinja2.Environment(
             loader=jinja2.PackageLoader("gatehouse.operator.page"),
@@ -52,6 +52,7 @@ class Templates:
         )
         engine.filters.update(
             visible=visible,
+            start=start,
             marked=marked,
             ago=wording.ago,
             precisely=wording.precisely,

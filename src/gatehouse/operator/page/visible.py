@@ -11,6 +11,8 @@ from markupsafe import Markup, escape
 
 from gatehouse.operator.page.hidden import HIDDEN
 
+#: Characters.
+_START: Final = 160
 _CODE: Final = re.compile(r"`([^`\n]+)`")
 
 
@@ -18,6 +20,15 @@ def visible(text: object) -> Markup:
     """Return text as HTML. Each hidden character is shown by its code, with its name as a tooltip."""
     # Escaping adds and removes no hidden character. A sender decides how many there are.
     return Markup(HIDDEN.sub(lambda match: _shown(match[0]), str(escape(str(text)))))  # noqa: S704
+
+
+def start(text: object) -> Markup:
+    """Return the first characters of a text as HTML, for a list. The screen of its entry shows all of them.
+
+    A list shows three lines at most. The rest would be sent in vain, and a hidden character takes 70 bytes.
+    """
+    whole = str(text)
+    return visible(whole if len(whole) <= _START else f"{whole[:_START]}…")
 
 
 def marked(text: object) -> Markup:
