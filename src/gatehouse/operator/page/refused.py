@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from aiohttp import web
 
 from gatehouse.operator.attention import needs_restart
-from gatehouse.operator.page.asking import FINDINGS_WITHIN
 from gatehouse.operator.page.filters import Field, filled, given, has_empty, matching
+from gatehouse.operator.page.waiting import with_beginning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: The API returns at most so many. The gateway keeps 20 per source.
 _MOST: Final = "500"
+#: How long the list waits for findings. Its beginning is sent before.
+_FINDINGS_WITHIN: Final = "150ms"
 #: What only the page filters by: names of members of a refused request.
 _MEMBERS: Final = ("reason", "client", "http_status")
 
@@ -38,8 +40,14 @@ class RefusedScreen:
         values = given(request.query, ("source", *_MEMBERS))
         if has_empty(request.query):
             return self._site.redirect("/refused", values)
+        screen = self._table(request, values)
+        return await with_beginning(
+            self._site, request, "/refused", "Refused requests", screen, "Looking for causes …"
+        )
+
+    async def _table(self, request: web.Request, values: Mapping[str, str]) -> web.Response:
         state = await self._site.api.get(request, "/api/v1/sources")
-        asked = {"limit": _MOST, "within": FINDINGS_WITHIN} | (
+        asked = {"limit": _MOST, "within": _FINDINGS_WITHIN} | (
             {"source": values["source"]} if "source" in values else {}
         )
         answer = await self._site.api.get(request, "/api/v1/rejected", asked)

@@ -27,11 +27,12 @@ async def with_beginning(
     menu: str,
     title: str,
     screen: Coroutine[object, object, web.Response],
+    waits: str = "Counting …",
 ) -> web.StreamResponse:
-    """Answer with a screen. If it takes long, its beginning comes first, and says that the gateway counts.
+    """Answer with a screen. If it takes long, its beginning comes first, and says what it waits for.
 
-    `menu` is the entry of the menu, and `title` that of the screen. The status of such an answer is 200,
-    whatever the screen then says.
+    `menu` is the entry of the menu, and `title` that of the screen. `waits` is shown meanwhile. The status of
+    such an answer is 200, whatever the screen then says.
     """
     task = asyncio.ensure_future(screen)
     try:
@@ -39,7 +40,7 @@ async def with_beginning(
         if done or request.method != hdrs.METH_GET:
             return await task
         # The screen shows the notice, and this part only removes its cookie.
-        beginning = site.render(request, "waiting.html", menu=menu, title=title, notice="")
+        beginning = site.render(request, "waiting.html", menu=menu, title=title, waits=waits, notice="")
         response = web.StreamResponse(headers=beginning.headers)
         response.headers.popall(hdrs.CONTENT_LENGTH, None)
         response.headers["X-Accel-Buffering"] = "no"  # nginx would wait for the rest
