@@ -44,7 +44,8 @@ build_go() {
     fi
     echo "Building the Go example ..."
     mkdir -p "$into"
-    # SQLite compiles in seconds without optimization. tests/bench/build_reference.sh uses the same caches. Files in the module cache can be removed with -modcacherw.
+    # SQLite compiles in seconds without optimization. Files in the module cache can be removed with -modcacherw.
+    # tests/bench/build_reference.sh uses the same caches.
     (cd "$examples/go" && GOMODCACHE=$caches/modules GOCACHE=$caches/cache GOFLAGS=-modcacherw CGO_ENABLED=1 CGO_CFLAGS=-O0 \
         go build -o "$into/receive-events" .) && touch "$into/receive-events" ||
         { rm -f "$into/receive-events"; echo "go failed: the tests of the Go example will be skipped"; }
