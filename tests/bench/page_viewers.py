@@ -16,6 +16,8 @@ import aiohttp
 
 _DRAWN = random.Random(1)  # noqa: S311 - an order, no secrets
 _HTML = {"Accept": "text/html"}
+#: As the screen Live asks for it.
+_LIVE = "/live/stream?at_most=50"
 
 
 async def view(client: aiohttp.ClientSession, targets: list[str], pace: float, begin: float) -> None:
@@ -32,7 +34,7 @@ async def view(client: aiohttp.ClientSession, targets: list[str], pace: float, b
 
 async def follow(client: aiohttp.ClientSession) -> None:
     """Read the stream of the screen Live."""
-    async with client.get("/live/stream") as answer:
+    async with client.get(_LIVE) as answer:
         async for _ in answer.content.iter_any():
             pass
 

@@ -9,7 +9,7 @@ from playwright.async_api import expect
 
 from browser.deployment import Deployment
 from browser.hostile import BIDI, MARKUP
-from browser.watching import Visitor
+from browser.watching import POLLED, Visitor
 
 if TYPE_CHECKING:
     from playwright.async_api import StorageState
@@ -46,7 +46,7 @@ async def test_a_list_tells_how_many_events_are_new_and_does_not_move(
     before = await rows.count()
     for number in (1, 2):
         await deployment.accept(deployment.providers.request("repos", "push"))
-        await expect(pill).to_have_text(f"{number} new")
+        await expect(pill).to_have_text(f"{number} new", timeout=POLLED)
     assert await rows.count() == before
     await pill.click()
     await expect(rows).to_have_count(before + 2)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import expect
 
 from browser.deployment import OPERATOR, running_deployment
-from browser.watching import Visitor, notice
+from browser.watching import POLLED, Visitor, notice
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
@@ -26,7 +26,7 @@ async def test_all_links_forms_and_streams_stay_under_the_path(chromium: Browser
         assert cookie["path"].rstrip("/") == "/gatehouse"
 
         event_id = await deployment.accept(deployment.providers.request("shop", "orders/paid"))
-        await expect(page.locator("[data-new]")).to_have_text("1 new")
+        await expect(page.locator("[data-new]")).to_have_text("1 new", timeout=POLLED)
         await page.locator("[data-new]").click()
         await page.locator("a.row").click()
         await page.wait_for_url(f"**/gatehouse/events/{event_id}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 from browser.hostile import MARK
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     )
 
 Scheme = Literal["light", "dark"]
+#: How long the page may take to show what it asks for from time to time (ms).
+POLLED: Final = 20_000
 
 
 async def notice(page: Page) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,33 @@ async def test_the_page_is_imported_for_its_first_request_and_not_before(tmp_pat
         async with asyncio.timeout(10):
             while not {f"{PAGE}.page", "jinja2"} <= imported(gateway):  # noqa: ASYNC110 - the log is read
                 await asyncio.sleep(0.01)
+
+
+async def test_a_list_tells_how_many_events_are_new_for_one_short_list(running: Running) -> None:
+    async def send(number: int) -> None:
+        body = providers.body(id=f"evt_{number}")
+        assert (await running.send("mando", body, providers.mando(body)))[0] == 200
+
+    async with Browser(running.operator_url) as browser:
+
+        async def new(screen: str) -> dict[str, Any]:
+            found = re.search('data-new="([^"]+)"', screen)
+            assert found is not None
+            told: dict[str, Any] = await running.ask(html.unescape(found[1]))
+            return told
+
+        empty = (await browser.get("/events")).html
+        assert (await new(empty)) == {"text": "", "is_enough": False}
+        await send(0)
+        assert (await new(empty))["text"] == "1 new"
+        full = (await browser.get("/events?source=mando")).html
+        assert (await new(full))["text"] == ""
+        for number in range(1, 20):
+            await send(number)
+        assert (await new(full)) == {"text": "19 new", "is_enough": False}
+        await send(20)
+        await send(21)
+        assert (await new(full)) == {"text": "20+ new", "is_enough": True}
 
 
 def test_the_style_and_the_script_stay_small() -> None:

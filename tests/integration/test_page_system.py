@@ -117,8 +117,8 @@ async def test_the_live_screen_leads_to_the_stream_with_its_filters(
 ) -> None:
     shown = await browser.get("/live?source=mando&kinds=event")
     assert "needs JavaScript" in shown.text
-    assert 'data-live="/live/stream?source=mando&amp;kinds=event"' in shown.html
-    url = f"{running.operator_url}/live/stream?source=mando&kinds=event"
+    assert 'data-live="/live/stream?source=mando&amp;kinds=event&amp;at_most=50"' in shown.html
+    url = f"{running.operator_url}/live/stream?source=mando&kinds=event&at_most=50"
     async with running.client.get(url) as stream:
         assert stream.headers["X-Accel-Buffering"] == "no"
         body = providers.body()

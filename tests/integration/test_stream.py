@@ -151,6 +151,8 @@ async def test_filters_select_entries(running: Running) -> None:
     ("query", "message"),
     [
         ("kind=event", "unknown filter"),
+        ("at_most=1", "at_most must be a number from 2 to 1000"),
+        ("at_most=50&since=1h", "at_most is not possible with since"),
         ("kinds=events", "kinds must be"),
         ("bodies=yes", "bodies must be 1 or 0"),
         ("since=tomorrow", "since must be a time"),
@@ -451,6 +453,22 @@ async def test_a_slow_reader_delays_no_other_and_learns_how_many_entries_it_miss
     lost = json.loads(found[1])["count"]
     assert 0 < lost < 30_000
     assert served.metrics.stream_left_out.value == lost
+
+
+async def test_a_reader_with_a_limited_rate_gets_the_newest_entries_and_the_number_of_the_others(
+    serve: Serve,
+) -> None:
+    async with serve() as served, reading(served.client, served.url, "at_most=10") as stream:
+        await stream.live()
+        for _ in range(2):
+            served.publish(1000)
+            left_out, *shown = await stream.take(6)
+            assert (left_out.kind, left_out.data["count"]) == ("left_out", 995)
+            assert of(shown, "status") == [995, 996, 997, 998, 999]
+        query = f"at_most=10&last_event_id={shown[0].id}"
+        async with reading(served.client, served.url, query) as again:
+            assert of(await again.take(4), "status") == [996, 997, 998, 999]
+        assert served.metrics.stream_left_out.value == 0
 
 
 async def test_more_readers_than_the_limit_are_refused(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

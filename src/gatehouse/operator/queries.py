@@ -17,7 +17,9 @@ from gatehouse.operator.request_types import (
     FIRST_HTTP_STATUS,
     LAST_HTTP_STATUS,
     MAX_LIMIT,
+    MAX_RATE,
     MAX_TEXT,
+    MIN_RATE,
     AuditFilters,
     AuditListQuery,
     DeadFilters,
@@ -133,13 +135,27 @@ def stream_start(given: Mapping[str, str], last_event_id: str | None, now: float
         kinds=_kinds(given),
         bodies=_switch(given, "bodies"),
         envelope=_switch(given, "envelope"),
+        at_most=_rate(given),
     )
     start = StreamStart(
         wanted, _position(given, last_event_id), _time(given, "since", now), _time(given, "until", now)
     )
     if start.until is not None and start.since is None:
         raise BadQueryError("until needs since")
+    if wanted.at_most is not None and start.since is not None:
+        raise BadQueryError("at_most is not possible with since, because stored events come at once")
     return start
+
+
+def _rate(given: Mapping[str, str]) -> int | None:
+    """Parse how many entries per second the stream may have."""
+    text = given.get("at_most")
+    if text is None:
+        return None
+    is_number = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_RATE))
+    if not is_number or not MIN_RATE <= int(text) <= MAX_RATE:
+        raise BadQueryError(f"at_most must be a number from {MIN_RATE} to {MAX_RATE}")
+    return int(text)
 
 
 def _kinds(given: Mapping[str, str]) -> frozenset[Kind]:
@@ -173,10 +189,10 @@ def page_limit(given: Mapping[str, str]) -> int:
     raise BadQueryError(f"limit must be a number from 1 to {MAX_LIMIT}")
 
 
-def page_time(given: Mapping[str, str]) -> float:
+def page_time(given: Mapping[str, str], default: float = PAGE_TIME) -> float:
     """Parse how long the search for one page may take, in seconds. Raises `BadQueryError`."""
     if "within" not in given:
-        return PAGE_TIME
+        return default
     seconds = _seconds(given["within"])
     if seconds is None or not _SHORTEST_PAGE <= seconds <= PAGE_TIME:
         raise BadQueryError("within must be a duration from 10ms to 150ms")

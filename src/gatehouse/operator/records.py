@@ -36,6 +36,7 @@ from gatehouse.operator.request_types import (
 from gatehouse.operator.responses import error_answer
 from gatehouse.operator.route_docs import describe_route
 from gatehouse.store.records import DeliveryQuery, Retried
+from gatehouse.store.searching import GROUPS_TIME
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -206,11 +207,13 @@ class RecordsApi:
 
         The filters `reason` and `http_status` match any attempt, as in the lists.
 
-        An answer ends after about 100 ms, newest dead letters first. Repeat the request with its `cursor`
-        until that is `null`, and add up the groups: a group can be in several answers.
+        An answer ends after the time in `within`, newest dead letters first. Repeat the request with its
+        `cursor` until that is `null`, and add up the groups: a group can be in several answers.
         """
         query = queries.dead_query(request.query, self._clock())
-        page = await page_of(self._store.dead_groups(query, cursor=request.query.get("cursor")))
+        page_time = queries.page_time(request.query, GROUPS_TIME)
+        cursor = request.query.get("cursor")
+        page = await page_of(self._store.dead_groups(query, cursor=cursor, page_time=page_time))
         return responses.search_answer("groups", page, responses.dead_group_state)
 
     @reads_with_dry_run

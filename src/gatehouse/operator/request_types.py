@@ -16,6 +16,9 @@ DEFAULT_LIMIT, MAX_LIMIT = 50, 500
 #: The number of names in one request.
 MAX_NAMES = 500
 FIRST_HTTP_STATUS, LAST_HTTP_STATUS = 100, 599
+#: The limits of `at_most` of the stream: entries per second.
+MIN_RATE = 2
+MAX_RATE = 1000
 #: The longest name or pattern of a filter.
 MAX_TEXT = 1024
 
@@ -148,6 +151,14 @@ class DeadListQuery(DeadFilters, total=False):
     cursor: Annotated[
         str, Meta(description="The `cursor` of the answer before. The filters have to be the same.")
     ]
+    within: Annotated[
+        str,
+        Meta(
+            description="How long to count for one answer: from `10ms` to `150ms`.",
+            examples=["20ms"],
+            extra_json_schema={"default": "80ms"},
+        ),
+    ]
 
 
 class AuditFilters(TypedDict, total=False):
@@ -218,6 +229,17 @@ class StreamQuery(StreamFilters, total=False):
         Meta(
             description="`1` adds the body that a destination gets to events, as `envelope_base64`: "
             "CloudEvents in structured mode."
+        ),
+    ]
+    at_most: Annotated[
+        int,
+        Meta(
+            ge=MIN_RATE,
+            le=MAX_RATE,
+            description="The most entries per second, for people who watch. Each half second has its newest "
+            "entries, and `left_out` counts the others. Not with `since` or `until`; nothing comes from the "
+            "store.",
+            examples=[50],
         ),
     ]
     last_event_id: Annotated[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, TypeAlia
 import msgspec
 
 from gatehouse.store.operations import OperationStore
-from gatehouse.store.searching import PAGE_TIME
+from gatehouse.store.searching import GROUPS_TIME, PAGE_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -294,12 +294,14 @@ class Store(OperationStore, Protocol):
     ) -> Page[DeliveryRow]:
         """List deliveries, from new to old. Pages and errors are the same as those of `events`."""
 
-    async def dead_groups(self, query: DeliveryQuery, *, cursor: str | None = None) -> Page[DeadGroup]:
+    async def dead_groups(
+        self, query: DeliveryQuery, *, cursor: str | None = None, page_time: float = GROUPS_TIME
+    ) -> Page[DeadGroup]:
         """Count dead deliveries by destination, last reason and last HTTP status, from new to old.
 
         Only dead deliveries are counted, whatever `query.status` says. `query.event_id` is ignored. A page
-        has the numbers of the deliveries that the call scanned: the sum over all pages is the whole. Errors
-        are those of `events`.
+        has the numbers of the deliveries that the call scanned: the sum over all pages is the whole. It
+        ends after `page_time` seconds. Errors are those of `events`.
         """
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:

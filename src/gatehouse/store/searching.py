@@ -100,9 +100,9 @@ async def fill_page(
             await sleep(rest)
 
 
-async def fill_groups(step: Step[DeadGroup], cursor: str | None) -> Page[DeadGroup]:
+async def fill_groups(step: Step[DeadGroup], cursor: str | None, page_time: float) -> Page[DeadGroup]:
     """Return the groups that the steps of one page counted, the largest first. Each step returns its own."""
-    page = await fill_page(step, limit=sys.maxsize, cursor=cursor, steps=INDEX_STEPS, page_time=GROUPS_TIME)
+    page = await fill_page(step, limit=sys.maxsize, cursor=cursor, steps=INDEX_STEPS, page_time=page_time)
     return Page(merge_groups(page.items), page.cursor, page.searched_to)
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
 from aiohttp import web
 
 from gatehouse.errors import OUTCOME_REASONS
+from gatehouse.language.times import rfc3339
 from gatehouse.operator.page.asking import WITHIN, ApiError
 from gatehouse.operator.page.filters import Field, filled, given, has_empty
 from gatehouse.operator.request_types import EventFilters
+from gatehouse.operator.responses import error_answer
 from gatehouse.store.records import Status
 
 if TYPE_CHECKING:
@@ -17,9 +19,12 @@ if TYPE_CHECKING:
 
     from gatehouse.operator.page.site import Site
 
-#: Conditions that the stream knows, so that the list can count new events.
+#: With these conditions, the list tells how many events are new.
 _COUNTED: Final = frozenset({"source", "type", "destination"})
 _PAGE: Final = "50"
+#: How many new events are counted. More make no difference to whoever reads the list.
+_MOST_NEW: Final = "20"
+_NEW_WITHIN: Final = "10ms"
 _BAD: Final = 400
 _MISSING: Final = 404
 
@@ -35,9 +40,14 @@ class EventsScreen:
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
-        return [web.get("/events", self._list), web.get("/events/selected", self._plan_selected)]
+        return [
+            web.get("/events", self._list),
+            web.get("/events/new", self._count_new),
+            web.get("/events/selected", self._plan_selected),
+        ]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
+        asked_at = self._site.clock()
         state = await self._site.api.get(request, "/api/v1/status")
         fields = event_fields(state)
         values = given(request.query, (field.name for field in fields))
@@ -56,8 +66,22 @@ class EventsScreen:
             fields=filled(fields, values),
             filters=values,
             cursor=cursor,
-            can_count=not cursor and values.keys() <= _COUNTED,
+            newer=None if cursor or values.keys() - _COUNTED else values | _newest(page, asked_at),
         )
+
+    async def _count_new(self, request: web.Request) -> web.StreamResponse:
+        """Tell how many events are newer than those of the list, for its script."""
+        asked = given(request.query, {*_COUNTED, "since"})
+        asked |= {"limit": _MOST_NEW, "within": _NEW_WITHIN}
+        try:
+            page = await self._site.api.get(request, "/api/v1/events", asked)
+        except ApiError as error:
+            return error_answer(error.status, error.code, error.message)
+        ids, after = [event["id"] for event in page["events"]], request.query.get("after")
+        number = ids.index(after) if after in ids else len(ids)
+        is_more = number == len(ids) and page["cursor"] is not None
+        text = f"{number}{'+' if is_more else ''} new" if number else ""
+        return web.json_response({"text": text, "is_enough": is_more and number == int(_MOST_NEW)})
 
     async def _plan_selected(self, request: web.Request) -> web.StreamResponse:
         """Go on to the plan of a replay. Without a selection, a plan would be about every event."""
@@ -91,6 +115,13 @@ class EventsScreen:
         for event in page["events"]:
             event["state"] = event_state(event["deliveries"])
         return page, ""
+
+
+def _newest(page: Mapping[str, Any], asked_at: float) -> dict[str, str]:
+    """Return the newest event that a list shows, and since when events can be newer."""
+    if not page["events"]:
+        return {"since": rfc3339(asked_at)}
+    return {"after": page["events"][0]["id"], "since": page["events"][0]["received"]}
 
 
 def event_state(counts: Mapping[str, int]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from aiohttp import web
 
@@ -11,6 +11,10 @@ from gatehouse.operator.stream.wanted import KINDS
 
 if TYPE_CHECKING:
     from gatehouse.operator.page.site import Site
+
+
+#: Entries per second: more than a person can read, and few enough for the gateway and the browser.
+_AT_MOST: Final = 50
 
 
 class LiveScreen:
@@ -37,7 +41,9 @@ class LiveScreen:
         values = given(request.query, (field.name for field in fields))
         if has_empty(request.query):
             return self._site.redirect("/live", values)
-        return self._site.render(request, "live.html", fields=filled(fields, values), filters=values)
+        return self._site.render(
+            request, "live.html", fields=filled(fields, values), stream=values | {"at_most": str(_AT_MOST)}
+        )
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         return await self._site.api.serve(request, "/api/v1/stream")

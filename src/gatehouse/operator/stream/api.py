@@ -224,10 +224,13 @@ class StreamApi:
             reader.position = following
             return None
         reader.position = hub.kept_from
-        if start.wanted.kinds - {"event"}:
+        is_limited = start.wanted.at_most is not None
+        if is_limited or start.wanted.kinds - {"event"}:
             count = hub.kept_from - following if same else None
             self._metrics.stream_left_out.inc(count or 0)
             reader.connection.write(reader.left_out(count))
+        if is_limited:
+            return None
         return after.ms / 1000 - self._overlap()
 
     def _skip(self, reader: Reader, there: CaughtUp, now: float) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gatehouse.operator.stream.entries import HEARTBEAT, LeftOut, encode_content, sse_block, sse_position
+from gatehouse.operator.stream.view import TICK
 from gatehouse.operator.stream.wanted import Position
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Reader:
         self._events_from = 0
         self._known: frozenset[str] = frozenset()
         self._known_until = 0.0
+        #: When a reader with a limited rate gets something again (time of the event loop).
+        self._due_at = 0.0
 
     def skip(self, *, events_before: int, known: frozenset[str], until: float) -> None:
         """Skip events that the client has from the store.
@@ -85,6 +88,10 @@ class Reader:
         """Whether there is something to write."""
         return self.position < self._hub.next
 
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to write to the reader. With a limited rate, all have the same times."""
+        return now >= self._due_at
+
     def step(self, now: float) -> tuple[int, int]:
         """Write what is new, up to a limit. Returns the bytes written, and how many entries were left out."""
         written = left_out = 0
@@ -92,7 +99,10 @@ class Reader:
             left_out = self._hub.kept_from - self.position
             self.position = self._hub.kept_from
             self.connection.write(self.left_out(left_out))
-        for _ in range(_STEP_CHUNKS):
+        is_limited = self.view.wanted.at_most is not None
+        if is_limited:
+            self._due_at = (now // TICK + 1) * TICK
+        for _ in range(1 if is_limited else _STEP_CHUNKS):
             if not self.is_behind or written >= _STEP_BYTES:
                 break
             written += self._write_chunk(now)

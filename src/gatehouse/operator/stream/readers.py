@@ -106,6 +106,7 @@ class Readers:
     async def _round(self) -> tuple[bool, bool]:
         """Write to each reader once. Returns whether one has yet to get more, and whether one is blocked."""
         is_behind = is_blocked = False
+        clock = asyncio.get_running_loop().time
         for reader in list(self._readers):
             if reader.ended.done():
                 continue
@@ -113,9 +114,9 @@ class Readers:
                 self.remove(reader)
             elif reader.connection.is_blocked:
                 is_blocked = True
-            else:
+            elif reader.is_due(clock()):
                 self._step(reader)
-                is_behind |= reader.is_behind
+                is_behind |= reader.is_behind and reader.is_due(clock())
             if self._worked >= _SLICE:
                 worked, self._worked = self._worked, 0.0
                 await asyncio.sleep(worked / self._share)

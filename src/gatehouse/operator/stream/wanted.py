@@ -30,6 +30,8 @@ class Wanted(NamedTuple):
     bodies: bool = False
     #: Whether events have the body that a destination gets.
     envelope: bool = False
+    #: The most entries per second. The others are left out.
+    at_most: int | None = None
 
     def includes(self, entry: Entry) -> bool:
         """Return whether the reader wants an entry."""

@@ -46,7 +46,7 @@ from gatehouse.store.postgres.rights import check_rights
 from gatehouse.store.postgres.rows import is_storable
 from gatehouse.store.postgres.schema import migrate
 from gatehouse.store.records import Page, Retried
-from gatehouse.store.searching import PAGE_TIME, BodySearches, fill_groups, fill_page, steps_for
+from gatehouse.store.searching import GROUPS_TIME, PAGE_TIME, BodySearches, fill_groups, fill_page, steps_for
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -261,12 +261,14 @@ class PostgresStore(OperationMethods):
 
         return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
 
-    async def dead_groups(self, query: DeliveryQuery, *, cursor: str | None = None) -> Page[DeadGroup]:
+    async def dead_groups(
+        self, query: DeliveryQuery, *, cursor: str | None = None, page_time: float = GROUPS_TIME
+    ) -> Page[DeadGroup]:
         async def step(_: int, at: str | None, rows: int) -> Page[DeadGroup]:
             work = partial(listing.dead_groups, query=query, cursor=at, scan_rows=rows)
             return await self._run(self._slow, work)
 
-        return await fill_groups(step, cursor)
+        return await fill_groups(step, cursor, page_time)
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
         rows, is_done = await self._find_dead(query, now, limit)

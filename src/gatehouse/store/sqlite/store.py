@@ -19,7 +19,7 @@ from gatehouse.store import audit as audit_entries
 from gatehouse.store.accepting import resolved_keys
 from gatehouse.store.base import Cutoffs
 from gatehouse.store.records import Retried
-from gatehouse.store.searching import PAGE_TIME, BodySearches, fill_groups, fill_page, steps_for
+from gatehouse.store.searching import GROUPS_TIME, PAGE_TIME, BodySearches, fill_groups, fill_page, steps_for
 from gatehouse.store.sqlite import (
     audit,
     following,
@@ -203,11 +203,13 @@ class SqliteStore(OperationMethods):
 
         return await fill_page(step, limit=limit, cursor=cursor, steps=steps_for(query))
 
-    async def dead_groups(self, query: DeliveryQuery, *, cursor: str | None = None) -> Page[DeadGroup]:
+    async def dead_groups(
+        self, query: DeliveryQuery, *, cursor: str | None = None, page_time: float = GROUPS_TIME
+    ) -> Page[DeadGroup]:
         async def step(_: int, at: str | None, rows: int) -> Page[DeadGroup]:
             return await self._read(partial(listing.dead_groups, query=query, cursor=at, scan_rows=rows))
 
-        return await fill_groups(step, cursor)
+        return await fill_groups(step, cursor, page_time)
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
         rows, is_done = await self._find_dead(query, now, limit)

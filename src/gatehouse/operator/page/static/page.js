@@ -54,14 +54,19 @@ for (const form of all("[data-filters]")) {
 
 // "3 new": the list itself never moves while someone reads it.
 for (const pill of all("[data-new]")) {
-  let count = 0;
-  const stream = new EventSource(pill.dataset.new);
-  stream.addEventListener("event", () => {
-    count += 1;
-    pill.textContent = `${count} new`;
-    pill.hidden = false;
-  });
-  window.addEventListener("pagehide", () => stream.close());
+  const timer = setInterval(async () => {
+    if (document.hidden) return;
+    try {
+      const answer = await fetch(pill.dataset.new, { headers: { Accept: "application/json" } });
+      if (!answer.ok) return;
+      const now = await answer.json();
+      pill.textContent = now.text;
+      pill.hidden = now.text === "";
+      if (now.is_enough) clearInterval(timer);
+    } catch {
+      // The gateway can't be reached. The next try may succeed.
+    }
+  }, 10_000);
 }
 
 // What is copied has the hidden characters themselves, and not the codes that the page shows.
