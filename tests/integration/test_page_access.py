@@ -8,17 +8,22 @@ import re
 import time
 import zlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import aiohttp
 import pytest
 
 from browsing import Browser
 from doubles.destination import ScriptedDestination
+from gatehouse.config.load import parse
+from gatehouse.config.secrets import Secrets
 from gatehouse.operator.authentication import Authentication
 from gatehouse.operator.page import export, forms
 from gatehouse.operator.page.page import Page
 from gatehouse.operator.page.sessions import LIFETIME
 from gatehouse.operator.page.site import SESSION
+from gatehouse.operator.tokens import OperatorTokens
 from gateways import RunGateway, Running
 from operators import VALUES, WITH_TOKENS
 
@@ -167,6 +172,26 @@ async def test_every_form_needs_a_session_our_origin_and_its_token(scene: Scene,
             assert (await other.post(path, {"form_token": token})).status == 403, path
     audit = await browser.get("/api/v1/audit", Authorization=f"Bearer {VALUES['ALICE']}")
     assert '"audit": []' in audit.text
+
+
+@pytest.mark.case("S-50")
+async def test_a_withdrawn_token_ends_the_streams_of_its_sessions(scene: Scene, browser: Browser) -> None:
+    async def stream(token: str) -> aiohttp.ClientResponse:
+        await browser.log_in(token)
+        return await browser.session.get(f"{browser.url}/live/stream")
+
+    ci, alice = await stream(VALUES["CI_TOKEN"]), await stream(VALUES["ALICE"])
+    config = parse(WITH_TOKENS.format(url="http://127.0.0.1:1")).config.operator
+    replaced = VALUES | {"CI_TOKEN": "another-token-of-the-pipeline"}
+    scene.running.gateway.operator.use_tokens(OperatorTokens(config, Secrets(Path(), replaced)))
+
+    async with asyncio.timeout(5):
+        with pytest.raises(aiohttp.ClientError):
+            await ci.read()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await alice.read()
+    alice.close()
 
 
 @pytest.mark.case("S-60")

@@ -98,10 +98,26 @@ class OperatorServer:
             self._routes += [with_prefix(page_path, route) for route in self._routes]
         self._runner: web.AppRunner | None = None
         self._server: asyncio.Server | None = None
+        #: Requests whose answer is sent bit by bit, by their `id()`.
+        self._lasting: dict[int, web.Request] = {}
 
     def use_tokens(self, tokens: OperatorTokens | None) -> None:
-        """Require one of these tokens from the next request on. Without any, no token is required."""
+        """Require one of these tokens from the next request on. Without any, no token is required.
+
+        A stream or an export ends if its sender's token was withdrawn, replaced, or got another role.
+        """
+        before = self._authentication.tokens
         self._authentication.use(tokens)
+        now = self._authentication.tokens
+        if now is None or isinstance(self._listen, Path):
+            return  # a supervisor has checked the token
+        for request in tuple(self._lasting.values()):
+            known = now.fingerprint(request[IDENTITY])
+            is_kept = (
+                known is not None and before is not None and known == before.fingerprint(request[IDENTITY])
+            )
+            if not is_kept and request.transport is not None:
+                request.transport.abort()
 
     @property
     def port(self) -> int:
@@ -113,6 +129,7 @@ class OperatorServer:
         """Create the application with every route."""
         app = web.Application(middlewares=[self._authorize], client_max_size=_LONGEST_BODY)
         app.on_response_prepare.append(_add_headers)
+        app.on_response_prepare.append(self._note_lasting)
         app.add_routes(self._routes)
         if self._page is not None:
             app.router.register_resource(self._page)
@@ -139,6 +156,18 @@ class OperatorServer:
 
     @web.middleware
     async def _authorize(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        try:
+            return await self._answer(request, handler)
+        finally:
+            self._lasting.pop(id(request), None)
+
+    async def _note_lasting(self, request: web.Request, response: web.StreamResponse) -> None:
+        if not isinstance(response, web.Response) and IDENTITY in request:
+            self._lasting[id(request)] = request
+
+    async def _answer(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         if self._page is not None and self._page.serves(request):

@@ -113,6 +113,12 @@ class OperatorTokens:
         """Return the identity with this name, if its token can be used."""
         return next((token.identity for token, _ in self._usable if token.identity.name == name), None)
 
+    def fingerprint(self, identity: Identity) -> bytes | None:
+        """Return what changes with the token of an identity; None if it has none with its role."""
+        if self.identity(identity.name) != identity:
+            return None
+        return self.sign(identity.name, b"gatehouse fingerprint")
+
     def sign(self, name: str, message: bytes) -> bytes:
         """Sign a message with the token of this name: HMAC-SHA256. Raises `KeyError` if no token has it.
 
