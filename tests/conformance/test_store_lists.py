@@ -364,7 +364,6 @@ async def test_the_sum_of_all_pages_counts_each_dead_delivery_once(
     store: Store, wanted: DeliveryQuery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step scans few rows and each page has one step, so pages end within an event's deliveries."""
-    monkeypatch.setattr(searching, "GROUPS_TIME", 0.0)
     monkeypatch.setattr(searching, "INDEX_STEPS", searching.Steps(3, 3, 3))
     await one_after_the_other(store, 10, to=["billing", "ledger"])
     for name in ("billing", "ledger"):
@@ -372,20 +371,23 @@ async def test_the_sum_of_all_pages_counts_each_dead_delivery_once(
             [result(each, "dead", reason="timeout") for each in await lease(store, name, now=NOW + 60)]
         )
     names = ["billing"] if wanted.destination else ["billing", "ledger"]
-    page = await store.dead_groups(wanted)
+    page = await store.dead_groups(wanted, page_time=0.0)
     assert page.cursor is not None
     assert sum(group.count for group in page.items) < 10
     assert page.searched_to is not None
     assert NOW < page.searched_to < NOW + 10
-    assert await groups_of(store, wanted) == {(name, "timeout", 200): (10, NOW, NOW + 9) for name in names}
+    counted = await groups_of(store, wanted, page_time=0.0)
+    assert counted == {(name, "timeout", 200): (10, NOW, NOW + 9) for name in names}
 
 
-async def groups_of(store: Store, query: DeliveryQuery) -> dict[tuple[Any, ...], tuple[int, float, float]]:
+async def groups_of(
+    store: Store, query: DeliveryQuery, page_time: float = searching.GROUPS_TIME
+) -> dict[tuple[Any, ...], tuple[int, float, float]]:
     """Return the number, and the times of the oldest and newest event, of all pages, by group."""
     found: list[DeadGroup] = []
     cursor: str | None = None
     while True:
-        page = await store.dead_groups(query, cursor=cursor)
+        page = await store.dead_groups(query, cursor=cursor, page_time=page_time)
         found += page.items
         cursor = page.cursor
         if cursor is None:

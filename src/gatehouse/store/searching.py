@@ -95,7 +95,8 @@ async def fill_page(
         rest = steps.rest * (now - before)
         if cursor is None or len(items) >= limit or now + rest - started >= within:
             return Page(tuple(items), cursor, page.searched_to)
-        rows = next_rows(rows, now - before, steps)
+        left = started + within - now - rest
+        rows = next_rows(rows, now - before, steps._replace(seconds=min(steps.seconds, left)))
         if rest:
             await sleep(rest)
 
