@@ -134,7 +134,7 @@ async def test_a_configured_token_that_is_missing_locks_everything_except_health
         assert (await get(running, "/healthz"))[0] == 200
 
 
-@pytest.mark.parametrize(("path", "status"), [("/", 404), ("/nope", 404), ("/static/../x", 404)])
+@pytest.mark.parametrize(("path", "status"), [("/api", 404), ("/nope", 404), ("/static/../x", 404)])
 async def test_anything_else_is_a_json_error(running: Running, path: str, status: int) -> None:
     answer = await get(running, path)
 
