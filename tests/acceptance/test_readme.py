@@ -10,10 +10,12 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-#: The files of a fresh clone that the quick start uses.
-USED = ("Makefile", "pyproject.toml", "README.md", "LICENSE", "src", "deploy", ".venv")
+#: The files of a fresh clone that the quick start uses. It makes a .venv of its own, as on a new machine.
+USED = ("Makefile", "pyproject.toml", "README.md", "LICENSE", "src", "deploy")
 #: What the example app prints of the event.
 PRINTED = "/webhooks/mando sale.created"
 
@@ -33,6 +35,7 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+@pytest.mark.timeout(180)
 def test_the_quick_start_delivers_an_event_to_the_example_app(tmp_path: Path) -> None:
     for name in USED:
         if (ROOT / name).exists():
@@ -52,7 +55,7 @@ def test_the_quick_start_delivers_an_event_to_the_example_app(tmp_path: Path) ->
             start_new_session=True,  # its background processes end with its process group
         )
         try:
-            assert shell.wait(timeout=40) == 0, (tmp_path / "output").read_text()
+            assert shell.wait(timeout=150) == 0, (tmp_path / "output").read_text()
             # If the app starts after the first attempt, the log of the attempt names the event too.
             deadline = time.monotonic() + 15
             while PRINTED not in (arrived := (tmp_path / "output").read_text()):
