@@ -1,4 +1,6 @@
-"""People who look at the operator page: each reads the live stream, and loads one screen after another.
+"""People who look at the operator page: each loads one screen after another, and looks at it for a while.
+
+Whoever looks at the screen Live reads its stream meanwhile, as a browser does.
 
 `python -m bench.page_viewers PORT VIEWERS SECONDS FILE` reads the addresses from a file, one a line. It
 prints the milliseconds until the first byte of each screen.
@@ -7,6 +9,7 @@ prints the milliseconds until the first byte of each screen.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import sys
 import time
@@ -16,8 +19,8 @@ import aiohttp
 
 _DRAWN = random.Random(1)  # noqa: S311 - an order, no secrets
 _HTML = {"Accept": "text/html"}
-#: As the screen Live asks for it.
-_LIVE = "/live/stream?at_most=50"
+#: The screen Live, and the stream as it asks for it.
+_LIVE, _STREAM = "/live", "/live/stream?at_most=50"
 
 
 async def view(client: aiohttp.ClientSession, targets: list[str], pace: float, begin: float) -> None:
@@ -25,18 +28,21 @@ async def view(client: aiohttp.ClientSession, targets: list[str], pace: float, b
     await asyncio.sleep(begin)
     while True:
         started = time.perf_counter()
-        async with client.get(_DRAWN.choice(targets), headers=_HTML) as answer:
+        target = _DRAWN.choice(targets)
+        async with client.get(target, headers=_HTML) as answer:
             await answer.content.readany()
             print(f"{(time.perf_counter() - started) * 1000:.1f}", flush=True)
             await answer.read()
-        await asyncio.sleep(max(0.0, pace - (time.perf_counter() - started)))
+        left = max(0.0, pace - (time.perf_counter() - started))
+        await (follow(client, left) if target.partition("?")[0] == _LIVE else asyncio.sleep(left))
 
 
-async def follow(client: aiohttp.ClientSession) -> None:
-    """Read the stream of the screen Live."""
-    async with client.get(_LIVE) as answer:
-        async for _ in answer.content.iter_any():
-            pass
+async def follow(client: aiohttp.ClientSession, seconds: float) -> None:
+    """Read the stream of the screen Live for a while."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds), client.get(_STREAM) as answer:
+            async for _ in answer.content.iter_any():
+                pass
 
 
 async def run(port: int, viewers: int, pace: float, targets: list[str]) -> None:
@@ -46,8 +52,7 @@ async def run(port: int, viewers: int, pace: float, targets: list[str]) -> None:
     url = f"http://127.0.0.1:{port}"
     async with aiohttp.ClientSession(url, connector=connector, timeout=everything) as client:
         begins = [pace * number / viewers for number in range(viewers)]
-        looking = [view(client, targets, pace, begin) for begin in begins]
-        await asyncio.gather(*looking, *(follow(client) for _ in range(viewers)))
+        await asyncio.gather(*(view(client, targets, pace, begin) for begin in begins))
 
 
 def main() -> None:
