@@ -7,11 +7,9 @@ from urllib.parse import quote
 
 import msgspec
 from aiohttp import hdrs, web
-from multidict import MultiDict, MultiDictProxy
 from yarl import URL
 
 from gatehouse.errors import GatewayError
-from gatehouse.operator.access import IDENTITY
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,8 +25,9 @@ T = TypeVar("T")
 WITHIN: Final = "60ms"
 #: How long a list of refused requests waits for findings. Their search goes on while the screen is made.
 FINDINGS_WITHIN: Final = "20ms"
-#: The first status that is an error.
+#: The first status that is an error, and the status of a request that is not valid.
 _ERRORS: Final = 400
+_BAD: Final = 400
 #: In front of several workers, one route takes what the others don't.
 _ANY: Final = "*"
 
@@ -61,10 +60,6 @@ class _Asked:
         return self.rel_url.query
 
     @property
-    def headers(self) -> MultiMapping[str]:
-        return MultiDictProxy(MultiDict[str]())
-
-    @property
     def transport(self) -> asyncio.Transport | None:
         return self._page.transport
 
@@ -84,10 +79,6 @@ class Api:
         rest = [cast("Handler", route.handler) for route in found if route.method == _ANY]
         self._rest = rest[0] if rest else None
 
-    def has(self, method: str, path: str) -> bool:
-        """Return whether the API has this route, as its reference names it."""
-        return (method, path) in self._handlers or self._rest is not None
-
     async def get(
         self, page: web.Request, path: str, query: Mapping[str, str] | None = None, **names: str
     ) -> Any:  # noqa: ANN401 - JSON
@@ -96,6 +87,15 @@ class Api:
         `path` is that of the API reference, such as `/api/v1/events/{id}`. `names` replace its parameters.
         """
         return await self._ask(page, hdrs.METH_GET, path, query or {}, names, None)
+
+    async def search(self, page: web.Request, path: str, query: Mapping[str, str]) -> tuple[Any, str]:
+        """Return the answer to `GET`, or None and what is wrong with the query. Else raises `ApiError`."""
+        try:
+            return await self.get(page, path, query), ""
+        except ApiError as error:
+            if error.status != _BAD:
+                raise
+            return None, error.message
 
     async def post(self, page: web.Request, path: str, body: object = None, **names: str) -> Any:  # noqa: ANN401
         """Return the answer to `POST`. Raises `ApiError`. The role of the sender was checked before."""
@@ -134,8 +134,3 @@ def _decoded(answer: web.StreamResponse) -> Any:  # noqa: ANN401
         return value
     error = dict(value["error"])
     raise ApiError(answer.status, error.pop("code"), error.pop("message"), error)
-
-
-def sender(page: web.Request) -> str:
-    """Return the name of whoever sent a request."""
-    return page[IDENTITY].name

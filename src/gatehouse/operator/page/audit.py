@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, get_args
 
 from aiohttp import web
 
-from gatehouse.operator.page.asking import ApiError
 from gatehouse.operator.page.changes import with_parts
 from gatehouse.operator.page.filters import Field, filled, given, has_empty
 from gatehouse.store.records import Action
@@ -62,9 +61,5 @@ class AuditScreen:
     ) -> tuple[dict[str, Any], str]:
         """Return a page of changes, or what is wrong with the filters."""
         asked = {**values, "limit": _PAGE} | ({"cursor": cursor} if cursor else {})
-        try:
-            return await self._site.api.get(request, "/api/v1/audit", asked) | {"searched_to": None}, ""
-        except ApiError as error:
-            if error.status != _BAD:
-                raise
-            return {"audit": [], "cursor": None, "searched_to": None}, error.message
+        page, problem = await self._site.api.search(request, "/api/v1/audit", asked)
+        return {"searched_to": None, **(page or {"audit": [], "cursor": None})}, problem

@@ -82,12 +82,9 @@ class DeadScreen:
         counted: dict[str, Any] = {"groups": [], "cursor": None, "searched_to": None}
         asked = {**filters, "within": _FIRST_WITHIN} if parts == 1 else dict(filters)
         for _ in range(parts):
-            try:
-                answer = await self._api.get(request, "/api/v1/deliveries/dead", asked)
-            except ApiError as error:
-                if error.status != _BAD:
-                    raise
-                return counted, str(error)
+            answer, problem = await self._api.search(request, "/api/v1/deliveries/dead", asked)
+            if problem:
+                return counted, problem
             counted = answer | {"groups": add_groups(counted["groups"], answer["groups"])}
             if answer["cursor"] is None:
                 break

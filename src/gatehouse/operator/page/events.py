@@ -106,12 +106,9 @@ class EventsScreen:
     ) -> tuple[dict[str, Any], str]:
         """Return a page of events, or what is wrong with the filters."""
         asked = {**values, "limit": _PAGE, "within": WITHIN} | ({"cursor": cursor} if cursor else {})
-        try:
-            page = await self._site.api.get(request, "/api/v1/events", asked)
-        except ApiError as error:
-            if error.status != _BAD:
-                raise
-            return {"events": [], "cursor": None, "searched_to": None}, error.message
+        page, problem = await self._site.api.search(request, "/api/v1/events", asked)
+        if problem:
+            return {"events": [], "cursor": None, "searched_to": None}, problem
         for event in page["events"]:
             event["state"] = event_state(event["deliveries"])
         return page, ""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Seconds.
 LIFETIME: Final = 12 * 3600.0
+#: The digits of a time in seconds that can be true.
+_LONGEST_TIME: Final = 12
 #: Signs the forms of operators who need no token. A restart of the gateway makes them invalid.
 _LOCAL_KEY: Final = secrets.token_bytes(32)
 
@@ -35,7 +37,7 @@ def session_identity(tokens: OperatorTokens, cookie: str, now: float) -> Identit
     claim, _, signature = cookie.rpartition(".")
     name, _, expires = claim.partition(".")
     identity = tokens.identity(_decode(name))
-    if identity is None or not (expires.isascii() and expires.isdigit() and len(expires) < len("9" * 13)):
+    if identity is None or not (expires.isascii() and expires.isdigit() and len(expires) <= _LONGEST_TIME):
         return None
     expected = _signature(tokens, identity, claim)
     is_ours = ct_equal(signature.encode("utf-8", "replace"), expected.encode())

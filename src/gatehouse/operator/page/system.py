@@ -59,12 +59,7 @@ class SystemScreen:
         asked = given(request.query, ("source", "type"))
         if not asked:
             return None, ""
-        try:
-            return await self._site.api.get(request, "/api/v1/routes", asked), ""
-        except ApiError as error:
-            if error.status != _BAD:
-                raise
-            return None, error.message
+        return await self._site.api.search(request, "/api/v1/routes", asked)
 
     async def _plan_reload(self, request: web.Request) -> web.StreamResponse:
         """Show what a reload would change."""
