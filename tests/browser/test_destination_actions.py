@@ -37,22 +37,29 @@ async def test_pause_holds_deliveries_back_until_resume(
 async def test_probe_closes_the_breaker_of_a_destination_that_is_back(
     visitor: Visitor, operator: StorageState, deployment: Deployment
 ) -> None:
-    before = (await deployment.destination("crm"))["pending"]
+    before = await deployment.destination("crm")
     page = await visitor.open("/destinations/crm", state=operator)
     await page.get_by_role("button", name="Probe now").click()
     assert "crm" in await notice(page)
-    assert (await deployment.destination("crm"))["pending"] == before > 0
-    with deployment.app.answering("/crm", status(200)):
-        await page.get_by_role("button", name="Probe now").click()
 
-        async def is_back() -> bool:
-            crm = await deployment.destination("crm")
-            return bool(crm["breaker"] == "closed" and crm["pending"] == 0)
+    async def has_failed() -> bool:
+        return bool((await deployment.destination("crm"))["next_probe"] > before["next_probe"])
 
-        await deployment.until(is_back)
-        await page.reload()
-        assert "delivering" in await page.locator(".head").inner_text()
-    await open_breaker(deployment)
+    async def is_back() -> bool:
+        crm = await deployment.destination("crm")
+        return bool(crm["breaker"] == "closed" and crm["pending"] == 0)
+
+    # The app must not be repaired while the first probe is on its way: the second one would be refused.
+    await deployment.until(has_failed)
+    assert (await deployment.destination("crm"))["pending"] == before["pending"] > 0
+    try:
+        with deployment.app.answering("/crm", status(200)):
+            await page.get_by_role("button", name="Probe now").click()
+            await deployment.until(is_back)
+            await page.reload()
+            assert "delivering" in await page.locator(".head").inner_text()
+    finally:
+        await open_breaker(deployment)
 
 
 async def test_a_test_event_reaches_the_app_and_not_the_store(
