@@ -197,6 +197,27 @@ async def test_a_reader_that_reconnects_continues_at_its_position(running: Runni
     assert [entry.data["id"] for entry in entries if entry.kind == "event"] == [missed]
 
 
+async def test_a_reader_that_wants_bodies_later_gets_the_events_that_were_kept_without(
+    running: Running,
+) -> None:
+    async with reading(running.client, running.operator_url, "kinds=event") as stream:
+        await stream.live()
+        await send(running, "evt_1")
+        await stream.next()
+    missed = await send(running, "evt_2")
+
+    query = f"kinds=event&bodies=1&last_event_id={stream.last_id}"
+    async with reading(running.client, running.operator_url, query) as again:
+        shown = [await again.next()]
+        while shown[-1].data["id"] != missed:
+            shown.append(await again.next())
+        new = await send(running, "evt_3")
+        shown.append(await again.next())
+
+    assert shown[-1].data["id"] == new
+    assert all(b"evt_" in base64.b64decode(entry.data["body_base64"]) for entry in shown)
+
+
 async def test_the_query_resumes_like_the_header(running: Running) -> None:
     async with reading(running.client, running.operator_url, "kinds=event") as stream:
         await stream.live()

@@ -277,13 +277,13 @@ class Recorder:
         self, delivery: Delivery, outcome: Outcome, decision: Decision | None, next_try: str | None
     ) -> None:
         """Show the attempt to those who watch."""
-        event, destination = delivery.event, delivery.destination
+        event = delivery.event
         seen = AttemptSeen(
             event_id=event.id,
             source=event.source,
             type=event.type,
             external_id=event.external_id,
-            destination=destination,
+            destination=delivery.destination,
             number=delivery.attempts + 1,
             reason=outcome.reason,
             http_status=outcome.http_status,
@@ -292,11 +292,4 @@ class Recorder:
             next=next_try,
             error=outcome.error,
         )
-        self._live.publish(
-            "attempt",
-            seen,
-            source=event.source,
-            event_type=event.type,
-            destinations=(destination,),
-            size=len(outcome.error or ""),
-        )
+        self._live.publish("attempt", seen)

@@ -14,22 +14,21 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+import msgspec
+
 from gatehouse.errors import StoreError, UnavailableError
 from gatehouse.store.base import Delivery
 from gatehouse.store.batch import Batcher
-from gatehouse.telemetry.live import Hub
+from gatehouse.telemetry.live import EventSeen, Hub
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gatehouse.store.base import Arrival, Receipt, Store
     from gatehouse.telemetry.metrics import Metrics
 
     _Submitted = tuple[Sequence[Arrival], float]
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from gatehouse.store.base import Arrival
 
 MAX_BATCH = 64
 #: Seconds until the next commit, after a commit that several requests shared; see `Batcher`.
@@ -39,6 +38,8 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 #: Seconds between two revivals of a delivery. A provider that keeps sending, or a captured request that
 #: somebody replays, must not keep a dead delivery alive.
 REVIVE_INTERVAL: Final = 60.0
+
+_pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class DeliveryReceiver(Protocol):
@@ -164,15 +165,20 @@ class Committer:
             if receipt.status != "accepted":
                 continue
             event = arrival.event
-            headers = sum([len(name) + len(value) for name, value in event.headers])
-            self._live.publish(
-                "event",
-                event,
-                source=event.source,
-                event_type=event.type,
-                destinations=tuple([assignment.destination for assignment in arrival.assignments]),
-                size=len(event.body) + len(event.document or b"") + headers,
+            # What is stored can be packed: both need text that is Unicode.
+            packed = _pack(event) if self._live.keeps_bodies else None
+            seen = EventSeen(
+                event.id,
+                event.source,
+                event.type,
+                event.external_id,
+                event.subject,
+                event.account,
+                event.received,
+                tuple([assignment.destination for assignment in arrival.assignments]),
+                packed,
             )
+            self._live.publish("event", seen, 0 if packed is None else len(packed))
 
     def _expire(self) -> None:
         # One timer for the oldest request is enough: requests expire in order of arrival.

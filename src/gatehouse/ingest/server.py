@@ -231,8 +231,7 @@ class IngestServer:
             answer.event_ids,
             answer.event_type,
         )
-        size = sum(map(len, answer.event_ids))
-        self._live.publish("request", seen, source=source, event_type=answer.event_type, size=size)
+        self._live.publish("request", seen)
 
     def _keep_rejected(
         self,

@@ -15,9 +15,9 @@ import msgspec
 
 from gatehouse.language.times import parse_time
 from gatehouse.operator.stream.catching_up import PastEvent
-from gatehouse.operator.stream.entries import EventSeen, LeftOut
+from gatehouse.operator.stream.entries import EventShown
 from gatehouse.operator.stream.wanted import NO_BOOT, Position, Wanted
-from gatehouse.telemetry.live import MAX_ENTRIES, AttemptSeen, Hub, RequestSeen
+from gatehouse.telemetry.live import MAX_ENTRIES, AttemptSeen, EventSeen, Hub, LeftOut, RequestSeen
 from gatehouse.workers.process import NoAnswerError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _PAUSE: Final = 0.1
 _FUTURE: Final = 3600.0
 _PATH: Final = "/api/v1/stream?"
 _ALL: Final = f"{_PATH}bodies=1&envelope=1"
-_decode_event = msgspec.json.Decoder(EventSeen).decode
+_decode_event = msgspec.json.Decoder(EventShown).decode
 #: The decoder for the data of each kind.
 _DECODERS: Final[Mapping[str, Callable[[bytes], Any]]] = {
     "request": msgspec.json.Decoder(RequestSeen).decode,
@@ -122,38 +122,44 @@ class WorkersFeed:
         if block.kind not in _DECODERS:
             return
         seen = _DECODERS[block.kind](block.data)
-        publish, size = self._hub.publish, len(block.data)
-        if isinstance(seen, EventSeen):
-            if not self._is_new(seen, block.position):
-                return
-            publish(
-                "event",
-                seen,
-                source=seen.source,
-                event_type=seen.type,
-                destinations=seen.destinations,
-                size=size,
-            )
+        if isinstance(seen, EventShown):
+            received = parse_time(seen.received) or 0.0
+            if self._is_new(seen.id, received, block.position):
+                self._hub.publish("event", _event_seen(seen, received), len(block.data))
         elif isinstance(seen, AttemptSeen):
-            to = (seen.destination,)
-            publish("attempt", seen, source=seen.source, event_type=seen.type, destinations=to, size=size)
+            self._hub.publish("attempt", seen)
         elif isinstance(seen, RequestSeen):
-            publish("request", seen, source=seen.source, event_type=seen.type, size=size)
+            self._hub.publish("request", seen)
         elif seen.count is not None or tell_unknown:
-            publish("left_out", seen)
+            self._hub.publish("left_out", seen)
 
-    def _is_new(self, event: EventSeen, position: str) -> bool:
+    def _is_new(self, event_id: str, received: float, position: str) -> bool:
         """Tell whether an event is new. All workers show the same stored events."""
-        if event.id in self._known:
+        if event_id in self._known:
             return False
         found = Position.parse(position)
         is_stored = found is not None and found.boot == NO_BOOT
-        if is_stored and (parse_time(event.received) or 0.0) < self._since:
+        if is_stored and received < self._since:
             return False
         while len(self._known) >= 2 * MAX_ENTRIES:
             del self._known[next(iter(self._known))]
-        self._known[event.id] = None
+        self._known[event_id] = None
         return True
+
+
+def _event_seen(shown: EventShown, received: float) -> EventSeen:
+    return EventSeen(
+        shown.id,
+        shown.source,
+        shown.type,
+        shown.external_id,
+        shown.subject,
+        shown.account,
+        received,
+        shown.destinations,
+        body_base64=shown.body_base64,
+        envelope_base64=shown.envelope_base64,
+    )
 
 
 class WorkersPast:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gatehouse.operator.stream.catching_up import Past
+    from gatehouse.operator.stream.wanted import Wanted
     from gatehouse.telemetry.live import Hub
     from gatehouse.telemetry.metrics import ProcessMetrics
 
@@ -137,18 +138,18 @@ class StreamApi:
             return error_answer(503, "unavailable", "too many clients read the stream; try again later")
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
-        self._begin(task)
+        self._begin(task, start.wanted)
         try:
             return await self._answer(request, start, task)
         finally:
             self._end(task)
 
-    def _begin(self, task: asyncio.Task[object]) -> None:
+    def _begin(self, task: asyncio.Task[object], wanted: Wanted) -> None:
         self._open[task] = None
         self._count()
         if self._deactivation is not None:
             self._deactivation.cancel()
-        self._hub.activate()
+        self._hub.activate(bodies=wanted.bodies or wanted.envelope)
 
     def _end(self, task: asyncio.Task[object]) -> None:
         del self._open[task]
@@ -220,13 +221,14 @@ class StreamApi:
             return start.since
         following = after.number + 1
         same = after.boot == hub.boot and following <= hub.next
-        if same and following >= hub.kept_from:
+        kept_from = hub.kept_for(bodies=start.wanted.bodies or start.wanted.envelope)
+        if same and following >= kept_from:
             reader.position = following
             return None
-        reader.position = hub.kept_from
+        reader.position = kept_from
         is_limited = start.wanted.at_most is not None
         if is_limited or start.wanted.kinds - {"event"}:
-            count = hub.kept_from - following if same else None
+            count = kept_from - following if same else None
             self._metrics.stream_left_out.inc(count or 0)
             reader.connection.write(reader.left_out(count))
         if is_limited:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from gatehouse.operator.stream.entries import encode_content, event_seen, sse_block
+from gatehouse.operator.stream.entries import encode_content, show_event, sse_block
 from gatehouse.operator.stream.wanted import Position
 from gatehouse.store.records import EventQuery
 
@@ -74,8 +74,8 @@ class StoredPast:
 
 
 def _past_event(event: Event | EventFacts, destinations: tuple[str, ...], wanted: Wanted) -> PastEvent:
-    seen = event_seen(event, destinations, wanted)
-    return PastEvent(event.id, event.received, encode_content(event.received, seen, wanted))
+    shown = show_event(event, destinations, wanted)
+    return PastEvent(event.id, event.received, encode_content(event.received, shown))
 
 
 class CaughtUp(NamedTuple):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from gatehouse.operator.stream.entries import HEARTBEAT, LeftOut, encode_content, sse_block, sse_position
+from gatehouse.operator.stream.entries import HEARTBEAT, encode_content, sse_block, sse_position
 from gatehouse.operator.stream.view import TICK
 from gatehouse.operator.stream.wanted import Position
+from gatehouse.telemetry.live import EventSeen, LeftOut
 
 if TYPE_CHECKING:
     from gatehouse.operator.stream.view import View
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 #: The most bytes and chunks of one step, so that a client that does not read holds little memory.
 _STEP_BYTES: Final = 128 * 1024
-_STEP_CHUNKS: Final = 8
+_STEP_CHUNKS: Final = 2
 
 
 class Connection:
@@ -95,9 +96,10 @@ class Reader:
     def step(self, now: float) -> tuple[int, int]:
         """Write what is new, up to a limit. Returns the bytes written, and how many entries were left out."""
         written = left_out = 0
-        if self.position < self._hub.kept_from:
-            left_out = self._hub.kept_from - self.position
-            self.position = self._hub.kept_from
+        kept_from = self._hub.kept_from
+        if self.position < kept_from:
+            left_out = kept_from - self.position
+            self.position = kept_from
             self.connection.write(self.left_out(left_out))
         is_limited = self.view.wanted.at_most is not None
         if is_limited:
@@ -113,7 +115,7 @@ class Reader:
 
     def left_out(self, count: int | None) -> bytes:
         """Tell how many entries before the position the client did not get."""
-        data = encode_content(self._hub.clock(), LeftOut(count), self.view.wanted)
+        data = encode_content(self._hub.clock(), LeftOut(count))
         return sse_block(self._position(), "left_out", data)
 
     def here(self) -> bytes:
@@ -139,6 +141,5 @@ class Reader:
         return len(chunk.data)
 
     def _is_known(self, number: int, entry: Entry) -> bool:
-        if entry.kind != "event":
-            return False
-        return number < self._events_from or getattr(entry.content, "id", None) in self._known
+        seen = entry.content
+        return isinstance(seen, EventSeen) and (number < self._events_from or seen.id in self._known)

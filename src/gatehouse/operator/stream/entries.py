@@ -12,6 +12,7 @@ from gatehouse.events.envelope import encode
 from gatehouse.events.event import Event
 from gatehouse.language.times import rfc3339
 from gatehouse.operator.stream.wanted import Position
+from gatehouse.telemetry.live import EventSeen
 
 if TYPE_CHECKING:
     from gatehouse.operator.stream.wanted import Wanted
@@ -24,8 +25,10 @@ HEARTBEAT: Final = b": \n"
 GOODBYE: Final = b": the gateway stops\n\n"
 UNAVAILABLE: Final = b": the store is unavailable\n\n"
 
+_unpack_event: Final = msgspec.msgpack.Decoder(Event).decode
 
-class EventSeen(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+
+class EventShown(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """An event as the stream shows it."""
 
     id: str
@@ -40,19 +43,21 @@ class EventSeen(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     envelope_base64: str | None = None
 
 
-class LeftOut(msgspec.Struct, frozen=True, gc=False):
-    """How many entries a reader did not get; None when that is not known."""
-
-    count: int | None
-
-
-def event_seen(event: Event | EventFacts, destinations: tuple[str, ...], wanted: Wanted) -> EventSeen:
+def show_event(
+    event: Event | EventFacts | EventSeen, destinations: tuple[str, ...], wanted: Wanted
+) -> EventShown:
     """Return an event as a reader wants it. `EventFacts` have no body."""
     body = envelope = None
-    if isinstance(event, Event):
-        body = _base64(event.body) if wanted.bodies else None
-        envelope = _base64(encode(event, "cloudevents")[1]) if wanted.envelope else None
-    return EventSeen(
+    whole = event
+    if isinstance(event, EventSeen):
+        body = event.body_base64 if wanted.bodies else None
+        envelope = event.envelope_base64 if wanted.envelope else None
+        if event.packed is not None and (wanted.bodies or wanted.envelope):
+            whole = _unpack_event(event.packed)
+    if isinstance(whole, Event):
+        body = _base64(whole.body) if wanted.bodies else None
+        envelope = _base64(encode(whole, "cloudevents")[1]) if wanted.envelope else None
+    return EventShown(
         event.id,
         event.source,
         event.type,
@@ -66,10 +71,8 @@ def event_seen(event: Event | EventFacts, destinations: tuple[str, ...], wanted:
     )
 
 
-def encode_content(at: float, content: object, wanted: Wanted) -> bytes:
+def encode_content(at: float, content: object) -> bytes:
     """Return the JSON of an entry's content, with its time `at` as the first member."""
-    if isinstance(content, EventSeen):
-        content = _stripped(content, wanted)
     return b'{"at":"%b",%b' % (rfc3339(at).encode(), _json(content)[1:])
 
 
@@ -81,23 +84,13 @@ def sse_block(position: Position, kind: str, data: bytes) -> bytes:
 def sse_entry(entry: Entry, boot: str, number: int, wanted: Wanted) -> bytes:
     """Return an entry of the hub as a server-sent event."""
     position, content = Position(int(entry.at * 1000), boot, number), entry.content
-    if isinstance(content, Event):
-        content = event_seen(content, entry.destinations, wanted)
-    return sse_block(position, entry.kind, encode_content(entry.at, content, wanted))
+    shown = show_event(content, content.destinations, wanted) if isinstance(content, EventSeen) else content
+    return sse_block(position, entry.kind, encode_content(entry.at, shown))
 
 
 def sse_position(position: Position) -> bytes:
     """Return a server-sent event without data: a client only remembers the id, for when it comes back."""
     return b"id: %b\n\n" % str(position).encode()
-
-
-def _stripped(seen: EventSeen, wanted: Wanted) -> EventSeen:
-    """Leave out what another reader of the same worker wants."""
-    return msgspec.structs.replace(
-        seen,
-        body_base64=seen.body_base64 if wanted.bodies else None,
-        envelope_base64=seen.envelope_base64 if wanted.envelope else None,
-    )
 
 
 def _base64(data: bytes) -> str:

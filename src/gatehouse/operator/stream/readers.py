@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from gatehouse.operator.stream.budget import Budget
 from gatehouse.operator.stream.entries import GOODBYE
 from gatehouse.operator.stream.view import View
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 _INTERVAL, _INTERVAL_BEHIND = 0.1, 0.01
 #: Seconds after which a reader that has left is noticed, if nothing is published.
 _LOOK_EVERY: Final = 1.0
-#: The part of the time that all readers together may take.
-SHARE: Final = 0.03
 #: Seconds of work after which the gateway does something else.
 _SLICE: Final = 0.001
 #: The estimated cost of a write that is not measured, because the kernel does it later: seconds for each
@@ -36,10 +35,10 @@ _PER_WRITE, _PER_BYTE = 15e-6, 1e-9
 class Readers:
     """All readers that have caught up."""
 
-    def __init__(self, hub: Hub, metrics: ProcessMetrics, *, share: float = SHARE) -> None:
+    def __init__(self, hub: Hub, metrics: ProcessMetrics) -> None:
         self._hub = hub
         self._metrics = metrics
-        self._share = share
+        self._budget = Budget()
         self._readers: dict[Reader, None] = {}
         self._views: dict[Wanted, tuple[View, int]] = {}
         self._writing: asyncio.Task[None] | None = None
@@ -119,7 +118,7 @@ class Readers:
                 is_behind |= reader.is_behind and reader.is_due(clock())
             if self._worked >= _SLICE:
                 worked, self._worked = self._worked, 0.0
-                await asyncio.sleep(worked / self._share)
+                await asyncio.sleep(self._budget.pause(worked, clock(), time.process_time()))
         return is_behind, is_blocked
 
     def _step(self, reader: Reader) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gatehouse.operator.stream.entries import LeftOut, encode_content, sse_block, sse_entry
+from gatehouse.operator.stream.entries import encode_content, sse_block, sse_entry
 from gatehouse.operator.stream.wanted import Position
+from gatehouse.telemetry.live import LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,7 @@ class View:
 
     def _left_out(self, before: int, count: int) -> bytes:
         at = self._hub.entry(before).at
-        data = encode_content(at, LeftOut(count), self.wanted)
+        data = encode_content(at, LeftOut(count))
         return sse_block(Position(int(at * 1000), self._hub.boot, before - 1), "left_out", data)
 
     def read_without(self, start: int, is_known: Callable[[int, Entry], bool]) -> Chunk:

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatehouse.language.patterns import matches
+from gatehouse.telemetry.live import LeftOut
 
 if TYPE_CHECKING:
     from gatehouse.telemetry.live import Entry, Kind
@@ -35,16 +36,17 @@ class Wanted(NamedTuple):
 
     def includes(self, entry: Entry) -> bool:
         """Return whether the reader wants an entry."""
-        if entry.kind == "left_out":
+        seen = entry.content
+        if isinstance(seen, LeftOut):
             # An unknown number after a restart does not include events, which come from the store.
-            return bool(self.kinds - {"event"}) or getattr(entry.content, "count", None) is not None
+            return bool(self.kinds - {"event"}) or seen.count is not None
         if entry.kind not in self.kinds:
             return False
-        if self.source is not None and entry.source != self.source:
+        if self.source is not None and seen.source != self.source:
             return False
-        if self.type is not None and (entry.type is None or not matches(self.type, entry.type)):
+        if self.type is not None and (seen.type is None or not matches(self.type, seen.type)):
             return False
-        return self.destination is None or self.destination in entry.destinations
+        return self.destination is None or self.destination in seen.destinations
 
 
 class Position(NamedTuple):
