@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +14,7 @@ from msgspec.structs import replace
 from conformance.builders import NOW, accept, arrival, event, lease, result
 from gatehouse.errors import StoreUnavailableError
 from gatehouse.language.patterns import matches
-from gatehouse.store import searching
+from gatehouse.store import listing, searching
 from gatehouse.store.records import DeliveryQuery, EventQuery, Page
 from gatehouse.store.searching import BodySearches, Steps, fill_page
 
@@ -270,6 +272,57 @@ async def test_steps_become_longer_when_they_are_fast_and_shorter_when_they_are_
     assert rows == [100, 400, 400, 200, 66]
     assert searching.next_rows(1000, 0.0, Steps(100, 10, 1000)) == 1000
     assert searching.next_rows(10, 1.0, Steps(100, 10, 1000)) == 10
+
+
+#: Seconds per row, in the memory of the system and on a disk.
+MEMORY, DISK = 5e-6, {"index": 8e-6, "bodies": 3e-5, "scattered": 2e-4}
+
+
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [
+        (EventQuery(source="rare"), "index"),
+        (EventQuery(contains=b"rare"), "bodies"),
+        (EventQuery(reason="timeout", source="rare"), "scattered"),
+        (EventQuery(http_status=503, contains=b"rare"), "scattered"),
+        (DeliveryQuery(status="dead", source="rare"), "scattered"),
+    ],
+)
+@pytest.mark.parametrize("in_memory", [0, 1, 3, 8])
+async def test_a_page_ends_soon_after_its_time_when_the_search_gets_from_memory_to_the_disk(
+    query: EventQuery | DeliveryQuery, kind: str, in_memory: int
+) -> None:
+    simulated, taken = SimulatedTime(), itertools.count()
+
+    async def step(_: int, __: str | None, rows: int) -> Page[int]:
+        await simulated.sleep(rows * (MEMORY if next(taken) < in_memory else DISK[kind]))
+        return EMPTY
+
+    steps = searching.steps_for(query)
+    page = await fill_page(
+        step, limit=50, cursor=None, steps=steps, clock=simulated, sleep=simulated.sleep, page_time=0.06
+    )
+    assert page == EMPTY
+    assert simulated.now <= 0.14
+
+
+async def test_a_step_reads_few_of_the_events_that_wait(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They can be anywhere in the file, so each of them can be a read of the disk."""
+    monkeypatch.setattr(searching, "PAGE_TIME", 0.0)
+    number = 2 * listing.SCATTERED_ROWS + 1
+    events = [event(event_type="new" if each else "old", received=NOW + each) for each in range(number)]
+    await accept(store, *[arrival(of=each) for each in events])
+    asked: list[tuple[Ask, object]] = [
+        (partial(store.events, page_time=0.0), EventQuery(status="pending", type="old")),
+        (store.deliveries, DeliveryQuery(status="pending", type="old")),
+    ]
+    for ask, query in asked:
+        page = await ask(query, limit=50)
+        assert page.items == ()
+        assert page.searched_to == NOW + number - listing.SCATTERED_ROWS
+        assert len(await all_of(ask, query, 50)) == 1
 
 
 async def test_a_search_of_bodies_rests_as_long_as_it_works_and_a_page_takes_no_longer_for_it() -> None:

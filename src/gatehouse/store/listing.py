@@ -25,6 +25,9 @@ U = TypeVar("U")
 
 #: How many rows one step of a page scans at first.
 SCAN_ROWS: Final = 5000
+#: The most rows of one scan if each is on another page of the file, such as the events of dead deliveries. A
+#: disk that reads a page in 0.1 ms takes 40 ms for them. From the memory of the system they take 2 ms.
+SCATTERED_ROWS: Final = 400
 #: Sorts after every destination, and after every event id.
 LAST_NAME: Final = "\U0010ffff"
 #: Larger than any row's number.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, Typ
 
 import msgspec
 
+from gatehouse.store.listing import SCATTERED_ROWS
 from gatehouse.store.records import EventQuery
 from gatehouse.store.rows import milliseconds
 
@@ -226,9 +227,10 @@ def is_known(row: Sequence[Any]) -> bool:
     return set(msgspec.json.decode(row[_FILTER], type=dict[str, Any])) <= set(EventQuery.__struct_fields__)
 
 
-def scan_rows(query: EventQuery) -> int:
+def scan_rows(operation: Operation) -> int:
     """Return how many rows one scan reads."""
-    return _SCAN_ROWS if query.contains is None else _SCAN_BODIES
+    rows = _SCAN_ROWS if operation.query.contains is None else _SCAN_BODIES
+    return min(rows, SCATTERED_ROWS) if operation.kind == "retry" else rows
 
 
 def allowed(operation: Operation, configured: Collection[str]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import msgspec
 
 from gatehouse.errors import StoreUnavailableError
-from gatehouse.store.listing import SCAN_ROWS
+from gatehouse.store.listing import SCAN_ROWS, SCATTERED_ROWS, driver_of, reads_events
 from gatehouse.store.records import DeadGroup, Page
 
 if TYPE_CHECKING:
@@ -49,16 +49,32 @@ class Steps(NamedTuple):
     rest: float = 0.0
 
 
-#: For a scan of an index.
-INDEX_STEPS: Final = Steps(SCAN_ROWS, 500, 20_000)
+#: For a scan of an index. New rows are in memory, and older ones may be on the disk. So a fast step does not
+#: mean that the next one will be fast, and the largest step is one that a disk reads in about 30 ms.
+INDEX_STEPS: Final = Steps(SCAN_ROWS, 500, SCAN_ROWS)
 #: For a scan that reads each body: 64 MiB in the first step, if all bodies have the largest usual size. It
 #: takes much time of a processor, so it rests twice as long as it works.
-BODY_STEPS: Final = Steps(64, 4, 2000, seconds=0.01, rest=2.0)
+BODY_STEPS: Final = Steps(64, 4, 1000, seconds=0.01, rest=2.0)
+#: For a scan of rows that are far from one another in the file.
+_SCATTERED_STEPS: Final = Steps(SCATTERED_ROWS // 2, SCATTERED_ROWS // 20, SCATTERED_ROWS)
 
 
 def steps_for(query: EventQuery | DeliveryQuery) -> Steps:
     """Return how to scan for this query."""
-    return INDEX_STEPS if getattr(query, "contains", None) is None else BODY_STEPS
+    steps = INDEX_STEPS if getattr(query, "contains", None) is None else BODY_STEPS
+    return steps if driver_of(query) in (None, "pending") else _scattered(steps)
+
+
+def steps_for_groups(query: DeliveryQuery) -> Steps:
+    """Return how to scan dead deliveries to count those that this query asks for."""
+    # Their own rows are close enough. Those of their events and attempts are not.
+    is_close = not reads_events(query) and query.reason is None and query.http_status is None
+    return INDEX_STEPS if is_close else _scattered(INDEX_STEPS)
+
+
+def _scattered(steps: Steps) -> Steps:
+    first, least, most = map(min, steps[:3], _SCATTERED_STEPS[:3])
+    return steps._replace(first=first, least=least, most=most)
 
 
 def next_rows(rows: int, took: float, steps: Steps) -> int:
@@ -101,9 +117,11 @@ async def fill_page(
             await sleep(rest)
 
 
-async def fill_groups(step: Step[DeadGroup], cursor: str | None, page_time: float) -> Page[DeadGroup]:
+async def fill_groups(
+    step: Step[DeadGroup], *, cursor: str | None, steps: Steps, page_time: float
+) -> Page[DeadGroup]:
     """Return the groups that the steps of one page counted, the largest first. Each step returns its own."""
-    page = await fill_page(step, limit=sys.maxsize, cursor=cursor, steps=INDEX_STEPS, page_time=page_time)
+    page = await fill_page(step, limit=sys.maxsize, cursor=cursor, steps=steps, page_time=page_time)
     return Page(merge_groups(page.items), page.cursor, page.searched_to)
 
 

@@ -17,6 +17,7 @@ from gatehouse.store.attempts import duration_from
 from gatehouse.store.listing import (
     LAST_NAME,
     SCAN_ROWS,
+    SCATTERED_ROWS,
     Position,
     ScanRange,
     dead_group,
@@ -211,14 +212,14 @@ async def _range(
     scan_rows: int,
 ) -> ScanRange:
     """Find how far down a step scans."""
-    first = first_id(query)
+    first, end_of = first_id(query), queries.END
     if query.status == "pending" and driver.conditions:
-        return ScanRange(first, is_last=True)
+        scan_rows, end_of = min(scan_rows, SCATTERED_ROWS), queries.END_OF_FEW
     conditions = Conditions()
     driver.add_to(conditions)
     conditions.add(f"{driver.column} <= {{}}", position.event)
     conditions.add(f"{driver.column} >= {{}}", first)
-    statement = queries.END.format(
+    statement = end_of.format(
         column=driver.column,
         table=driver.table,
         conditions=conditions,

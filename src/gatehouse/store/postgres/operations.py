@@ -242,7 +242,7 @@ async def _scan(
     clock: DatabaseClock,
 ) -> _Scan:
     query, is_retry = operation.query, operation.kind == "retry"
-    limit, after = scan_rows(query), max(position, first_id(query))
+    limit, after = scan_rows(operation), max(position, first_id(query))
     find_range = _RANGE_OF_DEAD if is_retry else _RANGE_OF_EVENTS
     end, scanned = await connection.fetchrow(find_range, after, last_id(query), limit) or (None, 0)
     end = end or after

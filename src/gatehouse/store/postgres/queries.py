@@ -36,6 +36,12 @@ SELECT count(*) FROM (SELECT 1 FROM {{table}} WHERE {{conditions}} LIMIT {SCAN_R
 END: Final = """
 SELECT {column} FROM {table} WHERE {conditions} ORDER BY {column} DESC OFFSET {rows} - 1 LIMIT 1
 """
+#: The same for few rows, which are sorted: OFFSET 0 keeps PostgreSQL from looking for them among all rows in
+#: the order of the ids.
+END_OF_FEW: Final = """
+SELECT {column} FROM (SELECT {column} FROM {table} WHERE {conditions} OFFSET 0) AS few
+ORDER BY {column} DESC OFFSET {rows} - 1 LIMIT 1
+"""
 
 _WITH_EVENTS: Final = (
     "CROSS JOIN LATERAL (SELECT * FROM events WHERE id = deliveries.event_id LIMIT 1) AS events"

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatehouse.store.accepting import HELD
-from gatehouse.store.listing import SCAN_ROWS
+from gatehouse.store.listing import SCATTERED_ROWS
 from gatehouse.store.postgres import ordering
 from gatehouse.store.postgres.attempts import KEEP_LAST
 from gatehouse.store.postgres.filters import Conditions, add_attempt_filters, add_filters
@@ -117,7 +117,7 @@ async def find_dead(
 ) -> DeadDeliveries:
     """Scan a bounded number of dead deliveries, the oldest first, for those that match a query."""
     bounded = _dead(query, after)
-    statement = _RANGE.format(conditions=bounded, scan_rows=bounded.parameter(SCAN_ROWS))
+    statement = _RANGE.format(conditions=bounded, scan_rows=bounded.parameter(SCATTERED_ROWS))
     row = await connection.fetchrow(statement, *bounded.parameters)
     end, scanned = row or (None, 0)
     if end is None:
@@ -129,7 +129,7 @@ async def find_dead(
     add_attempt_filters(wanted, query)
     statement = _DEAD.format(conditions=wanted, limit=wanted.parameter(limit))
     rows = [tuple(row) for row in await connection.fetch(statement, *wanted.parameters)]
-    return DeadDeliveries(rows, end, scanned < SCAN_ROWS and len(rows) < limit)
+    return DeadDeliveries(rows, end, scanned < SCATTERED_ROWS and len(rows) < limit)
 
 
 def _dead(query: DeliveryQuery, after: str) -> Conditions:

@@ -46,7 +46,15 @@ from gatehouse.store.postgres.rights import check_rights
 from gatehouse.store.postgres.rows import is_storable
 from gatehouse.store.postgres.schema import migrate
 from gatehouse.store.records import Page, Retried
-from gatehouse.store.searching import GROUPS_TIME, PAGE_TIME, BodySearches, fill_groups, fill_page, steps_for
+from gatehouse.store.searching import (
+    GROUPS_TIME,
+    PAGE_TIME,
+    BodySearches,
+    fill_groups,
+    fill_page,
+    steps_for,
+    steps_for_groups,
+)
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -268,7 +276,8 @@ class PostgresStore(OperationMethods):
             work = partial(listing.dead_groups, query=query, cursor=at, scan_rows=rows)
             return await self._run(self._slow, work)
 
-        return await fill_groups(step, cursor, page_time)
+        steps = steps_for_groups(query)
+        return await fill_groups(step, cursor=cursor, steps=steps, page_time=page_time)
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
         rows, is_done = await self._find_dead(query, now, limit)

@@ -18,6 +18,7 @@ from gatehouse.store.listing import (
     LAST_NAME,
     LAST_SEQ,
     SCAN_ROWS,
+    SCATTERED_ROWS,
     Position,
     ScanRange,
     dead_group,
@@ -177,9 +178,10 @@ def _scan_by_number(
     index = _index_of(driver, has_destination=parameters["destination"] is not None)
     find_range = index.apply_to(queries.RANGE_OF_NUMBERS)
     if driver == "pending":
-        if _are_few(connection, index, parameters):
-            return _Scan(index.apply_to(statement), ScanRange(0, is_last=True))
-        index, find_range = queries.PENDING_IN_TABLE, queries.RANGE_OF_ALL_NUMBERS
+        if _are_few(connection, index, parameters):  # each step can sort all of them
+            parameters["scan_rows"] = min(cast("int", parameters["scan_rows"]), SCATTERED_ROWS)
+        else:
+            index, find_range = queries.PENDING_IN_TABLE, queries.RANGE_OF_ALL_NUMBERS
     end, scanned = connection.execute(find_range, parameters).fetchone()
     if scanned < cast("int", parameters["scan_rows"]):
         return _Scan(index.apply_to(statement), ScanRange(LAST_SEQ if end is None else end, is_last=True))

@@ -232,7 +232,7 @@ def _scan(
     connection: sqlite3.Connection, operation: Operation, position: str, configured: Collection[str]
 ) -> _Scan:
     query, is_retry = operation.query, operation.kind == "retry"
-    limit = scan_rows(query)
+    limit = scan_rows(operation)
     after = int(position or 0) if is_retry else max(position, first_id(query))
     parameters = filter_parameters(query) | {
         "after": after,

@@ -29,7 +29,7 @@ DEAD_OF_DESTINATION: Final = NumberIndex(
     "deliveries INDEXED BY deliveries_dead",
     "deliveries.status = 'dead' AND deliveries.destination = :destination",
 )
-#: Not in the order of the numbers: for as long as they are few enough to be sorted.
+#: Not in the order of the numbers: for as long as they are few enough to be sorted in each step.
 PENDING: Final = NumberIndex("deliveries INDEXED BY deliveries_pending", "deliveries.due_ms IS NOT NULL")
 PENDING_OF_DESTINATION: Final = NumberIndex(
     "deliveries INDEXED BY deliveries_pending",

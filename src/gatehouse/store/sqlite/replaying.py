@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from gatehouse.store.accepting import HELD
-from gatehouse.store.listing import SCAN_ROWS
+from gatehouse.store.listing import SCATTERED_ROWS
 from gatehouse.store.rows import milliseconds
 from gatehouse.store.sqlite import ordering
 from gatehouse.store.sqlite.attempts import keep_last_attempt
@@ -115,7 +115,7 @@ def find_dead(
         "now": milliseconds(now),
         "after": after,
         "limit": limit,
-        "scan_rows": SCAN_ROWS,
+        "scan_rows": SCATTERED_ROWS,
     }
     filters = delivery_filters(msgspec.structs.replace(query, status="dead"))
     if query.event_id is not None:
@@ -125,7 +125,7 @@ def find_dead(
     end, scanned = connection.execute(index.apply_to(_RANGE), parameters).fetchone()
     statement = with_filters(index.apply_to(_DEAD), filters)
     rows = connection.execute(statement, parameters | {"end": end or 0}).fetchall()
-    return DeadDeliveries(rows, end or after, scanned < SCAN_ROWS and len(rows) < limit)
+    return DeadDeliveries(rows, end or after, scanned < SCATTERED_ROWS and len(rows) < limit)
 
 
 def revive(connection: sqlite3.Connection, rows: Sequence[tuple[int, str]], *, now: float) -> dict[str, int]:

@@ -19,7 +19,15 @@ from gatehouse.store import audit as audit_entries
 from gatehouse.store.accepting import resolved_keys
 from gatehouse.store.base import Cutoffs
 from gatehouse.store.records import Retried
-from gatehouse.store.searching import GROUPS_TIME, PAGE_TIME, BodySearches, fill_groups, fill_page, steps_for
+from gatehouse.store.searching import (
+    GROUPS_TIME,
+    PAGE_TIME,
+    BodySearches,
+    fill_groups,
+    fill_page,
+    steps_for,
+    steps_for_groups,
+)
 from gatehouse.store.sqlite import (
     audit,
     following,
@@ -209,7 +217,8 @@ class SqliteStore(OperationMethods):
         async def step(_: int, at: str | None, rows: int) -> Page[DeadGroup]:
             return await self._read(partial(listing.dead_groups, query=query, cursor=at, scan_rows=rows))
 
-        return await fill_groups(step, cursor, page_time)
+        steps = steps_for_groups(query)
+        return await fill_groups(step, cursor=cursor, steps=steps, page_time=page_time)
 
     async def retry(self, query: DeliveryQuery, *, now: float, limit: int) -> Retried:
         rows, is_done = await self._find_dead(query, now, limit)
