@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -11,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import structlog
 
 from doubles.delivery import make_destination
+from doubles.logs import capture_logs
 from doubles.virtual import BATCH, World, simulate
 from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.breaker import BreakerSettings
@@ -22,9 +21,8 @@ from gatehouse.delivery.breaker import BreakerSettings
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     """Write no log: thousands of lines take a large part of the time."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    yield
-    structlog.reset_defaults()
+    with capture_logs():
+        yield
 
 
 HOUR = 3600
