@@ -73,6 +73,9 @@ def serve(config: str | None, strict: bool, workers: int | None, log_format: str
     """Run the gateway until SIGTERM or Ctrl-C."""
     # By default SIGHUP ends the process: ignore it until the gateway handles it as a reload.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    from gatehouse.network.authorities import import_aiohttp
+
+    import_aiohttp()
     from gatehouse.errors import GatewayError
     from gatehouse.telemetry import log
     from gatehouse.workers.worker import Worker

@@ -17,6 +17,7 @@ from gatehouse.diagnosis.known import known_sources
 from gatehouse.errors import ConfigError
 from gatehouse.ingest.client_address import client_address
 from gatehouse.ingest.source import Source, build_sources, set_readiness_metrics
+from gatehouse.network.authorities import read_authorities
 from gatehouse.operator.tokens import DUPLICATE_HINT, OperatorTokens, duplicate_message
 from gatehouse.telemetry.log import get_logger
 
@@ -43,6 +44,8 @@ class CompiledConfig:
         self._secrets = Secrets(loaded.directory, environment)
         self.sources = build_sources(config, self._secrets)
         self.destinations = build_destinations(config, self._secrets)
+        if self._connects_with_tls():
+            read_authorities()
         #: The sources as the diagnosis uses them.
         self.known = known_sources(config.sources, self._secrets, config.server.max_body, keys)
         self.client_address = client_address(config.server.trusted_proxies)
@@ -64,6 +67,15 @@ class CompiledConfig:
         """How long after its receipt an event may be committed (seconds)."""
         relays = [source.relay_timeout or 0.0 for source in self.sources.values()]
         return _COMMIT_MARGIN + self.config.server.commit_deadline + max(relays, default=0.0)
+
+    def _connects_with_tls(self) -> bool:
+        """Return whether there are https destinations, keys that providers publish, or URLs to confirm."""
+        handshakes = (one for source in self.config.sources.values() for one in source.handshakes)
+        return (
+            any(destination.url.scheme == "https" for destination in self.destinations.values())
+            or any(not one.not_ready and one.verification.remote for one in self.sources.values())
+            or any(one.confirm for one in handshakes)
+        )
 
     def routed(self, source: str, event_type: str) -> tuple[str, ...]:
         """Return the destinations that the routes select for a source and an event type."""
