@@ -34,7 +34,9 @@ Destinations = Mapping[str, Mapping[str, object]]
 _REFERENCE = _HERE.parents[1] / ".tools/reference/reference"
 #: The secret with which contestants sign their deliveries.
 SIGNING = "whsec_Z2F0ZWhvdXNlLWJlbmNobWFyay1zaWduaW5nLWtleQ=="
-_ENVIRONMENT = {"SECRET": SECRET, "SIGNING": SIGNING}
+#: Python may keep what it compiles, because pip has compiled an installed gateway too.
+KEEP_COMPILED = {"PYTHONDONTWRITEBYTECODE": ""}
+_ENVIRONMENT = {"SECRET": SECRET, "SIGNING": SIGNING, **KEEP_COMPILED}
 
 
 class Contestant(NamedTuple):

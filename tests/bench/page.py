@@ -61,7 +61,7 @@ class Cold(NamedTuple):
     cpu: float
 
 
-def screens(place: Place, times: int) -> None:
+def screens(place: Place, times: int, firsts: int) -> None:
     """Print how long each screen takes: after a start, while events arrive, and alone."""
     with place.serving() as server:
         refuse(server.port)
@@ -76,7 +76,7 @@ def screens(place: Place, times: int) -> None:
             name = "cheap screens" if some[0].is_cheap else "screens that count"
             print(f"  {RATE} events per second during {name}: {arrived}", flush=True)
         alone = {each: _alone(server, each) for each in found}
-    cold = _cold(place, found)
+    cold = _cold(place, found, firsts)
     print(f"{'':60} {'first after a start':>19} {'while events arrive':>27} {'alone':>9}")
     print(f"{'first byte, ms':60} {'':>9} {'CPU':>9}    min  median    p95    max       CPU")
     for each in found:
@@ -121,24 +121,27 @@ def _alone(server: Server, address: Address) -> float:
         return (machine.precise_cpu_seconds(server.process) - before) / _ALONE * 1000
 
 
-def _cold(place: Place, found: list[Address]) -> dict[Address, Cold]:
-    """Load the first address of each route as the first screen of a gateway."""
-    cold: dict[Address, Cold] = {}
-    first = {each.route: each for each in reversed(found)}
-    for route, address in first.items():
-        with place.serving() as server, contextlib.closing(Browser(server.operator_port)) as browser:
-            target = address.target
-            if route.startswith("/refused"):
-                refuse(server.port)
-                newest = json.loads(ask(server.operator_port, "/api/v1/rejected?limit=1"))["rejected"][0][
-                    "id"
-                ]
-                target = route.replace("{id}", newest)
-            before = machine.precise_cpu_seconds(server.process)
-            answer = browser.load(address._replace(target=target))
-            used = machine.precise_cpu_seconds(server.process) - before
-            cold[address] = Cold(answer.first, used * 1000)
-    return cold
+def _cold(place: Place, found: list[Address], firsts: int) -> dict[Address, Cold]:
+    """Load the first address of each route as the first screen of some gateways. Returns the medians."""
+    addresses = {each.route: each for each in reversed(found)}.values()
+    loaded: dict[Address, list[Cold]] = {each: [] for each in addresses}
+    for _ in range(firsts):
+        for address, each in loaded.items():
+            each.append(_load_first(place, address))
+    medians = {address: zip(*each, strict=True) for address, each in loaded.items() if each}
+    return {address: Cold(*map(statistics.median, columns)) for address, columns in medians.items()}
+
+
+def _load_first(place: Place, address: Address) -> Cold:
+    with place.serving() as server, contextlib.closing(Browser(server.operator_port)) as browser:
+        if address.route.startswith("/refused"):
+            refuse(server.port)
+            kept = json.loads(ask(server.operator_port, "/api/v1/rejected?limit=1"))["rejected"]
+            address = address._replace(target=address.route.replace("{id}", kept[0]["id"]))
+        before = machine.precise_cpu_seconds(server.process)
+        answer = browser.load(address)
+        used = machine.precise_cpu_seconds(server.process) - before
+        return Cold(answer.first, used * 1000)
 
 
 @contextlib.contextmanager
@@ -214,6 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--times", type=int, default=20, help="how often each screen is loaded")
+    parser.add_argument("--firsts", type=int, default=5, help="how often each is the first screen")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=6)
     parser.add_argument("--starts", type=int, default=15)
@@ -230,7 +234,7 @@ def main() -> None:
         destination = stack.enter_context(bare(places.load))
         place = Place(folder, places, destination)
         parts = {
-            "screens": partial(screens, place, options.times),
+            "screens": partial(screens, place, options.times, options.firsts),
             "ingest": partial(ingest, place, options.rounds, options.seconds),
             "startup": partial(page_startup.compare, places.one, options.starts),
         }

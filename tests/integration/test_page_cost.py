@@ -50,7 +50,11 @@ async def test_the_page_is_imported_for_its_first_request_and_not_before(tmp_pat
             assert (await ask(path))[1] != "text/html"
         before = imported(gateway)
         assert "gatehouse.operator.server" in before
-        assert {name for name in before if name.startswith(PAGE)} == {PAGE, f"{PAGE}.entrance"}
+        assert {name for name in before if name.startswith(PAGE)} == {
+            PAGE,
+            f"{PAGE}.entrance",
+            f"{PAGE}.arrival",
+        }
         assert "jinja2" not in before
 
         answers = dict(zip(FIRST, await asyncio.gather(*map(ask, FIRST)), strict=True))

@@ -13,7 +13,7 @@ import pytest
 from browsing import Browser
 from doubles import providers
 from doubles.destination import ScriptedDestination, status
-from gatehouse.operator.page import waiting
+from gatehouse.operator.page import arrival, events, waiting
 from gateways import RunGateway, Running
 from operators import VALUES, ask, supervised
 from pages import Seen, form_of, look, send
@@ -296,7 +296,15 @@ async def test_a_page_that_takes_time_begins_at_once_and_ends_complete(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(waiting, "PATIENCE", 0)
-    for path in ("/dead", "/dead/retry?type=sale.*", "/events/replay", "/dead/discard?destination=app"):
+    monkeypatch.setattr(events, "_PATIENCE", 0)
+    for path in (
+        "/dead",
+        "/dead/retry?type=sale.*",
+        "/events/replay",
+        "/dead/discard?destination=app",
+        "/events?subject=none",
+    ):
+        waits = "Searching …" if path.startswith("/events?") else "Counting …"
         async with shop.running.client.get(
             shop.running.operator_url + path, headers={"Cookie": "gatehouse_notice=Discarded"}
         ) as answer:
@@ -304,10 +312,22 @@ async def test_a_page_that_takes_time_begins_at_once_and_ends_complete(
         assert (answer.status, answer.headers["Transfer-Encoding"]) == (200, "chunked")
         assert "form-action 'self'" in answer.headers["Content-Security-Policy"]
         assert 'gatehouse_notice=""' in answer.headers["Set-Cookie"]
-        for once in ("<main", "</main>", "<h1>", "</html>", "Counting …", "Discarded</p>"):
+        for once in ("<main", "</main>", "<h1>", "</html>", waits, "Discarded</p>"):
             assert html.count(once) == 1, (path, once)
     assert "3 events, 6 deliveries" in (await shop.look("/dead/retry?type=sale.*")).words
     assert "Reason must be one of" in (await shop.look("/events/replay?reason=x")).words
+
+
+async def test_the_time_that_a_request_has_waited_for_the_page_counts_for_its_beginning(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "PATIENCE", 3600)
+    monkeypatch.setattr(waiting, "_LEAST_SHARE", 0)
+    url = shop.running.operator_url + "/dead/retry"
+    for waited, is_begun in ((0, False), (3600, True)):
+        monkeypatch.setattr(arrival, "seconds_ago", lambda _, waited=waited: waited)
+        async with shop.running.client.get(url) as answer:
+            assert ("Counting …" in await answer.text()) == is_begun
 
 
 async def test_in_front_of_workers_a_plan_is_shown_to_readers_and_started_by_others(

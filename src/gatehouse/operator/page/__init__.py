@@ -1,6 +1,7 @@
 """The page for operators, at `/` of the operator listener: HTML from templates. It works without scripts.
 
 entrance      where requests enter the page; imports the rest for the first of them
+  arrival     how long a request has been in the gateway
 page          all screens, and the check in front of them
   access      who may see and use the page: sessions, the origin of requests, form tokens
     sessions  cookies of sessions, and form tokens (pure)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import hdrs, web
 
+from gatehouse.operator.page import arrival
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
@@ -49,6 +51,7 @@ class PageEntrance(web.PlainResource):
         """Find the screen that a request is to, or the methods that its path has."""
         if self._is_for_data(request):
             return None, set()
+        arrival.note(request)
         found = await (await self._built()).router.resolve(request)
         error = found.http_exception
         if error is None:

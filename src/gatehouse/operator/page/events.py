@@ -10,18 +10,21 @@ from gatehouse.errors import OUTCOME_REASONS
 from gatehouse.language.times import rfc3339
 from gatehouse.operator.page.asking import WITHIN, ApiError
 from gatehouse.operator.page.filters import Field, filled, given, has_empty
+from gatehouse.operator.page.waiting import with_beginning
 from gatehouse.operator.request_types import EventFilters
 from gatehouse.operator.responses import error_answer
 from gatehouse.store.records import Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gatehouse.operator.page.site import Site
 
 #: With these conditions, the list tells how many events are new.
 _COUNTED: Final = frozenset({"source", "type", "destination"})
 _PAGE: Final = "50"
+#: A search ends before, unless it waits for the disk (seconds).
+_PATIENCE: Final = 0.08
 #: How many new events are counted. More make no difference to whoever reads the list.
 _MOST_NEW: Final = "20"
 _NEW_WITHIN: Final = "10ms"
@@ -56,6 +59,21 @@ class EventsScreen:
             return self._site.redirect("/events", values | {"cursor": cursor})
         if values.keys() == {"external_id"} and await self._has(request, values["external_id"]):
             return self._site.redirect(f"/events/{values['external_id']}")
+        newer_than = None if cursor or values.keys() - _COUNTED else asked_at
+        screen = self._found(request, fields, values, cursor, newer_than)
+        return await with_beginning(
+            self._site, request, "/events", "Events", screen, "Searching …", patience=_PATIENCE
+        )
+
+    async def _found(
+        self,
+        request: web.Request,
+        fields: Sequence[Field],
+        values: dict[str, str],
+        cursor: str,
+        newer_than: float | None,
+    ) -> web.Response:
+        """Search, and show what was found. The list tells how many events are newer than a time."""
         page, problem = await self._page(request, values, cursor)
         return self._site.render(
             request,
@@ -66,7 +84,7 @@ class EventsScreen:
             fields=filled(fields, values),
             filters=values,
             cursor=cursor,
-            newer=None if cursor or values.keys() - _COUNTED else values | _newest(page, asked_at),
+            newer=None if newer_than is None else values | _newest(page, newer_than),
         )
 
     async def _count_new(self, request: web.Request) -> web.StreamResponse:

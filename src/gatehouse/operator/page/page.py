@@ -81,7 +81,7 @@ class Page:
 
     def compile_first(self) -> None:
         """Compile the templates that every screen needs. Call it before the first request, in any thread."""
-        self._site.compile("base.html", "parts.html", "error.html")
+        self._site.compile("base.html", "parts.html")
 
     def compile_all(self) -> None:
         """Compile all templates, in any thread: a screen then does not keep the gateway waiting for it."""

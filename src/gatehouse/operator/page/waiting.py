@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import hdrs, web
 
+from gatehouse.operator.page import arrival
 from gatehouse.operator.page.asking import ApiError
 
 if TYPE_CHECKING:
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
     from gatehouse.operator.page.site import Site
 
-#: Seconds after which the beginning is sent.
+#: Seconds after the request arrived, when the beginning is sent. It may come later, so that the first screen
+#: after a start has some time too.
 PATIENCE: Final = 0.05
+_LEAST_SHARE: Final = 0.2
 #: Where the content of a page begins and ends.
 _BEGIN, _END = '<main id="main" tabindex="-1">', "</main>"
 
@@ -28,15 +31,21 @@ async def with_beginning(
     title: str,
     screen: Coroutine[object, object, web.Response],
     waits: str = "Counting …",
+    *,
+    patience: float | None = None,
 ) -> web.StreamResponse:
     """Answer with a screen. If it takes long, its beginning comes first, and says what it waits for.
 
-    `menu` is the entry of the menu, and `title` that of the screen. `waits` is shown meanwhile. The status of
-    such an answer is 200, whatever the screen then says.
+    `menu` is the entry of the menu, and `title` that of the screen. `waits` is shown meanwhile. The beginning
+    comes `patience` seconds after the request (`PATIENCE` by default). The status of such an answer is 200,
+    whatever the screen then says.
     """
+    if patience is None:
+        patience = PATIENCE
+    left = max(patience - arrival.seconds_ago(request), patience * _LEAST_SHARE)
     task = asyncio.ensure_future(screen)
     try:
-        done, _ = await asyncio.wait({task}, timeout=PATIENCE)
+        done, _ = await asyncio.wait({task}, timeout=left)
         if done or request.method != hdrs.METH_GET:
             return await task
         # The screen shows the notice, and this part only removes its cookie.
