@@ -28,7 +28,7 @@ PURE = (
     ),
     "samples",
     *("delivery/retry.py", "delivery/breaker.py", "delivery/throttle.py", "delivery/backlog.py"),
-    *("delivery/pacing.py", "store/operations.py"),
+    *("delivery/pacing.py", "delivery/concurrency_limit.py", "store/operations.py"),
     *(
         "telemetry/live.py",
         "telemetry/buckets.py",

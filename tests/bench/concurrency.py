@@ -2,8 +2,9 @@
 
     PYTHONPATH=tests .venv/bin/python -m bench.concurrency
 
-One gateway delivers to destinations of several kinds (see `limited.py`), each with several settings, which take
-turns. In a turn, events arrive as fast as the gateway accepts them, and then the gateway delivers the rest.
+One gateway delivers to destinations of several kinds (see `limited.py`), each with several settings, which
+take turns. In a turn, events arrive as fast as the gateway accepts them, and then the gateway delivers the
+rest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from rich.table import Table
 
 from bench import machine
 from bench.contestants import Contestant, gateway, program
+from bench.limited import Figures
 from bench.load import Load
 from bench.report import percentile
 
@@ -75,22 +77,23 @@ def turn(load: Load, on: Contestant, app: Contestant, case: Case, seconds: float
     _figures(app, case)
     stretch = load.run(on, f"/webhooks/{case.name}", seconds)
     found = _figures(app, case)
-    lags = [one * 1000 for one in found["lags"]]
-    attempts = found["ok"] + found["refused"]
+    lags = [one * 1000 for one in found.lags]
+    attempts = found.ok + found.refused
     return Turn(
         stretch.delivered,
         stretch.gateway_cpu,
         percentile(lags, 0.5),
         percentile(lags, 0.99),
-        found["refused"] / attempts,
-        found["most"],
+        found.refused / attempts,
+        found.most,
     )
 
 
-def _figures(app: Contestant, case: Case) -> Mapping[str, object]:
+def _figures(app: Contestant, case: Case) -> Figures:
     connection = http.client.HTTPConnection("127.0.0.1", app.port)
     connection.request("GET", case.path)
-    found = json.loads(connection.getresponse().read())
+    found = Figures()
+    vars(found).update(json.loads(connection.getresponse().read()))
     connection.close()
     return found
 
@@ -99,12 +102,15 @@ def run(options: argparse.Namespace, folder: Path, running: contextlib.ExitStack
     """Start all, measure, and print."""
     places, enter = machine.places(), running.enter_context
     console.print(machine.describe())
-    kinds = {name: kind for name, kind in KINDS.items() if not options.kinds or kind.split("/")[0] in options.kinds}
+    kinds = {
+        name: kind for name, kind in KINDS.items() if not options.kinds or kind.split("/")[0] in options.kinds
+    }
     settings = options.settings or SETTINGS
     app = enter(program("app", [sys.executable, "-m", "bench.limited"], places.load))
     cases = [Case(kind, setting) for kind in kinds.values() for setting in settings]
     more = {
-        case.name: {"url": f"http://127.0.0.1:{app.port}{case.path}", "concurrency": case.setting} for case in cases
+        case.name: {"url": f"http://127.0.0.1:{app.port}{case.path}", "concurrency": case.setting}
+        for case in cases
     }
     on = enter(gateway("Gatehouse", folder / "gatehouse", places.one, destination=app.port, more=more))
     load = Load(folder, places.load, None, app.process)
@@ -120,7 +126,16 @@ def run(options: argparse.Namespace, folder: Path, running: contextlib.ExitStack
 
 def _table(name: str, found: Mapping[Case, Sequence[Turn]]) -> Table:
     shown = Table(title=name, title_justify="left")
-    for column in ("concurrency", "delivered/s", "ratio", "p50 ms", "p99 ms", "refused", "in progress", "CPU µs"):
+    for column in (
+        "concurrency",
+        "delivered/s",
+        "ratio",
+        "p50 ms",
+        "p99 ms",
+        "refused",
+        "in progress",
+        "CPU µs",
+    ):
         shown.add_column(column, justify="right")
     first = next(iter(found.values()))
     for case, turns in found.items():
@@ -140,7 +155,9 @@ def _setting(text: str) -> object:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long events arrive in a turn; whole seconds")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="how long events arrive in a turn; whole seconds"
+    )
     parser.add_argument("--kinds", nargs="*", help="fast, takes, queues, refuses")
     parser.add_argument("--settings", nargs="*", type=_setting, help="values of `concurrency`")
     with tempfile.TemporaryDirectory(prefix="gatehouse-bench-") as scratch, contextlib.ExitStack() as stack:

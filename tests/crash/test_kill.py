@@ -10,7 +10,8 @@ import aiohttp
 import pytest
 
 from doubles import providers
-from doubles.destination import ScriptedDestination, hang
+from doubles.destination import ScriptedDestination, after, hang, status
+from gatehouse.delivery.concurrency_limit import MOST, START
 from processes import GatewayProcess, serving
 
 CONFIG = """
@@ -165,3 +166,25 @@ async def test_a_second_process_on_the_same_file_does_not_start(config: Path) ->
                 pass
 
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.alone
+@pytest.mark.case("D-01")
+async def test_a_kill_repeats_no_more_than_the_attempts_that_could_be_in_progress(config: Path) -> None:
+    """Also when the limit has grown because the destination answers many attempts as fast as 16."""
+    async with ScriptedDestination() as destination, aiohttp.ClientSession() as client:
+        destination.always(after(0.05, status(200)))
+        config.write_text(CONFIG.format(url=destination.url))
+        async with serving(config, SECRET=providers.SECRET) as gateway:
+            await asyncio.gather(*(send(client, gateway, number) for number in range(500)))
+            await destination.wait_for(300)
+            gateway.kill()
+            await gateway.wait()
+        in_progress = destination.most_open
+        async with serving(config, SECRET=providers.SECRET) as gateway:
+            await _drained(client, gateway)
+    arrived = {request.event_id for request in destination.requests}
+
+    assert len(arrived) == 500
+    assert START < in_progress <= MOST
+    assert 0 < len(destination.requests) - len(arrived) <= MOST

@@ -35,7 +35,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert config.server.max_body == 1024 * 1024
     assert (config.server.request_deadline, config.server.commit_deadline) == (10.0, 0.8)
     assert source.dedupe.window == 7 * 86400
-    assert (destination.timeout, destination.concurrency, destination.rate) == (10.0, 16, None)
+    assert (destination.timeout, destination.concurrency, destination.rate) == (10.0, "auto", None)
     assert destination.retry == RetryConfig()
     assert (destination.retry.first, destination.retry.max, destination.retry.give_up_after) == (
         1,

@@ -205,6 +205,7 @@ async def test_destinations_are_described_without_their_credentials(file: Path) 
         "pending": 1,
         "oldest_pending": rfc3339(event.received),
         "dead": 0,
+        "concurrency": 4,
         "waiting": 0,
     }
     assert (second["ready"], second["not_ready"], second["paused"]) == (False, "env:X is not set", True)

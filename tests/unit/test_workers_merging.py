@@ -30,6 +30,7 @@ def source(**changes: Any) -> dict[str, Any]:
 def destination(**changes: Any) -> dict[str, Any]:
     return {
         "name": "billing",
+        "concurrency": 16,
         "waiting": 1,
         "breaker": "closed",
         "failures": 2,
@@ -104,6 +105,7 @@ def test_an_open_breaker_of_any_worker_shows_with_the_earliest_probe() -> None:
 
     assert merge_destinations([[destination()], [first], [second, other]]) == [
         destination(
+            concurrency=48,
             waiting=3,
             failures=6,
             breaker="open",

@@ -28,7 +28,7 @@ DESTINATION_COLUMNS = {
     "dead": "dead",
 }
 _SOURCE_DETAILS = {"path": "path", "provider": "provider", "verified_by": "verified by"}
-_DESTINATION_DETAILS = {"url": "url", "format": "format"}
+_DESTINATION_DETAILS = {"url": "url", "format": "format", "concurrency": "at once"}
 #: So many refused requests the gateway keeps for each source.
 _MOST_REFUSED = 20
 _UNITS = (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024))

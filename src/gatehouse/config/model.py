@@ -31,7 +31,16 @@ from gatehouse.config.base import (
     TokenName,
 )
 from gatehouse.config.handshakes import HandshakeConfig
-from gatehouse.config.quantities import Between, DiskSpace, Duration, Rate, ReplySize, Size, StatusExpression
+from gatehouse.config.quantities import (
+    Between,
+    Concurrency,
+    DiskSpace,
+    Duration,
+    Rate,
+    ReplySize,
+    Size,
+    StatusExpression,
+)
 from gatehouse.config.secret_references import SecretReference
 from gatehouse.config.signatures import SignatureConfig, SigningConfig, TimestampConfig, VerifierConfig
 from gatehouse.config.sources import (
@@ -239,8 +248,9 @@ class DestinationConfig(Model):
     """The maximum time of one attempt."""
     max_connection_age: Duration = 300.0
     """The maximum age of a connection, 1s to 1d. A new connection looks up the host name again."""
-    concurrency: Annotated[int, Between(1, 10_000)] = 16
-    """The maximum number of concurrent attempts. With batches, the maximum number of concurrent requests."""
+    concurrency: Concurrency = "auto"
+    """The maximum number of concurrent attempts, or of concurrent requests with batches. `auto` starts at 16
+    and adapts to the destination, from 4 to 64; with batches it is 16."""
     rate: Rate | None = None
     """The maximum number of events per second, minute or hour, including retries. Default: no limit."""
     order_by: TemplateText | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, InstanceOf, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
@@ -35,6 +35,7 @@ _MAX_REPLY_SIZE = 64 * 2**10
 _MAX_DISK_SPACE = 2**40
 #: One process cannot start more attempts per second.
 _MAX_RATE = 100_000.0
+_MAX_CONCURRENCY = 10_000
 
 
 def parse_duration(value: Any) -> Any:
@@ -148,6 +149,29 @@ class Between:
         return handler(core) | {"minimum": self.low, "maximum": self.high}
 
 
+def parse_concurrency(value: Any) -> Any:
+    """Accept a number of concurrent attempts, or `auto`."""
+    if value == "auto" or (type(value) is int and 1 <= value <= _MAX_CONCURRENCY):
+        return value
+    raise invalid_value(
+        f"neither a whole number from 1 to {_MAX_CONCURRENCY} nor auto",
+        "write a number without quotes, as in 16, or auto",
+    )
+
+
+Concurrency = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(parse_concurrency),
+    WithJsonSchema(
+        {
+            "title": f"whole number, 1 to {_MAX_CONCURRENCY}, or auto",
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": _MAX_CONCURRENCY},
+                {"type": "string", "enum": ["auto"]},
+            ],
+        }
+    ),
+]
 Duration = Annotated[
     float, BeforeValidator(parse_duration), text_schema("duration", _DURATION, "30s", "5m", "7d")
 ]

@@ -2,6 +2,7 @@
 
     dispatcher        owns the lanes and what they share
       lane            one destination: its workers, and how it starts, pauses and stops
+        concurrency_limit  how many attempts may run at a time, adapted to the destination (pure)
         leasing       leases due deliveries from the store
         backlog       keeps the deliveries that wait in memory
         throttle      decides whether an attempt may start: breaker, rate limit, pause
@@ -27,6 +28,6 @@
 
 A delivery in memory is leased: until the lease expires, no other process attempts it. If the process loses
 the delivery, another one can lease it afterwards. A worker starts no attempt that could outlast the lease,
-and it keeps its slot until the result is stored. So a crash repeats at most `concurrency` events per
-destination.
+and it keeps its slot until the result is stored. So a crash repeats at most as many events per destination as
+attempts may run at a time.
 """

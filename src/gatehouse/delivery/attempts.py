@@ -47,6 +47,7 @@ class Attempts:
         leaser: Leaser,
         clock: Callable[[], float],
         on_change: Callable[[], None],
+        on_outcome: Callable[[Outcome], None] | None = None,
     ) -> None:
         self._destination = destination
         self._forwarder = forwarder
@@ -56,6 +57,8 @@ class Attempts:
         self._clock = clock
         #: Called when the breaker's state may have changed.
         self._on_change = on_change
+        #: Called with the outcome of every POST that is no probe.
+        self._on_outcome = on_outcome
         #: Workers that wait for a reply. If one is cancelled, its attempt still counts.
         self.in_flight: set[asyncio.Task[None]] = set()
 
@@ -79,6 +82,8 @@ class Attempts:
     def _observe(self, delivery: Delivery, outcome: Outcome, *, probe: bool) -> None:
         if self._throttle.observe(outcome, probe=probe, event=delivery.event.id):
             self._on_change()
+        if self._on_outcome is not None and not probe:
+            self._on_outcome(outcome)
 
     async def _record(self, delivery: Delivery, outcome: Outcome) -> None:
         """Record an outcome."""

@@ -108,7 +108,7 @@ class Backlog:
             self._measure(self._last_put)
         if not delivery.attempts or self._retry_share.may_retry:
             self._startable.set()
-        self._wake_one()
+        self.wake_one()
         if self._wanted is not None and self._is_ready(*self._wanted):
             self._batch_ready.set()
 
@@ -140,6 +140,12 @@ class Backlog:
         self._startable.clear()
         return taken
 
+    def set_slots(self, slots: int) -> None:
+        """Set how many attempts may run at a time."""
+        self._retry_share.set_slots(slots)
+        if self.has_startable:
+            self._startable.set()
+
     def retry_started(self) -> None:
         """Count a POST of retries that starts."""
         self._retry_share.started()
@@ -163,7 +169,8 @@ class Backlog:
         self._waiters.append(woken)
         await woken
 
-    def _wake_one(self) -> None:
+    def wake_one(self) -> None:
+        """Let a waiting worker look for a delivery."""
         while self._waiters:
             idle = self._waiters.popleft()
             if not idle.done():  # the worker was not stopped meanwhile
@@ -214,11 +221,15 @@ class RetryShare:
 
     def __init__(self, slots: int, *, min_cost: float = 0.0) -> None:
         """`min_cost` is the least time that an attempt counts for, in seconds. A rate limit sets it."""
-        self._max_retries = max(1, slots // 2)
+        self.set_slots(slots)
         self._min_cost = min_cost
         self._running_retries = 0
         #: Seconds that retries used recently beyond what new deliveries used.
         self.retry_lead = 0.0
+
+    def set_slots(self, slots: int) -> None:
+        """Set how many attempts may run at a time. Retries use at most half of them."""
+        self._max_retries = max(1, slots // 2)
 
     @property
     def may_retry(self) -> bool:

@@ -9,6 +9,7 @@ from yarl import URL
 
 from gatehouse.config.secrets import SecretError
 from gatehouse.delivery.breaker import BreakerSettings
+from gatehouse.delivery.concurrency_limit import START
 from gatehouse.delivery.signing import signing_key
 from gatehouse.network.forbidden_addresses import host_problem
 from gatehouse.store.base import LEASE
@@ -40,6 +41,7 @@ class Destination:
     #: Patterns in lower case for the provider's headers that the raw form includes.
     allowed: tuple[str, ...]
     timeout: float
+    #: The maximum number of attempts at a time. If it adapts, where it starts.
     concurrency: int
     #: Events per second; None without a limit.
     rate: float | None
@@ -50,6 +52,8 @@ class Destination:
     batch: BatchConfig | None = None
     #: Whether the store holds a delivery back until the previous one with its order key is finished.
     ordered: bool = False
+    #: Whether the maximum number of attempts at a time adapts to the destination.
+    is_adaptive: bool = False
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
     #: Seconds after which a connection is no longer used, so that the name is resolved again.
     max_connection_age: float = 300.0
@@ -116,17 +120,20 @@ def compile_destination(
         keys = _keys(config, secrets)
     except SecretError as error:
         not_ready = str(error)
+    batch = config.batch if config.format == "cloudevents-batch" else None
     return Destination(
         name=name,
         url=url,
         format=config.format,
         allowed=tuple(pattern.lower() for pattern in config.headers),
         timeout=config.timeout,
-        concurrency=config.concurrency,
+        concurrency=START if config.concurrency == "auto" else config.concurrency,
+        # How long a batch takes depends on its events, so its latency says too little.
+        is_adaptive=config.concurrency == "auto" and batch is None,
         rate=config.rate,
         retry=config.retry,
         retry_on=config.retry_on,
-        batch=config.batch if config.format == "cloudevents-batch" else None,
+        batch=batch,
         ordered=config.order_by is not None,
         max_connection_age=config.max_connection_age,
         breaker=BreakerSettings(config.breaker.failures, config.breaker.open, config.breaker.max_open),

@@ -267,6 +267,7 @@ class Dispatcher:
             "pending": gauges.pending.number,
             "oldest_pending": _moment(gauges.oldest_pending()),
             "dead": gauges.dead.number,
+            "concurrency": destination.concurrency if lane is None else lane.slots,
             "waiting": 0 if lane is None else lane.waiting,
         }
 
@@ -334,6 +335,7 @@ class Dispatcher:
             forwarder=forwarder,
             recorder=recorder,
             throttle=throttle,
+            metrics=metrics,
             clock=self._clock,
         )
 

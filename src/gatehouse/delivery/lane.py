@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from gatehouse.delivery.attempts import Attempts, BatchAttempts
 from gatehouse.delivery.backlog import Backlog
+from gatehouse.delivery.concurrency_limit import AdaptiveLimit
 from gatehouse.delivery.intake import Intake
 from gatehouse.delivery.leasing import Leaser
 from gatehouse.delivery.relaying import RelayAttempts
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gatehouse.delivery.throttle import Throttle
     from gatehouse.events.event import Event
     from gatehouse.store.base import Delivery, Store
+    from gatehouse.telemetry.metrics import DestinationMetrics
 
 #: Seconds to record results after the grace period of a stop.
 _RECORD_SECONDS = 1.0
@@ -46,9 +48,15 @@ class Lane:
         forwarder: Forwarder,
         recorder: Recorder,
         throttle: Throttle,
+        metrics: DestinationMetrics,
         clock: Callable[[], float],
     ) -> None:
         self.destination = destination
+        #: How many attempts may run at a time.
+        self.slots = destination.concurrency
+        metrics.concurrency_limit.set(self.slots)
+        self._metrics = metrics
+        self._limit = AdaptiveLimit(time.monotonic()) if destination.is_adaptive else None
         self.throttle = throttle
         self._forwarder = forwarder
         self._leaser = Leaser(destination, store, self, clock=clock)
@@ -60,6 +68,7 @@ class Lane:
             leaser=self._leaser,
             clock=clock,
             on_change=self._breaker_changed,
+            on_outcome=None if self._limit is None else self._adapt,
         )
         #: For attempts within a provider's request. A failed one leaves no delivery behind, so none waits
         #: here.
@@ -69,6 +78,7 @@ class Lane:
             recorder=recorder,
             throttle=self.throttle,
             on_change=self._breaker_changed,
+            most=lambda: self.slots,
         )
         self._backlog = Backlog(destination)
         self._intake = Intake(
@@ -99,8 +109,6 @@ class Lane:
         self._running = True
         name = self.destination.name
         self._leaser_task = asyncio.create_task(self._leaser.run(), name=f"{name} leasing")
-        for number in range(self.destination.concurrency):
-            self._workers.add(asyncio.create_task(self._work(), name=f"{name} worker {number}"))
 
     def pause(self) -> None:
         """Start no attempts until `resume`. Attempts in progress finish; the backlog returns to the store."""
@@ -156,6 +164,8 @@ class Lane:
             self._leaser.put_back(delivery)
         else:
             self._backlog.put(delivery)
+            if len(self._workers) < self.slots:
+                self._add_workers()
 
     def demand(self) -> int:
         """Return how many deliveries to lease: none while enough wait, one if it will be a probe."""
@@ -196,7 +206,7 @@ class Lane:
     async def _work(self) -> None:
         worker = asyncio.current_task()
         assert worker is not None  # noqa: S101 - a coroutine runs in a task
-        while self._running:
+        while self._running and len(self._workers) <= self.slots:
             claim = await self._intake.next()
             self._busy[worker] = claim
             started = time.monotonic()
@@ -209,6 +219,37 @@ class Lane:
                 self._backlog.attempt_ended(
                     time.monotonic() - started, retry=claim.deliveries[0].attempts > 0
                 )
+        self._workers.discard(worker)
+
+    def _add_workers(self) -> None:
+        """Start the workers that are missing. Few destinations ever need all of them."""
+        while self._running and len(self._backlog) > len(self._workers) - len(self._busy):
+            if len(self._workers) >= self.slots:
+                return
+            name = f"{self.destination.name} worker {len(self._workers)}"
+            self._workers.add(asyncio.create_task(self._work(), name=name))
+
+    def _adapt(self, outcome: Outcome) -> None:
+        """Let the limit learn the outcome of an attempt, whose worker is still busy."""
+        assert self._limit is not None  # noqa: S101 - only called for an adaptive limit
+        reached = len(self._busy) >= self.slots
+        if not self._running or not self._limit.observe(outcome, time.monotonic(), reached=reached):
+            return
+        self.slots = self._limit.value
+        self._metrics.concurrency_limit.set(self.slots)
+        self._backlog.set_slots(self.slots)
+        self._add_workers()
+        self._end_idle_workers(len(self._workers) - self.slots)
+
+    def _end_idle_workers(self, number: int) -> None:
+        """End workers that hold no delivery. Those that hold one end after its attempt."""
+        if number <= 0:
+            return
+        for worker in list(self._workers - self._busy.keys())[:number]:
+            worker.cancel()
+            self._workers.discard(worker)
+        # One of them may have been woken for a delivery.
+        self._backlog.wake_one()
 
     def _return_all(self) -> None:
         for delivery in self._backlog.take_all():

@@ -1,7 +1,8 @@
 """Attempts within a provider's request, to relay the destination's reply: at once or not at all.
 
-They pass the same throttle as other attempts and count in it. At most `concurrency` of them run at a time.
-The attempts of the lane's own workers are limited separately, so a backlog delays no relayed request.
+They pass the same throttle as other attempts and count in it. At most as many run at a
+time as the lane's workers may attempt. The workers are limited separately, so a backlog delays no relayed
+request.
 """
 
 from __future__ import annotations
@@ -37,13 +38,16 @@ class RelayAttempts:
         recorder: Recorder,
         throttle: Throttle,
         on_change: Callable[[], None],
+        most: Callable[[], int],
     ) -> None:
+        """`most` returns how many attempts may run at a time."""
         self._destination = destination
         self._forwarder = forwarder
         self._recorder = recorder
         self._throttle = throttle
         #: Called when the breaker's state may have changed.
         self._on_change = on_change
+        self._most = most
         self._in_flight = 0
 
     async def attempt(self, event: Event, number: int, *, within: float) -> Reply:
@@ -76,7 +80,7 @@ class RelayAttempts:
         """Refuse at once what would have to wait."""
         if self._destination.not_ready is not None:
             raise UnavailableError("the destination is not ready; send again later", reason="not_ready")
-        if self._in_flight >= self._destination.concurrency:
+        if self._in_flight >= self._most():
             raise UnavailableError("the destination is busy; send again later", reason="busy")
         if self._throttle.paused:
             raise RelayFailedError("paused")

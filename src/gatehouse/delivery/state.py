@@ -51,4 +51,12 @@ class DestinationState(TypedDict):
         ),
     ]
     dead: Annotated[int, Meta(description="Dead letters in the store.", examples=[0])]
+    concurrency: Annotated[
+        int,
+        Meta(
+            description="How many attempts may run at the same time now. With `concurrency: auto`, it "
+            "changes. With several workers, it is the sum.",
+            examples=[16],
+        ),
+    ]
     waiting: Annotated[int, Meta(description="Pending deliveries that are in memory now.", examples=[16])]

@@ -112,6 +112,7 @@ class DestinationMetrics:
         self.oldest_pending_age = metrics.oldest_pending_age.labels(destination)
         self.breaker_open = metrics.breaker_open.labels(destination)
         self.paused = metrics.paused.labels(destination)
+        self.concurrency_limit = metrics.concurrency_limit.labels(destination)
 
 
 class _LinesDropped(Counter):
@@ -308,6 +309,12 @@ class Metrics(ProcessMetrics):
         )
         self.paused = self._gauge(
             "destination_paused", "1 while an operator has paused the destination.", "destination"
+        )
+
+        self.concurrency_limit = self._gauge(
+            "delivery_concurrency_limit",
+            "Attempts of a destination that may run at the same time.",
+            "destination",
         )
 
         replayed = self._counter(

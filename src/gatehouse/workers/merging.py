@@ -144,6 +144,7 @@ def _merged(
 def _add_destination(merged: dict[str, Any], other: dict[str, Any]) -> None:
     merged["waiting"] += other["waiting"]
     merged["failures"] += other["failures"]
+    merged["concurrency"] += other["concurrency"]
     if other["breaker"] != "closed":
         merged["breaker"] = other["breaker"]
         for time in ("open_since", "next_probe"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import operator
 from typing import TYPE_CHECKING, NamedTuple
 
 import prometheus_client
@@ -37,6 +38,7 @@ GAUGES: Mapping[str, Callable[[float, float], float]] = {
     "gatehouse_oldest_pending_age_seconds": max,
     "gatehouse_breaker_open": max,
     "gatehouse_destination_paused": max,
+    "gatehouse_delivery_concurrency_limit": operator.add,
     "gatehouse_config_last_reload_successful": min,
     "gatehouse_config_last_reload_success_timestamp_seconds": max,
     "gatehouse_store_bytes": max,
