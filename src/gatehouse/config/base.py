@@ -41,6 +41,8 @@ class Model(BaseModel):
         use_attribute_docstrings=True,
         # A wrong value may be a secret in the wrong place.
         hide_input_in_errors=True,
+        # One validator for the whole config takes less time and memory than one more for each of its parts.
+        defer_build=True,
     )
 
     @model_validator(mode="before")

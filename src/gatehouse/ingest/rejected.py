@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from gatehouse.diagnosis.before_verification import about_error
-from gatehouse.diagnosis.diagnose import diagnose, diagnose_head
 from gatehouse.diagnosis.finding import Finding
 from gatehouse.errors import VerificationError
 from gatehouse.events.event import new_id
@@ -153,6 +152,9 @@ class RejectedRequests:
         request, source = refused.request, self._known.get(refused.source)
         if request is None or source is None or refused.verdict is None:
             return (Finding(_NOT_KEPT, certain=False),)
+        # Imported here, in the thread that diagnoses: until an operator asks, it takes memory for nothing.
+        from gatehouse.diagnosis.diagnose import diagnose, diagnose_head  # noqa: PLC0415
+
         if refused.has_body:
             found = diagnose(request, source, self._known.values(), refused.time, refused.verdict)
         else:
