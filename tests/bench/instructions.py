@@ -30,6 +30,8 @@ REFERENCE = "reference"
 STAGES = ("ingest", "store", "deliver")
 #: `ingest` with a deliberate regression, to show that the guard detects it.
 REGRESSED = "regressed"
+#: `ingest` while somebody reads the stream.
+WATCHED = "watched"
 
 _FETCHED = ROOT / ".tools/valgrind"
 #: Seconds. A run takes about a minute, and much longer on a busy machine.

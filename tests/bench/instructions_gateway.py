@@ -30,6 +30,7 @@ from gatehouse.store.sqlite import leasing
 from gatehouse.store.sqlite.accepting import Acceptor
 from gatehouse.store.sqlite.schema import migrate
 from gatehouse.telemetry import log
+from gatehouse.telemetry.live import Hub
 from gatehouse.telemetry.metrics import Metrics, SourceMetrics
 from gatehouse.verify.remote_keys import RemoteKeys
 
@@ -138,7 +139,11 @@ class _Verifying(Pipeline):
 
 
 async def start_ingest(
-    store: InstantStore | InlineStore, handover: Deliveries, *, extra_verifications: int = 0
+    store: InstantStore | InlineStore,
+    handover: Deliveries,
+    *,
+    extra_verifications: int = 0,
+    live: Hub | None = None,
 ) -> IngestServer:
     """Start the listener for providers. It logs and counts as usual; the log stays in memory."""
     log.configure(json=True, stream=io.StringIO())
@@ -146,7 +151,7 @@ async def start_ingest(
     compiled = CompiledConfig(parse(_CONFIG), {"SECRET": SECRET, "SIGNING": _SIGNING}, keys)
     metrics, server = Metrics(), compiled.config.server
     some_store = cast("Store", store)
-    committer = Committer(some_store, handover, metrics, deadline=server.commit_deadline)
+    committer = Committer(some_store, handover, metrics, deadline=server.commit_deadline, live=live)
     relay = Relay(committer, some_store, cast("Any", handover))
     reviver = Reviver(some_store, cast("Any", handover))
     responder = HandshakeResponder(HandshakeSecrets(), confirm)
@@ -158,7 +163,9 @@ async def start_ingest(
     if isinstance(pipeline, _Verifying):
         pipeline.extra = extra_verifications
     rejected = RejectedRequests(compiled.known, clock)
-    ingest = IngestServer(server, compiled.sources, pipeline, metrics, compiled.client_address, rejected)
+    ingest = IngestServer(
+        server, compiled.sources, pipeline, metrics, compiled.client_address, rejected, live
+    )
     await ingest.start()
     return ingest
 

@@ -23,6 +23,7 @@ from bench.instructions_gateway import (
     start_ingest,
 )
 from bench.instructions_memory import MemoryLoop, Provider
+from gatehouse.telemetry.live import Hub
 
 #: Events per turn. Each arrives on its own connection, and all share one commit.
 TURN = 16
@@ -73,10 +74,10 @@ async def reference(_: Path) -> None:
     await _count(_sending([Provider(server(), answers) for _ in range(TURN)]))
 
 
-async def ingest(_: Path, *, extra_verifications: int = 0) -> None:
+async def ingest(_: Path, *, extra_verifications: int = 0, live: Hub | None = None) -> None:
     """From the bytes of a request to the bytes of its answer, with a store that returns at once."""
     store, handover = InstantStore(), Deliveries()
-    server = await start_ingest(store, handover, extra_verifications=extra_verifications)
+    server = await start_ingest(store, handover, extra_verifications=extra_verifications, live=live)
     await _count(_sending(await _loop().providers(server.port, TURN)))
     assert len(store.arrivals) == len(handover) == TURNS * TURN
 
@@ -84,6 +85,14 @@ async def ingest(_: Path, *, extra_verifications: int = 0) -> None:
 async def regressed(folder: Path) -> None:
     """`ingest` with a deliberate regression, which the guard must detect."""
     await ingest(folder, extra_verifications=EXTRA_VERIFICATIONS)
+
+
+async def watched(folder: Path) -> None:
+    """`ingest` while somebody reads the stream, without the reading."""
+    live = Hub()
+    live.activate()
+    await ingest(folder, live=live)
+    assert live.next > 2 * TURNS * TURN
 
 
 async def store(folder: Path) -> None:
@@ -128,5 +137,5 @@ def _loop() -> MemoryLoop:
 
 
 STAGES: Mapping[str, Callable[[Path], Coroutine[None, None, None]]] = {
-    stage.__name__: stage for stage in (deliver, ingest, store, reference, regressed)
+    stage.__name__: stage for stage in (deliver, ingest, store, reference, regressed, watched)
 }

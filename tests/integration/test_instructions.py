@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench import instructions
-from bench.instructions import LEAST, MOST, REFERENCE, REGRESSED, STAGES, Instructions
+from bench.instructions import LEAST, MOST, REFERENCE, REGRESSED, STAGES, WATCHED, Instructions
 from machine import lacking
 
 pytestmark = pytest.mark.timeout(660)
@@ -18,7 +18,7 @@ def found() -> Instructions:
     """Count all stages once, because loading the program takes most of the time."""
     if instructions.find_valgrind() is None:
         lacking("no valgrind: install it, run tests/bench/fetch_valgrind.sh, or set GATEHOUSE_TEST_VALGRIND")
-    return instructions.measure((*STAGES, REFERENCE, REGRESSED))
+    return instructions.measure((*STAGES, REFERENCE, REGRESSED, WATCHED))
 
 
 def test_an_event_takes_no_more_instructions_than_on_record(found: Instructions) -> None:
@@ -71,3 +71,7 @@ def test_a_stage_that_cannot_be_counted_is_an_error(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(RuntimeError, match="can't be counted"):
         instructions.measure()
+
+
+def test_readers_of_the_stream_make_ingest_hardly_more_expensive(found: Instructions) -> None:
+    assert 1 < found[WATCHED] / found["ingest"] < 1.05

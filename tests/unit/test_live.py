@@ -57,7 +57,7 @@ def publish(into: Hub, number: int = 1) -> None:
 
 def publish_large(into: Hub, number: int, size: int) -> None:
     for _ in range(number):
-        into.publish("event", event_seen(b"x" * size), size)
+        into.publish_events([event_seen(b"x" * size)])
 
 
 def entries(data: bytes) -> list[dict[str, Any]]:

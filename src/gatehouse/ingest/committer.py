@@ -161,14 +161,10 @@ class Committer:
 
     def _publish(self, arrivals: Sequence[Arrival], receipts: Sequence[Receipt]) -> None:
         """Show the new events to those who watch."""
-        for arrival, receipt in zip(arrivals, receipts, strict=True):
-            if receipt.status != "accepted":
-                continue
-            event = arrival.event
-            # What is stored can be packed: both need text that is Unicode.
-            packed = _pack(event) if self._live.keeps_bodies else None
-            seen = EventSeen(
-                event.id,
+        with_body = self._live.keeps_bodies
+        seen = [
+            EventSeen(
+                (event := arrival.event).id,
                 event.source,
                 event.type,
                 event.external_id,
@@ -176,9 +172,13 @@ class Committer:
                 event.account,
                 event.received,
                 tuple([assignment.destination for assignment in arrival.assignments]),
-                packed,
+                # What is stored can be packed: both need text that is Unicode.
+                _pack(event) if with_body else None,
             )
-            self._live.publish("event", seen, 0 if packed is None else len(packed))
+            for arrival, receipt in zip(arrivals, receipts, strict=True)
+            if receipt.status == "accepted"
+        ]
+        self._live.publish_events(seen)
 
     def _expire(self) -> None:
         # One timer for the oldest request is enough: requests expire in order of arrival.

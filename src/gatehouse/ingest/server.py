@@ -191,14 +191,15 @@ class IngestServer:
         metrics = served[1] if served else self._unknown
         metrics.outcomes[answer.outcome].value += 1
         metrics.duration.observe(duration)
+        source, duration_ms = served[0].name if served else None, round(duration * 1000, 2)
         if self._live.active:
-            self._publish(served[0].name if served else None, client, answer, duration)
+            self._publish(source, client, answer, duration_ms)
         fields: dict[str, Any] = {
-            "source": served[0].name if served else None,
+            "source": source,
             "outcome": answer.outcome,
             "status": answer.status,
             "client": client,
-            "duration_ms": round(duration * 1000, 2),
+            "duration_ms": duration_ms,
         }
         if answer.secret:
             fields["secret"] = answer.secret
@@ -219,19 +220,21 @@ class IngestServer:
         elif self._rejected_log_limit.allows(source=fields["source"], outcome=answer.outcome):
             get_logger().warning("request.rejected", reason=answer.reason, rejected_id=rejected_id, **fields)
 
-    def _publish(self, source: str | None, client: str | None, answer: Answer, duration: float) -> None:
+    def _publish(self, source: str | None, client: str | None, answer: Answer, duration_ms: float) -> None:
         """Show the request to those who watch."""
-        seen = RequestSeen(
-            source,
-            answer.outcome,
-            answer.status,
-            answer.reason,
-            client,
-            round(duration * 1000, 2),
-            answer.event_ids,
-            answer.event_type,
+        self._live.publish(
+            "request",
+            RequestSeen(
+                source,
+                answer.outcome,
+                answer.status,
+                answer.reason,
+                client,
+                duration_ms,
+                answer.event_ids,
+                answer.event_type,
+            ),
         )
-        self._live.publish("request", seen)
 
     def _keep_rejected(
         self,

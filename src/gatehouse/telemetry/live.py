@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 #: What an entry is about. `left_out` is only passed on by a supervisor, about its workers.
 Kind = Literal["request", "event", "attempt", "left_out"]
@@ -137,7 +137,9 @@ class _Block(NamedTuple):
     def size(self) -> int:
         """Roughly how many bytes it holds."""
         packed = self.entries
-        return len(packed) if isinstance(packed, bytes) else sum(map(_size, packed))
+        if isinstance(packed, bytes):
+            return len(packed)
+        return sum([_size(one.content) for one in packed if isinstance(one.content, EventSeen)])
 
 
 _pack: Final = msgspec.msgpack.Encoder().encode
@@ -200,16 +202,28 @@ class Hub:
         self.next += 1
         self.kept_from = self.next
 
-    def publish(self, kind: Kind, content: Seen, size: int = 0) -> None:
-        """Add an entry. Call it only while `active`. `size` is the number of bytes of an event's body."""
-        self._newest.append((self.clock(), kind, content))
-        self._newest_bytes += size
+    def publish(self, kind: Kind, content: Seen) -> None:
+        """Add an entry. Call it only while `active`."""
+        newest = self._newest
+        newest.append((self.clock(), kind, content))
         self.next += 1
-        if len(self._newest) >= _BLOCK or self._newest_bytes >= _BLOCK_BYTES:
+        if len(newest) >= _BLOCK:
             self._pack_newest()
         if self._wake is not None:
-            wake, self._wake = self._wake, None
-            wake()
+            self._call_wake()
+
+    def publish_events(self, events: Iterable[EventSeen]) -> None:
+        """Add entries for new events. Call it only while `active`."""
+        at = self.clock()
+        for event in events:
+            self._newest.append((at, "event", event))
+            self.next += 1
+            if event.packed is not None or event.envelope_base64 is not None:
+                self._newest_bytes += _size(event)
+            if len(self._newest) >= _BLOCK or self._newest_bytes >= _BLOCK_BYTES:
+                self._pack_newest()
+        if self._wake is not None:
+            self._call_wake()
 
     def kept_for(self, *, bodies: bool) -> int:
         """Return the number of the oldest entry for a reader who wants bodies, or not."""
@@ -229,6 +243,11 @@ class Hub:
     def call_at_next(self, wake: Callable[[], None]) -> None:
         """Call `wake` once, when the next entry is published."""
         self._wake = wake
+
+    def _call_wake(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
 
     def _pack_newest(self) -> None:
         block = _Block(self.next - len(self._newest), self.next, _packed(self._newest))
@@ -260,6 +279,6 @@ def _entries(block: _Block) -> list[Entry]:
     return [Entry(one.at, one.kind, _UNPACK_CONTENT[one.kind](one.content)) for one in _unpack(packed)]
 
 
-def _size(entry: Entry) -> int:
-    content = entry.content
-    return len(content.packed or b"") if isinstance(content, EventSeen) else 0
+def _size(event: EventSeen) -> int:
+    """Return the bytes of the bodies that an entry holds."""
+    return len(event.packed or b"") + len(event.body_base64 or "") + len(event.envelope_base64 or "")

@@ -125,7 +125,7 @@ class WorkersFeed:
         if isinstance(seen, EventShown):
             received = parse_time(seen.received) or 0.0
             if self._is_new(seen.id, received, block.position):
-                self._hub.publish("event", _event_seen(seen, received), len(block.data))
+                self._hub.publish_events([_event_seen(seen, received)])
         elif isinstance(seen, AttemptSeen):
             self._hub.publish("attempt", seen)
         elif isinstance(seen, RequestSeen):
