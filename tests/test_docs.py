@@ -8,7 +8,6 @@ from typing import get_args
 
 import pytest
 
-from doubles.exposed import families
 from gatehouse import __version__, providers
 from gatehouse.cli import COMMANDS
 from gatehouse.config.lint import CODES
@@ -93,7 +92,7 @@ def test_every_command_is_in_the_readme(command: str) -> None:
 
 @pytest.mark.parametrize(
     "metric",
-    sorted({metric.name for one in (Metrics(), SupervisorMetrics(1)) for metric in families(one)}),
+    sorted({metric.name for one in (Metrics(), SupervisorMetrics(1)) for metric in one.registry.collect()}),
 )
 def test_every_metric_is_explained(metric: str) -> None:
     if metric.startswith("process_"):

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import yaml
 
-from doubles.exposed import families
 from gatehouse.telemetry.metrics import Metrics, SupervisorMetrics
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy/prometheus"
@@ -68,7 +67,7 @@ def _series() -> dict[str, list[dict[str, str]]]:
     metrics.destination("billing")
     series: dict[str, list[dict[str, str]]] = {}
     for one in (metrics, SupervisorMetrics(2)):
-        for family in families(one):
+        for family in one.registry.collect():
             for sample in family.samples:
                 series.setdefault(sample.name, []).append(sample.labels)
     return series

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from yarl import URL
 
-from doubles.exposed import value_of
 from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.delivery.destination import Destination
@@ -124,7 +123,7 @@ class RunningDispatcher:
 
     def value(self, name: str, **labels: str) -> float:
         """Return the value of a metric."""
-        found = value_of(self.metrics, f"gatehouse_{name}", labels)
+        found = self.metrics.registry.get_sample_value(f"gatehouse_{name}", labels)
         assert found is not None, name
         return found
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from doubles.dedupe import dedupe_keys
-from doubles.exposed import value_of
 from gatehouse.errors import UnavailableError
 from gatehouse.events.event import Event, new_id
 from gatehouse.ingest.committer import MAX_BATCH, MAX_WAITING, MAX_WAITING_BYTES, Committer
@@ -44,7 +43,7 @@ class Setting:
         self.lock = sqlite3.connect(path, isolation_level=None)
 
     def commits(self) -> float:
-        return value_of(self.metrics, "gatehouse_commit_batch_events_count") or 0.0
+        return self.metrics.registry.get_sample_value("gatehouse_commit_batch_events_count") or 0.0
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from standardwebhooks import Webhook
 
 from doubles import providers
 from doubles.destination import ScriptedDestination, reset, status
-from doubles.exposed import value_of
 from gatehouse.events.envelope import batch_id
 from gateways import CONFIG, SIGNING_SECRET, RunGateway, Running
 from operators import ALICE, CI, WITH_TOKENS, ask, supervised
@@ -34,7 +33,7 @@ async def open_breaker(running: Running, destination: ScriptedDestination) -> No
 async def until(running: Running, value: float, name: str, **labels: str) -> None:
     """Wait until a metric has a value. A worker shows it to its supervisor only."""
     async with asyncio.timeout(10):
-        while value_of(running.gateway.metrics, name, labels) != value:  # noqa: ASYNC110
+        while running.gateway.metrics.registry.get_sample_value(name, labels) != value:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

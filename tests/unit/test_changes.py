@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from doubles.exposed import value_of
 from gatehouse.config.load import parse
 from gatehouse.config.model import Config
 from gatehouse.gateway.compiled import CompiledConfig, secret_references
@@ -108,4 +107,4 @@ async def test_a_defect_during_a_reload_changes_nothing(tmp_path: Path) -> None:
     assert [str(problem) for problem in result.problems] == [
         f"{tmp_path / 'gateway.yaml'}: a defect: RuntimeError"
     ]
-    assert value_of(metrics, "gatehouse_config_last_reload_successful") == 0
+    assert metrics.registry.get_sample_value("gatehouse_config_last_reload_successful") == 0

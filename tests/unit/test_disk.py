@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from doubles.exposed import value_of
 from gatehouse.store.disk import DiskWatch, free_bytes
 from gatehouse.telemetry import log
 from gatehouse.telemetry.metrics import Metrics
@@ -42,7 +41,7 @@ def watch(disk: Disk, metrics: Metrics, *, min_free: int = 100) -> DiskWatch:
 
 
 def gauge(metrics: Metrics) -> float | None:
-    return value_of(metrics, "gatehouse_store_free_bytes")
+    return metrics.registry.get_sample_value("gatehouse_store_free_bytes")
 
 
 async def test_low_space_is_logged_once_below_the_watermark_and_once_above(logged: io.StringIO) -> None:

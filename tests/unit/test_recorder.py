@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 from doubles.delivery import make_destination, make_event
-from doubles.exposed import value_of
 from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.gauges import CountedGauge, DestinationGauges
 from gatehouse.delivery.outcome import Outcome
@@ -107,9 +106,9 @@ def test_a_count_that_is_out_of_date_is_ignored() -> None:
     snapshot = gauge.snapshot()
     gauge.add(1)
     gauge.reconcile(snapshot, 0)
-    assert value_of(metrics, "gatehouse_deliveries_pending", {"destination": "billing"}) == 1
+    assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 1
     gauge.reconcile(gauge.snapshot(), 7)
-    assert value_of(metrics, "gatehouse_deliveries_pending", {"destination": "billing"}) == 7
+    assert metrics.registry.get_sample_value("gatehouse_deliveries_pending", {"destination": "billing"}) == 7
 
 
 class Held:
@@ -127,7 +126,7 @@ class Held:
     def age(self) -> float | None:
         """What `/metrics` shows."""
         name = "gatehouse_oldest_pending_age_seconds"
-        return value_of(self._metrics, name, {"destination": "billing"})
+        return self._metrics.registry.get_sample_value(name, {"destination": "billing"})
 
     def count(self, pending: int, oldest: float | None) -> None:
         """Use the numbers of a count."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from prometheus_client.core import Metric
 
-from doubles.exposed import families as exposed_families
 from gatehouse.telemetry.metrics import Metrics, SupervisorMetrics
 from gatehouse.workers.metrics import (
     GAUGES,
@@ -111,7 +110,7 @@ def test_process_metrics_have_a_worker_label() -> None:
 
 def test_the_order_of_labels_does_not_matter() -> None:
     supervisor = SupervisorMetrics(2)
-    own = WorkerMetrics("supervisor", exposed_families(supervisor))
+    own = WorkerMetrics("supervisor", list(supervisor.registry.collect()))
 
     text = render(merge([*exposed(*two()), own])).decode()
     series = [line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
@@ -122,7 +121,7 @@ def test_the_order_of_labels_does_not_matter() -> None:
 
 def test_every_gauge_has_a_merge_rule() -> None:
     """A new gauge needs a rule for several workers."""
-    families = [*exposed_families(Metrics()), *exposed_families(SupervisorMetrics(1))]
+    families = [*Metrics().registry.collect(), *SupervisorMetrics(1).registry.collect()]
     gauges = {family.name for family in families if family.type == "gauge"}
     of_one_process = {name for name in gauges if name.startswith(("process_", "gatehouse_worker_"))}
 
@@ -169,7 +168,7 @@ def test_the_counts_of_an_ended_worker_are_removed_with_the_source() -> None:
 
 
 def test_the_supervisor_has_a_series_for_each_worker_from_the_start() -> None:
-    found = values(exposed_families(SupervisorMetrics(2)))
+    found = values(list(SupervisorMetrics(2).registry.collect()))
 
     assert found["gatehouse_worker_up", "1"] == found["gatehouse_worker_up", "2"] == 0
     assert found["gatehouse_worker_ended_total", "2"] == 0

@@ -12,15 +12,16 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 #: A line of the exposition without its value: the suffix of the name, and the additional labels.
 _Suffix = tuple[str, dict[str, str]]
-
-_SPECIAL = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
-#: Digits before the point from which a number has an exponent.
-_EXPONENT_FROM = 7
 
 
 class Series:
@@ -114,7 +115,7 @@ class Histogram(Series):
         self._counts[bisect_left(self._bounds, value)] += 1
 
     def suffixes(self) -> list[_Suffix]:
-        buckets = [("_bucket", {"le": format_number(bound)}) for bound in (*self._bounds, float("inf"))]
+        buckets = [("_bucket", {"le": _format(bound)}) for bound in (*self._bounds, float("inf"))]
         return [*buckets, ("_count", {}), ("_sum", {})]
 
     def values(self) -> list[float]:
@@ -125,7 +126,7 @@ class Histogram(Series):
 S_co = TypeVar("S_co", bound=Series, covariant=True)
 
 
-class Family(Generic[S_co]):
+class Family(Collector, Generic[S_co]):
     """All series with the same name."""
 
     def __init__(
@@ -159,9 +160,20 @@ class Family(Generic[S_co]):
                 del self._series[values]
                 self._prefixes.pop(values, None)
 
-    def names(self) -> set[str]:
-        """Return the names that the exposition contains for this family."""
-        return {self._name, *(self._name + suffix for suffix, _ in self._make().suffixes())}
+    def describe(self) -> list[Metric]:
+        """Describe the family, so that the registry detects duplicate names."""
+        return [Metric(self._name, self._help, self._kind)]
+
+    def collect(self) -> list[Metric]:
+        """Return the current values of all series."""
+        (metric,) = self.describe()
+        for values, series in self._series.copy().items():
+            labels = self._labels_of(values)
+            metric.samples += [
+                Sample(self._name + suffix, labels | own, number)
+                for (suffix, own), number in zip(series.suffixes(), series.values(), strict=True)
+            ]
+        return [metric]
 
     def write(self) -> Iterator[str]:
         """Write the family in the text exposition format: its head, then one series after the other.
@@ -175,7 +187,7 @@ class Family(Generic[S_co]):
             prefixes = self._prefixes.get(values)
             if prefixes is None:
                 prefixes = self._prefixes[values] = self._prefixes_of(values, series)
-            lines = zip(prefixes, map(format_number, series.values()), strict=True)
+            lines = zip(prefixes, map(_format, series.values()), strict=True)
             yield "".join([f"{prefix}{number}\n" for prefix, number in lines])
 
     def _prefixes_of(self, values: tuple[str, ...], series: Series) -> list[str]:
@@ -197,11 +209,6 @@ def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def format_number(number: float) -> str:
-    """Write a number as prometheus_client does, which follows Go."""
-    text = repr(float(number))
-    whole, point, fraction = text.partition(".")
-    if number > 0 and point and len(whole) >= _EXPONENT_FROM:
-        digits = (whole + fraction).rstrip("0")
-        return f"{digits[0]}.{digits[1:]}".rstrip(".") + f"e+{len(whole) - 1:02}"
-    return _SPECIAL.get(text, text)
+def _format(number: float) -> str:
+    written: str = floatToGoString(number)  # type: ignore[no-untyped-call]
+    return written

@@ -12,11 +12,13 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+import prometheus_client
+from prometheus_client import CollectorRegistry
+
 from gatehouse import __version__
 from gatehouse.errors import OUTCOME_REASONS, REASONS
 from gatehouse.telemetry import log
 from gatehouse.telemetry.metric_types import ComputedGauge, Counter, Family, Gauge, Histogram, Series
-from gatehouse.telemetry.process_metrics import process_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +125,8 @@ class _LinesDropped(Counter):
 class ProcessMetrics:
     """The metrics of every process with an operator server: config, operator server, process."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
         self._families: list[Family[Series]] = []
         self._families_by_label: dict[str, list[Family[Series]]] = {"source": [], "destination": []}
         self._process_metrics()
@@ -161,10 +164,13 @@ class ProcessMetrics:
         )
         self.build_info.labels(__version__, platform.python_version()).set(1)
         self.reload_successful.set(1)
+        process = prometheus_client.ProcessCollector(registry=self.registry)
+        self._process = CollectorRegistry()
+        self._process.register(process)
 
     def render(self) -> bytes:
         """Return the text exposition format, written in one step."""
-        return "".join(self._parts()).encode()
+        return self._encode("".join(self._parts()))
 
     async def exposition(self) -> bytes:
         """Return the text exposition format. Other tasks run in between."""
@@ -175,12 +181,14 @@ class ProcessMetrics:
             if time.perf_counter() > until:
                 await asyncio.sleep(0)
                 until = time.perf_counter() + _MAX_STEP
-        return "".join(parts).encode()
+        return self._encode("".join(parts))
 
     def _parts(self) -> Iterator[str]:
         for family in tuple(self._families):
             yield from family.write()
-        yield from process_parts()
+
+    def _encode(self, families: str) -> bytes:
+        return families.encode() + prometheus_client.generate_latest(self._process)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Family[Counter]:
         return self._register(Family(f"gatehouse_{name}", help_text, labels, Counter, Counter.kind), labels)
@@ -195,9 +203,7 @@ class ProcessMetrics:
         return self._register(Family(f"gatehouse_{name}", help_text, labels, make, Histogram.kind), labels)
 
     def _register(self, family: Family[S], labels: tuple[str, ...]) -> Family[S]:
-        known = {name for other in self._families for name in other.names()}
-        if duplicate := known & family.names():
-            raise ValueError(f"several metrics are called {', '.join(sorted(duplicate))}")
+        self.registry.register(family)
         self._families.append(family)
         for label in self._families_by_label.keys() & set(labels):
             self._families_by_label[label].append(family)
@@ -219,8 +225,8 @@ class SupervisorMetrics(ProcessMetrics):
 class Metrics(ProcessMetrics):
     """All metrics of a gateway."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        super().__init__(registry)
         self._request_metrics()
         self._delivery_metrics()
         self._store_metrics()

@@ -92,7 +92,7 @@ class MergedMetrics:
         if running:
             # A reload may have removed a source or destination since.
             ended = keep_known_series(ended, [family for _, families in running for family in families])
-        own = parse(self._own.render())
+        own = list(self._own.registry.collect())
         return render(merge([*running, WorkerMetrics("", ended), WorkerMetrics(SUPERVISOR, own)]))
 
 
