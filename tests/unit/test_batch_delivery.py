@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
+from structlog.testing import capture_logs
 
 from doubles.delivery import IMPATIENT, RunningDispatcher, make_destination, make_event
 from doubles.destination import Answer, ReceivedRequest, ScriptedDestination, hang, once, status
-from doubles.logs import capture_logs
 from gatehouse.config.model import BatchConfig
 from gatehouse.config.quantities import parse_status_range
 from gatehouse.delivery.breaker import BreakerSettings

@@ -16,10 +16,10 @@ import aiohttp.connector
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from structlog.testing import capture_logs
 
 from doubles.delivery import RunningDispatcher, make_destination, make_event
 from doubles.keys import certificate, ec_key
-from doubles.logs import capture_logs
 from doubles.peer import Peer
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.http_client import open_session

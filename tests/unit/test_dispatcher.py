@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from doubles.delivery import IMPATIENT, RunningDispatcher, make_destination, make_event, named
 from doubles.destination import ScriptedDestination, hang, once, reset, status
-from doubles.logs import capture_logs
 from gatehouse.config.model import DestinationConfig
 from gatehouse.config.secrets import Secrets
 from gatehouse.delivery.destination import compile_destination

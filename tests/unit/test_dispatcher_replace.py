@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from doubles.delivery import RunningDispatcher, make_destination, make_event, named
 from doubles.destination import ScriptedDestination, hang, once, status
-from doubles.logs import capture_logs
 from gatehouse.store.base import LEASE, Arrival, Assignment, Delivery
 
 DELIVERED = {"destination": "billing", "result": "delivered"}

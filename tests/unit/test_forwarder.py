@@ -12,6 +12,7 @@ import pytest
 from aiohttp import ClientSession, encode_basic_auth
 from cloudevents.core.bindings.http import HTTPMessage, from_http_event
 from standardwebhooks.webhooks import Webhook
+from structlog.testing import capture_logs
 
 from doubles.delivery import make_destination, make_event
 from doubles.destination import (
@@ -25,7 +26,6 @@ from doubles.destination import (
     reset,
     status,
 )
-from doubles.logs import capture_logs
 from gatehouse import __version__
 from gatehouse.delivery.forwarder import Forwarder
 from gatehouse.delivery.http_client import HttpClient, open_session

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from doubles.delivery import RunningDispatcher, make_destination, make_event
 from doubles.destination import ScriptedDestination, after, hang, once, status
-from doubles.logs import capture_logs
 from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.backlog import MAX_BYTES, MIN_CAPACITY
 from gatehouse.delivery.breaker import BreakerSettings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Iterator
 from itertools import pairwise
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import structlog
 
 from doubles.delivery import make_destination
-from doubles.logs import capture_logs
 from doubles.virtual import BATCH, World, simulate
 from gatehouse.config.model import RetryConfig
 from gatehouse.delivery.breaker import BreakerSettings
@@ -21,8 +22,9 @@ from gatehouse.delivery.breaker import BreakerSettings
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
     """Write no log: thousands of lines take a large part of the time."""
-    with capture_logs():
-        yield
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
 
 
 HOUR = 3600

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from conformance.builders import NOW, accept, arrival, event, lease, result
-from doubles.logs import capture_logs
 from gatehouse.errors import OUTCOME_REASONS, StoreError
 from gatehouse.store.records import DeliveryQuery, EventQuery
 from gatehouse.store.sqlite import SqliteStore

@@ -1,4 +1,4 @@
-"""Writes the log: one line with many fields per request and per attempt.
+"""Writes the log: one structlog event with many fields per request and per attempt.
 
 Secrets, signatures and bodies are never fields. Text that a provider or destination chose is shortened, and
 its control characters are escaped, so that each event is one line.
@@ -10,10 +10,11 @@ import atexit
 import logging
 import sys
 import time
-from functools import partial
+from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
+import structlog
 
 from gatehouse.language.times import rfc3339
 from gatehouse.telemetry.log_limit import LineLimit
@@ -21,7 +22,7 @@ from gatehouse.telemetry.log_writer import ATOMIC_WRITE, LineWriter
 from gatehouse.telemetry.terminal import is_colored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from structlog.typing import FilteringBoundLogger
 
 #: All log events. tests/test_docs.py checks that docs/operations.md explains each of them.
 EVENTS = (
@@ -81,6 +82,9 @@ EVENTS = (
     "log.lines_suppressed",
 )
 
+_logger: FilteringBoundLogger | None = None
+_writer: LineWriter | None = None
+
 _MAX_TEXT = 512
 #: Seconds to write the last lines when logging ends. A pipe may be full, with no reader.
 _FLUSH_TIMEOUT = 1.0
@@ -88,8 +92,6 @@ _FLUSH_TIMEOUT = 1.0
 _MAX_ITEMS = 20
 _LISTS = (list, tuple)
 _NUMBERS = (float, int, bool)
-#: The codes of a terminal for parts of a line of text and for the levels.
-_STYLES = {"dim": 2, "bold": 1, "cyan": 36, "magenta": 35, "info": 32, "warning": 33, "error": 31}
 
 
 def clean(text: str) -> str:
@@ -105,65 +107,41 @@ def clean(text: str) -> str:
     return "".join(escaped)[:_MAX_TEXT]
 
 
-class Logger:
-    """Writes one line per event. `context` are the fields of every line.
-
-    `to_line` gets the level and all fields, with the event as the field `event`, and may change the fields.
-    """
-
-    def __init__(
-        self,
-        write: Callable[[str], object],
-        to_line: Callable[[str, dict[str, Any]], str],
-        context: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._write = write
-        self._to_line = to_line
-        self._context = dict(context or {})
-
-    def info(self, event: str, **fields: Any) -> None:
-        """Log what happens in normal operation."""
-        self._write(self._to_line("info", {**self._context, **fields, "event": event}))
-
-    def warning(self, event: str, **fields: Any) -> None:
-        """Log what an operator may have to look at."""
-        self._write(self._to_line("warning", {**self._context, **fields, "event": event}))
-
-    def error(self, event: str, **fields: Any) -> None:
-        """Log what an operator has to fix."""
-        self._write(self._to_line("error", {**self._context, **fields, "event": event}))
-
-
-_logger: Logger | None = None
-_writer: LineWriter | None = None
-
-
 def configure(*, json: bool | None = None, stream: TextIO = sys.stderr, worker: int | None = None) -> None:
     """Set up logging for the process: JSON lines, or colored text on a terminal.
 
     With `worker`, each line contains this number, and other workers write to the same stream.
     """
-    is_terminal = stream.isatty()
-    as_json = not is_terminal if json is None else json
-    to_line = _to_json if as_json else partial(_to_text, colored=is_colored(is_terminal=is_terminal))
+    as_json = not stream.isatty() if json is None else json
+    processors: list[Any] = [_to_json] if as_json else [_add_time, _text_renderer(stream)]
     context = {} if worker is None else {"worker": worker}
 
     def dropped_line(count: int) -> str:
-        return to_line("warning", {**context, "count": count, "event": "log.lines_dropped"})
+        line: Any = {**context, "count": count, "event": "log.lines_dropped"}
+        for processor in processors:
+            line = processor(None, "warning", line)
+        return str(line)
 
-    global _logger, _writer  # noqa: PLW0603 - one log per process
+    writer = LineWriter(stream, sys.maxsize if worker is None else ATOMIC_WRITE, dropped_line)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=_Logger,
+        logger_factory=lambda *_: writer,
+    )
+    # Bind the logger once: structlog's lazy proxy would create a new logger for every line.
+    global _logger, _writer
     _end_writer()
-    _writer = LineWriter(stream, sys.maxsize if worker is None else ATOMIC_WRITE, dropped_line)
-    _logger = Logger(_writer.msg, to_line, context)
+    _logger, _writer = structlog.get_logger().bind(**context), writer
     atexit.register(_end_writer)
     _quiet_libraries()
 
 
 def reset() -> None:
-    """Undo `configure`, for tests."""
+    """Undo `configure`, for tests: the process logs with structlog's defaults."""
     global _logger  # noqa: PLW0603 - as above
     _end_writer()
     _logger = None
+    structlog.reset_defaults()
 
 
 def _end_writer() -> None:
@@ -184,9 +162,9 @@ def lines_dropped() -> int:
     return 0 if _writer is None else _writer.dropped
 
 
-def get_logger() -> Logger:
-    """Return the logger of the process, as configured last. Before that, it writes JSON to stderr."""
-    return _logger or _unconfigured
+def get_logger() -> FilteringBoundLogger:
+    """Return the logger of the process, as configured last."""
+    return _logger or structlog.get_logger()
 
 
 def line_limit(event: str) -> LineLimit:
@@ -198,13 +176,42 @@ def line_limit(event: str) -> LineLimit:
     return LineLimit(report)
 
 
-def _to_json(level: str, fields: dict[str, Any]) -> str:
+Fields = MutableMapping[str, Any]
+
+
+class _Logger(structlog.BoundLoggerBase):
+    """A faster logger: structlog's own copies the fields for each call and looks for format arguments."""
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._log("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._log("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._log("error", event, fields)
+
+    def _log(self, level: str, event: str, fields: Fields) -> None:
+        line: Any = {**self._context, **fields, "event": event}
+        try:
+            for processor in self._processors:
+                line = processor(self._logger, level, line)
+        except structlog.DropEvent:
+            return
+        self._logger.msg(line)
+
+
+def _to_json(_logger: Any, level: str, fields: Fields) -> str:
     """Format an event as JSON: time, level and event first, then all fields that are not None."""
     line = {"time": rfc3339(time.time()), "level": level, "event": fields.pop("event")}
     return msgspec.json.encode(_clean_into(line, fields)).decode()
 
 
-def _clean_into(line: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+def _add_time(_logger: Any, level: str, fields: Fields) -> Fields:
+    return _clean_into({"timestamp": rfc3339(time.time()), "level": level}, fields)
+
+
+def _clean_into(line: Fields, fields: Fields) -> Fields:
     for name, value in fields.items():
         kind = value.__class__
         if kind is str:
@@ -220,30 +227,8 @@ def _clean_into(line: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-def _to_text(level: str, fields: dict[str, Any], *, colored: bool) -> str:
-    """Format an event for people: time, level and event in columns, then all fields that are not None."""
-    event = fields.pop("event")
-    paint = _paint if colored else _leave_plain
-    shown = [
-        f"{paint('cyan', name)}={paint('magenta', _text_of(value))}"
-        for name, value in sorted(_clean_into({}, fields).items())
-    ]
-    columns = (paint("dim", rfc3339(time.time())), paint(level, f"{level:7}"), paint("bold", f"{event:27}"))
-    return " ".join([*columns, *shown]).rstrip()
-
-
-def _text_of(value: Any) -> str:
-    """Write a value so that it is clear where it ends."""
-    is_word = isinstance(value, str) and value and " " not in value and value[0] not in "\"'"
-    return value if is_word else repr(value)
-
-
-def _paint(style: str, text: str) -> str:
-    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
-
-
-def _leave_plain(_style: str, text: str) -> str:
-    return text
+def _text_renderer(stream: TextIO) -> structlog.dev.ConsoleRenderer:
+    return structlog.dev.ConsoleRenderer(colors=is_colored(is_terminal=stream.isatty()))
 
 
 def _quiet_libraries() -> None:
@@ -269,6 +254,3 @@ class _LibraryHandler(logging.Handler):
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         if self._limit.allows(logger=record.name, where=record.funcName):
             get_logger().warning("http.error", logger=record.name, error=error, where=record.funcName)
-
-
-_unconfigured = Logger(lambda line: print(line, file=sys.stderr), _to_json)  # noqa: T201 - as a log does
