@@ -105,6 +105,14 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
     assert result.stderr == "[]\n"
 
 
+def test_the_log_does_without_rich_which_stays_available_to_commands() -> None:
+    look = "import sys, gatehouse.telemetry.log; print('rich' in sys.modules); import rich.console"
+    result = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert result.stdout == "False\n"
+
+
 def test_check_exits_0_for_a_valid_config_and_1_for_an_invalid_one(run: Run, tmp_path: Path) -> None:
     assert run("check").returncode == 0
     assert run("check", MANDATO="").returncode == 1

@@ -14,12 +14,22 @@ from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
-import structlog
 
 from gatehouse.language.times import rfc3339
 from gatehouse.telemetry.log_limit import LineLimit
 from gatehouse.telemetry.log_writer import ATOMIC_WRITE, LineWriter
 from gatehouse.telemetry.terminal import is_colored
+
+# structlog imports rich, if it can, to print tracebacks. The log has none. Without rich, a gateway needs 4 MB
+# less and starts 50 ms sooner.
+_imports_rich = "rich" not in sys.modules
+if _imports_rich:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+try:
+    import structlog
+finally:
+    if _imports_rich:
+        del sys.modules["rich"]
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
