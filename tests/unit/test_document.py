@@ -80,6 +80,53 @@ def test_an_unreadable_level_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> 
     assert reads.call_count == 2  # the whole and its data
 
 
+_NAMES = st.sampled_from(["", "a", "b", "id", "data", "é", 'a"b', "a\\\\", ":", "\N{GRINNING FACE}"])
+
+
+@pytest.mark.case("S-21")
+@given(
+    st.lists(st.tuples(_NAMES, JSON), max_size=6),
+    st.sampled_from([(",", ":"), (", ", ": "), (" ,", " :"), (",", ": "), (",\n ", ":")]),
+    st.booleans(),
+    st.sampled_from(["", " ", "\n"]),
+)
+def test_an_object_is_read_alike_in_every_layout(
+    members: list[tuple[str, object]], separators: tuple[str, str], ascii_only: bool, around: str
+) -> None:
+    def of(value: object) -> str:
+        return json.dumps(value, separators=separators, ensure_ascii=ascii_only)
+
+    between, after_name = separators
+    written = between.join(f"{of(name)}{after_name}{of(value)}" for name, value in members)
+    read = Document(f"{{{around}{written}{around}}}".encode())
+
+    if len(dict(members)) < len(members):
+        with pytest.raises(MalformedDocumentError, match="twice"):
+            read.text(("a",))
+    else:
+        assert {name: read.raw((name,)) for name, _ in members} == {
+            name: of(value).encode() for name, value in members
+        }
+
+
+@given(st.none() | st.booleans() | st.integers() | st.floats() | st.text())
+def test_a_scalar_as_text_is_as_it_was_sent(value: object) -> None:
+    sent = json.dumps(value)
+    as_text = None if value is None else value if isinstance(value, str) else sent
+    read = Document(b'{"a":%b,"b":[%b]}' % (sent.encode(), sent.encode()))
+
+    if sent in ("NaN", "Infinity", "-Infinity"):
+        with pytest.raises(MalformedDocumentError):
+            read.text(("a",))
+    else:
+        assert read.text(("a",)) == read.text(("b", "0")) == as_text
+
+
+@pytest.mark.parametrize("sent", [b"1e999", b"-0", b"1E+2", b"9" * 5000, b"0.10", b'{"x": 1}', b"[ ]"])
+def test_any_other_value_as_text_is_as_it_was_sent(sent: bytes) -> None:
+    assert Document(b'{"a":%b}' % sent).text(("a",)) == sent.decode()
+
+
 def test_an_empty_body_has_no_values() -> None:
     assert Document(b"").text(("a",)) is None
 

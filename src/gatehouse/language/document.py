@@ -7,6 +7,7 @@ application behind it could read different values from the same bytes.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, NoReturn, TypeAlias, TypeVar
 
 import msgspec
@@ -57,9 +58,17 @@ _INDEX_DIGITS = 9
 # `str.__new__` takes the arguments of the hook directly. A Python function would cost one more call per
 # member.
 _read_few = msgspec.json.Decoder(dict[_Member, Raw], dec_hook=str.__new__).decode
+_read_distinct = msgspec.json.Decoder(dict[str, Raw]).decode
 _read_array = msgspec.json.Decoder(list[Raw]).decode
 _read_string = msgspec.json.Decoder(str).decode
+_read_scalar = msgspec.json.Decoder(str | int | float | bool | None).decode
 _read_any = msgspec.json.Decoder(Raw).decode
+
+#: The start of an object without spaces, as most providers write them.
+_begins_compact = re.compile(rb'\{"[^"\\]*":[^ \t\r\n]').match
+#: The bytes of a compact object other than names and values: `"":,` of each member, and one for the object
+#: (two braces, but no comma after the last member).
+_AROUND_MEMBER, _AROUND_OBJECT = 4, 1
 
 Path = tuple[str, ...]
 
@@ -109,18 +118,22 @@ class Document(msgspec.Struct, gc=False, eq=False):
 
     def text(self, path: Path) -> str | None:
         """Return the value as text: a string without quotes, any other value as sent, and None for null."""
-        value = (self._levels.get(path[:-1]) or self._members(path[:-1])).get(path[-1])
+        return self.text_of(path[:-1], path[-1])
+
+    def text_of(self, parent: Path, name: str) -> str | None:
+        """Return the value `name` of the object or array at `parent` as text: see `text`."""
+        value = (self._levels.get(parent) or self._members(parent)).get(name)
         if value is None:
             return None
-        raw = bytes(value)
-        if raw == b"null":
-            return None
-        if not raw.startswith(b'"'):
-            return (_valid(raw) if value.__class__ is Unchecked else raw).decode()
-        try:
-            return _read_string(raw)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise UnreadableTextError("an unreadable string") from error
+        if value.__class__ is Raw:
+            try:
+                scalar = _read_scalar(value)
+            except (msgspec.MsgspecError, ValueError):
+                return _unusual_text(value)
+            if scalar.__class__ is str:
+                return scalar
+            return None if scalar is None else bytes(value).decode()
+        return _unusual_text(value)
 
     def items(self, path: Path) -> list[bytes]:
         """Return the exact, unchecked bytes of each element of the array at `path`."""
@@ -161,7 +174,12 @@ def _read_object(raw: bytes | Raw) -> dict[str, Raw] | dict[str, Unchecked]:
     try:
         if raw.__class__ is not Raw:
             _utf8(raw)  # a `Raw` was checked as part of the document around it
-        pairs = _read_few(raw) if len(bytes(raw)) <= MAX_MEMBERS * _MEMBER_BYTES else _read_many(raw)
+        if len(raw) > MAX_MEMBERS * _MEMBER_BYTES:
+            pairs = _read_many(raw)
+        elif _begins_compact(raw) and (distinct := _read_compact(raw)) is not None:
+            return distinct
+        else:
+            pairs = _read_few(raw)
     except _TooManyMembersError as error:
         raise MalformedDocumentError("too many members in one object") from error
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -170,6 +188,19 @@ def _read_object(raw: bytes | Raw) -> dict[str, Raw] | dict[str, Unchecked]:
     if len(members) != len(pairs):
         raise MalformedDocumentError("a name occurs twice in one object")
     return members
+
+
+def _read_compact(raw: bytes | Raw) -> dict[str, Raw] | None:
+    """Return the members of an object without spaces, whose names are distinct and ASCII without escapes.
+
+    Return None for any other object. This takes a third less time than `_read_few`: an event reads about two
+    objects, so it saves 4 % of ingest.
+    """
+    # A repeated name, a space, or an escape in a name would make the text longer than the members need.
+    members = _read_distinct(raw)
+    length = sum(map(len, members)) + sum(map(len, members.values()))
+    length += _AROUND_MEMBER * len(members) + _AROUND_OBJECT
+    return members if length == len(raw) else None
 
 
 def _read_around(raw: bytes) -> dict[str, Unchecked]:
@@ -195,6 +226,19 @@ def _read_list(raw: bytes | Raw) -> list[Raw] | list[Unchecked]:
         return tolerant.elements(bytes(raw))
     except ValueError as error:
         raise MalformedDocumentError("not JSON") from error
+
+
+def _unusual_text(value: Raw | Unchecked) -> str | None:
+    """Return a value as text (see `Document.text`) that is no scalar, or that may not be JSON."""
+    raw = bytes(value)
+    if raw == b"null":
+        return None
+    if not raw.startswith(b'"'):
+        return (_valid(raw) if value.__class__ is Unchecked else raw).decode()
+    try:
+        return _read_string(raw)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise UnreadableTextError("an unreadable string") from error
 
 
 def _valid(raw: bytes) -> bytes:

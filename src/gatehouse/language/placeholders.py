@@ -24,10 +24,11 @@ def steps(argument: str) -> Path:
 
 
 def _body_value(argument: str) -> Resolve:
-    path = steps(argument)
+    *parent, name = steps(argument)
+    inside = tuple(parent)
 
     def resolve(scope: Scope) -> bytes | None:
-        text = scope.document.text(path)
+        text = scope.document.text_of(inside, name)
         return None if text is None else as_sent(text)
 
     return resolve

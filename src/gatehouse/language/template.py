@@ -160,8 +160,9 @@ def _lone_body_text(
     ((first, *rest), *others) = alternatives
     if rest or others or not isinstance(first, Placeholder) or first.name != "body" or first.optional:
         return None
-    path = first.path
-    return (lambda scope: scope.document.text(path)) if path else None
+    *parent, name = first.path or ("",)
+    inside = tuple(parent)
+    return (lambda scope: scope.document.text_of(inside, name)) if first.path else None
 
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
