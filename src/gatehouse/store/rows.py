@@ -85,8 +85,8 @@ def event_from(row: Sequence[object]) -> Event:
     """Make an event of the values of `EVENT_COLUMNS`."""
     stored = msgspec.convert(row, _StoredEvent)
     return Event(
-        id=stored.id,
-        source=stored.source,
+        stored.id,
+        stored.source,
         path=stored.path,
         provider=stored.provider,
         external_id=stored.external_id,

@@ -144,8 +144,8 @@ def _event(columns: Sequence[Any], body: bytes) -> Event:
     event_id, source, path, provider, external_id, event_type, time, received_ms, *rest = columns
     subject, account, content_type, headers, start, end, data_is_json, document = rest
     return Event(
-        id=event_id,
-        source=source,
+        event_id,
+        source,
         path=decode(path),
         provider=provider,
         external_id=decode(external_id),
