@@ -116,7 +116,7 @@ def test_no_log_event_is_missing_from_the_list() -> None:
     logged = {
         event
         for source in SOURCES
-        for event in re.findall(r'\.(?:info|warning|error)\(\s*"([a-z_.]+)"', source)
+        for event in re.findall(r'(?:\.(?:info|warning|error)\(|log_fields\(.*, )\s*"([a-z_.]+)"', source)
         if "." in event
     }
 

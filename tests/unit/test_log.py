@@ -9,6 +9,8 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from gatehouse.telemetry import log
 
@@ -47,6 +49,34 @@ def test_text_from_outside_is_one_short_line(lines: io.StringIO, text: str) -> N
     shown = json.loads(written.encode("utf-8", "strict"))["type"]
     assert shown.isprintable()
     assert text[:512].isprintable() or "\\" in shown
+
+
+_FIELD = st.none() | st.booleans() | st.integers(-1000, 1000) | st.floats(0, 1) | st.text()
+
+
+@pytest.mark.case("S-47", "F-15")
+@given(st.dictionaries(st.sampled_from("abcd"), _FIELD | st.lists(st.integers(0, 9))))
+@example({"a": "\x7f"})
+@example({"a": "\x01"})
+@example({"a": "\udcff"})
+@example({"a": "x" * 600})
+@example({"a": [1] * 21})
+def test_a_line_holds_exactly_the_clean_fields(fields: dict[str, object]) -> None:
+    stream = io.StringIO()
+    log.configure(json=True, stream=stream)
+    log.get_logger().info("request.accepted", **fields)
+    log.reset()
+
+    kept = json.loads(stream.getvalue())
+    for name, value in fields.items():
+        shown = kept.get(name)
+        if isinstance(value, str):
+            assert shown == log.clean(value)
+        elif isinstance(value, list) and len(value) > 20:
+            assert shown == [*value[:20], f"and {len(value) - 20} more"]
+        else:
+            assert shown == value
+            assert (name in kept) == (value is not None)
 
 
 @pytest.mark.case("S-47", "S-48")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -16,7 +16,7 @@ from gatehouse.store.base import Result
 from gatehouse.store.batch import Batcher
 from gatehouse.store.records import Attempt
 from gatehouse.telemetry.live import AttemptSeen, Hub
-from gatehouse.telemetry.log import get_logger
+from gatehouse.telemetry.log import get_logger, log_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -258,20 +258,21 @@ class Recorder:
         next_try = None if starts is None else rfc3339(starts)
         if self._live.active:
             self._publish(delivery, outcome, decision, next_try)
-        log = get_logger().info if outcome.reason == "ok" else get_logger().warning
-        log(
-            "delivery.attempted",
-            event_id=delivery.event.id,
-            type=delivery.event.type,
-            source=delivery.event.source,
-            destination=delivery.destination,
-            attempt=delivery.attempts + 1,
-            reason=outcome.reason,
-            status=outcome.http_status,
-            duration_ms=round(outcome.duration * 1000, 1),
-            next_try=next_try,
-            **({} if outcome.error is None else {"error": outcome.error}),
-        )
+        fields: dict[str, Any] = {
+            "event_id": delivery.event.id,
+            "type": delivery.event.type,
+            "source": delivery.event.source,
+            "destination": delivery.destination,
+            "attempt": delivery.attempts + 1,
+            "reason": outcome.reason,
+            "status": outcome.http_status,
+            "duration_ms": round(outcome.duration * 1000, 1),
+        }
+        if next_try is not None:
+            fields["next_try"] = next_try
+        if outcome.error is not None:
+            fields["error"] = outcome.error
+        log_fields("info" if outcome.reason == "ok" else "warning", "delivery.attempted", fields)
 
     def _publish(
         self, delivery: Delivery, outcome: Outcome, decision: Decision | None, next_try: str | None

@@ -28,7 +28,7 @@ from gatehouse.ingest.http1 import encode_answer, split_target
 from gatehouse.ingest.listener import Listener, OpenConnections, allowed_connections
 from gatehouse.language.request import Request
 from gatehouse.telemetry.live import Hub, RequestSeen
-from gatehouse.telemetry.log import get_logger, line_limit
+from gatehouse.telemetry.log import get_logger, line_limit, log_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -204,17 +204,9 @@ class IngestServer:
         if answer.secret:
             fields["secret"] = answer.secret
         if answer.event_ids:
-            event = "request.accepted" if answer.outcome == "accepted" else "request.duplicate"
-            ids = answer.event_ids
-            if len(ids) == 1:
-                fields["event_id"] = ids[0]
-            else:
-                fields |= {"event_id": ids, "events": len(ids)}
-            if answer.revived:
-                fields["revived"] = answer.revived
-            get_logger().info(event, type=answer.event_type, **fields)
+            _log_events(answer, fields)
         elif answer.outcome == "accepted":
-            get_logger().info("request.accepted", **fields)
+            log_fields("info", "request.accepted", fields)
         elif answer.handshake is not None:
             get_logger().info("request.handshake", handshake=answer.handshake, **fields)
         elif self._rejected_log_limit.allows(source=fields["source"], outcome=answer.outcome):
@@ -284,6 +276,19 @@ class IngestServer:
                 client=client,
             )
         return answer
+
+
+def _log_events(answer: Answer, fields: dict[str, Any]) -> None:
+    """Log a request with events. `fields` are those of every request."""
+    fields["type"] = answer.event_type
+    ids = answer.event_ids
+    fields["event_id"] = ids[0] if len(ids) == 1 else ids
+    if len(ids) > 1:
+        fields["events"] = len(ids)
+    if answer.revived:
+        fields["revived"] = answer.revived
+    event = "request.accepted" if answer.outcome == "accepted" else "request.duplicate"
+    log_fields("info", event, fields)
 
 
 def _refusal(path: str, served: _Served | None, connection: Connection) -> RequestRejectedError:
