@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format schema api providers demo-picture screenshots bench bench-verification bench-flat bench-stores bench-search bench-page bench-guard crash clean
+.PHONY: help install demo test fuzz check format schema api providers demo-picture screenshots bench bench-verification bench-flat bench-stores bench-search bench-page bench-idle bench-guard crash clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -110,6 +110,9 @@ bench-verification: install ## Compare the time of verification with that of the
 bench-stores: install ## Measure events per second for each store and number of workers, and for a bare handler
 	@tests/bench/fetch_wrk.sh
 	@PYTHONPATH=tests $(BIN)/python -m bench.throughput $(BENCH)
+
+bench-idle: install ## Measure the memory of an idle gateway, and the processor time of the commands that ask it
+	@PYTHONPATH=tests $(BIN)/python -m bench.idle
 
 bench-guard: install ## Compare the instructions per event with those on record (RECORD=1 records them)
 	@tests/bench/fetch_valgrind.sh

@@ -24,7 +24,27 @@ sources:
   hisab: {provider: hisab, secrets: env:MANDATO}
 """
 #: Modules that `--help` must not import.
-HEAVY = ("aiohttp", "pydantic", "rich", "structlog", "uvloop", "yaml", "prometheus_client")
+HEAVY = (
+    *(
+        "aiohttp",
+        "asyncio",
+        "msgspec",
+        "prometheus_client",
+        "pydantic",
+        "rich",
+        "structlog",
+        "uvloop",
+        "yaml",
+    ),
+)
+#: Modules that a gateway with a plain config must not import: libraries, what they bring, and parts of
+#: Gatehouse that it does not use. Each takes memory in every gateway, and time in every start.
+NOT_SERVED = (
+    *("rich", "pygments", "jinja2", "cryptography", "asyncpg", "multiprocessing"),
+    *("gatehouse.demo", "gatehouse.reference", "gatehouse.samples", "gatehouse.store.postgres"),
+    *("gatehouse.operator.page.page", "gatehouse.diagnosis.diagnose", "gatehouse.workers.supervisor"),
+    *("gatehouse.verify.asymmetric", "gatehouse.verify.jws", "gatehouse.verify.jwt"),
+)
 
 Finished = subprocess.CompletedProcess[str]
 Run = Callable[..., Finished]
@@ -111,6 +131,30 @@ def test_the_log_does_without_rich_which_stays_available_to_commands() -> None:
         [sys.executable, "-c", look], capture_output=True, text=True, timeout=30, check=True
     )
     assert result.stdout == "False\n"
+
+
+def test_a_gateway_with_a_plain_config_imports_and_reads_only_what_it_uses(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    (tmp_path / "gateway.yaml").write_text(CONFIG)
+    serve = (
+        "import sys\n"
+        "from gatehouse.cli import main\n"
+        "try: main(['serve', '--log', 'json'])\n"
+        "except SystemExit: pass\n"
+        "from gatehouse.network import authorities\n"
+        f"print([name for name in {NOT_SERVED!r} if name in sys.modules], len(authorities._waiting))\n"
+    )
+    command = [sys.executable, "-c", serve]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        assert process.stdout
+        assert any("gateway.started" in line for line in process.stderr)
+        process.terminate()
+        # The context that verifies certificates still waits for the authorities.
+        assert process.stdout.read() == "[] 1\n"
 
 
 def test_check_exits_0_for_a_valid_config_and_1_for_an_invalid_one(run: Run, tmp_path: Path) -> None:

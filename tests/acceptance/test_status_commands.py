@@ -35,7 +35,18 @@ routes:
 """
 SECRETS = {"SECRET": providers.SECRET, "TOKEN": TOKEN}
 #: Modules that a command must not import to ask the gateway: each takes longer than the request.
-HEAVY = ("aiohttp", "asyncio", "cryptography", "msgspec", "pydantic", "structlog", "prometheus_client")
+HEAVY = (
+    *(
+        "aiohttp",
+        "asyncio",
+        "cryptography",
+        "jinja2",
+        "msgspec",
+        "prometheus_client",
+        "pydantic",
+        "structlog",
+    ),
+)
 
 Finished = subprocess.CompletedProcess[str]
 

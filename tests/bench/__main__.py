@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench import latency, machine, overload, speed, startup
+from bench import idle, latency, machine, overload, speed, startup
 from bench.load import Load
 from bench.report import Section, page
 from bench.rounds import Rounds, measure
@@ -50,7 +50,7 @@ def _run(
     options: argparse.Namespace, places: machine.Places, folder: Path, running: contextlib.ExitStack
 ) -> tuple[list[Section], float]:
     """Return the tables, and the share of the machine that other programs used."""
-    sections = [startup.measure(places.one, print, options.starts)]
+    sections = [startup.measure(places.one, print, options.starts), idle.measure(places.one, print)]
     servers = speed.start(running, folder, places, options.concurrency)
     load = Load(folder, places.load, None, servers.destination.process)
     cases = [*servers.ingest(), *servers.end_to_end(options.concurrency)]

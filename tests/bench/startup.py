@@ -21,7 +21,7 @@ from bench.report import Section, Table, goal
 _TURNS = 7
 _READY_WITHIN = 30.0
 _LOOK = 0.003
-_HELP, _READY = 0.3, 1.0
+_HELP, _READY = 0.1, 0.5
 _TEXT = (
     "Wall time from the start of the process, on one core. `serve` has an empty store and counts as ready "
     "when `/readyz` answers 200."

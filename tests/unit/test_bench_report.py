@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from bench import latency, overload, speed, startup
+from bench import idle, latency, overload, speed, startup
 from bench.contestants import Contestant, settings
 from bench.load import Stretch
 from bench.report import Section, Table, goal, kept, page, percentile, spread
@@ -186,7 +186,10 @@ def test_overload_shows_the_share_of_the_peak_and_the_slowest_answer() -> None:
     assert rows[3][-1] == "6"
 
 
-def test_the_goal_of_a_start_applies_to_the_median() -> None:
-    rows = startup.section([0.2, 0.2, 0.9], [1.1, 1.2, 0.5]).table.rows
+def test_the_goals_of_starts_and_idle_gateways_apply_to_the_median() -> None:
+    rows = startup.section([0.1, 0.1, 0.9], [1.1, 1.2, 0.5]).table.rows
 
-    assert [row[1:] for row in rows] == [("0.20", "0.90", "≤ 0.3 ✓"), ("1.10", "1.20", "≤ 1 ✗")]
+    assert [row[1:] for row in rows] == [("0.10", "0.90", "≤ 0.1 ✓"), ("1.10", "1.20", "≤ 0.5 ✗")]
+
+    rows = idle.section([31.9, 40.0, 31.5], {"status": [0.3, 0.1, 0.25]}).table.rows
+    assert [row[1:] for row in rows] == [("31.9", "40.0", "≤ 32 ✓"), ("0.25", "0.30", "≤ 0.2 ✗")]
