@@ -140,7 +140,7 @@ make bench BENCH=--quick                          # one round, without latency a
 make bench BENCH="--write docs/benchmarks.md"     # everything, and this page
 make bench-verification                           # verification next to the bare digest, for each preset
 make bench-stores                                 # SQLite and PostgreSQL, one and two workers
-make bench-idle                                   # the memory of an idle gateway, and the commands that ask it
+make bench-idle                                   # an idle gateway, and the commands that ask it
 ```
 
 `make bench` downloads `wrk` (Debian) and Express (npm) into `.tools`, and installs FastAPI, uvicorn and httpx
