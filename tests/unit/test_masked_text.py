@@ -161,14 +161,14 @@ def shape(data: Any) -> Any:
 HIDDEN_KEYS = {
     *("SourceConfig.values", "SampleConfig.headers", "SampleConfig.body", "AnswersConfig.body"),
     *("BasicConfig.username", "JwtConfig.audience", "PaypalConfig.webhook_id", "AwsSnsConfig.topic_arn"),
-    "HandshakeConfig.when",
+    *("HandshakeConfig.when", "BasicAuthConfig.username"),
 }
 TEMPLATES = {
     *("HmacConfig.signed", "Ed25519Config.signed", "EcdsaConfig.signed", "RsaConfig.signed"),
     *("SignatureConfig.prefix", "TokenConfig.prefix", "JwtConfig.prefix", "HmacProof.prefix"),
     *("HandshakeConfig.token", "HandshakeConfig.challenge", "HandshakeConfig.show"),
     *("HandshakeConfig.confirm", "HandshakeAnswer.text", "HandshakeAnswer.json_"),
-    *("HandshakeAnswer.headers", "HashProof.of"),
+    *("HandshakeAnswer.headers", "HashProof.of", "DestinationConfig.add_headers"),
 }
 
 

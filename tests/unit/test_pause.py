@@ -195,6 +195,7 @@ async def test_destinations_are_described_without_their_credentials(file: Path) 
         "name": "billing",
         "url": "http://127.0.0.1:1/in",
         "format": "cloudevents",
+        "auth": None,
         "ready": True,
         "not_ready": None,
         "paused": False,

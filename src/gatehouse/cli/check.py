@@ -161,8 +161,16 @@ def _destination(name: str, destination: DestinationConfig, missing: list[Proble
     yield f"     {name}"
     yield f"       url        {redact_url(URL(destination.url))}"
     yield f"       format     {destination.format}"
-    secret = _configured(missing) if destination.secret else "none: deliveries are not signed"
+
+    def problems(key: str) -> list[Problem]:
+        return _problems_of(("destinations", name, key), missing)
+
+    secret = _configured(problems("secret")) if destination.secret else "none: deliveries are not signed"
     yield f"       secret     {secret}"
+    if destination.auth is not None:
+        yield f"       auth       {destination.auth.type}, {_configured(problems('auth'))}"
+    if destination.add_headers:
+        yield f"       adds       {', '.join(destination.add_headers)}"
 
 
 def _route(settings: RouteConfig) -> str:
@@ -187,7 +195,7 @@ def _secrets(source: SourceConfig, missing: list[Problem]) -> str:
     return "none needed" + (": the configured ones are not used" if source.secrets else "")
 
 
-def _problems_of(owner: tuple[str, str], problems: list[Problem]) -> list[Problem]:
+def _problems_of(owner: tuple[str, ...], problems: list[Problem]) -> list[Problem]:
     prefix = ".".join(owner)
     return [problem for problem in problems if f"{problem.path}.".startswith(f"{prefix}.")]
 

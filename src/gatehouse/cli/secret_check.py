@@ -17,7 +17,6 @@ from gatehouse.config.secrets import SecretError, SecretRef, Secrets
 from gatehouse.delivery.destination import build_destinations
 from gatehouse.errors import Problem
 from gatehouse.ingest.source import Source
-from gatehouse.network.forbidden_addresses import host_problem
 from gatehouse.network.sockets import client_host
 from gatehouse.operator.tokens import DUPLICATE_HINT, OperatorTokens, duplicate_message
 
@@ -139,10 +138,8 @@ def _sources(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
 def _destinations(loaded: LoadedConfig, secrets: Secrets) -> Iterator[Problem]:
     effect = "serve starts, but deliveries to this destination wait"
     for name, destination in build_destinations(loaded.config, secrets).items():
-        if destination.not_ready:
-            key = "url" if host_problem(destination.url.raw_host or "") else "secret"
-            path: KeyPath = ("destinations", name, key)
-            yield loaded.document.problem(path, destination.not_ready, effect)
+        for fault in destination.faults:
+            yield loaded.document.problem(("destinations", name, *fault.path), fault.why, effect)
 
 
 def _places(name: str, settings: SourceConfig, document: YamlDocument) -> Iterator[_Place]:

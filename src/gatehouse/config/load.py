@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatehouse import providers
 from gatehouse.config.document import YamlDocument, read_yaml
-from gatehouse.config.hints import escaped, key_hint, type_hint, value_hint
+from gatehouse.config.hints import escaped, key_hint, suggest_name, type_hint, value_hint
 from gatehouse.config.location import read_text
 from gatehouse.config.model import Config
 from gatehouse.config.presets import Merged, with_presets
@@ -111,6 +111,8 @@ def _without_tags(location: KeyPath) -> KeyPath:
         location = location[:4] + location[5:]
     if location[:1] == ("sources",) and location[2:5:2] == ("handshakes", "proof"):
         location = location[:5] + location[6:]
+    if location[:1] == ("destinations",) and location[2:3] == ("auth",):
+        location = location[:3] + location[4:]
     return location
 
 
@@ -135,6 +137,7 @@ _MESSAGES = {
     "tuple_type": ("must be a list", "write it in brackets: […]"),
     "bool_type": ("must be true or false", "write it without quotes"),
     "union_tag_not_found": ("`type` is required", "add one, as in type: hmac, type: token or type: basic"),
+    "auth_tag_not_found": ("`type` is required", "add one, as in type: bearer, type: basic or type: header"),
     "model_type": ("must be keys and values", "write it as in {key: value}"),
 }
 _SAME_AS = {
@@ -175,15 +178,20 @@ def _explain(detail: ErrorDetails, value: Any) -> tuple[str, str]:
         case "missing":
             return _missing(str(location[-1]), _fields(_models(location[:-1])))
         case "union_tag_invalid":
-            types = _listed(context["expected_tags"])
-            return f'unknown type "{escaped(context["tag"])}"', type_hint(
-                context["tag"], types, providers.names()
-            )
+            return _unknown_type(location, context["tag"], _listed(context["expected_tags"]))
         case "literal_error":
             return "not a possible value", value_hint(value, _listed(context["expected"]))
     kind = _SAME_AS.get(detail["type"], detail["type"])
+    if kind == "union_tag_not_found" and location[:1] == ("destinations",):
+        kind = "auth_tag_not_found"
     message, hint = _MESSAGES.get(kind, ("not a possible value", "see the key in docs/configuration.md"))
     return message, _example_hint(kind, location, value) or hint
+
+
+def _unknown_type(location: KeyPath, given: str, known: list[str]) -> tuple[str, str]:
+    is_verifier = location[:1] == ("sources",)
+    hint = type_hint(given, known, providers.names()) if is_verifier else suggest_name(given, known)
+    return f'unknown type "{escaped(given)}"', hint
 
 
 def _missing(key: str, fields: dict[str, str]) -> tuple[str, str]:

@@ -43,6 +43,7 @@ _OF_MODELS: Final[Mapping[tuple[str, str], Treatment]] = {
     ("HandshakeAnswer", "headers"): "template",
     ("HandshakeAnswer", "json_"): "template",
     ("AnswersConfig", "body"): "hidden",
+    ("DestinationConfig", "add_headers"): "template",
     ("SampleConfig", "headers"): "hidden",
     ("SampleConfig", "body"): "hidden",
 }

@@ -31,6 +31,7 @@ from gatehouse.config.base import (
     TokenName,
 )
 from gatehouse.config.handshakes import HandshakeConfig
+from gatehouse.config.outgoing import AddedHeaderName, AuthConfig, HeaderValue
 from gatehouse.config.quantities import (
     Between,
     Concurrency,
@@ -244,6 +245,10 @@ class DestinationConfig(Model):
     """The limits of a batch, for `format: cloudevents-batch`."""
     headers: tuple[Pattern, ...] = ()
     """The provider's headers that are forwarded with `format: raw`. `*` matches any text."""
+    auth: AuthConfig | None = None
+    """How the gateway authenticates to the destination."""
+    add_headers: Mapping[AddedHeaderName, HeaderValue] = {}
+    """Headers with fixed values that each request gets. Secrets belong in `auth`."""
     timeout: Duration = 10.0
     """The maximum time of one attempt."""
     max_connection_age: Duration = 300.0

@@ -199,6 +199,7 @@ def _destinations(data: dict[str, Any], document: YamlDocument) -> Iterator[Prob
     signature_headers = set(_signature_headers(data.get("sources")))
     for name, destination in mappings(data.get("destinations")).items():
         yield from _headers(name, destination, signature_headers, document)
+        yield from _added_headers(name, destination, document)
         yield from _retry(name, destination, document)
         yield from _connections(name, destination, document)
         yield from _breaker(name, destination, document)
@@ -214,6 +215,18 @@ def _headers(
         if names_credential(pattern.lower()) or pattern.lower() in signature_headers:
             message = f'"{escaped(pattern)}" carries credentials, which the gateway never stores or forwards'
             yield document.problem(where, message, "remove it; the gateway has already verified the request")
+
+
+def _added_headers(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Find headers that each request would have twice. Names that differ only in case are the same."""
+    auth, added = destination.get("auth"), destination.get("add_headers")
+    own = {value_at(auth, "name")} if value_at(auth, "type") == "header" else set()
+    seen = {one.lower() for one in own if isinstance(one, str)}
+    for header in added if isinstance(added, dict) else ():
+        if isinstance(header, str) and header.lower() in seen:
+            path = ("destinations", name, "add_headers", header)
+            yield document.problem(path, "each request would have this header twice", "remove one of them")
+        seen.add(str(header).lower())
 
 
 def _signature_headers(value: Any) -> Iterator[str]:

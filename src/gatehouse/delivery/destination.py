@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from yarl import URL
 
 from gatehouse.config.secrets import SecretError
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.delivery.concurrency_limit import START
+from gatehouse.delivery.credentials import auth_header, secret_path
 from gatehouse.delivery.signing import signing_key
 from gatehouse.network.forbidden_addresses import host_problem
 from gatehouse.store.base import LEASE
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gatehouse.config.model import BatchConfig, Config, DestinationConfig, RetryConfig
+    from gatehouse.config.outgoing import AuthType
     from gatehouse.config.quantities import StatusRange
     from gatehouse.config.secrets import Secrets
     from gatehouse.events.envelope import Format
@@ -29,6 +31,14 @@ MARGIN = 5.0
 _LEASE_EXTRA = 10.0
 #: How many deliveries are leased at once, unless a batch is larger.
 _LEASE_LIMIT = 100
+
+
+class Fault(NamedTuple):
+    """Why a destination is not ready."""
+
+    #: The path of the key below the destination.
+    path: tuple[str, ...]
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +71,16 @@ class Destination:
     keep_replies: int = 1024
     #: The signing keys. They are secrets, so the repr omits them.
     keys: tuple[bytes, ...] = field(default=(), repr=False)
+    #: How the gateway authenticates: the `type` of `auth`; None if it does not.
+    auth: AuthType | None = None
+    #: Headers that each request gets. They may contain credentials, so the repr omits them.
+    added_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    #: Headers of the provider (lower case, with `-` for `_`) that the raw form omits for the added ones.
+    replaced: frozenset[str] = frozenset()
     #: Why nothing can be sent; None if the destination is ready.
     not_ready: str | None = None
+    #: The same, with the path of each key below the destination.
+    faults: tuple[Fault, ...] = ()
 
     @property
     def min_lease(self) -> float:
@@ -108,18 +126,25 @@ def redact_url(url: URL) -> str:
 def compile_destination(
     name: str, config: DestinationConfig, secrets: Secrets, *, keep_replies: int = 1024
 ) -> Destination:
-    """Compile a destination. Without its secret it is not ready, so nothing is sent unsigned by accident.
+    """Compile a destination. Without its secrets it is not ready, so no request lacks them by accident.
 
     It is also not ready if its address is forbidden. Its deliveries wait until the URL is corrected.
     """
     keys: tuple[bytes, ...] = ()
+    added = list(config.add_headers.items())
+    faults: list[Fault] = []
     url = URL(config.url)
-    fault = host_problem(url.raw_host or "")
-    not_ready = fault and f"its url: {fault}"
+    if problem := host_problem(url.raw_host or ""):
+        faults.append(Fault(("url",), f"its url: {problem}"))
     try:
         keys = _keys(config, secrets)
     except SecretError as error:
-        not_ready = str(error)
+        faults.append(Fault(("secret",), str(error)))
+    if config.auth is not None:
+        try:
+            added.append(auth_header(config.auth, secrets))
+        except SecretError as error:
+            faults.append(Fault(secret_path(config.auth), str(error)))
     batch = config.batch if config.format == "cloudevents-batch" else None
     return Destination(
         name=name,
@@ -139,7 +164,11 @@ def compile_destination(
         breaker=BreakerSettings(config.breaker.failures, config.breaker.open, config.breaker.max_open),
         keep_replies=keep_replies,
         keys=keys,
-        not_ready=not_ready,
+        auth=None if config.auth is None else config.auth.type,
+        added_headers=tuple(added),
+        replaced=frozenset(header.lower().replace("_", "-") for header, _ in added),
+        not_ready="; ".join(fault.why for fault in faults) or None,
+        faults=tuple(faults),
     )
 
 

@@ -257,6 +257,7 @@ class Dispatcher:
             "name": name,
             "url": redact_url(destination.url),
             "format": destination.format,
+            "auth": destination.auth,
             "ready": destination.not_ready is None,
             "not_ready": destination.not_ready,
             "paused": lane is not None and lane.throttle.paused,

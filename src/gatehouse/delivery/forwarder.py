@@ -93,7 +93,10 @@ class Forwarder:
         """POST an event that is not stored, as a delivery would be. The start of the reply is always kept."""
         started, key = time.perf_counter(), event.id
         try:
-            headers, body = encode(event, self._destination.format, allowed=self._destination.allowed)
+            destination = self._destination
+            headers, body = encode(
+                event, destination.format, allowed=destination.allowed, replaced=destination.replaced
+            )
             if self._destination.batch is not None:
                 key = batch_id([key])
             reply = await self._client.post(self._sign(headers, key, 1, body), body)
@@ -149,7 +152,9 @@ class Forwarder:
 
     def _encode(self, event: Event, number: int) -> tuple[dict[str, str], bytes]:
         destination = self._destination
-        headers, body = encode(event, destination.format, allowed=destination.allowed)
+        headers, body = encode(
+            event, destination.format, allowed=destination.allowed, replaced=destination.replaced
+        )
         self._sign(headers, event.id, number, body)
         if trace := traceparent(event):
             headers["traceparent"] = trace

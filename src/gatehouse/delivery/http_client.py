@@ -72,6 +72,7 @@ class HttpClient:
         self._pool = ConnectionPool(destination, session)
         self._clock = clock
         self._timeout = destination.timeout
+        self._added = destination.added_headers
 
     async def post(self, headers: Mapping[str, str], body: bytes, *, within: float | None = None) -> Reply:
         """POST and wait for the reply. Raises the errors that `faults` explains.
@@ -133,6 +134,7 @@ class HttpClient:
         lines = [f"POST {self._url.raw_path_qs} HTTP/1.1"]
         target_headers = self._target.headers
         lines += [f"{name}: {target_headers[name]}" for name in _URL_HEADERS if name in target_headers]
+        lines += [f"{name}: {value}" for name, value in self._added]
         return "\r\n".join(lines)
 
     def _head(self, headers: Mapping[str, str], length: int) -> bytes:

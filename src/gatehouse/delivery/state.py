@@ -6,6 +6,7 @@ from typing import Annotated, Literal, TypedDict
 
 from msgspec import Meta
 
+from gatehouse.config.outgoing import AuthType
 from gatehouse.language.times import Rfc3339
 
 
@@ -21,6 +22,13 @@ class DestinationState(TypedDict):
         ),
     ]
     format: Annotated[str, Meta(description="As in the config.", examples=["cloudevents"])]
+    auth: Annotated[
+        AuthType | None,
+        Meta(
+            description="How the gateway authenticates to it: the `type` of `auth`; `null` if it does not.",
+            examples=["bearer"],
+        ),
+    ]
     ready: Annotated[bool, Meta(description="`false`: nothing is delivered.", examples=[True])]
     not_ready: Annotated[str | None, Meta(description="Why it is not ready.", examples=[None])]
     paused: Annotated[bool, Meta(description="Whether an operator paused it.", examples=[False])]

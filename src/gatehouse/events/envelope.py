@@ -137,10 +137,13 @@ def traceparent(event: Event) -> str | None:
     return None
 
 
-def encode(event: Event, form: Format, *, allowed: tuple[str, ...] = ()) -> tuple[dict[str, str], bytes]:
+def encode(
+    event: Event, form: Format, *, allowed: tuple[str, ...] = (), replaced: frozenset[str] = frozenset()
+) -> tuple[dict[str, str], bytes]:
     """Return the headers and the body of the POST, without signature and attempt number.
 
     `allowed` contains the patterns (lower case) of provider headers that are forwarded in the raw format.
+    Headers in `replaced` (lower case, with `-` for `_`) are not forwarded.
     """
     if form == "cloudevents":
         return {"Content-Type": STRUCTURED_TYPE}, structured(event)
@@ -148,7 +151,7 @@ def encode(event: Event, form: Format, *, allowed: tuple[str, ...] = ()) -> tupl
         return _binary_headers(event), event.data or b""
     if form == "cloudevents-batch":
         return {"Content-Type": BATCH_TYPE}, batch([batch_element(event)])
-    return _raw_headers(event, allowed), event.body
+    return _raw_headers(event, allowed, replaced), event.body
 
 
 def may_forward(name: str) -> bool:
@@ -159,12 +162,15 @@ def may_forward(name: str) -> bool:
     return name not in _NEVER_FORWARDED and not name.startswith(_RESERVED)
 
 
-def _raw_headers(event: Event, allowed: tuple[str, ...]) -> dict[str, str]:
+def _raw_headers(event: Event, allowed: tuple[str, ...], replaced: frozenset[str]) -> dict[str, str]:
     headers = {
         name: header_text(value)
         for name, value in event.headers
         if may_forward(name) and any(matches(pattern, name) for pattern in allowed)
     }
+    if replaced:
+        # Many servers treat `_` and `-` in a name as the same.
+        headers = {name: text for name, text in headers.items() if name.replace("_", "-") not in replaced}
     if event.content_type:
         headers["Content-Type"] = header_text(event.content_type)
     return headers

@@ -90,7 +90,11 @@ class CompiledConfig:
             ("sources", one.name, "handshake_secrets"): one.handshake_not_ready
             for one in self.sources_without_handshake()
         }
-        found |= {("destinations", one.name, "secret"): one.not_ready for one in self.destinations.values()}
+        found |= {
+            ("destinations", one.name, *fault.path): fault.why
+            for one in self.destinations.values()
+            for fault in one.faults
+        }
         found |= self.operator_tokens.not_ready
         found["store", "password"] = self.store_not_ready
         return {place: why for place, why in found.items() if why is not None}
