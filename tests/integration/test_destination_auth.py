@@ -51,6 +51,7 @@ async def reload(running: Running) -> tuple[int, Any]:
         return answer.status, await answer.json()
 
 
+@pytest.mark.case("S-48")
 async def test_the_documented_example_authenticates_and_shows_no_secret(
     run_gateway: RunGateway,
     destination: ScriptedDestination,
@@ -112,6 +113,7 @@ async def test_the_documented_example_authenticates_and_shows_no_secret(
     assert [(where, one) for where, said in shown.items() for one in secrets if one in said] == []
 
 
+@pytest.mark.case("S-62")
 async def test_nothing_is_sent_without_the_secret_and_all_of_it_once_it_is_there(
     run_gateway: RunGateway, destination: ScriptedDestination, tmp_path: Path
 ) -> None:
@@ -134,6 +136,7 @@ async def test_nothing_is_sent_without_the_secret_and_all_of_it_once_it_is_there
     assert request.headers["Authorization"] == f"Bearer {TOKEN}"
 
 
+@pytest.mark.case("S-62")
 async def test_added_headers_replace_those_of_the_provider(
     run_gateway: RunGateway, destination: ScriptedDestination
 ) -> None:

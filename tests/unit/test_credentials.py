@@ -26,6 +26,7 @@ def compiled(auth: str, **environment: str) -> Destination:
     return build_destinations(config, Secrets(Path(), environment))["app"]
 
 
+@pytest.mark.case("S-62")
 @pytest.mark.parametrize(
     ("auth", "secret", "key", "why"),
     [
