@@ -238,10 +238,10 @@ def test_sources_and_destinations_are_tables(served: Served) -> None:
     assert re.split(r"  +", head) == [*columns, "refused in the last hour"]
     assert row.split()[:3] == ["shop", "/webhooks/shop", "mando"]
     head, row = served.run("destinations").stdout.splitlines()
-    columns = ["destination", "url", "format", "state", "pending", "oldest pending", "dead"]
+    columns = ["destination", "url", "format", "at once", "state", "pending", "oldest pending", "dead"]
     assert re.split(r"  +", head) == columns
     assert row.split()[0] == "billing"
-    assert row.split()[2:] == ["cloudevents", "delivering", "0", "-", "1"]
+    assert row.split()[2:] == ["cloudevents", "16", "delivering", "0", "-", "1"]
 
 
 def test_refused_requests_are_listed_with_what_to_check(served: Served) -> None:

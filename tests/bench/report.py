@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-#: The section that this program does not write. A new page keeps it unchanged.
-KEPT = "Flat cost"
 Row = Sequence[str]
 
 
@@ -67,14 +65,14 @@ def goal(value: float, bound: float, *, most: bool = False) -> str:
     return f"{'≤' if most else '≥'} {bound:g}{' ✓' if met else ' ✗'}"
 
 
-def kept(page: str, title: str = KEPT) -> str:
-    """Return a section of a page with its heading, or an empty text if there is none."""
-    found = re.search(rf"^## {re.escape(title)}$.*?(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
-    return found[0].strip() if found else ""
+def kept(page: str, written: Collection[str]) -> list[str]:
+    """Return the sections of a page, each with its heading, without those with these titles."""
+    found = re.findall(r"^## ([^\n]*)\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE)
+    return [f"## {title}\n{text}".strip() for title, text in found if title not in written]
 
 
 def page(sections: Sequence[Section], facts: Mapping[str, str], old: str) -> str:
-    """Return the whole page. The section "Flat cost" of `old` stays.
+    """Return the whole page. Sections of `old` that other programs or people write stay.
 
     Args:
         sections: the sections in their order.
@@ -84,10 +82,12 @@ def page(sections: Sequence[Section], facts: Mapping[str, str], old: str) -> str
     listed = "\n".join(f"- {name}: {text}" for name, text in facts.items())
     parts = [_HEAD.strip(), f"## Test setup\n\n{listed}"]
     parts += [section.markdown() for section in sections]
-    parts += filter(None, [kept(old), _FOOT.strip()])
+    parts += [*kept(old, [*_OWN_TITLES, *(section.title for section in sections)]), _FOOT.strip()]
     return "\n\n".join(parts) + "\n"
 
 
+#: The titles of the sections that every page has, in the texts below.
+_OWN_TITLES = ("How to read it", "Test setup", "Run it again")
 _HEAD = """
 # Benchmarks
 

@@ -79,14 +79,18 @@ def test_a_page_contains_the_figures_and_the_test_setup() -> None:
     assert "Flat cost" not in written
 
 
-def test_a_new_page_keeps_only_the_section_flat_cost_of_the_old_one() -> None:
+def test_a_new_page_keeps_the_sections_of_the_old_one_that_it_does_not_write() -> None:
     flat = "## Flat cost\n\nAs much with 10 M keys.\n\n### In detail\n\n| a |\n| - |"
-    old = page(SECTIONS, {"Date": "2025-01-01"}, f"# Benchmarks\n\n{flat}\n\n## Run it again\n\nOld.\n")
+    screens = "## Operator page\n\nFast."
+    text = (
+        f"# Benchmarks\n\n{flat}\n\n## {SECTIONS[0].title}\n\nOld.\n\n{screens}\n\n## Run it again\n\nOld.\n"
+    )
+    old = page(SECTIONS, {"Date": "2025-01-01"}, text)
 
     new = page(SECTIONS, FACTS, old)
 
-    assert new.count(flat) == 1
-    assert kept(new) == flat
+    assert kept(new, [SECTIONS[0].title]) != kept(new, [])
+    assert new.count(flat) == new.count(screens) == 1
     assert "2025" not in new
     assert "Old." not in new
     assert page(SECTIONS, FACTS, new) == new
