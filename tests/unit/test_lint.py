@@ -81,6 +81,10 @@ CASES = {
         [("GH09", 17)],
     ),
     "a misspelt type": ((LAST, LAST.replace("sale.created", "sale.creatd")), [("GH10", 16)]),
+    "a condition that accepts nothing": (
+        (LAST, LAST.replace("to:", 'when: {"{body:a}": [eur, "!e*"]}, to:')),
+        [("GH21", 16)],
+    ),
     "a destination without route": (
         ("routes:\n", '  lost: {url: "http://lost.internal/"}\nroutes:\n'),
         [("GH11", 13)],

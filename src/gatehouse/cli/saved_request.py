@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from gatehouse.config.model import Config
     from gatehouse.config.secrets import Secrets
-    from gatehouse.events.dedupe import DedupeKey
-    from gatehouse.events.event import Event
+    from gatehouse.events.event import ReadEvent
     from gatehouse.ingest.source import Source
 
 #: The blank line after the headers. Lines end with CRLF or LF, or some with each if an editor changed them.
@@ -188,7 +187,7 @@ def _accepted(source: Source, request: Request, now: float) -> Verdict:
     if source.handshakes and (reply := source.handshakes.after_verification(verified)):
         return Verdict(verified=True, by=by, reason=None, findings=notes, handshake=reply.handshake)
     read = source.reader.read(verified, now, ())
-    events = tuple(_event(source, event, keys) for event, keys, _ in read)
+    events = tuple(_event(source, one) for one in read)
     return Verdict(verified=True, by=by, reason=None, findings=notes, events=events)
 
 
@@ -223,7 +222,8 @@ def _notes(source: Source, request: Request) -> tuple[str, ...]:
     return (f"The request was sent to another path. The path of the source is {source.path}.",)
 
 
-def _event(source: Source, event: Event, keys: tuple[DedupeKey | None, ...]) -> dict[str, Any]:
+def _event(source: Source, read: ReadEvent) -> dict[str, Any]:
+    event, keys, scope = read
     return {
         "id": event.external_id,
         "type": event.type,
@@ -231,7 +231,7 @@ def _event(source: Source, event: Event, keys: tuple[DedupeKey | None, ...]) -> 
         "subject": event.subject,
         "account": event.account,
         "keys": [None if key is None else _printable_key(key.key) for key in keys],
-        "destinations": list(source.route(event.type)),
+        "destinations": list(source.destinations(event.type, scope)),
     }
 
 

@@ -24,6 +24,7 @@ from gatehouse.config.hints import (
     placeholder_hint,
     template_hint,
 )
+from gatehouse.language.conditions import Condition, ConditionError
 from gatehouse.language.template import Placeholder, Template, TemplateError
 
 
@@ -119,6 +120,17 @@ def parse_template(value: Any) -> Any:
                 error.brief, placeholder_hint(error.inside) if error.inside else example
             ) from error
     raise invalid_value("not a template", template_hint(value))
+
+
+def parse_condition(value: Any) -> Any:
+    """Compile a condition, or a list of conditions of which one must hold."""
+    entries = value if isinstance(value, tuple) else (value,)
+    if not entries:
+        raise invalid_value("must have at least one entry", 'add one, as in ["eur", "chf"]')
+    try:
+        return Condition(tuple(map(parse_text, entries)))
+    except ConditionError as error:
+        raise invalid_value(error.message, error.hint) from error
 
 
 def format_template(template: Template) -> str | list[str]:
@@ -239,4 +251,18 @@ TemplateText = Annotated[
     InstanceOf[Template],
     BeforeValidator(parse_template),
     WithJsonSchema(_TEMPLATE_SCHEMA),
+]
+#: A condition of a route, or a list of them.
+ConditionText = Annotated[
+    InstanceOf[Condition],
+    BeforeValidator(parse_condition),
+    WithJsonSchema(
+        {
+            "title": "condition",
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+            ],
+        }
+    ),
 ]

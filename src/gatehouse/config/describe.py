@@ -58,9 +58,10 @@ _SHORT = {
 
 
 def route(config: RouteConfig) -> str:
-    """Describe a route: `from shop, types invoice.*, to billing, ledger`."""
+    """Describe a route: `from shop, types invoice.*, when {body:livemode} is true, to billing, ledger`."""
     sources, types, to = map(", ".join, (config.sources, config.types, config.to))
-    return f"from {sources}, types {types}, to {to}"
+    when = " and ".join(f"{template(text)} is {condition}" for text, condition in config.when.items())
+    return f"from {sources}, types {types}, {f'when {when}, ' if when else ''}to {to}"
 
 
 def verification(config: ProviderConfig) -> str:

@@ -242,6 +242,8 @@ _DEFAULT_HINT = "check the indentation, brackets and quotes on this line"
 _HINTS = {
     "anchor": 'put text that begins with "&" in quotes',
     "tag": NO_TAGS,
+    "indentation indicators": 'put text that begins with ">" in quotes, as in ">= 1000"',
+    "a comment or a line break": 'put text that begins with ">" in quotes, as in ">= 1000"',
     "another document": "write one document per file, without a second ---",
     "\\t": "indent with spaces, not with tabs",
     "mapping values": 'put text that contains ": " in quotes, and check the indentation',

@@ -9,6 +9,7 @@ import ipaddress
 from typing import TYPE_CHECKING
 
 from gatehouse.config.addresses import UNIX
+from gatehouse.config.base import format_template
 from gatehouse.config.coverage import (
     covers_body,
     effective_max_age,
@@ -20,6 +21,7 @@ from gatehouse.config.coverage import (
 )
 from gatehouse.config.model import AllowlistConfig, NoneConfig, TokenConfig
 from gatehouse.config.quantities import format_duration
+from gatehouse.config.route_conditions import why_never
 from gatehouse.config.store_url import postgres_parts
 from gatehouse.language.patterns import matches
 
@@ -52,8 +54,10 @@ CODES = {
     "GH18": "an age limit without a signed time",
     "GH19": "a signed dedupe key that expires before a captured request is too old",
     "GH20": "quotes or white space around a secret",
+    "GH21": "a condition of a route that can never hold",
 }
 _SHORTEST_SECRET = 16
+_NEVER_HINT = "change the condition, or remove the route"
 
 
 def lint(config: Config, document: YamlDocument) -> list[Problem]:
@@ -98,6 +102,7 @@ class _Linter:
     def routes(self) -> Iterator[Problem]:
         for index, route in enumerate(self._config.routes):
             yield from self._types(index, route)
+            yield from self._conditions(index, route)
             earlier = self._config.routes[:index]
             if any(_includes(other, route) for other in earlier):
                 message = "an earlier route takes the same events to the same destinations"
@@ -207,6 +212,13 @@ class _Linter:
                 hint = f"these sources send: {', '.join(dict.fromkeys(known))}"
                 yield self._warn("GH10", ("routes", index, "types"), message, hint)
 
+    def _conditions(self, index: int, route: RouteConfig) -> Iterator[Problem]:
+        taken = [(name, source) for name, source in self._config.sources.items() if _fits(route, name)]
+        for template, condition in route.when.items():
+            if why := why_never(template, condition, taken):
+                path: KeyPath = ("routes", index, "when", str(format_template(template)))
+                yield self._warn("GH21", path, f"never holds: {why}", _NEVER_HINT)
+
     def _warn(self, code: str, path: KeyPath, message: str, hint: str) -> Problem:
         return self._document.problem(path, message, hint)._replace(code=code)
 
@@ -219,4 +231,4 @@ def _includes(earlier: RouteConfig, route: RouteConfig) -> bool:
     """Return whether a route adds nothing to an earlier one."""
     pairs = ((earlier.sources, route.sources), (earlier.types, route.types))
     wider = all(all(any(matches(wide, one) for wide in wides) for one in narrow) for wides, narrow in pairs)
-    return wider and set(route.to) <= set(earlier.to)
+    return wider and earlier.when.items() <= route.when.items() and set(route.to) <= set(earlier.to)

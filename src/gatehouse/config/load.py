@@ -14,6 +14,7 @@ from gatehouse.config.hints import escaped, key_hint, suggest_name, type_hint, v
 from gatehouse.config.location import read_text
 from gatehouse.config.model import Config
 from gatehouse.config.presets import Merged, with_presets
+from gatehouse.config.route_conditions import condition_problems
 from gatehouse.config.rules import rule_problems
 from gatehouse.config.source_rules import source_problems
 from gatehouse.errors import ConfigError, Problem
@@ -55,6 +56,7 @@ def parse(text: str | bytes, file: str = "gateway.yaml", directory: Path = Path(
         *merged.problems,
         *refused,
         *rule_problems(merged.data, document),
+        *condition_problems(merged.data, document),
         *source_problems(merged, document),
     ]
     if config is None or problems:

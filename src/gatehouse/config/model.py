@@ -22,6 +22,7 @@ from gatehouse.config.addresses import (
 )
 from gatehouse.config.base import (
     AtLeastOne,
+    ConditionText,
     Model,
     Name,
     OneOrMany,
@@ -277,6 +278,10 @@ class RouteConfig(Model):
     """A source, a pattern, or a list of them. `*` matches every source."""
     types: AtLeastOne[Pattern] = ("*",)
     """Event types. `*` matches any text: `invoice.*` matches `invoice.paid`."""
+    when: Mapping[TemplateText, ConditionText] = {}
+    """Conditions for the content of an event: templates, and what each must resolve to. All must hold. A
+    condition is a pattern (`eur`, `in_*`), `!` and a pattern that must not match, `<`, `<=`, `>` or `>=` and
+    a number, or a list of these. See [routes by content](#routes-by-content)."""
     to: AtLeastOne[Text]
     """One or more destinations."""
 

@@ -8,10 +8,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from multidict import CIMultiDict
 
 from gatehouse.config.coverage import resists_replay
 from gatehouse.events.dedupe import KeyReader
 from gatehouse.language.document import BOM, MalformedDocumentError, UnreadableTextError, is_json, without_bom
+from gatehouse.language.request import Request
 from gatehouse.language.scope import Scope
 from gatehouse.language.split import EventScopes
 from gatehouse.language.times import as_rfc3339, rfc3339
@@ -138,6 +140,15 @@ class EventReader:
     def scopes(self, verified: VerifiedRequest) -> tuple[Scope, ...]:
         """Return the scope of each event. Raises `MalformedDocumentError`."""
         return verified.scopes or self._scopes.of(verified.request, verified.facts)
+
+    def stored_scope(self, event: Event) -> Scope:
+        """Return what templates can read of a stored event: its body, headers and path.
+
+        The query of its request, the credentials, and the values around the item of a batch are not stored.
+        """
+        request = Request("POST", event.path, "", CIMultiDict(event.headers), event.body)
+        is_data = any(is_outer for is_outer, _ in self._data_parts)
+        return Scope(request, body=event.body if event.document is None or is_data else event.document)
 
     def _read(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> ReadEvent:
         """Return one event. An unreadable item does not affect the other items."""

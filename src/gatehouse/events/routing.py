@@ -8,29 +8,92 @@ from typing import TYPE_CHECKING
 from gatehouse.language.patterns import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from gatehouse.config.model import RouteConfig
+    from gatehouse.language.conditions import Condition
+    from gatehouse.language.scope import Scope
+    from gatehouse.language.template import Template
 
 #: The cache is limited because the provider decides how many event types there are.
 _REMEMBERED_TYPES = 1024
 
 
 def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str], tuple[str, ...]]:
-    """Return a function that maps an event type of this source to its destinations, each once."""
+    """Return a function that maps an event type of this source to its destinations, each once.
+
+    It ignores `when`. If a route of the source has conditions, use `compile_conditions` instead.
+    """
     own = _own(routes, source)
 
     @lru_cache(maxsize=_REMEMBERED_TYPES)
     def destinations(event_type: str) -> tuple[str, ...]:
-        found = (
-            name
-            for route in own
-            if any(matches(pattern, event_type) for pattern in route.types)
-            for name in route.to
-        )
+        found = (name for route in own if _takes(route, event_type) for name in route.to)
         return tuple(dict.fromkeys(found))
 
     return destinations
+
+
+class Unreadable:
+    """Stands for a value that cannot be read, such as one in a body that is not JSON."""
+
+
+_UNREADABLE = Unreadable()
+
+
+def compile_conditions(
+    routes: Iterable[RouteConfig], source: str
+) -> Callable[[str, Scope], tuple[str, ...]] | None:
+    """Return a function that maps an event of this source to its destinations, each once.
+
+    The function takes the type and the scope of the event, and never raises. Returns None if no route of the
+    source has conditions, because the type is enough then.
+    """
+    own = _own(routes, source)
+    if not any(route.when for route in own):
+        return None
+
+    @lru_cache(maxsize=_REMEMBERED_TYPES)
+    def candidates(event_type: str) -> tuple[RouteConfig, ...]:
+        return tuple(route for route in own if _takes(route, event_type))
+
+    def destinations(event_type: str, scope: Scope) -> tuple[str, ...]:
+        values = Values(scope)
+        found = (name for route in candidates(event_type) if values.meet(route.when) for name in route.to)
+        return tuple(dict.fromkeys(found))
+
+    return destinations
+
+
+class Values:
+    """The values that the conditions of routes read from one event. Each template is resolved once."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._read: dict[Template, str | Unreadable | None] = {}
+
+    def meet(self, when: Mapping[Template, Condition]) -> bool:
+        """Return whether all conditions hold. Stops at the first that does not."""
+        return all(self.meets(template, condition) for template, condition in when.items())
+
+    def meets(self, template: Template, condition: Condition) -> bool:
+        """Return whether a condition holds. No condition holds for an unreadable value."""
+        value = self.value(template)
+        return not isinstance(value, Unreadable) and condition.holds(value)
+
+    def value(self, template: Template) -> str | Unreadable | None:
+        """Return the value of a template; None if it is missing."""
+        if template not in self._read:
+            self._read[template] = _value(template, self._scope)
+        return self._read[template]
+
+
+def _value(template: Template, scope: Scope) -> str | Unreadable | None:
+    try:
+        resolved = template.render(scope)
+        return None if resolved is None else resolved.decode()
+    except ValueError:  # malformed documents, and text that is not UTF-8
+        return _UNREADABLE
 
 
 def selecting_routes(
@@ -38,7 +101,7 @@ def selecting_routes(
 ) -> dict[str, list[int]]:
     """Return the destinations of an event, each with the indexes of the routes that select it.
 
-    Without a type, these are all destinations that events of the source may go to.
+    Without a type, these are all destinations that events of the source may go to. Conditions are ignored.
     """
     found: dict[str, list[int]] = {}
     for index, route in enumerate(routes):
@@ -60,3 +123,7 @@ def reachable_destinations(routes: Iterable[RouteConfig], source: str) -> tuple[
 
 def _own(routes: Iterable[RouteConfig], source: str) -> list[RouteConfig]:
     return [route for route in routes if any(matches(pattern, source) for pattern in route.sources)]
+
+
+def _takes(route: RouteConfig, event_type: str) -> bool:
+    return any(matches(pattern, event_type) for pattern in route.types)

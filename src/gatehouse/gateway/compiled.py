@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gatehouse.config.document import KeyPath
     from gatehouse.config.load import LoadedConfig
+    from gatehouse.events.event import Event
     from gatehouse.telemetry.metrics import Metrics
     from gatehouse.verify.base import KnownKeys
 
@@ -77,10 +78,10 @@ class CompiledConfig:
             or any(one.confirm for one in handshakes)
         )
 
-    def routed(self, source: str, event_type: str) -> tuple[str, ...]:
-        """Return the destinations that the routes select for a source and an event type."""
-        found = self.sources.get(source)
-        return () if found is None else found.route(event_type)
+    def routed(self, event: Event) -> tuple[str, ...]:
+        """Return the destinations that the routes select now for a stored event."""
+        source = self.sources.get(event.source)
+        return () if source is None else source.destinations(event.type, source.reader.stored_scope(event))
 
     def not_ready(self) -> dict[KeyPath, str]:
         """Return why parts cannot serve because a secret is missing, by their path in the config."""

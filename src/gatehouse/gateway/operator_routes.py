@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gatehouse.config.addresses import BindAddresses
     from gatehouse.delivery.dispatcher import Dispatcher
     from gatehouse.delivery.operations import Operations
+    from gatehouse.events.event import Event
     from gatehouse.gateway.compiled import CompiledConfig
     from gatehouse.ingest.duplicates import Duplicates
     from gatehouse.operator.api import OperatorApi
@@ -69,8 +70,8 @@ def api_routes(parts: ApiParts) -> list[web.RouteDef]:
     """Return the routes of the API, for the operator server."""
     store, dispatcher, steady, audit = parts.store, parts.dispatcher, parts.steady, parts.audit
 
-    def routed(source: str, event_type: str) -> Iterable[str]:
-        return parts.compiled().routed(source, event_type)
+    def routed(event: Event) -> Iterable[str]:
+        return parts.compiled().routed(event)
 
     return [
         *parts.memory.routes(),

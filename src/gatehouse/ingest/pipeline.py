@@ -12,7 +12,7 @@ from gatehouse.store.base import Arrival, Assignment
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from gatehouse.events.event import Event, ReadEvent
+    from gatehouse.events.event import ReadEvent
     from gatehouse.ingest.duplicates import Duplicates
     from gatehouse.ingest.handshakes import HandshakeResponder
     from gatehouse.ingest.source import Source
@@ -128,7 +128,7 @@ class Pipeline:
             (receipt,) = await self._committer.accept([arrival])
         revived = 0
         if receipt.status == "accepted":
-            _count(metrics, arrival.event, received)
+            _count(metrics, arrival, received)
         else:
             self._duplicates.add(receipt.event_id, received, request.client or None)
             if receipt.dead is not None:
@@ -170,7 +170,7 @@ class Pipeline:
             receipts += committed_part
             for arrival, receipt in zip(part, committed_part, strict=True):
                 if receipt.status == "accepted":
-                    _count(metrics, arrival.event, now)
+                    _count(metrics, arrival, now)
                     continue
                 self._duplicates.add(receipt.event_id, now, verified.request.client or None)
                 if receipt.dead is not None:
@@ -201,7 +201,8 @@ class Pipeline:
 
     def _arrival(self, source: Source, read: ReadEvent, verified_by: str | None) -> Arrival:
         assignments: list[Assignment] = []
-        for name in source.route(read.event.type):
+        by_content, event_type = source.route_by_content, read.event.type
+        for name in source.route(event_type) if by_content is None else by_content(event_type, read.scope):
             order_key = source.order_key(name, read.scope) if source.orders else None
             assignments.append(Assignment(name, self._has_room(name), order_key))
         return Arrival(read.event, read.keys, tuple(assignments), None, verified_by)
@@ -214,8 +215,10 @@ def _count_other_secrets(metrics: SourceMetrics, verified: VerifiedRequest, now:
         last_used.set(now)
 
 
-def _count(metrics: SourceMetrics, stored: Event, now: float) -> None:
+def _count(metrics: SourceMetrics, arrival: Arrival, now: float) -> None:
     metrics.events.inc()
     metrics.last_accepted.set(now)
-    if stored.type == UNREADABLE:
+    if not arrival.assignments:
+        metrics.unrouted.inc()
+    if arrival.event.type == UNREADABLE:
         metrics.unreadable.inc()

@@ -10,7 +10,7 @@ from gatehouse.config.secrets import SecretError, names_credential
 from gatehouse.errors import UnavailableError
 from gatehouse.events.dedupe import read_order_key
 from gatehouse.events.event import EventReader
-from gatehouse.events.routing import compile_routes, reachable_destinations
+from gatehouse.events.routing import compile_conditions, compile_routes, reachable_destinations
 from gatehouse.verify.build import build_handshakes, build_verification, verification_secrets
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Source:
         self.splits = settings.event.split is not None
         self.reader = EventReader(name, self.path, settings, provider=settings.provider or name)
         self.route = compile_routes(config.routes, name)
+        #: Used instead of `route` if a route of this source has conditions; else None.
+        self.route_by_content = compile_conditions(config.routes, name)
         #: The `order_by` template of each destination that has one and may receive events of this source.
         self.orders = {
             destination: order_by
@@ -91,6 +93,11 @@ class Source:
         if self._verification is None:
             raise SecretError(self.not_ready or "no verification")
         return self._verification
+
+    def destinations(self, event_type: str, scope: Scope) -> tuple[str, ...]:
+        """Return the destinations that the routes select for an event."""
+        by_content = self.route_by_content
+        return self.route(event_type) if by_content is None else by_content(event_type, scope)
 
     def order_key(self, destination: str, scope: Scope) -> bytes | None:
         """Return the order key of an event at a destination; None when its deliveries are not ordered."""

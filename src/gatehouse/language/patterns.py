@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @lru_cache(maxsize=1024)
@@ -20,3 +24,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 def matches(pattern: str, text: str) -> bool:
     """Return whether `pattern` matches the whole text. `*` stands for any text."""
     return _compiled(pattern).fullmatch(text) is not None
+
+
+def matcher(pattern: str) -> Callable[[str], object]:
+    """Return a function that is true for the texts that match `pattern`. Compiled once, for frequent use."""
+    return _compiled(pattern).fullmatch

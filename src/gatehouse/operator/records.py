@@ -42,6 +42,7 @@ from gatehouse.telemetry.log import get_logger
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
+    from gatehouse.events.event import Event
     from gatehouse.operator.api_request import ApiRequest
     from gatehouse.operator.audit import Audit
     from gatehouse.operator.queries import RetryRequest
@@ -87,11 +88,11 @@ class RecordsApi:
         deliveries: DeliveryControl,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        routed: Callable[[str, str], Iterable[str]] = lambda _source, _type: (),
+        routed: Callable[[Event], Iterable[str]] = lambda _event: (),
         *,
         audit: Audit,
     ) -> None:
-        """`routed` returns the destinations to which the routes send events of a source and a type."""
+        """`routed` returns the destinations to which the routes send a stored event now."""
         self._routed = routed
         self._audit = audit
         self._store = store
@@ -140,7 +141,7 @@ class RecordsApi:
         stored = await self._store.event(queries.check_text(request.match_info["id"], "the id"))
         if stored is None:
             return error_answer(404, "not_found", _NO_EVENT)
-        routed = self._routed(stored.event.source, stored.event.type)
+        routed = self._routed(stored.event)
         return responses.json_answer(responses.event_details(stored, self._deliveries.starts_at, routed))
 
     @describe_route("Events", {200: (ReplayResult,)}, errors=(404,), path=_EVENT_ID, body=ReplayBody)

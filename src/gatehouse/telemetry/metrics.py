@@ -93,6 +93,7 @@ class SourceMetrics(RequestMetrics):
         self.failures = {reason: metrics.verification_failures.labels(source, reason) for reason in REASONS}
         self.events = metrics.events.labels(source)
         self.unreadable = metrics.unreadable.labels(source)
+        self.unrouted = metrics.unrouted.labels(source)
         self.ready = metrics.source_ready.labels(source)
         self.last_accepted = metrics.source_last_accepted.labels(source)
 
@@ -265,6 +266,9 @@ class Metrics(ProcessMetrics):
         self.events = self._counter("events_total", "Stored events.", "source")
         self.unreadable = self._counter(
             "unreadable_events_total", "Events stored as gatehouse.unreadable.", "source"
+        )
+        self.unrouted = self._counter(
+            "unrouted_events_total", "Stored events that no route takes. They are not delivered.", "source"
         )
         self.source_ready = self._gauge("source_ready", "1 when the source has its secrets.", "source")
         self.source_last_accepted = self._gauge(
