@@ -156,6 +156,7 @@ def _source(name: str, source: SourceConfig, missing: list[Problem]) -> Iterator
 def _destination(name: str, destination: DestinationConfig, missing: list[Problem]) -> Iterator[str]:
     from yarl import URL
 
+    from gatehouse.config import describe
     from gatehouse.delivery.destination import redact_url
 
     yield f"     {name}"
@@ -169,6 +170,8 @@ def _destination(name: str, destination: DestinationConfig, missing: list[Proble
     yield f"       secret     {secret}"
     if destination.auth is not None:
         yield f"       auth       {destination.auth.type}, {_configured(problems('auth'))}"
+    if destination.tls is not None:
+        yield f"       tls        {describe.tls(destination.tls)}, {_configured(problems('tls'))}"
     if destination.add_headers:
         yield f"       adds       {', '.join(destination.add_headers)}"
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         SignatureConfig,
         VerifyEntry,
     )
+    from gatehouse.config.outgoing import DestinationTlsConfig
     from gatehouse.language.template import Template
 
 #: Verifiers whose description never changes.
@@ -107,6 +108,12 @@ def dedupe_key(one: DedupeKeyConfig) -> str:
 def duration(seconds: float | None) -> str:
     """Format a duration as in the config, or a dash for None."""
     return "—" if seconds is None else format_duration(seconds)
+
+
+def tls(config: DestinationTlsConfig) -> str:
+    """Describe TLS towards a destination."""
+    authority = "the authorities of this machine" if config.ca is None else "a private authority"
+    return authority if config.cert is None else f"{authority}, with a client certificate"
 
 
 def _verifier(entry: VerifyEntry) -> str:

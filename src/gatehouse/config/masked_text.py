@@ -29,7 +29,20 @@ Treatment = Literal["exact", "shown", "url", "template", "hidden"]
 _SHOWN: Final = frozenset(
     {
         *("trusted_proxies", "name", "networks", "provider", "path", "title", "setup", "types"),
-        *("header", "headers", "body", "form", "key", "pair", "query", "each", "claim", "confirm_hosts"),
+        *(
+            "ca",
+            "cert",
+            "header",
+            "headers",
+            "body",
+            "form",
+            "key",
+            "pair",
+            "query",
+            "each",
+            "claim",
+            "confirm_hosts",
+        ),
         *("id", "type", "time", "subject", "account", "document", "data", "split", "order_by"),
         *("sources", "to", "retries", "retries_resigned", "no_max_age", "disables", "unique_bodies"),
         *("unconfirmed",),

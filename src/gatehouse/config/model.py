@@ -32,7 +32,7 @@ from gatehouse.config.base import (
     TokenName,
 )
 from gatehouse.config.handshakes import HandshakeConfig
-from gatehouse.config.outgoing import AddedHeaderName, AuthConfig, HeaderValue
+from gatehouse.config.outgoing import AddedHeaderName, AuthConfig, DestinationTlsConfig, HeaderValue
 from gatehouse.config.quantities import (
     Between,
     Concurrency,
@@ -248,6 +248,8 @@ class DestinationConfig(Model):
     """The provider's headers that are forwarded with `format: raw`. `*` matches any text."""
     auth: AuthConfig | None = None
     """How the gateway authenticates to the destination."""
+    tls: DestinationTlsConfig | None = None
+    """Certificates for the connections to the destination. The gateway reads changed files by itself."""
     add_headers: Mapping[AddedHeaderName, HeaderValue] = {}
     """Headers with fixed values that each request gets. Secrets belong in `auth`."""
     timeout: Duration = 10.0

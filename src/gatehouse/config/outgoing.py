@@ -1,15 +1,15 @@
-"""Defines what the requests to a destination carry besides the event: added headers and credentials."""
+"""Defines what the requests to a destination carry besides the event, and TLS towards it."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from gatehouse.config.base import HeaderName, Model, UserName, invalid_value, text_schema
+from gatehouse.config.base import HeaderName, Model, Text, UserName, invalid_value, text_schema
 from gatehouse.config.secret_references import SecretReference
-from gatehouse.config.secrets import names_credential
+from gatehouse.config.secrets import SecretRef, names_credential
 
 #: Headers that belong to one connection, describe the body, or are the gateway's own.
 _OWN = frozenset(
@@ -54,6 +54,13 @@ def parse_header_value(value: Any) -> Any:
     return value
 
 
+def check_file(reference: SecretRef) -> SecretRef:
+    """Check that a secret is in a file."""
+    if reference.kind != "file":
+        raise invalid_value("must be a file", 'write file:/path, as in key: "file:/run/secrets/client.key"')
+    return reference
+
+
 FreeHeaderName = Annotated[HeaderName, BeforeValidator(parse_free_header)]
 AddedHeaderName = Annotated[HeaderName, BeforeValidator(parse_added_header)]
 HeaderValue = Annotated[
@@ -95,3 +102,17 @@ class HeaderAuthConfig(Model):
 #: The types of `auth`.
 AuthType = Literal["bearer", "basic", "header"]
 AuthConfig = Annotated[BearerAuthConfig | BasicAuthConfig | HeaderAuthConfig, Field(discriminator="type")]
+
+
+class DestinationTlsConfig(Model):
+    """TLS towards a destination. Paths are relative to the config file."""
+
+    ca: Text | None = None
+    """A file with the certificates of the authorities to trust, in PEM. They replace the authorities of this
+    machine."""
+    cert: Text | None = None
+    """A file with the certificate of the gateway for the destination, in PEM, followed by the certificates
+    between it and its authority."""
+    key: Annotated[SecretReference, AfterValidator(check_file)] | None = None
+    """A file with the private key of `cert`, in PEM and without a passphrase, as in `file:/path`. Without it,
+    `cert` contains the key."""

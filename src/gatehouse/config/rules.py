@@ -200,6 +200,7 @@ def _destinations(data: dict[str, Any], document: YamlDocument) -> Iterator[Prob
     for name, destination in mappings(data.get("destinations")).items():
         yield from _headers(name, destination, signature_headers, document)
         yield from _added_headers(name, destination, document)
+        yield from _tls(name, destination, document)
         yield from _retry(name, destination, document)
         yield from _connections(name, destination, document)
         yield from _breaker(name, destination, document)
@@ -227,6 +228,15 @@ def _added_headers(name: str, destination: dict[str, Any], document: YamlDocumen
             path = ("destinations", name, "add_headers", header)
             yield document.problem(path, "each request would have this header twice", "remove one of them")
         seen.add(str(header).lower())
+
+
+def _tls(name: str, destination: dict[str, Any], document: YamlDocument) -> Iterator[Problem]:
+    """Find settings of TLS that would have no effect."""
+    path, tls, url = ("destinations", name, "tls"), destination.get("tls"), destination.get("url")
+    if value_at(tls, "key") is not None and value_at(tls, "cert") is None:
+        yield document.problem((*path, "key"), "`key` needs `cert`", "add cert: client.pem, or remove key")
+    if tls and isinstance(url, str) and url.startswith("http:"):
+        yield document.problem(path, "`tls` has no effect: the url is not https", "use https, or remove tls")
 
 
 def _signature_headers(value: Any) -> Iterator[str]:

@@ -82,6 +82,10 @@ class Secrets:
         """Return every secret of a list. All of them are valid."""
         return [self.resolve(reference, minimum) for reference in references]
 
+    def path(self, name: str) -> Path:
+        """Return the path of a file that the config names."""
+        return self._directory / name
+
     def _read(self, reference: SecretRef) -> bytes:
         if reference.kind == "env":
             value = self._environment.get(reference.name)

@@ -12,6 +12,7 @@ expensive.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import suppress
 from http import HTTPStatus
 from types import MappingProxyType
@@ -327,7 +328,7 @@ class DestinationConnection(BaseProtocol):
                 # A body without a length ends here.
                 self._parser.feed_eof()
         self._stop_timer()
-        self._abort(aiohttp.ServerDisconnectedError())
+        self._abort(_alert(exc) or aiohttp.ServerDisconnectedError())
         # These objects refer to the connection. The cycle would remain until a full garbage collection.
         self._parser = self._reusable_parser = self._content = self._reply = None
         super().connection_lost(exc)
@@ -342,6 +343,11 @@ class DestinationConnection(BaseProtocol):
             # A plain close would wait until the other side has read the rest, which may never happen.
             transport.abort()
         self._connection.close()
+
+
+def _alert(error: BaseException | None) -> ssl.SSLError | None:
+    """Return the error if the other side refused TLS. With TLS 1.3, it may do so after the handshake."""
+    return error if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "") else None
 
 
 def _is_whole_reply(head: RawResponseMessage, data: bytes) -> bool:

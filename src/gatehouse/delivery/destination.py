@@ -9,6 +9,7 @@ from yarl import URL
 
 from gatehouse.config.secrets import SecretError
 from gatehouse.delivery.breaker import BreakerSettings
+from gatehouse.delivery.client_tls import ClientTls, TlsFileError, TlsFiles
 from gatehouse.delivery.concurrency_limit import START
 from gatehouse.delivery.credentials import auth_header, secret_path
 from gatehouse.delivery.signing import signing_key
@@ -73,6 +74,8 @@ class Destination:
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     #: How the gateway authenticates: the `type` of `auth`; None if it does not.
     auth: AuthType | None = None
+    #: Where the context for its connections comes from, if `tls` is configured.
+    tls: ClientTls | None = None
     #: Headers that each request gets. They may contain credentials, so the repr omits them.
     added_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     #: Headers of the provider (lower case, with `-` for `_`) that the raw form omits for the added ones.
@@ -145,6 +148,11 @@ def compile_destination(
             added.append(auth_header(config.auth, secrets))
         except SecretError as error:
             faults.append(Fault(secret_path(config.auth), str(error)))
+    tls = None
+    try:
+        tls = _tls(name, config, secrets)
+    except TlsFileError as error:
+        faults.append(Fault(("tls", error.key), str(error)))
     batch = config.batch if config.format == "cloudevents-batch" else None
     return Destination(
         name=name,
@@ -165,6 +173,7 @@ def compile_destination(
         keep_replies=keep_replies,
         keys=keys,
         auth=None if config.auth is None else config.auth.type,
+        tls=tls,
         added_headers=tuple(added),
         replaced=frozenset(header.lower().replace("_", "-") for header, _ in added),
         not_ready="; ".join(fault.why for fault in faults) or None,
@@ -190,3 +199,10 @@ def _keys(config: DestinationConfig, secrets: Secrets) -> tuple[bytes, ...]:
         except ValueError as error:
             raise SecretError(f"{reference}: {error}") from error
     return tuple(found)
+
+
+def _tls(name: str, config: DestinationConfig, secrets: Secrets) -> ClientTls | None:
+    if config.tls is None:
+        return None
+    named = config.tls.ca, config.tls.cert, config.tls.key and config.tls.key.name
+    return ClientTls(name, TlsFiles(*(None if one is None else secrets.path(one) for one in named)))

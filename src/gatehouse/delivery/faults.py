@@ -28,6 +28,7 @@ _REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (
     (aiohttp.ClientConnectorDNSError, "dns"),
     (aiohttp.ClientSSLError, "tls"),
     (aiohttp.ServerFingerprintMismatch, "tls"),
+    (ssl.SSLError, "tls"),
     (aiohttp.ClientConnectorError, "connect"),
     (aiohttp.InvalidURL, "unsendable"),
     (aiohttp.ClientConnectionError, "disconnected"),

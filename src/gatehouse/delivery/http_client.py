@@ -73,6 +73,7 @@ class HttpClient:
         self._clock = clock
         self._timeout = destination.timeout
         self._added = destination.added_headers
+        self._tls = destination.tls
 
     async def post(self, headers: Mapping[str, str], body: bytes, *, within: float | None = None) -> Reply:
         """POST and wait for the reply. Raises the errors that `faults` explains.
@@ -83,7 +84,7 @@ class HttpClient:
         request = b"%b%b" % (self._head(headers, len(body)), body)
         seconds = self._timeout if within is None else min(within, self._timeout)
         deadline = asyncio.get_running_loop().time() + seconds
-        connection = self._pool.acquire() or await self._pool.open(self._target, deadline)
+        connection = self._pool.acquire() or await self._open(deadline)
         reusable = False
         chunks: list[bytes] = []
         try:
@@ -93,7 +94,7 @@ class HttpClient:
                 if not self._may_resend(connection, error):
                     raise
                 connection.close()
-                connection = await self._pool.open(self._target, deadline)
+                connection = await self._open(deadline)
                 head, content = await connection.send(request, deadline)
             reply_body = await _read_body(connection, content, deadline, chunks, whole=within is not None)
             reusable = reply_body is not None and not head.should_close
@@ -109,6 +110,17 @@ class HttpClient:
         if reply_body is None:
             return Reply(head.code, retry_after, None, content_type, encoding, chunks)
         return Reply(head.code, retry_after, reply_body, content_type, encoding)
+
+    async def _open(self, deadline: float) -> DestinationConnection:
+        if self._tls is None:
+            return await self._pool.open(self._target, deadline)
+        try:
+            async with asyncio.timeout_at(deadline):
+                context = await self._tls.context()
+        except TimeoutError as error:
+            raise DeadlineError("the files of tls could not be read in time") from error
+        target = aiohttp.ClientRequest("POST", self._url, loop=asyncio.get_running_loop(), ssl=context)
+        return await self._pool.open(target, deadline)
 
     def _may_resend(self, connection: DestinationConnection, error: Exception) -> bool:
         """Return whether to resend over a new connection, because the destination had closed the idle one.

@@ -54,6 +54,7 @@ TABLES = {
     "auth-bearer": "BearerAuthConfig",
     "auth-basic": "BasicAuthConfig",
     "auth-header": "HeaderAuthConfig",
+    "tls": "DestinationTlsConfig",
     "batch": "BatchConfig",
     "retry": "RetryConfig",
     "breaker": "BreakerConfig",

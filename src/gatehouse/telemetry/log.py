@@ -61,6 +61,8 @@ EVENTS = (
     "destination.resumed",
     "destination.probed",
     "destination.tested",
+    "destination.tls_reloaded",
+    "destination.tls_unusable",
     "deliveries.retried",
     "deliveries.discarded",
     "event.replayed",
