@@ -121,13 +121,14 @@ def _print_json(request: SignedRequest) -> None:
     except UnicodeDecodeError:
         body = {"body_base64": base64.b64encode(request.body).decode()}
     headers = [[name, value] for name, value in request.headers.items()]
-    answer = {"method": "POST", "url": request.url, "headers": headers, **body}
+    answer = {"method": request.method, "url": request.url, "headers": headers, **body}
     click.echo(json.dumps(answer, indent=2))
 
 
 def _curl(request: SignedRequest, data: str) -> str:
     headers = [f"-H {shlex.quote(f'{name}: {value}')}" for name, value in request.headers.items()]
-    return " \\\n  ".join(["curl", *headers, data, shlex.quote(request.url)])
+    curl = "curl" if request.method == "POST" else f"curl -X {request.method}"
+    return " \\\n  ".join([curl, *headers, data, shlex.quote(request.url)])
 
 
 def _data_option(request: SignedRequest, builder: RequestBuilder, options: RequestOptions) -> str:
@@ -172,8 +173,8 @@ async def _send(session: ClientSession, request: SignedRequest, *, as_json: bool
 
     started = time.perf_counter()
     try:
-        async with session.post(
-            request.url, data=request.body, headers=request.headers, allow_redirects=False
+        async with session.request(
+            request.method, request.url, data=request.body, headers=request.headers, allow_redirects=False
         ) as response:
             answer = await _read(response)
     except (aiohttp.ClientError, OSError, ValueError) as error:

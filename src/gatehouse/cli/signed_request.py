@@ -55,6 +55,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., Any]:
 class SignedRequest:
     """A request that is ready to send."""
 
+    method: str
     url: str
     headers: Mapping[str, str]
     body: bytes
@@ -82,7 +83,7 @@ class RequestBuilder:
         request = sign_sample(source, sample, now, path=parts.path, query=parts.query)
         url = urlunsplit(parts._replace(query=request.query))
         # Again after signing, so that an operator can also send another signature.
-        return SignedRequest(url, self._with_given_headers(request.headers), request.body)
+        return SignedRequest(request.method, url, self._with_given_headers(request.headers), request.body)
 
     def _sample(self, now: float) -> Sample:
         from gatehouse.samples.editing import with_setting

@@ -141,6 +141,8 @@ class ProviderConfig(Model):
     max_age: Duration | None = None
     """The maximum age of a verified request. It is measured by a signed time: the verifier's timestamp, or
     else `event.time`. It must not be longer than the dedupe window."""
+    methods: AtLeastOne[Literal["POST", "PUT", "PATCH", "DELETE"]] = ("POST",)
+    """The methods with which the provider sends events. Other methods get 405. Handshakes have their own."""
     answers: AnswersConfig = AnswersConfig()
     """Answers, if the provider requires other ones."""
     handshakes: tuple[HandshakeConfig, ...] = ()

@@ -70,7 +70,8 @@ class Source:
         self.secrets = tuple(map(str, verification_secrets(settings)))
         self.handshakes = build_handshakes(settings, secrets)
         #: The accepted methods, as the `Allow` header lists them.
-        self.methods = ("POST", *(self.handshakes.methods if self.handshakes else ()))
+        accepted = (*settings.methods, *(self.handshakes.methods if self.handshakes else ()))
+        self.methods = tuple(dict.fromkeys(accepted))
         self._kept_name = lru_cache(maxsize=512)(self._kept_header_name)
 
     @property

@@ -56,7 +56,7 @@ class SourceState(TypedDict):
     methods: Annotated[
         list[str],
         Meta(
-            description="The HTTP methods that it accepts; more than `POST` for handshakes.",
+            description="The HTTP methods that it accepts: `methods` in the config, and those of handshakes.",
             examples=[["POST"]],
         ),
     ]

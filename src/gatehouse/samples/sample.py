@@ -241,7 +241,7 @@ def sign_sample(
     for placeholder in _signed_ids(source.settings):
         if placeholder.name == "header":
             headers.setdefault(placeholder.argument, fresh_id("msg_"))
-    request = Request("POST", path or source.path, query, headers, sample.body, source.public_url)
+    request = Request(source.methods[0], path or source.path, query, headers, sample.body, source.public_url)
     try:
         return source.verification.sign(request, now)
     except VerificationError as error:

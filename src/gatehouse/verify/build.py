@@ -156,7 +156,7 @@ def build_handshakes(source: SourceConfig, secrets: Secrets) -> Handshakes | Non
         for handshake, config in zip(built, source.handshakes, strict=True)
         if isinstance(config.proof, HmacProof) and config.proof.digest in digests
     ]
-    return Handshakes(built, signing)
+    return Handshakes(built, signing, event_methods=source.methods)
 
 
 def _build_handshake(config: HandshakeConfig, source: SourceConfig, secrets: Secrets) -> Handshake:

@@ -30,7 +30,6 @@ _MAX_SHOWN = 1024
 #: Only URLs that every URL parser reads alike: no user name, no other port, no backslash.
 _CONFIRMATION_URL = re.compile(r"https://([A-Za-z0-9.-]{1,253})(:443)?([/?][!-\[\]-~]*)?")
 _ANY = "*"
-_POST = "POST"
 
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
@@ -127,13 +126,23 @@ class Handshake:
 class Handshakes:
     """All handshakes of a source. The proofs of `signing` use the key that also signs events."""
 
-    def __init__(self, handshakes: Sequence[Handshake], signing: Sequence[Handshake] = ()) -> None:
+    def __init__(
+        self,
+        handshakes: Sequence[Handshake],
+        signing: Sequence[Handshake] = (),
+        *,
+        event_methods: Sequence[str] = ("POST",),
+    ) -> None:
+        """`event_methods` are the methods with which the provider sends events."""
+        self._event_methods = frozenset(event_methods)
         self._unverified = tuple(one for one in handshakes if not one.is_verified)
         self._verified = tuple(one for one in handshakes if one.is_verified)
         self._verified_methods = frozenset(one.method for one in self._verified)
         self._signing = tuple(signing)
-        #: The methods that handshakes use, except POST, which events use too.
-        self.methods = tuple(dict.fromkeys(one.method for one in handshakes if one.method != _POST))
+        #: The methods that only handshakes use.
+        self.methods = tuple(
+            dict.fromkeys(one.method for one in handshakes if one.method not in self._event_methods)
+        )
         #: Why a handshake can't be answered (a secret is missing); None if all can.
         self.not_ready = next((one.not_ready for one in handshakes if one.not_ready), None)
 
@@ -141,7 +150,7 @@ class Handshakes:
         """Return the reply to a handshake that needs no verification; None if the request is not one.
 
         A request that only resembles a handshake goes on to the verifiers. Raises `RequestRejectedError` for
-        a wrong token, a missing secret, and a request other than POST that can't be any handshake.
+        a wrong token, a missing secret, and a request that can be neither an event nor a handshake.
         """
         scope = Scope(request)
         for handshake in self._unverified:
@@ -150,7 +159,7 @@ class Handshakes:
                     return handshake.reply(scope)
                 except MalformedRequestError:
                     continue
-        if request.method != _POST and request.method not in self._verified_methods:
+        if request.method not in self._event_methods and request.method not in self._verified_methods:
             raise MalformedRequestError("not a handshake of this provider")
         return None
 
@@ -166,7 +175,7 @@ class Handshakes:
         for handshake in self._verified:
             if handshake.matches(scope):
                 return handshake.reply(scope)
-        if verified.request.method != _POST:
+        if verified.request.method not in self._event_methods:
             raise MalformedRequestError("not a handshake of this provider")
         return None
 
