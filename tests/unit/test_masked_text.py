@@ -24,7 +24,7 @@ store: {{url: "sqlite:///{{}}.db"}} # {CREDENTIAL}
 sources:
   pubsub:  # {CREDENTIAL}
     provider: google-pubsub
-    values: {{audience: {CREDENTIAL}}}
+    values: {{audience: {CREDENTIAL}, service_account: {CREDENTIAL}}}
     secrets: []
     docs: "https://user:{CREDENTIAL}@docs.example/?{CREDENTIAL}"
     retries: |  # {CREDENTIAL}
@@ -74,7 +74,7 @@ MASKED = {
     "sources": {
         "pubsub": {
             "provider": "google-pubsub",
-            "values": {"audience": "…"},
+            "values": {"audience": "…", "service_account": "…"},
             "secrets": [],
             "docs": "https://…@docs.example/?…",
             "retries": "see https://docs.example/#… # for more\n",
@@ -161,7 +161,7 @@ def shape(data: Any) -> Any:
 HIDDEN_KEYS = {
     *("SourceConfig.values", "SampleConfig.headers", "SampleConfig.body", "AnswersConfig.body"),
     *("BasicConfig.username", "JwtConfig.audience", "PaypalConfig.webhook_id", "AwsSnsConfig.topic_arn"),
-    *("HandshakeConfig.when", "BasicAuthConfig.username"),
+    *("HandshakeConfig.when", "BasicAuthConfig.username", "ClaimConfig.value"),
 }
 TEMPLATES = {
     *("HmacConfig.signed", "Ed25519Config.signed", "EcdsaConfig.signed", "RsaConfig.signed"),

@@ -84,6 +84,41 @@ class TestClaims:
 
         assert refusal_reason(checked, bearer_request(signed_token(claims))) == "wrong_credentials"
 
+    @pytest.mark.parametrize(
+        ("claims", "passes"),
+        [
+            ({"email": "a@b.example", "email_verified": True}, True),
+            ({"email": "a@b.example", "email_verified": True, "data": {"email": "a@b.example"}}, True),
+            ({"data": {"email": "a@b.example"}, "email_verified": True}, True),
+            ({"email": "a@b.example", "email_verified": True, "data": {"email": "x@b.example"}}, False),
+            ({"email": "a@b.example", "email_verified": True, "data": {"email": None}}, False),
+            ({"email": "a@b.example", "email_verified": False}, False),
+            ({"email": "a@b.example", "email_verified": "true"}, False),
+            ({"email": "a@b.example", "email_verified": 1}, False),
+            ({"email": "a@b.example"}, False),
+            ({"email": "A@b.example", "email_verified": True}, False),
+            ({"email": ["a@b.example"], "email_verified": True}, False),
+            ({"data": "a@b.example", "email_verified": True}, False),
+            ({"email_verified": True}, False),
+        ],
+    )
+    def test_every_required_claim_must_have_its_value(self, claims: Any, passes: bool) -> None:
+        required = (
+            {"claim": ("email", "data.email"), "value": "a@b.example"},
+            {"claim": "email_verified", "value": True},
+        )
+        checked = hs256(claims=required)
+        if passes:
+            checked.verify(bearer_request(signed_token(claims)), NOW)
+        else:
+            assert refusal_reason(checked, bearer_request(signed_token(claims))) == "wrong_credentials"
+        checked.verify(checked.sign(bearer_request(""), NOW), NOW)
+
+    @pytest.mark.parametrize("claims", [b'{"email":"a","email":"b"}', b'{"data":{"email":"a","email":"a"}}'])
+    def test_a_required_claim_that_occurs_twice_is_malformed(self, claims: bytes) -> None:
+        checked = hs256(claims=({"claim": ("email", "data.email"), "value": "a"},))
+        assert refusal_reason(checked, bearer_request(signed_token(claims))) == "malformed_signature"
+
     def test_a_body_that_does_not_match_the_body_hash_is_refused(self) -> None:
         checked = hs256(body_hash={"claim": "request_body_sha256"})
         token = signed_token({"request_body_sha256": hashlib.sha256(b"body").hexdigest()})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gatehouse.config.addresses import HttpsUrl, Network
 from gatehouse.config.base import (
@@ -15,6 +15,7 @@ from gatehouse.config.base import (
     UserName,
     exactly_one,
     invalid_value,
+    parse_text,
 )
 from gatehouse.config.quantities import Duration
 from gatehouse.config.signatures import SigningConfig, VerifierConfig
@@ -78,6 +79,30 @@ class BodyHashConfig(Model):
     """The name of the claim."""
 
 
+def parse_claim_value(value: Any) -> Any:
+    """Check the value of a claim: one line of text, `true` or `false`."""
+    return value if isinstance(value, bool) else parse_text(value)
+
+
+ClaimValue = Annotated[
+    str | bool,
+    BeforeValidator(parse_claim_value),
+    WithJsonSchema(
+        {"title": "text or boolean", "anyOf": [{"type": "string", "minLength": 1}, {"type": "boolean"}]}
+    ),
+]
+
+
+class ClaimConfig(Model):
+    """A claim that a token must contain, with its value."""
+
+    claim: AtLeastOne[Text]
+    """The path of the claim, as in `email` or `data.bundleId`. With several paths, the token must contain one of
+    these claims, and each one that it contains must have the value."""
+    value: ClaimValue
+    """The value that the claim must have: text, `true` or `false`."""
+
+
 class JwtConfig(VerifierConfig):
     """`type: jwt`: a signed token (RFC 7519) with the algorithm that this config names."""
 
@@ -100,6 +125,8 @@ class JwtConfig(VerifierConfig):
     """The value that `aud` must be, or must contain."""
     issuer: Text | None = None
     """The value that `iss` must be."""
+    claims: tuple[ClaimConfig, ...] = ()
+    """Other claims that the token must contain, each with its value."""
     leeway: Duration = 60.0
     """The maximum difference between the clocks when the gateway checks `exp`, `nbf` and `iat`."""
     max_age: Duration | None = None

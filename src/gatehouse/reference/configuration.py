@@ -32,6 +32,7 @@ TABLES = {
     "rsa": "RsaConfig",
     "jwt": "JwtConfig",
     "body_hash": "BodyHashConfig",
+    "claims": "ClaimConfig",
     "token": "TokenConfig",
     "basic": "BasicConfig",
     "allowlist": "AllowlistConfig",

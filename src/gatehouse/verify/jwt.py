@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gatehouse.config.model import JwtConfig
+    from gatehouse.language.document import Path
     from gatehouse.language.request import Request
     from gatehouse.verify.base import Facts
     from gatehouse.verify.jws import SignatureCheck
@@ -54,6 +55,9 @@ class JwtVerifier:
         self._config = config
         self._secrets = () if config.jwks else tuple(secrets)
         self._checks = [_configured_check(secret, config) for secret in self._secrets]
+        self._required = [
+            ([tuple(path.split(".")) for path in one.claim], one.value) for one in config.claims
+        ]
         self.keys: KnownKeys = NoKeys()
         self.remote: tuple[RemoteVerifier, ...] = (self,) if config.jwks else ()
 
@@ -128,6 +132,8 @@ class JwtVerifier:
             raise VerificationError("wrong_credentials")
         if config.audience is not None and config.audience not in _audiences(claims):
             raise VerificationError("wrong_credentials")
+        if not all(_has_value(claims, paths, value) for paths, value in self._required):
+            raise VerificationError("wrong_credentials")
         if config.body_hash is not None:
             claimed = string_member(claims, config.body_hash.claim) or ""
             if not ct_equal(as_sent(claimed), _body_hash(request.body)):
@@ -155,8 +161,10 @@ class JwtVerifier:
         if config.body_hash is not None:
             claims[config.body_hash.claim] = _body_hash(request.body).decode()
         document = request.body if config.body else b"{}"
-        for name, value in claims.items():
-            document = with_value(document, (name,), msgspec.json.encode(value))
+        wanted: list[tuple[Path, object]] = [((name,), value) for name, value in claims.items()]
+        wanted += [(paths[0], value) for paths, value in self._required]
+        for path, value in wanted:
+            document = with_value(document, path, msgspec.json.encode(value))
         return document
 
 
@@ -201,6 +209,20 @@ def _audiences(claims: Document) -> list[str]:
     except msgspec.MsgspecError:
         return []
     return [audience] if isinstance(audience, str) else audience
+
+
+def _has_value(claims: Document, paths: Sequence[Path], required: str | bool) -> bool:
+    """Return whether the token contains one of the claims, and each one that it contains has the value."""
+    present = [value for value in map(claims.raw, paths) if value is not None]
+    return bool(present) and all(value == required for value in map(_decode, present))
+
+
+def _decode(raw: bytes) -> object:
+    """Decode a claim that is text or a boolean; None for any other claim."""
+    try:
+        return msgspec.json.decode(raw, type=str | bool)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _body_hash(body: bytes) -> bytes:
