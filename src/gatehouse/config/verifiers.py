@@ -97,8 +97,8 @@ class ClaimConfig(Model):
     """A claim that a token must contain, with its value."""
 
     claim: AtLeastOne[Text]
-    """The path of the claim, as in `email` or `data.bundleId`. With several paths, the token must contain one of
-    these claims, and each one that it contains must have the value."""
+    """The path of the claim, as in `email` or `data.bundleId`. With several paths, the token must contain one
+    of these claims, and each one that it contains must have the value."""
     value: ClaimValue
     """The value that the claim must have: text, `true` or `false`."""
 
