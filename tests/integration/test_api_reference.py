@@ -199,6 +199,9 @@ async def test_the_answers_of_every_route_match_the_reference(
         in_environment = (await api.get("/api/v1/environment", query="?name=T&name=U"))["set"]
         await api.post("/api/v1/sources/{name}/sample", name="hisab", body={"type": "invoice.paid"})
         routed = (await api.get("/api/v1/routes", query="?source=mando&type=sale.created"))["destinations"]
+        tried = {"source": "mando", "body": '{"id": "1", "type": "sale.created"}', "headers": {"X-A": "b"}}
+        assert (await api.post("/api/v1/routes", body=tried))["events"][0]["destinations"] == ["app"]
+        await api.post("/api/v1/routes", 400, body={"source": "nobody", "body": ""})
         assert (in_environment, len(routed)) == ({"T": True, "U": False}, 1)
         assert "event: event" in await api.get("/api/v1/stream", query="?since=1h&until=now")
         assert (await api.get("/api/v1/status"))["reload"]["successful"]

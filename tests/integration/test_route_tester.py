@@ -34,6 +34,7 @@ async def test_the_routes_in_use_are_tested(
         "line": line,
         "from": ["*"],
         "types": ["sale.*", "refund.*"],
+        "when": {},
         "to": ["app", "ledger"],
         "text": "from *, types sale.*, refund.*, to app, ledger",
     }
@@ -42,6 +43,7 @@ async def test_the_routes_in_use_are_tested(
         "line": line + 1,
         "from": ["mando"],
         "types": ["*"],
+        "when": {},
         "to": ["app"],
         "text": "from mando, types *, to app",
     }

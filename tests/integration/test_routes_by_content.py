@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from browsing import Browser
 from doubles import providers
 from doubles.destination import ScriptedDestination
 from gateways import CONFIG, RunGateway, Running
 from operators import ask
 
+MARKUP = "<script>alert(1)</script>"
 ROUTES = """routes:
   - from: mando
     types: ["sale.*"]
@@ -66,7 +68,10 @@ async def test_an_event_goes_where_its_content_meets_the_conditions(
         wanted: dict[str, set[str]] = {"app": set(), "ledger": set()}
         for body, expected in cases:
             event_id, selected, selected_later = await send(running, body)
+            given = {"source": "mando", "body": body.decode()}
+            _, tried = await ask(running, "POST", "/api/v1/routes", {}, given)
             assert (selected, selected_later) == (expected, expected), body
+            assert [one["destinations"] for one in tried["events"]] == [expected], body
             for name in expected:
                 wanted[name].add(event_id)
 
@@ -78,3 +83,56 @@ async def test_an_event_goes_where_its_content_meets_the_conditions(
         metrics = await running.metrics()
         assert metrics["gatehouse_unrouted_events_total", "mando"] == 5
         assert metrics["gatehouse_events_total", "mando"] == 9
+
+
+async def test_the_tester_says_of_each_route_why(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    config = CONFIGURED.format(url=destination.url, other=destination.url)
+    async with run_gateway(config) as running, Browser(running.operator_url) as browser:
+        body = sale(1, amount=5, currency="x" * 300).decode()
+        _, tried = await ask(running, "POST", "/api/v1/routes", {}, {"source": "mando", "body": body})
+        (event,) = tried["events"]
+        first, second = event["routes"]
+        assert (event["type"], first["selected"], second["selected"]) == ("sale.created", False, True)
+        assert first["conditions"] == [
+            {"template": "{body:amount}", "condition": [">= 1000"], "value": "5", "state": "fails"},
+            {
+                "template": "{body:currency}",
+                "condition": ["eur", "chf"],
+                "value": "x" * 200 + "…",
+                "state": "fails",
+            },
+        ]
+        assert first["reasons"][0] == '{body:amount} is "5", and the condition is >= 1000'
+
+        shown = await browser.press("/system", "/system/routes#routes", source="mando", type="", body=body)
+        assert "sale.created: to ledger" in shown.text
+        assert '{body:amount} is "5", and the condition is >= 1000' in shown.text
+        assert (
+            MARKUP
+            not in (
+                await browser.press(
+                    "/system", "/system/routes#routes", source="mando", type=MARKUP, body=MARKUP
+                )
+            ).html
+        )
+        without = await browser.press(
+            "/system", "/system/routes#routes", source="mando", type="stock.low", body=""
+        )
+        assert "No route matches stock.low from mando" in without.text
+
+        for given, message in (
+            ({"source": "mandoo", "body": "{}"}, "no source has this name"),
+            ({"source": "mando"}, "Object missing required field `body`"),
+            ({"source": "mando", "body": 1}, "Expected `str`, got `int` - at `$.body`"),
+            (
+                {"source": "mando", "body": "", "headers": {"a": 1}},
+                "Expected `str`, got `int` - at `$.headers[...]`",
+            ),
+            ({"source": "mando", "body": "", "bodi": ""}, "unknown member: bodi"),
+        ):
+            code, answer = await ask(running, "POST", "/api/v1/routes", {}, given)
+            assert (code, answer["error"]["message"]) == (400, message)
+        surrogate = await ask(running, "POST", "/api/v1/routes", {}, {"source": "mando", "body": "\ud800"})
+        assert surrogate[0] == 400

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -274,6 +275,55 @@ def test_route_reports_that_no_route_matches(run: Run) -> None:
 def test_route_warns_of_a_type_that_the_provider_does_not_document(run: Run) -> None:
     result = run(GOOD, "route", "mandato", "invoice.acepted")
     assert "Warning: Mandato does not document invoice.acepted, only: invoice.created" in result.stderr
+
+
+BY_CONTENT = GOOD.replace(
+    'types: ["invoice.*"],',
+    'types: ["invoice.*"], when: {"{body:amount}": ">= 10", "{header:X-Env}": "live"},',
+).replace('from: "*"', "from: mandato, types: [connection.*]")
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "shown"),
+    [
+        (
+            '{"type": "invoice.paid", "amount": 10}',
+            "X-Env: live",
+            "to billing\n  routes.0 (gateway.yaml:7)  takes it\n",
+        ),
+        (
+            '{"type": "invoice.paid", "amount": "a\x1b"}',
+            "X-Env: test",
+            (
+                "to no destination: stored, not delivered\n  routes.0 (gateway.yaml:7)  does not take it: "
+                '{body:amount} is "a\\x1b", and the condition is >= 10; '
+                '{header:X-Env} is "test", and the condition is live\n'
+            ),
+        ),
+    ],
+)
+def test_route_says_of_each_route_why_it_takes_a_body(run: Run, body: str, header: str, shown: str) -> None:
+    Path("body.json").write_text(body.replace("\x1b", "\\u001b"))
+    result = run(BY_CONTENT, "route", "mandato", "--body", "body.json", "--header", header)
+    other = "  routes.1 (gateway.yaml:8)  does not take it: its types are connection.*\n"
+    assert (result.exit_code, result.stdout) == (0, f"invoice.paid from mandato {shown}{other}")
+    answer = json.loads(
+        run(
+            BY_CONTENT, "route", "mandato", "invoice.x", "--body", "body.json", "--header", header, "--json"
+        ).stdout
+    )
+    (event,) = answer["events"]
+    assert event["type"] == "invoice.x"
+    assert event["routes"][0]["selected"] is (header == "X-Env: live")
+    assert event["routes"][0]["when"] == {"{body:amount}": [">= 10"], "{header:X-Env}": ["live"]}
+
+
+def test_route_without_a_body_names_the_routes_with_conditions(run: Run) -> None:
+    result = run(BY_CONTENT, "route", "mandato", "invoice.paid")
+    assert result.stdout == "billing  routes.0 (gateway.yaml:7, with conditions)\n"
+    assert result.stderr.startswith("Note: routes with conditions need the content")
+    assert run(BY_CONTENT, "route", "mandato").exit_code == 2
+    assert run(BY_CONTENT, "route", "mandato", "x", "--header", "A: b").exit_code == 2
 
 
 @pytest.mark.parametrize("command", [("route", "mandatoo", "x"), ("sign", "mandatoo"), ("send", "mandatoo")])

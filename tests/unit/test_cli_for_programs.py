@@ -192,7 +192,7 @@ def test_results_can_be_printed_as_json(run: Run) -> None:
         "source": "shop",
         "type": "sale.created",
         "destinations": [
-            {"name": name, "routes": [{"path": "routes.0", "file": "gateway.yaml", "line": 6}]}
+            {"name": name, "routes": [{"path": "routes.0", "file": "gateway.yaml", "line": 6, "when": {}}]}
             for name in ("billing", "ledger")
         ],
     }

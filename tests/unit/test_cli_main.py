@@ -12,7 +12,7 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from gatehouse import __version__
-from gatehouse.cli import COMMANDS, check, main
+from gatehouse.cli import COMMANDS, main, route
 from gatehouse.errors import GatewayError
 
 
@@ -61,7 +61,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> click.testing
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(check, "route", fail)
+    monkeypatch.setattr(route, "route", fail)
     return CliRunner().invoke(main, ["route"])
 
 

@@ -34,7 +34,7 @@ COMMANDS = {
     "demo": Entry("serve", "Run a real gateway with a sample app, and show what it does."),
     "providers": Entry("reference", "List the provider presets, or print one."),
     "schema": Entry("reference", "Print the config's JSON Schema, or the API's OpenAPI document."),
-    "route": Entry("check", "Show which destinations get an event type of a source."),
+    "route": Entry("route", "Show where an event would go, and why."),
     "sign": Entry("send", "Print a signed request as a curl command."),
     "send": Entry("send", "Sign a request and send it."),
     "verify": Entry("verify", "Verify a saved request, or explain why it is refused."),

@@ -1,4 +1,4 @@
-"""The commands `check` and `route`: show what a config file sets up, and its problems."""
+"""The command `check`: shows what a config file sets up, and its problems."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ from gatehouse.cli.options import (
     chosen_config,
     config_argument,
     config_option,
-    load_config,
-    source_argument,
-    unknown_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gatehouse.config.load import LoadedConfig
-    from gatehouse.config.model import Config, DestinationConfig, RouteConfig, SourceConfig
+    from gatehouse.config.model import Config, DestinationConfig, SourceConfig
     from gatehouse.errors import Problem
-
-#: Where a route is: its path in the config, the file and the line.
-_Place = tuple[str, str, int]
 
 
 @click.command("check")
@@ -71,32 +65,6 @@ def check(file: str | None, as_json: bool, config: str | None) -> None:
         raise ConfigError(missing)
 
 
-@click.command("route")
-@source_argument
-@click.argument("event_type", metavar="TYPE")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@config_option
-def route(source: str, event_type: str, as_json: bool, config: str | None) -> None:
-    """Show which destinations get events of TYPE from SOURCE.
-
-    Each line has a destination, and the routes that lead to it.
-    """
-    loaded = load_config(config)
-    if source not in loaded.config.sources:
-        raise unknown_name("source", source, loaded.config.sources)
-    destinations = _routed_destinations(loaded, source, event_type)
-    if as_json:
-        _print_route(source, event_type, destinations)
-        return
-    width = max(map(len, destinations), default=0)
-    for destination, routes in destinations.items():
-        places = (f"{path} ({file}:{line})" for path, file, line in routes)
-        click.echo(f"{destination:<{width}}  {', '.join(places)}")
-    if not destinations:
-        click.echo(f"no route matches {event_type} from {source}: stored, not delivered")
-    _warn_of_unknown_type(loaded, source, event_type)
-
-
 def _print_check(
     file: str, problems: Sequence[Problem], warnings: Sequence[Problem], notes: Sequence[str] = ()
 ) -> None:
@@ -117,6 +85,8 @@ def _print_heading(file: str, *, succeeded: bool) -> None:
 
 
 def _summary(loaded: LoadedConfig, missing: list[Problem]) -> Iterator[str]:
+    from gatehouse.config import describe
+
     config = loaded.config
     yield "Found:"
     yield from _listeners(config)
@@ -129,7 +99,7 @@ def _summary(loaded: LoadedConfig, missing: list[Problem]) -> Iterator[str]:
         yield from _destination(name, destination, _problems_of(("destinations", name), missing))
     yield f" - {_count(config.routes, 'route')}"
     for index, settings in enumerate(config.routes):
-        yield f"     routes.{index}  {_route(settings)}"
+        yield f"     routes.{index}  {describe.route(settings)}"
 
 
 def _listeners(config: Config) -> Iterator[str]:
@@ -176,11 +146,6 @@ def _destination(name: str, destination: DestinationConfig, missing: list[Proble
         yield f"       adds       {', '.join(destination.add_headers)}"
 
 
-def _route(settings: RouteConfig) -> str:
-    sources, types, to = (", ".join(names) for names in (settings.sources, settings.types, settings.to))
-    return f"from {sources}, types {types}, to {to}"
-
-
 def _configured(missing: list[Problem]) -> str:
     if not missing:
         return "configured"
@@ -206,36 +171,3 @@ def _problems_of(owner: tuple[str, ...], problems: list[Problem]) -> list[Proble
 def _count(things: object, noun: str) -> str:
     number = len(things)  # type: ignore[arg-type]
     return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def _routed_destinations(loaded: LoadedConfig, source: str, event_type: str) -> dict[str, list[_Place]]:
-    """Find the destinations, each with the routes that lead to it."""
-    from gatehouse.events.routing import selecting_routes
-
-    selecting = selecting_routes(loaded.config.routes, source, event_type)
-    return {name: [_place(loaded, index) for index in indexes] for name, indexes in selecting.items()}
-
-
-def _place(loaded: LoadedConfig, index: int) -> _Place:
-    line, _ = loaded.document.locate(("routes", index))
-    return f"routes.{index}", loaded.document.file, line
-
-
-def _print_route(source: str, event_type: str, found: dict[str, list[_Place]]) -> None:
-    destinations = [
-        {
-            "name": name,
-            "routes": [dict(zip(("path", "file", "line"), place, strict=True)) for place in places],
-        }
-        for name, places in found.items()
-    ]
-    click.echo(json.dumps({"source": source, "type": event_type, "destinations": destinations}, indent=2))
-
-
-def _warn_of_unknown_type(loaded: LoadedConfig, source: str, event_type: str) -> None:
-    from gatehouse.language.patterns import matches
-
-    settings = loaded.config.sources[source]
-    if settings.types and not any(matches(known, event_type) for known in settings.types):
-        known, name = ", ".join(settings.types), settings.title or source
-        click.echo(f"Warning: {name} does not document {event_type}, only: {known}", err=True)

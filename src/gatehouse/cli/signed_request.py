@@ -68,7 +68,7 @@ class RequestBuilder:
         self._source = source
         self._options = options
         #: The bytes of the file, if the options name one.
-        self.given_body = None if options.body is None else _read_body(options.body)
+        self.given_body = None if options.body is None else read_body(options.body)
         self.url = _complete_url(options.url, source, listen)
 
     def build(self) -> SignedRequest:
@@ -128,7 +128,7 @@ class RequestBuilder:
         return {name: value for name, value in headers.items() if name.lower() not in replaced} | given
 
 
-def _read_body(file: str) -> bytes:
+def read_body(file: str) -> bytes:
     """Read a file, or standard input for `-`. Raises `GatewayError`."""
     from gatehouse.errors import GatewayError
 
@@ -158,9 +158,10 @@ def _complete_url(url: str | None, source: Source, listens: BindAddresses) -> st
     return url if parts.path not in ("", "/") else parts._replace(path=source.path, fragment="").geturl()
 
 
-def _parse_headers(
+def parse_headers(
     _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 ) -> tuple[tuple[str, str], ...]:
+    """Read the values of `--header`. Raises `click.BadParameter`."""
     return tuple(map(_parse_header, values))
 
 
@@ -238,7 +239,7 @@ _OPTIONS = (
         "headers",
         metavar="NAME:VALUE",
         multiple=True,
-        callback=_parse_headers,
+        callback=parse_headers,
         help="Add or replace a header; may be repeated.",
     ),
     click.option(

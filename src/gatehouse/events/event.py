@@ -98,7 +98,8 @@ class EventReader:
 
     def __init__(self, name: str, path: str, config: ProviderConfig, *, provider: str) -> None:
         self._name = name
-        self._path = path
+        #: The URL path of the source.
+        self.path = path
         self._provider = provider
         self._templates = templates = config.event
         self._attributes = (
@@ -169,7 +170,7 @@ class EventReader:
         return Event(
             event_id,
             self._name,
-            path=self._path,
+            path=self.path,
             provider=self._provider,
             external_id=external_id or event_id,
             type=event_type,
@@ -191,7 +192,7 @@ class EventReader:
         return Event(
             event_id,
             self._name,
-            path=self._path,
+            path=self.path,
             provider=self._provider,
             external_id=event_id,
             type=UNREADABLE,

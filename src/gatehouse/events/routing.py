@@ -24,11 +24,11 @@ def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str]
 
     It ignores `when`. If a route of the source has conditions, use `compile_conditions` instead.
     """
-    own = _own(routes, source)
+    own = routes_from(routes, source)
 
     @lru_cache(maxsize=_REMEMBERED_TYPES)
     def destinations(event_type: str) -> tuple[str, ...]:
-        found = (name for route in own if _takes(route, event_type) for name in route.to)
+        found = (name for route in own if takes_type(route, event_type) for name in route.to)
         return tuple(dict.fromkeys(found))
 
     return destinations
@@ -49,13 +49,13 @@ def compile_conditions(
     The function takes the type and the scope of the event, and never raises. Returns None if no route of the
     source has conditions, because the type is enough then.
     """
-    own = _own(routes, source)
+    own = routes_from(routes, source)
     if not any(route.when for route in own):
         return None
 
     @lru_cache(maxsize=_REMEMBERED_TYPES)
     def candidates(event_type: str) -> tuple[RouteConfig, ...]:
-        return tuple(route for route in own if _takes(route, event_type))
+        return tuple(route for route in own if takes_type(route, event_type))
 
     def destinations(event_type: str, scope: Scope) -> tuple[str, ...]:
         values = Values(scope)
@@ -118,12 +118,14 @@ def selecting_routes(
 
 def reachable_destinations(routes: Iterable[RouteConfig], source: str) -> tuple[str, ...]:
     """Return every destination that events of this source may go to."""
-    return tuple(dict.fromkeys(name for route in _own(routes, source) for name in route.to))
+    return tuple(dict.fromkeys(name for route in routes_from(routes, source) for name in route.to))
 
 
-def _own(routes: Iterable[RouteConfig], source: str) -> list[RouteConfig]:
+def routes_from(routes: Iterable[RouteConfig], source: str) -> list[RouteConfig]:
+    """Return the routes of a source."""
     return [route for route in routes if any(matches(pattern, source) for pattern in route.sources)]
 
 
-def _takes(route: RouteConfig, event_type: str) -> bool:
+def takes_type(route: RouteConfig, event_type: str) -> bool:
+    """Return whether a route takes events of this type, if its conditions hold."""
     return any(matches(pattern, event_type) for pattern in route.types)

@@ -130,9 +130,21 @@ IDENTITY = web.RequestKey("identity", Identity)
 #: With this header, a supervisor tells its workers who sent a request. Only their Unix socket reads it.
 IDENTITY_HEADER = "Gatehouse-Operator"
 #: What a handler is marked with.
-_DRY_RUN, _FORWARDS = "reads_with_dry_run", "forwards_identity"
+_READS, _DRY_RUN, _FORWARDS = "changes_nothing", "reads_with_dry_run", "forwards_identity"
 #: The methods that the role `read` may use with every handler.
 _READING = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
+
+
+def changes_nothing(handler: Handler) -> Handler:
+    """Mark a handler that changes nothing, whatever its method. The role `read` may use it."""
+    vars(handler)[_READS] = True
+    return handler
+
+
+def is_reading(request: web.Request) -> bool:
+    """Return whether a request changes nothing, so that the role `read` is enough."""
+    marks = getattr(request.match_info.handler, "__dict__", {})
+    return request.method in _READING or bool(marks.get(_READS))
 
 
 def reads_with_dry_run(handler: Handler) -> Handler:
@@ -153,7 +165,7 @@ def forwards_identity(handler: Handler) -> Handler:
 async def role_refusal(request: web.Request) -> web.Response | None:
     """Return the refusal of a request that needs another role than its sender has; None if it is allowed."""
     identity = request[IDENTITY]
-    if identity.role == "operate" or request.method in _READING:
+    if identity.role == "operate" or is_reading(request):
         return None
     marks = getattr(request.match_info.handler, "__dict__", {})
     if marks.get(_FORWARDS) or (marks.get(_DRY_RUN) and await _is_dry_run(request)):

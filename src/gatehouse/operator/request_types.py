@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired, Required, TypedDict
+from typing import Annotated, Literal, Required, TypedDict
 
 from msgspec import Meta
 
@@ -291,21 +291,6 @@ class SampleBody(TypedDict, total=False):
             "provider's documented example is sent.",
             examples=["sale.created"],
         ),
-    ]
-
-
-class RouteQuery(TypedDict):
-    """Which event to find the destinations of."""
-
-    source: Required[Annotated[str, Meta(description="The name of a source.", examples=["shop"])]]
-    type: NotRequired[
-        Annotated[
-            str,
-            Meta(
-                description="The type of the event. Without it, the answer has all routes of the source.",
-                examples=["invoice.paid"],
-            ),
-        ]
     ]
 
 

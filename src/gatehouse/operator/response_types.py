@@ -161,52 +161,6 @@ class EnvironmentNames(TypedDict):
     ]
 
 
-_SelectingRoute = TypedDict(
-    "_SelectingRoute",
-    {
-        "path": Annotated[str, Meta(description="Its path in the config.", examples=["routes.0"])],
-        "line": Annotated[int, Meta(description="Its line in the config file.", examples=[24])],
-        "from": Annotated[list[str], Meta(description="Its sources, as in the config.", examples=[["shop"]])],
-        "types": Annotated[
-            list[str], Meta(description="Its types, as in the config.", examples=[["invoice.*"]])
-        ],
-        "to": Annotated[list[str], Meta(description="Its destinations.", examples=[["billing", "ledger"]])],
-        "text": Annotated[
-            str,
-            Meta(
-                description="The route in words. The wording may change.",
-                examples=["from shop, types invoice.*, to billing, ledger"],
-            ),
-        ],
-    },
-)
-
-
-class SelectingRoute(_SelectingRoute):
-    """A route that selects a destination."""
-
-
-class SelectedDestination(TypedDict):
-    """A destination that gets such an event."""
-
-    name: Annotated[str, Meta(description="The name of the destination.", examples=["billing"])]
-    routes: Annotated[list[SelectingRoute], Meta(description="The routes that select it.")]
-
-
-class RoutesTested(TypedDict):
-    """Where events of a source go."""
-
-    source: _Name
-    type: Annotated[
-        str | None,
-        Meta(description="The type of the event; `null`: any type.", examples=["invoice.paid"]),
-    ]
-    destinations: Annotated[
-        list[SelectedDestination],
-        Meta(description="Empty if no route matches: such an event is stored, and not delivered."),
-    ]
-
-
 class ConfigShown(TypedDict):
     """The config in use."""
 
