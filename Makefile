@@ -10,8 +10,17 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --progress-bar o
 # A stamp says what $(VENV) contains: .demo Gatehouse alone, .installed the test tools too, .bench everything.
 RUNS := $(if $(wildcard $(VENV)/.installed),$(VENV)/.installed,$(VENV)/.demo)
 
+# BUILD=compiled lets `test`, `crash` and the benchmarks run the compiled wheel. It has an environment of its own, which
+# shares the other packages of $(VENV).
+BUILD ?= pure
+COMPILED := .venv-compiled
+PACKAGES = import sysconfig; print(sysconfig.get_path("purelib"))
+IS_COMPILED := $(filter compiled,$(BUILD))
+RUNNER := $(if $(IS_COMPILED),$(COMPILED)/bin,$(BIN))/python
+BUILT := $(if $(IS_COMPILED),$(COMPILED)/.installed)
+
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz check format schema api providers demo-picture screenshots bench bench-verification bench-flat bench-stores bench-search bench-page bench-idle bench-guard crash clean
+.PHONY: help install demo test compiled test-compiled fuzz check format schema api providers demo-picture screenshots bench bench-verification bench-flat bench-stores bench-search bench-page bench-idle bench-guard crash clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -49,9 +58,9 @@ JOBS ?= 2
 # Which files have tests that are marked `alone`. They measure time or memory, or load the machine, so nothing runs beside them.
 ALONE = $(sort $(shell grep -rl --include='test_*.py' 'mark\.alone' tests))
 # The tests start hundreds of Python programs. They start faster if Python may keep what it compiles.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+PYTEST := PYTHONDONTWRITEBYTECODE= GATEHOUSE_TEST_COMPILED=$(IS_COMPILED) $(RUNNER) -m pytest
 
-test: install ## Run all tests: JOBS=2 at a time, then the tests that need the machine alone
+test: install $(BUILT) ## Run all tests: JOBS=2 at a time, then the tests that need the machine alone
 	@tests/acceptance/fetch_examples.sh
 	@tests/bench/build_reference.sh
 	@echo "Tests that run $(JOBS) at a time:"; $(PYTEST) -n $(JOBS) --dist worksteal -m 'not alone'; shared=$$?; \
@@ -60,6 +69,22 @@ test: install ## Run all tests: JOBS=2 at a time, then the tests that need the m
 	result() { test $$1 -eq 0 && echo passed || echo FAILED; }; \
 	echo "Tests that run $(JOBS) at a time: $$(result $$shared). Tests that run alone: $$(result $$alone)."; \
 	test $$shared$$alone -eq 0
+
+$(COMPILED)/.installed: $(VENV)/.installed deploy/compiled_wheel.py $(shell find src -name '*.py' 2>/dev/null)
+	@echo "Building a compiled wheel into dist/ (takes a minute or two) ..."
+	@rm -rf $(COMPILED) dist/gatehouse_webhooks-*-cp*.whl
+	@HATCH_BUILD_HOOKS_ENABLE=1 PIP_CONSTRAINT=deploy/constraints.txt $(BIN)/python -m pip wheel \
+		--disable-pip-version-check -q --no-deps --wheel-dir dist .
+	@$(BIN)/python -m venv --without-pip $(COMPILED)
+	@$(BIN)/python -m pip --disable-pip-version-check -q --python $(COMPILED)/bin/python install --no-deps \
+		dist/gatehouse_webhooks-*-cp*.whl
+	@$(BIN)/python -c '$(PACKAGES)' > "$$($(COMPILED)/bin/python -c '$(PACKAGES)')/shared.pth"
+	@touch $@
+
+compiled: $(COMPILED)/.installed ## Build a compiled wheel into dist/, and install it into .venv-compiled
+
+test-compiled: ## Run all tests on the compiled wheel
+	@$(MAKE) --no-print-directory test BUILD=compiled
 
 fuzz: install ## Run Hypothesis with new examples until a test fails, or until Ctrl-C
 	@while GATEHOUSE_HYPOTHESIS=fuzz $(BIN)/python -m pytest -q -m hypothesis tests/unit tests/conformance; do :; done
@@ -98,25 +123,25 @@ $(VENV)/.bench: $(VENV)/.installed
 # --rounds and --seconds too.
 BENCH ?=
 
-bench: $(VENV)/.bench ## Compare the gateway with bare servers, hand-written receivers, and a compiled gateway
+bench: $(VENV)/.bench $(BUILT) ## Compare the gateway with bare servers, hand-written receivers, and a compiled gateway
 	@tests/bench/fetch_wrk.sh
 	@tests/bench/fetch_express.sh
 	@tests/bench/build_reference.sh
-	@PYTHONPATH=tests $(BIN)/python -m bench $(BENCH)
+	@PYTHONPATH=tests $(RUNNER) -m bench $(BENCH)
 
 bench-verification: install ## Compare the time of verification with that of the bare digest
 	$(BIN)/python tests/bench/verification.py
 
-bench-stores: install ## Measure events per second for each store and number of workers, and for a bare handler
+bench-stores: install $(BUILT) ## Measure events per second for each store and number of workers, and for a bare handler
 	@tests/bench/fetch_wrk.sh
-	@PYTHONPATH=tests $(BIN)/python -m bench.throughput $(BENCH)
+	@PYTHONPATH=tests $(RUNNER) -m bench.throughput $(BENCH)
 
 bench-idle: install ## Measure the memory of an idle gateway, and the processor time of the commands that ask it
 	@PYTHONPATH=tests $(BIN)/python -m bench.idle
 
-bench-guard: install ## Compare the instructions per event with those on record (RECORD=1 records them)
+bench-guard: install $(BUILT) ## Compare the instructions per event with those on record (RECORD=1 records them)
 	@tests/bench/fetch_valgrind.sh
-	@PYTHONPATH=tests $(BIN)/python -m bench.instructions $(if $(RECORD),--record)
+	@PYTHONPATH=tests $(RUNNER) -m bench.instructions $(if $(RECORD),--record)
 
 # SEARCH="--events 100000 --stores sqlite" is shorter. Needs 5 GB of disk.
 SEARCH ?=
@@ -135,9 +160,9 @@ bench-page: install ## Measure the screens of the operator page, what viewers co
 PART ?= keys purge pending
 FLAT ?=
 
-bench-flat: install ## Measure ingest and deliveries with millions of keys, during a purge, and with a million pending
+bench-flat: install $(BUILT) ## Measure ingest and deliveries with millions of keys, during a purge, and with a million pending
 	@tests/bench/fetch_wrk.sh
-	@PYTHONPATH=tests $(BIN)/python -m bench.flat --parts $(PART) $(FLAT)
+	@PYTHONPATH=tests $(RUNNER) -m bench.flat --parts $(PART) $(FLAT)
 
 # KILLS is how often the gateway is killed, and ACKS the number of acknowledgements needed. The other parts scale with KILLS.
 # PARTS=soak SOAK=4h runs for a night.
@@ -146,9 +171,9 @@ ACKS ?= 100000
 PARTS ?= kills failpoints migration sigterm backups power-cut power-loss replicas
 SOAK ?= 1h
 
-crash: install ## Kill the gateway repeatedly under load, and check that no event is lost (KILLS=20 ACKS=5000 is shorter)
+crash: install $(BUILT) ## Kill the gateway repeatedly under load, and check that no event is lost (KILLS=20 ACKS=5000 is shorter)
 	@tests/crash/fetch_strace.sh
-	@PYTHONPATH=tests $(BIN)/python -m crash --kills $(KILLS) --acks $(ACKS) --soak $(SOAK) --parts $(PARTS)
+	@PYTHONPATH=tests $(RUNNER) -m crash --kills $(KILLS) --acks $(ACKS) --soak $(SOAK) --parts $(PARTS)
 
 clean: ## Remove what the other commands made
-	rm -rf $(VENV) .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(COMPILED) dist .tools .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -75,9 +75,10 @@ def _prepare(places: machine.Places) -> None:
 
 
 def _facts(options: argparse.Namespace, described: str, others: float) -> Mapping[str, str]:
+    build = ", compiled" if machine.IS_COMPILED else ""
     return {
         "Machine": f"{described}; other programs used {others:.0%} of it",
-        "Gatehouse": f"{__version__}, with a SQLite store next to its config",
+        "Gatehouse": f"{__version__}{build}, with a SQLite store next to its config",
         "Date": dt.datetime.now(dt.UTC).date().isoformat(),
         "Rounds": f"{options.rounds}, with turns of {options.seconds:g} s",
     }

@@ -3,7 +3,8 @@
 `make bench-guard` and the tests run it. Valgrind's callgrind counts instructions and not time, so the result
 does not depend on the machine or on its load. All stages run together and are compared with the reference of
 the same run, because a change of aiohttp or the processor affects both. The ratios differ between versions of
-Python, so each version has a record. `make bench-guard RECORD=1` writes the ratios to `instructions.json`.
+Python and between builds, so each has a record. `make bench-guard RECORD=1` writes the ratios to
+`instructions.json`, and `make bench-guard BUILD=compiled` measures the compiled build.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import gatehouse
+from bench.machine import IS_COMPILED
+
 ROOT = Path(__file__).parents[2]
 RECORD = Path(__file__).with_name("instructions.json")
-PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+#: The version of Python, and the build. Each has a record.
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}{' compiled' * IS_COMPILED}"
 #: The maximum ratio of a stage to its record. The same code varies far less than this between runs.
 MOST = 1.08
 #: Below this ratio of a stage to its record, the record should be lowered.
@@ -95,8 +100,9 @@ def _environment() -> dict[str, str]:
     """Return this process's environment without variables that affect Python or valgrind."""
     dropped = ("PYTHON", "VALGRIND_OPTS", "GATEHOUSE")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    paths = os.pathsep.join(str(ROOT / folder) for folder in ("tests", "src"))
-    return kept | {"PYTHONPATH": paths, "PYTHONHASHSEED": "0"}
+    # The package that this process imports: the sources, or a compiled build.
+    package = Path(gatehouse.__file__).parents[1]
+    return kept | {"PYTHONPATH": f"{ROOT / 'tests'}{os.pathsep}{package}", "PYTHONHASHSEED": "0"}
 
 
 def _counted(folder: Path, process: int) -> int:

@@ -11,6 +11,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from gatehouse.ingest import pipeline
+
+#: Whether the gateway is the compiled build. The bare servers are the same in both.
+IS_COMPILED = not (pipeline.__file__ or "").endswith(".py")
+
 _TICK = os.sysconf("SC_CLK_TCK")
 FEW_CORES = 4
 _SYNCS = 40

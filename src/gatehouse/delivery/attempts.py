@@ -8,22 +8,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gatehouse.delivery.forwarder import BatchItem
+from gatehouse.delivery.outcome import Outcome
 from gatehouse.delivery.retry import is_refused, retry_rule
+from gatehouse.store.base import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.forwarder import BatchOutcome, Forwarder
     from gatehouse.delivery.leasing import Leaser
-    from gatehouse.delivery.outcome import Outcome
     from gatehouse.delivery.recorder import Recorder
     from gatehouse.delivery.throttle import Throttle
     from gatehouse.errors import OutcomeReason
-    from gatehouse.store.base import Delivery
 
 
 class Claim(NamedTuple):

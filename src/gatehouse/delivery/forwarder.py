@@ -19,6 +19,7 @@ from gatehouse.delivery.kept_replies import start_of
 from gatehouse.delivery.outcome import Outcome, reason_for
 from gatehouse.delivery.signing import signature
 from gatehouse.events.envelope import BATCH_TYPE, batch, batch_element, batch_id, encode, traceparent
+from gatehouse.store.base import Delivery
 from gatehouse.telemetry.log import get_logger
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from gatehouse.delivery.destination import Destination
     from gatehouse.delivery.http_client import Reply
     from gatehouse.events.event import Event
-    from gatehouse.store.base import Delivery
 
 #: How many bytes of the reply to a test event are shown.
 TEST_REPLY = 1024

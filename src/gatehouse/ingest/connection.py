@@ -21,13 +21,13 @@ from gatehouse.ingest.http1 import MAX_PIPELINED, EvictedError, RequestParser, e
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from aiohttp.http import HttpRequestParser, RawRequestMessage
+    from aiohttp.http import HttpRequestParser
     from aiohttp.streams import StreamReader
 
     from gatehouse.ingest.answer import Answer
     from gatehouse.ingest.awake_clock import AwakeClock, AwakeTimer
     from gatehouse.ingest.base_connection import Admission
-    from gatehouse.ingest.http1 import ParsedRequest
+    from gatehouse.ingest.http1 import ParsedRequest, RequestHead
 
 #: After these statuses the rest of the request cannot be skipped, so the connection closes.
 _CLOSING: Final = frozenset(
@@ -39,7 +39,7 @@ class InboundRequest(msgspec.Struct, frozen=True, gc=False):
     """A request whose head is complete."""
 
     #: Method, target as sent, version and headers.
-    head: RawRequestMessage
+    head: RequestHead
     #: The body, as far as it has arrived.
     content: StreamReader
     connection: Connection
@@ -273,7 +273,7 @@ class Connection(BaseConnection):
             elif not self._is_closing:
                 self._become_idle()
 
-    async def _answer(self, head: RawRequestMessage, content: StreamReader) -> bool:
+    async def _answer(self, head: RequestHead, content: StreamReader) -> bool:
         """Answer a request. Return whether another request may follow."""
         try:
             answer = await self._handlers.handle(InboundRequest(head, content, self))
@@ -294,7 +294,7 @@ class Connection(BaseConnection):
             keep_alive = await discard_rest(content)
         return keep_alive and not self._is_closing and self.transport is not None
 
-    def _encode(self, answer: Answer, head: RawRequestMessage, *, keep_alive: bool) -> bytes:
+    def _encode(self, answer: Answer, head: RequestHead, *, keep_alive: bool) -> bytes:
         with_body = head.method != "HEAD"
         return encode_answer(answer, keep_alive=keep_alive, version=head.version, with_body=with_body)
 
@@ -363,7 +363,7 @@ class Connection(BaseConnection):
             self.close_after_flush()
         self._is_closing = True
 
-    def _close_after_last(self, head: RawRequestMessage) -> None:
+    def _close_after_last(self, head: RequestHead) -> None:
         """Close the connection after its last answer."""
         if head.should_close or self._peer_is_done or self._is_evicted:
             self.close_after_flush()

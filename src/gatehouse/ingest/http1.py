@@ -11,7 +11,7 @@ import time
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 import aiohttp
 from aiohttp import HttpVersion10, HttpVersion11, hdrs
@@ -22,16 +22,12 @@ from multidict import CIMultiDict
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Sequence
-
-    from aiohttp.base_protocol import BaseProtocol
-    from aiohttp.http import RawRequestMessage
-    from aiohttp.streams import StreamReader
-
-    ParsedRequest = tuple[RawRequestMessage | None, StreamReader]
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from aiohttp import HttpVersion
+    from aiohttp.base_protocol import BaseProtocol
+    from aiohttp.streams import StreamReader
+    from multidict import CIMultiDictProxy
 
     from gatehouse.ingest.answer import Answer
 
@@ -58,6 +54,42 @@ _WITHOUT_BODY: Final = frozenset(map(int, (*range(100, 200), HTTPStatus.NO_CONTE
 _UNSAFE: Final = frozenset("\r\n\0")
 #: The host must have no user name before it: RFC 9110, 4.2.4 says to treat a user name as an error.
 _ABSOLUTE: Final = re.compile(r"https?://[^/?#@]+(?P<origin>[/?#].*)?", re.IGNORECASE | re.DOTALL)
+
+
+class RequestHead(Protocol):
+    """The head of a request, as aiohttp's parser returns it.
+
+    aiohttp says that it is a `RawRequestMessage`, a named tuple, but the parser has a class of its own.
+    """
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> str:
+        """The target as sent: a path with its query, a URL, or a host."""
+
+    @property
+    def version(self) -> HttpVersion: ...
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]: ...
+
+    @property
+    def raw_headers(self) -> tuple[tuple[bytes, bytes], ...]: ...
+
+    @property
+    def should_close(self) -> bool:
+        """Whether the client expects no further answer on this connection."""
+
+    @property
+    def upgrade(self) -> bool: ...
+
+    @property
+    def chunked(self) -> bool: ...
+
+
+ParsedRequest: TypeAlias = "tuple[RequestHead | None, StreamReader]"
 
 
 class EvictedError(ConnectionError):
