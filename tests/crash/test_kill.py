@@ -111,7 +111,7 @@ async def test_a_stop_under_load_loses_no_accepted_event(config: Path, crash: st
             took = time.monotonic() - started
             await asyncio.gather(*senders)
         assert (code, took < 10) == (0 if crash == "terminate" else -9, True)
-        assert len(accepted) >= 200
+        assert len(accepted) >= 200 - len(senders)  # each may have been waiting for an answer
 
         async with serving(config, SECRET=providers.SECRET) as gateway:
             await _drained(client, gateway)

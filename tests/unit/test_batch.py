@@ -149,3 +149,45 @@ async def test_a_drain_does_not_wait_for_the_pause() -> None:
     async with asyncio.timeout(5):
         await batcher.drain()
     assert all(future.done() for future in futures)
+
+
+async def test_items_that_are_not_urgent_wait_for_company_but_the_first_one_does_not() -> None:
+    recorder = Recorder()
+    recorder.gate.set()
+    batcher = Batcher(recorder.write, limit=24, spacing=0.1)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await batcher.submit(0, urgent=False)
+    assert loop.time() - began < 0.05
+    await asyncio.gather(*(batcher.submit(item, urgent=False) for item in (1, 2)))
+    assert 0.1 <= loop.time() - began < 1
+    assert recorder.batches == [[0], [1, 2]]
+
+
+@pytest.mark.parametrize("last_is_urgent", [True, False])
+async def test_an_urgent_item_or_enough_others_end_the_wait(last_is_urgent: bool) -> None:
+    recorder = Recorder()
+    batcher = Batcher(recorder.write, limit=24, spacing=60)
+    first = batcher.submit(0, urgent=False)
+    await asyncio.sleep(0)
+    others = [batcher.submit(item, urgent=False) for item in (1, 2)]
+    recorder.gate.set()
+    await first
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert recorder.batches == [[0]]
+    async with asyncio.timeout(5):
+        assert await batcher.submit(3, urgent=last_is_urgent) == 30
+        assert await asyncio.gather(*others) == [10, 20]
+    assert recorder.batches == [[0], [1, 2, 3]]
+
+
+async def test_a_drain_writes_items_that_are_not_urgent() -> None:
+    recorder = Recorder()
+    recorder.gate.set()
+    batcher = Batcher(recorder.write, limit=24, spacing=60)
+    await batcher.submit(0, urgent=False)
+    waiting = batcher.submit(1, urgent=False)
+    async with asyncio.timeout(5):
+        await batcher.drain()
+    assert waiting.result() == 10

@@ -146,7 +146,7 @@ def test_it_stays_near_what_the_destination_handles_at_a_time(
 def test_an_app_that_only_queues_rarely_gets_more_than_at_the_start() -> None:
     simulation = Simulation(App(0.01, 8, spread=0.5))
     simulation.run(60)
-    assert simulation.share_of_time(range(START, START + 1), 5) > 0.9
+    assert simulation.share_of_time(range(START, START + 1), 5) > 0.85
 
 
 @pytest.mark.parametrize("status", [429, 503])

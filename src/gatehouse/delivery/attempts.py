@@ -48,7 +48,7 @@ class Attempts:
         leaser: Leaser,
         clock: Callable[[], float],
         on_change: Callable[[], None],
-        on_outcome: Callable[[Outcome], None] | None = None,
+        on_outcome: Callable[[Outcome, bool], bool],
     ) -> None:
         self._destination = destination
         self._forwarder = forwarder
@@ -58,7 +58,8 @@ class Attempts:
         self._clock = clock
         #: Called when the breaker's state may have changed.
         self._on_change = on_change
-        #: Called with the outcome of every POST that is no probe.
+        #: Called with the outcome of every POST, and whether it was a probe. Returns whether all slots are in
+        #: use. A delivery keeps its slot until its outcome is stored.
         self._on_outcome = on_outcome
         #: Workers that wait for a reply. If one is cancelled, its attempt still counts.
         self.in_flight: set[asyncio.Task[None]] = set()
@@ -77,18 +78,20 @@ class Attempts:
             await self._recorder.record_interrupted(delivery, time.monotonic() - started)
             return
         self.in_flight.discard(worker)
-        self._observe(delivery, outcome, probe=claim.probe)
-        await self._record(delivery, outcome)
+        is_full = self._observe(delivery, outcome, probe=claim.probe)
+        # Nobody waits for the outcome of a delivery that ends well and holds nothing back.
+        urgent = is_full or outcome.reason != "ok" or self._destination.ordered
+        await self._record(delivery, outcome, urgent=urgent)
 
-    def _observe(self, delivery: Delivery, outcome: Outcome, *, probe: bool) -> None:
+    def _observe(self, delivery: Delivery, outcome: Outcome, *, probe: bool) -> bool:
+        """Tell the throttle and the lane an outcome. Returns whether all slots are in use."""
         if self._throttle.observe(outcome, probe=probe, event=delivery.event.id):
             self._on_change()
-        if self._on_outcome is not None and not probe:
-            self._on_outcome(outcome)
+        return self._on_outcome(outcome, probe)
 
-    async def _record(self, delivery: Delivery, outcome: Outcome) -> None:
+    async def _record(self, delivery: Delivery, outcome: Outcome, *, urgent: bool = True) -> None:
         """Record an outcome."""
-        self._check_store_for(await self._recorder.record(delivery, outcome))
+        self._check_store_for(await self._recorder.record(delivery, outcome, urgent=urgent))
 
     def _check_store_for(self, due: float | None) -> None:
         """Make the leaser check the store when the outcome made a delivery due there."""

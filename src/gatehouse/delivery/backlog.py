@@ -152,11 +152,11 @@ class Backlog:
         if not self.has_startable:
             self._startable.clear()
 
-    def attempt_ended(self, took: float, *, retry: bool) -> None:
-        """Count a POST that ended. `took` is how long it used its worker, in seconds."""
+    def attempt_ended(self, started: float, *, retry: bool) -> None:
+        """Count a POST that ended. `started` is when its worker began (monotonic seconds)."""
         if not retry and not self._retry_share.retry_lead:
             return  # the usual case: there are no retries
-        self._retry_share.ended(took, retry=retry)
+        self._retry_share.ended(time.monotonic() - started, retry=retry)
         if retry and self.has_startable:
             self._startable.set()
 

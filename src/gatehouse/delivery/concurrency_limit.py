@@ -5,7 +5,7 @@ The limit starts at 16 and stays between 4 and 64. It may change after each wind
 - It grows by half if attempts used the whole limit, none met an overload, and replies took at most a quarter
   longer than at 16. An app that answers 64 requests as fast as 16 soon gets 64. An app that only lets the
   additional requests wait gets 16 again.
-- It shrinks by a third if replies took 1.4 times as long as at 16, in two windows in a row.
+- It shrinks by a third if replies took 1.4 times as long as at 16, for half a second and two windows.
 - It shrinks by up to half if the destination is overloaded: 429, 503, 504 or a timeout. It then stays for a
   while, longer each time, and grows by one after that. So an app that refuses what exceeds its own limit
   rarely has to refuse anything.
@@ -39,10 +39,10 @@ _FEW_OUTCOMES: Final = 8
 _GROWTH: Final = 1.5
 #: Latencies as multiples of the usual one: up to the first the limit grows, from the second on it shrinks.
 _FAST, _SLOW = 1.25, 1.4
-#: So many slow windows in a row are no accident.
-_SLOW_WINDOWS: Final = 2
+#: So many slow windows in a row, over so many seconds, are no accident.
+_SLOW_WINDOWS, _SLOW_SECONDS = 2, 0.5
 #: Seconds without growth after the limit shrank because of the latency.
-_SLOW_PAUSE: Final = 10.0
+_SLOW_PAUSE: Final = 5.0
 #: The share of outcomes that makes an overload. Fewer timeouts and 503 may have other causes.
 _OVERLOADED: Final = 0.03
 #: The share of 429 that takes the limit below the start.
@@ -77,7 +77,8 @@ class AdaptiveLimit:
         #: The limit before it returned to the start to measure, and the median latency there.
         self._resume: tuple[int, float] | None = None
         self._latency = 0.0
-        self._slow_windows = 0
+        #: How many windows in a row were slow, and when the first of them began.
+        self._slow_windows, self._slow_since = 0, 0.0
         #: The limit does not grow before this.
         self._grow_at = -math.inf
         #: The pause after the last overload, and when it ends.
@@ -95,7 +96,8 @@ class AdaptiveLimit:
             self._resume = self.value, self._latency
             return self._set(START, now)
         self._outcomes += 1
-        self._reached += reached
+        if reached:
+            self._reached += 1
         if outcome.reason == "ok":
             self._latencies.append(outcome.duration)
         elif outcome.reason == "timeout" or outcome.http_status in _OVERLOAD_STATUSES:
@@ -159,8 +161,9 @@ class AdaptiveLimit:
             return self._grown(now)
         self._latency = latency
         if latency >= _SLOW * self._usual:
+            self._slow_since = self._slow_since if self._slow_windows else self._began
             self._slow_windows += 1
-            if self._slow_windows < _SLOW_WINDOWS:
+            if self._slow_windows < _SLOW_WINDOWS or now - self._slow_since < _SLOW_SECONDS:
                 return self.value
             self._grow_at = max(self._grow_at, now + _SLOW_PAUSE)
             return max(START, int(self.value / _GROWTH))

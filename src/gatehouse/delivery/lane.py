@@ -68,7 +68,7 @@ class Lane:
             leaser=self._leaser,
             clock=clock,
             on_change=self._breaker_changed,
-            on_outcome=None if self._limit is None else self._adapt,
+            on_outcome=self._observe,
         )
         #: For attempts within a provider's request. A failed one leaves no delivery behind, so none waits
         #: here.
@@ -216,9 +216,7 @@ class Lane:
                 self._log_fault(claim, error)
             finally:
                 del self._busy[worker]
-                self._backlog.attempt_ended(
-                    time.monotonic() - started, retry=claim.deliveries[0].attempts > 0
-                )
+                self._backlog.attempt_ended(started, retry=claim.deliveries[0].attempts > 0)
         self._workers.discard(worker)
 
     def _add_workers(self) -> None:
@@ -229,13 +227,22 @@ class Lane:
             name = f"{self.destination.name} worker {len(self._workers)}"
             self._workers.add(asyncio.create_task(self._work(), name=name))
 
-    def _adapt(self, outcome: Outcome) -> None:
-        """Let the limit learn the outcome of an attempt, whose worker is still busy."""
-        assert self._limit is not None  # noqa: S101 - only called for an adaptive limit
-        reached = len(self._busy) >= self.slots
-        if not self._running or not self._limit.observe(outcome, time.monotonic(), reached=reached):
-            return
-        self.slots = self._limit.value
+    def _observe(self, outcome: Outcome, probe: bool) -> bool:
+        """Let the limit learn the outcome of a POST, whose worker is still busy.
+
+        Returns whether all slots are in use.
+        """
+        is_full = len(self._busy) >= self.slots
+        limit = self._limit
+        if limit is not None and not probe and limit.observe(outcome, time.monotonic(), reached=is_full):
+            self._use(limit.value)
+        return is_full
+
+    def _use(self, slots: int) -> None:
+        """Use another limit."""
+        if not self._running:
+            return  # the metric belongs to the next lane of the destination
+        self.slots = slots
         self._metrics.concurrency_limit.set(self.slots)
         self._backlog.set_slots(self.slots)
         self._add_workers()

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: From this batch size on a pause pays off (see `Batcher`).
 _SEVERAL: Final = 4
+#: This fraction of the limit is company enough for items that are not urgent.
+_ENOUGH: Final = 8
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,6 +32,9 @@ class Batcher(Generic[Item, Result]):
     After a batch of several items, the next one waits until as many have come again, for at most `pause`
     seconds. Otherwise the callers would form two groups that take turns. Half as many writes, each twice as
     large, make an event a tenth cheaper, and more where a sync takes long.
+
+    Items that are not urgent wait longer for company: until `spacing` seconds after the last batch began,
+    until an eighth of the `limit` waits, or until an urgent item comes.
     """
 
     def __init__(
@@ -39,11 +44,17 @@ class Batcher(Generic[Item, Result]):
         limit: int,
         at_once: int = 1,
         pause: float = 0.0,
+        spacing: float = 0.0,
     ) -> None:
         self._write = write
         self._limit = limit
         self._at_once = at_once
         self._pause = pause
+        self._spacing = spacing
+        #: When the last batch began (seconds of the event loop's clock), if batches are spaced.
+        self._last_began = 0.0
+        self._has_urgent = False
+        self._is_spacing = False
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._writing: set[asyncio.Task[int]] = set()
         self._is_due = False
@@ -52,13 +63,24 @@ class Batcher(Generic[Item, Result]):
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def submit(self, item: Item) -> asyncio.Future[Result]:
-        """Queue an item. If its future is canceled before the item is written, the item is dropped."""
+    def submit(self, item: Item, *, urgent: bool = True) -> asyncio.Future[Result]:
+        """Queue an item. If its future is canceled before the item is written, the item is dropped.
+
+        `urgent` matters only if batches are spaced.
+        """
         if self._loop is None:
             # Only once, because it is a system call, and there are thousands of items per second.
             self._loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = self._loop.create_future()
         self._waiting.append((item, future))
+        if self._spacing:
+            # Each event comes here, so this is written out.
+            if urgent:
+                self._has_urgent = True
+                if self._is_spacing:
+                    self._end_pause()
+            elif not (self._has_urgent or self._writing or self._expected or self._is_due):
+                self._space()
         if not self._is_due and self._may_start():
             # In the next turn of the event loop, so that other items of this turn join the batch.
             self._is_due = True
@@ -77,11 +99,21 @@ class Batcher(Generic[Item, Result]):
             return len(self._waiting) >= self._limit and len(self._writing) < self._at_once
         return len(self._waiting) >= self._expected
 
+    def _space(self) -> None:
+        """Let the items that wait now wait for more, unless the last batch began long ago."""
+        assert self._loop is not None  # noqa: S101 - set with the first item
+        wait = self._last_began + self._spacing - self._loop.time()
+        if wait > 0:
+            self._begin_pause(self._limit // _ENOUGH, wait)
+            self._is_spacing = True
+
     def _start(self) -> None:
         self._is_due = False
         self._end_pause()
         while self._waiting and self._may_start():
             if batch := self._next_batch():
+                if self._spacing:
+                    self._last_began, self._has_urgent = asyncio.get_running_loop().time(), False
                 task = asyncio.create_task(self._write_batch(batch))
                 self._writing.add(task)
                 task.add_done_callback(self._written)
@@ -89,18 +121,21 @@ class Batcher(Generic[Item, Result]):
     def _written(self, task: asyncio.Task[int]) -> None:
         self._writing.discard(task)
         several = not task.cancelled() and task.result() >= _SEVERAL
-        if self._pause and several and self._waiting and not self._writing:
-            self._begin_pause(len(self._waiting) + task.result())
+        if self._waiting and not self._writing:
+            if self._spacing and not self._has_urgent:
+                self._space()
+            elif self._pause and several:
+                self._begin_pause(len(self._waiting) + task.result(), self._pause)
         if self._may_start():
             self._start()
 
-    def _begin_pause(self, expected: int) -> None:
+    def _begin_pause(self, expected: int, seconds: float) -> None:
         self._end_pause()
         self._expected = min(self._limit, expected)
-        self._timer = asyncio.get_running_loop().call_later(self._pause, self._start)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._start)
 
     def _end_pause(self) -> None:
-        self._expected = 0
+        self._expected, self._is_spacing = 0, False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
