@@ -202,6 +202,8 @@ async def test_the_answers_of_every_route_match_the_reference(
         tried = {"source": "mando", "body": '{"id": "1", "type": "sale.created"}', "headers": {"X-A": "b"}}
         assert (await api.post("/api/v1/routes", body=tried))["events"][0]["destinations"] == ["app"]
         await api.post("/api/v1/routes", 400, body={"source": "nobody", "body": ""})
+        assert (await api.get("/api/v1/events/{id}/routes", id=dead))["destinations"] == ["app"]
+        await api.get("/api/v1/events/{id}/routes", 404, id="nope")
         assert (in_environment, len(routed)) == ({"T": True, "U": False}, 1)
         assert "event: event" in await api.get("/api/v1/stream", query="?since=1h&until=now")
         assert (await api.get("/api/v1/status"))["reload"]["successful"]

@@ -153,6 +153,7 @@ async def test_the_sources_are_listed_with_their_verification(running: Running) 
         "not_ready": None,
         "verified_by": "HMAC-SHA256 of {body} in X-Mandato-Signature",
         "last_accepted": None,
+        "unrouted": 0,
         "refused_last_hour": 0,
         "last_refused": None,
         "secrets": [{"position": 1, "name": "env:SECRET", "matched": 0, "last_used": None}],

@@ -104,6 +104,18 @@ async def test_the_tester_says_of_each_route_why(
                 "state": "fails",
             },
         ]
+        unrouted_body = sale(2, amount=5, test=True)
+        _, accepted = await running.send("mando", unrouted_body, providers.mando(unrouted_body))
+        _, later = await ask(running, "GET", f"/api/v1/events/{accepted['id']}/routes", {})
+        assert (later["destinations"], later["routes"][1]["reasons"]) == (
+            [],
+            ['{body:test} is "true", and the condition is not true'],
+        )
+        unrouted_screen = (await browser.get(f"/events/{accepted['id']}")).text
+        assert '{body:test} is "true", and the condition is not true' in unrouted_screen
+        source_screen = (await browser.get("/sources/mando")).text
+        assert "Events that no route took 1 since the start" in source_screen
+        assert "when {body:currency} is eur, chf" in source_screen
         assert first["reasons"][0] == '{body:amount} is "5", and the condition is >= 1000'
 
         shown = await browser.press("/system", "/system/routes#routes", source="mando", type="", body=body)

@@ -21,6 +21,7 @@ def source(**changes: Any) -> dict[str, Any]:
         "ready": True,
         "not_ready": None,
         "last_accepted": None,
+        "unrouted": 0,
         "refused_last_hour": 0,
         "last_refused": None,
         "secrets": [{"position": 1, "matched": 2, "last_used": None}],
@@ -44,8 +45,15 @@ def test_the_counts_of_a_source_are_those_of_all_workers() -> None:
     earlier = refused | {"time": "2026-01-01T00:00:01Z"}
     (merged,) = merge_sources(
         [
-            [source(refused_last_hour=1, last_refused=earlier)],
-            [source(refused_last_hour=2, last_refused=refused, last_accepted="2026-01-01T00:00:03Z")],
+            [source(refused_last_hour=1, unrouted=2, last_refused=earlier)],
+            [
+                source(
+                    refused_last_hour=2,
+                    unrouted=3,
+                    last_refused=refused,
+                    last_accepted="2026-01-01T00:00:03Z",
+                )
+            ],
             [source(ready=False, not_ready="env:SECRET is not set")],
         ]
     )
@@ -53,6 +61,7 @@ def test_the_counts_of_a_source_are_those_of_all_workers() -> None:
     assert merged == source(
         ready=False,
         not_ready="env:SECRET is not set",
+        unrouted=5,
         refused_last_hour=3,
         last_refused=refused,
         last_accepted="2026-01-01T00:00:03Z",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gatehouse.config.model import RouteConfig
-    from gatehouse.events.event import EventReader
+    from gatehouse.events.event import Event, EventReader
     from gatehouse.language.conditions import Condition
     from gatehouse.language.scope import Scope
     from gatehouse.language.template import Template
@@ -100,6 +100,12 @@ def try_request(
     read = reader.read(VerifiedRequest(request), 0.0, ())[:_MOST_EVENTS]
     events = ((given.event_type or event.type, scope) for event, _, scope in read)
     return [TriedEvent(kind, try_routes(routes, source, kind, scope)) for kind, scope in events]
+
+
+def try_stored(event: Event, reader: EventReader, routes: Sequence[RouteConfig]) -> TriedEvent:
+    """Try the routes on a stored event. Its query, credentials and what is around it are not stored."""
+    scope = reader.stored_scope(event)
+    return TriedEvent(event.type, try_routes(routes, event.source, event.type, scope))
 
 
 def try_routes(routes: Iterable[RouteConfig], source: str, event_type: str, scope: Scope) -> list[TriedRoute]:

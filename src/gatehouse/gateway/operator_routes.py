@@ -81,7 +81,7 @@ def api_routes(parts: ApiParts) -> list[web.RouteDef]:
         *DiscardApi(store, dispatcher, steady, audit).routes(),
         *OperationsApi(store, parts.operations, dispatcher, steady, audit).routes(),
         *SampleRequestsApi(lambda: parts.compiled().sources, parts.listening, audit, parts.clock).routes(),
-        *RoutingApi(lambda: parts.compiled().loaded, lambda: parts.compiled().sources).routes(),
+        *RoutingApi(store, lambda: parts.compiled().loaded, lambda: parts.compiled().sources).routes(),
         *audit.routes(),
         *(audit.forwarded_routes() if parts.is_worker else ()),
         *EnvironmentApi(parts.environment).routes(),

@@ -187,7 +187,8 @@ class OperatorApi:
         return masked_headers(refused.request, source) if refused.request and source else []
 
     def _source(self, source: Source) -> SourceState:
-        last_accepted = self._metrics.source(source.name, len(source.secrets)).last_accepted.value
+        counted = self._metrics.source(source.name, len(source.secrets))
+        last_accepted = counted.last_accepted.value
         refused = self._rejected.newest(source.name)
         since = self._clock() - _LATELY
         return {
@@ -203,6 +204,7 @@ class OperatorApi:
             "not_ready": source.not_ready,
             "verified_by": describe.verification(source.settings),
             "last_accepted": rfc3339(last_accepted) if last_accepted else None,
+            "unrouted": int(counted.unrouted.value),
             "refused_last_hour": sum(one.time >= since for one in refused),
             "last_refused": _last_refused(refused),
             "secrets": [self._secret(source, position) for position in range(1, len(source.secrets) + 1)],

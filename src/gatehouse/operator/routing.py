@@ -1,4 +1,4 @@
-"""The operator API that tells where an event would go: `GET` and `POST /api/v1/routes`."""
+"""The operator API that tells where an event goes: for a type, for a body, and for a stored event."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from aiohttp import web
 
 from gatehouse.config import describe
 from gatehouse.config.base import format_template
-from gatehouse.events.route_trial import GivenRequest, TriedEvent, TriedRoute, try_request
+from gatehouse.events.route_trial import GivenRequest, TriedEvent, TriedRoute, try_request, try_stored
 from gatehouse.events.routing import selecting_routes
 from gatehouse.operator.access import changes_nothing
 from gatehouse.operator.body import json_object
 from gatehouse.operator.error_answers import with_error_answers
-from gatehouse.operator.queries import BadQueryError
-from gatehouse.operator.responses import json_answer
+from gatehouse.operator.queries import BadQueryError, check_text
+from gatehouse.operator.responses import error_answer, json_answer
 from gatehouse.operator.route_docs import describe_route
 from gatehouse.operator.routing_types import (
     EventTried,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from gatehouse.config.load import LoadedConfig
     from gatehouse.ingest.source import Source
     from gatehouse.operator.api_request import ApiRequest
+    from gatehouse.store.base import Store
 
 _UNKNOWN = "no source has this name"
 
@@ -43,8 +44,12 @@ class RoutingApi:
     """Tests the routes of the config in use. `loaded` returns that config, and `sources` its sources."""
 
     def __init__(
-        self, loaded: Callable[[], LoadedConfig], sources: Callable[[], Mapping[str, Source]]
+        self,
+        store: Store,
+        loaded: Callable[[], LoadedConfig],
+        sources: Callable[[], Mapping[str, Source]],
     ) -> None:
+        self._store = store
         self._loaded = loaded
         self._sources = sources
 
@@ -53,6 +58,7 @@ class RoutingApi:
         return [
             web.get("/api/v1/routes", with_error_answers(self._test_routes)),
             web.post("/api/v1/routes", with_error_answers(self._try_routes)),
+            web.get("/api/v1/events/{id}/routes", with_error_answers(self._try_event)),
         ]
 
     @describe_route("Configuration", {200: (RoutesTested,)}, query=RouteQuery)
@@ -94,6 +100,21 @@ class RoutingApi:
         tried = try_request(described, source.reader, loaded.config.routes, source.name)
         answer: RoutesTried = {"source": source.name, "events": [_event(loaded, one) for one in tried]}
         return json_answer(answer)
+
+    @describe_route("Events", {200: (EventTried,)}, errors=(404,), path={"id": "The id of the event."})
+    async def _try_event(self, request: ApiRequest) -> web.Response:
+        """Tell where the routes in use would send a stored event, and of each route why.
+
+        A condition that reads what is not stored sees a missing value: the query of the request, and the
+        values around an item of a batch. The status is 400 if the config no longer has the source.
+        """
+        stored = await self._store.event(check_text(request.match_info["id"], "the id"))
+        if stored is None:
+            return error_answer(404, "not_found", "no event has this id")
+        source, loaded = self._sources().get(stored.event.source), self._loaded()
+        if source is None:
+            raise BadQueryError(_UNKNOWN)
+        return json_answer(_event(loaded, try_stored(stored.event, source.reader, loaded.config.routes)))
 
 
 def _given(request: ApiRequest, name: str) -> str:

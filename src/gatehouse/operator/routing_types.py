@@ -149,7 +149,7 @@ class RouteTried(_Route):
 
 
 class EventTried(TypedDict):
-    """One event of the body."""
+    """An event, and whether each route of its source takes it."""
 
     type: Annotated[str, Meta(description="Its type.", examples=["invoice.paid"])]
     destinations: Annotated[

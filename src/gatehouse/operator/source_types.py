@@ -84,6 +84,13 @@ class SourceState(TypedDict):
         Rfc3339 | None,
         Meta(description="When it last had an event accepted; `null`: not since the start."),
     ]
+    unrouted: Annotated[
+        int,
+        Meta(
+            description="How many of its events no route took since the start. They are not delivered.",
+            examples=[0],
+        ),
+    ]
     refused_last_hour: Annotated[
         int, Meta(description="Its refused requests of the last hour, counted up to 20.", examples=[0])
     ]

@@ -155,6 +155,7 @@ def _add_source(merged: dict[str, Any], other: dict[str, Any]) -> None:
     if not other["ready"]:
         merged["ready"], merged["not_ready"] = False, other["not_ready"]
     merged["last_accepted"] = _latest(merged["last_accepted"], other["last_accepted"])
+    merged["unrouted"] += other["unrouted"]
     merged["refused_last_hour"] += other["refused_last_hour"]
     refused = _given(merged["last_refused"], other["last_refused"])
     merged["last_refused"] = next(iter(newest_first(refused, by="time")), None)

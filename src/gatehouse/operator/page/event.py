@@ -50,7 +50,7 @@ class EventScreen:
         body, curl_url = body_bytes(event), request.query.get("curl", "").strip()
         destinations = await self._named(request, "destinations")
         source = (await self._named(request, "sources")).get(event["source"])
-        routes = await self._routes_of(request, event) if source else None
+        tried = await self._tried_routes(request) if source else None
         return self._site.render(
             request,
             "event.html",
@@ -58,7 +58,8 @@ class EventScreen:
             state=event_state(counts(event["deliveries"])),
             source=source,
             stored_after=stored_after(event),
-            passages=passages(event, destinations, routes, self._site.clock()),
+            passages=passages(event, destinations, selecting(tried), self._site.clock()),
+            tried=tried,
             duplicates=await self._api.get(request, "/api/v1/events/{id}/duplicates", id=event["id"]),
             targets=replay_targets(event, destinations),
             links=self._links(event),
@@ -126,18 +127,16 @@ class EventScreen:
         entries = (await self._api.get(request, f"/api/v1/{kind}"))[kind]
         return {entry["name"]: entry for entry in entries}
 
-    async def _routes_of(
-        self, request: web.Request, event: Mapping[str, Any]
-    ) -> dict[str, list[Mapping[str, Any]]] | None:
-        """Return the routes in use that select each destination; None if a reload has removed the source."""
-        asked = {"source": event["source"], "type": event["type"]}
+    async def _tried_routes(self, request: web.Request) -> list[dict[str, Any]] | None:
+        """Return the routes in use, tried on the event; None if a reload has removed the source."""
         try:
-            tested = await self._api.get(request, "/api/v1/routes", asked)
+            tried = await self._api.get(request, "/api/v1/events/{id}/routes", id=_id(request))
         except ApiError as error:
             if error.status != _BAD:
                 raise
             return None
-        return {one["name"]: one["routes"] for one in tested["destinations"]}
+        routes: list[dict[str, Any]] = tried["routes"]
+        return routes
 
     def _links(self, event: Mapping[str, Any]) -> dict[str, str]:
         """Return links to the events of the same source that share a fact with this one."""
@@ -146,6 +145,17 @@ class EventScreen:
             for name in _SHARED
             if is_usable(event[name])
         }
+
+
+def selecting(tried: Sequence[Mapping[str, Any]] | None) -> dict[str, list[Mapping[str, Any]]] | None:
+    """Return the routes that take the event, by destination; None if they are not known."""
+    if tried is None:
+        return None
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for route in tried:
+        for name in route["to"] if route["selected"] else ():
+            found.setdefault(name, []).append(route)
+    return found
 
 
 def counts(deliveries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
