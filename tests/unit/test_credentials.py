@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ routes: [{{from: mando, to: app}}]
 """
 BEARER = "{type: bearer, token: env:S}"
 BASIC = "{type: basic, username: gätehouse, password: env:S}"
+OAUTH2 = '{type: oauth2, token_url: "https://login.internal/", client_id: "g h", client_secret: env:S}'
 HEADER = "{type: header, name: X-Key, value: env:S}"
 
 
@@ -36,6 +38,7 @@ def compiled(auth: str, **environment: str) -> Destination:
         (BEARER, "S3cret y", "token", "env:S has a character that a token can't have"),
         (BEARER, "S3crét", "token", "env:S has a character that a token can't have"),
         (BASIC, "S3cret\0", "password", "env:S has a control character"),
+        (OAUTH2, "S3cret\0", "client_secret", "env:S has a control character"),
         (HEADER, "S3cret\nX: y", "value", "env:S has a character that a header can't carry"),
         (HEADER, "S3crét", "value", "env:S has a character that a header can't carry"),
     ],
@@ -66,3 +69,20 @@ def test_a_user_name_and_a_password_are_utf_8_and_hidden_in_the_repr() -> None:
     assert found.added_headers == (("Authorization", "Basic Z8OkdGVob3VzZTpwYXNzOnfDtnJk"),)
     assert found.not_ready is None
     assert "Z8Ok" not in repr(found)
+
+
+def test_the_id_and_the_secret_for_a_token_endpoint_are_encoded_as_in_a_form_and_hidden_in_the_repr() -> None:
+    """RFC 6749, section 2.3.1."""
+    found = compiled(OAUTH2, S="p:ä +")
+
+    assert found.credentials is not None
+    sent = base64.b64decode(found.credentials.authorization.removeprefix("Basic "))
+    assert sent == b"g+h:p%3A%C3%A4+%2B"
+    assert found.credentials.authorization not in repr(found)
+
+
+def test_a_token_endpoint_at_a_link_local_address_is_refused() -> None:
+    found = compiled(OAUTH2.replace("login.internal", "169.254.169.254"), S="secret")
+
+    (fault,) = found.faults
+    assert fault.path == ("auth", "token_url")

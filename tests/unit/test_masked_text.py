@@ -161,7 +161,8 @@ def shape(data: Any) -> Any:
 HIDDEN_KEYS = {
     *("SourceConfig.values", "SampleConfig.headers", "SampleConfig.body", "AnswersConfig.body"),
     *("BasicConfig.username", "JwtConfig.audience", "PaypalConfig.webhook_id", "AwsSnsConfig.topic_arn"),
-    *("HandshakeConfig.when", "BasicAuthConfig.username", "ClaimConfig.value"),
+    *("HandshakeConfig.when", "BasicAuthConfig.username", "OAuth2AuthConfig.client_id"),
+    "ClaimConfig.value",
 }
 TEMPLATES = {
     *("HmacConfig.signed", "Ed25519Config.signed", "EcdsaConfig.signed", "RsaConfig.signed"),

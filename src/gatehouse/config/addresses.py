@@ -202,6 +202,15 @@ def parse_https_url(value: Any) -> Any:
     return value
 
 
+def parse_token_url(value: Any) -> Any:
+    """Check that a value is an https URL, or an http URL of this machine. It is sent a secret."""
+    parts = _http_parts(value)
+    if parts is None or (parts.scheme != "https" and not is_loopback(parts.hostname or "")):
+        hint = url_hint(value) or "write https://host/path, without credentials; http only for 127.0.0.1"
+        raise invalid_value("not an https URL", hint)
+    return value
+
+
 def parse_path(value: Any) -> Any:
     """Check the path of a source. It must be one that proxies do not rewrite."""
     hint = "write it as in /in/shop, with letters, digits, - _ . ~ and single slashes"
@@ -251,6 +260,11 @@ HttpsUrl = Annotated[
     str,
     BeforeValidator(parse_https_url),
     text_schema("https URL", r"https://[^@#\s]+", "https://provider.example/.well-known/jwks.json"),
+]
+TokenUrl = Annotated[
+    str,
+    BeforeValidator(parse_token_url),
+    text_schema("https URL", r"https?://[^@#\s]+", "https://login.internal/oauth2/token"),
 ]
 PublicUrl = Annotated[
     str,

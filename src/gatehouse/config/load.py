@@ -139,7 +139,7 @@ _MESSAGES = {
     "tuple_type": ("must be a list", "write it in brackets: […]"),
     "bool_type": ("must be true or false", "write it without quotes"),
     "union_tag_not_found": ("`type` is required", "add one, as in type: hmac, type: token or type: basic"),
-    "auth_tag_not_found": ("`type` is required", "add one, as in type: bearer, type: basic or type: header"),
+    "auth_tag_not_found": ("`type` is required", "add one, as in type: bearer, type: basic or type: oauth2"),
     "model_type": ("must be keys and values", "write it as in {key: value}"),
 }
 _SAME_AS = {

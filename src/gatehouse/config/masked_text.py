@@ -29,26 +29,14 @@ Treatment = Literal["exact", "shown", "url", "template", "hidden"]
 _SHOWN: Final = frozenset(
     {
         *("trusted_proxies", "name", "networks", "provider", "path", "title", "setup", "types"),
-        *(
-            "ca",
-            "cert",
-            "header",
-            "headers",
-            "body",
-            "form",
-            "key",
-            "pair",
-            "query",
-            "each",
-            "claim",
-            "confirm_hosts",
-        ),
+        *("header", "headers", "body", "form", "key", "pair", "query", "each", "claim", "confirm_hosts"),
+        *("ca", "cert", "scope"),
         *("id", "type", "time", "subject", "account", "document", "data", "split", "order_by"),
         *("sources", "to", "retries", "retries_resigned", "no_max_age", "disables", "unique_bodies"),
         *("unconfirmed",),
     }
 )
-_URLS: Final = frozenset({"url", "jwks", "public_url", "docs", "issuer"})
+_URLS: Final = frozenset({"url", "token_url", "jwks", "public_url", "docs", "issuer"})
 _TEMPLATES: Final = frozenset({"signed", "prefix", "of", "token", "challenge", "show", "confirm", "text"})
 #: Keys that mean something else in another model. The URL of the store can't have a password.
 _OF_MODELS: Final[Mapping[tuple[str, str], Treatment]] = {

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from gatehouse.config.addresses import TokenUrl
 from gatehouse.config.base import HeaderName, Model, Text, UserName, invalid_value, text_schema
 from gatehouse.config.secret_references import SecretReference
 from gatehouse.config.secrets import SecretRef, names_credential
@@ -99,9 +100,26 @@ class HeaderAuthConfig(Model):
     """The whole value of the header."""
 
 
+class OAuth2AuthConfig(Model):
+    """`type: oauth2`: an access token from a token endpoint (client credentials)."""
+
+    type: Literal["oauth2"]
+    """An access token from a token endpoint (OAuth 2.0, client credentials)."""
+    token_url: TokenUrl
+    """The URL of the token endpoint: https, or http on loopback."""
+    client_id: HeaderValue
+    """The id of the gateway at the token endpoint."""
+    client_secret: SecretReference
+    """Its secret."""
+    scope: HeaderValue | None = None
+    """The scopes to ask for, with spaces in between."""
+
+
 #: The types of `auth`.
-AuthType = Literal["bearer", "basic", "header"]
-AuthConfig = Annotated[BearerAuthConfig | BasicAuthConfig | HeaderAuthConfig, Field(discriminator="type")]
+AuthType = Literal["bearer", "basic", "header", "oauth2"]
+AuthConfig = Annotated[
+    BearerAuthConfig | BasicAuthConfig | HeaderAuthConfig | OAuth2AuthConfig, Field(discriminator="type")
+]
 
 
 class DestinationTlsConfig(Model):

@@ -235,7 +235,8 @@ def _tls(name: str, destination: dict[str, Any], document: YamlDocument) -> Iter
     path, tls, url = ("destinations", name, "tls"), destination.get("tls"), destination.get("url")
     if value_at(tls, "key") is not None and value_at(tls, "cert") is None:
         yield document.problem((*path, "key"), "`key` needs `cert`", "add cert: client.pem, or remove key")
-    if tls and isinstance(url, str) and url.startswith("http:"):
+    for_tokens = str(value_at(destination, "auth", "token_url")).startswith("https:")
+    if tls and isinstance(url, str) and url.startswith("http:") and not for_tokens:
         yield document.problem(path, "`tls` has no effect: the url is not https", "use https, or remove tls")
 
 

@@ -1,19 +1,21 @@
-"""The headers that authenticate the gateway to a destination.
+"""What authenticates the gateway to a destination.
 
-They are computed once, when the config is compiled. No message here contains a part of a secret.
+It is computed once, when the config is compiled. No message here contains a part of a secret.
 """
 
 from __future__ import annotations
 
 import base64
 import re
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote_plus
 
-from gatehouse.config.outgoing import BasicAuthConfig, BearerAuthConfig
+from gatehouse.config.outgoing import BasicAuthConfig, BearerAuthConfig, OAuth2AuthConfig
 from gatehouse.config.secrets import SecretError
 
 if TYPE_CHECKING:
-    from gatehouse.config.outgoing import AuthConfig
+    from gatehouse.config.outgoing import AuthConfig, HeaderAuthConfig
     from gatehouse.config.secrets import SecretRef, Secrets
 
 #: Visible ASCII. Servers read other bytes of a header in different ways, and a line break would end it.
@@ -22,7 +24,27 @@ _VALUE: Final = re.compile(rb"[!-~]([ -~]*[!-~])?")
 _CONTROL: Final = re.compile(rb"[\x00-\x1f\x7f]")
 
 
-def auth_header(auth: AuthConfig, secrets: Secrets) -> tuple[str, str]:
+@dataclass(frozen=True, slots=True)
+class ClientCredentials:
+    """What a token endpoint asks for (RFC 6749, client credentials)."""
+
+    token_url: str
+    #: The value of `Authorization` for the token endpoint. It is a secret, so the repr omits it.
+    authorization: str = field(repr=False)
+    scope: str | None
+
+
+def client_credentials(auth: OAuth2AuthConfig, secrets: Secrets) -> ClientCredentials:
+    """Return the credentials for a token endpoint. Raises `SecretError`."""
+    secret = _password(auth.client_secret, secrets)
+    # RFC 6749, section 2.3.1: both are encoded as in a form before they become Basic credentials.
+    authorization = basic(quote_plus(auth.client_id), quote_plus(secret).encode())
+    return ClientCredentials(auth.token_url, authorization, auth.scope)
+
+
+def auth_header(
+    auth: BearerAuthConfig | BasicAuthConfig | HeaderAuthConfig, secrets: Secrets
+) -> tuple[str, str]:
     """Return the name and the value of the header. Raises `SecretError`."""
     if isinstance(auth, BearerAuthConfig):
         return "Authorization", f"Bearer {_bearer_token(auth.token, secrets)}"
@@ -36,6 +58,8 @@ def auth_header(auth: AuthConfig, secrets: Secrets) -> tuple[str, str]:
 
 def secret_path(auth: AuthConfig) -> tuple[str, str]:
     """Return the path of the secret below the destination."""
+    if isinstance(auth, OAuth2AuthConfig):
+        return "auth", "client_secret"
     if isinstance(auth, BearerAuthConfig):
         return "auth", "token"
     return "auth", "password" if isinstance(auth, BasicAuthConfig) else "value"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from yarl import URL
 
+from gatehouse.config.outgoing import OAuth2AuthConfig
 from gatehouse.config.secrets import SecretError
 from gatehouse.delivery.breaker import BreakerSettings
 from gatehouse.delivery.client_tls import ClientTls, TlsFileError, TlsFiles
 from gatehouse.delivery.concurrency_limit import START
-from gatehouse.delivery.credentials import auth_header, secret_path
+from gatehouse.delivery.credentials import ClientCredentials, auth_header, client_credentials, secret_path
 from gatehouse.delivery.signing import signing_key
 from gatehouse.network.forbidden_addresses import host_problem
 from gatehouse.store.base import LEASE
@@ -74,6 +75,8 @@ class Destination:
     keys: tuple[bytes, ...] = field(default=(), repr=False)
     #: How the gateway authenticates: the `type` of `auth`; None if it does not.
     auth: AuthType | None = None
+    #: What its access tokens are fetched with, for `auth: oauth2`.
+    credentials: ClientCredentials | None = None
     #: Where the context for its connections comes from, if `tls` is configured.
     tls: ClientTls | None = None
     #: Headers that each request gets. They may contain credentials, so the repr omits them.
@@ -89,6 +92,12 @@ class Destination:
     def min_lease(self) -> float:
         """The time that a lease must have left when an attempt starts, in seconds."""
         return self.timeout + MARGIN
+
+    @property
+    def connects_with_tls(self) -> bool:
+        """Whether its URL, or that of its token endpoint, is https."""
+        of_tokens = self.credentials is not None and self.credentials.token_url.startswith("https:")
+        return self.url.scheme == "https" or of_tokens
 
     def lease_covers_attempt(self, delivery: Delivery, now: float) -> bool:
         """Return whether the lease lasts for an attempt that starts now."""
@@ -133,30 +142,11 @@ def compile_destination(
 
     It is also not ready if its address is forbidden. Its deliveries wait until the URL is corrected.
     """
-    keys: tuple[bytes, ...] = ()
-    added = list(config.add_headers.items())
-    faults: list[Fault] = []
-    url = URL(config.url)
-    if problem := host_problem(url.raw_host or ""):
-        faults.append(Fault(("url",), f"its url: {problem}"))
-    try:
-        keys = _keys(config, secrets)
-    except SecretError as error:
-        faults.append(Fault(("secret",), str(error)))
-    if config.auth is not None:
-        try:
-            added.append(auth_header(config.auth, secrets))
-        except SecretError as error:
-            faults.append(Fault(secret_path(config.auth), str(error)))
-    tls = None
-    try:
-        tls = _tls(name, config, secrets)
-    except TlsFileError as error:
-        faults.append(Fault(("tls", error.key), str(error)))
+    access = _access(name, config, secrets)
     batch = config.batch if config.format == "cloudevents-batch" else None
     return Destination(
         name=name,
-        url=url,
+        url=URL(config.url),
         format=config.format,
         allowed=tuple(pattern.lower() for pattern in config.headers),
         timeout=config.timeout,
@@ -171,13 +161,14 @@ def compile_destination(
         max_connection_age=config.max_connection_age,
         breaker=BreakerSettings(config.breaker.failures, config.breaker.open, config.breaker.max_open),
         keep_replies=keep_replies,
-        keys=keys,
+        keys=access.keys,
         auth=None if config.auth is None else config.auth.type,
-        tls=tls,
-        added_headers=tuple(added),
-        replaced=frozenset(header.lower().replace("_", "-") for header, _ in added),
-        not_ready="; ".join(fault.why for fault in faults) or None,
-        faults=tuple(faults),
+        credentials=access.credentials,
+        tls=access.tls,
+        added_headers=access.headers,
+        replaced=frozenset(header.lower().replace("_", "-") for header, _ in access.headers),
+        not_ready="; ".join(fault.why for fault in access.faults) or None,
+        faults=access.faults,
     )
 
 
@@ -188,6 +179,43 @@ def build_destinations(config: Config, secrets: Secrets) -> dict[str, Destinatio
         name: compile_destination(name, settings, secrets, keep_replies=keep_replies)
         for name, settings in config.destinations.items()
     }
+
+
+class _Access(NamedTuple):
+    """What requests and connections to a destination need, and why some of it is missing."""
+
+    keys: tuple[bytes, ...]
+    headers: tuple[tuple[str, str], ...]
+    credentials: ClientCredentials | None
+    tls: ClientTls | None
+    faults: tuple[Fault, ...]
+
+
+def _access(name: str, config: DestinationConfig, secrets: Secrets) -> _Access:
+    auth, headers, faults = config.auth, list(config.add_headers.items()), list[Fault]()
+    keys: tuple[bytes, ...] = ()
+    credentials = tls = None
+    token_url = auth.token_url if isinstance(auth, OAuth2AuthConfig) else ""
+    for path, url in ((("url",), config.url), (("auth", "token_url"), token_url)):
+        if problem := host_problem(URL(url).raw_host or ""):
+            faults.append(Fault(path, f"its {path[-1]}: {problem}"))
+    try:
+        keys = _keys(config, secrets)
+    except SecretError as error:
+        faults.append(Fault(("secret",), str(error)))
+    if auth is not None:
+        try:
+            if isinstance(auth, OAuth2AuthConfig):
+                credentials = client_credentials(auth, secrets)
+            else:
+                headers.append(auth_header(auth, secrets))
+        except SecretError as error:
+            faults.append(Fault(secret_path(auth), str(error)))
+    try:
+        tls = _tls(name, config, secrets)
+    except TlsFileError as error:
+        faults.append(Fault(("tls", error.key), str(error)))
+    return _Access(keys, tuple(headers), credentials, tls, tuple(faults))
 
 
 def _keys(config: DestinationConfig, secrets: Secrets) -> tuple[bytes, ...]:

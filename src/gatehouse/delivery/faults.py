@@ -42,8 +42,18 @@ class DeadlineError(TimeoutError):
     """Something took too long. The text says what."""
 
 
+class TokenError(Exception):
+    """There is no access token for the destination, so nothing was sent. The text says why."""
+
+    def __init__(self, text: str, reason: OutcomeReason) -> None:
+        super().__init__(text, reason)
+        self.reason = reason
+
+
 def reason_for_error(error: Exception) -> OutcomeReason:
     """Return the reason for an error of `HttpClient.post`; `unsendable` if it is not a network error."""
+    if isinstance(error, TokenError):
+        return error.reason
     return next((reason for kind, reason in _REASONS if isinstance(error, kind)), "unsendable")
 
 
@@ -54,8 +64,8 @@ def describe_error(error: Exception) -> str | None:
 
 
 def _description(error: Exception) -> str | None:
-    if isinstance(error, DeadlineError):
-        return str(error)
+    if isinstance(error, DeadlineError | TokenError):
+        return str(error.args[0])
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _system_message(error.certificate_error)
     if isinstance(error, aiohttp.ClientConnectorError):

@@ -14,10 +14,10 @@ import msgspec
 
 from gatehouse import __version__
 from gatehouse.delivery.faults import describe_error, reason_for_error
-from gatehouse.delivery.http_client import HttpClient
 from gatehouse.delivery.kept_replies import start_of
 from gatehouse.delivery.outcome import Outcome, reason_for
 from gatehouse.delivery.signing import signature
+from gatehouse.delivery.token_client import open_client
 from gatehouse.events.envelope import BATCH_TYPE, batch, batch_element, batch_id, encode, traceparent
 from gatehouse.store.base import Delivery
 from gatehouse.telemetry.log import get_logger
@@ -59,7 +59,7 @@ class Forwarder:
     ) -> None:
         self._destination = destination
         self._clock = clock
-        self._client = HttpClient(destination, session, clock=clock)
+        self._client = open_client(destination, session, clock=clock)
 
     async def attempt(self, event: Event, number: int) -> Outcome:
         """POST an event. `number` counts its attempts. Every error becomes an outcome."""

@@ -75,15 +75,23 @@ class HttpClient:
         self._added = destination.added_headers
         self._tls = destination.tls
 
-    async def post(self, headers: Mapping[str, str], body: bytes, *, within: float | None = None) -> Reply:
+    async def post(
+        self,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        within: float | None = None,
+        deadline: float | None = None,
+    ) -> Reply:
         """POST and wait for the reply. Raises the errors that `faults` explains.
 
         `within` is the time limit for the whole reply in seconds, if it is shorter than the destination's
-        timeout. Without it, the reply counts as soon as its status arrives.
+        timeout. Without it, the reply counts as soon as its status arrives. `deadline`, in the event loop's
+        time, replaces the time limit.
         """
         request = b"%b%b" % (self._head(headers, len(body)), body)
-        seconds = self._timeout if within is None else min(within, self._timeout)
-        deadline = asyncio.get_running_loop().time() + seconds
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + self._seconds(within)
         connection = self._pool.acquire() or await self._open(deadline)
         reusable = False
         chunks: list[bytes] = []
@@ -110,6 +118,9 @@ class HttpClient:
         if reply_body is None:
             return Reply(head.code, retry_after, None, content_type, encoding, chunks)
         return Reply(head.code, retry_after, reply_body, content_type, encoding)
+
+    def _seconds(self, within: float | None) -> float:
+        return self._timeout if within is None else min(within, self._timeout)
 
     async def _open(self, deadline: float) -> DestinationConnection:
         if self._tls is None:

@@ -73,7 +73,7 @@ class CompiledConfig:
         """Return whether there are https destinations, keys that providers publish, or URLs to confirm."""
         handshakes = (one for source in self.config.sources.values() for one in source.handshakes)
         return (
-            any(destination.url.scheme == "https" for destination in self.destinations.values())
+            any(destination.connects_with_tls for destination in self.destinations.values())
             or any(not one.not_ready and one.verification.remote for one in self.sources.values())
             or any(one.confirm for one in handshakes)
         )

@@ -55,6 +55,7 @@ TABLES = {
     "auth-bearer": "BearerAuthConfig",
     "auth-basic": "BasicAuthConfig",
     "auth-header": "HeaderAuthConfig",
+    "auth-oauth2": "OAuth2AuthConfig",
     "tls": "DestinationTlsConfig",
     "batch": "BatchConfig",
     "retry": "RetryConfig",

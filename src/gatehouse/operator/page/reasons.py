@@ -57,9 +57,9 @@ EXPLAINED: Final[dict[OutcomeReason, Explained]] = {
     ),
     "connect": Explained(
         "no connection",
-        "The gateway could not connect to the app.",
+        "The gateway could not connect to the app, or got no access token for it. Nothing was sent.",
         "Check that the app runs and listens at the destination's url. In a container, 127.0.0.1 is the "
-        "container itself.",
+        "container itself. If the error says that there is no access token, check the destination's auth.",
     ),
     "tls": Explained(
         "no trusted TLS connection",
@@ -89,8 +89,8 @@ EXPLAINED: Final[dict[OutcomeReason, Explained]] = {
 }
 #: More about what an app says with a status.
 _BY_STATUS: Final = {
-    401: "Check that the app has the secret with which the destination signs, and that its clock is right.",
-    403: "Check that the app has the secret with which the destination signs, and what it allows.",
+    401: "Check the destination's auth. If it has a secret, check that the app knows it, and its clock.",
+    403: "Check the destination's auth, and its secret if it has one. Check what the app allows.",
     404: "Check the path in the destination's url, and that the app serves it.",
     405: "Check the path in the destination's url: the app does not accept POST there.",
     413: "Raise the app's limit for bodies, or that of a proxy in front of it.",
