@@ -85,6 +85,10 @@ CASES = {
         (LAST, LAST.replace("to:", 'when: {"{body:a}": [eur, "!e*"]}, to:')),
         [("GH21", 16)],
     ),
+    "credentials over an open line": (
+        ('ledger.internal/events"', 'ledger.internal/events", auth: {type: bearer, token: env:T}'),
+        [("GH22", 12)],
+    ),
     "a destination without route": (
         ("routes:\n", '  lost: {url: "http://lost.internal/"}\nroutes:\n'),
         [("GH11", 13)],

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ipaddress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from gatehouse.config.addresses import UNIX
+from gatehouse.config.addresses import UNIX, is_loopback
 from gatehouse.config.base import format_template
 from gatehouse.config.coverage import (
     covers_body,
@@ -55,6 +56,7 @@ CODES = {
     "GH19": "a signed dedupe key that expires before a captured request is too old",
     "GH20": "quotes or white space around a secret",
     "GH21": "a condition of a route that can never hold",
+    "GH22": "credentials for a destination over an unencrypted connection",
 }
 _SHORTEST_SECRET = 16
 _NEVER_HINT = "change the condition, or remove the route"
@@ -94,7 +96,12 @@ class _Linter:
 
     def destinations(self) -> Iterator[Problem]:
         reached = {name for route in self._config.routes for name in route.to}
-        for name in self._config.destinations:
+        for name, destination in self._config.destinations.items():
+            parts = urlsplit(destination.url)
+            if destination.auth and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+                message = "sends credentials over an unencrypted connection"
+                where = ("destinations", name, "auth")
+                yield self._warn("GH22", where, message, "use https, with tls.ca for a private authority")
             if name not in reached:
                 hint = f"add a route: {{from: …, to: [{name}]}}"
                 yield self._warn("GH11", ("destinations", name), "no route names it: it gets no events", hint)
