@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from gatehouse.language.patterns import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from gatehouse.config.model import RouteConfig
     from gatehouse.language.conditions import Condition
@@ -34,11 +36,14 @@ def compile_routes(routes: Iterable[RouteConfig], source: str) -> Callable[[str]
     return destinations
 
 
-class Unreadable:
+class Unreadable(Enum):
     """Stands for a value that cannot be read, such as one in a body that is not JSON."""
 
+    VALUE = "unreadable"
 
-_UNREADABLE = Unreadable()
+
+#: Templates, and the conditions for their values.
+Conditions = Sequence[tuple["Template", "Condition"]]
 
 
 def compile_conditions(
@@ -52,40 +57,49 @@ def compile_conditions(
     own = routes_from(routes, source)
     if not any(route.when for route in own):
         return None
+    shared: dict[Template, Template] = {}
+    compiled = [
+        (route, [(shared.setdefault(text, text), condition) for text, condition in route.when.items()])
+        for route in own
+    ]
 
     @lru_cache(maxsize=_REMEMBERED_TYPES)
-    def candidates(event_type: str) -> tuple[RouteConfig, ...]:
-        return tuple(route for route in own if takes_type(route, event_type))
+    def candidates(event_type: str) -> tuple[tuple[Conditions, tuple[str, ...]], ...]:
+        return tuple((when, route.to) for route, when in compiled if takes_type(route, event_type))
 
     def destinations(event_type: str, scope: Scope) -> tuple[str, ...]:
         values = Values(scope)
-        found = (name for route in candidates(event_type) if values.meet(route.when) for name in route.to)
+        found = (name for when, to in candidates(event_type) if values.meet(when) for name in to)
         return tuple(dict.fromkeys(found))
 
     return destinations
 
 
 class Values:
-    """The values that the conditions of routes read from one event. Each template is resolved once."""
+    """The values that the conditions of routes read from one event. Each template object is resolved once."""
+
+    __slots__ = ("_read", "_scope")
 
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
-        self._read: dict[Template, str | Unreadable | None] = {}
+        #: By the identity of the template, because its hash takes longer than most values.
+        self._read: dict[int, str | Unreadable | None] = {}
 
-    def meet(self, when: Mapping[Template, Condition]) -> bool:
+    def meet(self, when: Conditions) -> bool:
         """Return whether all conditions hold. Stops at the first that does not."""
-        return all(self.meets(template, condition) for template, condition in when.items())
+        return all(self.meets(template, condition) for template, condition in when)
 
     def meets(self, template: Template, condition: Condition) -> bool:
         """Return whether a condition holds. No condition holds for an unreadable value."""
         value = self.value(template)
-        return not isinstance(value, Unreadable) and condition.holds(value)
+        return value is not Unreadable.VALUE and condition.holds(value)
 
     def value(self, template: Template) -> str | Unreadable | None:
         """Return the value of a template; None if it is missing."""
-        if template not in self._read:
-            self._read[template] = _value(template, self._scope)
-        return self._read[template]
+        key = id(template)
+        if key not in self._read:
+            self._read[key] = _value(template, self._scope)
+        return self._read[key]
 
 
 def _value(template: Template, scope: Scope) -> str | Unreadable | None:
@@ -93,7 +107,7 @@ def _value(template: Template, scope: Scope) -> str | Unreadable | None:
         resolved = template.render(scope)
         return None if resolved is None else resolved.decode()
     except ValueError:  # malformed documents, and text that is not UTF-8
-        return _UNREADABLE
+        return Unreadable.VALUE
 
 
 def selecting_routes(

@@ -75,9 +75,13 @@ class Condition:
         """Return whether a value meets the condition. `None` stands for a missing value. Never raises."""
         if value is None:
             return not self._accepts
-        if any(refuses(value) for refuses in self._refuses):
-            return False
-        return not self._accepts or any(accepts(value) for accepts in self._accepts)
+        for refuses in self._refuses:
+            if refuses(value):
+                return False
+        for accepts in self._accepts:
+            if accepts(value):
+                return True
+        return not self._accepts
 
     @property
     def only_compares(self) -> bool:
