@@ -155,9 +155,10 @@ def _configured(missing: list[Problem]) -> str:
 
 def _secrets(source: SourceConfig, missing: list[Problem]) -> str:
     from gatehouse.config.handshakes import HmacProof
+    from gatehouse.config.model import VerifierConfig
 
     verifiers = [one for entry in source.verify for one in getattr(entry, "of", (entry,))]
-    uses_secrets = any(hasattr(one, "secrets") and not getattr(one, "jwks", None) for one in verifiers)
+    uses_secrets = any(isinstance(one, VerifierConfig) and one.needs_secret for one in verifiers)
     if uses_secrets or any(isinstance(handshake.proof, HmacProof) for handshake in source.handshakes):
         return _configured(missing)
     return "none needed" + (": the configured ones are not used" if source.secrets else "")

@@ -87,7 +87,9 @@ def parse_text(value: Any) -> Any:
     return value
 
 
-def _matching(pattern: str, message: str, hint: str) -> BeforeValidator:
+def matching(pattern: str, message: str, hint: str) -> BeforeValidator:
+    """Return the check of a text that must match a pattern as a whole."""
+
     def check(value: Any) -> Any:
         if isinstance(value, str) and re.fullmatch(pattern, value):
             return value
@@ -211,7 +213,7 @@ Pattern = Annotated[
 #: Names of sources and destinations. Paths, metric labels and log lines contain them.
 Name = Annotated[
     str,
-    _matching(
+    matching(
         _NAME, "not a name", "use 1 to 64 lower-case letters, digits, - and _; begin with a letter or digit"
     ),
     text_schema("name", _NAME),
@@ -219,18 +221,18 @@ Name = Annotated[
 #: Names of operator tokens. Log lines and audit entries contain them.
 TokenName = Annotated[
     str,
-    _matching(_NAME_OF_TOKEN, "not a name", "use 1 to 64 letters, digits, _, . and -"),
+    matching(_NAME_OF_TOKEN, "not a name", "use 1 to 64 letters, digits, _, . and -"),
     text_schema("name", _NAME_OF_TOKEN),
 ]
 HeaderName = Annotated[
     str,
-    _matching(_HEADER, "not a header name", "write it without a colon, as in X-Signature"),
+    matching(_HEADER, "not a header name", "write it without a colon, as in X-Signature"),
     text_schema("header name", _HEADER, "X-Signature"),
 ]
 #: `X-Signature-{n}` stands for X-Signature-1, X-Signature-2 and so on.
 NumberedHeader = Annotated[
     str,
-    _matching(
+    matching(
         _HEADER + r"(\{n\})?",
         "not a header name",
         "write it without a colon, as in X-Signature or X-Signature-{n}",
@@ -244,7 +246,7 @@ RegularExpression = Annotated[
 ]
 UserName = Annotated[
     str,
-    _matching(r"[^:\x00-\x1f\x7f]+", "not a user name", "use text without a colon"),
+    matching(r"[^:\x00-\x1f\x7f]+", "not a user name", "use text without a colon"),
     text_schema("text", "[^:]+"),
 ]
 TemplateText = Annotated[

@@ -123,15 +123,20 @@ def _verifier(entry: VerifyEntry) -> str:
         case TokenConfig():
             return _token(entry)
         case JwtConfig():
-            return f"{entry.algorithm} token (JWT) " + (
-                f"in {entry.header}" if entry.header else "as the body"
-            )
+            return f"{entry.algorithm} token (JWT) {_place_of_token(entry)}"
         case AllowlistConfig():
             return f"address in {', '.join(entry.networks)}"
         case AnyConfig():
             return " or ".join(map(_verifier, entry.of))
         case _:
             return _FIXED[type(entry)]
+
+
+def _place_of_token(entry: JwtConfig) -> str:
+    if entry.header:
+        return f"in {entry.header}"
+    inside = f"in body at {entry.body}" if isinstance(entry.body, str) else "as the body"
+    return f"{inside}, with pinned certificates" if entry.certificates else inside
 
 
 def _signing(entry: SigningConfig) -> str:

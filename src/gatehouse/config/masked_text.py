@@ -33,7 +33,7 @@ _SHOWN: Final = frozenset(
         *("ca", "cert", "scope"),
         *("id", "type", "time", "subject", "account", "document", "data", "split", "order_by"),
         *("sources", "to", "retries", "retries_resigned", "no_max_age", "disables", "unique_bodies"),
-        *("unconfirmed",),
+        *("unconfirmed", "roots", "leaf", "intermediate"),
     }
 )
 _URLS: Final = frozenset({"url", "token_url", "jwks", "public_url", "docs", "issuer"})

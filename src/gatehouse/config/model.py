@@ -55,6 +55,7 @@ from gatehouse.config.sources import (
     SourceConfig,
 )
 from gatehouse.config.store_url import StoreUrl
+from gatehouse.config.tokens import CertificatesConfig, JwtConfig
 from gatehouse.config.verifiers import (
     AllowlistConfig,
     AnyConfig,
@@ -64,7 +65,6 @@ from gatehouse.config.verifiers import (
     EcdsaConfig,
     Ed25519Config,
     HmacConfig,
-    JwtConfig,
     NoneConfig,
     PaypalConfig,
     RsaConfig,
@@ -81,6 +81,7 @@ __all__ = [
     "BasicConfig",
     "BatchConfig",
     "BreakerConfig",
+    "CertificatesConfig",
     "Config",
     "DedupeConfig",
     "DedupeKeyConfig",

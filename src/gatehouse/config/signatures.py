@@ -50,6 +50,11 @@ class VerifierConfig(Model):
     min_secret: SecretLength | None = None
     """The minimum length of a secret in bytes. Default: the value of the source."""
 
+    @property
+    def needs_secret(self) -> bool:
+        """Return whether the verifier has secrets: none if the provider publishes or sends its keys."""
+        return True
+
 
 class SignatureConfig(Model):
     """Where a request carries its signatures, and in which format."""

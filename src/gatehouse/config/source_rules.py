@@ -83,7 +83,9 @@ def _secrets(
     # The key `secret` is reported as unknown. A missing `secrets` only follows from that.
     shared = source.get("secrets") not in _NOTHING or "secret" in source
     for where, verifier in verifiers:
-        needs = verifier["type"] in _WITH_SECRET and verifier.get("jwks") is None
+        needs = (
+            verifier["type"] in _WITH_SECRET and verifier.get("jwks", verifier.get("certificates")) is None
+        )
         if needs and not shared and verifier.get("secrets") in _NOTHING:
             message = f"the verifier {verifier['type']} has no secret"
             hint = f"add secrets: [env:{str(path[1]).upper().replace('-', '_')}_SECRET]"
@@ -189,11 +191,20 @@ def _each(source: dict[str, Any], verifiers: Verifiers, document: YamlDocument) 
 def _credentials_in_body(
     source: dict[str, Any], verifiers: Verifiers, document: YamlDocument
 ) -> Iterator[Problem]:
-    """Find values that are read from a JSON body although the body is a form or a token."""
+    """Find values that are read from a JSON body although the body is a form or a token.
+
+    A token inside a JSON body proves nothing about the rest of the body, so events are read from the token.
+    """
     inside = parse_or_none(parse_template, value_at(source, "event", "document"))
+    for where, verifier in verifiers:
+        if verifier["type"] == "jwt" and isinstance(verifier.get("body"), str) and not _is_claims(inside):
+            message = "proves nothing about the rest of the body"
+            yield document.problem((*where, "body"), message, 'set event.document to "{claims}"')
     if inside is None or any(part.name == "body" for part in inside.placeholders):
         return
     for where, verifier in verifiers:
+        if verifier["type"] == "jwt":
+            continue
         places = [(), *(("signature",), ("timestamp",))] if verifier["type"] in _SIGNING else [()]
         for place in places:
             part = value_at(verifier, *place) if place else verifier
@@ -202,6 +213,13 @@ def _credentials_in_body(
                 yield document.problem(
                     (*where, *place, "body"), message, "read a form field instead, as in form: NAME"
                 )
+
+
+def _is_claims(document: Template | None) -> bool:
+    """Return whether the only document is the content of a token."""
+    return document is not None and [list(map(str, parts)) for parts in document.alternatives] == [
+        ["{claims}"]
+    ]
 
 
 def _always_contains(placeholder: str, template: Template) -> bool:

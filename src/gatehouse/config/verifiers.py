@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
-from gatehouse.config.addresses import HttpsUrl, Network
+from gatehouse.config.addresses import Network
 from gatehouse.config.base import (
     AtLeastOne,
     HeaderName,
@@ -15,10 +15,10 @@ from gatehouse.config.base import (
     UserName,
     exactly_one,
     invalid_value,
-    parse_text,
 )
 from gatehouse.config.quantities import Duration
 from gatehouse.config.signatures import SigningConfig, VerifierConfig
+from gatehouse.config.tokens import JwtConfig
 
 Digest = Literal["sha1", "sha256", "sha512"]
 KeyEncoding = Literal["utf8", "hex", "base64", "whsec", "sha1"]
@@ -70,87 +70,6 @@ class RsaConfig(SigningConfig):
     """The encoding of the public key. `base64` is the DER form (SubjectPublicKeyInfo) in base64."""
     padding: Literal["pkcs1v15", "pss"] = "pkcs1v15"
     """The padding. The salt of `pss` is as long as the hash."""
-
-
-class BodyHashConfig(Model):
-    """A claim of a token that contains the SHA-256 of the body in hex. It binds the token to the body."""
-
-    claim: Text
-    """The name of the claim."""
-
-
-def parse_claim_value(value: Any) -> Any:
-    """Check the value of a claim: one line of text, `true` or `false`."""
-    return value if isinstance(value, bool) else parse_text(value)
-
-
-ClaimValue = Annotated[
-    str | bool,
-    BeforeValidator(parse_claim_value),
-    WithJsonSchema(
-        {"title": "text or boolean", "anyOf": [{"type": "string", "minLength": 1}, {"type": "boolean"}]}
-    ),
-]
-
-
-class ClaimConfig(Model):
-    """A claim that a token must contain, with its value."""
-
-    claim: AtLeastOne[Text]
-    """The path of the claim, as in `email` or `data.bundleId`. With several paths, the token must contain one
-    of these claims, and each one that it contains must have the value."""
-    value: ClaimValue
-    """The value that the claim must have: text, `true` or `false`."""
-
-
-class JwtConfig(VerifierConfig):
-    """`type: jwt`: a signed token (RFC 7519) with the algorithm that this config names."""
-
-    type: Literal["jwt"]
-    """A signed token (JWT)."""
-    algorithm: Literal["HS256", "RS256", "ES256"]
-    """The only algorithm that is accepted."""
-    header: HeaderName | None = None
-    """The header that carries the token."""
-    prefix: str = ""
-    """Text before the token, such as `Bearer `."""
-    body: Literal[True] | None = None
-    """The whole body is the token. `{claims}` stands for its content."""
-    key: Literal["utf8", "base64", "pem"] = "utf8"
-    """The encoding of the secret. RS256 and ES256 need `pem`, because their secrets are public keys. Such a
-    key may also be a JWK."""
-    jwks: HttpsUrl | None = None
-    """The URL at which the provider publishes its keys (RFC 7517). It replaces the secrets."""
-    audience: Text | None = None
-    """The value that `aud` must be, or must contain."""
-    issuer: Text | None = None
-    """The value that `iss` must be."""
-    claims: tuple[ClaimConfig, ...] = ()
-    """Other claims that the token must contain, each with its value."""
-    leeway: Duration = 60.0
-    """The maximum difference between the clocks when the gateway checks `exp`, `nbf` and `iat`."""
-    max_age: Duration | None = None
-    """The maximum age of a token by its `iat`, which is then required."""
-    body_hash: BodyHashConfig | None = None
-    """The claim that binds the token to the body. Without it, the token proves nothing about the body."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if not exactly_one(self.header, self.body):
-            raise invalid_value("must name exactly one place", "use one of: header: NAME, body: true")
-        if (self.algorithm == "HS256") == (self.key == "pem") and self.jwks is None:
-            raise invalid_value(
-                f"key: {self.key} does not fit {self.algorithm}",
-                "use key: pem for RS256 and ES256, key: utf8 or base64 for HS256",
-            )
-        if self.jwks is not None and self.algorithm == "HS256":
-            raise invalid_value(
-                "HS256 needs a secret, but `jwks` names public keys",
-                "use algorithm: RS256 or ES256, or remove jwks",
-            )
-        if self.body and self.body_hash:
-            raise invalid_value("a body that is the token cannot contain its own hash", "remove body_hash")
-        return self
 
 
 class TokenConfig(VerifierConfig):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from gatehouse.config.model import AllowlistConfig, BasicConfig, SigningConfig, TokenConfig
+from gatehouse.config.model import AllowlistConfig, BasicConfig, JwtConfig, SigningConfig, TokenConfig
 from gatehouse.config.quantities import format_duration
 from gatehouse.diagnosis.finding import Finding, limit_for
 from gatehouse.diagnosis.items import about_items, of_one_item, refused_items, some_verify
@@ -256,6 +256,24 @@ def _explain_credentials(refusal: Refusal) -> Iterator[Finding]:
         yield from about_allowlist(refusal.verifier, refusal.request)
     elif isinstance(refusal.verifier.entry, TokenConfig | BasicConfig):
         yield from explain_signature(refusal)
+    elif isinstance(refusal.verifier.entry, JwtConfig):
+        yield _other_claims(refusal.verifier.entry, refusal.verifier.path)
+
+
+def _other_claims(entry: JwtConfig, path: str) -> Finding:
+    root = (
+        "the last certificate of the token is not one of `certificates.roots`, or "
+        if entry.certificates
+        else ""
+    )
+    names = [f"`{one}`" for one in ("issuer", "audience", "claims") if getattr(entry, one)]
+    return Finding(
+        f"The token is for another receiver: {root}a claim has another value than {' or '.join(names)} in "
+        f"`{path}`. Compare them with the account that the provider sends for.",
+        expected="a token for this source",
+        received="a token for another receiver",
+        change=path,
+    )
 
 
 _EXPLANATIONS: dict[Reason, Callable[[Refusal], Iterator[Finding]]] = {

@@ -100,7 +100,7 @@ class KnownVerifier(NamedTuple):
     @property
     def needs_secrets(self) -> bool:
         """Whether the verifier can't be built without a secret."""
-        return isinstance(self.entry, VerifierConfig) and not getattr(self.entry, "jwks", None)
+        return isinstance(self.entry, VerifierConfig) and self.entry.needs_secret
 
 
 @dataclass(frozen=True, slots=True, repr=False)

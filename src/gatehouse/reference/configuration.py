@@ -33,6 +33,8 @@ TABLES = {
     "jwt": "JwtConfig",
     "body_hash": "BodyHashConfig",
     "claims": "ClaimConfig",
+    "issued": "IssuedConfig",
+    "certificates": "CertificatesConfig",
     "token": "TokenConfig",
     "basic": "BasicConfig",
     "allowlist": "AllowlistConfig",

@@ -84,7 +84,7 @@ def source_yaml(name: str, preset: ProviderConfig) -> str:
     variable = name.upper().replace("-", "_")
     lines = [f"server:\n  public_url: {_PUBLIC_URL}"] if _signs_url(preset) else []
     lines += ["sources:", f"  {name}:", f"    provider: {name}"]
-    if any(isinstance(one, VerifierConfig) and not _has_keys(one) for one in all_verifiers(preset)):
+    if any(isinstance(one, VerifierConfig) and one.needs_secret for one in all_verifiers(preset)):
         lines.append(f"    secrets: env:{variable}_SECRET")
     if any(handshake.needs_secret for handshake in preset.handshakes):
         lines.append(f"    handshake_secrets: env:{variable}_HANDSHAKE_SECRET")
@@ -92,11 +92,6 @@ def source_yaml(name: str, preset: ProviderConfig) -> str:
     lines += ["    values:"] * bool(blanks)
     lines += [f"      {blank}: your-{blank.replace('_', '-')}" for blank in blanks]
     return "\n".join(lines) + "\n"
-
-
-def _has_keys(verifier: VerifierConfig) -> bool:
-    """Tell whether the verifier fetches the provider's keys, and so needs no secret."""
-    return isinstance(verifier, JwtConfig) and verifier.jwks is not None
 
 
 def _signs_url(preset: ProviderConfig) -> bool:

@@ -117,7 +117,7 @@ def _secret_references(entry: VerifyEntry, source: SourceConfig) -> tuple[Secret
 
     One that is listed twice counts once, so that all positions are those of `verification_secrets`.
     """
-    if not isinstance(entry, VerifierConfig) or getattr(entry, "jwks", None):
+    if not isinstance(entry, VerifierConfig) or not entry.needs_secret:
         return ()
     return tuple(dict.fromkeys(entry.secrets or source.secrets))
 

@@ -1,4 +1,4 @@
-"""`type: jwt`: a signed token (RFC 7519), in a header or as the whole body."""
+"""`type: jwt`: a signed token (RFC 7519), in a header, as the whole body, or inside it."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from gatehouse.verify.base import (
     proven_with,
     single_header,
 )
+from gatehouse.verify.certificates import CertificateChains
 from gatehouse.verify.jws import (
     Token,
     hs256_key,
@@ -50,14 +51,16 @@ class JwtVerifier:
     """Checks the signature of a token with each key, then its times, issuer, audience and body hash."""
 
     def __init__(self, config: JwtConfig, secrets: Sequence[bytes]) -> None:
-        if not config.jwks and not secrets:
-            raise ValueError("a verifier needs a secret or a JWKS URL")
+        if config.needs_secret and not secrets:
+            raise ValueError("a verifier needs a secret, a JWKS URL or certificates")
         self._config = config
-        self._secrets = () if config.jwks else tuple(secrets)
+        self._secrets = tuple(secrets) if config.needs_secret else ()
         self._checks = [_configured_check(secret, config) for secret in self._secrets]
         self._required = [
             ([tuple(path.split(".")) for path in one.claim], one.value) for one in config.claims
         ]
+        self._path = tuple(config.body.split(".")) if isinstance(config.body, str) else ()
+        self._chains = CertificateChains(config.certificates) if config.certificates else None
         self.keys: KnownKeys = NoKeys()
         self.remote: tuple[RemoteVerifier, ...] = (self,) if config.jwks else ()
 
@@ -65,17 +68,17 @@ class JwtVerifier:
         token = self._token(request)
         if token is None:
             raise VerificationError("missing_signature")
-        checks = enumerate(self._checks_for(token, request), 1)
+        checks = enumerate(self._checks_for(token, request, now), 1)
         position = next((n for n, check in checks if check(token.signed, token.signature)), 0)
         if not position:
             raise VerificationError("wrong_signature")
         try:
             claims = _parse_claims(token.claims)
             self._check_claims(claims, request, now)
-            timestamp = claims.raw(("iat",)) or claims.raw(("exp",))
+            timestamp = claims.raw((self._config.issued.claim,)) or claims.raw(("exp",))
         except MalformedDocumentError as error:
             raise VerificationError("malformed_signature") from error
-        facts = proven_with(0 if self._config.jwks else position)
+        facts = proven_with(position if self._secrets else 0)
         facts["claims"] = token.claims
         if timestamp is not None:
             facts["timestamp"] = timestamp
@@ -93,7 +96,8 @@ class JwtVerifier:
             raise VerificationError("malformed_body") from error
         token = make_token(_HEADER, claims, hs256_key(self._secrets[0], config.key))
         if config.header is None:
-            return msgspec.structs.replace(request, body=token)
+            body = with_value(b"{}", self._path, msgspec.json.encode(token.decode())) if self._path else token
+            return msgspec.structs.replace(request, body=body)
         return with_header(request, config.header, config.prefix + token.decode())
 
     def credential_headers(self) -> frozenset[str]:
@@ -112,7 +116,8 @@ class JwtVerifier:
         """Parse the token; None if it is missing. Raises `VerificationError` if it is malformed."""
         config = self._config
         if config.header is None:
-            return parse_token(request.body, config.algorithm) if request.body else None
+            found = self._token_in_body(request.body) if self._path else request.body
+            return parse_token(found, config.algorithm) if found else None
         text = single_header(request, config.header)
         if not text:
             return None
@@ -120,10 +125,41 @@ class JwtVerifier:
             raise VerificationError("malformed_signature")
         return parse_token(as_sent(text.removeprefix(config.prefix)), config.algorithm)
 
-    def _checks_for(self, token: Token, request: Request) -> Iterable[SignatureCheck]:
+    def _token_in_body(self, body: bytes) -> bytes | None:
+        """Return the text at the path of the token; None if it is missing."""
+        document = Document(body)
+        try:
+            raw, text = document.raw(self._path), document.text(self._path)
+        except MalformedDocumentError as error:
+            raise VerificationError("malformed_body") from error
+        if raw is None or text is None:
+            return None
+        if not raw.startswith(b'"') or not text.isascii():
+            raise VerificationError("malformed_signature")
+        return as_sent(text)
+
+    def _checks_for(self, token: Token, request: Request, now: float) -> Iterable[SignatureCheck]:
+        if self._chains is not None:
+            return (self._chains.check_of(token, self._signed_at(token, now)),)
         if self._config.jwks is None:
             return self._checks
         return _published_checks(token, fetched_key(self, request), self._config)
+
+    def _signed_at(self, token: Token, now: float) -> float:
+        """Return the time at which a token claims to be signed, if it is recent. Nothing is verified yet."""
+        try:
+            claims = _parse_claims(token.claims)
+            self._check_times(claims, now)
+            issued = self._issued(claims)
+        except MalformedDocumentError as error:
+            raise VerificationError("malformed_signature") from error
+        if issued is None:
+            raise VerificationError("malformed_timestamp")
+        return issued
+
+    def _issued(self, claims: Document) -> float | None:
+        issued = _time_claim(claims, self._config.issued.claim)
+        return issued / 1000 if issued is not None and self._config.issued.unit == "ms" else issued
 
     def _check_claims(self, claims: Document, request: Request, now: float) -> None:
         config = self._config
@@ -140,9 +176,10 @@ class JwtVerifier:
                 raise VerificationError("wrong_signature")
 
     def _check_times(self, claims: Document, now: float) -> None:
-        """Check `exp`, `nbf` and `iat`, if present (RFC 7519, 4.1.4 to 4.1.6)."""
+        """Check `exp`, `nbf` and the time of issue, if present (RFC 7519, 4.1.4 to 4.1.6)."""
         leeway, max_age = self._config.leeway, self._config.max_age
-        expires, begins, issued = (_time_claim(claims, name) for name in ("exp", "nbf", "iat"))
+        expires, begins = (_time_claim(claims, name) for name in ("exp", "nbf"))
+        issued = self._issued(claims)
         if max_age is not None and issued is None:
             raise VerificationError("malformed_timestamp")
         if expires is not None and now >= expires + leeway:
@@ -155,7 +192,8 @@ class JwtVerifier:
     def _make_claims(self, request: Request, now: float) -> bytes:
         """Create the claims of the provider. With `body`, they are added to the members of the body."""
         config = self._config
-        claims: dict[str, object] = {"iat": int(now), "exp": int(now) + _LIFETIME_SECONDS}
+        issued = int(now) * (1000 if config.issued.unit == "ms" else 1)
+        claims: dict[str, object] = {config.issued.claim: issued, "exp": int(now) + _LIFETIME_SECONDS}
         claims |= {"iss": config.issuer} if config.issuer is not None else {}
         claims |= {"aud": config.audience} if config.audience is not None else {}
         if config.body_hash is not None:
