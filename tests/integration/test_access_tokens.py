@@ -242,7 +242,7 @@ def answering(body: bytes, **headers: str) -> Answer:
             "the token endpoint issues tokens of another type than Bearer",
         ),
         (answering(b" " * 70_000), "the answer of the token endpoint is longer than 64 KiB"),
-        (raw(b"S3cret\r\n\r\n"), "at the token endpoint: its answer is not HTTP"),
+        (raw(b"S3cret\r\n\r\n"), "at the token endpoint: the answer is not HTTP"),
         (raw(b""), "at the token endpoint: the connection ended before a reply"),
         (hang(), "the token endpoint did not answer in time"),
     ],

@@ -142,6 +142,8 @@ def _destination(name: str, destination: DestinationConfig, missing: list[Proble
         yield f"       auth       {destination.auth.type}, {_configured(problems('auth'))}"
     if destination.tls is not None:
         yield f"       tls        {describe.tls(destination.tls)}, {_configured(problems('tls'))}"
+    if destination.proxy is not None:
+        yield f"       proxy      {destination.proxy}"
     if destination.add_headers:
         yield f"       adds       {', '.join(destination.add_headers)}"
 

@@ -202,6 +202,20 @@ def parse_https_url(value: Any) -> Any:
     return value
 
 
+def parse_proxy_url(value: Any) -> Any:
+    """Check that a value is the http URL of a proxy, with a port and nothing after it."""
+    parts = _http_parts(value)
+    if (
+        parts is None
+        or parts.scheme != "http"
+        or parts.port is None
+        or parts.path not in ("", "/")
+        or "?" in value
+    ):
+        raise invalid_value("not the URL of a proxy", "write http://host:port, without credentials")
+    return value
+
+
 def parse_token_url(value: Any) -> Any:
     """Check that a value is an https URL, or an http URL of this machine. It is sent a secret."""
     parts = _http_parts(value)
@@ -260,6 +274,11 @@ HttpsUrl = Annotated[
     str,
     BeforeValidator(parse_https_url),
     text_schema("https URL", r"https://[^@#\s]+", "https://provider.example/.well-known/jwks.json"),
+]
+ProxyUrl = Annotated[
+    str,
+    BeforeValidator(parse_proxy_url),
+    text_schema("proxy URL", r"http://[^@#/?\s]+:[0-9]+/?", "http://proxy.internal:3128"),
 ]
 TokenUrl = Annotated[
     str,

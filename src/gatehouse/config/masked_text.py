@@ -36,7 +36,7 @@ _SHOWN: Final = frozenset(
         *("unconfirmed", "roots", "leaf", "intermediate"),
     }
 )
-_URLS: Final = frozenset({"url", "token_url", "jwks", "public_url", "docs", "issuer"})
+_URLS: Final = frozenset({"url", "token_url", "proxy", "jwks", "public_url", "docs", "issuer"})
 _TEMPLATES: Final = frozenset({"signed", "prefix", "of", "token", "challenge", "show", "confirm", "text"})
 #: Keys that mean something else in another model. The URL of the store can't have a password.
 _OF_MODELS: Final[Mapping[tuple[str, str], Treatment]] = {

@@ -17,6 +17,7 @@ from gatehouse.config.addresses import (
     ListenAddress,
     ListenAddresses,
     PathPrefix,
+    ProxyUrl,
     PublicUrl,
     TrustedProxy,
 )
@@ -251,6 +252,9 @@ class DestinationConfig(Model):
     """How the gateway authenticates to the destination."""
     tls: DestinationTlsConfig | None = None
     """Certificates for the connections to the destination. The gateway reads changed files by itself."""
+    proxy: ProxyUrl | None = None
+    """The URL of an HTTP proxy for the connections to the destination, and to its token endpoint unless
+    that is on loopback."""
     add_headers: Mapping[AddedHeaderName, HeaderValue] = {}
     """Headers with fixed values that each request gets. Secrets belong in `auth`."""
     timeout: Duration = 10.0

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import aiohttp
 import msgspec
+from yarl import URL
 
 from gatehouse import __version__
+from gatehouse.config.addresses import is_loopback
 from gatehouse.delivery.faults import TokenError, describe_error, reason_for_error
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ class AccessTokens:
         credentials: ClientCredentials,
         session: aiohttp.ClientSession,
         tls: ClientTls | None,
+        proxy: URL | None = None,
         *,
         clock: Callable[[], float] | None = None,
     ) -> None:
@@ -90,6 +93,8 @@ class AccessTokens:
         self._credentials = credentials
         self._session = session
         self._tls = tls
+        is_local = is_loopback(URL(credentials.token_url).host or "")
+        self._proxy = None if is_local else proxy
         self._clock = clock or (lambda: asyncio.get_running_loop().time())
         self._token: _Token | None = None
         self._fetch: asyncio.Task[_Token] | None = None
@@ -169,7 +174,7 @@ class AccessTokens:
             raise _no_token("the token endpoint did not answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = reason_for_error(error)
-            why = describe_error(error) or "its answer is not HTTP"
+            why = describe_error(error) or "the fetch failed"
             text = f"no access token: at the token endpoint: {why}"
             raise TokenError(text, reason if reason in ("dns", "tls") else "connect") from None
 
@@ -186,6 +191,7 @@ class AccessTokens:
             headers=headers,
             allow_redirects=False,
             ssl=tls,
+            proxy=self._proxy,
             timeout=aiohttp.ClientTimeout(),
         ) as answer:
             content = await _read(answer.content)

@@ -79,6 +79,8 @@ class Destination:
     credentials: ClientCredentials | None = None
     #: Where the context for its connections comes from, if `tls` is configured.
     tls: ClientTls | None = None
+    #: The proxy for its connections.
+    proxy: URL | None = None
     #: Headers that each request gets. They may contain credentials, so the repr omits them.
     added_headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     #: Headers of the provider (lower case, with `-` for `_`) that the raw form omits for the added ones.
@@ -165,6 +167,7 @@ def compile_destination(
         auth=None if config.auth is None else config.auth.type,
         credentials=access.credentials,
         tls=access.tls,
+        proxy=None if config.proxy is None else URL(config.proxy),
         added_headers=access.headers,
         replaced=frozenset(header.lower().replace("_", "-") for header, _ in access.headers),
         not_ready="; ".join(fault.why for fault in access.faults) or None,
@@ -196,7 +199,8 @@ def _access(name: str, config: DestinationConfig, secrets: Secrets) -> _Access:
     keys: tuple[bytes, ...] = ()
     credentials = tls = None
     token_url = auth.token_url if isinstance(auth, OAuth2AuthConfig) else ""
-    for path, url in ((("url",), config.url), (("auth", "token_url"), token_url)):
+    urls = {("url",): config.url, ("auth", "token_url"): token_url, ("proxy",): config.proxy or ""}
+    for path, url in urls.items():
         if problem := host_problem(URL(url).raw_host or ""):
             faults.append(Fault(path, f"its {path[-1]}: {problem}"))
     try:

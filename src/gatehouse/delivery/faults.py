@@ -30,6 +30,8 @@ _REASONS: tuple[tuple[type[Exception], OutcomeReason], ...] = (
     (aiohttp.ServerFingerprintMismatch, "tls"),
     (ssl.SSLError, "tls"),
     (aiohttp.ClientConnectorError, "connect"),
+    # The answer of a proxy to CONNECT. The parser of this package reads the replies of destinations.
+    (aiohttp.ClientResponseError, "connect"),
     (aiohttp.InvalidURL, "unsendable"),
     (aiohttp.ClientConnectionError, "disconnected"),
     (aiohttp.ClientError, "invalid_reply"),
@@ -69,11 +71,20 @@ def _description(error: Exception) -> str | None:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _system_message(error.certificate_error)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return _system_message(error.os_error)
+        place = "at the proxy: " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+        return f"{place}{_system_message(error.os_error)}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection ended before a reply"
     if isinstance(error, HttpProcessingError):
         return "the reply is not HTTP"
+    return _other_description(error)
+
+
+def _other_description(error: Exception) -> str | None:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status}"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "the answer is not HTTP"
     return _system_message(error) if isinstance(error, OSError) else None
 
 

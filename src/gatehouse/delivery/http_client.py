@@ -21,6 +21,7 @@ from gatehouse.network.forbidden_addresses import open_socket
 from gatehouse.network.resolver import AiohttpResolver
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Mapping, Sequence
 
     from gatehouse.delivery.connection import DestinationConnection
@@ -74,6 +75,8 @@ class HttpClient:
         self._timeout = destination.timeout
         self._added = destination.added_headers
         self._tls = destination.tls
+        self._proxy = destination.proxy
+        self._session = session
 
     async def post(
         self,
@@ -130,8 +133,17 @@ class HttpClient:
                 context = await self._tls.context()
         except TimeoutError as error:
             raise DeadlineError("the files of tls could not be read in time") from error
-        target = aiohttp.ClientRequest("POST", self._url, loop=asyncio.get_running_loop(), ssl=context)
-        return await self._pool.open(target, deadline)
+        return await self._pool.open(self._new_target(context), deadline)
+
+    def _new_target(self, tls: ssl.SSLContext | bool) -> aiohttp.ClientRequest:
+        return aiohttp.ClientRequest(
+            "POST",
+            self._url,
+            loop=asyncio.get_running_loop(),
+            ssl=tls,
+            proxy=self._proxy,
+            session=self._session,
+        )
 
     def _may_resend(self, connection: DestinationConnection, error: Exception) -> bool:
         """Return whether to resend over a new connection, because the destination had closed the idle one.
@@ -149,12 +161,16 @@ class HttpClient:
     @cached_property
     def _target(self) -> aiohttp.ClientRequest:
         """The request that the connector needs, the same each time. Raises `aiohttp.InvalidURL`."""
-        return aiohttp.ClientRequest("POST", self._url, loop=asyncio.get_running_loop())
+        return self._new_target(tls=True)
 
     @cached_property
     def _first_lines(self) -> str:
         """The first lines of each request, which are always the same."""
-        lines = [f"POST {self._url.raw_path_qs} HTTP/1.1"]
+        path = self._url.raw_path_qs
+        if self._proxy is not None and self._url.scheme == "http":
+            # A proxy gets the whole URL (RFC 9112, section 3.2.2).
+            path = str(self._url.with_user(None).with_fragment(None))
+        lines = [f"POST {path} HTTP/1.1"]
         target_headers = self._target.headers
         lines += [f"{name}: {target_headers[name]}" for name in _URL_HEADERS if name in target_headers]
         lines += [f"{name}: {value}" for name, value in self._added]

@@ -31,7 +31,7 @@ class TokenClient(HttpClient):
         clock: Callable[[], float],
     ) -> None:
         super().__init__(destination, session, clock=clock)
-        self._tokens = AccessTokens(credentials, session, destination.tls)
+        self._tokens = AccessTokens(credentials, session, destination.tls, destination.proxy)
 
     async def post(
         self,
