@@ -114,9 +114,10 @@ answer (shared by the requests that wait for it). It is compared with:
   for the reply and answers with its status. It verifies nothing and stores nothing.
 - *compiled reference*: a small gateway in Go, in `tests/bench/reference`, with nearly the same promise. It
   verifies the HMAC signature, drops duplicates by the event's id, and commits the event to SQLite before it
-  answers, with one fsync for all requests that wait. It delivers signed CloudEvents, 16 at a time like
-  Gatehouse, and retries with exponential backoff. After a restart it delivers what is pending. It does
-  nothing else that Gatehouse does: no config, one source, one destination, no circuit breaker, no rate
+  answers, with one fsync for all requests that wait. It delivers signed CloudEvents, 16 at a time
+  (Gatehouse: 16 to 64, adapted to the destination), and retries with exponential backoff. After a restart
+  it delivers what is pending. It does nothing else that Gatehouse does: no config, one source, one
+  destination, no circuit breaker, no rate
   limits, no limits on connections or memory, no log, no diagnosis, no operator API, and no metrics except
   three counts. It keeps events forever and all pending deliveries in memory. It uses `net/http` and
   `mattn/go-sqlite3`.

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// concurrency is what a destination of Gatehouse has by default.
+	// concurrency is where a destination of Gatehouse starts by default.
 	concurrency    = 16
 	attemptTimeout = 15 * time.Second
 	firstPause     = time.Second
