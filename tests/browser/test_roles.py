@@ -65,8 +65,9 @@ async def test_who_may_only_read_sees_no_button_and_can_send_no_form(
     for path in ("/", "/events", "/dead", "/destinations", "/sources", "/refused", "/system", *SCREENS):
         await page.goto(path.format(**ids))
         assert await page.locator("h1").count() == 1, path
-        # A plan can be counted, and has no button that starts it.
-        assert await page.locator("main form[method=post] button").count() == 0, path
+        # A plan can be counted, and has no button that starts it. The route tester changes nothing.
+        buttons = 'main form[method=post]:not([action*="/system/routes"]) button'
+        assert await page.locator(buttons).count() == 0, path
     own = await page.locator("header input[name=form_token]").get_attribute("value")
     for token in (own or "", next(iter(forms.values())).fields["form_token"], ""):
         for form in forms.values():
