@@ -114,7 +114,7 @@ class AccessTokens:
         return await self._fetched(deadline)
 
     async def after_refusal(self, refused: str, deadline: float) -> str | None:
-        """Return another token than the refused one; None if such a refusal has just caused a fetch.
+        """Return another token than the refused one; None if the token of such a fetch was just refused too.
 
         Raises `TokenError`, at `deadline` at the latest.
         """
@@ -128,6 +128,10 @@ class AccessTokens:
             self._refused_at = now
         self._token = None
         return await self._fetched(deadline)
+
+    def mark_accepted(self) -> None:
+        """Record that the destination accepted a token, so that a refusal causes a fetch at once again."""
+        self._refused_at = float("-inf")
 
     async def _fetched(self, deadline: float) -> str:
         now = self._clock()

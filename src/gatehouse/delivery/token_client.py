@@ -46,12 +46,14 @@ class TokenClient(HttpClient):
             deadline = asyncio.get_running_loop().time() + self._seconds(within)
         token = await self._tokens.current(deadline)
         reply = await super().post(_with(token, headers), body, within=within, deadline=deadline)
+        if reply.status == HTTPStatus.UNAUTHORIZED:
+            fresh = await self._tokens.after_refusal(token, deadline)
+            if fresh is None:
+                return reply
+            reply = await super().post(_with(fresh, headers), body, within=within, deadline=deadline)
         if reply.status != HTTPStatus.UNAUTHORIZED:
-            return reply
-        fresh = await self._tokens.after_refusal(token, deadline)
-        if fresh is None:
-            return reply
-        return await super().post(_with(fresh, headers), body, within=within, deadline=deadline)
+            self._tokens.mark_accepted()
+        return reply
 
 
 def open_client(
