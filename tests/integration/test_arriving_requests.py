@@ -1,9 +1,15 @@
-"""What a source accepts is configured as docs/configuration.md shows: the methods of its requests."""
+"""What a source accepts is configured as docs/configuration.md shows: methods and compressed bodies."""
 
 from __future__ import annotations
 
+import base64
+import gzip
 import re
+import zlib
+from collections.abc import AsyncIterator, Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +17,7 @@ from doubles.destination import ScriptedDestination
 from gateways import RunGateway, Running
 from hmac_sources import hexdigest
 
+brotli = import_module("brotli")
 PAGE = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
 SECTION = PAGE.split("### What arrives\n")[1].split("\n## ")[0]
 KEY = "a-key-of-more-than-16-bytes"
@@ -84,3 +91,123 @@ async def test_a_method_of_a_handshake_brings_no_events(
         assert answered == status
         assert allow == ("PUT, GET, POST" if status == 405 else None)
         assert (await running.metrics())["gatehouse_events_total", "inventory"] == (method == "PUT")
+
+
+BODY = b'{"id": "1", "type": "cpu.high", "value": 1.50}'
+LIMIT = 64 * 1024
+
+
+@pytest.fixture
+async def metrics(run_gateway: RunGateway, destination: ScriptedDestination) -> AsyncIterator[Running]:
+    """Run the source that accepts compressed bodies."""
+    config = documented(1, destination).replace("decode: true", "decode: true\n    max_body: 64KiB")
+    async with run_gateway(config, METRICS_SECRET=KEY) as running:
+        yield running
+
+
+async def send(
+    running: Running, body: bytes, coding: str, signed_body: bytes | None = None
+) -> tuple[int, Any]:
+    signature = signed(body if signed_body is None else signed_body)
+    return await running.send(
+        "metrics", body, {"X-Signature": signature, "Content-Encoding": coding}, chunked=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("coding", "sent"),
+    [
+        ("gzip", gzip.compress(BODY)),
+        ("X-GZIP", gzip.compress(BODY[:5]) + gzip.compress(b"") + gzip.compress(BODY[5:])),
+        ("deflate", zlib.compress(BODY)),
+        ("deflate", zlib.compress(BODY, wbits=-15)),
+        ("br", brotli.compress(BODY)),
+        ("identity, deflate, UTF-8, gzip", gzip.compress(zlib.compress(BODY))),
+    ],
+)
+async def test_a_compressed_body_is_decoded_and_stored_as_sent(
+    metrics: Running, destination: ScriptedDestination, coding: str, sent: bytes
+) -> None:
+    assert (await send(metrics, sent, coding, b"{}"))[0] == 401
+    status, answer = await send(metrics, sent, coding)
+    assert (await send(metrics, gzip.compress(BODY, 1), "gzip"))[1] == answer | {"status": "duplicate"}
+
+    assert status == 200
+    event = await metrics.ask(f"/api/v1/events/{answer['id']}")
+    assert base64.b64decode(event["body_base64"]) == sent
+    (delivered,) = await destination.wait_for(1)
+    assert b'"type":"cpu.high"' in delivered.body
+    assert BODY in delivered.body
+    assert metrics.gateway.ingest._bodies.held == 0
+
+
+@pytest.mark.parametrize("spoil", [lambda sent: sent[:-9], lambda sent: sent + b"x", lambda _: b"plain"])
+async def test_a_verified_body_that_can_not_be_decoded_is_kept_as_unreadable(
+    metrics: Running, destination: ScriptedDestination, spoil: Callable[[bytes], bytes]
+) -> None:
+    sent = spoil(gzip.compress(BODY))
+
+    status, answer = await send(metrics, sent, "gzip")
+
+    assert status == 200
+    assert (await metrics.ask(f"/api/v1/events/{answer['id']}"))["type"] == "gatehouse.unreadable"
+    (delivered,) = await destination.wait_for(1)
+    assert base64.b64encode(sent) in delivered.body
+
+
+@pytest.mark.case("S-32")
+@pytest.mark.parametrize(
+    ("coding", "sent", "status"),
+    [
+        ("gzip", gzip.compress(bytes(LIMIT + 1)), 413),
+        ("br", brotli.compress(bytes(10_000_000)), 413),
+        ("gzip, gzip", gzip.compress(gzip.compress(bytes(10_000_000))), 413),
+        ("gzip, gzip, gzip", b"x", 415),
+        ("zstd", b"x", 415),
+        ("gzip, compress", b"x", 415),
+    ],
+)
+async def test_a_body_that_is_too_long_or_in_another_encoding_is_refused(
+    metrics: Running, coding: str, sent: bytes, status: int
+) -> None:
+    assert (await send(metrics, sent, coding))[0] == status
+    assert (await metrics.metrics())["gatehouse_events_total", "metrics"] == 0
+    assert metrics.gateway.ingest._bodies.held == 0
+
+
+async def test_signatures_can_cover_the_decoded_body(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    config = documented(1, destination).replace("decode: true", "decode: {verify: decoded}")
+    raw = config.replace('url: "', 'format: raw, url: "')
+    async with run_gateway(raw, METRICS_SECRET=KEY) as running:
+        sent = gzip.compress(BODY)
+        assert (await send(running, sent, "gzip"))[0] == 401
+        assert (await send(running, b"plain", "gzip"))[0] == 400
+        assert (await send(running, gzip.compress(bytes(2**20 + 1)), "gzip"))[0] == 413
+        assert (await send(running, sent, "gzip", BODY))[0] == 200
+
+        (delivered,) = await destination.wait_for(1)
+        assert delivered.headers["Content-Encoding"] == "gzip"
+        assert delivered.body == BODY  # aiohttp's server decoded it
+        assert running.gateway.ingest._bodies.held == 0
+
+
+ITEMS = b'{"items": [{"id": "1", "type": "a", "n": 1.0}, {"id": "2", "type": "b"}]}'
+
+
+async def test_a_compressed_batch_is_split_and_each_item_is_stored_as_it_is(
+    run_gateway: RunGateway, destination: ScriptedDestination
+) -> None:
+    config = documented(1, destination).replace("event: {", 'event: {split: "{body:items}", ')
+    config = config.replace('url: "', 'format: raw, url: "')
+    async with run_gateway(config, METRICS_SECRET=KEY) as running:
+        status, answer = await send(running, gzip.compress(ITEMS), "gzip")
+
+        assert (status, len(answer["ids"])) == (200, 2)
+        delivered = await destination.wait_for(2)
+        assert {one.body for one in delivered} == {
+            b'{"id": "1", "type": "a", "n": 1.0}',
+            b'{"id": "2", "type": "b"}',
+        }
+        assert all("Content-Encoding" not in one.headers for one in delivered)

@@ -63,12 +63,12 @@ def test_a_compressed_body_is_recognized() -> None:
 
     assert explained(PLAIN, request(headers, gzip.compress(BODY))).findings == (
         (
-            "The signature matches if the body is decompressed. Gatehouse accepts only uncompressed bodies: "
-            "turn compression off at the provider."
+            "The signature matches if the body is decompressed. The provider signs the data before it "
+            "compresses it: set `decode: {verify: decoded}`."
         ),
         (
-            "The header Content-Encoding says that the body is compressed. Gatehouse accepts only "
-            "uncompressed bodies: turn compression off at the provider or in the proxy."
+            "The header Content-Encoding says that the body is compressed. This source accepts only "
+            "uncompressed bodies: turn compression off at the provider or in the proxy, or set `decode`."
         ),
     )
 

@@ -189,7 +189,7 @@ def test_two_secrets_are_a_list() -> None:
         (
             UnsupportedEncodingError("send the body without Content-Encoding"),
             {"headers": CIMultiDict({"Content-Encoding": "gzip\x1b" + "x" * 100})},
-            ("no header Content-Encoding", "Content-Encoding: gzip\\x1b" + "x" * 55, None),
+            ("no header Content-Encoding", "Content-Encoding: gzip\\x1b" + "x" * 55, "sources.shop.decode"),
         ),
         (RequestTimeoutError("the body took too long to arrive"), {}, (None, None, None)),
     ],

@@ -16,9 +16,10 @@ from gatehouse.errors import (
     GatewayError,
     MethodNotAllowedError,
     RequestRejectedError,
-    UnsupportedEncodingError,
     VerificationError,
 )
+from gatehouse.ingest.body import Bodies, check_codings
+from gatehouse.ingest.decoding import EncodedRequest, encoded_request
 from gatehouse.language.request import Request
 from gatehouse.verify.remote_keys import RemoteKeys
 
@@ -156,7 +157,10 @@ async def verify_request(
         missing = (
             await keys.prepare(source.name, source.verification.needing_keys(request, now), request)
         ).unavailable
-        return _accepted(source, request, now)
+        _check_limits(source, request)
+        if encoded := encoded_request(request, source, Bodies()):
+            request = await encoded.before_verification()
+        return await _accepted(source, request, now, encoded)
     except VerificationError as error:
         if missing is not None:
             return _refused(source, request, missing)
@@ -177,16 +181,19 @@ async def verify_request(
         await keys.close()
 
 
-def _accepted(source: Source, request: Request, now: float) -> Verdict:
+async def _accepted(source: Source, request: Request, now: float, encoded: EncodedRequest | None) -> Verdict:
     """Process the request as ingest does. Raises `RequestRejectedError`."""
-    _check_limits(source, request)
     by, notes = describe.verification(source.settings), _notes(source, request)
     if source.handshakes and (reply := source.handshakes.before_verification(request)):
         return Verdict(verified=True, by=None, reason=None, findings=notes, handshake=reply.handshake)
-    verified = source.verification.verify(request, now)
+    if encoded is None:
+        verified = source.verification.verify(request, now)
+    else:
+        verified = source.verification.without_age.verify(request, now)
+        verified = await encoded.after_verification(verified, source.verification.age, now)
     if source.handshakes and (reply := source.handshakes.after_verification(verified)):
         return Verdict(verified=True, by=by, reason=None, findings=notes, handshake=reply.handshake)
-    read = source.reader.read(verified, now, ())
+    read = (source.reader if encoded is None else encoded).read(verified, now, ())
     events = tuple(_event(source, one) for one in read)
     return Verdict(verified=True, by=by, reason=None, findings=notes, events=events)
 
@@ -207,10 +214,7 @@ def _check_limits(source: Source, request: Request) -> None:
         methods = " or ".join(source.methods)
         message = f"the method is {request.method}, but the source accepts only {methods}"
         raise MethodNotAllowedError(message, allow=methods)
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedEncodingError(
-            "the body is compressed, but Gatehouse accepts only bodies without Content-Encoding"
-        )
+    check_codings(request.headers.getall("Content-Encoding", ()), source.codings)
     if len(request.body) > source.max_body:
         length, limit = len(request.body), source.max_body
         raise BodyTooLargeError(f"the body has {length} bytes, but `max_body` is {limit} bytes")

@@ -189,6 +189,26 @@ class OrTemplate:
         return {"anyOf": [_TEMPLATE_SCHEMA, handler(core)]}
 
 
+@dataclass(frozen=True)
+class OrSwitch:
+    """A model whose keys all have defaults, that may also be written as `true`, or as `false` for None."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def in_full(value: Any) -> Any:
+            if isinstance(value, bool):
+                return {} if value else None
+            if value is None or isinstance(value, dict | source):
+                return value
+            raise invalid_value("neither true nor false nor keys", "write true, or keys with values")
+
+        return core_schema.no_info_before_validator_function(
+            in_full, core_schema.nullable_schema(handler(source))
+        )
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "boolean"}, *handler(core)["anyOf"][:1]]}
+
+
 _TEMPLATE_SCHEMA = {
     "title": "template",
     "anyOf": [

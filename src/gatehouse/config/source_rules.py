@@ -57,6 +57,7 @@ def source_problems(merged: Merged, document: YamlDocument) -> Iterator[Problem]
         yield from _secrets(path, source, every, document)
         yield from _each(source, every, document)
         yield from _credentials_in_body(source, every, document)
+        yield from _compressed(source, every, document)
         yield from _proofs(path, source, every, document)
         if not has_url:
             yield from _signed_url(every, document)
@@ -186,6 +187,38 @@ def _each(source: dict[str, Any], verifiers: Verifiers, document: YamlDocument) 
         if isinstance(each, str) and is_complete and split != f"{{body:{each}}}":
             hint = f'set event.split to "{{body:{each}}}"'
             yield document.problem((*where, "each"), "`each` needs the same path in event.split", hint)
+
+
+def _compressed(source: dict[str, Any], verifiers: Verifiers, document: YamlDocument) -> Iterator[Problem]:
+    """Find verifiers that read a value of a body that is still compressed."""
+    decode = source.get("decode")
+    if decode is False or decode is None or value_at(decode, "verify") == "decoded":
+        return
+    for where, verifier in verifiers:
+        if _reads_body(verifier):
+            message = "reads a value of the body, which is still compressed when it is verified"
+            hint = "use decode: {verify: decoded} if the provider signs the data before it compresses it"
+            yield document.problem(where, message, hint)
+
+
+#: Placeholders that need no more than the bytes of the body.
+_WHOLE_BODY = ("body", "body_sha256")
+
+
+def _reads_body(verifier: dict[str, Any]) -> bool:
+    if verifier["type"] in ("paypal", "aws-sns") or verifier.get("each") is not None:
+        return True
+    parts = (verifier, value_at(verifier, "signature"), value_at(verifier, "timestamp"))
+    if any(isinstance(value_at(part, place), str) for part in parts for place in ("body", "form")):
+        return True
+    templates = (parse_or_none(parse_template, verifier.get(key)) for key in ("signed", "id"))
+    return any(
+        placeholder.name.startswith(("body", "form", "item"))
+        and (placeholder.name not in _WHOLE_BODY or bool(placeholder.argument))
+        for template in templates
+        if template is not None
+        for placeholder in template.placeholders
+    )
 
 
 def _credentials_in_body(

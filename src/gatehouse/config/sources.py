@@ -14,6 +14,7 @@ from gatehouse.config.base import (
     Model,
     Name,
     OneOrMany,
+    OrSwitch,
     OrTemplate,
     TemplateText,
     Text,
@@ -95,6 +96,14 @@ class DedupeConfig(Model):
         return tuple(self.window if one.window is None else one.window for one in self.by)
 
 
+class DecodeConfig(Model):
+    """How compressed bodies (`Content-Encoding`) are decoded. `true` stands for the defaults."""
+
+    verify: Literal["sent", "decoded"] = "sent"
+    """What the verifiers check: the bytes as they were sent, or the decoded bytes, for providers that sign
+    the data before they compress it."""
+
+
 class AnswersConfig(Model):
     """Statuses and bodies of the answers, for providers that require other ones."""
 
@@ -143,6 +152,8 @@ class ProviderConfig(Model):
     else `event.time`. It must not be longer than the dedupe window."""
     methods: AtLeastOne[Literal["POST", "PUT", "PATCH", "DELETE"]] = ("POST",)
     """The methods with which the provider sends events. Other methods get 405. Handshakes have their own."""
+    decode: Annotated[DecodeConfig, OrSwitch()] | None = None
+    """Whether to accept bodies in gzip, deflate and br. `true` decodes them. Default: they get 415."""
     answers: AnswersConfig = AnswersConfig()
     """Answers, if the provider requires other ones."""
     handshakes: tuple[HandshakeConfig, ...] = ()

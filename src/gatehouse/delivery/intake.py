@@ -138,4 +138,5 @@ class Intake:
 
 
 def _size(delivery: Delivery) -> int:
-    return len(delivery.event.body) + _ATTRIBUTES
+    event = delivery.event
+    return len(event.body) + (0 if event.document is None else len(event.document)) + _ATTRIBUTES

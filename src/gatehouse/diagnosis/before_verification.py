@@ -29,6 +29,7 @@ def about_error(error: RequestRejectedError, request: Request, source: str, max_
             return finding._replace(
                 expected="no header Content-Encoding",
                 received=f"Content-Encoding: {brief(request.headers.get('Content-Encoding', ''))}",
+                change=f"sources.{source}.decode",
             )
         case BodyTooLargeError():
             return finding._replace(

@@ -72,7 +72,7 @@ def diagnose(
         for finding in _EXPLANATIONS[refusal.reason](refusal) if refusal else ():
             findings.append(finding)  # noqa: PERF402 - keeps the findings before a step fails
     with contextlib.suppress(Exception):
-        findings.extend(about_request(request))
+        findings.extend(about_request(request, decodes=source.decodes))
     return Diagnosis(reason, _each_text_once(findings), signed_at)
 
 

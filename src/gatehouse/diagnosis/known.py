@@ -114,6 +114,8 @@ class KnownSource:
     verifiers: tuple[tuple[KnownVerifier, ...], ...]
     #: The maximum age of a request by its signed time, in seconds. None if only the verifiers limit it.
     max_age: float | None = None
+    #: Whether the source accepts compressed bodies (`decode`).
+    decodes: bool = False
 
     def accepts(self, request: Request, now: float) -> bool:
         """Return whether the request verifies here, whatever its age. False if nothing is verified here."""
@@ -143,7 +145,9 @@ def known_source(
             else [(entry, path)]
         )
         groups.append(tuple(_verifier(one, place, settings, secrets, keys) for one, place in places))
-    return KnownSource(name, max_body, tuple(groups), effective_max_age(settings))
+    return KnownSource(
+        name, max_body, tuple(groups), effective_max_age(settings), settings.decode is not None
+    )
 
 
 def known_sources(

@@ -39,12 +39,15 @@ _SIZES = {"sha1": 20, "sha256": 32, "sha512": 64}
 _SECONDS, _MILLISECONDS = re.compile(r"[0-9]{1,11}", re.ASCII), re.compile(r"[0-9]{12,15}", re.ASCII)
 
 
-def about_request(request: Request) -> Iterator[Finding]:
-    """Name what is unusual about the request for every scheme."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+def about_request(request: Request, *, decodes: bool) -> Iterator[Finding]:
+    """Name what is unusual about the request for every scheme.
+
+    `decodes` says whether the source accepts compressed bodies.
+    """
+    if not decodes and request.headers.get("Content-Encoding", "identity").lower() != "identity":
         yield Finding(
-            "The header Content-Encoding says that the body is compressed. Gatehouse accepts only "
-            "uncompressed bodies: turn compression off at the provider or in the proxy.",
+            "The header Content-Encoding says that the body is compressed. This source accepts only "
+            "uncompressed bodies: turn compression off at the provider or in the proxy, or set `decode`.",
             expected="no header Content-Encoding",
             received=f"Content-Encoding: {brief(request.headers['Content-Encoding'])}",
         )

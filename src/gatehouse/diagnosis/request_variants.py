@@ -49,7 +49,7 @@ def _bodies(request: Request, max_body: int) -> Iterator[tuple[str, str, bytes]]
     body = request.body
     yield from _white_space(body)
     if request.headers.get("Content-Encoding"):
-        advice = "Gatehouse accepts only uncompressed bodies: turn compression off at the provider."
+        advice = "The provider signs the data before it compresses it: set `decode: {verify: decoded}`."
         yield "the body is decompressed", advice, _unpacked(body, max_body)
     if len(body) <= _MAX_JSON:
         around = "" if body == body.strip() else ", without white space around it"

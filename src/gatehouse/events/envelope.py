@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from gatehouse.events.event import CONTENT_ENCODING
 from gatehouse.language.patterns import matches
 from gatehouse.language.times import rfc3339
 
@@ -173,6 +174,9 @@ def _raw_headers(event: Event, allowed: tuple[str, ...], replaced: frozenset[str
         headers = {name: text for name, text in headers.items() if name.replace("_", "-") not in replaced}
     if event.content_type:
         headers["Content-Type"] = header_text(event.content_type)
+    # Only a body that is stored compressed has this header, as the last one.
+    if event.headers and event.headers[-1][0] == CONTENT_ENCODING:
+        headers["Content-Encoding"] = header_text(event.headers[-1][1])
     return headers
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: The type of events that were verified but could not be read.
 UNREADABLE = "gatehouse.unreadable"
 
+#: The header of the events of a source that decodes bodies, if the stored body is compressed.
+CONTENT_ENCODING = "content-encoding"
+
 _MAX_ATTRIBUTE = 1024
 #: Control characters, which a CloudEvents string must not contain (CloudEvents 1.0.2, type system).
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -67,7 +70,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     content_type: str | None = None
     #: The provider's headers, without credentials: (lower-case name, value).
     headers: tuple[tuple[str, str], ...] = ()
-    #: The JSON that contains the data if it is not the body: from a form, or around an item.
+    #: What contains the data if it is not the body: JSON from a form or around an item, or the decoded body.
     document: bytes | None = None
     #: Start and end of the data in the document, or else in the body. None if the event has no data.
     data_span: tuple[int, int] | None = None
@@ -132,11 +135,15 @@ class EventReader:
         try:
             scopes = self.scopes(verified)
         except MalformedDocumentError:
-            whole = Scope(verified.request, facts=verified.facts)
-            return [
-                ReadEvent(self._unreadable(whole, now, headers), self._unreadable_keys(whole, now), whole)
-            ]
+            return self.unreadable(verified, now, headers)
         return [self._read(scope, now, headers) for scope in scopes]
+
+    def unreadable(
+        self, verified: VerifiedRequest, now: float, headers: tuple[tuple[str, str], ...]
+    ) -> list[ReadEvent]:
+        """Return the event that keeps a request from which no event can be read."""
+        whole = Scope(verified.request, facts=verified.facts)
+        return [ReadEvent(self._unreadable(whole, now, headers), self._unreadable_keys(whole, now), whole)]
 
     def scopes(self, verified: VerifiedRequest) -> tuple[Scope, ...]:
         """Return the scope of each event. Raises `MalformedDocumentError`."""
@@ -239,6 +246,21 @@ class EventReader:
         if signed is None or scope.is_item or not self._resists_replay:
             return keys
         return (*keys, self._keys.unreadable(signed, now))
+
+
+def with_body_as_sent(read: ReadEvent, sent: Request) -> ReadEvent:
+    """Return an event of a decoded request with the body as it was sent, and its Content-Encoding.
+
+    The data is then in the document. An item of a batch stays as it is, because it is no body.
+    """
+    event, document = read.event, read.event.document
+    if read.scope.is_item:
+        return read
+    if document is None and event.body is not sent.body:
+        document = event.body
+    headers = (*event.headers, (CONTENT_ENCODING, ", ".join(sent.headers.getall(CONTENT_ENCODING))))
+    stored = msgspec.structs.replace(event, body=sent.body, document=document, headers=headers)
+    return read._replace(event=stored)
 
 
 def _position(part: bytes, whole: bytes) -> int:

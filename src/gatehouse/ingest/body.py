@@ -18,6 +18,7 @@ from gatehouse.errors import (
 )
 from gatehouse.ingest.awake_clock import AwakeClock
 from gatehouse.ingest.http1 import EvictedError
+from gatehouse.language.codings import MAX_CODINGS, codings_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
     from gatehouse.ingest.connection import InboundRequest
 
-#: All content codings (IANA's HTTP Content Coding Registry, and `x-` as in RFC 9110, 8.4.1). Real clients
-#: also send other values, such as `UTF-8`; those do not change the bytes.
-_CODINGS: Final = frozenset(
-    (
-        *("aes128gcm", "br", "compress", "dcb", "dcz", "deflate", "exi", "gzip", "pack200-gzip", "zstd"),
-        *("x-compress", "x-gzip"),
-    )
-)
 #: Bytes of all bodies together. A body counts from its arrival until its request is answered.
 MAX_BYTES: Final = 64 * 1024 * 1024
 
@@ -55,14 +48,15 @@ class Bodies:
         #: Bodies that are still arriving, the oldest first.
         self._incomplete: dict[Body, None] = {}
 
-    def read_complete(self, http: InboundRequest, limit: int) -> bytes | None:
+    def read_complete(self, http: InboundRequest, limit: int, codings: Sequence[str] = ()) -> bytes | None:
         """Return a body of at most `limit` bytes that arrived with its head; None when more is to come.
 
+        `codings` are the values of Content-Encoding that the source decodes.
         Raises a `RequestRejectedError` that says why the body is refused.
         """
         headers, content = http.head.headers, http.content
         if hdrs.CONTENT_ENCODING in headers:
-            _check_codings(headers.getall(hdrs.CONTENT_ENCODING))
+            check_codings(headers.getall(hdrs.CONTENT_ENCODING), codings)
         if not content.is_eof():
             return None
         body = content.read_nowait()
@@ -201,11 +195,17 @@ class Body:
         return bool(chunk)
 
 
-def _check_codings(values: Sequence[str]) -> None:
-    """Refuse compressed bodies: the signature covers the bytes as they were sent."""
-    codings = {coding.strip().lower() for value in values for coding in value.split(",")}
-    if codings & _CODINGS:
+def check_codings(values: Sequence[str], accepted: Sequence[str]) -> None:
+    """Refuse compressed bodies: the signature covers the bytes as they were sent.
+
+    `accepted` are the codings that the source decodes.
+    """
+    codings = codings_of(values)
+    if not codings or (len(codings) <= MAX_CODINGS and all(coding in accepted for coding in codings)):
+        return
+    if not accepted:
         raise UnsupportedEncodingError("send the body without Content-Encoding")
+    raise UnsupportedEncodingError(f"send the body with one Content-Encoding of: {', '.join(accepted)}")
 
 
 def _too_large(limit: int) -> BodyTooLargeError:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from gatehouse.events.event import ReadEvent
+    from gatehouse.ingest.decoding import EncodedRequest
     from gatehouse.ingest.duplicates import Duplicates
     from gatehouse.ingest.handshakes import HandshakeResponder
     from gatehouse.ingest.source import Source
@@ -92,18 +93,27 @@ class Pipeline:
         self._clock = clock
         self._steady = steady or clock
 
-    async def receive(self, source: Source, metrics: SourceMetrics, request: Request) -> Answer:
-        """Answer a request. Raises `RequestRejectedError` for every error answer."""
+    async def receive(
+        self,
+        source: Source,
+        metrics: SourceMetrics,
+        request: Request,
+        encoded: EncodedRequest | None = None,
+    ) -> Answer:
+        """Answer a request. Raises `RequestRejectedError` for every error answer.
+
+        `encoded` is the request as it was sent, if its body is compressed and the source decodes it.
+        """
         # This check comes first: under overload, no time is spent on requests that would be refused later.
         self._committer.check_room()
         now = self._clock()
         if source.handshakes and (handshake := self._responder.before_verification(source, request, now)):
             return handshake
         verification = source.ready_verification()
-        if verification.remote:
-            verified = await self._verify_with_keys(source, verification, request, now)
-        else:
+        if encoded is None and not verification.remote:
             verified = verification.verify(request, now)
+        else:
+            verified = await self._verify_in_steps(source, verification, request, now, encoded)
         if verified.secret:
             verifications, last_used = metrics.secrets[verified.secret]
             verifications.value += 1
@@ -117,7 +127,8 @@ class Pipeline:
         # Due times and the ends of dedupe windows are relative to this time. Stores keep milliseconds, so
         # the event has to read the same before and after a restart.
         received = int(self._steady() * 1000) / 1000
-        read = source.reader.read(verified, received, source.kept_headers(request.headers))
+        reader = source.reader if encoded is None else encoded
+        read = reader.read(verified, received, source.kept_headers(request.headers))
         if source.splits:
             return await self._accept_batch(source, metrics, read, received, verified)
         arrival = self._arrival(source, read[0], verified.verified_by)
@@ -134,6 +145,24 @@ class Pipeline:
             if receipt.dead is not None:
                 revived = await self._reviver.revive([(arrival, receipt)], received)
         return committed(arrival.event, receipt, source.settings.answers, revived, verified.secret)
+
+    async def _verify_in_steps(
+        self,
+        source: Source,
+        verification: Verification,
+        request: Request,
+        now: float,
+        encoded: EncodedRequest | None,
+    ) -> VerifiedRequest:
+        """Verify a request that may need a published key, or whose body may have to be decoded afterwards."""
+        without_age = verification if encoded is None else verification.without_age
+        if verification.remote:
+            verified = await self._verify_with_keys(source, without_age, request, now)
+        else:
+            verified = without_age.verify(request, now)
+        return (
+            verified if encoded is None else await encoded.after_verification(verified, verification.age, now)
+        )
 
     async def _verify_with_keys(
         self, source: Source, verification: Verification, request: Request, now: float

@@ -24,6 +24,7 @@ from gatehouse.ingest.answer import Answer, rejected
 from gatehouse.ingest.awake_clock import AwakeClock
 from gatehouse.ingest.body import Bodies
 from gatehouse.ingest.connection import Handlers
+from gatehouse.ingest.decoding import encoded_request
 from gatehouse.ingest.http1 import encode_answer, split_target
 from gatehouse.ingest.listener import Listener, OpenConnections, allowed_connections
 from gatehouse.language.request import Request
@@ -140,23 +141,27 @@ class IngestServer:
         if served is None:
             path, query = split_target(head.path)
             served = self._by_path.get(path)
-        request, held, rejected_id = None, 0, None
+        request, held, rejected_id, encoded = None, 0, None, None
         try:
             if served is None or connection.is_late or head.method not in served[0].methods:
                 raise _refusal(path, served, connection)  # noqa: TRY301 - the normal case needs no call
             source, metrics = served
-            body = self._bodies.read_complete(http, source.max_body)
+            body = self._bodies.read_complete(http, source.max_body, source.codings)
             if body is None:
                 body = await self._bodies.read_arriving(http, source.max_body, self._config.request_deadline)
             held = len(body)
             request = Request(head.method, path, query, head.headers, body, source.public_url, client or "")
-            answer = await self._pipeline.receive(source, metrics, request)
+            if source.codings and (encoded := encoded_request(request, source, self._bodies)):
+                request = await encoded.before_verification()
+            answer = await self._pipeline.receive(source, metrics, request, encoded)
         except RequestRejectedError as error:
             answer, rejected_id = self._refuse(served, http, request, error, client)
         except Exception as error:  # noqa: BLE001 - a defect of the gateway must not look like a refusal to the provider
             answer = _defect(error, served)
         finally:
             self._bodies.held -= held
+            if encoded is not None:
+                encoded.release()
         self._record(served, client, answer, time.perf_counter() - started, rejected_id)
         return answer
 

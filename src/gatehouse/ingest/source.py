@@ -11,6 +11,7 @@ from gatehouse.errors import UnavailableError
 from gatehouse.events.dedupe import read_order_key
 from gatehouse.events.event import EventReader
 from gatehouse.events.routing import compile_conditions, compile_routes, reachable_destinations
+from gatehouse.language.codings import supported_codings
 from gatehouse.verify.build import build_handshakes, build_verification, verification_secrets
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Source:
             self.not_ready = str(error)
         #: The names of the secrets for verification, by position.
         self.secrets = tuple(map(str, verification_secrets(settings)))
+        #: How bodies are decoded; None when the source accepts no compressed bodies.
+        self.decode = settings.decode
+        #: The values of Content-Encoding that the source decodes.
+        self.codings = supported_codings() if settings.decode else ()
         self.handshakes = build_handshakes(settings, secrets)
         #: The accepted methods, as the `Allow` header lists them.
         accepted = (*settings.methods, *(self.handshakes.methods if self.handshakes else ()))

@@ -44,6 +44,7 @@ TABLES = {
     "aws-sns": "AwsSnsConfig",
     "ebay": "EbayConfig",
     "none": "NoneConfig",
+    "decode": "DecodeConfig",
     "event": "EventConfig",
     "dedupe": "DedupeConfig",
     "dedupe-key": "DedupeKeyConfig",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
@@ -139,6 +139,11 @@ class Verification:
             verified_by = self.verified_by.of(tuple(map(_alternative_and_secret, found)))
         scopes = None if self.age is None else self.age.check(request, facts, now)
         return VerifiedRequest(request, facts, secret, other_secrets, scopes, verified_by)
+
+    @property
+    def without_age(self) -> Verification:
+        """The same verification without the age limit, which may need the decoded body."""
+        return replace(self, age=None)
 
     def needing_keys(self, request: Request, now: float) -> tuple[RemoteVerifier, ...]:
         """Return the verifiers that need a published key, unless an alternative passes without one."""
