@@ -19,7 +19,7 @@ from gatehouse.ingest.source import Source
 from gatehouse.language.request import Request
 
 #: Schemes in which only the provider can sign.
-ASYMMETRIC = ("ed25519", "ecdsa", "rsa", "paypal", "aws-sns", "ebay", "allowlist")
+ASYMMETRIC = ("ed25519", "ecdsa", "rsa", "paypal", "aws-sns", "ebay", "truelayer", "allowlist")
 
 DEFAULT_URL = "https://gateway.example/webhooks/it"
 

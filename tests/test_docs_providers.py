@@ -65,7 +65,8 @@ def test_the_steps_name_everything_that_the_config_on_the_page_needs(name: str) 
     needed += [f"values.{value}" for value in re.findall(r"^ {6}([a-z_]+):", config, re.MULTILINE)]
     needed += re.findall(r"public_url", config)
 
-    assert needed
+    # TrueLayer publishes its keys, and nothing else belongs to one account.
+    assert needed or name == "truelayer"
     assert [word for word in needed if word not in steps] == []
 
 

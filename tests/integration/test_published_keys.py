@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 
 from doubles.destination import ScriptedDestination
 from doubles.key_server import HOST, URL, key, serving
@@ -26,6 +26,7 @@ from gatehouse.gateway.app import Gateway
 from gatehouse.language.times import rfc3339
 from gatehouse.verify.remote_keys import RemoteKeys
 from gateways import SIGNING_SECRET, Running
+from jwts import jwk, signed_token
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:orders"
 CONFIG = """
@@ -169,3 +170,46 @@ async def test_a_key_that_cannot_be_fetched_does_not_block_a_request_that_anothe
             assert (await running.send("orders", notification("m1"), with_key))[0] == 503
             assert (await running.send("orders", notification("m2"), without))[0] == 200
             assert (await running.send("orders", b"{}", with_key))[0] == 401
+
+
+async def test_forged_key_ids_of_a_detached_signature_cause_few_fetches(
+    tmp_path: Path, destination: ScriptedDestination
+) -> None:
+    """The documented source, with the key server as TrueLayer's host."""
+    docs = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    start = docs.index("  bank-payments:\n    verify: {type: truelayer")
+    source = docs[start : docs.index("```", start)]
+    published = f"https://{HOST}/.well-known/jwks"
+    assert source.count("https://webhooks.truelayer.com/.well-known/jwks") == 1
+    text = CONFIG.format(topic=TOPIC, url=destination.url).replace(
+        "destinations:",
+        source.replace("https://webhooks.truelayer.com/.well-known/jwks", published) + "destinations:",
+    )
+    private = ec_key("truelayer", ec.SECP521R1)
+    key_set = {"keys": [jwk(private.public_key(), kid="k", alg="ES512")]}
+    path, body, sent_at = (
+        "/webhooks/bank-payments-0f6c1d7e5a3b4928",
+        b'{"type":"a","event_id":"e"}',
+        time.time(),
+    )
+
+    def signed(kid: str) -> dict[str, str]:
+        names = "X-TL-Webhook-Timestamp"
+        content = f"POST {path}\n{names}: {rfc3339(sent_at)}\n".encode() + body
+        header = {"alg": "ES512", "kid": kid, "tl_version": "2", "tl_headers": names, "jku": published}
+        head, _, end = signed_token(content, "ES512", private, typ=None, **header).split(".")
+        return {"Tl-Signature": f"{head}..{end}", names: rfc3339(sent_at)}
+
+    async with (
+        serving(tmp_path) as (server, keys, setting),
+        gateway(tmp_path, keys, destination.url, text) as running,
+    ):
+        server.answer = key(json.dumps(key_set).encode())
+        name = path.rpartition("/")[2]
+        assert (await running.send(name, body, signed("k")))[0] == 200
+        await destination.wait_for(1)
+        for fetches in (1, 2):  # one for the first key, and then one in ten seconds
+            for number in range(20):
+                assert (await running.send(name, body, signed(f"forged-{number}")))[0] == 401
+            assert len(server.asked) == fetches
+            setting.now += 11

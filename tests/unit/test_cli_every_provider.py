@@ -40,7 +40,9 @@ SERVER = {"public_url": "https://hooks.example.com"}
 ASYMMETRIC = {
     name
     for name in providers.names()
-    if re.search(r"type: (ed25519|ecdsa|rsa|paypal|aws-sns|ebay)\b|algorithm: [RE]S256", providers.text(name))
+    if re.search(
+        r"type: (ed25519|ecdsa|rsa|paypal|aws-sns|ebay|truelayer)\b|algorithm: [RE]S256", providers.text(name)
+    )
 }
 SYMMETRIC = [name for name in providers.names() if name not in ASYMMETRIC]
 

@@ -16,6 +16,7 @@ from gatehouse.config.model import (
     JwtConfig,
     PaypalConfig,
     SigningConfig,
+    TruelayerConfig,
     TwilioConfig,
 )
 from gatehouse.language.template import Placeholder
@@ -132,7 +133,7 @@ def has_unsigned_timestamp(entry: VerifyEntry) -> bool:
 def _gives_timestamp(entry: VerifyEntry) -> bool:
     if isinstance(entry, SigningConfig):
         return entry.timestamp is not None and entry.each is None
-    return isinstance(entry, PaypalConfig | AwsSnsConfig | JwtConfig)
+    return isinstance(entry, PaypalConfig | AwsSnsConfig | TruelayerConfig | JwtConfig)
 
 
 def _limits_age(entry: VerifyEntry) -> bool:
@@ -146,7 +147,7 @@ def _limits_age(entry: VerifyEntry) -> bool:
         case JwtConfig():
             return entry.max_age is not None
         case _:
-            return isinstance(entry, AwsSnsConfig)
+            return isinstance(entry, AwsSnsConfig | TruelayerConfig)
 
 
 def _is_covered(template: Template, config: ProviderConfig) -> bool:
@@ -159,7 +160,7 @@ def _is_covered(template: Template, config: ProviderConfig) -> bool:
 
 
 def _signs(entry: VerifyEntry) -> bool:
-    signing = SigningConfig | TwilioConfig | PaypalConfig | AwsSnsConfig | EbayConfig
+    signing = SigningConfig | TwilioConfig | PaypalConfig | AwsSnsConfig | EbayConfig | TruelayerConfig
     if isinstance(entry, AnyConfig):
         return any(map(_signs, entry.of))
     return isinstance(entry, signing) or (

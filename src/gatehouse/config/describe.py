@@ -20,6 +20,7 @@ from gatehouse.config.model import (
     RsaConfig,
     SigningConfig,
     TokenConfig,
+    TruelayerConfig,
     TwilioConfig,
 )
 from gatehouse.config.quantities import format_duration
@@ -42,6 +43,7 @@ _FIXED = {
     PaypalConfig: "RSA-SHA256 with PayPal's certificate, in paypal-transmission-sig",
     AwsSnsConfig: "RSA with the certificate of Amazon SNS, inside the body",
     EbayConfig: "ECDSA-SHA1 of {body}, in X-EBAY-SIGNATURE",
+    TruelayerConfig: "ECDSA-SHA512 of path, headers and {body}, in Tl-Signature",
     NoneConfig: "nothing (insecure)",
 }
 
@@ -54,6 +56,7 @@ _SHORT = {
     "paypal": "RSA-SHA256",
     "aws-sns": "RSA",
     "ebay": "ECDSA-SHA1",
+    "truelayer": "ECDSA-SHA512",
     "none": "nothing",
 }
 

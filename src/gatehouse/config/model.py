@@ -70,6 +70,7 @@ from gatehouse.config.verifiers import (
     PaypalConfig,
     RsaConfig,
     TokenConfig,
+    TruelayerConfig,
     TwilioConfig,
     VerifyEntry,
 )
@@ -110,6 +111,7 @@ __all__ = [
     "StoreConfig",
     "TimestampConfig",
     "TokenConfig",
+    "TruelayerConfig",
     "TwilioConfig",
     "VerifierConfig",
     "VerifyEntry",

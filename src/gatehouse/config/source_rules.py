@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SIGNING = ("hmac", "ed25519", "ecdsa", "rsa")
 _WITH_SECRET = (*_SIGNING, "token", "basic", "jwt", "twilio", "ebay")
 _NOTHING = (None, ())
-_TYPES = (*_WITH_SECRET, "allowlist", "paypal", "aws-sns", "any", "none")
+_TYPES = (*_WITH_SECRET, "allowlist", "paypal", "aws-sns", "truelayer", "any", "none")
 #: Placeholder → what provides it, and a hint.
 _PROVIDED_BY = {
     "signed": ("a verifier that signs", "add a verifier, as in verify: {type: hmac, …}"),
@@ -127,12 +127,12 @@ def _provides(verifier: dict[str, Any]) -> set[str]:
     kind = verifier["type"]
     if verifier.get("each") is not None:
         return set()  # each item has its own values
-    found = {"signed"} if kind in (*_SIGNING, "twilio", "ebay", "paypal", "aws-sns") else set()
+    found = {"signed"} if kind in (*_SIGNING, "twilio", "ebay", "paypal", "aws-sns", "truelayer") else set()
     found |= {"id"} if kind == "twilio" else set()
     if kind == "jwt":
         covers_body = verifier.get("body") or verifier.get("body_hash")
         found = {"claims", "signed"} if covers_body else {"claims"}
-    found |= {"timestamp"} if kind in ("paypal", "aws-sns") else set()
+    found |= {"timestamp"} if kind in ("paypal", "aws-sns", "truelayer") else set()
     return found | {name for name in ("timestamp", "id") if verifier.get(name) is not None}
 
 

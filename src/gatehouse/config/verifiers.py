@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from gatehouse.config.addresses import Network
+from gatehouse.config.addresses import HttpsUrl, Network
 from gatehouse.config.base import (
     AtLeastOne,
     HeaderName,
@@ -160,6 +160,17 @@ class EbayConfig(VerifierConfig):
     """eBay's signature header. The secrets are the public keys that eBay's notification API returns."""
 
 
+class TruelayerConfig(Model):
+    """`type: truelayer`: TrueLayer's detached signature of the path, some headers and the body."""
+
+    type: Literal["truelayer"]
+    """TrueLayer's signature. The gateway fetches the keys only from `jwks`."""
+    jwks: HttpsUrl = "https://webhooks.truelayer.com/.well-known/jwks"
+    """The URL of the keys. The sandbox has another one. A signature that names any other URL is refused."""
+    max_age: Duration = 345600.0
+    """The maximum age of the signed `X-TL-Webhook-Timestamp`."""
+
+
 class NoneConfig(Model):
     """`type: none`: no verification. Anyone who can reach the path can send events."""
 
@@ -182,6 +193,7 @@ _SingleVerifier = (
     | PaypalConfig
     | AwsSnsConfig
     | EbayConfig
+    | TruelayerConfig
 )
 OneVerifier = Annotated[_SingleVerifier, Field(discriminator="type")]
 

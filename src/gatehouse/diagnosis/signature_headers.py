@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _FIXED = {
     "twilio": ("X-Twilio-Signature",),
     "ebay": ("X-EBAY-SIGNATURE",),
+    "truelayer": ("Tl-Signature",),
     "paypal": ("PAYPAL-TRANSMISSION-SIG",),
 }
 _SIGNATURE_WORDS = re.compile(

@@ -43,6 +43,7 @@ TABLES = {
     "paypal": "PaypalConfig",
     "aws-sns": "AwsSnsConfig",
     "ebay": "EbayConfig",
+    "truelayer": "TruelayerConfig",
     "none": "NoneConfig",
     "decode": "DecodeConfig",
     "event": "EventConfig",

@@ -29,6 +29,7 @@ from gatehouse.config.model import (
     JwtConfig,
     PaypalConfig,
     SigningConfig,
+    TruelayerConfig,
     TwilioConfig,
     VerifierConfig,
 )
@@ -202,7 +203,7 @@ def _age_limits(preset: ProviderConfig) -> Iterator[str]:
         if isinstance(entry, SigningConfig) and entry.timestamp and entry.timestamp.tolerance != math.inf:
             yield f"{format_duration(entry.timestamp.tolerance)}, by its timestamp"
             break
-        if isinstance(entry, JwtConfig | AwsSnsConfig) and entry.max_age is not None:
+        if isinstance(entry, JwtConfig | AwsSnsConfig | TruelayerConfig) and entry.max_age is not None:
             yield f"{format_duration(entry.max_age)}, by its timestamp"
     max_age = effective_max_age(preset)
     if max_age is not None:

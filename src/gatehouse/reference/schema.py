@@ -45,7 +45,7 @@ _WRITERS: dict[str, Callable[[Any], Any]] = {
 _OVERRIDABLE = (
     *("EventConfig", "HmacConfig", "Ed25519Config", "EcdsaConfig", "RsaConfig", "JwtConfig", "TokenConfig"),
     *("BasicConfig", "AllowlistConfig", "AnyConfig", "TwilioConfig", "PaypalConfig", "AwsSnsConfig"),
-    "EbayConfig",
+    *("EbayConfig", "TruelayerConfig"),
 )
 
 

@@ -55,6 +55,7 @@ _VERIFIERS = {
     "ebay": ("gatehouse.verify.ebay", "EbayVerifier"),
     "paypal": ("gatehouse.verify.paypal", "PaypalVerifier"),
     "aws-sns": ("gatehouse.verify.aws_sns", "AwsSnsVerifier"),
+    "truelayer": ("gatehouse.verify.truelayer", "TruelayerVerifier"),
 }
 
 #: Types whose secrets are the provider's public keys.

@@ -6,7 +6,7 @@ import base64
 import hmac
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -31,7 +31,7 @@ from gatehouse.verify.signature import ENCODERS
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-Algorithm = Literal["HS256", "RS256", "ES256"]
+Algorithm = Literal["HS256", "RS256", "ES256", "ES512"]
 #: Returns whether the signature (second argument) fits the signed bytes (first argument). Never raises.
 SignatureCheck = Callable[[bytes, bytes], bool]
 
@@ -120,18 +120,36 @@ def rs256(key: RSAPublicKey) -> SignatureCheck:
 
 def es256(key: ec.EllipticCurvePublicKey) -> SignatureCheck:
     """Check ECDSA on P-256 with SHA-256. Raises `ValueError` for a key on another curve."""
-    if not isinstance(key.curve, ec.SECP256R1):
-        raise ValueError("ES256 needs a key on the curve P-256")  # noqa: TRY004 - a wrong value, not a wrong type
+    return _ecdsa(key, _CURVES["ES256"])
+
+
+class _Curve(NamedTuple):
+    """A curve of RFC 7518, 3.4, and the hash function that belongs to it."""
+
+    name: str
+    curve: ec.EllipticCurve
+    digest: hashes.HashAlgorithm
+    coordinate_bytes: int
+
+
+_CURVES = {
+    "ES256": _Curve("P-256", ec.SECP256R1(), hashes.SHA256(), 32),
+    "ES512": _Curve("P-521", ec.SECP521R1(), hashes.SHA512(), 66),
+}
+
+
+def _ecdsa(key: ec.EllipticCurvePublicKey, expected: _Curve) -> SignatureCheck:
+    if not isinstance(key.curve, type(expected.curve)):
+        raise ValueError(f"the key is not on the curve {expected.name}")  # noqa: TRY004 - a wrong value, not a wrong type
 
     def check(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) -> None:
-        key.verify(der_signature(key, signature), signed, ec.ECDSA(hashes.SHA256()))
+        key.verify(der_signature(key, signature), signed, ec.ECDSA(expected.digest))
 
     return lambda signed, signature: is_valid(check, key, signature, signed)
 
 
 #: Keys per key set. No provider publishes more.
 _MAX_KEYS = 50
-_COORDINATE_BYTES = 32
 
 
 class _Jwk(msgspec.Struct, frozen=True):
@@ -197,8 +215,9 @@ def _key_id_and_check(entry: bytes, algorithm: Algorithm) -> tuple[str | None, S
             return None
         if algorithm == "RS256" and key.kty == "RSA":
             return key.kid, _rsa_check(key)
-        if algorithm == "ES256" and (key.kty, key.crv) == ("EC", "P-256"):
-            return key.kid, _ec_check(key)
+        expected = _CURVES.get(algorithm)
+        if expected is not None and (key.kty, key.crv) == ("EC", expected.name):
+            return key.kid, _ec_check(key, expected)
     except (msgspec.MsgspecError, ValueError, UnsupportedAlgorithm, RecursionError):
         pass
     return None
@@ -210,9 +229,16 @@ def _rsa_check(key: _Jwk) -> SignatureCheck:
     )
 
 
-def _ec_check(key: _Jwk) -> SignatureCheck:
-    x, y = (_decode_integer(text, _COORDINATE_BYTES) for text in (key.x, key.y))
-    return es256(ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key())
+def _ec_check(key: _Jwk, expected: _Curve) -> SignatureCheck:
+    x, y = (_decode_coordinate(text, expected) for text in (key.x, key.y))
+    return _ecdsa(ec.EllipticCurvePublicNumbers(x, y, expected.curve).public_key(), expected)
+
+
+def _decode_coordinate(text: str, expected: _Curve) -> int:
+    """Decode a coordinate. TrueLayer leaves out the leading zeros, which half of those on P-521 have."""
+    if expected.name != "P-521":
+        return _decode_integer(text, expected.coordinate_bytes)
+    return _decode_integer(text)
 
 
 def _decode_integer(text: str, length: int | None = None) -> int:
