@@ -1,4 +1,4 @@
-"""What a source accepts is configured as docs/configuration.md shows: methods and compressed bodies."""
+"""What a source accepts is configured as docs/configuration.md shows: methods, encodings and forms."""
 
 from __future__ import annotations
 
@@ -211,3 +211,59 @@ async def test_a_compressed_batch_is_split_and_each_item_is_stored_as_it_is(
             b'{"id": "2", "type": "b"}',
         }
         assert all("Content-Encoding" not in one.headers for one in delivered)
+
+
+PAYLOAD = '{"event": "media.play", "Metadata": {"key": "/library/1", "rating": 7.50}}'
+PICTURE = bytes(range(256))
+
+
+def form(payload: str, *, twice: bool = False) -> bytes:
+    """Write a multipart form with the fields and the picture that the example expects."""
+    edge = b"--edge\r\nContent-Disposition: form-data; name="
+    field = edge + b'"payload"\r\nContent-Type: application/json\r\n\r\n' + payload.encode() + b"\r\n"
+    return (
+        field * (2 if twice else 1)
+        + edge
+        + b'"server"\r\n\r\nattic\r\n'
+        + edge
+        + b'"thumb"; filename="thumb.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+        + PICTURE
+        + b"\r\n--edge--\r\n"
+    )
+
+
+@pytest.mark.parametrize("raw", [False, True])
+async def test_a_multipart_form_with_json_in_a_field_is_an_event(
+    run_gateway: RunGateway, destination: ScriptedDestination, *, raw: bool
+) -> None:
+    config = documented(2, destination)
+    config = config.replace('url: "', 'format: raw, url: "') if raw else config
+    kind = {"Content-Type": "multipart/form-data; boundary=edge"}
+    async with run_gateway(config, MEDIA_TOKEN=KEY) as running:
+        assert (await running.send("media?token=wrong", form(PAYLOAD), kind))[0] == 401
+        status, answer = await running.send(f"media?token={KEY}", form(PAYLOAD), kind)
+
+        assert status == 200
+        event = await running.ask(f"/api/v1/events/{answer['id']}")
+        assert (event["type"], event["subject"], event["account"]) == ("media.play", "/library/1", "attic")
+        assert base64.b64decode(event["body_base64"]) == form(PAYLOAD)
+        (delivered,) = await destination.wait_for(1)
+        if raw:
+            assert delivered.body == form(PAYLOAD)
+            assert delivered.headers["Content-Type"] == kind["Content-Type"]
+        else:
+            assert delivered.body.endswith(f'"data":{PAYLOAD}}}'.encode())
+
+
+@pytest.mark.parametrize(
+    ("body", "boundary"), [(form(PAYLOAD, twice=True), "edge"), (form(PAYLOAD), "other"), (b"{}", "edge")]
+)
+async def test_a_verified_multipart_body_that_is_no_clear_form_is_kept_as_unreadable(
+    run_gateway: RunGateway, destination: ScriptedDestination, body: bytes, boundary: str
+) -> None:
+    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    async with run_gateway(documented(2, destination), MEDIA_TOKEN=KEY) as running:
+        status, answer = await running.send(f"media?token={KEY}", body, kind)
+
+        assert status == 200
+        assert (await running.ask(f"/api/v1/events/{answer['id']}"))["type"] == "gatehouse.unreadable"

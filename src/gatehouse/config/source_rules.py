@@ -213,7 +213,7 @@ def _reads_body(verifier: dict[str, Any]) -> bool:
         return True
     templates = (parse_or_none(parse_template, verifier.get(key)) for key in ("signed", "id"))
     return any(
-        placeholder.name.startswith(("body", "form", "item"))
+        placeholder.name.startswith(("body", "form", "file", "item"))
         and (placeholder.name not in _WHOLE_BODY or bool(placeholder.argument))
         for template in templates
         if template is not None

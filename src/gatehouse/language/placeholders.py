@@ -78,6 +78,10 @@ def _form_value(argument: str) -> Resolve:
     return lambda scope: _encoded(scope.form.get(argument))
 
 
+def _file_content(argument: str) -> Resolve:
+    return lambda scope: scope.file(argument)
+
+
 def _query_value(argument: str) -> Resolve:
     return lambda scope: _encoded(scope.query.get(argument))
 
@@ -116,6 +120,8 @@ def _url_decoded(scope: Scope) -> bytes | None:
 
 
 def _form_sorted(scope: Scope) -> bytes | None:
+    if scope.parts.files:
+        return None  # a signature of the fields would not cover the files
     fields = sorted(set(scope.form_fields))
     return as_sent("".join(name + value for name, value in fields)) if fields else None
 
@@ -176,6 +182,7 @@ WITHOUT_ARGUMENT: dict[str, Resolve] = {
 WITH_ARGUMENT: dict[str, Callable[[str], Resolve]] = {
     "body": _body_value,
     "body_name": _body_name,
+    "file": _file_content,
     "form": _form_value,
     "header": _header,
     "outer": _outer_value,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from gatehouse.language.document import Document, MalformedDocumentError, without_bom
+from gatehouse.language.multipart_form import MULTIPART, Parts, read_parts
 from gatehouse.language.request import as_sent
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _MAX_STRAY = 10_000
 class Scope:
     """The values that templates read: one request, or one item of a batch."""
 
-    __slots__ = ("_form", "_query", "body", "document", "facts", "is_item", "outer", "request")
+    __slots__ = ("_form", "_parts", "_query", "body", "document", "facts", "is_item", "outer", "request")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Scope:
         #: Whether this is an item of a batch.
         self.is_item = is_item
         self._form: dict[str, str] | None = None
+        self._parts: Parts | None = None
         self._query: dict[str, str] | None = None
 
     @property
@@ -62,7 +64,25 @@ class Scope:
     @property
     def form_fields(self) -> list[tuple[str, str]]:
         """All fields of a form body, in order."""
-        return _fields(self.request.body) if is_form(self.request) else []
+        request = self.request
+        if not is_form(request):
+            return []
+        return self.parts.fields if _is_multipart(request) else _fields(request.body)
+
+    @property
+    def parts(self) -> Parts:
+        """The parts of a `multipart/form-data` body; none of any other body."""
+        if self._parts is None:
+            request = self.request
+            is_multipart = is_form(request) and _is_multipart(request)
+            content_type = request.headers.get("Content-Type", "")
+            self._parts = read_parts(request.body, content_type) if is_multipart else Parts([], [])
+        return self._parts
+
+    def file(self, name: str) -> bytes | None:
+        """Return the content of the only uploaded file with this name; None without one."""
+        found = [content for of, content in self.parts.files if of == name]
+        return found[0] if len(found) == 1 else None
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -78,8 +98,21 @@ def is_form(request: Request) -> bool:
     Any bytes can be parsed as a form. In JSON, `&payload=` inside a string that anyone can write would be a
     field. The Content-Type alone is not enough, because providers rarely sign it.
     """
-    content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return content_type == _FORM_TYPE and not without_bom(request.body).lstrip().startswith((b"{", b"["))
+    is_form_type = _media_type(request) in (_FORM_TYPE, MULTIPART)
+    return is_form_type and not without_bom(request.body).lstrip().startswith((b"{", b"["))
+
+
+def is_urlencoded(request: Request) -> bool:
+    """Return whether the body is a form in `application/x-www-form-urlencoded`."""
+    return is_form(request) and not _is_multipart(request)
+
+
+def _is_multipart(request: Request) -> bool:
+    return _media_type(request) == MULTIPART
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def _fields(raw: bytes) -> list[tuple[str, str]]:

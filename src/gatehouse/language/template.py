@@ -8,6 +8,7 @@ a list of templates, the first that resolves is used. `{{` and `}}` stand for br
     {outer:a.b}      a value around a split item    {header:Name}     a header that occurs once
     {form:name}      a field of a form body         {form_sorted}     all fields, sorted: names and values
     {form}           all fields, as a JSON object   {query:name}      a query parameter; {query}: the query
+    {file:name}      a file in a multipart form
     {url} {path} {method}                           {url_decoded}     as HubSpot signs it
     {body_sha256}    the hash of the body, in hex   {item_sha256}     the hash of one item of a batch
     {query_lower:name}  a query parameter in lower case

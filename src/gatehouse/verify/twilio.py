@@ -24,7 +24,7 @@ import msgspec
 from gatehouse.errors import VerificationError
 from gatehouse.language.document import MalformedDocumentError
 from gatehouse.language.request import as_sent
-from gatehouse.language.scope import Scope, is_form
+from gatehouse.language.scope import Scope, is_urlencoded
 from gatehouse.language.template import Template
 from gatehouse.verify.base import ct_equal, matching_position, proven_with, single_header
 from gatehouse.verify.places import with_header
@@ -74,12 +74,12 @@ class TwilioVerifier:
         # The identity of an event that is sent as a form, without its retry count. Twilio signs no separator
         # between names and values, so an attacker could replay a form with the count moved to another field.
         # Therefore the count is removed wherever it occurs.
-        if is_form(request):
+        if is_urlencoded(request):
             facts["id"] = hashlib.sha256(_RETRY_COUNT.sub(b"", signed)).hexdigest().encode()
         return facts
 
     def sign(self, request: Request, now: float) -> Request:  # noqa: ARG002
-        if not is_form(request) and request.body:
+        if not is_urlencoded(request) and request.body:
             hashed = urlencode({_BODY_HASH: hashlib.sha256(request.body).hexdigest()})
             kept = [part for part in request.query.split("&") if part and not part.startswith(_BODY_HASH)]
             request = msgspec.structs.replace(request, query="&".join([*kept, hashed]))
@@ -112,7 +112,7 @@ def _check_body_hash(request: Request) -> None:
     except MalformedDocumentError:
         claimed = None
     if claimed is None:
-        if request.body and not is_form(request):
+        if request.body and not is_urlencoded(request):
             raise VerificationError("wrong_signature")
         return
     actual = hashlib.sha256(request.body).hexdigest()
@@ -124,7 +124,7 @@ def _signed(request: Request) -> bytes:
     """Build the signed bytes. Raises `VerificationError` if the form is malformed or the URL is unknown."""
     scope = Scope(request)
     try:
-        url, fields = _URL.render(scope), _FORM_FIELDS.render(scope) if is_form(request) else b""
+        url, fields = _URL.render(scope), _FORM_FIELDS.render(scope) if is_urlencoded(request) else b""
     except MalformedDocumentError as error:
         raise VerificationError("malformed_body") from error
     if url is None:
