@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 
 import pytest
@@ -9,6 +10,7 @@ from multidict import CIMultiDict
 
 from gatehouse import providers
 from gatehouse.config.presets import raw_preset
+from gatehouse.events.event import with_body_as_sent
 from gatehouse.language.request import Request
 from gatehouse.language.template import Template
 from gatehouse.samples.sample import documented_sample
@@ -21,14 +23,20 @@ KEPT = ("body", "body_name", "form", "header")
 PRESETS = [name for name in providers.names() if {"document", "split"} & raw_preset(name)["event"].keys()]
 
 
+@pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("preset", [*PRESETS, "github", "twilio", "mando"])
-def test_a_stored_event_has_the_values_of_its_request(preset: str) -> None:
+def test_a_stored_event_has_the_values_of_its_request(preset: str, *, compressed: bool) -> None:
     compiled = source(preset)
     sample = documented_sample(compiled.settings)
     assert sample is not None
     headers = CIMultiDict(sample.headers)
     request = Request("POST", compiled.path, "", headers, sample.body)
     read = compiled.reader.read(VerifiedRequest(request), time.time(), compiled.kept_headers(headers))
+    if compressed:
+        sent = Request(
+            "POST", compiled.path, "", CIMultiDict({"Content-Encoding": "gzip"}), gzip.compress(sample.body)
+        )
+        read = [with_body_as_sent(one, sent) for one in read]
     attributes = compiled.settings.event
     used = {
         str(part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,13 @@ from multidict import CIMultiDict
 
 from gatehouse.config.coverage import resists_replay
 from gatehouse.events.dedupe import KeyReader
+from gatehouse.language.codings import (
+    DecodedTooLargeError,
+    MalformedCodingError,
+    codings_of,
+    decode,
+    supported_codings,
+)
 from gatehouse.language.document import BOM, MalformedDocumentError, UnreadableTextError, is_json, without_bom
 from gatehouse.language.request import Request
 from gatehouse.language.scope import Scope
@@ -31,6 +39,9 @@ UNREADABLE = "gatehouse.unreadable"
 
 #: The header of the events of a source that decodes bodies, if the stored body is compressed.
 CONTENT_ENCODING = "content-encoding"
+
+#: The longest body that a source can accept (`max_body`).
+_MAX_DECODED = 64 * 1024 * 1024
 
 _MAX_ATTRIBUTE = 1024
 #: Control characters, which a CloudEvents string must not contain (CloudEvents 1.0.2, type system).
@@ -154,9 +165,10 @@ class EventReader:
 
         The query of its request, the credentials, and the values around the item of a batch are not stored.
         """
-        request = Request("POST", event.path, "", CIMultiDict(event.headers), event.body)
+        body = _decoded_body(event)
+        request = Request("POST", event.path, "", CIMultiDict(event.headers), body)
         is_data = any(is_outer for is_outer, _ in self._data_parts)
-        return Scope(request, body=event.body if event.document is None or is_data else event.document)
+        return Scope(request, body=body if event.document is None or is_data else event.document)
 
     def _read(self, scope: Scope, now: float, headers: tuple[tuple[str, str], ...]) -> ReadEvent:
         """Return one event. An unreadable item does not affect the other items."""
@@ -261,6 +273,16 @@ def with_body_as_sent(read: ReadEvent, sent: Request) -> ReadEvent:
     headers = (*event.headers, (CONTENT_ENCODING, ", ".join(sent.headers.getall(CONTENT_ENCODING))))
     stored = msgspec.structs.replace(event, body=sent.body, document=document, headers=headers)
     return read._replace(event=stored)
+
+
+def _decoded_body(event: Event) -> bytes:
+    """Return the body of a stored event as templates read it. A body that can't be decoded stays as it is."""
+    if event.headers and event.headers[-1][0] == CONTENT_ENCODING:
+        codings = codings_of([event.headers[-1][1]])
+        if set(codings) <= set(supported_codings()):
+            with suppress(MalformedCodingError, DecodedTooLargeError):
+                return decode(event.body, codings, _MAX_DECODED)
+    return event.body
 
 
 def _position(part: bytes, whole: bytes) -> int:
