@@ -23,6 +23,7 @@ from gatehouse.diagnosis.observations import (
 )
 from gatehouse.diagnosis.search import Refusal, explain_other_sources, explain_signature
 from gatehouse.diagnosis.signature_headers import about_duplicates, about_missing_signature
+from gatehouse.diagnosis.tokens import about_certificates, about_other_receiver, about_token_times
 from gatehouse.diagnosis.wording import matches
 from gatehouse.errors import Reason
 from gatehouse.verify.any import most_informative
@@ -200,6 +201,8 @@ def _explain_duplicates(refusal: Refusal) -> Iterator[Finding]:
 
 def _explain_timestamp(refusal: Refusal) -> Iterator[Finding]:
     verifier, entry, time = refusal.verifier, refusal.verifier.entry, refusal.signed_time
+    if isinstance(entry, JwtConfig):
+        yield about_token_times(entry, verifier.path)
     if not isinstance(entry, SigningConfig) or entry.timestamp is None:
         return
     if time is None:
@@ -257,30 +260,22 @@ def _explain_credentials(refusal: Refusal) -> Iterator[Finding]:
     elif isinstance(refusal.verifier.entry, TokenConfig | BasicConfig):
         yield from explain_signature(refusal)
     elif isinstance(refusal.verifier.entry, JwtConfig):
-        yield _other_claims(refusal.verifier.entry, refusal.verifier.path)
+        yield about_other_receiver(refusal.verifier.entry, refusal.verifier.path)
 
 
-def _other_claims(entry: JwtConfig, path: str) -> Finding:
-    root = (
-        "the last certificate of the token is not one of `certificates.roots`, or "
-        if entry.certificates
-        else ""
-    )
-    names = [f"`{one}`" for one in ("issuer", "audience", "claims") if getattr(entry, one)]
-    return Finding(
-        f"The token is for another receiver: {root}a claim has another value than {' or '.join(names)} in "
-        f"`{path}`. Compare them with the account that the provider sends for.",
-        expected="a token for this source",
-        received="a token for another receiver",
-        change=path,
-    )
+def _explain_mismatch(refusal: Refusal) -> Iterator[Finding]:
+    entry = refusal.verifier.entry
+    if isinstance(entry, JwtConfig) and entry.certificates is not None:
+        yield about_certificates(refusal.verifier.path)
+    else:
+        yield from explain_signature(refusal)
 
 
 _EXPLANATIONS: dict[Reason, Callable[[Refusal], Iterator[Finding]]] = {
     "missing_signature": _explain_missing_signature,
     "malformed_signature": explain_signature,
     "duplicate_header": _explain_duplicates,
-    "wrong_signature": explain_signature,
+    "wrong_signature": _explain_mismatch,
     "stale_timestamp": _explain_timestamp,
     "future_timestamp": _explain_timestamp,
     "malformed_timestamp": _explain_timestamp,
