@@ -7,7 +7,7 @@ How a request passes through the code:
     ingest/server          finds the source of a request, reads the body, and logs the answer
     ingest/pipeline        takes the request through these steps:
       verify/base          checks the raw bytes with the verifiers of the source (one module per scheme)
-      events/event         reads one or more events from the request, with ids and dedupe keys
+      events/reader        reads one or more events from the request, with ids and dedupe keys
       events/routing       selects the destinations of each event
       ingest/committer     commits the events of concurrent requests together
         store/sqlite/store runs the transaction: dedupe keys, events, deliveries, fsync

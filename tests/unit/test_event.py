@@ -16,7 +16,8 @@ from gatehouse import providers
 from gatehouse.config.model import SourceConfig
 from gatehouse.config.presets import shipped_preset
 from gatehouse.events.envelope import encode, structured
-from gatehouse.events.event import UNREADABLE, Event, EventReader, ReadEvent, new_id
+from gatehouse.events.event import UNREADABLE, Event, ReadEvent, new_id
+from gatehouse.events.reader import EventReader
 from gatehouse.language.request import Request
 from gatehouse.verify.base import VerifiedRequest
 

@@ -12,7 +12,8 @@ from multidict import CIMultiDict
 from gatehouse.config.load import parse
 from gatehouse.errors import ConfigError
 from gatehouse.events.dedupe import SCOPE_LENGTH, DedupeKey
-from gatehouse.events.event import EventReader, ReadEvent
+from gatehouse.events.event import ReadEvent
+from gatehouse.events.reader import EventReader
 from gatehouse.language.request import Request
 from gatehouse.verify.base import VerifiedRequest
 from presets import source as preset

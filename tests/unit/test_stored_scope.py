@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 from gatehouse import providers
 from gatehouse.config.presets import raw_preset
-from gatehouse.events.event import with_body_as_sent
+from gatehouse.events.reader import with_body_as_sent
 from gatehouse.language.request import Request
 from gatehouse.language.template import Template
 from gatehouse.samples.sample import documented_sample

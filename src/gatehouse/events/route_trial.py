@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gatehouse.config.model import RouteConfig
-    from gatehouse.events.event import Event, EventReader
+    from gatehouse.events.event import Event
+    from gatehouse.events.reader import EventReader
     from gatehouse.language.conditions import Condition
     from gatehouse.language.scope import Scope
     from gatehouse.language.template import Template

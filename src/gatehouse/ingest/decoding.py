@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gatehouse.errors import BodyTooLargeError, MalformedRequestError
-from gatehouse.events.event import with_body_as_sent
+from gatehouse.events.reader import with_body_as_sent
 from gatehouse.language.codings import (
     DecodedTooLargeError,
     MalformedCodingError,

@@ -9,7 +9,7 @@ from gatehouse.config.rules import source_path
 from gatehouse.config.secrets import SecretError, names_credential
 from gatehouse.errors import UnavailableError
 from gatehouse.events.dedupe import read_order_key
-from gatehouse.events.event import EventReader
+from gatehouse.events.reader import EventReader
 from gatehouse.events.routing import compile_conditions, compile_routes, reachable_destinations
 from gatehouse.language.codings import supported_codings
 from gatehouse.verify.build import build_handshakes, build_verification, verification_secrets

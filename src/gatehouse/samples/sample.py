@@ -18,7 +18,7 @@ import msgspec
 from multidict import CIMultiDict
 
 from gatehouse.errors import GatewayError, VerificationError
-from gatehouse.events.event import EventReader
+from gatehouse.events.reader import EventReader
 from gatehouse.language.document import MalformedDocumentError
 from gatehouse.language.request import Request
 from gatehouse.language.template import Placeholder

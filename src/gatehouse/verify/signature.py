@@ -6,8 +6,10 @@ import base64
 import binascii
 import re
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
@@ -46,13 +48,13 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-class Candidates(msgspec.Struct, frozen=True, gc=False):
+class Candidates(NamedTuple):
     """The candidate signatures of a request, and the entries next to them."""
 
     #: The signatures as sent, without prefix.
     signatures: list[bytes]
     #: For `pairs` and `positional`: the entries that occur once.
-    pairs: dict[str, str] = {}
+    pairs: Mapping[str, str] = MappingProxyType({})
 
 
 class SignaturePlace:
@@ -185,7 +187,7 @@ class SignedVerifier:
         self._place = SignaturePlace(config.signature)
         self._timestamp = SignedTimestamp(config.timestamp) if config.timestamp else None
         self._id = config.id
-        self._signed = config.signed
+        self._signed_template = config.signed
         self._each = Split(tuple(config.each.split("."))) if config.each else None
         self._each_path = tuple(config.each.split(".")) if config.each else ()
 
@@ -230,7 +232,7 @@ class SignedVerifier:
             if _BODY_CHARACTERS.search(facts["id"]):
                 raise VerificationError("malformed_signature")
         try:
-            signed = self._signed.render(scope)
+            signed = self._signed_template.render(scope)
         except MalformedDocumentError as error:
             raise VerificationError("malformed_body") from error
         if signed is None:
