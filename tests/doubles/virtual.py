@@ -151,13 +151,12 @@ def simulate(
         assert isinstance(loop, VirtualLoop)
         world = World(path, destination, app, loop)
 
-        class StubHttpClient:
-            def __init__(self, *_: object, **__: object) -> None:
-                self.post = world.post
+        class StubClient:
+            post = staticmethod(world.post)
 
         with (
             mock.patch.object(time, "monotonic", loop.time),
-            mock.patch.object(forwarder, "HttpClient", StubHttpClient),
+            mock.patch.object(forwarder, "open_client", return_value=StubClient()),
         ):
             await world.dispatcher.start()
             try:
