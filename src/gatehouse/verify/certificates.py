@@ -8,6 +8,7 @@ with which the authority marks the certificates for this purpose.
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +17,7 @@ import msgspec
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store
 from cryptography.x509.verification import VerificationError as UntrustedError
 
@@ -76,7 +78,7 @@ class CertificateChains:
 
     def _verify(self, chain: Sequence[bytes], at: float) -> _Trusted:
         try:
-            leaf, intermediate, root = loaded = [x509.load_der_x509_certificate(one) for one in chain]
+            leaf, intermediate, root = loaded = _load(chain)
             found = (
                 PolicyBuilder()
                 .store(Store([root]))
@@ -100,9 +102,16 @@ class CertificateChains:
         except (
             *(UntrustedError, UnsupportedAlgorithm, ValueError, OverflowError, OSError),
             *(x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
-            x509.InvalidVersion,
+            *(x509.InvalidVersion, CryptographyDeprecationWarning),
         ) as error:
             raise VerificationError("wrong_signature") from error
+
+
+def _load(chain: Sequence[bytes]) -> list[x509.Certificate]:
+    """Load certificates. What cryptography only warns about, such as a negative serial number, is refused."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        return [x509.load_der_x509_certificate(one) for one in chain]
 
 
 def _read_chain(token: Token) -> tuple[bytes, ...]:
