@@ -84,14 +84,14 @@ def test_new_entries_replace_the_oldest_ones() -> None:
     assert [ring.entry(one).content for one in kept] == [LeftOut(one) for one in kept]
 
 
-def test_an_entry_is_the_same_before_and_after_it_is_packed() -> None:
+def test_an_entry_is_the_same_when_it_is_read_early_and_late() -> None:
     ring = hub()
     contents: list[Seen] = [
         request(),
         event_seen(b"\0\xff"),
         attempt(),
         LeftOut(3),
-        request("\udcff"),
+        request("10.0.0.1"),
         LeftOut(None),
     ]
     kinds: list[Kind] = ["request", "event", "attempt", "left_out", "request", "left_out"]
@@ -191,12 +191,15 @@ def test_the_envelope_equals_the_one_that_a_destination_gets() -> None:
 
 def test_text_that_is_not_unicode_is_shown_with_replacement_characters() -> None:
     ring = hub()
-    ring.publish("request", request(client="\udcff"))
+    publish(ring)
+    for text in ("\udcff", "\ud800"):
+        ring.publish("request", request(client=text))
     publish(ring, 100)
 
-    first, *_ = entries(View(ring, Wanted()).read(1).data)
+    before, *unreadable, after = entries(View(ring, Wanted()).read(1).data)[:4]
 
-    assert "\N{REPLACEMENT CHARACTER}" in first["client"]
+    assert before["client"] is after["client"] is None
+    assert ["\N{REPLACEMENT CHARACTER}" in one["client"] for one in unreadable] == [True, True]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """Keeps the latest requests, events and attempts in memory, for the readers of the stream. Pure.
 
 Without readers, publishing costs one check of `Hub.active`. With readers, it must stay cheap too, because it
-happens at the rate of the gateway. So the newest entries are collected, and packed together into a block of
-bytes after every `_BLOCK` entries. Blocks are only unpacked for readers. Thousands of small objects that live
-for seconds would slow down everything else: the allocator would reuse memory that is in no cache.
+happens at the rate of the gateway. So each entry is packed at once, to the end of a block of bytes. Blocks
+are only unpacked for readers. Thousands of small objects that live for seconds would slow down everything
+else: the allocator would reuse memory that is in no cache.
 
 All readers share the blocks. A reader is only a position. A reader that falls behind the oldest block has
 lost entries, and knows how many.
@@ -27,7 +27,7 @@ Kind = Literal["request", "event", "attempt", "left_out"]
 #: The most entries, and the most bytes of their blocks.
 MAX_ENTRIES: Final = 10_000
 MAX_BYTES: Final = 16 * 1024 * 1024
-#: The entries of a block, and the bytes of events after which it is packed earlier.
+#: The entries of a block, and the bytes after which it has fewer.
 _BLOCK: Final = 64
 _BLOCK_BYTES: Final = 256 * 1024
 
@@ -103,10 +103,6 @@ class LeftOut(msgspec.Struct, frozen=True, gc=False):
 Seen = RequestSeen | EventSeen | AttemptSeen | LeftOut
 
 
-#: The members of an `Entry`. A plain tuple is faster to make.
-_New = tuple[float, Kind, Seen]
-
-
 class Entry(NamedTuple):
     """One entry."""
 
@@ -130,19 +126,13 @@ class _Block(NamedTuple):
     #: The number of the first entry, and the one after the last.
     start: int
     end: int
-    #: The entries themselves if they contain text that can't be packed.
-    entries: bytes | list[Entry]
-
-    @property
-    def size(self) -> int:
-        """Roughly how many bytes it holds."""
-        packed = self.entries
-        if isinstance(packed, bytes):
-            return len(packed)
-        return sum([_size(one.content) for one in packed if isinstance(one.content, EventSeen)])
+    packed: bytes
 
 
-_pack: Final = msgspec.msgpack.Encoder().encode
+#: A block in MessagePack: an array with the number of its elements in four bytes.
+_ARRAY, _COUNT_BYTES = b"\xdd", 4
+_BEFORE_ENTRIES: Final = len(_ARRAY) + _COUNT_BYTES
+_pack_into: Final = msgspec.msgpack.Encoder().encode_into
 _unpack: Final = msgspec.msgpack.Decoder(list[_Packed]).decode
 _UNPACK_CONTENT: Final[dict[Kind, Callable[[Any], Seen]]] = {
     "request": msgspec.msgpack.Decoder(RequestSeen).decode,
@@ -181,11 +171,11 @@ class Hub:
         self._blocks: list[_Block] = []
         #: The bytes of the blocks.
         self._bytes = 0
-        #: The newest entries, which are not packed yet, and the bytes of their events.
-        self._newest: list[_New] = []
-        self._newest_bytes = 0
-        #: The block that was read last: the number of its first entry, and the entries.
-        self._read: tuple[int, list[Entry]] = (0, [])
+        #: The block that is being written, and the number of its first entry.
+        self._open = bytearray(_BEFORE_ENTRIES)
+        self._open_from = 1
+        #: What was read last: the number of the first entry, the one after the last, and the entries.
+        self._read: tuple[int, int, list[Entry]] = (0, 0, [])
         self._wake: Callable[[], None] | None = None
 
     def activate(self, *, bodies: bool = False) -> None:
@@ -197,18 +187,14 @@ class Hub:
     def deactivate(self) -> None:
         """Forget all entries, and keep none from now on."""
         self.active = self.keeps_bodies = False
-        self._blocks, self._bytes, self._newest, self._newest_bytes, self._read = [], 0, [], 0, (0, [])
+        self._blocks, self._bytes, self._open, self._read = [], 0, bytearray(_BEFORE_ENTRIES), (0, 0, [])
         # One number is left out: a reader that comes back must not look as if it had missed nothing.
         self.next += 1
-        self.kept_from = self.next
+        self.kept_from = self._open_from = self.next
 
     def publish(self, kind: Kind, content: Seen) -> None:
         """Add an entry. Call it only while `active`."""
-        newest = self._newest
-        newest.append((self.clock(), kind, content))
-        self.next += 1
-        if len(newest) >= _BLOCK:
-            self._pack_newest()
+        self._add(self.clock(), kind, content)
         if self._wake is not None:
             self._call_wake()
 
@@ -216,12 +202,7 @@ class Hub:
         """Add entries for new events. Call it only while `active`."""
         at = self.clock()
         for event in events:
-            self._newest.append((at, "event", event))
-            self.next += 1
-            if event.packed is not None or event.envelope_base64 is not None:
-                self._newest_bytes += _size(event)
-            if len(self._newest) >= _BLOCK or self._newest_bytes >= _BLOCK_BYTES:
-                self._pack_newest()
+            self._add(at, "event", event)
         if self._wake is not None:
             self._call_wake()
 
@@ -231,13 +212,9 @@ class Hub:
 
     def entry(self, number: int) -> Entry:
         """Return a kept entry."""
-        newest = self.next - len(self._newest)
-        if number >= newest:
-            return Entry(*self._newest[number - newest])
-        start, entries = self._read
-        if not 0 <= number - start < len(entries):
-            block = self._blocks[bisect_right(self._blocks, number, key=_start) - 1]
-            start, entries = self._read = block.start, _entries(block)
+        start, end, entries = self._read
+        if not start <= number < end:
+            start, end, entries = self._read = self._block_with(number)
         return entries[number - start]
 
     def call_at_next(self, wake: Callable[[], None]) -> None:
@@ -249,36 +226,55 @@ class Hub:
         if wake is not None:
             wake()
 
-    def _pack_newest(self) -> None:
-        block = _Block(self.next - len(self._newest), self.next, _packed(self._newest))
-        self._newest, self._newest_bytes = [], 0
+    def _add(self, at: float, kind: Kind, content: Seen) -> None:
+        block = self._open
+        length = len(block)
+        try:
+            _pack_into((at, kind, content), block, -1)
+        except UnicodeEncodeError:
+            # Text from outside may contain bytes that were not UTF-8.
+            del block[length:]
+            _pack_into((at, kind, _readable(content)), block, -1)
+        self.next += 1
+        if self.next - self._open_from >= _BLOCK or len(block) >= _BLOCK_BYTES:
+            self._close_block()
+
+    def _close_block(self) -> None:
+        block = _Block(self._open_from, self.next, self._packed())
+        self._open, self._open_from = bytearray(_BEFORE_ENTRIES), self.next
         self._blocks.append(block)
-        self._bytes += block.size
+        self._bytes += len(block.packed)
         while self._bytes > self._max_bytes or self.next - self.kept_from > self._max_entries:
             oldest = self._blocks.pop(0)
-            self._bytes -= oldest.size
+            self._bytes -= len(oldest.packed)
             self.kept_from = oldest.end
+
+    def _packed(self) -> bytes:
+        """Return the block that is being written."""
+        count = self.next - self._open_from
+        self._open[:_BEFORE_ENTRIES] = _ARRAY + count.to_bytes(_COUNT_BYTES, "big")
+        return bytes(self._open)
+
+    def _block_with(self, number: int) -> tuple[int, int, list[Entry]]:
+        """Return the numbers and the entries of the block with this number."""
+        if number >= self._open_from:
+            return self._open_from, self.next, _entries(self._packed())
+        block = self._blocks[bisect_right(self._blocks, number, key=_start) - 1]
+        return block.start, block.end, _entries(block.packed)
 
 
 def _start(block: _Block) -> int:
     return block.start
 
 
-def _packed(entries: list[_New]) -> bytes | list[Entry]:
-    try:
-        return _pack(entries)
-    except UnicodeEncodeError:
-        # Text from outside may contain bytes that were not UTF-8.
-        return [Entry(*one) for one in entries]
-
-
-def _entries(block: _Block) -> list[Entry]:
-    packed = block.entries
-    if isinstance(packed, list):
-        return packed
+def _entries(packed: bytes) -> list[Entry]:
     return [Entry(one.at, one.kind, _UNPACK_CONTENT[one.kind](one.content)) for one in _unpack(packed)]
 
 
-def _size(event: EventSeen) -> int:
-    """Return the bytes of the bodies that an entry holds."""
-    return len(event.packed or b"") + len(event.body_base64 or "") + len(event.envelope_base64 or "")
+def _readable(content: Seen) -> Seen:
+    """Put replacement characters in place of bytes that are not UTF-8."""
+    texts = {name: value for name, value in msgspec.structs.asdict(content).items() if isinstance(value, str)}
+    readable = {name: text.encode("utf-8", "surrogatepass") for name, text in texts.items()}
+    return msgspec.structs.replace(
+        content, **{name: text.decode("utf-8", "replace") for name, text in readable.items()}
+    )
