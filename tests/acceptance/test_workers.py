@@ -9,6 +9,7 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ async def test_operators_see_the_state_of_all_workers(run_workers: RunWorkers) -
         while len(workers.that_logged("request.rejected")) < 2:
             await workers.send(1, secret="not-the-secret-of-mando")
         _, listed = await workers.ask("/api/v1/rejected")
-        times = [one["time"] for one in listed["rejected"]]
+        times = [datetime.fromisoformat(one["time"]) for one in listed["rejected"]]
         assert times == sorted(times, reverse=True)
         await workers.until(lambda: len(workers.logged("request.rejected")) == len(times))
         _, cut = await workers.ask("/api/v1/rejected?limit=1")
