@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
+import aiohttp
 import pytest
 
 from conformance.builders import accept, arrival, event
@@ -399,12 +401,16 @@ async def test_another_gateway_takes_over_a_replay_when_the_first_is_killed(
     more = f'store: {{url: "{database.url}", password: env:STORE_PASSWORD}}\n'
     file = write_config(tmp_path, destination, more)
     config = file.read_text()
-    async with (
-        serving(file, **SECRETS, STORE_PASSWORD=PASSWORD) as first,
-        run_gateway(config, STORE_PASSWORD=PASSWORD) as second,
-    ):
-        operator = Operator(second, first.operator_url)
-        started = await operator.start(filter={"since": "1h"}, to=["app"], rate="40/s")
+    async with serving(file, **SECRETS, STORE_PASSWORD=PASSWORD) as first, AsyncExitStack() as later:
+        # Either gateway may begin an operation, so the second one starts when the first runs it.
+        body = {"filter": {"since": "1h"}, "to": ["app"], "rate": "40/s"}
+        async with (
+            aiohttp.ClientSession() as client,
+            client.post(f"{first.operator_url}/api/v1/replays", json=body) as answer,
+        ):
+            started = str((await answer.json())["id"])
+        await destination.wait_for(20, within=WITHIN)
+        second = await later.enter_async_context(run_gateway(config, STORE_PASSWORD=PASSWORD))
         await destination.wait_for(60, within=WITHIN)
         # Only the gateway that runs it counts its events.
         assert (await second.metrics())[DONE] == 0
