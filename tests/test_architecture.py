@@ -235,7 +235,10 @@ def test_such_a_comparison_would_be_found(source: str) -> None:
 
 #: Types that msgspec does not keep anything for.
 SIMPLE = {"Any", "None", "Raw", "bool", "bytes", "dict", "float", "int", "list", "msgspec", "str", "tuple"}
-DECODING = {"msgspec.json.decode", "msgspec.json.Decoder", "msgspec.convert"}
+DECODING = {
+    *("msgspec.json.decode", "msgspec.json.Decoder", "msgspec.convert"),
+    *("msgspec.msgpack.decode", "msgspec.msgpack.Decoder"),
+}
 
 
 def decoded_types(*trees: ast.AST) -> Iterator[str]:

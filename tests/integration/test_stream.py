@@ -129,6 +129,23 @@ async def test_bodies_and_envelopes_are_shown_only_on_request(
     assert without.data.keys().isdisjoint({"body_base64", "envelope_base64"})
 
 
+async def test_an_event_with_a_header_that_is_not_utf8_is_answered_and_shown(running: Running) -> None:
+    body = providers.body(id="evt_1", type="sale.created")
+    signed = {name: value for name, value in providers.mando(body).items() if name != "Content-Type"}
+    head = ["POST /webhooks/mando HTTP/1.1", "Host: x", f"Content-Length: {len(body)}"]
+    head += [f"{name}: {value}" for name, value in signed.items()]
+    async with reading(running.client, running.operator_url, "kinds=event&bodies=1") as stream:
+        await stream.live()
+        read, write = await asyncio.open_connection("127.0.0.1", running.gateway.ingest.port)
+        write.write("\r\n".join(head).encode() + b"\r\nContent-Type: \xff\xfe\r\n\r\n" + body)
+        answer = await read.readline()
+        write.close()
+        assert answer.startswith(b"HTTP/1.1 200")
+        shown = await stream.next()
+
+    assert base64.b64decode(shown.data["body_base64"]) == body
+
+
 async def test_filters_select_entries(running: Running) -> None:
     async with (
         reading(running.client, running.operator_url, "type=sale.*&kinds=event") as by_type,

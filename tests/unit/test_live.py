@@ -11,6 +11,7 @@ import pytest
 
 from conformance.builders import NOW, event
 from gatehouse.events.envelope import encode
+from gatehouse.events.event import pack, unpack
 from gatehouse.operator.stream import view
 from gatehouse.operator.stream.budget import Budget
 from gatehouse.operator.stream.view import View
@@ -179,9 +180,16 @@ def test_an_entry_has_its_id_its_kind_and_its_time() -> None:
     assert list(entry)[2] == "at"
 
 
+@pytest.mark.parametrize("text", ["plain", "not UTF-8: \udcff", "half a character: \ud800"])
+def test_a_packed_event_is_unpacked_unchanged(text: str) -> None:
+    sent = event(b"\0\xff", subject=text, headers=(("x-note", text),), data_span=(0, 2))
+
+    assert unpack(pack(sent)) == sent
+
+
 def test_the_envelope_equals_the_one_that_a_destination_gets() -> None:
     ring, sent = hub(), event()
-    ring.publish("event", event_seen(msgspec.msgpack.encode(sent)))
+    ring.publish("event", event_seen(pack(sent)))
 
     (entry,) = entries(View(ring, Wanted(envelope=True)).read(1).data)
 

@@ -1,7 +1,8 @@
-"""The event: its model, and its id."""
+"""The event: its model, its id, and its form in memory for the stream."""
 
 from __future__ import annotations
 
+import json
 import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -98,3 +99,25 @@ def new_id(now: float) -> str:
 @lru_cache(maxsize=16)
 def _time_part(milliseconds: int) -> str:
     return "".join([_ALPHABET[milliseconds >> shift & 31] for shift in _TIME_SHIFTS])
+
+
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder(Event).decode
+#: The first byte of an event in JSON, which MessagePack uses for a number.
+_JSON = b"{"
+
+
+def pack(event: Event) -> bytes:
+    """Return an event as bytes that `unpack` reads. They are for memory: the stores have columns."""
+    try:
+        return _pack(event)
+    except UnicodeEncodeError:
+        # Lone surrogates stand for bytes that were not UTF-8, such as those of a header. JSON escapes them.
+        return json.dumps(msgspec.to_builtins(event)).encode()
+
+
+def unpack(packed: bytes) -> Event:
+    """Return the event that was packed."""
+    if packed.startswith(_JSON):
+        return msgspec.convert(json.loads(packed), Event)
+    return _unpack(packed)

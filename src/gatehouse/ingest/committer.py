@@ -14,9 +14,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
-import msgspec
-
 from gatehouse.errors import StoreError, UnavailableError
+from gatehouse.events.event import pack
 from gatehouse.store.base import Delivery
 from gatehouse.store.batch import Batcher
 from gatehouse.telemetry.live import EventSeen, Hub
@@ -38,8 +37,6 @@ MAX_WAITING_BYTES = 64 * 1024 * 1024
 #: Seconds between two revivals of a delivery. A provider that keeps sending, or a captured request that
 #: somebody replays, must not keep a dead delivery alive.
 REVIVE_INTERVAL: Final = 60.0
-
-_pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class DeliveryReceiver(Protocol):
@@ -172,8 +169,7 @@ class Committer:
                 event.account,
                 event.received,
                 tuple([assignment.destination for assignment in arrival.assignments]),
-                # What is stored can be packed: both need text that is Unicode.
-                _pack(event) if with_body else None,
+                pack(event) if with_body else None,
             )
             for arrival, receipt in zip(arrivals, receipts, strict=True)
             if receipt.status == "accepted"

@@ -62,7 +62,7 @@ class EventSeen(msgspec.Struct, frozen=True, gc=False):
     #: Unix seconds.
     received: float
     destinations: tuple[str, ...]
-    #: The whole event in MessagePack, while `Hub.keeps_bodies`.
+    #: The whole event, as `gatehouse.events.event.pack` returns it, while `Hub.keeps_bodies`.
     packed: bytes | None = None
     #: What a worker has sent to its supervisor instead.
     body_base64: str | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gatehouse.events.envelope import encode
-from gatehouse.events.event import Event
+from gatehouse.events.event import Event, unpack
 from gatehouse.language.times import rfc3339
 from gatehouse.operator.stream.wanted import Position
 from gatehouse.telemetry.live import EventSeen
@@ -24,8 +24,6 @@ HELLO: Final = b": this is the stream of Gatehouse\n\n"
 HEARTBEAT: Final = b": \n"
 GOODBYE: Final = b": the gateway stops\n\n"
 UNAVAILABLE: Final = b": the store is unavailable\n\n"
-
-_unpack_event: Final = msgspec.msgpack.Decoder(Event).decode
 
 
 class EventShown(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -53,7 +51,7 @@ def show_event(
         body = event.body_base64 if wanted.bodies else None
         envelope = event.envelope_base64 if wanted.envelope else None
         if event.packed is not None and (wanted.bodies or wanted.envelope):
-            whole = _unpack_event(event.packed)
+            whole = unpack(event.packed)
     if isinstance(whole, Event):
         body = _base64(whole.body) if wanted.bodies else None
         envelope = _base64(encode(whole, "cloudevents")[1]) if wanted.envelope else None
