@@ -1,4 +1,4 @@
-"""Defines what the requests to a destination carry besides the event, and TLS towards it."""
+"""Defines the headers, the credentials and the TLS of requests to a destination."""
 
 from __future__ import annotations
 

@@ -112,7 +112,9 @@ class SampleSent(TypedDict):
     status: Annotated[int, Meta(description="The HTTP status.", examples=[200])]
     type: Annotated[
         str | None,
-        Meta(description="The type of its event; of a batch, that of the first.", examples=["sale.created"]),
+        Meta(
+            description="The type of the event, or of the first event of a batch.", examples=["sale.created"]
+        ),
     ]
     event_ids: Annotated[
         list[str],
